@@ -1,0 +1,13 @@
+"""Every convolution algorithm: one file each, one contract, one registry."""
+
+from schedules.algorithms.base import Algorithm, Registry, Unsupported
+from schedules.algorithms.im2col import Im2col
+from schedules.algorithms.im2col_tiled import Im2colTiled
+from schedules.algorithms.indirect import Indirect
+
+__all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
+
+#: The algorithms that can be named on a command line.
+REGISTRY = Registry()
+for _algorithm in (Indirect(), Im2col(), Im2colTiled()):
+    REGISTRY.add(_algorithm)

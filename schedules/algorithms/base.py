@@ -1,0 +1,99 @@
+"""The contract that every algorithm obeys, and the registry that finds one by name."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import s_tir
+
+from schedules import packing
+from schedules.errors import LeanconvError
+from schedules.knobs import Knob, Knobs
+from schedules.packing import PackedWeights
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+#: Kernels index with 32-bit integers.
+MAX_ELEMENTS = 2**31 - 1
+
+
+class Unsupported(LeanconvError):
+    """An algorithm cannot serve a workload; the text says why."""
+
+
+class Algorithm(ABC):
+    """One convolution algorithm of the literature.
+
+    Workspace is in bytes and counts one thread. Every number here is what the compiled kernel
+    asks for, to the byte.
+    """
+
+    #: The literature's name.
+    name: str
+    #: Where it comes from.
+    source: str
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``."""
+        del simd
+        if workload.groups != 1:
+            return f"grouped convolution (groups = {workload.groups}) is not supported yet"
+        for what, shape in (
+            ("input", workload.input_shape),
+            ("output", workload.output_shape),
+            ("weights", workload.weight_shape),
+        ):
+            if math.prod(shape) > MAX_ELEMENTS:
+                return f"its {what} of {math.prod(shape)} elements needs 64-bit indices"
+        return None
+
+    @abstractmethod
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        """The named choices for ``workload``."""
+
+    @abstractmethod
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Bytes of intermediate buffers in memory."""
+
+    @abstractmethod
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        """The scheduled kernel, with buffers X, W, B, Y in this order."""
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        """How the kernel expects its weights."""
+        return packing.panels(workload, knobs["panel"])
+
+    def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:
+        """OHWI ``weights`` as the kernel expects them."""
+        return packing.pack(weights, self.packed_weights(workload, knobs))
+
+    def default_knobs(self, workload: Conv2dWorkload, simd: Simd) -> dict[str, Any]:
+        """The untuned choice of every knob."""
+        return {name: knob.default for name, knob in self.knobs(workload, simd).items()}
+
+
+class Registry:
+    """Algorithms by name, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._algorithms: dict[str, Algorithm] = {}
+
+    def add(self, algorithm: Algorithm) -> None:
+        """Make ``algorithm`` known; its name must be new."""
+        if algorithm.name in self._algorithms:
+            raise LeanconvError(f"an algorithm named {algorithm.name!r} is registered already")
+        self._algorithms[algorithm.name] = algorithm
+
+    def get(self, name: str) -> Algorithm:
+        """The algorithm of that name; raises LeanconvError, which lists those known."""
+        if name not in self._algorithms:
+            raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(self.names())}")
+        return self._algorithms[name]
+
+    def names(self) -> Sequence[str]:
+        """Every registered name."""
+        return tuple(self._algorithms)

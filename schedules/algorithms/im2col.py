@@ -1,0 +1,64 @@
+"""``im2col``: gather every patch into one matrix, then one matrix product.
+
+Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document
+Processing" (IWFHR 2006), section 4.1. In NHWC a patch is a row of the matrix; some call it im2row.
+
+Workspace: the patch matrix, ``N H' W' K_h K_w C`` elements. A pointwise convolution's input is its
+patch matrix already: nothing is gathered and the workspace is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import s_tir, te
+
+from schedules import c_abi, microkernel
+from schedules.algorithms.indirect import Indirect
+from schedules.knobs import Knob, Knobs
+from schedules.microkernel import Tile
+from schedules.packing import PackedWeights
+from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_gather
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+
+class Im2col(Indirect):
+    """Chellapilla et al., IWFHR 2006."""
+
+    name = "im2col"
+    source = "Chellapilla et al., High Performance CNNs for Document Processing, IWFHR 2006"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        return microkernel.knobs(workload, simd, Taps.of(workload, simd), workload.pixels)
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if workload.is_pointwise:
+            return 0
+        return workload.pixels * workload.reduction * workload.element_bytes
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if workload.is_pointwise:
+            return super().schedule(workload, simd, knobs)
+        # Threads gather, each some image rows, before any of them multiplies.
+        packed = self.packed_weights(workload, knobs)
+        schedule, _ = gathered_product(workload, simd, Tile.of(knobs), packed, stage=1)
+        pixel = vectorize_gather(schedule, workload, simd)
+        image_row, _ = schedule.split(pixel, [None, workload.out_width])
+        c_abi.mark_stage(schedule, image_row, 0)
+        return schedule
+
+
+def gathered_product(
+    workload: Conv2dWorkload, simd: Simd, tile: Tile, packed: PackedWeights, stage: int
+) -> tuple[s_tir.Schedule, dict[str, Any]]:
+    """Gather (block ``P``, unscheduled) and product, scheduled as ``stage``, with its tile loops."""
+    taps = Taps.of(workload, simd)
+    image, weights, bias = placeholders(workload, packed)
+    matrix = gather(workload, image, taps)
+    patches = GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
+    output = microkernel.product(workload, patches, weights, bias, tile)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage)
+    return schedule, loops

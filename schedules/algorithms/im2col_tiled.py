@@ -1,0 +1,54 @@
+"""``im2col_tiled``: gather the patches of one register tile, multiply, go on.
+
+The patch matrix of im2col (Chellapilla et al., IWFHR 2006), but never whole: as Anderson et al.,
+"High-Performance Low-Memory Lowering" (arXiv 1709.03395), section 2, describe tiled lowering, the
+patches of a few output pixels are gathered into a buffer that stays in the cache while every panel
+of weights passes over them.
+
+Workspace: the patches of one tile of ``columns`` pixels, ``columns K_h K_w C`` elements a thread.
+A pointwise convolution's input is its patch matrix already: the workspace is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tvm import s_tir
+
+from schedules import microkernel
+from schedules.algorithms.im2col import Im2col, gathered_product
+from schedules.knobs import Knob, Knobs
+from schedules.microkernel import Tile
+from schedules.patches import vectorize_gather
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+
+class Im2colTiled(Im2col):
+    """im2col with the patches of one register tile at a time."""
+
+    name = "im2col_tiled"
+    source = "tiled im2col; Anderson et al., arXiv 1709.03395, section 2"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        choices = super().knobs(workload, simd)
+        # A tile's patches are gathered once, so its panels must all pass before the next tile.
+        order = microkernel.ORDERS[0]
+        return {**choices, "order": replace(choices["order"], choices=(order,), default=order)}
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if workload.is_pointwise:
+            return 0
+        pixels = min(knobs["columns"], workload.pixels)
+        return pixels * workload.reduction * workload.element_bytes
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if workload.is_pointwise:
+            return super().schedule(workload, simd, knobs)
+        packed = self.packed_weights(workload, knobs)
+        schedule, loops = gathered_product(workload, simd, Tile.of(knobs), packed, stage=0)
+        patches = schedule.get_sblock("P")
+        schedule.compute_at(patches, loops["columns"], preserve_unit_loops=True)
+        vectorize_gather(schedule, workload, simd)
+        return schedule

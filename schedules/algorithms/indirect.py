@@ -1,0 +1,53 @@
+"""``indirect``: patches are gathered straight into registers; nothing is ever copied.
+
+The indirect convolution of Dukhan, "The Indirect Convolution Algorithm" (arXiv 1907.02129), reads
+each patch where it lies in the input. There, a table of pointers says where, and points to a row of
+zeros beyond the border. Here every shape is known when the kernel is compiled: addresses are
+computed, border tiles are split from interior ones and skip what would multiply zeros. So there is
+neither a table nor a padded copy.
+
+Workspace: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import s_tir, te
+
+from schedules import microkernel
+from schedules.algorithms.base import Algorithm
+from schedules.knobs import Knob, Knobs
+from schedules.microkernel import Tile
+from schedules.patches import ImagePatches, Taps, placeholders
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+
+class Indirect(Algorithm):
+    """Dukhan, arXiv 1907.02129, with addresses computed at compile time."""
+
+    name = "indirect"
+    source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        workload = as_rows(workload)
+        return microkernel.knobs(workload, simd, Taps.of(workload, simd), workload.out_width)
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        workload = as_rows(workload)
+        tile, taps = Tile.of(knobs), Taps.of(workload, simd)
+        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
+        output = microkernel.product(workload, patches, weights, bias, tile)
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+        microkernel.schedule_product(schedule, workload, simd, tile, taps)
+        return schedule
+
+
+def as_rows(workload: Conv2dWorkload) -> Conv2dWorkload:
+    """A pointwise convolution as one row of pixels, which tiles divide best; others as they are."""
+    return workload.as_matrix() if workload.is_pointwise else workload

@@ -1,0 +1,119 @@
+"""A lowering pass: skip the iterations of a loop whose products are all masked.
+
+A convolution near the border multiplies zeros. Its compute definition says so with a mask around
+each product, ``acc += if_then_else(row_is_inside, patch * weight, 0)``, evaluated in the innermost
+loop. Where a conjunct of the mask depends on no loop inside of the kernel-row loop, one test a
+kernel row is enough: the pass puts the whole body of that loop under it. What is left of the
+conjunct inside then simplifies to true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.ir.expr import TensorLoad
+from tvm.ir.prim.expr import BinaryOpExpr, CmpExpr, LogicalExpr
+from tvm_ffi import structural_equal
+
+#: Annotation of a loop that does nothing but masked accumulation.
+MASKED_ANNOTATION = "leanconv.masked"
+
+_IF_THEN_ELSE = tvm.ir.Op.get("prim.if_then_else")
+
+
+def mark_masked(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
+    """Let :func:`SkipMaskedIterations` test the mask once an iteration of ``loop``."""
+    schedule.annotate(loop, MASKED_ANNOTATION, 1)
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+def SkipMaskedIterations(  # noqa: N802  (passes are named like classes in TVM)
+    function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Hoist loop-invariant conjuncts of masks to the loops marked with :func:`mark_masked`."""
+    return function.with_body(_rewrite(function.body))
+
+
+def _rewrite(stmt: tirx.Stmt) -> tirx.Stmt:
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([_rewrite(child) for child in stmt.seq])
+    if isinstance(stmt, tirx.IfThenElse):
+        otherwise = None if stmt.else_case is None else _rewrite(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, _rewrite(stmt.then_case), otherwise)
+    if isinstance(stmt, tirx.AttrStmt):
+        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, _rewrite(stmt.body))
+    if not isinstance(stmt, tirx.For):
+        return stmt
+    annotations = dict(stmt.annotations)
+    if annotations.pop(MASKED_ANNOTATION, None) is None:
+        body = _rewrite(stmt.body)
+    else:
+        body = stmt.body
+        for condition in _invariant_conjuncts(body):
+            body = tirx.IfThenElse(condition, body, None)
+    return tirx.For(
+        stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, annotations
+    )
+
+
+def _invariant_conjuncts(body: tirx.Stmt) -> list[tirx.Expr]:
+    """Conjuncts of the masks in ``body`` that use no variable of its own loops, each once."""
+    own = {loop.loop_var for loop in _statements(body) if isinstance(loop, tirx.For)}
+    found: list[tirx.Expr] = []
+    for stmt in _statements(body):
+        if not isinstance(stmt, tirx.BufferStore):
+            continue
+        for node in _expressions(stmt.value):
+            if not (isinstance(node, tvm.ir.Call) and node.op.same_as(_IF_THEN_ELSE)):
+                continue
+            for conjunct in _conjuncts(node.args[0]):
+                used = {leaf for leaf in _expressions(conjunct) if isinstance(leaf, tirx.Var)}
+                known = any(structural_equal(conjunct, other) for other in found)
+                if used and not used & own and not known:
+                    found.append(conjunct)
+    return found
+
+
+def _conjuncts(condition: tirx.Expr) -> Iterator[tirx.Expr]:
+    if isinstance(condition, tirx.And):
+        yield from _conjuncts(condition.a)
+        yield from _conjuncts(condition.b)
+    else:
+        yield condition
+
+
+def _statements(stmt: tirx.Stmt) -> Iterator[tirx.Stmt]:
+    """Every statement in ``stmt``, itself included."""
+    yield stmt
+    if isinstance(stmt, tirx.SeqStmt):
+        for child in stmt.seq:
+            yield from _statements(child)
+    elif isinstance(stmt, tirx.For | tirx.AttrStmt):
+        yield from _statements(stmt.body)
+    elif isinstance(stmt, tirx.IfThenElse):
+        yield from _statements(stmt.then_case)
+        if stmt.else_case is not None:
+            yield from _statements(stmt.else_case)
+
+
+def _expressions(expr: tirx.Expr) -> Iterator[tirx.Expr]:
+    """Every expression in ``expr``, itself included."""
+    yield expr
+    if isinstance(expr, tirx.Not):
+        yield from _expressions(expr.a)
+    elif isinstance(expr, BinaryOpExpr | CmpExpr | LogicalExpr):
+        yield from _expressions(expr.a)
+        yield from _expressions(expr.b)
+    elif isinstance(expr, tvm.ir.Call):
+        for argument in expr.args:
+            yield from _expressions(argument)
+    elif isinstance(expr, TensorLoad):
+        for index in expr.indices:
+            yield from _expressions(index)
+    elif isinstance(expr, tirx.Select):
+        for child in (expr.condition, expr.true_value, expr.false_value):
+            yield from _expressions(child)
+    elif isinstance(expr, tirx.Cast):
+        yield from _expressions(expr.value)

@@ -1,0 +1,247 @@
+"""Geometry of one convolution layer, and every number that follows from it.
+
+A workload says *what* is computed and nothing about how. Tensors are NHWC, weights OHWI as in
+TFLite: output channels, kernel height, kernel width, input channels. All sizes are Python
+integers, so they stay exact past 2**31 elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from schedules.errors import LeanconvError
+
+#: Bytes of one element of each supported type.
+DTYPE_BYTES: Mapping[str, int] = {"float32": 4}
+
+#: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
+ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
+    "none": (None, None),
+    "relu": (0.0, None),
+    "relu6": (0.0, 6.0),
+    "relu_n1_to_1": (-1.0, 1.0),
+}
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Rows (or columns) of zeros before and after the image under SAME padding.
+
+    The output has ``ceil(size / stride)`` positions; an odd total puts the extra zero after.
+    """
+    out = -(-size // stride)
+    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True)
+class Conv2dWorkload:
+    """One 2-D convolution with fused bias and activation.
+
+    Parameters
+    ----------
+    in_height, in_width, in_channels : int
+        Input image, NHWC.
+    out_channels, kernel_height, kernel_width : int
+        Weights, OHWI: ``(out_channels, kernel_height, kernel_width, in_channels // groups)``.
+    batch, stride_*, dilation_*, groups : int
+        At least 1 each.
+    pad_top, pad_bottom, pad_left, pad_right : int
+        Rows and columns of zeros around the image.
+    activation : {"none", "relu", "relu6", "relu_n1_to_1"}
+        Applied to the accumulator after the bias.
+    dtype : str
+        Element type of input, weights, bias and output.
+
+    Raises
+    ------
+    LeanconvError
+        If the numbers describe no convolution (empty output, zero stride, …).
+    """
+
+    in_height: int
+    in_width: int
+    in_channels: int
+    out_channels: int
+    kernel_height: int
+    kernel_width: int
+    batch: int = 1
+    stride_height: int = 1
+    stride_width: int = 1
+    dilation_height: int = 1
+    dilation_width: int = 1
+    pad_top: int = 0
+    pad_bottom: int = 0
+    pad_left: int = 0
+    pad_right: int = 0
+    groups: int = 1
+    activation: str = "none"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
+            least = 0 if field.name.startswith("pad_") else 1
+            if value < least:
+                raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
+        if self.activation not in ACTIVATIONS:
+            raise LeanconvError(
+                f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}"
+            )
+        if self.dtype not in DTYPE_BYTES:
+            raise LeanconvError(
+                f"unsupported element type {self.dtype!r}: one of {', '.join(DTYPE_BYTES)}"
+            )
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise LeanconvError(
+                f"{self.in_channels} -> {self.out_channels} channels do not divide into "
+                f"{self.groups} groups"
+            )
+        if self.out_height < 1 or self.out_width < 1:
+            raise LeanconvError(
+                f"a {self.kernel_height}x{self.kernel_width} kernel does not fit into the "
+                f"{self.in_height}x{self.in_width} image: the output would be empty"
+            )
+
+    @classmethod
+    def with_padding(cls, padding: str, **geometry: Any) -> Conv2dWorkload:
+        """A workload whose explicit padding follows from ``"SAME"`` or ``"VALID"``."""
+        if padding not in ("SAME", "VALID"):
+            raise LeanconvError(f"unknown padding {padding!r}: SAME or VALID")
+        if padding == "VALID":
+            return cls(**geometry)
+        pads: dict[str, int] = {}
+        for axis, before, after in (("height", "top", "bottom"), ("width", "left", "right")):
+            sizes = [geometry[f"in_{axis}"], geometry[f"kernel_{axis}"]]
+            sizes += [geometry.get(f"{step}_{axis}", 1) for step in ("stride", "dilation")]
+            if min(sizes) < 1:
+                raise LeanconvError(f"convolution with a size below 1 along its {axis}: {sizes}")
+            pads[f"pad_{before}"], pads[f"pad_{after}"] = same_padding(*sizes)
+        return cls(**geometry, **pads)
+
+    # Output geometry
+
+    @property
+    def out_height(self) -> int:
+        """Rows of the output image."""
+        span = (self.kernel_height - 1) * self.dilation_height + 1
+        return (self.in_height + self.pad_top + self.pad_bottom - span) // self.stride_height + 1
+
+    @property
+    def out_width(self) -> int:
+        """Columns of the output image."""
+        span = (self.kernel_width - 1) * self.dilation_width + 1
+        return (self.in_width + self.pad_left + self.pad_right - span) // self.stride_width + 1
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """``(N, H, W, C)``."""
+        return (self.batch, self.in_height, self.in_width, self.in_channels)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """``(M, K_h, K_w, C / groups)``, TFLite's OHWI."""
+        channels = self.in_channels // self.groups
+        return (self.out_channels, self.kernel_height, self.kernel_width, channels)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """``(N, H', W', M)``."""
+        return (self.batch, self.out_height, self.out_width, self.out_channels)
+
+    # Derived numbers
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def pixels(self) -> int:
+        """Output positions of the whole batch: the M of the equivalent matrix product."""
+        return self.batch * self.out_height * self.out_width
+
+    @property
+    def reduction(self) -> int:
+        """Products summed for one output element: K_h K_w C / groups."""
+        return math.prod(self.weight_shape[1:])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the direct algorithm, borders counted as if full."""
+        return self.pixels * self.out_channels * self.reduction
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the input tensor."""
+        return math.prod(self.input_shape) * self.element_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as TFLite stores them, without the bias."""
+        return math.prod(self.weight_shape) * self.element_bytes
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the output tensor."""
+        return math.prod(self.output_shape) * self.element_bytes
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether any border is padded with zeros."""
+        return any((self.pad_top, self.pad_bottom, self.pad_left, self.pad_right))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the input tensor itself is the patch matrix (1x1, stride 1, no padding)."""
+        return (
+            self.kernel_height == self.kernel_width == 1
+            and self.stride_height == self.stride_width == 1
+            and not self.is_padded
+        )
+
+    def as_matrix(self) -> Conv2dWorkload:
+        """The same pointwise convolution over one row of ``N H W`` pixels.
+
+        A pointwise layer has no neighbourhood, so batch, rows and columns collapse into the rows
+        of one matrix product and tiles need not end where image rows end.
+        """
+        assert self.is_pointwise, "only a pointwise convolution is a plain matrix product"
+        columns = self.batch * self.in_height * self.in_width
+        return replace(self, batch=1, in_height=1, in_width=columns)
+
+    def with_batch(self, batch: int) -> Conv2dWorkload:
+        """The same layer for another batch size."""
+        return replace(self, batch=batch)
+
+    # Text
+
+    def describe(self) -> str:
+        """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``."""
+        parts = [f"conv{self.kernel_height}x{self.kernel_width}"]
+        for letter, height, width in (
+            ("s", self.stride_height, self.stride_width),
+            ("d", self.dilation_height, self.dilation_width),
+        ):
+            if (height, width) != (1, 1):
+                parts.append(f"{letter}{height}" if height == width else f"{letter}{height}x{width}")
+        if self.groups > 1:
+            parts.append(f"g{self.groups}")
+        image = f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"
+        parts.append(image if self.batch == 1 else f"{self.batch}x{image}")
+        if self.activation != "none":
+            parts.append(self.activation)
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Conv2dWorkload:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**values)
