@@ -28,9 +28,12 @@ from tvm.ir import PointerType, PrimType
 
 from schedules.masked_loops import SkipMaskedIterations
 from schedules.simd import Simd
+from schedules.statements import map_loops
 
 #: Annotation of a stage's parallel loop.
 STAGE_ANNOTATION = "leanconv.stage"
+#: Annotation of a loop that LLVM must not unroll.
+ROLLED_ANNOTATION = "leanconv.rolled"
 #: Every buffer in the workspace starts at a multiple of this many bytes (a cache line).
 ALIGNMENT = 64
 
@@ -46,6 +49,15 @@ def mark_stage(schedule: s_tir.Schedule, loop: Any, index: int = 0) -> None:
     They must be independent of each other. Loops around ``loop`` are repeated by every thread.
     """
     schedule.annotate(loop, STAGE_ANNOTATION, index)
+
+
+def keep_rolled(schedule: s_tir.Schedule, loop: Any) -> None:
+    """Keep LLVM from unrolling ``loop``.
+
+    Unrolled, neighbouring iterations that read the same elements share their registers, which are
+    then missing for the tile: it spills.
+    """
+    schedule.annotate(loop, ROLLED_ANNOTATION, 1)
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,7 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         t.NarrowDataType(32),
         s.LoopPartition(),
         SkipMaskedIterations,
+        _ScalarizeSingleLanes,
         s.StmtSimplify(),
         t.VectorizeLoop(True),
         t.UnrollLoop(),
@@ -170,6 +183,20 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
     with tvm.transform.PassContext(config={"s_tir.LoopPartition": partition}):
         module = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))
     return module["main"]
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+def _ScalarizeSingleLanes(  # noqa: N802  (passes are named like classes in TVM)
+    function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Make vector loops of one lane, which partitioning leaves behind, plain loops."""
+
+    def scalarize(loop: tirx.For) -> tirx.For:
+        if loop.kind != tirx.ForKind.VECTORIZED or int(loop.extent) != 1:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.UNROLLED, loop.body)
+
+    return function.with_body(map_loops(function.body, scalarize))
 
 
 def _codegen(module: tvm.IRModule, simd: Simd) -> tvm.runtime.Module:
@@ -268,6 +295,9 @@ class _StageSplitter:
                 upper = tirx.min(self.end - first, extent)
                 loop[1:3] = [lower, upper - lower]
                 part = "thread"
+            elif ROLLED_ANNOTATION in stmt.annotations and int(stmt.extent) > 1:
+                # The same number, since threads count from 0, but LLVM does not know it.
+                loop[2] = tirx.max(stmt.extent, -self.thread)
             return tirx.For(*loop, self._scope([stmt.body], part))
         if isinstance(stmt, tirx.IfThenElse):
             otherwise = stmt.else_case

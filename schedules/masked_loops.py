@@ -17,6 +17,8 @@ from tvm.ir.expr import TensorLoad
 from tvm.ir.prim.expr import BinaryOpExpr, CmpExpr, LogicalExpr
 from tvm_ffi import structural_equal
 
+from schedules.statements import map_loops, statements
+
 #: Annotation of a loop that does nothing but masked accumulation.
 MASKED_ANNOTATION = "leanconv.masked"
 
@@ -33,36 +35,26 @@ def SkipMaskedIterations(  # noqa: N802  (passes are named like classes in TVM)
     function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Hoist loop-invariant conjuncts of masks to the loops marked with :func:`mark_masked`."""
-    return function.with_body(_rewrite(function.body))
 
-
-def _rewrite(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_rewrite(child) for child in stmt.seq])
-    if isinstance(stmt, tirx.IfThenElse):
-        otherwise = None if stmt.else_case is None else _rewrite(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _rewrite(stmt.then_case), otherwise)
-    if isinstance(stmt, tirx.AttrStmt):
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, _rewrite(stmt.body))
-    if not isinstance(stmt, tirx.For):
-        return stmt
-    annotations = dict(stmt.annotations)
-    if annotations.pop(MASKED_ANNOTATION, None) is None:
-        body = _rewrite(stmt.body)
-    else:
-        body = stmt.body
+    def skip(loop: tirx.For) -> tirx.For:
+        annotations = dict(loop.annotations)
+        if annotations.pop(MASKED_ANNOTATION, None) is None:
+            return loop
+        body = loop.body
         for condition in _invariant_conjuncts(body):
             body = tirx.IfThenElse(condition, body, None)
-    return tirx.For(
-        stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, annotations
-    )
+        return tirx.For(
+            loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
+        )
+
+    return function.with_body(map_loops(function.body, skip))
 
 
 def _invariant_conjuncts(body: tirx.Stmt) -> list[tirx.Expr]:
     """Conjuncts of the masks in ``body`` that use no variable of its own loops, each once."""
-    own = {loop.loop_var for loop in _statements(body) if isinstance(loop, tirx.For)}
+    own = {loop.loop_var for loop in statements(body) if isinstance(loop, tirx.For)}
     found: list[tirx.Expr] = []
-    for stmt in _statements(body):
+    for stmt in statements(body):
         if not isinstance(stmt, tirx.BufferStore):
             continue
         for node in _expressions(stmt.value):
@@ -82,20 +74,6 @@ def _conjuncts(condition: tirx.Expr) -> Iterator[tirx.Expr]:
         yield from _conjuncts(condition.b)
     else:
         yield condition
-
-
-def _statements(stmt: tirx.Stmt) -> Iterator[tirx.Stmt]:
-    """Every statement in ``stmt``, itself included."""
-    yield stmt
-    if isinstance(stmt, tirx.SeqStmt):
-        for child in stmt.seq:
-            yield from _statements(child)
-    elif isinstance(stmt, tirx.For | tirx.AttrStmt):
-        yield from _statements(stmt.body)
-    elif isinstance(stmt, tirx.IfThenElse):
-        yield from _statements(stmt.then_case)
-        if stmt.else_case is not None:
-            yield from _statements(stmt.else_case)
 
 
 def _expressions(expr: tirx.Expr) -> Iterator[tirx.Expr]:

@@ -64,23 +64,38 @@ class Tile:
         return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
 
 
-#: Kernel columns, and flattened reduction steps, that are still unrolled.
+#: Kernel columns that are still unrolled.
 MAX_UNROLLED_TAPS = 7
-MAX_UNROLLED_DEPTH = 64
-#: Sums that hide the latency of the multiply-adds (4 or 5 cycles on two pipes) without holding
-#: back the next tile. More were 2 to 20 % slower where scalars are broadcast from memory.
+#: Where scalars are broadcast from memory: sums that hide the latency of the multiply-adds (4 or 5
+#: cycles on two pipes) without holding back the next tile; more were 2 to 20 % slower.
 MAX_BROADCAST_SUMS = 16
-#: Registers that an in-order core's code needs besides sums and operands, to load ahead.
-IN_ORDER_SPARE = 5
+#: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
+MAX_BROADCAST_COLUMNS = 7
 
 
-def fits_registers(columns: int, vectors: int, simd: Simd) -> bool:
+def unrolled_depth(simd: Simd) -> int:
+    """Elements of flat taps that are still unrolled: more code than that makes NEON spill."""
+    return 12 if simd.fma_by_element else 64
+
+
+def fits_registers(
+    columns: int, vectors: int, simd: Simd, taps: Taps, dtype: str = "float32"
+) -> bool:
     """Whether a tile of ``columns`` pixels by ``vectors`` vectors of channels avoids spills."""
     sums = columns * vectors
-    if simd.fma_by_element:  # one vector a pixel for the image, one a vector of weights
-        spare = IN_ORDER_SPARE if simd.in_order else 0
-        return sums + columns + vectors + spare <= simd.vector_registers
-    return sums <= MAX_BROADCAST_SUMS and sums + vectors + 1 <= simd.vector_registers
+    if not simd.fma_by_element:
+        if columns > MAX_BROADCAST_COLUMNS or sums > MAX_BROADCAST_SUMS:
+            return False
+        return sums + vectors + 3 <= simd.vector_registers
+    # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
+    # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
+    if taps.flat:
+        spare = 14
+    elif simd.in_order or taps.depth % simd.lanes(dtype):
+        spare = 10
+    else:
+        spare = 1
+    return sums + columns + vectors + spare <= simd.vector_registers
 
 
 def tile_cost(
@@ -88,16 +103,25 @@ def tile_cost(
 ) -> float:
     """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``vectors``.
 
-    A reduction step of a tile takes as long as its multiply-adds or its loads, whichever are more
-    (cores issue as many of one as of the other), plus a little for every further instruction. The
-    last tile of a row computes only the pixels that are there; the last panel is full.
+    With a multiply-add by element, a reduction step costs its instructions: in-order cores issue
+    little beside a multiply-add, and the others are as fast with any tile. Elsewhere it takes as
+    long as its multiply-adds or its loads, plus a little for every further instruction, most for
+    the weights, which come from the L2 cache. The last tile of a row computes only the pixels that
+    are there; the last panel is full.
     """
     lanes = simd.lanes(workload.dtype)
 
+    def step(pixels: int) -> float:
+        sums = pixels * vectors
+        if simd.fma_by_element:  # a pixel's vector lasts for as many steps; weights load in pairs
+            return sums + pixels / lanes + vectors / 2 + 1
+        # A scalar that is used once is broadcast by the multiply-add itself.
+        broadcasts = pixels if vectors > 1 else 0
+        slots = max(sums, (pixels + vectors) / simd.loads_per_fma)
+        return slots + (broadcasts + 4 * vectors + 2) / 4
+
     def tile(pixels: int) -> float:
-        image = pixels / lanes if simd.fma_by_element else pixels
-        sums, loads = pixels * vectors, image + vectors
-        return workload.reduction * (max(sums, loads) + (loads + 2) / 4) + 4 * sums
+        return workload.reduction * step(pixels) + 4 * pixels * vectors
 
     whole, rest = divmod(row_pixels, columns)
     panels = -(-workload.out_channels // (vectors * lanes))
@@ -107,29 +131,46 @@ def tile_cost(
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
 
-    Its order keeps in cache what is used again: weights that fit into half of the L2 cache stay
-    there while tiles pass; else, if the image is the smaller of the two, a panel stays while the
-    whole image passes; else it stays for one image row.
+    Its order keeps in cache what is used again. A panel that is used for every tile of the image
+    before the next one is loaded is best where there are enough panels for every core, or where
+    the weights are too many for the cache and more than the image; else image rows are outermost,
+    with all panels for a tile if the weights stay in the cache, or all tiles of a row for a panel.
     """
     lanes = simd.lanes(workload.dtype)
     shapes = [
         (columns, vectors)
         for columns in range(1, simd.vector_registers)
         for vectors in range(1, simd.vector_registers)
-        if fits_registers(columns, vectors, simd)
+        if fits_registers(columns, vectors, simd, taps)
     ]
     columns, vectors = min(
         shapes, key=lambda shape: (tile_cost(workload, simd, row_pixels, *shape), shape[0] * shape[1])
     )
     rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
-    if workload.weight_bytes <= simd.l2_bytes // 2:
-        order = rows_columns_panels
-    elif workload.input_bytes <= workload.weight_bytes:
+    panels = -(-workload.out_channels // (vectors * lanes))
+    fits = workload.weight_bytes <= simd.l2_bytes // 2
+    smaller_image = workload.input_bytes <= workload.weight_bytes
+    if panels % simd.cores == 0 or panels >= 8 * simd.cores or (smaller_image and not fits):
         order = panels_rows_columns
+    elif fits:
+        order = rows_columns_panels
     else:
         order = rows_panels_columns
-    k_block = min(lanes, taps.depth) if simd.fma_by_element else 1
-    return Tile(columns, vectors * lanes, k_block, order)
+    return Tile(columns, vectors * lanes, default_k_block(simd, taps, lanes), order)
+
+
+def default_k_block(simd: Simd, taps: Taps, lanes: int) -> int:
+    """One vector of channels a step where a multiply-add takes any lane of it, else one scalar.
+
+    Flat taps are one block if they are unrolled, else equal blocks.
+    """
+    if not simd.fma_by_element:
+        return 1
+    if not taps.flat:
+        return min(lanes, taps.depth)
+    if taps.depth <= unrolled_depth(simd):
+        return taps.depth
+    return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
 
 
 def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> dict[str, Knob]:
@@ -139,7 +180,7 @@ def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> 
     return {
         "columns": Knob(tuple(range(1, 17)), tile.columns),
         "panel": Knob(tuple(lanes * vectors for vectors in range(1, 7)), tile.panel),
-        "k_block": Knob((1, 2, 4, 8), tile.k_block),
+        "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
         "order": Knob(ORDERS, tile.order),
     }
 
@@ -249,15 +290,20 @@ def schedule_product(
     mark_masked(schedule, kh)
     partition(schedule, w_outer)
     if workload.out_channels % tile.panel:
-        partition(schedule, o_outer)
-    if taps.depth % tile.k_block:
+        for loop in (o_outer, y_vector, y_lane):
+            partition(schedule, loop)
+    if taps.depth % tile.k_block and not taps.flat:  # flat: masks of another form depend on c too
         partition(schedule, c_outer)
 
     # Step 5: straight-line code inside. Taps too, which decides the masks of border tiles.
     if taps.columns <= MAX_UNROLLED_TAPS:
         schedule.unroll(kw)
-    if taps.flat and taps.depth <= MAX_UNROLLED_DEPTH:
+    if taps.flat and taps.depth <= unrolled_depth(simd):
         schedule.unroll(c_outer)
+    elif simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer)
+    if taps.flat and simd.fma_by_element:
+        c_abi.keep_rolled(schedule, kh)
     unroll(schedule, [c_inner, w_inner, o_vector, y_w, y_vector])
     schedule.vectorize(o_lane)
     schedule.vectorize(y_lane)

@@ -56,6 +56,8 @@ class Simd:
         Cores that share work well (the big cluster of a phone).
     features : frozenset of str
         Instruction-set extensions that compiled kernels may use; the delegate checks them.
+    loads_per_fma : int
+        Vector or scalar loads that issue in the time of one multiply-add.
     in_order : bool
         Whether the core issues in program order, so that code must load ahead of use.
     android : bool
@@ -73,6 +75,7 @@ class Simd:
     l2_bytes: int
     cores: int
     features: frozenset[str]
+    loads_per_fma: int = 1
     in_order: bool = False
     android: bool = False
     mattr: tuple[str, ...] = ()
@@ -197,11 +200,11 @@ def _parse_llvm_string(text: str) -> dict[str, Any]:
 
 def _presets() -> dict[str, Simd]:
     rows = (
-        #    name           mcpu          bytes regs  L1         L2           cores features  in order
+        #    name           mcpu          bytes regs  L1         L2           cores features, loads, in order
         Simd("x86-64-v3", "x86_64", "x86-64-v3", 32, 16, 32 * KIB, 256 * KIB, 4, _X86_V3),
-        Simd("x86-64-v4", "x86_64", "x86-64-v4", 64, 32, 32 * KIB, 1024 * KIB, 4, _X86_V4),
-        Simd("cortex-a53", "aarch64", "cortex-a53", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_0, True),
-        Simd("cortex-a55", "aarch64", "cortex-a55", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_2, True),
+        Simd("x86-64-v4", "x86_64", "x86-64-v4", 64, 32, 32 * KIB, 1024 * KIB, 4, _X86_V4, 2),
+        Simd("cortex-a53", "aarch64", "cortex-a53", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_0, 1, True),
+        Simd("cortex-a55", "aarch64", "cortex-a55", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_2, 1, True),
         Simd("cortex-a72", "aarch64", "cortex-a72", 16, 32, 32 * KIB, 512 * KIB, 4, _ARMV8_0),
         Simd("cortex-a76", "aarch64", "cortex-a76", 16, 32, 64 * KIB, 256 * KIB, 4, _ARMV8_2),
         Simd("neoverse-n1", "aarch64", "neoverse-n1", 16, 32, 64 * KIB, 1024 * KIB, 4, _ARMV8_2),

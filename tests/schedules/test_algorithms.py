@@ -1,0 +1,261 @@
+"""Every algorithm against float64, over shapes around the tile sizes; and its exact workspace."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import board
+from schedules.algorithms import REGISTRY, Unsupported
+from schedules.errors import LeanconvError
+from schedules.microkernel import ORDERS, fits_registers
+from schedules.patches import Taps
+from schedules.planner import Plan, compile_plans, plan_layer
+from schedules.simd import PRESETS, Simd
+from schedules.workload import Conv2dWorkload
+from tests.support.kernels import Case, HostKernel, run_on_board
+
+HOST = Simd.named("host")
+#: What this machine can run: its own vectors, and on x86-64 also those of half the size.
+RUNNABLE = [HOST] + [PRESETS["x86-64-v3"]] * (platform.machine() == "x86_64")
+
+
+def layer(
+    size: int | tuple[int, int],
+    channels: tuple[int, int],
+    kernel: int | tuple[int, int],
+    padding: str = "SAME",
+    **more: Any,
+) -> Conv2dWorkload:
+    """A workload in few words: image, (input, output) channels, kernel."""
+    height, width = (size, size) if isinstance(size, int) else size
+    kernel_height, kernel_width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    for both in ("stride", "dilation"):
+        if both in more:
+            more[f"{both}_height"] = more[f"{both}_width"] = more.pop(both)
+    return Conv2dWorkload.with_padding(
+        padding,
+        in_height=height,
+        in_width=width,
+        in_channels=channels[0],
+        out_channels=channels[1],
+        kernel_height=kernel_height,
+        kernel_width=kernel_width,
+        **more,
+    )
+
+
+#: Each with what it is there for.
+LAYERS = {
+    "whole_tiles": layer(14, (16, 64), 3, activation="relu"),
+    "one_less_than_tiles": layer(13, (15, 63), 3, activation="relu6"),
+    "one_more_than_tiles": layer(15, (17, 65), 3),
+    "pointwise": layer(9, (24, 40), 1, activation="relu_n1_to_1"),
+    "pointwise_one_pixel": layer(1, (33, 10), 1),
+    "pointwise_stride": layer(9, (16, 24), 1, stride=2),
+    "pointwise_batch": layer(5, (10, 255), 1, batch=3),
+    "first_layer": layer(17, (3, 24), 3, stride=2, activation="relu"),
+    "first_layer_large_kernel": layer(20, (3, 17), 7, stride=2),
+    "one_channel": layer(9, (1, 1), 3),
+    "valid": layer(11, (8, 12), 5, "VALID"),
+    "stride_3": layer(16, (5, 10), 3, stride=3),
+    "dilated": layer(12, (10, 24), 3, dilation=2),
+    "dilated_valid_stride": layer(16, (4, 8), 3, "VALID", dilation=3, stride=2),
+    "wide_kernel": layer((6, 19), (12, 20), (1, 7)),
+    "tall_kernel": layer((19, 6), (3, 20), (7, 1)),
+    "kernel_larger_than_image": layer(3, (7, 9), 7),
+    "batch": layer(7, (9, 18), 3, batch=2),
+    "many_outputs": layer(3, (5, 1000), 1),
+}
+
+
+def knobs_that_fit(workload: Conv2dWorkload, simd: Simd) -> st.SearchStrategy[dict[str, Any]]:
+    """Any knobs whose register tile exists on the target."""
+    lanes, taps = simd.lanes(workload.dtype), Taps.of(workload, simd)
+    tiles = [
+        (columns, vectors * lanes)
+        for columns, vectors in itertools.product(range(1, 17), range(1, 7))
+        if fits_registers(columns, vectors, simd, taps)
+    ]
+    return st.builds(
+        lambda tile, k_block, order: {
+            "columns": tile[0],
+            "panel": tile[1],
+            "k_block": k_block,
+            "order": order,
+        },
+        st.sampled_from(tiles),
+        st.sampled_from([1, 2, 4]),
+        st.sampled_from(ORDERS),
+    )
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Conv2dWorkload:
+    """Small layers of every kind."""
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    least = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    lowest = least if padding == "VALID" else [1, 1]
+    return Conv2dWorkload.with_padding(
+        padding,
+        batch=draw(st.integers(1, 2)),
+        in_height=draw(st.integers(lowest[0], lowest[0] + 8)),
+        in_width=draw(st.integers(lowest[1], lowest[1] + 17)),
+        in_channels=draw(st.integers(1, 19)),
+        out_channels=draw(st.integers(1, 35)),
+        kernel_height=kernel[0],
+        kernel_width=kernel[1],
+        stride_height=stride[0],
+        stride_width=stride[1],
+        dilation_height=dilation[0],
+        dilation_width=dilation[1],
+        activation=draw(st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1"])),
+    )
+
+
+def check_on_host(plan: Plan, simd: Simd, folder: Path) -> None:
+    """Run ``plan`` whole and in pieces by several threads' slices; check output and workspace."""
+    kernel = HostKernel(plan, simd, folder)
+    case = Case.random(plan.workload)
+    whole = kernel(case)
+    case.check(whole)
+    np.testing.assert_array_equal(kernel(case, threads=2, pieces=3), whole)
+    assert kernel.kernel.workspace_bytes == plan.workspace_bytes
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: simd.name)
+def test_agrees_with_float64(name: str, algorithm: str, simd: Simd, tmp_path: Path) -> None:
+    check_on_host(plan_layer(LAYERS[name], simd, algorithm), simd, tmp_path)
+
+
+def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
+    simd = data.draw(st.sampled_from(RUNNABLE), "simd")
+    workload = data.draw(geometries(), "workload")
+    plan = plan_layer(workload, simd, algorithm)
+    chosen = data.draw(knobs_that_fit(workload, simd), "knobs")
+    if algorithm == "im2col_tiled":  # gathers a tile once for all panels
+        chosen["order"] = ORDERS[0]
+    served = REGISTRY.get(algorithm)
+    plan = replace(
+        plan,
+        knobs=chosen,
+        workspace_bytes=served.workspace_bytes(workload, chosen),
+        packed=served.packed_weights(workload, chosen),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        check_on_host(plan, simd, Path(folder))
+
+
+def searching(examples: int) -> settings:
+    """Hypothesis without deadlines: these tests compile."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@searching(40)
+@given(data=st.data())
+def test_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
+    check_any_geometry_and_knobs(algorithm, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@searching(400)
+@given(data=st.data())
+def test_any_geometry_and_knobs_at_length(algorithm: str, data: st.DataObject) -> None:
+    check_any_geometry_and_knobs(algorithm, data)
+
+
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+def test_agrees_with_float64_on_the_board(cpu: str, tmp_path: Path) -> None:
+    simd = PRESETS[cpu]
+    plans = {
+        f"{algorithm}_{name}": plan_layer(workload, simd, algorithm)
+        for algorithm in REGISTRY.names()
+        for name, workload in LAYERS.items()
+    }
+    cases = {name: Case.random(plan.workload) for name, plan in plans.items()}
+    emulated = board.Board.default()
+    emulated.setup()
+
+    def run_python(script: Path, arguments: Sequence[str]) -> None:
+        emulated.python(script, list(arguments), cpu=cpu)
+
+    outputs = run_on_board(run_python, plans, cases, simd, tmp_path)
+    for name, case in cases.items():
+        case.check(outputs[name])
+
+
+# MEC's benchmark layers (Cho & Brand, arXiv 1706.06873, table 2): the patch matrix in MiB.
+MEC_LAYERS = {
+    "cv1": (layer(227, (3, 96), 11, "VALID", stride=4), 4.19),
+    "cv2": (layer(231, (3, 96), 11, "VALID", stride=4), 4.34),
+    "cv3": (layer(227, (3, 64), 7, "VALID", stride=2), 6.91),
+    "cv4": (layer(224, (64, 64), 7, "VALID", stride=2), 142.13),
+    "cv5": (layer(24, (96, 256), 5, "VALID"), 3.66),
+    "cv6": (layer(12, (256, 512), 3, "VALID"), 0.88),
+    "cv7": (layer(224, (3, 64), 3, "VALID"), 5.08),
+    "cv8": (layer(112, (64, 128), 3, "VALID"), 26.59),
+    "cv9": (layer(56, (64, 64), 3, "VALID"), 6.41),
+    "cv10": (layer(28, (128, 128), 3, "VALID"), 2.97),
+    "cv11": (layer(14, (256, 256), 3, "VALID"), 1.27),
+    "cv12": (layer(7, (512, 512), 3, "VALID"), 0.44),
+}
+
+
+@pytest.mark.parametrize("name", MEC_LAYERS)
+def test_im2col_workspace_is_the_patch_matrix(name: str) -> None:
+    workload, mebibytes = MEC_LAYERS[name]
+    plan = plan_layer(workload, HOST, "im2col")
+    assert round(plan.workspace_bytes / 2**20, 2) == mebibytes
+    compiled = compile_plans({"kernel": plan}, HOST).kernels["kernel"]
+    assert compiled.workspace_bytes == plan.workspace_bytes
+
+
+def test_indirect_needs_no_workspace_and_no_padded_copy() -> None:
+    for workload in LAYERS.values():
+        plan = plan_layer(workload, HOST, "indirect")
+        assert plan.workspace_bytes == 0
+        assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
+
+
+def test_formulas_hold_past_32_bits() -> None:
+    workload = layer(40000, (3, 16), 3, "VALID")
+    knobs = REGISTRY.get("im2col").default_knobs(workload, HOST)
+    bytes_wanted = 39998 * 39998 * 27 * 4
+    assert bytes_wanted > 2**31
+    assert REGISTRY.get("im2col").workspace_bytes(workload, knobs) == bytes_wanted
+    assert workload.macs == 39998 * 39998 * 27 * 16
+    with pytest.raises(Unsupported, match="64-bit indices"):
+        plan_layer(workload, HOST)
+
+
+def test_grouped_convolution_is_refused_with_the_reason() -> None:
+    workload = layer(8, (8, 8), 3, groups=2)
+    with pytest.raises(Unsupported, match="groups = 2"):
+        plan_layer(workload, HOST)
+
+
+def test_unknown_algorithm_lists_those_known() -> None:
+    with pytest.raises(LeanconvError, match="indirect, im2col, im2col_tiled"):
+        plan_layer(LAYERS["pointwise"], HOST, "im2row")

@@ -1,0 +1,178 @@
+"""Run compiled kernels bare, without a delegate: on this machine or on the emulated board."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schedules import packing
+from schedules.c_abi import ALIGNMENT, CKernel, KernelObject
+from schedules.planner import Plan, compile_plans
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+from tests.support.reference import conv2d
+
+#: What no kernel may leave in its output: an element that it forgot.
+UNWRITTEN = np.float32(np.nan)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of one convolution, and what must come out of it.
+
+    ``expected`` and ``bound`` are float64, of the output's shape.
+    """
+
+    x: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    expected: np.ndarray
+    bound: np.ndarray
+
+    @classmethod
+    def random(cls, workload: Conv2dWorkload, seed: int = 0) -> Case:
+        """Normally distributed arguments, weights scaled so that the output is of order 1."""
+        random = np.random.default_rng(seed)
+        x = random.standard_normal(workload.input_shape, np.float32)
+        weights = random.standard_normal(workload.weight_shape, np.float32)
+        weights /= np.float32(np.sqrt(workload.reduction))
+        bias = random.standard_normal(workload.out_channels, np.float32)
+        return cls(x, weights, bias, *conv2d(workload, x, weights, bias))
+
+    def check(self, y: np.ndarray) -> None:
+        """Fail unless every element of ``y`` is within the bound of the exact result."""
+        y = y.reshape(self.expected.shape)
+        worst = np.abs(y - self.expected) - self.bound
+        # Written so that an element that is not a number fails too.
+        assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
+
+
+def link(kernels: KernelObject, library: Path) -> Path:
+    """A shared library of the kernels, for the object's processor."""
+    object_file = library.with_suffix(".o")
+    object_file.write_bytes(kernels.data)
+    linker = [sys.executable, "-m", "ziglang", "ld.lld", "-shared"]
+    subprocess.run([*linker, "-o", str(library), str(object_file)], check=True)
+    return library
+
+
+def misaligned(values: np.ndarray) -> np.ndarray:
+    """A copy that starts one element behind a cache line: kernels may not assume more."""
+    size = values.size + 2 * ALIGNMENT // values.itemsize
+    memory = np.full(size, UNWRITTEN, values.dtype)
+    start = (-memory.ctypes.data % ALIGNMENT) // values.itemsize + 1
+    view = memory[start : start + values.size].reshape(values.shape)
+    view[...] = values
+    return view
+
+
+class HostKernel:
+    """One compiled plan, callable on this machine."""
+
+    def __init__(self, plan: Plan, simd: Simd, folder: Path) -> None:
+        kernels = compile_plans({"kernel": plan}, simd)
+        self.plan = plan
+        self.kernel: CKernel = kernels.kernels["kernel"]
+        self.library = ctypes.CDLL(str(link(kernels, folder / "kernel.so")))
+
+    def __call__(self, case: Case, threads: int = 1, pieces: int = 1) -> np.ndarray:
+        """The output, computed by ``threads`` slices in ``pieces`` ranges of every stage."""
+        packed = self.plan.packed
+        x = misaligned(case.x)
+        w = misaligned(packing.pack(case.weights, packed))
+        b = misaligned(packing.pack_bias(case.bias, packed))
+        y = misaligned(np.full(case.expected.shape, UNWRITTEN, np.float32))
+        workspace = guarded_workspace(self.kernel, threads)
+        run_stages(self.library, self.kernel, [x, w, b, y], workspace, threads, pieces)
+        assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
+        return y
+
+
+GUARD = 0xA5
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Exactly the bytes that a kernel asks for, and a guard behind them."""
+
+    memory: np.ndarray
+    start: int
+    size: int
+
+    @property
+    def address(self) -> int:
+        return int(self.memory.ctypes.data) + self.start
+
+    @property
+    def guard(self) -> np.ndarray:
+        return self.memory[self.start + self.size :]
+
+
+def guarded_workspace(kernel: CKernel, threads: int) -> Workspace:
+    """A workspace for ``threads`` threads; for one, without alignment behind the last buffer."""
+    size = kernel.workspace_bytes
+    if threads > 1:
+        size = kernel.shared_bytes + threads * kernel.thread_bytes
+    memory = np.full(size + 4 * ALIGNMENT, GUARD, np.uint8)
+    return Workspace(memory, int(-memory.ctypes.data % ALIGNMENT), size)
+
+
+def run_stages(
+    library: ctypes.CDLL,
+    kernel: CKernel,
+    buffers: Sequence[np.ndarray],
+    workspace: Workspace,
+    threads: int,
+    pieces: int,
+) -> None:
+    """Call every stage for each of ``pieces`` ranges, as thread ``piece mod threads``."""
+    pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
+    for stage in kernel.stages:
+        function = getattr(library, stage.symbol)
+        function.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int32] * 3
+        function.restype = ctypes.c_int32
+        for piece in range(pieces):
+            begin, end = (stage.extent * (piece + i) // pieces for i in (0, 1))
+            status = function(*pointers, workspace.address, piece % threads, begin, end)
+            assert status == 0
+
+
+def run_on_board(
+    run_python: Callable[[Path, Sequence[str]], Any],
+    plans: Mapping[str, Plan],
+    cases: Mapping[str, Case],
+    simd: Simd,
+    folder: Path,
+) -> dict[str, np.ndarray]:
+    """Outputs of ``plans`` for ``cases``, by name, computed on the board by aarch64 code.
+
+    ``run_python(script, arguments)`` runs a script there.
+    """
+    kernels = compile_plans(plans, simd)
+    library = link(kernels, folder / "kernels.so")
+    arguments: dict[str, np.ndarray] = {}
+    manifest = {}
+    for name, case in cases.items():
+        packed, kernel = plans[name].packed, kernels.kernels[name]
+        arguments[f"{name}.x"] = case.x
+        arguments[f"{name}.w"] = packing.pack(case.weights, packed)
+        arguments[f"{name}.b"] = packing.pack_bias(case.bias, packed)
+        manifest[name] = {
+            "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
+            "workspace": kernel.shared_bytes + kernel.thread_bytes,
+            "shape": case.expected.shape,
+        }
+    np.savez(folder / "arguments.npz", **arguments)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    script = Path(__file__).with_name("board_kernels.py")
+    run_python(script, [str(library), str(folder)])
+    with np.load(folder / "outputs.npz") as outputs:
+        return {name: outputs[name] for name in cases}
