@@ -124,7 +124,7 @@ class Simd:
                 return cls.from_target(json.loads(name))
             except json.JSONDecodeError as error:
                 raise LeanconvError(f"target {name!r} is not valid JSON: {error}") from None
-        if name.split() and name.split()[0] == "llvm":
+        if name.split()[:1] == ["llvm"]:
             return cls.from_target(_parse_llvm_string(name))
         raise LeanconvError(
             f"unknown target {name!r}: host, {', '.join(PRESETS)}, a JSON target, or 'llvm -mcpu=…'"
@@ -182,7 +182,10 @@ _AVX512_CPUS = frozenset(
 def _parse_llvm_string(text: str) -> dict[str, Any]:
     """``llvm -mtriple=T -mcpu=C -mattr=+a,+b`` (old TVM) as the dict that TVM takes today."""
     target: dict[str, Any] = {"kind": "llvm"}
-    words = shlex.split(text)[1:]
+    try:
+        words = shlex.split(text)[1:]
+    except ValueError as error:
+        raise LeanconvError(f"target {text!r}: {error}") from None
     for word in words:
         key, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("-") or not equals:

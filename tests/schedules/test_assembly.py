@@ -1,0 +1,76 @@
+"""The inner loops that the default knobs give on every Arm preset."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedules import c_abi
+from schedules.algorithms import REGISTRY
+from schedules.planner import plan_layer
+from schedules.simd import PRESETS
+from schedules.workload import Conv2dWorkload
+from tests.support.assembly import inner_loops
+
+ARM = [name for name, simd in PRESETS.items() if simd.arch == "aarch64" and not simd.android]
+
+#: (image, C, M, kernel, stride): a layer of each kind in MobileNets, ResNets and VGG.
+LAYERS = [
+    (56, 64, 64, 3, 1),
+    (28, 128, 128, 3, 1),
+    (14, 256, 256, 3, 1),
+    (7, 512, 512, 3, 1),
+    (56, 128, 128, 3, 2),
+    (112, 32, 64, 1, 1),
+    (56, 24, 144, 1, 1),
+    (14, 96, 576, 1, 1),
+    (7, 960, 160, 1, 1),
+    (14, 1024, 255, 1, 1),
+    (28, 256, 512, 1, 2),
+    (224, 3, 32, 3, 2),
+    (224, 3, 64, 7, 2),
+    (96, 3, 8, 3, 2),
+]
+
+
+def workload(image: int, channels: int, outputs: int, kernel: int, stride: int) -> Conv2dWorkload:
+    return Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=image,
+        in_width=image,
+        in_channels=channels,
+        out_channels=outputs,
+        kernel_height=kernel,
+        kernel_width=kernel,
+        stride_height=stride,
+        stride_width=stride,
+        activation="relu",
+    )
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@pytest.mark.parametrize("target", ARM)
+def test_inner_loops_do_not_spill(target: str, algorithm: str) -> None:
+    simd = PRESETS[target]
+    for layer in LAYERS:
+        plan = plan_layer(workload(*layer), simd, algorithm)
+        loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
+        assert max(loop.multiply_adds for loop in loops) >= 24, layer
+        spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]
+        assert not spilling, f"{plan.workload.describe()} {plan.knobs}: {spilling[0].instructions}"
+
+
+def test_most_of_the_main_loop_multiplies() -> None:
+    simd = PRESETS["cortex-a76"]
+    plan = plan_layer(workload(*LAYERS[0]), simd, "indirect")
+    loops = inner_loops(c_abi.assembly(plan.schedule(simd), simd))
+    assert max(loop.multiply_adds / len(loop.instructions) for loop in loops) >= 0.8
+
+
+def test_spills_are_seen() -> None:
+    """A tile too large for the registers must not pass unnoticed."""
+    simd = PRESETS["cortex-a76"]
+    layer = workload(*LAYERS[0])
+    indirect = REGISTRY.get("indirect")
+    knobs = {**indirect.default_knobs(layer, simd), "columns": 8, "panel": 16}
+    loops = inner_loops(c_abi.assembly(indirect.schedule(layer, simd, knobs), simd))
+    assert sum(loop.spills for loop in loops) > 0

@@ -1,0 +1,112 @@
+"""The C functions: symbols, stages, and the plan of the workspace."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+from tvm import s_tir, te
+
+from schedules import c_abi
+from schedules.algorithms import REGISTRY
+from schedules.planner import compile_plans, plan_layer
+from schedules.simd import PRESETS, Simd
+from schedules.workload import Conv2dWorkload
+
+#: What a C library or the compiler's support library has on every platform.
+LIBRARY_SYMBOLS = {"memcpy", "memmove", "memset", "expf", "fmaf", "fmaxf", "fminf"}
+
+LAYER = Conv2dWorkload.with_padding(
+    "SAME",
+    in_height=13,
+    in_width=15,
+    in_channels=10,
+    out_channels=17,
+    kernel_height=3,
+    kernel_width=3,
+    activation="relu6",
+)
+
+
+def symbols(data: bytes) -> tuple[set[str], set[str]]:
+    """Undefined symbols, and defined functions that can be linked to, of an object."""
+    undefined, functions = set(), set()
+    for section in ELFFile(io.BytesIO(data)).iter_sections():
+        if not isinstance(section, SymbolTableSection):
+            continue
+        for symbol in section.iter_symbols():
+            if not symbol.name:
+                continue
+            if symbol["st_shndx"] == "SHN_UNDEF":
+                undefined.add(symbol.name)
+            elif symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_info"]["bind"] == "STB_GLOBAL":
+                functions.add(symbol.name)
+    return undefined, functions
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@pytest.mark.parametrize("target", PRESETS)
+def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> None:
+    simd = PRESETS[target]
+    kernels = compile_plans({"layer": plan_layer(LAYER, simd, algorithm)}, simd)
+    undefined, functions = symbols(kernels.data)
+    assert undefined <= LIBRARY_SYMBOLS
+    assert functions == {stage.symbol for stage in kernels.kernels["layer"].stages}
+
+
+def test_several_kernels_share_an_object() -> None:
+    simd = Simd.named("host")
+    plans = {name: plan_layer(LAYER, simd, name) for name in REGISTRY.names()}
+    kernels = compile_plans(plans, simd)
+    assert set(kernels.kernels) == set(plans)
+    _, functions = symbols(kernels.data)
+    wanted = {stage.symbol for kernel in kernels.kernels.values() for stage in kernel.stages}
+    assert functions == wanted
+    assert [stage.symbol for stage in kernels.kernels["im2col"].stages] == [
+        "im2col_stage0",
+        "im2col_stage1",
+    ]
+
+
+def test_compilation_is_reproducible() -> None:
+    simd = PRESETS["cortex-a76"]
+    first, second = (
+        compile_plans({"layer": plan_layer(LAYER, simd, "indirect")}, simd).data for _ in range(2)
+    )
+    assert first == second
+
+
+def two_stages() -> s_tir.Schedule:
+    """y = ((x + w) + b) in two stages with two buffers, one of them a thread's own."""
+    x, w, b = (te.placeholder((6, 10), name=name) for name in "XWB")
+    first = te.compute((6, 10), lambda i, j: x[i, j] + w[i, j], name="first")
+    second = te.compute((6, 10), lambda i, j: first[i, j] * 2.0, name="second")
+    y = te.compute((6, 10), lambda i, j: second[i, 9 - j] + b[i, j], name="Y")
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
+    c_abi.mark_stage(schedule, schedule.get_loops(schedule.get_sblock("first"))[0], 0)
+    row = schedule.get_loops(schedule.get_sblock("Y"))[0]
+    schedule.compute_at(schedule.get_sblock("second"), row)
+    c_abi.mark_stage(schedule, row, 1)
+    return schedule
+
+
+def test_buffers_are_placed_by_scope_and_alignment() -> None:
+    _, kernels = c_abi.lower({"kernel": two_stages()}, Simd.named("host"))
+    kernel = kernels["kernel"]
+    assert kernel.stages == (c_abi.Stage("kernel_stage0", 6), c_abi.Stage("kernel_stage1", 6))
+    assert kernel.buffers == (
+        c_abi.PlannedBuffer("first", 0, 240, per_thread=False),
+        c_abi.PlannedBuffer("second", 0, 40, per_thread=True),
+    )
+    assert (kernel.shared_bytes, kernel.thread_bytes) == (256, 64)
+    assert kernel.workspace_bytes == 256 + 40
+
+
+def test_a_kernel_without_a_stage_is_a_mistake() -> None:
+    x, w, b = (te.placeholder((4,), name=name) for name in "XWB")
+    y = te.compute((4,), lambda i: x[i] + w[i] + b[i], name="Y")
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
+    with pytest.raises(AssertionError, match="not exactly one stage"):
+        c_abi.lower({"kernel": schedule}, Simd.named("host"))

@@ -1,0 +1,92 @@
+"""Targets: presets, and whatever TVM or old tvmc took."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tvm
+
+from schedules.errors import LeanconvError
+from schedules.simd import PRESETS, Simd
+
+NAMES = (
+    "x86-64-v3",
+    "x86-64-v4",
+    "cortex-a53",
+    "cortex-a55",
+    "cortex-a72",
+    "cortex-a76",
+    "neoverse-n1",
+    "apple-m1",
+)
+
+
+def test_every_preset_exists_also_for_android() -> None:
+    assert set(PRESETS) == {*NAMES, *(f"{name}-android" for name in NAMES)}
+    for name, simd in PRESETS.items():
+        assert simd.name == name
+        # Four parts for Android: with three, LLVM uses the reserved register x18.
+        assert ("android24" in simd.triple.split("-")[-1]) == name.endswith("-android")
+        assert len(simd.triple.split("-")) == 4
+        tvm.target.Target(simd.target)
+
+
+def test_lanes_and_features() -> None:
+    assert [PRESETS[name].lanes("float32") for name in NAMES[:3]] == [8, 16, 4]
+    assert "dotprod" in PRESETS["cortex-a55"].features
+    assert "dotprod" not in PRESETS["cortex-a72"].features
+    assert PRESETS["cortex-a53"].in_order
+    assert not PRESETS["cortex-a76"].in_order
+
+
+def test_host_is_a_preset_with_this_machines_caches() -> None:
+    host = Simd.named("host")
+    assert host.name == "host"
+    assert any(host.mcpu == preset.mcpu for preset in PRESETS.values())
+    assert host.cores >= 1
+    assert host.l1_bytes >= 8 * 1024
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 -mattr=+neon,+dotprod",
+        "llvm -device=arm_cpu -model=pixel6 -mtriple=aarch64-linux-gnu -mcpu=cortex-a76",
+        json.dumps({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"}),
+    ],
+)
+def test_targets_of_tvm_are_understood(text: str) -> None:
+    simd = Simd.named(text)
+    assert (simd.arch, simd.mcpu, simd.android) == ("aarch64", "cortex-a76", False)
+    assert simd.l2_bytes == PRESETS["cortex-a76"].l2_bytes
+
+
+def test_android_triple_is_kept() -> None:
+    assert Simd.named("llvm -mtriple=aarch64-linux-android24 -mcpu=cortex-a55").android
+
+
+def test_unknown_arm_core_gets_the_plainest() -> None:
+    simd = Simd.named("llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a510")
+    assert simd.features == PRESETS["cortex-a53"].features
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cortex-a99", "unknown target 'cortex-a99': host, x86-64-v3"),
+        ("", "unknown target"),
+        ("{not json", "not valid JSON"),
+        ("[1]", "unknown target"),
+        ('{"kind": "cuda"}', "only llvm"),
+        ('{"kind": "llvm", "mtriple": "riscv64-linux-gnu"}', "'riscv64' is not supported"),
+        ('{"kind": "llvm", "surprise": 1}', "'surprise' is not supported"),
+        ("llvm mcpu", "not of the form -name=value"),
+        ("llvm -surprise=1", "'-surprise=1' is not supported"),
+        ('llvm -mcpu="x', "quotation"),
+        ("llvm -mtriple=aarch64-linux-gnu -mcpu=x86-64-v4", "not an aarch64 processor"),
+    ],
+)
+def test_what_cannot_be_understood_says_why(text: str, message: str) -> None:
+    with pytest.raises(LeanconvError, match=message):
+        Simd.named(text)

@@ -1,0 +1,109 @@
+"""Geometry: against TensorFlow's definition of padding, by brute force, and past 32 bits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedules.errors import LeanconvError
+from schedules.workload import Conv2dWorkload, same_padding
+
+SMALL = {
+    "in_height": 5,
+    "in_width": 7,
+    "in_channels": 3,
+    "out_channels": 4,
+    "kernel_height": 3,
+    "kernel_width": 2,
+}
+
+
+@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 4), st.integers(1, 3))
+def test_same_padding_gives_ceil_and_an_odd_zero_behind(
+    size: int, kernel: int, stride: int, dilation: int
+) -> None:
+    before, after = same_padding(size, kernel, stride, dilation)
+    layer = Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=size,
+        in_width=1,
+        in_channels=1,
+        out_channels=1,
+        kernel_height=kernel,
+        kernel_width=1,
+        stride_height=stride,
+        dilation_height=dilation,
+    )
+    assert layer.out_height == -(-size // stride)
+    assert after - before in (0, 1)
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
+def test_valid_output_counts_the_positions_that_fit(
+    size: int, kernel: int, stride: int, dilation: int
+) -> None:
+    span = (kernel - 1) * dilation + 1
+    positions = [start for start in range(0, size, stride) if start + span <= size]
+    geometry = {**SMALL, "in_width": size, "kernel_width": kernel}
+    geometry |= {"stride_width": stride, "dilation_width": dilation}
+    if positions:
+        assert Conv2dWorkload.with_padding("VALID", **geometry).out_width == len(positions)
+    else:
+        with pytest.raises(LeanconvError, match="does not fit"):
+            Conv2dWorkload.with_padding("VALID", **geometry)
+
+
+def test_numbers_are_exact_past_32_bits() -> None:
+    layer = Conv2dWorkload(
+        batch=64,
+        in_height=50000,
+        in_width=50000,
+        in_channels=3,
+        out_channels=64,
+        kernel_height=1,
+        kernel_width=1,
+    )
+    assert layer.input_bytes == 64 * 50000 * 50000 * 3 * 4
+    assert layer.output_bytes == 64 * 50000 * 50000 * 64 * 4
+    assert layer.macs == 64 * 50000 * 50000 * 64 * 3
+    assert layer.as_matrix().in_width == 64 * 50000 * 50000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stride_height": 0}, "stride_height = 0: must be >= 1"),
+        ({"in_channels": -3}, "in_channels = -3"),
+        ({"pad_left": -1}, "pad_left = -1: must be >= 0"),
+        ({"activation": "tanh"}, "unknown activation 'tanh'"),
+        ({"dtype": "float64"}, "unsupported element type 'float64'"),
+        ({"groups": 2}, "do not divide into 2 groups"),
+        ({"kernel_height": 6}, "does not fit"),
+    ],
+)
+def test_impossible_geometry_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(LeanconvError, match=message):
+        Conv2dWorkload(**{**SMALL, **change})
+
+
+def test_unknown_padding_is_refused() -> None:
+    with pytest.raises(LeanconvError, match="SAME or VALID"):
+        Conv2dWorkload.with_padding("FULL", **SMALL)
+
+
+def test_descriptions() -> None:
+    layer = Conv2dWorkload(**SMALL)
+    assert layer.describe() == "conv3x2 5x7x3->4"
+    strided = Conv2dWorkload(**SMALL, stride_height=2, stride_width=2, activation="relu6", batch=2)
+    assert strided.describe() == "conv3x2 s2 2x5x7x3->4 relu6"
+    dilated = Conv2dWorkload(**SMALL, dilation_height=2)
+    assert dilated.describe() == "conv3x2 d2x1 5x7x3->4"
+
+
+def test_survives_json() -> None:
+    layer = Conv2dWorkload.with_padding("SAME", **SMALL, activation="relu")
+    assert Conv2dWorkload.from_dict(json.loads(json.dumps(layer.to_dict()))) == layer
