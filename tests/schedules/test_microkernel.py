@@ -1,0 +1,81 @@
+"""Default tiles: they fit, and follow the rule that their docstrings state."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedules.microkernel import ORDERS, default_tile, fits_registers, tile_cost
+from schedules.patches import Taps
+from schedules.simd import PRESETS, Simd
+from schedules.workload import Conv2dWorkload
+
+
+def layer(size: int, channels: int, outputs: int, kernel: int = 3) -> Conv2dWorkload:
+    return Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=size,
+        in_width=size,
+        in_channels=channels,
+        out_channels=outputs,
+        kernel_height=kernel,
+        kernel_width=kernel,
+    )
+
+
+LAYERS = [
+    layer(56, 64, 64),
+    layer(7, 512, 512),
+    layer(1, 1024, 1001, 1),
+    layer(13, 10, 17, 5),
+    layer(224, 3, 32),
+    layer(9, 1, 1),
+]
+
+
+@pytest.mark.parametrize("simd", PRESETS.values(), ids=lambda simd: simd.name)
+@pytest.mark.parametrize("workload", LAYERS, ids=lambda workload: workload.describe())
+def test_default_tiles_fit_into_the_registers(workload: Conv2dWorkload, simd: Simd) -> None:
+    taps = Taps.of(workload, simd)
+    tile = default_tile(workload, simd, taps, workload.out_width)
+    lanes = simd.lanes(workload.dtype)
+    assert tile.panel % lanes == 0
+    assert fits_registers(tile.columns, tile.panel // lanes, simd, taps, workload.dtype)
+    assert 1 <= tile.columns <= max(workload.out_width, 1)
+    assert tile.order in ORDERS
+
+
+def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
+    simd = PRESETS["cortex-a76"]
+    workload = layer(56, 64, 64)
+    taps, lanes = Taps.of(workload, simd), simd.lanes("float32")
+    tile = default_tile(workload, simd, taps, 56)
+    chosen = tile_cost(workload, simd, 56, tile.columns, tile.panel // lanes)
+    for columns in range(1, 32):
+        for vectors in range(1, 32):
+            if fits_registers(columns, vectors, simd, taps, "float32"):
+                assert chosen <= tile_cost(workload, simd, 56, columns, vectors)
+
+
+def test_large_weights_of_a_small_image_stay_panel_by_panel() -> None:
+    simd = PRESETS["cortex-a53"]
+    workload = layer(7, 512, 512)
+    taps = Taps.of(workload, simd)
+    assert default_tile(workload, simd, taps, 7).order == "panels,rows,columns"
+
+
+def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
+    simd = PRESETS["cortex-a76"]
+    assert Taps.of(layer(32, 3, 8), simd) == Taps(3, 1, 9, flat=True)
+    assert Taps.of(layer(32, 4, 8), simd) == Taps(3, 3, 4, flat=False)
+    assert Taps.of(layer(32, 3, 8, 1), simd) == Taps(1, 1, 3, flat=False)
+    dilated = Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=9,
+        in_width=9,
+        in_channels=3,
+        out_channels=8,
+        kernel_height=3,
+        kernel_width=3,
+        dilation_width=2,
+    )
+    assert Taps.of(dilated, simd) == Taps(3, 3, 3, flat=False)
