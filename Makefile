@@ -1,0 +1,49 @@
+# `make demo` and `make test` need python3, git, make and pip's package index, nothing else:
+# the C compiler (zig) is a Python wheel like the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]')
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
+	$(BIN)/python scripts/demo.py
+
+test: lint board ## what every change must pass
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: lint board ## with the long checks
+	$(BIN)/python -m pytest -q
+
+lint: venv ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
+
+format: venv ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(C_FILES),$(BIN)/clang-format -i $(C_FILES))
+
+board: venv ## the emulated Arm board, in the cache folder
+	$(BIN)/python scripts/board.py setup
+
+peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for bench_layers.py
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+	    echo "leanconv needs Python 3.10, 3.11 or 3.12: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "this Python cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+.PHONY: help demo test test-all lint format board peers venv

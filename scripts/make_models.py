@@ -1,0 +1,405 @@
+"""Make the networks that the demo, the benchmarks and the tests run, as .tflite files.
+
+    python scripts/make_models.py --list
+    python scripts/make_models.py mobilenet_v2 resnet_3x3
+
+They are Keras networks with random weights: a convolution takes the same time and memory whatever
+its weights are. Weights have the scale that keeps activations in range and batch normalisation
+has the statistics of what it normalises, so that an error in one layer reaches the output and is
+neither saturated away nor amplified beyond meaning.
+
+Files go to the cache folder and stay there until this script or TensorFlow changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schedules.errors import LeanconvError
+from tvmc.command import LineParser, exit_status
+from tvmc.files import replace_atomically
+from tvmc.tables import format_bytes
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution with bias and ReLU, SAME padding, batch 1."""
+
+    in_height: int
+    in_width: int
+    in_channels: int
+    kernel: int
+    stride: int
+    out_channels: int
+
+    @property
+    def name(self) -> str:
+        """Name of the model that holds this layer alone."""
+        stride = f"s{self.stride}-" if self.stride > 1 else ""
+        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
+        return f"conv-{size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the direct algorithm."""
+        out_pixels = -(-self.in_height // self.stride) * -(-self.in_width // self.stride)
+        return out_pixels * self.kernel**2 * self.in_channels * self.out_channels
+
+    def __str__(self) -> str:
+        stride = f" s{self.stride}" if self.stride > 1 else ""
+        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
+        return f"{size} {self.kernel}x{self.kernel}{stride} -> {self.out_channels}"
+
+
+#: The layers that every speed figure is quoted for.
+LAYERS = (
+    ConvLayer(56, 56, 64, 3, 1, 64),
+    ConvLayer(28, 28, 128, 3, 1, 128),
+    ConvLayer(14, 14, 256, 3, 1, 256),
+    ConvLayer(112, 112, 32, 1, 1, 64),
+    ConvLayer(224, 224, 3, 3, 2, 32),
+)
+
+Convert = Callable[[Any], bytes]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is made: a Keras network and a conversion."""
+
+    text: str
+    build: Callable[[], Any]
+    convert: Convert
+
+
+def cache_folder() -> Path:
+    """Where the models are kept: ``$XDG_CACHE_HOME/leanconv/models``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "leanconv" / "models"
+
+
+def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
+    """Paths of the named models, made first where they are missing or old.
+
+    TensorFlow works in a process of its own, so that its threads and its memory do not disturb
+    what the caller measures.
+
+    Raises
+    ------
+    LeanconvError
+        If a name is unknown or a model cannot be made.
+    """
+    folder = folder or cache_folder()
+    for name in names:
+        if name not in RECIPES:
+            raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
+    missing = [name for name in names if not _is_fresh(folder, name)]
+    if missing:
+        command = [sys.executable, __file__, "--out", str(folder), *missing]
+        print(f"making {', '.join(missing)} …", file=sys.stderr, flush=True)
+        done = subprocess.run(command, text=True, capture_output=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise LeanconvError(f"could not make {', '.join(missing)}: {last}")
+    return [folder / f"{name}.tflite" for name in names]
+
+
+def make(name: str, folder: Path) -> Path:
+    """Make one model in this process, whether it is there or not."""
+    recipe = RECIPES[name]
+    sys.stdout.flush()
+    if importlib.util.find_spec("tensorflow") is None:
+        raise LeanconvError("TensorFlow is not installed: pip install 'leanconv[models]'")
+    with _quiet_tensorflow():
+        import keras
+
+        keras.utils.set_random_seed(0)
+        data = recipe.convert(recipe.build())
+        keras.backend.clear_session()
+    path = folder / f"{name}.tflite"
+    replace_atomically(path, data)
+    replace_atomically(_stamp_path(folder, name), _stamp().encode())
+    return path
+
+
+def _stamp() -> str:
+    """What the models depend on: this file and the converter."""
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return f"{source} tensorflow {importlib.metadata.version('tensorflow')}\n"
+
+
+def _stamp_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.made-by"
+
+
+def _is_fresh(folder: Path, name: str) -> bool:
+    try:
+        made_by = _stamp_path(folder, name).read_text()
+    except OSError:
+        return False
+    try:
+        return made_by == _stamp() and (folder / f"{name}.tflite").is_file()
+    except importlib.metadata.PackageNotFoundError:
+        # Nothing here could make a newer one.
+        return (folder / f"{name}.tflite").is_file()
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keep what TensorFlow and Keras print from the terminal; show it if something fails.
+
+    Much of it is written by C++ before any logging can be configured, hence file descriptors.
+    """
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", TF_ENABLE_ONEDNN_OPTS="0")
+    terminals = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with tempfile.TemporaryFile() as log:
+        try:
+            for descriptor in terminals:
+                os.dup2(log.fileno(), descriptor)
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(terminals[2], log.read())
+            raise
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for descriptor, terminal in terminals.items():
+                os.dup2(terminal, descriptor)
+                os.close(terminal)
+
+
+# Weights
+
+
+def _randomise(model: Any, input_shape: Sequence[int]) -> Any:
+    """Random weights under which every layer passes on about the variance that it receives.
+
+    Kernels are He-normal: variance 2 / fan-in, which a following ReLU halves. Batch normalisation
+    gets the statistics of one forward pass in training mode.
+    """
+    import keras
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # keep nothing of the initial statistics
+            layer.gamma.assign(1 + 0.1 * rng.standard_normal(layer.gamma.shape))
+            layer.beta.assign(0.1 * rng.standard_normal(layer.beta.shape))
+            continue
+        for weight in layer.weights:
+            if "bias" in weight.name:
+                weight.assign(0.1 * rng.standard_normal(weight.shape))
+                continue
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            fan_in = np.prod(weight.shape[:2] if depthwise else weight.shape[:-1])
+            weight.assign((2 / fan_in) ** 0.5 * rng.standard_normal(weight.shape))
+    model(rng.uniform(-1, 1, (1, *input_shape)).astype("float32"), training=True)
+    return model
+
+
+# Networks
+
+
+def _application(name: str, **arguments: Any) -> Callable[[], Any]:
+    """One of Keras' published architectures on 224x224x3."""
+
+    def build() -> Any:
+        import keras
+
+        image = keras.Input((224, 224, 3), batch_size=1)
+        network = getattr(keras.applications, name)
+        return _randomise(network(weights=None, input_tensor=image, **arguments), (224, 224, 3))
+
+    return build
+
+
+def _resnet_3x3() -> Any:
+    """ResNet's basic blocks at the four sizes of ResNet-50's stages, without its 1x1 layers."""
+    import keras
+    from keras import layers
+
+    def convolution(x: Any, channels: int, kernel: int, stride: int) -> Any:
+        x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)  # the converter folds it into the convolution
+
+    x = image = keras.Input((56, 56, 64), batch_size=1)
+    for stage, channels in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            y = layers.ReLU()(convolution(x, channels, 3, stride))
+            y = convolution(y, channels, 3, 1)
+            if stride == 2:
+                x = convolution(x, channels, 1, 2)
+            x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return _randomise(keras.Model(image, layers.Dense(10)(x)), (56, 56, 64))
+
+
+def _coverage() -> Any:
+    """Every kind of geometry in a network small enough for an emulated board.
+
+    Strides 1 to 3, dilation 2, SAME and VALID, kernels 1x1, 3x3, 5x5, 7x1, and 1, 3, 10, 17, 24,
+    33 and 255 channels, on an image whose sizes divide by nothing.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((37, 29, 3), batch_size=1)
+    a = layers.Conv2D(10, 3, padding="same", activation="relu")(image)
+    b = layers.Conv2D(17, 5, strides=2, padding="same", activation="relu6")(a)
+    c = layers.Conv2D(24, 1)(b)
+    d = layers.Conv2D(24, 3, dilation_rate=2, padding="same", activation="relu")(c)
+    e = layers.Conv2D(33, (7, 1), padding="same", use_bias=False)(layers.Add()([c, d]))
+    f = layers.Conv2D(255, 3, strides=3, padding="valid", activation="relu")(e)
+    g = layers.Conv2D(1, 1, activation="relu6")(f)
+    h = layers.Conv2D(3, 3, padding="same")(g)
+    i = layers.Conv2D(24, 3, dilation_rate=2, padding="valid", activation="relu")(d)
+    j = layers.Conv2D(10, 5, strides=(3, 1), padding="valid")(i)
+    k = layers.Conv2D(17, 1, strides=2, padding="same")(e)
+    m = layers.Conv2D(33, 3, strides=3, padding="same", activation="relu")(a)
+    return _randomise(keras.Model(image, [h, j, k, m]), (37, 29, 3))
+
+
+def _small() -> Any:
+    """A few layers of each kind, for what only differs in how it is quantised."""
+    import keras
+    from keras import layers
+
+    x = image = keras.Input((32, 32, 3), batch_size=1)
+    x = layers.Conv2D(16, 3, 2, "same", activation="relu")(x)
+    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(x))
+    y = layers.Conv2D(24, 1)(x)
+    x = layers.Conv2D(24, 3, padding="same", activation="relu")(y)
+    x = layers.Conv2D(40, 3, 2, "valid", activation="relu")(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return _randomise(keras.Model(image, layers.Softmax()(layers.Dense(10)(x))), (32, 32, 3))
+
+
+def _single(layer: ConvLayer) -> Callable[[], Any]:
+    def build() -> Any:
+        import keras
+
+        shape = (layer.in_height, layer.in_width, layer.in_channels)
+        image = keras.Input(shape, batch_size=1)
+        convolution = keras.layers.Conv2D(
+            layer.out_channels, layer.kernel, layer.stride, "same", activation="relu"
+        )
+        return _randomise(keras.Model(image, convolution(image)), shape)
+
+    return build
+
+
+# Conversions
+
+
+def _float32(model: Any) -> bytes:
+    import tensorflow as tf
+
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _float16(model: Any) -> bytes:
+    """float16 constants, each behind a DEQUANTIZE node; float32 arithmetic."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
+
+
+def _dynamic_range(model: Any) -> bytes:
+    """int8 weights with float32 activations: TFLite's hybrid kernels."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return bytes(converter.convert())
+
+
+def _int8(model: Any) -> bytes:
+    """int8 throughout, also the input and the output."""
+    import numpy as np
+    import tensorflow as tf
+
+    shape = model.inputs[0].shape
+
+    def samples() -> Iterator[list[Any]]:
+        rng = np.random.default_rng(0)
+        for _ in range(8):
+            yield [rng.uniform(-1, 1, shape).astype("float32")]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+#: Every model by name.
+RECIPES: dict[str, Recipe] = {
+    "mobilenet_v1": Recipe("Keras MobileNet, 224x224x3", _application("MobileNet"), _float32),
+    "mobilenet_v2": Recipe("Keras MobileNetV2, 224x224x3", _application("MobileNetV2"), _float32),
+    "mobilenet_v3_small": Recipe(
+        "Keras MobileNetV3Small, 224x224x3",
+        _application("MobileNetV3Small", include_preprocessing=False),
+        _float32,
+    ),
+    "resnet50": Recipe("Keras ResNet50, 224x224x3", _application("ResNet50"), _float32),
+    "vgg16": Recipe("Keras VGG16, 224x224x3", _application("VGG16"), _float32),
+    "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
+    "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
+    "small": Recipe("a few layers, float32", _small, _float32),
+    "small_fp16": Recipe("the same, float16 constants", _small, _float16),
+    "small_dynamic_range": Recipe("the same, int8 weights (hybrid)", _small, _dynamic_range),
+    "small_int8": Recipe("the same, int8", _small, _int8),
+    **{layer.name: Recipe(f"one layer, {layer}", _single(layer), _float32) for layer in LAYERS},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see the top of this file."""
+    parser = LineParser(prog="make_models", description="Make networks as .tflite files.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which models (default: all)")
+    parser.add_argument("--out", type=Path, default=cache_folder(), help="folder [%(default)s]")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--force", action="store_true", help="make them even if they are there")
+    options = parser.parse_args(arguments)
+    return exit_status("make_models", lambda: _make_all(options))
+
+
+def _make_all(options: argparse.Namespace) -> None:
+    if options.list:
+        for name, recipe in RECIPES.items():
+            print(f"{name:30} {recipe.text}")
+        return
+    names = options.names or list(RECIPES)
+    for name in names:
+        if name not in RECIPES:
+            raise LeanconvError(f"unknown model {name!r}: see --list")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = options.out / f"{name}.tflite"
+        fresh = _is_fresh(options.out, name) and not options.force
+        if not fresh:
+            make(name, options.out)
+        print(f"{'kept' if fresh else 'made'} {path} ({format_bytes(path.stat().st_size)})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

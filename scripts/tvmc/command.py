@@ -1,0 +1,49 @@
+"""What every command here has in common: one-line errors and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from schedules.errors import LeanconvError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class LineParser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the complaint and exit with status 2."""
+        command = self.prog.split()[0]
+        self.exit(EXIT_BAD_INPUT, f"{command}: error: {message}\n")
+
+
+def at_least_one(text: str) -> int:
+    """The type of an argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
+def exit_status(command: str, action: Callable[[], object]) -> int:
+    """Run ``action`` and turn what a user can cause into one line and a status for the shell."""
+    try:
+        action()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has stopped, as `head` does. Python would complain again when it
+        # flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (LeanconvError, OSError) as error:
+        print(f"{command}: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

@@ -1,0 +1,100 @@
+"""What stands behind ``tvmc compile``, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from tvmc.files import check_writable, write_json
+from tvmc.progress import Progress
+
+if TYPE_CHECKING:
+    from tflite_delegate.build import Report
+
+#: What :func:`compile` can make of a model.
+OUTPUT_FORMATS = ("delegate", "delegate-source")
+
+
+def compile(
+    model: str | Path,
+    *,
+    output: str | Path,
+    target: str = "host",
+    output_format: str = "delegate",
+    algorithms: Sequence[str] | None = None,
+    cc: str | None = None,
+    jobs: int | None = None,
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compile the convolutions of a .tflite model into a delegate.
+
+    Parameters
+    ----------
+    model : path
+        The .tflite file.
+    output : path
+        The shared library, or for ``delegate-source`` the folder, to write.
+    target : str
+        Whatever :meth:`schedules.simd.Simd.named` takes.
+    output_format : {"delegate", "delegate-source"}
+        A shared library for TFLite, or C sources and kernels to be built by CMake.
+    algorithms : sequence of str, optional
+        Algorithms to compile for every layer that they support; by default one is chosen.
+    cc : str, optional
+        C compiler for the target; by default the zig that is installed with this package.
+    jobs : int, optional
+        Layers to compile at the same time; by default as many as there are cores.
+    report : path, optional
+        Where to write ``Report.to_dict()`` as JSON.
+    progress : callable, optional
+        Called with (layers done, layers in all, text).
+
+    Raises
+    ------
+    LeanconvError
+        If the input is wrong or something cannot be written; nothing is left half-written.
+    """
+    model, output = Path(model), Path(output)
+    report = None if report is None else Path(report)
+    if output_format not in OUTPUT_FORMATS:
+        raise LeanconvError(
+            f"unknown output format {output_format!r}: {' or '.join(OUTPUT_FORMATS)}"
+        )
+    simd = Simd.named(target)
+    _check_outputs(model, output, report, is_folder=output_format == "delegate-source")
+
+    from tflite_delegate.build import build, export_sources  # imports TVM, which takes a second
+    from tflite_delegate.toolchain import Toolchain
+
+    options: dict[str, Any] = {"algorithms": algorithms, "jobs": jobs, "progress": progress}
+    if output_format == "delegate-source":
+        result = export_sources(model, output, simd, **options)
+    else:
+        result = build(model, output, simd, toolchain=Toolchain.named(cc), **options)
+    if report is not None:
+        write_json(report, result.to_dict())
+    return result
+
+
+def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bool) -> None:
+    """Find out before the work whether its results can be written, and destroy nothing."""
+    if not is_folder:
+        check_writable(output)
+    if report is not None:
+        check_writable(report)
+        if report.resolve() == output.resolve():
+            raise LeanconvError(f"{report} cannot be both the output and the report")
+    for path in (output, report):
+        if path is not None and path.resolve() == model.resolve():
+            raise LeanconvError(f"cannot write {path}: it is the model")
+
+
+def known_algorithms() -> Sequence[str]:
+    """Names of the algorithms."""
+    from schedules.algorithms import REGISTRY
+
+    return REGISTRY.names()

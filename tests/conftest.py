@@ -1,0 +1,81 @@
+"""What tests of several folders share: models, compiled delegates, the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import make_models
+import tvmc
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model, the delegate that was compiled for it, and the report."""
+
+    graph: Path
+    library: Path
+    report: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """The folder with the six MLPerf Tiny models, beside the checkout."""
+    folder = ROOT.parent / "shared" / "models"
+    if not folder.is_dir():
+        pytest.fail(f"the tests need the trained models in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_model() -> Callable[[str], Path]:
+    """Path of a network of scripts/make_models.py, made when it is missing."""
+    return lambda name: make_models.ensure([name])[0]
+
+
+@pytest.fixture(scope="session")
+def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compiled]:
+    """Compile a model once a session for each target and choice of algorithms."""
+    folder = tmp_path_factory.mktemp("delegates")
+    made: dict[tuple[Path, str, tuple[str, ...]], Compiled] = {}
+
+    def compile_once(
+        graph: Path, target: str = "host", algorithms: Sequence[str] | None = None
+    ) -> Compiled:
+        key = (graph, target, tuple(algorithms or ()))
+        if key not in made:
+            name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+            library = folder / f"lib{graph.stem}_{name}.so"
+            report = tvmc.compile(graph, target=target, output=library, algorithms=algorithms)
+            # As a reader of the JSON file would see it.
+            made[key] = Compiled(graph, library, json.loads(json.dumps(report.to_dict())))
+        return made[key]
+
+    return compile_once
+
+
+@pytest.fixture(scope="session")
+def run_tvmc() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own."""
+
+    def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tvmc", *map(str, arguments)]
+        environment = {"text": True, "capture_output": True, "timeout": 600, **options}
+        return subprocess.run(command, check=False, **environment)
+
+    return run

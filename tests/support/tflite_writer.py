@@ -1,0 +1,235 @@
+"""Write small float .tflite models without TensorFlow.
+
+:func:`single_conv` makes a model of one convolution, :func:`chain` one of several in a row, and
+:class:`ModelWriter` anything else, also models that no converter would write. Weights come from a
+seed, so that the same call gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers  # type: ignore[import-untyped]
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from schedules.workload import Conv2dWorkload
+
+ACTIVATIONS = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+    "relu_n1_to_1": schema.ActivationFunctionType.RELU_N1_TO_1,
+    "tanh": schema.ActivationFunctionType.TANH,
+}
+PADDINGS = {"SAME": schema.Padding.SAME, "VALID": schema.Padding.VALID}
+TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
+    "int32": schema.TensorType.INT32,
+    "int8": schema.TensorType.INT8,
+}
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution layer of a test model.
+
+    Parameters
+    ----------
+    out_channels, kernel, stride, dilation
+        Weights are ``(out_channels, *kernel, in_channels)``.
+    padding : {"SAME", "VALID"}
+        As in TFLite.
+    activation : str
+        A key of :data:`ACTIVATIONS`.
+    bias : bool
+        Whether the layer has one.
+    weight_type : {"float32", "float16"}
+        With float16, weights and bias are constants behind a DEQUANTIZE, as converters write them.
+    seed : int
+        Of weights and bias.
+    """
+
+    out_channels: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: str = "SAME"
+    activation: str = "none"
+    bias: bool = True
+    weight_type: str = "float32"
+    seed: int = 0
+
+    def workload(self, input_shape: Sequence[int]) -> Conv2dWorkload:
+        """The geometry over an NHWC input."""
+        batch, height, width, channels = input_shape
+        return Conv2dWorkload.with_padding(
+            self.padding,
+            batch=batch,
+            in_height=height,
+            in_width=width,
+            in_channels=channels,
+            out_channels=self.out_channels,
+            kernel_height=self.kernel[0],
+            kernel_width=self.kernel[1],
+            stride_height=self.stride[0],
+            stride_width=self.stride[1],
+            dilation_height=self.dilation[0],
+            dilation_width=self.dilation[1],
+            activation=self.activation,
+        )
+
+    def constants(self, in_channels: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights (OHWI) and bias as the layer's element type stores them."""
+        rng = np.random.default_rng(self.seed)
+        shape = (self.out_channels, *self.kernel, in_channels)
+        scale = 1.0 / np.sqrt(np.prod(shape[1:]))
+        weights = rng.uniform(-scale, scale, shape).astype(self.weight_type)
+        bias = rng.uniform(-1.0, 1.0, self.out_channels).astype(self.weight_type)
+        return weights, bias if self.bias else None
+
+
+def single_conv(input_shape: Sequence[int], conv: Conv, dynamic_batch: bool = False) -> bytes:
+    """A model of one convolution over an input of shape ``(N, H, W, C)``."""
+    return chain(input_shape, [conv], dynamic_batch=dynamic_batch)
+
+
+def chain(
+    input_shape: Sequence[int],
+    convs: Sequence[Conv],
+    dynamic_batch: bool = False,
+    all_outputs: bool = False,
+) -> bytes:
+    """A model of convolutions in a row; with ``all_outputs``, every one is an output of it."""
+    writer = ModelWriter()
+    shape = tuple(input_shape)
+    tensor = first = writer.tensor(shape, dynamic_batch=dynamic_batch)
+    outputs = []
+    for conv in convs:
+        tensor, shape = writer.conv(tensor, shape, conv, dynamic_batch=dynamic_batch)
+        outputs.append(tensor)
+    return writer.finish([first], outputs if all_outputs else outputs[-1:])
+
+
+class ModelWriter:
+    """Puts a model together tensor by tensor and node by node."""
+
+    def __init__(self) -> None:
+        self.buffers = [_buffer(None)]  # the first is the empty one
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
+        self.codes: list[int] = []
+
+    def tensor(
+        self,
+        shape: Sequence[int],
+        element_type: str = "float32",
+        data: np.ndarray | None = None,
+        dynamic_batch: bool = False,
+        signature: Sequence[int] | None = None,
+    ) -> int:
+        """Add a tensor, a constant if there is ``data``, and return its index."""
+        tensor = schema.TensorT()
+        tensor.shape = list(shape)
+        if dynamic_batch:
+            signature = [-1, *shape[1:]]
+        if signature is not None:
+            tensor.shapeSignature = list(signature)
+        tensor.type = TYPES[element_type]
+        tensor.name = f"tensor_{len(self.tensors)}".encode()
+        tensor.buffer = 0
+        if data is not None:
+            tensor.buffer = len(self.buffers)
+            self.buffers.append(_buffer(data))
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def constant(self, data: np.ndarray) -> int:
+        """Add a constant; float16 ones get a DEQUANTIZE, whose output is returned."""
+        index = self.tensor(data.shape, str(data.dtype), data)
+        if data.dtype != np.float16:
+            return index
+        output = self.tensor(data.shape)
+        self.operator(schema.BuiltinOperator.DEQUANTIZE, [index], [output])
+        return output
+
+    def operator(
+        self,
+        code: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: Any = None,
+        options_type: int = 0,
+    ) -> None:
+        """Add a node."""
+        if code not in self.codes:
+            self.codes.append(code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self.codes.index(code)
+        operator.inputs, operator.outputs = list(inputs), list(outputs)
+        operator.builtinOptions, operator.builtinOptionsType = options, options_type
+        self.operators.append(operator)
+
+    def conv(
+        self,
+        x: int,
+        input_shape: Sequence[int],
+        conv: Conv,
+        dynamic_batch: bool = False,
+        constants: Sequence[int] | None = None,
+    ) -> tuple[int, tuple[int, ...]]:
+        """Add a CONV_2D and return its output tensor and shape.
+
+        ``constants`` are the tensors of weights and bias; by default they are made.
+        """
+        if constants is None:
+            weights, bias = conv.constants(input_shape[3])
+            constants = [self.constant(weights)]
+            constants += [-1 if bias is None else self.constant(bias)]
+        options = schema.Conv2DOptionsT()
+        options.padding = PADDINGS[conv.padding]
+        options.strideH, options.strideW = conv.stride
+        options.dilationHFactor, options.dilationWFactor = conv.dilation
+        options.fusedActivationFunction = ACTIVATIONS[conv.activation]
+        known = "none" if conv.activation == "tanh" else conv.activation
+        shape = Conv(**{**vars(conv), "activation": known}).workload(input_shape).output_shape
+        output = self.tensor(shape, dynamic_batch=dynamic_batch)
+        self.operator(
+            schema.BuiltinOperator.CONV_2D,
+            [x, *constants],
+            [output],
+            options,
+            schema.BuiltinOptions.Conv2DOptions,
+        )
+        return output, shape
+
+    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+        """The model as the bytes of a .tflite file."""
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = self.tensors, self.operators
+        graph.inputs, graph.outputs = list(inputs), list(outputs)
+        graph.name = b"main"
+        model = schema.ModelT()
+        model.version = 3
+        model.description = b"test"
+        model.subgraphs, model.buffers = [graph], self.buffers
+        model.operatorCodes = []
+        for code in self.codes:
+            entry = schema.OperatorCodeT()
+            entry.builtinCode = code
+            entry.deprecatedBuiltinCode = min(code, 127)
+            entry.version = 3 if code == schema.BuiltinOperator.DEQUANTIZE else 1
+            model.operatorCodes.append(entry)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
+
+
+def _buffer(data: np.ndarray | None) -> Any:
+    buffer = schema.BufferT()
+    if data is not None:
+        buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+    return buffer

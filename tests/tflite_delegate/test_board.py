@@ -1,0 +1,145 @@
+"""The same delegates, compiled for Arm, on the emulated board."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from board import Board
+from schedules.algorithms import REGISTRY
+from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
+from tests.tflite_delegate.test_delegate import ZOO, check_conv, zoo_model
+
+BuildDelegate = Callable[..., Path]
+SCRIPT = Path(__file__).with_name("board_run.py")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run on the board gave."""
+
+    outputs: list[np.ndarray]
+    report: dict[str, Any]
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    board = Board.default()
+    board.setup()
+
+    def run_model(
+        model: Path,
+        delegate: Path,
+        inputs: Sequence[np.ndarray],
+        cpu: str = "cortex-a76",
+        threads: int = 1,
+        algorithm: str = "",
+        **options: Any,
+    ) -> Outcome:
+        folder = tmp_path_factory.mktemp("board")
+        np.savez(folder / "inputs.npz", *inputs)
+        files = [folder / name for name in ("inputs.npz", "outputs.npz", "report.json")]
+        arguments: list[str | Path] = [model, delegate, str(threads), algorithm, *files]
+        result = board.python(SCRIPT, arguments, cpu, capture_output=True, timeout=600, **options)
+        assert result.returncode == 0, result.stderr
+        outputs = np.load(files[1])
+        return Outcome(
+            [outputs[f"arr_{number}"] for number in range(len(outputs.files))],
+            json.loads(files[2].read_text()),
+            result.stderr,
+        )
+
+    return run_model
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("zoo") / "zoo.tflite"
+    path.write_bytes(zoo_model())
+    return path
+
+
+@pytest.mark.parametrize("target", ["cortex-a76", "cortex-a53"])
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+def test_zoo(
+    run_on_board: Callable[..., Outcome],
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    zoo: Path,
+    target: str,
+    algorithm: str,
+) -> None:
+    library = build_delegate(zoo, REGISTRY.names(), target)
+    inputs = random_inputs(litert.open(zoo))
+    outcome = run_on_board(zoo, library, inputs, target, 2, algorithm)
+    assert outcome.report["claimed"] == len(ZOO)
+    assert {layer["algorithm"] for layer in outcome.report["layers"]} == {algorithm}
+    for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
+        check_conv(conv, x, y)
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
+def test_trained_models(
+    run_on_board: Callable[..., Outcome],
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    shared_models: Path,
+    name: str,
+) -> None:
+    model = shared_models / f"{name}.tflite"
+    library = build_delegate(model, None, "cortex-a76")
+    builtin = litert.open(model)
+    inputs = random_inputs(builtin)
+    expected = run(builtin, inputs)
+    outcome = run_on_board(model, library, inputs)
+    assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
+    for y, y_builtin in zip(outcome.outputs, expected, strict=True):
+        assert np.allclose(y, y_builtin, rtol=0, atol=1e-5)  # probabilities
+
+
+def test_delegate_for_android(
+    run_on_board: Callable[..., Outcome],
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    zoo: Path,
+    tmp_path: Path,
+) -> None:
+    """Android's C library is played by the board's, under Android's names.
+
+    With one thread: glibc's mutexes are larger than Android's on aarch64.
+    """
+    for name in ("libc", "libm"):
+        (real,) = Board.default().folder.glob(f"system/lib/aarch64-linux-gnu/{name}.so.6")
+        (tmp_path / f"{name}.so").symlink_to(real)
+    library = build_delegate(zoo, REGISTRY.names(), "cortex-a76-android")
+    inputs = random_inputs(litert.open(zoo))
+    outcome = run_on_board(zoo, library, inputs, env={"LD_LIBRARY_PATH": str(tmp_path)})
+    assert outcome.report["claimed"] == len(ZOO)
+    for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
+        check_conv(conv, x, y)
+
+
+def test_older_processor(
+    run_on_board: Callable[..., Outcome],
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    zoo: Path,
+) -> None:
+    library = build_delegate(zoo, REGISTRY.names(), "cortex-a76")
+    inputs = random_inputs(litert.open(zoo))
+    outcome = run_on_board(zoo, library, inputs, "cortex-a72")
+    assert outcome.report["claimed"] == 0
+    message = (
+        "leanconv: compiled for cortex-a76, this processor lacks dotprod, fullfp16: "
+        "all layers stay with TFLite"
+    )
+    assert message in outcome.stderr.splitlines()
+    for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
+        check_conv(conv, x, y)

@@ -1,0 +1,231 @@
+"""Reading .tflite files: the right layers, the right reasons, and no file that breaks it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from schedules.errors import LeanconvError
+from schedules.workload import Conv2dWorkload
+from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
+from tflite_delegate.model import Layer, Model, read
+
+
+def read_bytes(folder: Path, content: bytes) -> Model:
+    path = folder / "model.tflite"
+    path.write_bytes(content)
+    return read(path)
+
+
+def only_layer(folder: Path, content: bytes) -> Layer:
+    (layer,) = read_bytes(folder, content).layers
+    return layer
+
+
+def test_shared_resnet(shared_models: Path) -> None:
+    layers = read(shared_models / "resnet8_cifar10_float.tflite").layers
+    assert [layer.op for layer in layers] == ["CONV_2D"] * 9 + ["FULLY_CONNECTED"]
+    assert [layer.index for layer in layers] == [0, 1, 2, 4, 5, 6, 8, 9, 10, 14]
+    assert layers[3].geometry == "conv3x3 s2 32x32x16->32 relu"
+    assert layers[3].workload == Conv2dWorkload.with_padding(
+        "SAME", in_height=32, in_width=32, in_channels=16, out_channels=32, kernel_height=3,
+        kernel_width=3, stride_height=2, stride_width=2, activation="relu",
+    )  # fmt: skip
+    assert layers[3].weight_bytes == 32 * 3 * 3 * 16 * 4
+    assert layers[3].macs == 16 * 16 * 32 * 3 * 3 * 16
+    assert layers[-1].geometry == "dense 64->10"
+    assert layers[-1].reason == "fully connected: not supported yet"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet8_cifar10_int8", "int8 tensors: not supported yet"),
+        ("mobilenet_vww96_int8", "int8 tensors: not supported yet"),
+        ("dscnn_kws_int8", "int8 tensors: not supported yet"),
+        (
+            "dscnn_kws_float",
+            "int8 weights: not supported yet",
+        ),  # a hybrid model, in spite of its name
+    ],
+)
+def test_quantised_convolutions_are_left(shared_models: Path, name: str, reason: str) -> None:
+    layers = read(shared_models / f"{name}.tflite").layers
+    reasons = {layer.reason for layer in layers if layer.op == "CONV_2D"}
+    assert reasons == {reason}
+
+
+def test_depthwise_geometry(shared_models: Path) -> None:
+    layers = read(shared_models / "mobilenet_vww96_float.tflite").layers
+    assert [layer.op for layer in layers].count("DEPTHWISE_CONV_2D") == 13
+    assert layers[3].geometry == "dwconv3x3 s2 48x48x16 relu"
+    assert layers[3].macs == 24 * 24 * 16 * 9
+    assert layers[3].weight_bytes == 9 * 16 * 4
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "float16"])
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        Conv(8),
+        Conv(5, (7, 1), (2, 1), (1, 1), "VALID", "relu6"),
+        Conv(3, (5, 5), (3, 3), (2, 2), "SAME", "relu_n1_to_1"),
+        Conv(1, (1, 1), bias=False),
+    ],
+)
+def test_geometry(tmp_path: Path, conv: Conv, dynamic_batch: bool, weight_type: str) -> None:
+    conv = Conv(**{**vars(conv), "weight_type": weight_type})
+    shape = (1, 13, 11, 6)
+    layer = only_layer(tmp_path, single_conv(shape, conv, dynamic_batch))
+    assert layer.reason is None
+    assert layer.workload == conv.workload(shape)
+    size = {"float32": 4, "float16": 2}[weight_type]
+    assert layer.weight_bytes == np.prod(layer.workload.weight_shape) * size
+
+
+def test_unknown_image_size(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x = writer.tensor((1, 1, 1, 3), signature=(1, -1, -1, 3))
+    y, _ = writer.conv(x, (1, 1, 1, 3), Conv(4))
+    layer = only_layer(tmp_path, writer.finish([x], [y]))
+    assert layer.workload is None
+    assert layer.reason == "input shape is not known before the model runs"
+
+
+def test_grouped(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x = writer.tensor((1, 8, 8, 8))
+    constants = [writer.constant(np.ones((12, 3, 3, 2), np.float32)), -1]
+    y, _ = writer.conv(x, (1, 8, 8, 8), Conv(12), constants=constants)
+    layer = only_layer(tmp_path, writer.finish([x], [y]))
+    assert layer.reason == "grouped convolution (groups = 4): not supported yet"
+    assert layer.macs == 8 * 8 * 12 * 9 * 2
+
+
+def test_weights_computed_at_run_time(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x, w = writer.tensor((1, 8, 8, 4)), writer.tensor((6, 3, 3, 4))
+    y, _ = writer.conv(x, (1, 8, 8, 4), Conv(6), constants=[w, -1])
+    layer = only_layer(tmp_path, writer.finish([x, w], [y]))
+    assert layer.reason == "weights are computed at run time"
+
+
+def test_unsupported_activation(tmp_path: Path) -> None:
+    layer = only_layer(tmp_path, single_conv((1, 8, 8, 4), Conv(6, activation="tanh")))
+    assert layer.reason == "fused activation is not supported"
+
+
+def test_incomplete_weights(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x = writer.tensor((1, 8, 8, 4))
+    w = writer.tensor((6, 3, 3, 4), data=np.zeros(10, np.float32))
+    y, _ = writer.conv(x, (1, 8, 8, 4), Conv(6), constants=[w, -1])
+    layer = only_layer(tmp_path, writer.finish([x], [y]))
+    assert layer.reason == "weights are sparse or incomplete"
+
+
+def test_kernel_larger_than_the_image(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x = writer.tensor((1, 4, 4, 2))
+    w = writer.constant(np.zeros((3, 5, 5, 2), np.float32))
+    y, _ = writer.conv(x, (1, 8, 8, 2), Conv(3, (5, 5), padding="VALID"), constants=[w, -1])
+    layer = only_layer(tmp_path, writer.finish([x], [y]))
+    assert layer.reason is not None
+    assert "does not fit" in layer.reason
+
+
+def test_no_convolutions(tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x, y = writer.tensor((1, 4)), writer.tensor((1, 4))
+    writer.operator(schema.BuiltinOperator.RELU, [x], [y])
+    assert read_bytes(tmp_path, writer.finish([x], [y])).layers == ()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(LeanconvError, match="does not exist"):
+        read(tmp_path / "missing.tflite")
+
+
+def test_directory(tmp_path: Path) -> None:
+    with pytest.raises(LeanconvError, match="is a directory"):
+        read(tmp_path)
+
+
+def test_null_character_in_the_name() -> None:
+    with pytest.raises(LeanconvError, match="cannot be read"):
+        read("a\0b.tflite")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"x", "not a .tflite model"),
+        (b"hello, this is no model at all", "not a .tflite model"),
+        (b"\x1c\0\0\0TFL3", "is damaged"),
+        (b"\xff\xff\xff\xffTFL3" + bytes(100), "is damaged"),
+    ],
+)
+def test_not_a_model(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(LeanconvError, match=message):
+        read_bytes(tmp_path, content)
+
+
+def test_every_truncation_of_a_small_model(tmp_path: Path) -> None:
+    whole = chain((1, 8, 8, 3), [Conv(4, weight_type="float16"), Conv(5)])
+    for size in range(len(whole)):
+        read_or_refuse(tmp_path, whole[:size])
+
+
+def mutations(models: list[bytes], count: int) -> list[bytes]:
+    """Damaged models: flipped bytes, cut ends, overwritten and moved slices."""
+    rng = np.random.default_rng(20)
+    results = []
+    for number in range(count):
+        content = bytearray(models[number % len(models)])
+        # Structure is at the end of these files, weights before it: damage both.
+        first = 0 if rng.random() < 0.3 else max(len(content) - 20000, 0)
+        kind = rng.integers(4)
+        if kind == 0:
+            for position in rng.integers(first, len(content), rng.integers(1, 60)):
+                content[position] ^= int(rng.integers(1, 256))
+        elif kind == 1:
+            del content[int(rng.integers(len(content))) :]
+        else:
+            size = int(rng.integers(1, 400))
+            start = int(rng.integers(first, len(content) - size))
+            source = int(rng.integers(len(content) - size))
+            junk = content[source : source + size] if kind == 2 else rng.bytes(size)
+            content[start : start + size] = junk
+        results.append(bytes(content))
+    return results
+
+
+def read_or_refuse(folder: Path, content: bytes) -> bool:
+    """Whether a model was read; anything but an orderly refusal fails the test."""
+    try:
+        model = read_bytes(folder, content)
+    except LeanconvError as error:
+        assert "\n" not in str(error)
+        return False
+    for layer in model.layers:
+        assert (layer.workload is None) != (layer.reason is None)
+    return True
+
+
+def test_mutated_models(shared_models: Path, tmp_path: Path) -> None:
+    models = [path.read_bytes() for path in sorted(shared_models.glob("*.tflite"))]
+    assert len(models) == 6
+    slowest = 0.0
+    read_count = 0
+    for content in mutations(models, 2000):
+        start = time.perf_counter()
+        read_count += read_or_refuse(tmp_path, content)
+        slowest = max(slowest, time.perf_counter() - start)
+    assert 200 < read_count < 1800, "the mutations should be neither all fatal nor all harmless"
+    assert slowest < 2.0

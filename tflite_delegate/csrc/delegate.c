@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The entry points of the library.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "claim.h"
+#include "leanconv.h"
+#include "log.h"
+#include "node.h"
+#include "pool.h"
+#include "report.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
+                                                          void (*report_error)(const char *));
+EXPORT void tflite_plugin_destroy_delegate(struct tfl_delegate *base);
+
+// Tells the host why the delegate is not usable. A host that listens gets no delegate; one that
+// does not listen may also not look at the result, so it gets one whose Prepare fails.
+static bool refuse(struct lc_delegate *delegate, void (*report_error)(const char *)) {
+    if (report_error) {
+        report_error(delegate->failure);
+        return true;
+    }
+    lc_log("%s", delegate->failure + strlen("leanconv: "));
+    return false;
+}
+
+struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
+                                                   void (*report_error)(const char *)) {
+    struct lc_delegate *delegate = calloc(1, sizeof *delegate);
+    if (!delegate) {
+        if (report_error) {
+            report_error("leanconv: out of memory");
+        }
+        return NULL;
+    }
+    delegate->base.Prepare = lc_claim_layers;
+    delegate->base.flags = TFL_DELEGATE_ALLOW_DYNAMIC_TENSORS;
+    if (!lc_options_read(&delegate->options, keys, values, count, delegate->failure,
+                         sizeof delegate->failure) &&
+        refuse(delegate, report_error)) {
+        free(delegate);
+        return NULL;
+    }
+    lc_pool_retain();
+    return &delegate->base;
+}
+
+void tflite_plugin_destroy_delegate(struct tfl_delegate *base) {
+    if (base) {
+        lc_pool_release();
+        free(base);
+    }
+}
+
+EXPORT const char *leanconv_version(void) { return lc_library.version; }
+
+EXPORT size_t leanconv_report(const struct TfLiteDelegate *delegate, char *buffer, size_t size) {
+    return lc_report((struct lc_delegate *)(void *)(uintptr_t)delegate, buffer, size);
+}

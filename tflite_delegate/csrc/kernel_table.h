@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The compiled kernels of one model: the interface between the generated kernel_table.c, the
+// kernels' object files and the delegate.
+
+#ifndef LEANCONV_KERNEL_TABLE_H
+#define LEANCONV_KERNEL_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Processor features that kernels may need.
+#define LC_CPU_AVX2 (1u << 0)
+#define LC_CPU_FMA (1u << 1)
+#define LC_CPU_F16C (1u << 2)
+#define LC_CPU_AVX512F (1u << 3)
+#define LC_CPU_AVX512BW (1u << 4)
+#define LC_CPU_AVX512CD (1u << 5)
+#define LC_CPU_AVX512DQ (1u << 6)
+#define LC_CPU_AVX512VL (1u << 7)
+#define LC_CPU_NEON (1u << 8)
+#define LC_CPU_DOTPROD (1u << 9)
+#define LC_CPU_FULLFP16 (1u << 10)
+
+// One convolution over one image, ungrouped, float32. Only int32_t fields: compared as memory.
+struct lc_geometry {
+    int32_t in_height, in_width, in_channels;
+    int32_t out_channels, kernel_height, kernel_width;
+    int32_t stride_height, stride_width;
+    int32_t dilation_height, dilation_width;
+    int32_t pad_top, pad_bottom, pad_left, pad_right;
+    int32_t activation; // enum tfl_activation
+};
+
+// Computes work items [begin, end) of one stage of a kernel.
+//
+// x, y: one NHWC image. w: packed weights. b: bias, padded with zeros. workspace: 64-byte aligned,
+// shared_bytes + threads * thread_bytes; `thread` selects the slice of the calling thread.
+// Returns 0.
+typedef int32_t lc_stage_function(const void *x, const void *w, const void *b, void *y,
+                                  uint8_t *workspace, int32_t thread, int32_t begin, int32_t end);
+
+struct lc_stage {
+    lc_stage_function *function;
+    int32_t extent; // work items; any split of [0, extent) over threads is valid
+};
+
+struct lc_kernel {
+    const char *algorithm;
+    const char *name; // shown in TFLite's profile
+    struct lc_geometry geometry;
+    int32_t panel;                 // output channels that are neighbours in the packed weights
+    size_t packed_bytes;           // [ceil(M / panel)][K_h][K_w][C][panel], padded with zeros
+    size_t bias_elements;          // M rounded up
+    uint64_t shared_bytes;         // of workspace
+    uint64_t thread_bytes;         // of workspace, for each thread
+    const struct lc_stage *stages; // run in order, with a barrier between
+    int32_t stage_count;
+};
+
+struct lc_library {
+    const char *version;
+    const char *model;               // file name of the model it was compiled for
+    const char *target;              // name of the processor it was compiled for
+    uint32_t features;               // LC_CPU_*
+    const struct lc_kernel *kernels; // of equal geometry, the first is the default
+    size_t kernel_count;
+    const char *const *algorithms; // compiled in, each named once
+    size_t algorithm_count;
+};
+
+extern const struct lc_library lc_library;
+
+#endif // LEANCONV_KERNEL_TABLE_H

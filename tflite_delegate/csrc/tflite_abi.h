@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The binary interface between TensorFlow Lite and a delegate, as far as this delegate uses it.
+//
+// These are facts about an interface that has been frozen since TensorFlow 2.14: the order and type
+// of every field. Names of fields are TFLite's, so that its documentation applies.
+
+#ifndef LEANCONV_TFLITE_ABI_H
+#define LEANCONV_TFLITE_ABI_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum tfl_status { TFL_OK = 0, TFL_ERROR = 1, TFL_DELEGATE_ERROR = 2 };
+
+enum tfl_type { TFL_FLOAT32 = 1, TFL_UINT8 = 3, TFL_FLOAT16 = 10 };
+
+enum tfl_allocation {
+    TFL_MMAP_RO = 1,      // a constant inside the model file
+    TFL_ARENA_RW = 2,     // planned by TFLite, shared with other tensors over time
+    TFL_PERSISTENT_RO = 5 // a constant that TFLite computed while it prepared the graph
+};
+
+enum tfl_padding { TFL_PADDING_SAME = 1, TFL_PADDING_VALID = 2 };
+
+enum tfl_activation {
+    TFL_ACTIVATION_NONE = 0,
+    TFL_ACTIVATION_RELU = 1,
+    TFL_ACTIVATION_RELU_N1_TO_1 = 2,
+    TFL_ACTIVATION_RELU6 = 3
+};
+
+enum tfl_builtin { TFL_BUILTIN_CONV_2D = 3, TFL_BUILTIN_DEQUANTIZE = 6 };
+
+enum { TFL_OPTIONAL_TENSOR = -1 };
+
+enum tfl_delegate_flags { TFL_DELEGATE_ALLOW_DYNAMIC_TENSORS = 1 };
+
+struct tfl_context;
+struct tfl_delegate;
+struct tfl_node;
+
+struct tfl_ints {
+    int size;
+    int data[];
+};
+
+struct tfl_tensor {
+    int type;
+    void *data;
+    struct tfl_ints *dims;
+    struct {
+        float scale;
+        int32_t zero_point;
+    } params;
+    int allocation_type;
+    size_t bytes;
+    const void *allocation;
+    const char *name;
+    struct tfl_delegate *delegate;
+    int buffer_handle;
+    bool data_is_stale;
+    bool is_variable;
+    struct {
+        int type;
+        void *params;
+    } quantization;
+    void *sparsity;
+    const struct tfl_ints *dims_signature;
+};
+
+struct tfl_node {
+    struct tfl_ints *inputs;
+    struct tfl_ints *outputs;
+    struct tfl_ints *intermediates;
+    struct tfl_ints *temporaries;
+    void *user_data;
+    void *builtin_data;
+    const void *custom_initial_data;
+    int custom_initial_data_size;
+    struct tfl_delegate *delegate;
+    bool might_have_side_effect;
+};
+
+struct tfl_registration {
+    void *(*init)(struct tfl_context *context, const char *buffer, size_t length);
+    void (*free)(struct tfl_context *context, void *user_data);
+    int (*prepare)(struct tfl_context *context, struct tfl_node *node);
+    int (*invoke)(struct tfl_context *context, struct tfl_node *node);
+    const char *(*profiling_string)(const struct tfl_context *context, const struct tfl_node *node);
+    int32_t builtin_code;
+    const char *custom_name;
+    int version;
+    void *registration_external;
+    void *async_kernel;
+    uint64_t inplace_operator;
+};
+
+// What TFLite receives by value. A host whose structure has grown reads zeros behind ours.
+struct tfl_registration_argument {
+    struct tfl_registration registration;
+    uint64_t zeros[8];
+};
+
+// What `init` of a delegate's node receives as `buffer`.
+struct tfl_delegate_params {
+    struct tfl_delegate *delegate;
+    struct tfl_ints *nodes_to_replace;
+    struct tfl_ints *input_tensors;
+    struct tfl_ints *output_tensors;
+};
+
+struct tfl_delegate {
+    void *data_;
+    int (*Prepare)(struct tfl_context *context, struct tfl_delegate *delegate);
+    int (*CopyFromBufferHandle)(struct tfl_context *context, struct tfl_delegate *delegate,
+                                int buffer_handle, struct tfl_tensor *tensor);
+    int (*CopyToBufferHandle)(struct tfl_context *context, struct tfl_delegate *delegate,
+                              int buffer_handle, struct tfl_tensor *tensor);
+    void (*FreeBufferHandle)(struct tfl_context *context, struct tfl_delegate *delegate,
+                             int *buffer_handle);
+    int64_t flags;
+    void *opaque_delegate_builder;
+};
+
+// The host's structure goes on behind the last field; nothing there is used.
+struct tfl_context {
+    size_t tensors_size;
+    int (*GetExecutionPlan)(struct tfl_context *context, struct tfl_ints **plan);
+    struct tfl_tensor *tensors;
+    void *impl_;
+    // Takes ownership of `dims`, which must come from malloc.
+    int (*ResizeTensor)(struct tfl_context *context, struct tfl_tensor *tensor,
+                        struct tfl_ints *dims);
+    void (*ReportError)(struct tfl_context *context, const char *format, ...);
+    int (*AddTensors)(struct tfl_context *context, int count, int *first_index);
+    int (*GetNodeAndRegistration)(struct tfl_context *context, int node_index,
+                                  struct tfl_node **node, struct tfl_registration **registration);
+    int (*ReplaceNodeSubsetsWithDelegateKernels)(struct tfl_context *context,
+                                                 struct tfl_registration_argument registration,
+                                                 const struct tfl_ints *nodes_to_replace,
+                                                 struct tfl_delegate *delegate);
+    int recommended_num_threads;
+    void *(*GetExternalContext)(struct tfl_context *context, int type);
+    void (*SetExternalContext)(struct tfl_context *context, int type, void *external);
+    bool allow_fp32_relax_to_fp16;
+    void *profiler;
+    void *only_in_micro_runtime[4];
+    void *ResizeTensorExplicit;
+    int (*PreviewDelegatePartitioning)(struct tfl_context *context,
+                                       const struct tfl_ints *nodes_to_replace,
+                                       struct tfl_delegate_params **partitions, int *count);
+};
+
+// `builtin_data` of a CONV_2D node; newer hosts append fields.
+struct tfl_conv_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int activation;
+    int dilation_width_factor;
+    int dilation_height_factor;
+};
+
+#if UINTPTR_MAX == UINT64_MAX
+_Static_assert(sizeof(struct tfl_tensor) == 112, "TfLiteTensor");
+_Static_assert(sizeof(struct tfl_node) == 80, "TfLiteNode");
+_Static_assert(sizeof(struct tfl_registration) == 88, "TfLiteRegistration");
+_Static_assert(sizeof(struct tfl_delegate) == 56, "TfLiteDelegate");
+_Static_assert(sizeof(struct tfl_delegate_params) == 32, "TfLiteDelegateParams");
+_Static_assert(offsetof(struct tfl_context, PreviewDelegatePartitioning) == 152, "TfLiteContext");
+#else
+#error "only 64-bit hosts are supported"
+#endif
+
+#endif // LEANCONV_TFLITE_ABI_H

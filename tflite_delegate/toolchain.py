@@ -1,0 +1,230 @@
+"""C compilers that turn the delegate's sources and the kernels into a shared library.
+
+The default is zig, which comes as a Python wheel and brings the C libraries of every target that
+it compiles for, so that no machine needs a cross compiler. Anything else that understands gcc's
+options can be named instead, for example an Android NDK's clang.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from tflite_delegate import elf
+
+#: The oldest glibc that zig links for: a library then loads on every later one.
+GLIBC = "2.17"
+#: A compiler that says nothing for so long has hung.
+TIMEOUT_SECONDS = 600.0
+
+#: For C sources. No strict C11, which would hide POSIX.
+COMPILE_OPTIONS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden")
+#: For the library; ``CMakeLists.txt`` has the same.
+LINK_OPTIONS = (
+    "-shared",
+    "-s",
+    "-Wl,--version-script=exports.map",
+    "-Wl,-Bsymbolic",
+    "-Wl,-z,defs",
+    "-Wl,-z,noexecstack",
+    f"-Wl,-z,max-page-size={elf.PAGE_BYTES}",
+    "-Wl,--as-needed",
+)
+
+# Android without its NDK. Zig does not have bionic, but a library needs to know of a C library
+# only the names that it exports, and of its headers only what both 64-bit C libraries agree on:
+# the sources stay within that (musl's pthread_mutex_t and pthread_cond_t have bionic's size and
+# zero is their initial state in both; constants used are the kernel's).
+_BIONIC = {
+    "libc.so": (
+        "abort calloc clock_gettime dprintf free getauxval getpid malloc memcmp memcpy memmove "
+        "memset posix_memalign pthread_cond_destroy pthread_cond_init pthread_cond_signal "
+        "pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
+        "pthread_mutex_lock pthread_mutex_unlock pthread_sigmask sched_getaffinity sched_yield "
+        "sigfillset snprintf strcmp strlen vsnprintf"
+    ),
+    "libm.so": (
+        "ceilf cosf erff expf exp2f floorf fmaf fmaxf fminf log2f logf nearbyintf powf rintf "
+        "roundf sinf sqrtf tanhf truncf"
+    ),
+}
+#: Symbols that a library for Android may leave to the system, by the library that has them.
+ANDROID_SYMBOLS = {library: tuple(names.split()) for library, names in _BIONIC.items()}
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A C compiler driver.
+
+    Parameters
+    ----------
+    command : tuple of str
+        The compiler and options that are always given.
+    is_zig : bool
+        Whether the target has to be named to it.
+    """
+
+    command: tuple[str, ...]
+    is_zig: bool = False
+
+    @classmethod
+    def default(cls) -> Toolchain:
+        """The zig that is installed beside this package."""
+        return cls((sys.executable, "-m", "ziglang", "cc"), is_zig=True)
+
+    @classmethod
+    def named(cls, command: str | None) -> Toolchain:
+        """A compiler given as a command line, e.g. ``aarch64-linux-gnu-gcc``; ``None``: zig.
+
+        Raises
+        ------
+        LeanconvError
+            If the command line is empty or its quotes do not match.
+        """
+        if command is None:
+            return cls.default()
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise LeanconvError(f"compiler {command!r}: {error}") from None
+        if not words:
+            raise LeanconvError("the compiler's command is empty")
+        return cls(words)
+
+    def link_library(
+        self, folder: Path, sources: Sequence[str], objects: Sequence[str], output: Path, simd: Simd
+    ) -> None:
+        """Compile C ``sources`` and link them with ``objects``, all in ``folder``.
+
+        Parameters
+        ----------
+        folder : Path
+            Holds sources, headers, objects and ``exports.map``. Intermediate files stay there.
+        sources, objects : sequence of str
+            File names.
+        output : Path
+            The shared library to write; its name (plain characters of it) is the ``soname``.
+        simd : Simd
+            The target.
+
+        Raises
+        ------
+        LeanconvError
+            With the compiler's first error, or if it compiled for another processor.
+        """
+        output = output.absolute()
+        target = self._target_options(simd)
+        compiled = [str(Path(source).with_suffix(".o")) for source in sources]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
+            commands = [
+                [*target, *COMPILE_OPTIONS, "-I.", "-c", source, "-o", compiled_source]
+                for source, compiled_source in zip(sources, compiled, strict=True)
+            ]
+            list(executor.map(lambda command: self._run(command, folder), commands))
+        # A comma would end the option.
+        name = re.sub(r"[^A-Za-z0-9_.+-]", "_", output.name).lstrip("-")
+        options = [*target, *LINK_OPTIONS, f"-Wl,-soname,{name}"]
+        if self.is_zig and simd.android:
+            libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
+        elif simd.android:
+            libraries = ["-lm"]
+        else:
+            libraries = ["-lm", "-lpthread"]
+        self._run([*options, *compiled, *objects, *libraries, "-o", str(output)], folder)
+        problems = elf.problems(output, simd, ANDROID_SYMBOLS)
+        if problems:
+            output.unlink()
+            raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
+
+    def _target_options(self, simd: Simd) -> list[str]:
+        if not self.is_zig:
+            return []
+        if not simd.android:
+            return ["-target", f"{simd.arch}-linux-gnu.{GLIBC}"]
+        options = ["-target", f"{simd.arch}-linux-musl", "-fno-stack-protector"]
+        options.append("-fno-builtin-bcmp")  # clang would call it, as musl has it
+        if simd.arch == "aarch64":
+            options.append("-ffixed-x18")  # Android reserves it
+        return options
+
+    def _bionic_stubs(self, folder: Path, target: Iterable[str]) -> list[str]:
+        """Libraries with the names of Android's, of empty functions with the names of its."""
+        for library, symbols in ANDROID_SYMBOLS.items():
+            source = folder / f"stub_{library}.c"
+            source.write_text("".join(f"void {symbol}(void) {{}}\n" for symbol in symbols))
+            options = ["-shared", "-nostdlib", "-fPIC", "-fno-builtin", "-w"]
+            self._run(
+                [*target, *options, f"-Wl,-soname,{library}", source.name, "-o", library], folder
+            )
+        return list(ANDROID_SYMBOLS)
+
+    def _run(self, arguments: Sequence[str], folder: Path) -> None:
+        try:
+            result = subprocess.run(
+                [*self.command, *arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=TIMEOUT_SECONDS,
+                env=_zig_environment() if self.is_zig else None,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise LeanconvError(
+                f"compiler {self.command[0]!r} cannot be started: {error.strerror}"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise LeanconvError(
+                f"{shlex.join(self.command)} did not finish in {TIMEOUT_SECONDS:.0f} seconds"
+            ) from None
+        if result.returncode != 0:
+            raise LeanconvError(f"{shlex.join(self.command)} failed: {_first_error(result)}")
+
+
+def _zig_environment() -> dict[str, str]:
+    """The environment for zig, which needs a cache folder that it can write.
+
+    It hangs or fails where the home directory is read-only or missing, as in many containers.
+    """
+    environment = dict(os.environ)
+    if "ZIG_GLOBAL_CACHE_DIR" in environment:
+        return environment
+    home = environment.get("HOME")
+    cache = environment.get("XDG_CACHE_HOME") or (home and f"{home}/.cache")
+    if not cache or not _is_own_folder(Path(cache) / "zig"):
+        fallback = Path(tempfile.gettempdir()) / f"leanconv-zig-{os.getuid()}"
+        if not _is_own_folder(fallback):
+            raise LeanconvError(f"zig needs a cache folder: {fallback} cannot be written")
+        environment["ZIG_GLOBAL_CACHE_DIR"] = str(fallback)
+    return environment
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder of this user's that can be written; it is made if need be."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path.stat().st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+def _first_error(result: subprocess.CompletedProcess[str]) -> str:
+    """The line of a compiler's output that tells what is wrong."""
+    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    for line in lines:
+        if "error" in line.lower():
+            return line
+    return lines[-1] if lines else f"exit status {result.returncode}"
