@@ -87,7 +87,9 @@ class CKernel:
     buffers: tuple[PlannedBuffer, ...]
 
     def _end(self, per_thread: bool) -> int:
-        return max((b.offset + b.size for b in self.buffers if b.per_thread == per_thread), default=0)
+        return max(
+            (b.offset + b.size for b in self.buffers if b.per_thread == per_thread), default=0
+        )
 
     @property
     def shared_bytes(self) -> int:
@@ -186,7 +188,7 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def _ScalarizeSingleLanes(  # noqa: N802  (passes are named like classes in TVM)
+def _ScalarizeSingleLanes(
     function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Make vector loops of one lane, which partitioning leaves behind, plain loops."""
@@ -258,9 +260,7 @@ class _StageSplitter:
         }
         return kernel, functions
 
-    def _c_function(
-        self, symbol: str, kernel: CKernel, body: list[tirx.Stmt]
-    ) -> tirx.PrimFunc:
+    def _c_function(self, symbol: str, kernel: CKernel, body: list[tirx.Stmt]) -> tirx.PrimFunc:
         handles, declared = [], []
         for buffer in self.function.params:
             handle = tirx.Var(buffer.name, PointerType(PrimType(str(buffer.dtype)), "global"))

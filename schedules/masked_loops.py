@@ -31,7 +31,7 @@ def mark_masked(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
 
 
 @tirx.transform.prim_func_pass(opt_level=0)
-def SkipMaskedIterations(  # noqa: N802  (passes are named like classes in TVM)
+def SkipMaskedIterations(
     function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Hoist loop-invariant conjuncts of masks to the loops marked with :func:`mark_masked`."""

@@ -20,10 +20,8 @@ from schedules.simd import Simd
 from schedules.steps import partition
 from schedules.workload import Conv2dWorkload
 
-Expr = tirx.Expr
 
-
-def masked(mask: Sequence[Expr], value: Expr, dtype: str) -> Expr:
+def masked(mask: Sequence[tirx.Expr], value: tirx.Expr, dtype: str) -> tirx.Expr:
     """``value`` where every condition of ``mask`` holds, else zero."""
     if not mask:
         return value
@@ -56,16 +54,23 @@ class Taps:
 class Patches(Protocol):
     """A patch matrix whose rows are arranged as ``shape = (batch, rows, columns)`` of pixels."""
 
-    shape: tuple[int, int, int]
-    taps: Taps
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Batch, rows and columns of the output pixels."""
 
-    def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
+    @property
+    def taps(self) -> Taps:
+        """The columns of the matrix."""
+
+    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
         """Conditions that depend on the pixel's row and the kernel's row alone."""
 
-    def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
+    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
         """The other conditions. ``w`` may run beyond ``shape`` to the end of the last tile."""
 
-    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
         """The element, where the masks hold."""
 
 
@@ -85,31 +90,33 @@ class ImagePatches:
     def shape(self) -> tuple[int, int, int]:
         return self.workload.output_shape[:3]
 
-    def _row(self, h: Expr, kh: Expr) -> Expr:
+    def _row(self, h: tirx.Expr, kh: tirx.Expr) -> tirx.Expr:
         layer = self.workload
         return h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
 
-    def _column(self, w: Expr, kw: Expr) -> Expr:
+    def _column(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
         layer = self.workload
         return w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
 
-    def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
+    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
         layer = self.workload
         last = self._row(layer.out_height - 1, layer.kernel_height - 1)
         return _inside(self._row(h, kh), layer.pad_top > 0, last, layer.in_height)
 
-    def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
+    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
         layer = self.workload
         last = self._column(self.columns - 1, layer.kernel_width - 1)
         tap = c // layer.in_channels if self.taps.flat else kw
         return _inside(self._column(w, tap), layer.pad_left > 0, last, layer.in_width)
 
-    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
         # Flat taps: kw is 0, and c runs over the columns from there on.
         return self.image[n, self._row(h, kh), self._column(w, kw) * self.workload.in_channels + c]
 
 
-def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
+def _inside(position: tirx.Expr, can_precede: bool, last: int, size: int) -> list[tirx.Expr]:
     """Only those bounds of ``0 <= position < size`` that can fail."""
     return [position >= 0] * can_precede + [position < size] * (last >= size)
 
@@ -129,13 +136,15 @@ class GatheredPatches:
     def shape(self) -> tuple[int, int, int]:
         return (1, 1, int(self.buffer.shape[0]))
 
-    def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
+    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
         return []
 
-    def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
+    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
         return _inside(w, False, self.columns - 1, self.shape[2])
 
-    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
         return self.buffer[w, kh, kw, c]
 
 
@@ -144,7 +153,7 @@ def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
     batch, height, width, _ = workload.output_shape
     source = ImagePatches(workload, image, taps, width)
 
-    def element(pixel: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+    def element(pixel: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
         n, h, w = pixel // (height * width), pixel // width % height, pixel % width
         mask = source.row_mask(h, kh) + source.column_mask(w, kw, c)
         return masked(mask, source.element(n, h, w, kh, kw, c), workload.dtype)

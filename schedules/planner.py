@@ -62,4 +62,6 @@ def plan_layer(workload: Conv2dWorkload, simd: Simd, algorithm: str | None = Non
 
 def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> c_abi.KernelObject:
     """Compile one kernel a plan, named by a C identifier, into one object."""
-    return c_abi.compile_schedules({name: plan.schedule(simd) for name, plan in plans.items()}, simd)
+    return c_abi.compile_schedules(
+        {name: plan.schedule(simd) for name, plan in plans.items()}, simd
+    )

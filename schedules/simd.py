@@ -150,7 +150,9 @@ class Simd:
         mtriple = str(target.get("mtriple", ""))
         mcpu = str(target.get("mcpu", ""))
         mattr = tuple(str(attribute) for attribute in target.get("mattr", ()))
-        arch = (mtriple.split("-")[0] if mtriple else platform.machine()).replace("arm64", "aarch64")
+        arch = (mtriple.split("-")[0] if mtriple else platform.machine()).replace(
+            "arm64", "aarch64"
+        )
         if (arch, False) not in TRIPLES:
             raise LeanconvError(f"architecture {arch!r} is not supported: x86_64 or aarch64")
         if arch == "x86_64":
@@ -201,17 +203,24 @@ def _parse_llvm_string(text: str) -> dict[str, Any]:
     return target
 
 
+def _arm(
+    mcpu: str, l1_kib: int, l2_kib: int, features: frozenset[str], in_order: bool = False
+) -> Simd:
+    """A NEON core; four of them in a cluster."""
+    caches = (l1_kib * KIB, l2_kib * KIB)
+    return Simd(mcpu, "aarch64", mcpu, 16, 32, *caches, 4, features, in_order=in_order)
+
+
 def _presets() -> dict[str, Simd]:
     rows = (
-        #    name           mcpu          bytes regs  L1         L2           cores features, loads, in order
         Simd("x86-64-v3", "x86_64", "x86-64-v3", 32, 16, 32 * KIB, 256 * KIB, 4, _X86_V3),
         Simd("x86-64-v4", "x86_64", "x86-64-v4", 64, 32, 32 * KIB, 1024 * KIB, 4, _X86_V4, 2),
-        Simd("cortex-a53", "aarch64", "cortex-a53", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_0, 1, True),
-        Simd("cortex-a55", "aarch64", "cortex-a55", 16, 32, 32 * KIB, 128 * KIB, 4, _ARMV8_2, 1, True),
-        Simd("cortex-a72", "aarch64", "cortex-a72", 16, 32, 32 * KIB, 512 * KIB, 4, _ARMV8_0),
-        Simd("cortex-a76", "aarch64", "cortex-a76", 16, 32, 64 * KIB, 256 * KIB, 4, _ARMV8_2),
-        Simd("neoverse-n1", "aarch64", "neoverse-n1", 16, 32, 64 * KIB, 1024 * KIB, 4, _ARMV8_2),
-        Simd("apple-m1", "aarch64", "apple-m1", 16, 32, 128 * KIB, 3072 * KIB, 4, _ARMV8_2),
+        _arm("cortex-a53", 32, 128, _ARMV8_0, in_order=True),
+        _arm("cortex-a55", 32, 128, _ARMV8_2, in_order=True),
+        _arm("cortex-a72", 32, 512, _ARMV8_0),
+        _arm("cortex-a76", 64, 256, _ARMV8_2),
+        _arm("neoverse-n1", 64, 1024, _ARMV8_2),
+        _arm("apple-m1", 128, 3072, _ARMV8_2),
     )
     presets = {simd.name: simd for simd in rows}
     for simd in rows:

@@ -31,11 +31,7 @@ def map_loops(stmt: tirx.Stmt, change: Callable[[tirx.For], tirx.Stmt]) -> tirx.
     if isinstance(stmt, tirx.AttrStmt):
         return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, map_loops(stmt.body, change))
     if isinstance(stmt, tirx.For):
+        loop = (stmt.loop_var, stmt.min, stmt.extent, stmt.kind)
         body = map_loops(stmt.body, change)
-        return change(
-            tirx.For(
-                stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding,
-                stmt.annotations,
-            )  # fmt: skip
-        )
+        return change(tirx.For(*loop, body, stmt.thread_binding, stmt.annotations))
     return stmt

@@ -8,6 +8,11 @@ from typing import Any
 from tvm import s_tir
 
 
+def extent(schedule: s_tir.Schedule, loop: Any) -> int:
+    """Iterations of ``loop``."""
+    return int(schedule.get(loop).extent)
+
+
 def unroll(schedule: s_tir.Schedule, loops: Iterable[Any]) -> None:
     """Unroll every one of ``loops``."""
     for loop in loops:

@@ -114,7 +114,7 @@ class Conv2dWorkload:
             raise LeanconvError(f"unknown padding {padding!r}: SAME or VALID")
         if padding == "VALID":
             return cls(**geometry)
-        pads: dict[str, int] = {}
+        pads: dict[str, Any] = {}
         for axis, before, after in (("height", "top", "bottom"), ("width", "left", "right")):
             sizes = [geometry[f"in_{axis}"], geometry[f"kernel_{axis}"]]
             sizes += [geometry.get(f"{step}_{axis}", 1) for step in ("stride", "dilation")]
@@ -228,7 +228,8 @@ class Conv2dWorkload:
             ("d", self.dilation_height, self.dilation_width),
         ):
             if (height, width) != (1, 1):
-                parts.append(f"{letter}{height}" if height == width else f"{letter}{height}x{width}")
+                both = f"{height}" if height == width else f"{height}x{width}"
+                parts.append(letter + both)
         if self.groups > 1:
             parts.append(f"g{self.groups}")
         image = f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"

@@ -14,13 +14,13 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules import c_abi, microkernel
+from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
 from schedules.knobs import Knob, Knobs
-from schedules.microkernel import Tile
 from schedules.packing import PackedWeights
 from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_gather
 from schedules.simd import Simd
+from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -31,7 +31,7 @@ class Im2col(Indirect):
     source = "Chellapilla et al., High Performance CNNs for Document Processing, IWFHR 2006"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return microkernel.knobs(workload, simd, Taps.of(workload, simd), workload.pixels)
+        return tiles.knobs(workload, simd, Taps.of(workload, simd), workload.pixels)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
@@ -53,7 +53,7 @@ class Im2col(Indirect):
 def gathered_product(
     workload: Conv2dWorkload, simd: Simd, tile: Tile, packed: PackedWeights, stage: int
 ) -> tuple[s_tir.Schedule, dict[str, Any]]:
-    """Gather (block ``P``, unscheduled) and product, scheduled as ``stage``, with its tile loops."""
+    """Gather (block ``P``, not scheduled) and product (stage ``stage``), and its tile loops."""
     taps = Taps.of(workload, simd)
     image, weights, bias = placeholders(workload, packed)
     matrix = gather(workload, image, taps)

@@ -16,12 +16,12 @@ from dataclasses import replace
 
 from tvm import s_tir
 
-from schedules import microkernel
+from schedules import tiles
 from schedules.algorithms.im2col import Im2col, gathered_product
 from schedules.knobs import Knob, Knobs
-from schedules.microkernel import Tile
 from schedules.patches import vectorize_gather
 from schedules.simd import Simd
+from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -34,7 +34,7 @@ class Im2colTiled(Im2col):
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         choices = super().knobs(workload, simd)
         # A tile's patches are gathered once, so its panels must all pass before the next tile.
-        order = microkernel.ORDERS[0]
+        order = tiles.ORDERS[0]
         return {**choices, "order": replace(choices["order"], choices=(order,), default=order)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:

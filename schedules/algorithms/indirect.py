@@ -15,12 +15,12 @@ from collections.abc import Mapping
 
 from tvm import s_tir, te
 
-from schedules import microkernel
+from schedules import microkernel, tiles
 from schedules.algorithms.base import Algorithm
 from schedules.knobs import Knob, Knobs
-from schedules.microkernel import Tile
 from schedules.patches import ImagePatches, Taps, placeholders
 from schedules.simd import Simd
+from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -32,7 +32,7 @@ class Indirect(Algorithm):
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         workload = as_rows(workload)
-        return microkernel.knobs(workload, simd, Taps.of(workload, simd), workload.out_width)
+        return tiles.knobs(workload, simd, Taps.of(workload, simd), workload.out_width)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import board
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
-from schedules.microkernel import ORDERS, fits_registers
 from schedules.patches import Taps
 from schedules.planner import Plan, compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
+from schedules.tiles import ORDERS, fits_registers
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import Case, HostKernel, run_on_board
 
@@ -85,7 +85,7 @@ def knobs_that_fit(workload: Conv2dWorkload, simd: Simd) -> st.SearchStrategy[di
     tiles = [
         (columns, vectors * lanes)
         for columns, vectors in itertools.product(range(1, 17), range(1, 7))
-        if fits_registers(columns, vectors, simd, taps)
+        if fits_registers(workload, simd, taps, columns, vectors)
     ]
     return st.builds(
         lambda tile, k_block, order: {

@@ -39,9 +39,10 @@ def symbols(data: bytes) -> tuple[set[str], set[str]]:
         for symbol in section.iter_symbols():
             if not symbol.name:
                 continue
+            kind = (symbol["st_info"]["bind"], symbol["st_info"]["type"])
             if symbol["st_shndx"] == "SHN_UNDEF":
                 undefined.add(symbol.name)
-            elif symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_info"]["bind"] == "STB_GLOBAL":
+            elif kind == ("STB_GLOBAL", "STT_FUNC"):
                 functions.add(symbol.name)
     return undefined, functions
 

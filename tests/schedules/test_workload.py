@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schedules.errors import LeanconvError
 from schedules.workload import Conv2dWorkload, same_padding
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "in_height": 5,
     "in_width": 7,
     "in_channels": 3,

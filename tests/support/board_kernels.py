@@ -7,6 +7,7 @@ import ctypes
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ ALIGNMENT = 64
 def main() -> None:
     library, folder = ctypes.CDLL(sys.argv[1]), Path(sys.argv[2])
     manifest = json.loads((folder / "manifest.json").read_text())
-    outputs = {}
+    outputs: dict[str, Any] = {}
     with np.load(folder / "arguments.npz") as arguments:
         for name, kernel in manifest.items():
             y = np.full(kernel["shape"], np.nan, np.float32)

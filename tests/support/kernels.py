@@ -158,7 +158,7 @@ def run_on_board(
     """
     kernels = compile_plans(plans, simd)
     library = link(kernels, folder / "kernels.so")
-    arguments: dict[str, np.ndarray] = {}
+    arguments: dict[str, Any] = {}
     manifest = {}
     for name, case in cases.items():
         packed, kernel = plans[name].packed, kernels.kernels[name]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from schedules.microkernel import ORDERS, default_tile, fits_registers, tile_cost
 from schedules.patches import Taps
 from schedules.simd import PRESETS, Simd
+from schedules.tiles import ORDERS, default_tile, fits_registers, tile_cost
 from schedules.workload import Conv2dWorkload
 
 
@@ -39,7 +39,7 @@ def test_default_tiles_fit_into_the_registers(workload: Conv2dWorkload, simd: Si
     tile = default_tile(workload, simd, taps, workload.out_width)
     lanes = simd.lanes(workload.dtype)
     assert tile.panel % lanes == 0
-    assert fits_registers(tile.columns, tile.panel // lanes, simd, taps, workload.dtype)
+    assert fits_registers(workload, simd, taps, tile.columns, tile.panel // lanes)
     assert 1 <= tile.columns <= max(workload.out_width, 1)
     assert tile.order in ORDERS
 
@@ -52,7 +52,7 @@ def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
     chosen = tile_cost(workload, simd, 56, tile.columns, tile.panel // lanes)
     for columns in range(1, 32):
         for vectors in range(1, 32):
-            if fits_registers(columns, vectors, simd, taps, "float32"):
+            if fits_registers(workload, simd, taps, columns, vectors):
                 assert chosen <= tile_cost(workload, simd, 56, columns, vectors)
 
 

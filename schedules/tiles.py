@@ -1,0 +1,168 @@
+"""Register tiles: which fit, what they cost, and which to take untuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schedules.knobs import Knob
+from schedules.patches import Taps
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+#: Loop orders, outermost first: pixels of a tile stay in cache across panels, or a panel across
+#: tiles, of one image row or of the whole image.
+ORDERS = ("rows,columns,panels", "rows,panels,columns", "panels,rows,columns")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The knobs of the micro-kernel.
+
+    Parameters
+    ----------
+    columns : int
+        Output pixels of a register tile, side by side in one image row.
+    panel : int
+        Output channels of a register tile; a multiple of the vector lanes.
+    k_block : int
+        Reduction steps unrolled together; on targets with a multiply-add by element, also the
+        elements of one image load.
+    order : str
+        One of :data:`ORDERS`.
+    """
+
+    columns: int
+    panel: int
+    k_block: int
+    order: str
+
+    def rounded(self, pixels: int) -> int:
+        """``pixels`` rounded up to whole tiles."""
+        return -(-pixels // self.columns) * self.columns
+
+    @classmethod
+    def of(cls, knobs: Mapping[str, Any]) -> Tile:
+        """The tile in an algorithm's knobs."""
+        return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
+
+
+#: Where scalars are broadcast from memory: sums that hide the latency of the multiply-adds (4 or 5
+#: cycles on two pipes) without holding back the next tile; more were 2 to 20 % slower.
+MAX_BROADCAST_SUMS = 16
+#: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
+MAX_BROADCAST_COLUMNS = 7
+
+
+def unrolled_depth(simd: Simd) -> int:
+    """Elements of flat taps that are still unrolled: more code than that makes NEON spill."""
+    return 12 if simd.fma_by_element else 64
+
+
+def fits_registers(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
+) -> bool:
+    """Whether a tile of ``columns`` pixels by ``vectors`` vectors of channels avoids spills."""
+    sums = columns * vectors
+    if not simd.fma_by_element:
+        if columns > MAX_BROADCAST_COLUMNS or sums > MAX_BROADCAST_SUMS:
+            return False
+        return sums + vectors + 3 <= simd.vector_registers
+    # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
+    # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
+    if taps.flat:
+        spare = 14
+    elif simd.in_order or taps.depth % simd.lanes(workload.dtype):
+        spare = 10
+    else:
+        spare = 1
+    return sums + columns + vectors + spare <= simd.vector_registers
+
+
+def tile_cost(
+    workload: Conv2dWorkload, simd: Simd, row_pixels: int, columns: int, vectors: int
+) -> float:
+    """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``vectors``.
+
+    With a multiply-add by element, a reduction step costs its instructions: in-order cores issue
+    little beside a multiply-add, and the others are as fast with any tile. Elsewhere it takes as
+    long as its multiply-adds or its loads, plus a little for every further instruction, most for
+    the weights, which come from the L2 cache. The last tile of a row computes only the pixels that
+    are there; the last panel is full.
+    """
+    lanes = simd.lanes(workload.dtype)
+
+    def step(pixels: int) -> float:
+        sums = pixels * vectors
+        if simd.fma_by_element:  # a pixel's vector lasts for as many steps; weights load in pairs
+            return sums + pixels / lanes + vectors / 2 + 1
+        # A scalar that is used once is broadcast by the multiply-add itself.
+        broadcasts = pixels if vectors > 1 else 0
+        slots = max(sums, (pixels + vectors) / simd.loads_per_fma)
+        return slots + (broadcasts + 4 * vectors + 2) / 4
+
+    def tile(pixels: int) -> float:
+        return workload.reduction * step(pixels) + 4 * pixels * vectors
+
+    whole, rest = divmod(row_pixels, columns)
+    panels = -(-workload.out_channels // (vectors * lanes))
+    return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
+
+
+def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
+    """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
+
+    Its order keeps in cache what is used again. A panel that is used for every tile of the image
+    before the next one is loaded is best where there are enough panels for every core, or where
+    the weights are too many for the cache and more than the image; else image rows are outermost,
+    with all panels for a tile if the weights stay in the cache, or all tiles of a row for a panel.
+    """
+    lanes = simd.lanes(workload.dtype)
+    shapes = [
+        (columns, vectors)
+        for columns in range(1, simd.vector_registers)
+        for vectors in range(1, simd.vector_registers)
+        if fits_registers(workload, simd, taps, columns, vectors)
+    ]
+    columns, vectors = min(
+        shapes,
+        key=lambda shape: (tile_cost(workload, simd, row_pixels, *shape), shape[0] * shape[1]),
+    )
+    rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
+    panels = -(-workload.out_channels // (vectors * lanes))
+    fits = workload.weight_bytes <= simd.l2_bytes // 2
+    smaller_image = workload.input_bytes <= workload.weight_bytes
+    if panels % simd.cores == 0 or panels >= 8 * simd.cores or (smaller_image and not fits):
+        order = panels_rows_columns
+    elif fits:
+        order = rows_columns_panels
+    else:
+        order = rows_panels_columns
+    return Tile(columns, vectors * lanes, default_k_block(simd, taps, lanes), order)
+
+
+def default_k_block(simd: Simd, taps: Taps, lanes: int) -> int:
+    """One vector of channels a step where a multiply-add takes any lane of it, else one scalar.
+
+    Flat taps are one block if they are unrolled, else equal blocks.
+    """
+    if not simd.fma_by_element:
+        return 1
+    if not taps.flat:
+        return min(lanes, taps.depth)
+    if taps.depth <= unrolled_depth(simd):
+        return taps.depth
+    return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+
+
+def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> dict[str, Knob]:
+    """The micro-kernel's named choices, with :func:`default_tile` as their defaults."""
+    lanes = simd.lanes(workload.dtype)
+    tile = default_tile(workload, simd, taps, row_pixels)
+    return {
+        "columns": Knob(tuple(range(1, 17)), tile.columns),
+        "panel": Knob(tuple(lanes * vectors for vectors in range(1, 7)), tile.panel),
+        "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
+        "order": Knob(ORDERS, tile.order),
+    }
