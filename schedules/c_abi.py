@@ -27,6 +27,7 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
 from schedules.masked_loops import SkipMaskedIterations
+from schedules.memory import align
 from schedules.simd import Simd
 from schedules.statements import map_loops
 
@@ -34,13 +35,6 @@ from schedules.statements import map_loops
 STAGE_ANNOTATION = "leanconv.stage"
 #: Annotation of a loop that LLVM must not unroll.
 ROLLED_ANNOTATION = "leanconv.rolled"
-#: Every buffer in the workspace starts at a multiple of this many bytes (a cache line).
-ALIGNMENT = 64
-
-
-def align(size: int) -> int:
-    """``size`` rounded up to the next multiple of :data:`ALIGNMENT`."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def mark_stage(schedule: s_tir.Schedule, loop: Any, index: int = 0) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schedules.memory import align
 from schedules.workload import Conv2dWorkload
 
 
@@ -40,6 +41,10 @@ class PackedWeights:
     def elements(self) -> int:
         """Elements of the packed weights."""
         return math.prod(self.shape)
+
+    def bytes(self, element_bytes: int) -> int:
+        """Bytes that a delegate holds: the weights, and behind them, aligned, the bias."""
+        return align(self.elements * element_bytes) + self.bias_elements * element_bytes
 
 
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:

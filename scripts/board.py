@@ -7,8 +7,9 @@
 
 The board is a folder: QEMU's user-mode emulator with the libraries it needs, an arm64 system folder
 with CPython 3.11, numpy, LiteRT and the TVM runtime, and one view of that folder for each CPU
-model. Packages come from this machine's own package settings: Debian's (read for arm64 as well,
-nothing is installed) and pip's. The folder is ``$LEANCONV_BOARD``, else
+model. It also holds what tests need to run this machine's programs under AddressSanitizer. Packages
+come from this machine's own package settings: Debian's (read for arm64 as well, nothing is
+installed) and pip's. The folder is ``$LEANCONV_BOARD``, else
 ``${XDG_CACHE_HOME:-~/.cache}/leanconv/board``.
 
 A count of executed instructions is exact and repeatable, and it is not a latency; wall time under
@@ -215,6 +216,10 @@ def _this_host() -> _Host:
 _ARM64_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
 # Debian 12 has the one build of QEMU 7.2 whose user-mode emulator takes plugins.
 _EMULATOR_PACKAGE = "qemu-user"
+# AddressSanitizer's runtime for this machine's programs: zig compiles for it but does not bring it.
+_SANITIZER_PACKAGE = "libasan8"
+_SANITIZER_LIBRARY = "libasan.so.8"
+_HOST_PACKAGES = (_EMULATOR_PACKAGE, _SANITIZER_PACKAGE)
 
 # The board uses what the running Python uses, as far as that exists for CPython 3.11 on aarch64.
 _SAME_VERSION = ("numpy", "ai-edge-litert")
@@ -250,6 +255,9 @@ _UNUSED_WHEEL_FILES = (
 _UNUSED_SYSTEM_FOLDERS = ("usr/share/doc", "usr/share/man", "usr/share/locale")
 
 _SYSTEM = "system"
+_EMULATOR = "emulator"
+# Apart from the emulator's libraries, whose C library is not for this machine's programs.
+_SANITIZER = "sanitizer"
 _PYTHON = Path("usr/bin/python3.11")
 _SITE = Path("usr/local/lib/python3.11/dist-packages")
 
@@ -271,7 +279,7 @@ def _wanted_packages(host: _Host) -> dict[str, Any]:
     return {
         "format": _PACKAGES_FORMAT,
         "host": host.machine,
-        "debian": [*_ARM64_PACKAGES, _EMULATOR_PACKAGE],
+        "debian": [*_ARM64_PACKAGES, *_HOST_PACKAGES],
         "python": [*_same_version_requirements(), *_REQUIREMENTS],
     }
 
@@ -516,7 +524,7 @@ class Board:
         """
         host = _this_host()
         model = find_cpu(cpu)
-        emulator = self.folder / "emulator"
+        emulator = self.folder / _EMULATOR
         libraries = [emulator / "lib" / host.triplet, emulator / "usr/lib" / host.triplet]
         # The emulator's own loader and C library: no LD_LIBRARY_PATH that programs would inherit.
         command = [
@@ -612,6 +620,24 @@ class Board:
     def _require_ready(self) -> None:
         if not self.is_ready():
             raise LeanconvError(f"the emulated board is not set up; run {_SETUP_COMMAND}")
+
+    # -- checking
+
+    @property
+    def address_sanitizer(self) -> Path:
+        """AddressSanitizer's shared runtime, of GCC 12, for programs of this machine.
+
+        Nothing but the runtime is in its folder, so that the folder may be on a program's library
+        path. It needs this machine's C library, 2.34 or later.
+
+        Raises
+        ------
+        LeanconvError
+            When the board is not set up.
+        """
+        self._require_ready()
+        folder = self.folder / _SANITIZER / "usr/lib" / _this_host().triplet
+        return folder / _SANITIZER_LIBRARY
 
     # -- counting
 
@@ -890,7 +916,7 @@ def _download_debian(partial: Path, host: _Host, report: Callable[[str], None]) 
     )
     report("Debian packages")
     packages = [f"{name}:arm64" for name in _ARM64_PACKAGES]
-    packages += [f"{_EMULATOR_PACKAGE}:{host.debian}"]
+    packages += [f"{name}:{host.debian}" for name in _HOST_PACKAGES]
     install = subprocess.run(
         [*apt_get, "--download-only", "install", *packages],
         env=environment,
@@ -912,19 +938,22 @@ def _download_debian(partial: Path, host: _Host, report: Callable[[str], None]) 
 
 
 def _unpack_debian(debs: Sequence[Path], board: Path, host: _Host) -> None:
-    system, emulator = board / _SYSTEM, board / "emulator"
-    system.mkdir()
-    emulator.mkdir()
+    system, emulator, sanitizer = board / _SYSTEM, board / _EMULATOR, board / _SANITIZER
+    for root in (system, emulator, sanitizer):
+        root.mkdir()
     for deb in debs:
         architecture = deb.stem.rpartition("_")[2]
         if deb.name.startswith(f"{_EMULATOR_PACKAGE}_"):
             _unpack_emulator(deb, emulator)
             continue
+        if deb.name.startswith(f"{_SANITIZER_PACKAGE}_"):
+            _unpack_deb(deb, sanitizer)
+            continue
         if architecture in ("arm64", "all"):
             _unpack_deb(deb, system)
         if architecture == host.debian:
             _unpack_deb(deb, emulator)
-    for root in (system, emulator):
+    for root in (system, emulator, sanitizer):
         for folder in _UNUSED_SYSTEM_FOLDERS:
             shutil.rmtree(root / folder, ignore_errors=True)
     # Without a cache of its own the board's loader would read this machine's.

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
+from tflite_delegate.files import replace_atomically
 from tvmc.command import LineParser, exit_status
-from tvmc.files import replace_atomically
 from tvmc.tables import format_bytes
 
 

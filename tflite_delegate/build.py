@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -24,6 +23,7 @@ from schedules.planner import Plan, compile_plans, plan_layer
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
+from tflite_delegate.files import check_writable, replace_atomically
 from tflite_delegate.model import Layer, Model
 from tflite_delegate.toolchain import Toolchain
 
@@ -150,7 +150,7 @@ def build(
     """
     start = time.monotonic()
     output = Path(output_path)
-    _check_output(output)
+    check_writable(output)
     selection = _select(model_path, simd, algorithms)
     steps = len(selection.kernels) + 1
     notify = progress or _silent
@@ -161,10 +161,10 @@ def build(
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
         linked.parent.mkdir()
         (toolchain or Toolchain.default()).link_library(folder, sources, objects, linked, simd)
-        size = linked.stat().st_size
-        _move(linked, output)
+        library = linked.read_bytes()
+        replace_atomically(output, library)
     notify(steps, steps, f"wrote {output.name}")
-    return _report(selection, size, time.monotonic() - start)
+    return _report(selection, len(library), time.monotonic() - start)
 
 
 def export_sources(
@@ -435,7 +435,7 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
     layers = []
     for layer, kernels, reason in selection.layers:
         plan = kernels[0].plan if kernels else None
-        packed = plan.packed.elements * plan.workload.element_bytes if plan else 0
+        packed = plan.packed.bytes(plan.workload.element_bytes) if plan else 0
         layers.append(
             LayerReport(
                 index=layer.index,
@@ -462,35 +462,12 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
     )
 
 
-def _check_output(path: Path) -> None:
-    """Find out before minutes of work whether the library can be written."""
-    if path.is_dir():
-        raise LeanconvError(f"cannot write {path}: it is a directory")
-    if not path.parent.is_dir():
-        raise LeanconvError(f"cannot write {path}: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise LeanconvError(f"cannot write {path}: the directory is not writable")
-
-
 def _check_folder(path: Path) -> None:
-    _check_output(path.with_name(f"{path.name}.new"))
+    check_writable(path.with_name(f"{path.name}.new"))
     if path.exists() and not path.is_dir():
         raise LeanconvError(f"cannot write {path}: it is a file")
     if path.is_dir() and any(path.iterdir()) and not (path / TABLE).is_file():
         raise LeanconvError(f"cannot write {path}: it holds files that leanconv did not write")
-
-
-def _move(source: Path, target: Path) -> None:
-    """Put a finished file in its place in one step, also from another file system."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        try:
-            shutil.copy(source, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise LeanconvError(f"cannot write {target}: {error.strerror}") from None
 
 
 def _silent(_done: int, _total: int, _text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,10 @@ class Toolchain:
             raise LeanconvError(f"compiler {command!r}: {error}") from None
         if not words:
             raise LeanconvError("the compiler's command is empty")
+        if shutil.which(words[0]) is None:
+            raise LeanconvError(
+                f"compiler {words[0]!r} was not found: install it, or leave out --cc"
+            )
         return cls(words)
 
     def link_library(

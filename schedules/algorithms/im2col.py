@@ -1,7 +1,7 @@
 """``im2col``: gather every patch into one matrix, then one matrix product.
 
 Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document
-Processing" (IWFHR 2006), section 4.1. In NHWC a patch is a row of the matrix; some call it im2row.
+Processing" (IWFHR 2006). In NHWC a patch is a row of the matrix; some call it im2row.
 
 Workspace: the patch matrix, ``N H' W' K_h K_w C`` elements. A pointwise convolution's input is its
 patch matrix already: nothing is gathered and the workspace is 0.

@@ -1,9 +1,8 @@
 """``im2col_tiled``: gather the patches of one register tile, multiply, go on.
 
-The patch matrix of im2col (Chellapilla et al., IWFHR 2006), but never whole: as Anderson et al.,
-"High-Performance Low-Memory Lowering" (arXiv 1709.03395), section 2, describe tiled lowering, the
-patches of a few output pixels are gathered into a buffer that stays in the cache while every panel
-of weights passes over them.
+The patch matrix of im2col (Chellapilla et al., IWFHR 2006), but never whole: the patches of a few
+output pixels are gathered into a buffer that stays in the cache while every panel of weights passes
+over them.
 
 Workspace: the patches of one tile of ``columns`` pixels, ``columns K_h K_w C`` elements a thread.
 A pointwise convolution's input is its patch matrix already: the workspace is 0.
@@ -29,7 +28,7 @@ class Im2colTiled(Im2col):
     """im2col with the patches of one register tile at a time."""
 
     name = "im2col_tiled"
-    source = "tiled im2col; Anderson et al., arXiv 1709.03395, section 2"
+    source = "im2col (Chellapilla et al., IWFHR 2006), one register tile at a time"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         choices = super().knobs(workload, simd)

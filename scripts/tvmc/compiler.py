@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
-from tvmc.files import check_writable, write_json
+from tflite_delegate.files import check_writable, write_json
 from tvmc.progress import Progress
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ def test_panels() -> None:
     )
     packed = packing.panels(layer, 4)
     assert (packed.shape, packed.elements, packed.bias_elements) == ((3, 18, 4), 216, 12)
+    assert packed.bytes(4) == 896 + 48  # 864 bytes of weights, up to a cache line, and the bias
     weights = np.arange(180, dtype=np.float32).reshape(layer.weight_shape) + 1
     result = packing.pack(weights, packed)
     for m in range(12):

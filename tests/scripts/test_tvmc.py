@@ -181,7 +181,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         (["compile", "{graph}", "-o", "a.so", "--target", "{{"], "is not valid JSON"),
         (["compile", "{graph}", "-o", "a.so", "--target", "llvm -mcpu"], "not of the form"),
         (["compile", "{graph}", "-o", "a.so", "--cc", ""], "the compiler's command is empty"),
-        (["compile", "{graph}", "-o", "a.so", "--cc", "no-such-cc"], "cannot be started"),
+        (["compile", "{graph}", "-o", "a.so", "--cc", "no-such-cc"], "was not found"),
         (["compile", "{graph}", "-o", "a.so", "--cc", "false"], "false failed"),
         (["compile", "{graph}", "-o", "no/a.so"], "there is no folder no"),
         (["compile", "{graph}", "-o", "{graph}/a.so"], "there is no folder"),
@@ -262,7 +262,7 @@ def test_a_folder_without_permission_is_one_line(
         raise PermissionError(13, "Permission denied")
 
     # Not by chmod: nothing is forbidden to root, as whom containers run tests.
-    monkeypatch.setattr("tvmc.files.tempfile.NamedTemporaryFile", refused)
+    monkeypatch.setattr("tflite_delegate.files.tempfile.NamedTemporaryFile", refused)
     status, _, errors = call(capsys, "compile", graph, "-o", tmp_path / "a.so")
     assert (status, errors) == (
         2,

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from schedules import packing
-from schedules.c_abi import ALIGNMENT, CKernel, KernelObject
+from schedules.c_abi import CKernel, KernelObject
+from schedules.memory import ALIGNMENT
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cmake
+import ninja
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
@@ -157,16 +160,23 @@ def test_exported_sources_can_be_linked(
     interpreter.allocate_tensors()
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_exported_sources_build_with_cmake(model: Path, tmp_path: Path) -> None:
-    import subprocess
-
+def test_exported_sources_build_with_cmake(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the Python wheels of cmake, ninja and zig, on a machine without any other compiler."""
     export_sources(model, tmp_path / "sources", HOST)
-    for command in (
-        ["cmake", "-B", "build", "-S", "sources"],
-        ["cmake", "--build", "build"],
-    ):
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cmake_program, ninja_program = Path(cmake.CMAKE_BIN_DIR, "cmake"), Path(ninja.BIN_DIR, "ninja")
+    configure = [
+        *(cmake_program, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja_program}"),
+        f"-DCMAKE_C_COMPILER={sys.executable};-m;ziglang;cc",
+        *("-B", "build", "-S", "sources"),
+    ]
+    for command in (configure, [cmake_program, "--build", "build"]):
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
     (library,) = (tmp_path / "build").glob("*.so")
     assert read_report(library, None)["kernels"] == 2
 
@@ -215,7 +225,7 @@ def test_missing_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("missing/lib.so", "there is no directory"), (".", "is a directory")],
+    [("missing/lib.so", "there is no folder"), (".", "not a regular file")],
 )
 def test_output_that_cannot_be_written(
     model: Path, tmp_path: Path, output: str, message: str
