@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 import board as board_script
 from board import CPUS, INSTRUCTION_CLASSES, Board, main
@@ -603,6 +604,33 @@ def test_a_board_of_other_versions_is_not_ready(scratch_board: Board) -> None:
     stamp = scratch_board.folder / "board.json"
     stamp.write_text(stamp.read_text().replace("numpy", "numpy!=1"))
     assert not scratch_board._has_packages(host)
+
+
+def test_a_board_without_the_sanitizer_is_rebuilt(
+    scratch_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As boards were before it."""
+    stamp = scratch_board.folder / "board.json"
+    packages = json.loads(stamp.read_text())
+    packages["debian"].remove("libasan8")
+    stamp.write_text(json.dumps(packages))
+    assert not scratch_board.is_ready()
+    with pytest.raises(LeanconvError, match="not set up"):
+        _ = scratch_board.address_sanitizer
+    built: list[Path] = []
+    monkeypatch.setattr(Board, "_build_packages", lambda self, *_: built.append(self.folder))
+    scratch_board.setup()
+    assert built == [scratch_board.folder]
+
+
+def test_the_address_sanitizer_is_of_this_machine(arm_board: Board) -> None:
+    runtime = arm_board.address_sanitizer
+    assert runtime.is_relative_to(arm_board.folder)
+    # Nothing that would take the place of this machine's libraries.
+    assert {path.resolve() for path in runtime.parent.iterdir()} == {runtime.resolve()}
+    with runtime.open("rb") as file:
+        machine = ELFFile(file).get_machine_arch()
+    assert machine == {"x86_64": "x64", "aarch64": "AArch64"}[platform.machine()]
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

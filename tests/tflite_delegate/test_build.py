@@ -166,13 +166,11 @@ def test_exported_sources_build_with_cmake(
     """With the Python wheels of cmake, ninja and zig, on a machine without any other compiler."""
     export_sources(model, tmp_path / "sources", HOST)
     monkeypatch.setenv("PATH", str(tmp_path))
-    cmake_program, ninja_program = Path(cmake.CMAKE_BIN_DIR, "cmake"), Path(ninja.BIN_DIR, "ninja")
-    configure = [
-        *(cmake_program, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja_program}"),
-        f"-DCMAKE_C_COMPILER={sys.executable};-m;ziglang;cc",
-        *("-B", "build", "-S", "sources"),
-    ]
-    for command in (configure, [cmake_program, "--build", "build"]):
+    program, make_program = f"{cmake.CMAKE_BIN_DIR}/cmake", f"{ninja.BIN_DIR}/ninja"
+    compiler = f"{sys.executable};-m;ziglang;cc"
+    configure = [program, "-G", "Ninja", "-B", "build", "-S", "sources"]
+    configure += [f"-DCMAKE_MAKE_PROGRAM={make_program}", f"-DCMAKE_C_COMPILER={compiler}"]
+    for command in (configure, [program, "--build", "build"]):
         result = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
         )

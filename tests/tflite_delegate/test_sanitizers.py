@@ -9,13 +9,10 @@ that each of them is at work.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,17 +113,6 @@ int main(int argc, char **argv) { return argc == 2 ? defect(argv[1]) : 2; }
 """
 
 
-@functools.cache
-def defective(sanitizer: str, *options: str) -> Path:
-    """The program of defects, or the library."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    (folder / "defects.c").write_text(DEFECTS_SOURCE)
-    command = [*compiler(sanitizer), *options, "-O1", str(folder / "defects.c"), "-lpthread"]
-    subprocess.run([*command, "-o", str(folder / "defects")], check=True)
-    return folder / "defects"
-
-
 def execute(command: Sequence[object], **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*map(str, command)],
@@ -138,10 +124,31 @@ def execute(command: Sequence[object], **environment: str) -> subprocess.Complet
     )
 
 
-@functools.cache
-def can_find_leaks() -> bool:
-    """Whether the kernel lets LeakSanitizer stop this machine's processes and look into them."""
-    leak = execute([defective("address,undefined"), "leak"], ASAN_OPTIONS="detect_leaks=1")
+@pytest.fixture(scope="session")
+def defective(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The program of defects with a sanitizer, or with more options the library."""
+    source = tmp_path_factory.mktemp("defects") / "defects.c"
+    source.write_text(DEFECTS_SOURCE)
+
+    @functools.cache
+    def make(sanitizer: str, *options: str) -> Path:
+        target = tmp_path_factory.mktemp("defective") / "defects"
+        command = [*compiler(sanitizer), *options, "-O1", str(source), "-lpthread"]
+        subprocess.run([*command, "-o", str(target)], check=True)
+        return target
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def leak(defective: Callable[..., Path]) -> subprocess.CompletedProcess[str]:
+    """What a program that leaks ends with."""
+    return execute([defective("address,undefined"), "leak"], ASAN_OPTIONS="detect_leaks=1")
+
+
+@pytest.fixture(scope="session")
+def finds_leaks(leak: subprocess.CompletedProcess[str]) -> bool:
+    """Whether this machine lets LeakSanitizer stop a process and look into it."""
     return "LeakSanitizer has encountered a fatal error" not in leak.stderr
 
 
@@ -213,10 +220,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], tupl
     return make
 
 
-def run_host(program: Path, *arguments: object) -> str:
-    result = execute([program, *arguments], ASAN_OPTIONS=f"detect_leaks={int(can_find_leaks())}")
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture(scope="session")
+def run_host(finds_leaks: bool) -> Callable[..., str]:
+    """Run the program with these arguments; its output."""
+
+    def run(program: Path, *arguments: object) -> str:
+        result = execute([program, *arguments], ASAN_OPTIONS=f"detect_leaks={int(finds_leaks)}")
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -235,31 +248,38 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("thread", "race", "WARNING: ThreadSanitizer: data race"),
     ],
 )
-def test_defects_are_reported(sanitizer: str, kind: str, message: str) -> None:
-    good, bad = (execute([defective(sanitizer), name]) for name in ("none", kind))
+def test_defects_are_reported(
+    defective: Callable[..., Path], sanitizer: str, kind: str, message: str
+) -> None:
+    good, bad = (
+        execute([defective(sanitizer), name], ASAN_OPTIONS="detect_leaks=0")
+        for name in ("none", kind)
+    )
     assert (good.returncode, good.stderr) == (0, "")
     assert bad.returncode != 0
     assert message in bad.stderr
 
 
-def test_leaks_are_reported() -> None:
+def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks: bool) -> None:
     """Where LeakSanitizer works; elsewhere it says why not, and the host runs without it.
 
     It reads the memory of the stopped process with ptrace, which some containers forbid and which
     fails under a debugger. The host's own check of live bytes runs everywhere.
     """
-    leak = execute([defective("address,undefined"), "leak"], ASAN_OPTIONS="detect_leaks=1")
     assert leak.returncode != 0
-    expected = "ERROR: LeakSanitizer: detected memory leaks"
-    if not can_find_leaks():
-        expected = "LeakSanitizer does not work under ptrace"
-    assert expected in leak.stderr
+    report = "ERROR: LeakSanitizer: detected memory leaks"
+    refusal = "LeakSanitizer does not work under ptrace"
+    assert (report if finds_leaks else refusal) in leak.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 def test_trained_models(
-    host: Callable[..., Any], shared_models: Path, sanitizer: str, name: str
+    host: Callable[..., Any],
+    run_host: Callable[..., str],
+    shared_models: Path,
+    sanitizer: str,
+    name: str,
 ) -> None:
     program, layers, count = host(shared_models / f"{name}.tflite", sanitizer)
     runs: Sequence[tuple[object, ...]] = [
@@ -276,7 +296,11 @@ def test_trained_models(
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_failing_allocations_and_damaged_nodes(
-    host: Callable[..., Any], small_model: Path, sanitizer: str, algorithm: str
+    host: Callable[..., Any],
+    run_host: Callable[..., str],
+    small_model: Path,
+    sanitizer: str,
+    algorithm: str,
 ) -> None:
     program, layers, count = host(small_model, sanitizer)
     assert count == len(SMALL)
@@ -287,7 +311,9 @@ def test_failing_allocations_and_damaged_nodes(
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
-def test_many_interpreters(host: Callable[..., Any], small_model: Path, sanitizer: str) -> None:
+def test_many_interpreters(
+    host: Callable[..., Any], run_host: Callable[..., str], small_model: Path, sanitizer: str
+) -> None:
     program, layers, count = host(small_model, sanitizer)
     for threads in (1, 3):
         output = run_host(program, layers, "im2col", threads, 6, "begin")
@@ -319,11 +345,11 @@ def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
         LD_PRELOAD=f"{address_sanitizer()}:libstdc++.so.6",
         # Python and LiteRT do not free everything at the end: leaks are the other tests' business.
         ASAN_OPTIONS="detect_leaks=0",
-        PYTHONPATH=os.pathsep.join(sys.path),
+        PYTHONPATH=str(HOST_SOURCE.parents[2]),
     )
 
 
-def test_defects_of_libraries_are_reported() -> None:
+def test_defects_of_libraries_are_reported(defective: Callable[..., Path]) -> None:
     library = defective("address,undefined", "-shared", "-fPIC")
     call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).defect(sys.argv[2].encode())"
     good, bad = (run_python("-c", call, library, kind) for kind in ("none", "heap"))
