@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def _problem(layer: ConvLayer) -> Problem:
     empty = np.zeros((1, size, size, layer.out_channels), np.float32)
     before, after = Problem(layer, image, weights, bias, empty).padding
     padded = np.pad(image[0], ((before, after), (before, after), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel,) * 2, axis=(0, 1))
+    sliding: Any = np.lib.stride_tricks.sliding_window_view  # typed differently in each numpy
+    windows = sliding(padded, (layer.kernel,) * 2, axis=(0, 1))
     windows = windows[:: layer.stride, :: layer.stride]
     output = np.einsum("hwcij,mijc->hwm", windows, weights) + bias
     return Problem(layer, image, weights, bias, np.maximum(output, 0)[None].astype(np.float32))

@@ -610,17 +610,20 @@ def test_a_board_without_the_sanitizer_is_rebuilt(
     scratch_board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As boards were before it."""
+    host = board_script._this_host()
+    assert scratch_board._has_packages(host)
     stamp = scratch_board.folder / "board.json"
     packages = json.loads(stamp.read_text())
     packages["debian"].remove("libasan8")
     stamp.write_text(json.dumps(packages))
-    assert not scratch_board.is_ready()
+    assert not scratch_board._has_packages(host)
     with pytest.raises(LeanconvError, match="not set up"):
         _ = scratch_board.address_sanitizer
-    built: list[Path] = []
-    monkeypatch.setattr(Board, "_build_packages", lambda self, *_: built.append(self.folder))
+    built: list[str] = []
+    for step in ("packages", "tools"):
+        monkeypatch.setattr(Board, f"_build_{step}", lambda *_, step=step: built.append(step))
     scratch_board.setup()
-    assert built == [scratch_board.folder]
+    assert built == ["packages", "tools"]
 
 
 def test_the_address_sanitizer_is_of_this_machine(arm_board: Board) -> None:

@@ -3,14 +3,8 @@
 Every float CONV_2D is claimed, and two things are asked of the results, with u = 2^-24 the unit
 roundoff of float32.
 
-**Each claimed layer**, given the input that it really had, against the exact result in float64.
-An output is a sum of K = K_h K_w C products and a bias. Whatever the order of the sum, with or
-without fused multiply-add, no term meets more than K + 1 roundings, so (Higham, Accuracy and
-Stability of Numerical Algorithms, section 3.1)
-
-    |got - exact| <= gamma(K + 1) (sum |w| |x| + |b|),    gamma(n) = n u / (1 - n u),
-
-and clamping to the activation's interval brings two numbers no further apart.
+**Each claimed layer**, given the input that it really had, against the exact result in float64,
+by the bound of `tests.support.reference.conv2d`.
 
 **The network's outputs** against TFLite's built-in kernels. Rounding errors of a sum are random:
 with probability 1 - d each, they add up to less than sqrt(2 ln(2 / d)) sqrt(K) u of the layer's
@@ -36,8 +30,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import Session, max_difference, random_inputs, runtime
-from schedules.workload import ACTIVATIONS, Conv2dWorkload
 from tests.conftest import Compiled
+from tests.support.reference import conv2d
 from tflite_delegate import model as tflite_model
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -114,41 +108,11 @@ def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) ->
         if layer.workload is None:
             continue
         node = nodes[layer.index]
-        x, weights, bias = (
-            np.float64(interpreter.get_tensor(index)) if index >= 0 else np.float64(0)
-            for index in [*node["inputs"], -1][:3]
-        )
-        got = interpreter.get_tensor(node["outputs"][0])
-        workload = layer.workload
-        lower, upper = ACTIVATIONS[workload.activation]
-        exact = np.clip(convolve(workload, x, weights) + bias, lower, upper)
-        magnitude = convolve(workload, np.abs(x), np.abs(weights)) + np.abs(bias)
-        roundings = workload.reduction + 1
-        gamma = roundings * UNIT_ROUNDOFF / (1 - roundings * UNIT_ROUNDOFF)
-        excess = np.abs(got - exact) - gamma * magnitude
+        x, weights = (interpreter.get_tensor(index) for index in node["inputs"][:2])
+        bias = interpreter.get_tensor(node["inputs"][2]) if len(node["inputs"]) > 2 else None
+        exact, bound = conv2d(layer.workload, x, weights, bias)
+        excess = np.abs(interpreter.get_tensor(node["outputs"][0]) - exact) - bound
         assert excess.max() <= 0, f"node {layer.index}, {layer.geometry}"
-
-
-def convolve(
-    workload: Conv2dWorkload, x: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The definition of convolution: one product of matrices for each tap of the kernel."""
-    w = workload
-    padded = np.pad(x, ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0)))
-    result = np.zeros(w.output_shape)
-    for row in range(w.kernel_height):
-        for column in range(w.kernel_width):
-            top, left = row * w.dilation_height, column * w.dilation_width
-            seen = padded[
-                :,
-                top : top + (w.out_height - 1) * w.stride_height + 1 : w.stride_height,
-                left : left + (w.out_width - 1) * w.stride_width + 1 : w.stride_width,
-            ]
-            # One large product of contiguous matrices: the difference between seconds and minutes.
-            patches = np.ascontiguousarray(seen).reshape(-1, w.in_channels)
-            tap = np.ascontiguousarray(weights[:, row, column].T)
-            result += (patches @ tap).reshape(w.output_shape)
-    return result
 
 
 @pytest.mark.parametrize("runtime_name", RUNTIMES)

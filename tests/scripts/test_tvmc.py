@@ -193,7 +193,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         (["compile", "{graph}", "-o", "a.so", "--report", "a.so"], "both the output and the"),
         (["compile", "{graph}", "-o", "a.so", "--report", "{graph}"], "it is the model"),
         (["compile", "{graph}", "-o", "full", "-f", "delegate-source"], "did not write"),
-        (["compile", "{graph}", "-o", "no/a", "-f", "delegate-source"], "no directory"),
+        (["compile", "{graph}", "-o", "no/a", "-f", "delegate-source"], "no folder"),
         (["compile", "no.tflite", "-o", "a.so"], "no.tflite does not exist"),
         (["compile", ".", "-o", "a.so"], "is a directory"),
         (["compile", "empty.tflite", "-o", "a.so"], "empty.tflite is empty"),

@@ -51,5 +51,8 @@ def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> 
             top, left = kh * w.dilation_height, kw * w.dilation_width
             rows = slice(top, top + (w.out_height - 1) * w.stride_height + 1, w.stride_height)
             columns = slice(left, left + (w.out_width - 1) * w.stride_width + 1, w.stride_width)
-            result += padded[:, rows, columns] @ weights[:, kh, kw].T
+            # One large product of contiguous matrices: seconds instead of minutes.
+            patches = np.ascontiguousarray(padded[:, rows, columns]).reshape(-1, w.in_channels)
+            tap = np.ascontiguousarray(weights[:, kh, kw].T)
+            result += (patches @ tap).reshape(w.output_shape)
     return result

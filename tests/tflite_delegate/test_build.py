@@ -20,9 +20,9 @@ from schedules.errors import LeanconvError
 from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
+from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.reference import conv2d
 from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources, kernel_table
 from tflite_delegate.toolchain import Toolchain

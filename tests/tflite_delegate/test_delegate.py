@@ -15,9 +15,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
+from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.reference import conv2d
 from tflite_delegate import model as tflite_model
 
 BuildDelegate = Callable[..., Path]

@@ -63,17 +63,11 @@ def compiler(sanitizer: str) -> tuple[str, ...]:
     if "address" not in sanitizer:
         return command
     runtime = address_sanitizer()
-    folder = str(runtime.parent)
-    return (
-        *command,
-        f"-L{folder}",
-        f"-l:{runtime.name}",
-        *("-Xlinker", "-rpath", "-Xlinker"),
-        folder,
-    )
+    run_path = ("-Xlinker", "-rpath", "-Xlinker", str(runtime.parent))
+    return (*command, f"-L{runtime.parent}", f"-l:{runtime.name}", *run_path)
 
 
-# One defect for each sanitizer, each in the way of the others' reports as little as possible.
+# What each sanitizer is there for; any other kind, "none", is a program without a defect.
 DEFECTS_SOURCE = r"""
 #include <limits.h>
 #include <pthread.h>
