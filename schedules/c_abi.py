@@ -31,6 +31,8 @@ from schedules.memory import align
 from schedules.simd import Simd
 from schedules.statements import map_loops
 
+#: Buffers that a kernel takes: X, W, B, Y.
+ARGUMENTS = 4
 #: Annotation of a stage's parallel loop.
 STAGE_ANNOTATION = "leanconv.stage"
 #: Annotation of a loop that LLVM must not unroll.
@@ -255,11 +257,17 @@ class _StageSplitter:
         return kernel, functions
 
     def _c_function(self, symbol: str, kernel: CKernel, body: list[tirx.Stmt]) -> tirx.PrimFunc:
-        handles, declared = [], []
-        for buffer in self.function.params:
-            handle = tirx.Var(buffer.name, PointerType(PrimType(str(buffer.dtype)), "global"))
-            handles.append(handle)
-            declared.append(tirx.DeclBuffer(buffer, data=handle))
+        arguments = self.function.params[:ARGUMENTS]
+        handles = [
+            tirx.Var(buffer.name, PointerType(PrimType(str(buffer.dtype)), "global"))
+            for buffer in arguments
+        ]
+        # What follows the arguments lies in the last of them, the output.
+        views = [handles[-1]] * (len(self.function.params) - len(arguments))
+        declared = [
+            tirx.DeclBuffer(buffer, data=handle)
+            for buffer, handle in zip(self.function.params, handles + views, strict=True)
+        ]
         offset = tirx.const(kernel.shared_bytes, "int64") + tirx.Cast(
             "int64", self.thread
         ) * tirx.const(kernel.thread_bytes, "int64")

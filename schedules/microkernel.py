@@ -29,6 +29,38 @@ from schedules.workload import Conv2dWorkload
 MAX_UNROLLED_TAPS = 7
 
 
+def patch_elements(patches: Patches, columns: int, dtype: str) -> te.Tensor:
+    """Block ``A``: elements of the patch matrix for rows of ``columns`` pixels, masked."""
+    batch, rows, _ = patches.shape
+    taps = patches.taps
+    return te.compute(
+        (batch, rows, columns, taps.rows, taps.columns, taps.depth),
+        lambda n, h, w, kh, kw, c: masked(
+            patches.row_mask(h, kh) + patches.column_mask(w, kw, c),
+            patches.element(n, h, w, kh, kw, c),
+            dtype,
+        ),
+        name="A",
+    )
+
+
+def stage_image(schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any) -> None:
+    """Read block ``A`` in each step of ``loop``, which counts blocks of ``k_block`` channels.
+
+    Vectors along the channels where the multiply-add can take one lane of them; else scalars, which
+    the processor broadcasts as it loads.
+    """
+    patches = schedule.get_sblock("A")
+    if not simd.fma_by_element or tile.k_block == 1:
+        schedule.compute_inline(patches)
+        return
+    schedule.set_scope(patches, 0, "local")
+    schedule.compute_at(patches, loop, preserve_unit_loops=True)
+    *loops, lane = schedule.get_loops(patches)[-6:]
+    unroll(schedule, loops)
+    schedule.vectorize(lane)
+
+
 def product(
     workload: Conv2dWorkload,
     patches: Patches,
@@ -58,15 +90,7 @@ def product(
     batch, rows, columns = patches.shape
     taps = patches.taps
     columns = tile.rounded(columns)
-    element = te.compute(
-        (batch, rows, columns, taps.rows, taps.columns, taps.depth),
-        lambda n, h, w, kh, kw, c: masked(
-            patches.row_mask(h, kh) + patches.column_mask(w, kw, c),
-            patches.element(n, h, w, kh, kw, c),
-            dtype,
-        ),
-        name="A",
-    )
+    element = patch_elements(patches, columns, dtype)
     kh = te.reduce_axis((0, taps.rows), name="kh")
     kw = te.reduce_axis((0, taps.columns), name="kw")
     c = te.reduce_axis((0, taps.depth), name="c")
@@ -95,9 +119,11 @@ def schedule_product(
     tile: Tile,
     taps: Taps,
     stage: int = 0,
+    shared: str | None = None,
 ) -> dict[str, Any]:
     """Schedule the blocks of :func:`product` as stage ``stage`` of the kernel.
 
+    Threads share the tiles of the loop ``shared``, by default of the outermost that has several.
     Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
     """
     sums, output = schedule.get_sblock("ACC"), schedule.get_sblock("Y")
@@ -118,17 +144,8 @@ def schedule_product(
     y_w, y_o = schedule.get_loops(output)[-2:]
     y_vector, y_lane = schedule.split(y_o, [None, lanes])
 
-    # Step 3: the image. Vectors along the channels where the multiply-add can take one lane of
-    # them; else scalars, which the processor broadcasts as it loads.
-    patches = schedule.get_sblock("A")
-    if simd.fma_by_element and tile.k_block > 1:
-        schedule.set_scope(patches, 0, "local")
-        schedule.compute_at(patches, c_outer, preserve_unit_loops=True)
-        *a_loops, a_lane = schedule.get_loops(patches)[-6:]
-        unroll(schedule, a_loops)
-        schedule.vectorize(a_lane)
-    else:
-        schedule.compute_inline(patches)
+    # Step 3: the image, block of channels by block.
+    stage_image(schedule, simd, tile, c_outer)
 
     # Step 4: split border tiles from interior ones, and the tails of M and K from whole blocks.
     mark_masked(schedule, kh)
@@ -155,7 +172,7 @@ def schedule_product(
     unroll(schedule, [i_w, i_vector])
     schedule.vectorize(i_lane)
 
-    # Step 6: threads share the outermost tiles, those of the next loop if there is only one.
+    # Step 6: threads share tiles.
     outermost = next((loop for loop in order if extent(schedule, loop) > 1), order[-1])
-    c_abi.mark_stage(schedule, outermost, stage)
+    c_abi.mark_stage(schedule, loops[shared] if shared else outermost, stage)
     return loops

@@ -113,7 +113,11 @@ class ImagePatches:
         self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
     ) -> tirx.Expr:
         # Flat taps: kw is 0, and c runs over the columns from there on.
-        return self.image[n, self._row(h, kh), self._column(w, kw) * self.workload.in_channels + c]
+        return self.image[n, self._row(h, kh), self.column_offset(w, kw) + c]
+
+    def column_offset(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
+        """First element of the tap in its image row."""
+        return self._column(w, kw) * self.workload.in_channels
 
 
 def _inside(position: tirx.Expr, can_precede: bool, last: int, size: int) -> list[tirx.Expr]:

@@ -71,13 +71,18 @@ def fits_registers(
         return sums + vectors + 3 <= simd.vector_registers
     # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
     # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
-    if taps.flat:
+    if taps.flat or taps.depth < simd.lanes(workload.dtype):
         spare = 14
     elif simd.in_order or taps.depth % simd.lanes(workload.dtype):
         spare = 10
     else:
         spare = 1
     return sums + columns + vectors + spare <= simd.vector_registers
+
+
+def weights_fit(workload: Conv2dWorkload, simd: Simd) -> bool:
+    """Whether the weights stay in the L2 cache, which they share with the image."""
+    return workload.weight_bytes <= simd.l2_bytes // 2
 
 
 def tile_cost(
@@ -99,7 +104,9 @@ def tile_cost(
             return sums + pixels / lanes + vectors / 2 + 1
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
-        slots = max(sums, (pixels + vectors) / simd.loads_per_fma)
+        # Weights that stream through the L2 cache take half of the loads' time.
+        loads = (pixels + vectors) * (1 if weights_fit(workload, simd) else 2)
+        slots = max(sums, loads / simd.loads_per_fma)
         return slots + (broadcasts + 4 * vectors + 2) / 4
 
     def tile(pixels: int) -> float:
@@ -113,10 +120,11 @@ def tile_cost(
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
 
-    Its order keeps in cache what is used again. A panel that is used for every tile of the image
-    before the next one is loaded is best where there are enough panels for every core, or where
-    the weights are too many for the cache and more than the image; else image rows are outermost,
-    with all panels for a tile if the weights stay in the cache, or all tiles of a row for a panel.
+    Its order keeps in cache what is used again. Few weights stay in the L1 cache while every pixel
+    passes once. Else a panel that is used for every tile of the image before the next one is loaded
+    is best where there are enough panels for every core, or where the weights are too many for the
+    L2 cache and more than the image; else image rows are outermost, with all panels for a tile if
+    the weights stay in the cache, or all tiles of a row for a panel.
     """
     lanes = simd.lanes(workload.dtype)
     shapes = [
@@ -131,9 +139,12 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
     )
     rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
     panels = -(-workload.out_channels // (vectors * lanes))
-    fits = workload.weight_bytes <= simd.l2_bytes // 2
+    fits = weights_fit(workload, simd)
     smaller_image = workload.input_bytes <= workload.weight_bytes
-    if panels % simd.cores == 0 or panels >= 8 * simd.cores or (smaller_image and not fits):
+    enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
+    if workload.weight_bytes <= simd.l1_bytes // 2:
+        order = rows_columns_panels
+    elif enough_panels or (smaller_image and not fits):
         order = panels_rows_columns
     elif fits:
         order = rows_columns_panels
@@ -147,10 +158,10 @@ def default_k_block(simd: Simd, taps: Taps, lanes: int) -> int:
 
     Flat taps are one block if they are unrolled, else equal blocks.
     """
-    if not simd.fma_by_element:
+    if not simd.fma_by_element or taps.depth < lanes:
         return 1
     if not taps.flat:
-        return min(lanes, taps.depth)
+        return lanes
     if taps.depth <= unrolled_depth(simd):
         return taps.depth
     return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)

@@ -51,7 +51,12 @@ class Im2col(Indirect):
 
 
 def gathered_product(
-    workload: Conv2dWorkload, simd: Simd, tile: Tile, packed: PackedWeights, stage: int
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: Tile,
+    packed: PackedWeights,
+    stage: int,
+    shared: str | None = None,
 ) -> tuple[s_tir.Schedule, dict[str, Any]]:
     """Gather (block ``P``, not scheduled) and product (stage ``stage``), and its tile loops."""
     taps = Taps.of(workload, simd)
@@ -60,5 +65,5 @@ def gathered_product(
     patches = GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
     output = microkernel.product(workload, patches, weights, bias, tile)
     schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
-    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage)
+    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
     return schedule, loops

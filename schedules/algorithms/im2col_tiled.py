@@ -46,7 +46,10 @@ class Im2colTiled(Im2col):
         if workload.is_pointwise:
             return super().schedule(workload, simd, knobs)
         packed = self.packed_weights(workload, knobs)
-        schedule, loops = gathered_product(workload, simd, Tile.of(knobs), packed, stage=0)
+        # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.
+        schedule, loops = gathered_product(
+            workload, simd, Tile.of(knobs), packed, stage=0, shared="columns"
+        )
         patches = schedule.get_sblock("P")
         schedule.compute_at(patches, loops["columns"], preserve_unit_loops=True)
         vectorize_gather(schedule, workload, simd)

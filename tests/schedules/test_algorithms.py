@@ -21,7 +21,7 @@ from schedules.errors import LeanconvError
 from schedules.patches import Taps
 from schedules.planner import Plan, compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
-from schedules.tiles import ORDERS, fits_registers
+from schedules.tiles import fits_registers
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import Case, HostKernel, run_on_board
 
@@ -79,24 +79,23 @@ LAYERS = {
 }
 
 
-def knobs_that_fit(workload: Conv2dWorkload, simd: Simd) -> st.SearchStrategy[dict[str, Any]]:
-    """Any knobs whose register tile exists on the target."""
+def knobs_that_fit(
+    algorithm: str, workload: Conv2dWorkload, simd: Simd
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Any of the algorithm's knobs whose register tile exists on the target."""
+    choices = {
+        name: knob.choices for name, knob in REGISTRY.get(algorithm).knobs(workload, simd).items()
+    }
     lanes, taps = simd.lanes(workload.dtype), Taps.of(workload, simd)
     tiles = [
-        (columns, vectors * lanes)
-        for columns, vectors in itertools.product(range(1, 17), range(1, 7))
-        if fits_registers(workload, simd, taps, columns, vectors)
+        (columns, panel)
+        for columns, panel in itertools.product(choices.pop("columns"), choices.pop("panel"))
+        if fits_registers(workload, simd, taps, columns, panel // lanes)
     ]
     return st.builds(
-        lambda tile, k_block, order: {
-            "columns": tile[0],
-            "panel": tile[1],
-            "k_block": k_block,
-            "order": order,
-        },
+        lambda tile, others: {"columns": tile[0], "panel": tile[1], **others},
         st.sampled_from(tiles),
-        st.sampled_from([1, 2, 4]),
-        st.sampled_from(ORDERS),
+        st.fixed_dictionaries({name: st.sampled_from(values) for name, values in choices.items()}),
     )
 
 
@@ -147,9 +146,7 @@ def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
     simd = data.draw(st.sampled_from(RUNNABLE), "simd")
     workload = data.draw(geometries(), "workload")
     plan = plan_layer(workload, simd, algorithm)
-    chosen = data.draw(knobs_that_fit(workload, simd), "knobs")
-    if algorithm == "im2col_tiled":  # gathers a tile once for all panels
-        chosen["order"] = ORDERS[0]
+    chosen = data.draw(knobs_that_fit(algorithm, workload, simd), "knobs")
     served = REGISTRY.get(algorithm)
     plan = replace(
         plan,
@@ -232,9 +229,10 @@ def test_im2col_workspace_is_the_patch_matrix(name: str) -> None:
     assert compiled.workspace_bytes == plan.workspace_bytes
 
 
-def test_indirect_needs_no_workspace_and_no_padded_copy() -> None:
+@pytest.mark.parametrize("algorithm", ["indirect", "kn2row_aa", "direct"])
+def test_some_need_no_workspace_and_no_padded_copy(algorithm: str) -> None:
     for workload in LAYERS.values():
-        plan = plan_layer(workload, HOST, "indirect")
+        plan = plan_layer(workload, HOST, algorithm)
         assert plan.workspace_bytes == 0
         assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
 
@@ -257,5 +255,5 @@ def test_grouped_convolution_is_refused_with_the_reason() -> None:
 
 
 def test_unknown_algorithm_lists_those_known() -> None:
-    with pytest.raises(LeanconvError, match="indirect, im2col, im2col_tiled"):
+    with pytest.raises(LeanconvError, match="one of indirect, im2col, im2col_tiled"):
         plan_layer(LAYERS["pointwise"], HOST, "im2row")

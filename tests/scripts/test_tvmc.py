@@ -283,6 +283,8 @@ def test_ctrl_c_ends_it_at_once_and_cleanly(graph: Path, tmp_path: Path) -> None
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What is started in a shell's background inherits that the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
     first = process.stderr.readline()

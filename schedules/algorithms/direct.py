@@ -1,0 +1,33 @@
+"""``direct``: the loop nest of the definition, vectorised over the output channels.
+
+One vector of sums for one output pixel at a time: nothing is blocked, nothing is shared between
+pixels. It is the baseline that says what the register tiles of the other algorithms are worth.
+
+Workspace: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schedules.algorithms.indirect import Indirect
+from schedules.knobs import Knob
+from schedules.simd import Simd
+from schedules.tiles import ORDERS
+from schedules.workload import Conv2dWorkload
+
+
+class Direct(Indirect):
+    """The definition of convolution."""
+
+    name = "direct"
+    source = "the definition"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        fixed = {
+            "columns": 1,
+            "panel": simd.lanes(workload.dtype),
+            "k_block": 1,
+            "order": ORDERS[0],
+        }
+        return {name: Knob((value,), value) for name, value in fixed.items()}

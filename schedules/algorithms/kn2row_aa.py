@@ -1,0 +1,156 @@
+"""``kn2row_aa``: a sum of 1x1 convolutions, one for each kernel tap, accumulated where they belong.
+
+Anderson, Vasudevan, Keane and Gregg, "High-Performance Low-Memory Lowering" (arXiv 1709.03395).
+A K_h x K_w convolution is the sum of K_h K_w 1x1 convolutions of shifted images. In kn2row-aa, the
+accumulating algorithm with an aliased result, each 1x1 product is added to the shifted output; the
+paper needs O(K W) elements more, for results that are shifted beyond the border. Here a tile is
+computed at its place in the output, and what lies beyond the border is masked, so that the sums
+are the output tensor itself, row by row, and bias and activation are applied in place.
+
+Workspace: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules import c_abi, tiles
+from schedules.algorithms.base import Algorithm
+from schedules.epilogue import finish
+from schedules.knobs import Knob, Knobs
+from schedules.masked_loops import mark_masked
+from schedules.microkernel import patch_elements, stage_image
+from schedules.patches import ImagePatches, Taps, masked, placeholders
+from schedules.simd import Simd
+from schedules.steps import partition, unroll
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+
+class Kn2rowAa(Algorithm):
+    """Anderson et al., arXiv 1709.03395, in place."""
+
+    name = "kn2row_aa"
+    source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        choices = tiles.knobs(workload, simd, single_taps(workload), workload.out_width)
+        # Sums of one image row pass through the cache for every tap: rows stay outermost.
+        orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
+        order = replace(choices["order"], choices=orders, default=orders[0])
+        return {**choices, "order": order}
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        tile, taps = Tile.of(knobs), single_taps(workload)
+        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
+        sums = shifted_sums(workload, patches, weights, tile)
+        output = te.compute(
+            workload.output_shape,
+            lambda n, h, w, o: finish(sums[n, h, w, o], bias[o], workload),
+            name="Y",
+        )
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output, sums]))
+        schedule_sums(schedule, workload, simd, tile)
+        return schedule
+
+
+def single_taps(workload: Conv2dWorkload) -> Taps:
+    """Every tap by itself: these algorithms multiply one after the other."""
+    _, height, width, channels = workload.weight_shape
+    return Taps(height, width, channels, flat=False)
+
+
+def shifted_sums(
+    workload: Conv2dWorkload, patches: ImagePatches, weights: te.Tensor, tile: Tile
+) -> te.Tensor:
+    """Block ``S``, the output before bias: the sum over taps of 1x1 products (block ``ACC``)."""
+    dtype, taps = workload.dtype, patches.taps
+    batch, rows, _ = patches.shape
+    element = patch_elements(patches, patches.columns, dtype)
+    c = te.reduce_axis((0, taps.depth), name="c")
+
+    def tap_product(
+        kh: tirx.Expr, kw: tirx.Expr, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        step = (kh * taps.columns + kw) * taps.depth + c
+        value = element[n, h, w, kh, kw, c] * weights[o // tile.panel, step, o % tile.panel]
+        return te.sum(masked(patches.column_mask(w, kw, c), value, dtype), axis=[c])
+
+    channels = weights.shape[0] * tile.panel
+    shape = (taps.rows, taps.columns, batch, rows, patches.columns, channels)
+    product = te.compute(shape, tap_product, name="ACC")
+    kh = te.reduce_axis((0, taps.rows), name="kh")
+    kw = te.reduce_axis((0, taps.columns), name="kw")
+    return te.compute(
+        workload.output_shape,
+        lambda n, h, w, o: te.sum(
+            masked(patches.row_mask(h, kh), product[kh, kw, n, h, w, o], dtype), axis=[kh, kw]
+        ),
+        name="S",
+    )
+
+
+def schedule_sums(
+    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
+) -> None:
+    """One image row of sums after another, tap by tap; bias and activation follow each row."""
+    lanes = simd.lanes(workload.dtype)
+    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+    product = schedule.get_sblock("ACC")
+
+    # Step 1: register tiles of the sums, for one tap.
+    n, h, w, o, kh, kw = schedule.get_loops(sums)
+    w_outer, w_inner = schedule.split(w, [None, tile.columns])
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    loops: dict[str, Any] = {"columns": w_outer, "panels": o_outer}
+    inner = [loops[name] for name in tile.order.split(",")[1:]]
+    schedule.reorder(n, h, kh, kw, *inner, w_inner, o_vector, o_lane)
+
+    # Step 2: the tap's product, in registers.
+    schedule.set_scope(product, 0, "local")
+    schedule.compute_at(product, inner[-1], preserve_unit_loops=True)
+    *_, p_w, p_o, c = schedule.get_loops(product)
+    p_vector, p_lane = schedule.split(p_o, [None, lanes])
+    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    schedule.reorder(c_outer, c_inner, p_w, p_vector, p_lane)
+    stage_image(schedule, simd, tile, c_outer)
+
+    # Step 3: bias and activation for the finished row.
+    schedule.reverse_compute_at(output, h, preserve_unit_loops=True)
+    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+
+    # Step 4: borders and tails.
+    mark_masked(schedule, kh)
+    partition(schedule, w_outer)
+    if workload.out_channels % tile.panel:
+        for loop in (o_outer, o_vector, o_lane):
+            partition(schedule, loop)
+    if workload.out_channels % lanes:
+        for loop in (y_vector, y_lane):
+            partition(schedule, loop)
+    if workload.in_channels % tile.k_block:
+        partition(schedule, c_outer)
+
+    # Step 5: straight-line code inside.
+    if simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer)
+    schedule.unroll(kw)
+    unroll(schedule, [w_inner, o_vector, c_inner, p_w, p_vector])
+    for lane in (o_lane, p_lane, y_lane):
+        schedule.vectorize(lane)
+    *_, i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(product, c_outer))
+    unroll(schedule, [i_w, i_vector])
+    schedule.vectorize(i_lane)
+    first = schedule.get_loops(schedule.decompose_reduction(sums, kh))
+    schedule.vectorize(first[-1])
+
+    # Step 6: threads share the image rows.
+    c_abi.mark_stage(schedule, h)

@@ -1,0 +1,144 @@
+"""``mec``: lower the image along its columns only; patches overlap in the result along its rows.
+
+Cho and Brand, "MEC: Memory-efficient Convolution for Deep Neural Network" (arXiv 1706.06873). The
+compact lowered matrix ``L[n][w'][h][kw][c]`` holds, for each output column ``w'``, the ``K_w``
+image columns under it, over all rows of the padded image. The patch under output pixel ``(h', w')``
+is then one contiguous piece of ``L``, which begins at row ``h' s``. This is the paper's solution B,
+whose products write the NHWC output directly.
+
+Workspace: ``N W' (H + padding) K_w C`` elements, K_h / s times less than im2col.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules import c_abi, microkernel, tiles
+from schedules.algorithms.indirect import Indirect
+from schedules.knobs import Knob, Knobs
+from schedules.packing import PackedWeights
+from schedules.patches import ImagePatches, Taps, masked, placeholders
+from schedules.simd import Simd
+from schedules.steps import partition
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+
+class Mec(Indirect):
+    """Cho and Brand, arXiv 1706.06873, solution B."""
+
+    name = "mec"
+    source = "Cho and Brand, MEC: Memory-efficient Convolution, arXiv 1706.06873"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        return tiles.knobs(workload, simd, Taps.of(workload, simd), workload.out_width)
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if workload.is_pointwise:
+            return 0
+        elements = workload.batch * workload.out_width * column_elements(workload)
+        return elements * workload.element_bytes
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if workload.is_pointwise:
+            return super().schedule(workload, simd, knobs)
+        packed = self.packed_weights(workload, knobs)
+        schedule, _ = lowered_product(workload, simd, Tile.of(knobs), packed, stage=1)
+        lowered = schedule.get_sblock("L")
+        _, column, *_ = schedule.get_loops(lowered)
+        vectorize_lowering(schedule, workload, simd)
+        c_abi.mark_stage(schedule, column, 0)
+        return schedule
+
+
+def padded_height(workload: Conv2dWorkload) -> int:
+    """Rows of the padded image that the kernel reaches."""
+    last = (workload.out_height - 1) * workload.stride_height
+    return last + (workload.kernel_height - 1) * workload.dilation_height + 1
+
+
+def column_elements(workload: Conv2dWorkload) -> int:
+    """Elements of ``L`` for one output column of one image."""
+    return padded_height(workload) * workload.kernel_width * workload.in_channels
+
+
+@dataclass(frozen=True)
+class LoweredPatches:
+    """Patches in ``L``, a ``(N, W', H_pad, K_w, C)`` tensor."""
+
+    workload: Conv2dWorkload
+    lowered: te.Tensor
+    taps: Taps
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.workload.output_shape[:3]
+
+    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
+        return []
+
+    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
+        return [w < self.shape[2]] * (self.columns > self.shape[2])
+
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        row = h * self.workload.stride_height + kh * self.workload.dilation_height
+        return self.lowered[n, w, row, kw, c]
+
+
+def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
+    """Store the compact lowered matrix: block ``L``."""
+    source = ImagePatches(workload, image, taps, workload.out_width)
+    rows = padded_height(workload)
+
+    def element(
+        n: tirx.Expr, w: tirx.Expr, row: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        at = row - workload.pad_top
+        inside = [at >= 0] * (workload.pad_top > 0)
+        inside += [at < workload.in_height] * (rows - workload.pad_top > workload.in_height)
+        return masked(
+            inside + source.column_mask(w, kw, c),
+            image[n, at, source.column_offset(w, kw) + c],
+            workload.dtype,
+        )
+
+    batch, columns = workload.batch, workload.out_width
+    return te.compute((batch, columns, rows, taps.columns, taps.depth), element, name="L")
+
+
+def lowered_product(
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: Tile,
+    packed: PackedWeights,
+    stage: int,
+    shared: str | None = None,
+) -> tuple[s_tir.Schedule, dict[str, Any]]:
+    """Lowering (block ``L``, not scheduled) and product (stage ``stage``), and its tile loops."""
+    taps = Taps.of(workload, simd)
+    image, weights, bias = placeholders(workload, packed)
+    lowered = lower(workload, image, taps)
+    patches = LoweredPatches(workload, lowered, taps, tile.rounded(workload.out_width))
+    output = microkernel.product(workload, patches, weights, bias, tile)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
+    return schedule, loops
+
+
+def vectorize_lowering(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd) -> None:
+    """Copy the channels of each tap in block ``L`` by vectors."""
+    depth = schedule.get_loops(schedule.get_sblock("L"))[-1]
+    channels = workload.in_channels
+    _, c = schedule.split(depth, [None, channels])
+    lanes = min(simd.lanes(workload.dtype), channels)
+    c_vector, c_lane = schedule.split(c, [None, lanes])
+    if channels % lanes:
+        partition(schedule, c_vector)
+    schedule.vectorize(c_lane)

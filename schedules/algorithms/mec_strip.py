@@ -1,0 +1,56 @@
+"""``mec_strip``: MEC's lowered matrix, one strip of output columns at a time.
+
+Like ``mec`` (Cho and Brand, arXiv 1706.06873), but ``L`` is never whole: the columns under one
+register tile are lowered over all image rows, every output row of that strip is multiplied, then
+the next strip takes the same memory.
+
+Workspace: ``columns (H + padding) K_w C`` elements a thread, for tiles of ``columns`` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import s_tir
+
+from schedules.algorithms.mec import Mec, column_elements, lowered_product, vectorize_lowering
+from schedules.knobs import Knob, Knobs
+from schedules.simd import Simd
+from schedules.tiles import Tile, weights_fit
+from schedules.workload import Conv2dWorkload
+
+#: A strip is lowered once, so it is outermost.
+STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")
+
+
+class MecStrip(Mec):
+    """MEC with one strip of output columns at a time."""
+
+    name = "mec_strip"
+    source = "MEC (Cho and Brand, arXiv 1706.06873), one strip of columns at a time"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        choices = super().knobs(workload, simd)
+        if workload.is_pointwise:
+            return choices
+        default = STRIP_ORDERS[0 if weights_fit(workload, simd) else 1]
+        return {**choices, "order": Knob(STRIP_ORDERS, default)}
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if workload.is_pointwise:
+            return 0
+        columns = min(knobs["columns"], workload.out_width)
+        return columns * column_elements(workload) * workload.element_bytes
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if workload.is_pointwise:
+            return super().schedule(workload, simd, knobs)
+        packed = self.packed_weights(workload, knobs)
+        # Each thread lowers into a buffer of its own: it is strips that they share.
+        schedule, loops = lowered_product(
+            workload, simd, Tile.of(knobs), packed, stage=0, shared="columns"
+        )
+        lowered = schedule.get_sblock("L")
+        schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
+        vectorize_lowering(schedule, workload, simd)
+        return schedule
