@@ -19,7 +19,7 @@ from typing import Any
 from tvm import s_tir, te, tirx
 
 from schedules import c_abi, tiles
-from schedules.algorithms.base import Algorithm
+from schedules.algorithms.indirect import Indirect
 from schedules.epilogue import finish
 from schedules.knobs import Knob, Knobs
 from schedules.masked_loops import mark_masked
@@ -31,23 +31,24 @@ from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
 
-class Kn2rowAa(Algorithm):
+class Kn2rowAa(Indirect):
     """Anderson et al., arXiv 1709.03395, in place."""
 
     name = "kn2row_aa"
     source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        if has_one_tap(workload):
+            return super().knobs(workload, simd)
         choices = tiles.knobs(workload, simd, single_taps(workload), workload.out_width)
         # Sums of one image row pass through the cache for every tap: rows stay outermost.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
         order = replace(choices["order"], choices=orders, default=orders[0])
         return {**choices, "order": order}
 
-    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return 0
-
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if has_one_tap(workload):
+            return super().schedule(workload, simd, knobs)
         tile, taps = Tile.of(knobs), single_taps(workload)
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
@@ -60,6 +61,11 @@ class Kn2rowAa(Algorithm):
         schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output, sums]))
         schedule_sums(schedule, workload, simd, tile)
         return schedule
+
+
+def has_one_tap(workload: Conv2dWorkload) -> bool:
+    """Whether there is nothing to add up: a 1x1 convolution is one product already."""
+    return workload.kernel_height == workload.kernel_width == 1
 
 
 def single_taps(workload: Conv2dWorkload) -> Taps:

@@ -140,5 +140,4 @@ def _targets(_options: argparse.Namespace) -> None:
 
 
 def _algorithms(_options: argparse.Namespace) -> None:
-    for name in known_algorithms():
-        print(name)
+    print(format_table(("algorithm", "source"), known_algorithms()))

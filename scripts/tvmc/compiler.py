@@ -93,8 +93,8 @@ def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bo
             raise LeanconvError(f"cannot write {path}: it is the model")
 
 
-def known_algorithms() -> Sequence[str]:
-    """Names of the algorithms."""
+def known_algorithms() -> Sequence[tuple[str, str]]:
+    """Every algorithm's name, and where it comes from."""
     from schedules.algorithms import REGISTRY
 
-    return REGISTRY.names()
+    return [(name, REGISTRY.get(name).source) for name in REGISTRY.names()]
