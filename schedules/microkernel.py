@@ -12,6 +12,7 @@ every mask: interior tiles test nothing, border tiles multiply nothing that is z
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -110,6 +111,27 @@ def product(
         lambda n, h, w, o: finish(acc[n, h, w, o], bias[o], workload),
         name="Y",
     )
+
+
+def convolve(
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: Tile,
+    patches: Patches,
+    arguments: Sequence[te.Tensor],
+    stage: int = 0,
+    shared: str | None = None,
+) -> tuple[s_tir.Schedule, dict[str, Any]]:
+    """The whole kernel over ``patches``, with :func:`product` scheduled, and its tile loops.
+
+    ``arguments`` are image, packed weights and bias; ``stage`` and ``shared`` as for
+    :func:`schedule_product`. What stores the patches, if anything, is left to be scheduled.
+    """
+    image, weights, bias = arguments
+    output = product(workload, patches, weights, bias, tile)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+    loops = schedule_product(schedule, workload, simd, tile, patches.taps, stage, shared)
+    return schedule, loops
 
 
 def schedule_product(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tvm import s_tir, te, tirx
 
@@ -166,17 +166,18 @@ def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
     return te.compute(shape, element, name="P")
 
 
-def vectorize_gather(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd) -> Any:
-    """Copy the channels of each tap in block ``P`` by vectors; returns the loop over pixels."""
+def vectorize_channels(
+    schedule: s_tir.Schedule, block: str, workload: Conv2dWorkload, simd: Simd
+) -> None:
+    """Copy by vectors along the channels in ``block``, whose innermost loop holds whole taps."""
     channels = workload.in_channels
-    pixel, _, _, depth = schedule.get_loops(schedule.get_sblock("P"))[-4:]
+    depth = schedule.get_loops(schedule.get_sblock(block))[-1]
     _, c = schedule.split(depth, [None, channels])
     lanes = min(simd.lanes(workload.dtype), channels)
     c_vector, c_lane = schedule.split(c, [None, lanes])
     if channels % lanes:
         partition(schedule, c_vector)
     schedule.vectorize(c_lane)
-    return pixel
 
 
 def placeholders(

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tvm import s_tir, te
+from tvm import s_tir
 
 from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
 from schedules.knobs import Knob, Knobs
 from schedules.packing import PackedWeights
-from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_gather
+from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_channels
 from schedules.simd import Simd
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
@@ -44,7 +44,8 @@ class Im2col(Indirect):
         # Threads gather, each some image rows, before any of them multiplies.
         packed = self.packed_weights(workload, knobs)
         schedule, _ = gathered_product(workload, simd, Tile.of(knobs), packed, stage=1)
-        pixel = vectorize_gather(schedule, workload, simd)
+        pixel = schedule.get_loops(schedule.get_sblock("P"))[0]
+        vectorize_channels(schedule, "P", workload, simd)
         image_row, _ = schedule.split(pixel, [None, workload.out_width])
         c_abi.mark_stage(schedule, image_row, 0)
         return schedule
@@ -60,10 +61,7 @@ def gathered_product(
 ) -> tuple[s_tir.Schedule, dict[str, Any]]:
     """Gather (block ``P``, not scheduled) and product (stage ``stage``), and its tile loops."""
     taps = Taps.of(workload, simd)
-    image, weights, bias = placeholders(workload, packed)
-    matrix = gather(workload, image, taps)
+    arguments = placeholders(workload, packed)
+    matrix = gather(workload, arguments[0], taps)
     patches = GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
-    output = microkernel.product(workload, patches, weights, bias, tile)
-    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
-    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
-    return schedule, loops
+    return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)

@@ -18,7 +18,7 @@ from tvm import s_tir
 from schedules import tiles
 from schedules.algorithms.im2col import Im2col, gathered_product
 from schedules.knobs import Knob, Knobs
-from schedules.patches import vectorize_gather
+from schedules.patches import vectorize_channels
 from schedules.simd import Simd
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
@@ -52,5 +52,5 @@ class Im2colTiled(Im2col):
         )
         patches = schedule.get_sblock("P")
         schedule.compute_at(patches, loops["columns"], preserve_unit_loops=True)
-        vectorize_gather(schedule, workload, simd)
+        vectorize_channels(schedule, "P", workload, simd)
         return schedule

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import s_tir, te
+from tvm import s_tir
 
 from schedules import microkernel, tiles
 from schedules.algorithms.base import Algorithm
@@ -40,11 +40,9 @@ class Indirect(Algorithm):
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         workload = as_rows(workload)
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
-        patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
-        output = microkernel.product(workload, patches, weights, bias, tile)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
-        microkernel.schedule_product(schedule, workload, simd, tile, taps)
+        arguments = placeholders(workload, self.packed_weights(workload, knobs))
+        patches = ImagePatches(workload, arguments[0], taps, tile.rounded(workload.out_width))
+        schedule, _ = microkernel.convolve(workload, simd, tile, patches, arguments)
         return schedule
 
 

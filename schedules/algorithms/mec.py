@@ -21,9 +21,8 @@ from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
 from schedules.knobs import Knob, Knobs
 from schedules.packing import PackedWeights
-from schedules.patches import ImagePatches, Taps, masked, placeholders
+from schedules.patches import ImagePatches, Taps, masked, placeholders, vectorize_channels
 from schedules.simd import Simd
-from schedules.steps import partition
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
@@ -50,7 +49,7 @@ class Mec(Indirect):
         schedule, _ = lowered_product(workload, simd, Tile.of(knobs), packed, stage=1)
         lowered = schedule.get_sblock("L")
         _, column, *_ = schedule.get_loops(lowered)
-        vectorize_lowering(schedule, workload, simd)
+        vectorize_channels(schedule, "L", workload, simd)
         c_abi.mark_stage(schedule, column, 0)
         return schedule
 
@@ -123,22 +122,7 @@ def lowered_product(
 ) -> tuple[s_tir.Schedule, dict[str, Any]]:
     """Lowering (block ``L``, not scheduled) and product (stage ``stage``), and its tile loops."""
     taps = Taps.of(workload, simd)
-    image, weights, bias = placeholders(workload, packed)
-    lowered = lower(workload, image, taps)
+    arguments = placeholders(workload, packed)
+    lowered = lower(workload, arguments[0], taps)
     patches = LoweredPatches(workload, lowered, taps, tile.rounded(workload.out_width))
-    output = microkernel.product(workload, patches, weights, bias, tile)
-    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
-    loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
-    return schedule, loops
-
-
-def vectorize_lowering(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd) -> None:
-    """Copy the channels of each tap in block ``L`` by vectors."""
-    depth = schedule.get_loops(schedule.get_sblock("L"))[-1]
-    channels = workload.in_channels
-    _, c = schedule.split(depth, [None, channels])
-    lanes = min(simd.lanes(workload.dtype), channels)
-    c_vector, c_lane = schedule.split(c, [None, lanes])
-    if channels % lanes:
-        partition(schedule, c_vector)
-    schedule.vectorize(c_lane)
+    return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules.algorithms.mec import Mec, column_elements, lowered_product, vectorize_lowering
+from schedules.algorithms.mec import Mec, column_elements, lowered_product
 from schedules.knobs import Knob, Knobs
+from schedules.patches import vectorize_channels
 from schedules.simd import Simd
 from schedules.tiles import Tile, weights_fit
 from schedules.workload import Conv2dWorkload
@@ -52,5 +53,5 @@ class MecStrip(Mec):
         )
         lowered = schedule.get_sblock("L")
         schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
-        vectorize_lowering(schedule, workload, simd)
+        vectorize_channels(schedule, "L", workload, simd)
         return schedule
