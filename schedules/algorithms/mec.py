@@ -39,30 +39,24 @@ class Mec(Indirect):
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
             return 0
-        elements = workload.batch * workload.out_width * column_elements(workload)
-        return elements * workload.element_bytes
+        column = padded_height(workload) * workload.kernel_width * workload.in_channels
+        return workload.batch * workload.out_width * column * workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:
             return super().schedule(workload, simd, knobs)
         packed = self.packed_weights(workload, knobs)
-        schedule, _ = lowered_product(workload, simd, Tile.of(knobs), packed, stage=1)
-        lowered = schedule.get_sblock("L")
-        _, column, *_ = schedule.get_loops(lowered)
+        rows = padded_height(workload)
+        schedule, _ = lowered_product(workload, simd, Tile.of(knobs), packed, rows, stage=1)
+        _, column, *_ = schedule.get_loops(schedule.get_sblock("L"))
         vectorize_channels(schedule, "L", workload, simd)
         c_abi.mark_stage(schedule, column, 0)
         return schedule
 
 
 def padded_height(workload: Conv2dWorkload) -> int:
-    """Rows of the padded image that the kernel reaches."""
-    last = (workload.out_height - 1) * workload.stride_height
-    return last + (workload.kernel_height - 1) * workload.dilation_height + 1
-
-
-def column_elements(workload: Conv2dWorkload) -> int:
-    """Elements of ``L`` for one output column of one image."""
-    return padded_height(workload) * workload.kernel_width * workload.in_channels
+    """Rows of the padded image."""
+    return workload.in_height + workload.pad_top + workload.pad_bottom
 
 
 @dataclass(frozen=True)
@@ -91,10 +85,9 @@ class LoweredPatches:
         return self.lowered[n, w, row, kw, c]
 
 
-def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
-    """Store the compact lowered matrix: block ``L``."""
+def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:
+    """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``."""
     source = ImagePatches(workload, image, taps, workload.out_width)
-    rows = padded_height(workload)
 
     def element(
         n: tirx.Expr, w: tirx.Expr, row: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
@@ -117,12 +110,16 @@ def lowered_product(
     simd: Simd,
     tile: Tile,
     packed: PackedWeights,
+    rows: int,
     stage: int,
     shared: str | None = None,
 ) -> tuple[s_tir.Schedule, dict[str, Any]]:
-    """Lowering (block ``L``, not scheduled) and product (stage ``stage``), and its tile loops."""
+    """Lowering of ``rows`` (block ``L``, not scheduled) and product, and the product's tile loops.
+
+    The product is stage ``stage``; threads share its loop ``shared``.
+    """
     taps = Taps.of(workload, simd)
     arguments = placeholders(workload, packed)
-    lowered = lower(workload, arguments[0], taps)
+    lowered = lower(workload, arguments[0], taps, rows)
     patches = LoweredPatches(workload, lowered, taps, tile.rounded(workload.out_width))
     return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)

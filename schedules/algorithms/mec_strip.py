@@ -4,7 +4,8 @@ Like ``mec`` (Cho and Brand, arXiv 1706.06873), but ``L`` is never whole: the co
 register tile are lowered over all image rows, every output row of that strip is multiplied, then
 the next strip takes the same memory.
 
-Workspace: ``columns (H + padding) K_w C`` elements a thread, for tiles of ``columns`` pixels.
+Workspace: ``columns H_r K_w C`` elements a thread, for tiles of ``columns`` pixels and the H_r rows
+of the padded image that the kernel reaches.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules.algorithms.mec import Mec, column_elements, lowered_product
+from schedules.algorithms.mec import Mec, lowered_product
 from schedules.knobs import Knob, Knobs
 from schedules.patches import vectorize_channels
 from schedules.simd import Simd
@@ -41,7 +42,8 @@ class MecStrip(Mec):
         if workload.is_pointwise:
             return 0
         columns = min(knobs["columns"], workload.out_width)
-        return columns * column_elements(workload) * workload.element_bytes
+        row = columns * workload.kernel_width * workload.in_channels
+        return reached_rows(workload) * row * workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:
@@ -49,9 +51,21 @@ class MecStrip(Mec):
         packed = self.packed_weights(workload, knobs)
         # Each thread lowers into a buffer of its own: it is strips that they share.
         schedule, loops = lowered_product(
-            workload, simd, Tile.of(knobs), packed, stage=0, shared="columns"
+            workload,
+            simd,
+            Tile.of(knobs),
+            packed,
+            rows=reached_rows(workload),
+            stage=0,
+            shared="columns",
         )
         lowered = schedule.get_sblock("L")
         schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
         vectorize_channels(schedule, "L", workload, simd)
         return schedule
+
+
+def reached_rows(workload: Conv2dWorkload) -> int:
+    """Rows of the padded image that the kernel reaches: a stride may leave out the last ones."""
+    last = (workload.out_height - 1) * workload.stride_height
+    return last + (workload.kernel_height - 1) * workload.dilation_height + 1
