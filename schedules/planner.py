@@ -10,6 +10,7 @@ from tvm import s_tir
 
 from schedules import c_abi
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms.base import MAX_ELEMENTS
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
@@ -51,13 +52,15 @@ def plan_layer(workload: Conv2dWorkload, simd: Simd, algorithm: str | None = Non
     if reason is not None:
         raise Unsupported(reason)
     knobs = chosen.default_knobs(workload, simd)
-    return Plan(
-        workload,
-        chosen.name,
-        knobs,
-        chosen.workspace_bytes(workload, knobs),
-        chosen.packed_weights(workload, knobs),
-    )
+    workspace = chosen.workspace_bytes(workload, knobs)
+    packed = chosen.packed_weights(workload, knobs)
+    for what, elements in (
+        ("workspace", workspace // workload.element_bytes),
+        ("packed weights", packed.elements),
+    ):
+        if elements > MAX_ELEMENTS:
+            raise Unsupported(f"its {what} of {elements} elements needs 64-bit indices")
+    return Plan(workload, chosen.name, knobs, workspace, packed)
 
 
 def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> c_abi.KernelObject:

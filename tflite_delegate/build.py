@@ -346,7 +346,15 @@ def _use_temporary_folder(folder: str) -> None:
 
 
 def _compile_kernel(kernel: _Kernel, simd: Simd) -> _Kernel:
-    result = compile_plans({kernel.name: kernel.plan}, simd)
+    try:
+        result = compile_plans({kernel.name: kernel.plan}, simd)
+    except Exception as error:  # of whatever kind TVM raises, which not every process could unpack
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        plan = kernel.plan
+        raise LeanconvError(
+            f"{plan.algorithm} cannot be compiled for {plan.workload.describe()}: {lines[-1]}; "
+            "please report it, and try another --algorithm"
+        ) from None
     return _Kernel(kernel.name, kernel.plan, result.kernels[kernel.name], result.data)
 
 

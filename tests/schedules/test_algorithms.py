@@ -250,6 +250,14 @@ def test_formulas_hold_past_32_bits() -> None:
         plan_layer(workload, HOST)
 
 
+@pytest.mark.parametrize("algorithm", ["im2col", "mec"])
+def test_a_workspace_past_32_bits_is_refused(algorithm: str) -> None:
+    workload = layer(5000, (64, 16), 3)
+    assert plan_layer(workload, HOST, "indirect").workspace_bytes == 0
+    with pytest.raises(Unsupported, match=r"its workspace of \d+ elements needs 64-bit indices"):
+        plan_layer(workload, HOST, algorithm)
+
+
 def test_grouped_convolution_is_refused_with_the_reason() -> None:
     workload = layer(8, (8, 8), 3, groups=2)
     with pytest.raises(Unsupported, match="groups = 2"):

@@ -241,6 +241,32 @@ def test_failed_link_leaves_the_old_library(model: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "model.tflite"]
 
 
+COMPILE_KERNEL = builder._compile_kernel
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_kernel_that_cannot_be_compiled(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    if jobs == 1:
+        monkeypatch.setattr(builder, "compile_plans", _refuse)
+    else:  # processes start afresh: they would not see the change
+        monkeypatch.setattr(builder, "_compile_kernel", _compile_refused)
+    with pytest.raises(LeanconvError, match=r"cannot be compiled for conv3x3 .*: the last line;"):
+        build(model, tmp_path / "lib.so", HOST, jobs=jobs)
+    assert not (tmp_path / "lib.so").exists()
+
+
+def _refuse(plans: Any, simd: Simd) -> None:
+    raise RuntimeError("Traceback of a compiler\nthe last line")
+
+
+def _compile_refused(kernel: Any, simd: Simd) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "compile_plans", _refuse)
+        return COMPILE_KERNEL(kernel, simd)
+
+
 def _die(kernel: Any, simd: Simd) -> None:
     os._exit(1)
 
