@@ -3,6 +3,11 @@
 Layout ``panels``: ``[ceil(M / panel)][K_h K_w C][panel]``. The weights that one step of a
 register tile needs stand side by side, in the order in which the steps come. Channels that fill
 up the last panel are zero, in the weights and in the bias.
+
+Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
+point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
+``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
+once.
 """
 
 from __future__ import annotations
@@ -15,6 +20,9 @@ import numpy as np
 from schedules.memory import align
 from schedules.workload import Conv2dWorkload
 
+#: Rows of a small matrix.
+Matrix = tuple[tuple[float, ...], ...]
+
 
 @dataclass(frozen=True)
 class PackedWeights:
@@ -22,7 +30,7 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels"}
+    layout : {"panels", "winograd"}
         Name of the layout, as the delegate knows it.
     panel : int
         Output channels side by side in one panel.
@@ -30,12 +38,15 @@ class PackedWeights:
         Packed weights, in elements.
     bias_elements : int
         Bias, filled up with zeros.
+    transform : (Matrix, Matrix) or None
+        Layout ``winograd``: ``G_h`` of shape (n_h, K_h) and ``G_w`` of shape (n_w, K_w).
     """
 
     layout: str
     panel: int
     shape: tuple[int, ...]
     bias_elements: int
+    transform: tuple[Matrix, Matrix] | None = None
 
     @property
     def elements(self) -> int:
@@ -53,12 +64,30 @@ def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     return PackedWeights("panels", panel, (count, workload.reduction, panel), count * panel)
 
 
+def winograd(
+    workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix]
+) -> PackedWeights:
+    """Layout ``winograd`` for the weights of ``workload``; ``transform`` is ``(G_h, G_w)``."""
+    count = -(-workload.out_channels // panel)
+    points = len(transform[0]) * len(transform[1])
+    shape = (points, count, workload.in_channels, panel)
+    return PackedWeights("winograd", panel, shape, count * panel, transform)
+
+
 def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
-    """OHWI weights in layout ``panels``."""
-    count, reduction, panel = packed.shape
-    padded = np.zeros((count * panel, reduction), weights.dtype)
-    padded[: len(weights)] = weights.reshape(len(weights), reduction)
-    return np.ascontiguousarray(padded.reshape(count, panel, reduction).swapaxes(1, 2))
+    """OHWI weights in the layout of ``packed``."""
+    *points, count, reduction, panel = packed.shape
+    if packed.transform is not None:
+        rows, columns = (np.array(matrix) for matrix in packed.transform)
+        exact = np.einsum("ai,mijc,bj->abmc", rows, weights.astype(np.float64), columns)
+        matrices = exact.astype(weights.dtype).reshape(*points, len(weights), reduction)
+    else:
+        matrices = weights.reshape(len(weights), reduction)
+    padded = np.zeros((*points, count * panel, reduction), weights.dtype)
+    padded[..., : len(weights), :] = matrices
+    return np.ascontiguousarray(
+        padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2)
+    )
 
 
 def pack_bias(bias: np.ndarray, packed: PackedWeights) -> np.ndarray:

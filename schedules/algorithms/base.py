@@ -63,6 +63,11 @@ class Algorithm(ABC):
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         """The scheduled kernel, with buffers X, W, B, Y in this order."""
 
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
+        del knobs
+        return workload.macs
+
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         """How the kernel expects its weights."""
         return packing.panels(workload, knobs["panel"])
