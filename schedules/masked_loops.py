@@ -1,10 +1,13 @@
-"""A lowering pass: skip the iterations of a loop whose products are all masked.
+"""A lowering pass: test the masks of a loop once, where they do not change inside of it.
 
 A convolution near the border multiplies zeros. Its compute definition says so with a mask around
 each product, ``acc += if_then_else(row_is_inside, patch * weight, 0)``, evaluated in the innermost
 loop. Where a conjunct of the mask depends on no loop inside of the kernel-row loop, one test a
 kernel row is enough: the pass puts the whole body of that loop under it. What is left of the
 conjunct inside then simplifies to true.
+
+Where what is masked is not a product, the masked iterations have to be done, but those without a
+masked element need no tests: a loop can also be made two, one for each case.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from schedules.statements import map_loops, statements
 
 #: Annotation of a loop that does nothing but masked accumulation.
 MASKED_ANNOTATION = "leanconv.masked"
+#: Annotation of a loop of which there shall be a copy without masks.
+SPECIALIZED_ANNOTATION = "leanconv.specialized"
 
 _IF_THEN_ELSE = tvm.ir.Op.get("prim.if_then_else")
 
@@ -30,22 +35,30 @@ def mark_masked(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
     schedule.annotate(loop, MASKED_ANNOTATION, 1)
 
 
+def specialize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
+    """Let :func:`SkipMaskedIterations` make a copy of ``loop`` for when no mask applies in it."""
+    schedule.annotate(loop, SPECIALIZED_ANNOTATION, 1)
+
+
 @tirx.transform.prim_func_pass(opt_level=0)
 def SkipMaskedIterations(
     function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
-    """Hoist loop-invariant conjuncts of masks to the loops marked with :func:`mark_masked`."""
+    """Hoist loop-invariant conjuncts of masks out of loops, as their annotations ask for it."""
 
-    def skip(loop: tirx.For) -> tirx.For:
+    def skip(loop: tirx.For) -> tirx.Stmt:
         annotations = dict(loop.annotations)
-        if annotations.pop(MASKED_ANNOTATION, None) is None:
-            return loop
+        masked = annotations.pop(MASKED_ANNOTATION, None) is not None
+        specialized = annotations.pop(SPECIALIZED_ANNOTATION, None) is not None
         body = loop.body
-        for condition in _invariant_conjuncts(body):
-            body = tirx.IfThenElse(condition, body, None)
-        return tirx.For(
+        if masked:
+            for condition in _invariant_conjuncts(body):
+                body = tirx.IfThenElse(condition, body, None)
+        result = tirx.For(
             loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
         )
+        conditions = _invariant_conjuncts(result) if specialized else []
+        return tirx.IfThenElse(tirx.all(*conditions), result, result) if conditions else result
 
     return function.with_body(map_loops(function.body, skip))
 

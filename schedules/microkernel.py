@@ -57,7 +57,8 @@ def stage_image(schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any) -> 
         return
     schedule.set_scope(patches, 0, "local")
     schedule.compute_at(patches, loop, preserve_unit_loops=True)
-    *loops, lane = schedule.get_loops(patches)[-6:]
+    dimensions = len(schedule.get(patches).iter_vars)
+    *loops, lane = schedule.get_loops(patches)[-dimensions:]
     unroll(schedule, loops)
     schedule.vectorize(lane)
 

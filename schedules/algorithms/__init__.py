@@ -8,10 +8,20 @@ from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.kn2row_aa import Kn2rowAa
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
+from schedules.algorithms.winograd import Winograd
 
 __all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
 
 #: The algorithms that can be named on a command line.
 REGISTRY = Registry()
-for _algorithm in (Indirect(), Im2col(), Im2colTiled(), Mec(), MecStrip(), Kn2rowAa(), Direct()):
+for _algorithm in (
+    Indirect(),
+    Im2col(),
+    Im2colTiled(),
+    Mec(),
+    MecStrip(),
+    Kn2rowAa(),
+    Winograd(),
+    Direct(),
+):
     REGISTRY.add(_algorithm)

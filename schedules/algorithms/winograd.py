@@ -1,0 +1,354 @@
+"""``winograd``: products in a transformed domain, fewer than the definition has.
+
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308). The output
+is computed in tiles of ``m_h x m_w`` pixels, each from ``n_h x n_w`` image pixels, where
+``n = m + r - 1`` for kernels of ``r_h x r_w``::
+
+    V = B_h^T d B_w,    M[a, b] = sum_c U[a, b, c] V[a, b, c],    Y = A_h^T M A_w
+
+The sums over channels are ``n_h n_w`` matrix products, all tiles by all output channels, of
+``n_h n_w / (m_h m_w)`` multiplications an output element and channel where the definition has
+``r_h r_w``. A kernel that is 1 high or wide is transformed along the other axis alone. The weights
+``U = G_h g G_w^T`` are transformed once, when they are packed.
+
+Tiles are taken in strips, ``strip`` rows of tiles across the image, and a strip's V and M use the
+memory of the one before. If the whole image is one strip, threads share each of the three steps;
+else they share strips.
+
+Workspace: ``n_h n_w P (C + M)`` elements a thread, for the P tiles of a strip, rounded up to a
+cache line behind V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules import c_abi, packing, tiles
+from schedules.algorithms.base import Algorithm
+from schedules.cook_toom import Filtering, as_floats, filtering
+from schedules.epilogue import finish
+from schedules.knobs import Knob, Knobs
+from schedules.linear import select_row
+from schedules.masked_loops import specialize
+from schedules.memory import align
+from schedules.microkernel import stage_image
+from schedules.packing import Matrix, PackedWeights
+from schedules.patches import Taps, masked, placeholders
+from schedules.simd import Simd
+from schedules.steps import extent, partition, unroll
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+#: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
+MAX_INPUTS = 10
+
+
+class Winograd(Algorithm):
+    """Lavin and Gray, arXiv 1509.09308."""
+
+    name = "winograd"
+    source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        strides = (workload.stride_height, workload.stride_width)
+        dilations = (workload.dilation_height, workload.dilation_width)
+        kernel = (workload.kernel_height, workload.kernel_width)
+        if strides != (1, 1):
+            return "Winograd's algorithm needs stride 1"
+        if dilations != (1, 1):
+            return "Winograd's algorithm needs dilation 1"
+        if kernel == (1, 1):
+            return "a 1x1 kernel has no overlapping products to save"
+        if max(kernel) + 1 > MAX_INPUTS:
+            return f"a {kernel[0]}x{kernel[1]} kernel needs tiles of more than {MAX_INPUTS} pixels"
+        return super().supports(workload, simd)
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        largest = MAX_INPUTS + 1 - max(workload.kernel_height, workload.kernel_width)
+        outputs = tuple(m for m in (2, 4, 6) if m <= largest)
+        default = 4 if 4 in outputs else 2
+        strip = 1
+        domain = Domain.of(workload, {"outputs": default, "strip": strip})
+        choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
+        orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
+        return {
+            **choices,
+            "order": Knob(orders, orders[1]),
+            "outputs": Knob(outputs, default),
+            "strip": Knob((1, 2, 4, 8), strip),
+        }
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        domain = Domain.of(workload, knobs)
+        points = domain.points * domain.tiles * workload.element_bytes
+        return align(points * workload.in_channels) + points * workload.out_channels
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        domain = Domain.of(workload, knobs)
+        products = domain.strips * domain.points * domain.tiles
+        return products * workload.in_channels * workload.out_channels
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        domain = Domain.of(workload, knobs)
+        transform = (_floats(domain.rows), _floats(domain.columns))
+        return packing.winograd(workload, knobs["panel"], transform)
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        domain, tile = Domain.of(workload, knobs), Tile.of(knobs)
+        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        transformed = transform_image(domain, image)
+        products = multiply(domain, transformed, weights, tile)
+        output = transform_products(domain, products, bias)
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+        schedule_strips(schedule, domain, simd, tile)
+        return schedule
+
+
+def _floats(filtering: Filtering) -> Matrix:
+    return tuple(map(tuple, as_floats(filtering.kernel).tolist()))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The transformed domain of one layer: its points, and how tiles make up strips."""
+
+    workload: Conv2dWorkload
+    rows: Filtering
+    columns: Filtering
+    strip: int
+
+    @classmethod
+    def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
+        """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
+        def along(taps: int) -> Filtering:
+            return filtering(knobs["outputs"] if taps > 1 else 1, taps)
+
+        rows, columns = along(workload.kernel_height), along(workload.kernel_width)
+        tile_rows = -(-workload.out_height // rows.outputs)
+        return cls(workload, rows, columns, min(knobs["strip"], tile_rows))
+
+    @property
+    def points(self) -> int:
+        """``n_h n_w``: matrix products."""
+        return self.rows.inputs * self.columns.inputs
+
+    @property
+    def tile_columns(self) -> int:
+        """Tiles across the image."""
+        return -(-self.workload.out_width // self.columns.outputs)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a strip: rows of each matrix product."""
+        return self.strip * self.tile_columns
+
+    @property
+    def strip_rows(self) -> int:
+        """Output rows of a strip."""
+        return self.strip * self.rows.outputs
+
+    @property
+    def image_strips(self) -> int:
+        """Strips of one image; the last may reach beyond it."""
+        return -(-self.workload.out_height // self.strip_rows)
+
+    @property
+    def strips(self) -> int:
+        """Strips of the whole batch."""
+        return self.workload.batch * self.image_strips
+
+    @property
+    def taps(self) -> Taps:
+        """Of the matrix products: nothing but channels."""
+        return Taps(1, 1, self.workload.in_channels, flat=False)
+
+    @property
+    def products(self) -> Conv2dWorkload:
+        """The matrix products of a strip as a pointwise convolution: points by tiles."""
+        return Conv2dWorkload(
+            in_height=self.points,
+            in_width=self.tiles,
+            in_channels=self.workload.in_channels,
+            out_channels=self.workload.out_channels,
+            kernel_height=1,
+            kernel_width=1,
+            dtype=self.workload.dtype,
+        )
+
+
+def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: Tile) -> te.Tensor:
+    """Block ``M``: at every point, all tiles of a strip by all output channels.
+
+    The blocks are those of :func:`schedules.microkernel.product`: ``A`` (elements of V) and ``ACC``
+    (sums, rounded up to whole register tiles).
+    """
+    layer, columns = domain.workload, tile.rounded(domain.tiles)
+    k = te.reduce_axis((0, layer.in_channels), name="c")
+
+    def inside(w: tirx.Expr) -> list[tirx.Expr]:
+        return [w < domain.tiles] * (columns > domain.tiles)
+
+    strips = (layer.batch, domain.image_strips, domain.points)
+    element = te.compute(
+        (*strips, columns, layer.in_channels),
+        lambda n, s, p, w, c: masked(inside(w), transformed[n, s, p, w, c], layer.dtype),
+        name="A",
+    )
+
+    def sum_of_products(
+        n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        value = element[n, s, p, w, k] * weights[p, o // tile.panel, k, o % tile.panel]
+        return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
+
+    channels = weights.shape[1] * tile.panel
+    sums = te.compute((*strips, columns, channels), sum_of_products, name="ACC")
+    shape = (*strips, domain.tiles, layer.out_channels)
+    return te.compute(shape, lambda n, s, p, w, o: sums[n, s, p, w, o], name="M")
+
+
+def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
+    """Block ``V``: ``B_h^T d B_w`` for every tile and channel; block ``VR`` is ``B_h^T d``."""
+    layer, rows, columns = domain.workload, domain.rows, domain.columns
+    channels, across = layer.in_channels, domain.tile_columns
+
+    def pixel(
+        n: tirx.Expr, s: tirx.Expr, tile: tirx.Expr, i: int, j: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        h = s * domain.strip_rows + tile // across * rows.outputs + i - layer.pad_top
+        w = tile % across * columns.outputs + j - layer.pad_left
+        inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
+        inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
+        return masked(inside, image[n, h, w * channels + c], layer.dtype)
+
+    n_h, n_w, strips = rows.inputs, columns.inputs, (layer.batch, domain.image_strips)
+
+    def by_row(
+        n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, tile: tirx.Expr, j: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        pixels = [pixel(n, s, tile, i, j, c) for i in range(n_h)]
+        return select_row(rows.image, a, pixels, layer.dtype)
+
+    by_rows = te.compute((*strips, n_h, domain.tiles, n_w, channels), by_row, name="VR")
+
+    def point(
+        n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        pixels = [by_rows[n, s, p // n_w, tile, j, c] for j in range(n_w)]
+        return select_row(columns.image, p % n_w, pixels, layer.dtype)
+
+    return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
+
+
+def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> te.Tensor:
+    """Block ``Y``: ``A_h^T M A_w``, bias and activation; block ``MR`` is ``A_h^T M``."""
+    layer, rows, columns = domain.workload, domain.rows, domain.columns
+    n_w, m_h, m_w = columns.inputs, rows.outputs, columns.outputs
+
+    def by_row(
+        n: tirx.Expr, s: tirx.Expr, row: tirx.Expr, across: tirx.Expr, b: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        tile = row // m_h * domain.tile_columns + across
+        points = [products[n, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
+        return select_row(rows.output, row % m_h, points, layer.dtype)
+
+    strips, strip_rows = domain.image_strips, domain.strip_rows
+    shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
+    by_rows = te.compute(shape, by_row, name="MR")
+
+    def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+        points = [
+            by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)
+        ]
+        return finish(select_row(columns.output, w % m_w, points, layer.dtype), bias[o], layer)
+
+    return te.compute(layer.output_shape, pixel, name="Y")
+
+
+def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
+    """Strip by strip: image to V, V to M, M to output."""
+    lanes = simd.lanes(domain.workload.dtype)
+
+    # Output: tile by tile, one vector of channels at a time, rows before columns.
+    by_rows, output = schedule.get_sblock("MR"), schedule.get_sblock("Y")
+    _, h, w, o = schedule.get_loops(output)
+    strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
+    across, x = schedule.split(w, [None, domain.columns.outputs])
+    o_outer, o_lane = schedule.split(o, [None, lanes])
+    schedule.reorder(strip, down, across, o_outer, y, x, o_lane)
+    schedule.set_scope(by_rows, 0, "local")
+    schedule.compute_at(by_rows, o_outer, preserve_unit_loops=True)
+    r_y, r_across, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
+    schedule.reorder(r_b, r_y, r_lane)
+    long(schedule, simd, [y, r_b])
+    unroll(schedule, [x, r_y])
+    schedule.vectorize(o_lane)
+    schedule.vectorize(r_lane)
+
+    # Products: register tiles.
+    products, sums = schedule.get_sblock("M"), schedule.get_sblock("ACC")
+    schedule.compute_at(products, strip, preserve_unit_loops=True)
+    point, t, o = schedule.get_loops(products)[-3:]
+    t_outer, t_inner = schedule.split(t, [None, tile.columns])
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    loops = {"rows": point, "columns": t_outer, "panels": o_outer}
+    order = [loops[name] for name in tile.order.split(",")]
+    schedule.reorder(*order, t_inner, o_vector, o_lane)
+    schedule.set_scope(sums, 0, "local")
+    schedule.compute_at(sums, order[-1], preserve_unit_loops=True)
+    *_, p_t, p_o, c = schedule.get_loops(sums)
+    p_vector, p_lane = schedule.split(p_o, [None, lanes])
+    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    schedule.reorder(c_outer, c_inner, p_t, p_vector, p_lane)
+    stage_image(schedule, simd, tile, c_outer)
+    partition(schedule, t_outer)
+    if domain.workload.out_channels % tile.panel:
+        for loop in (o_outer, o_vector, o_lane):
+            partition(schedule, loop)
+    if domain.workload.in_channels % tile.k_block:
+        partition(schedule, c_outer)
+    if simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer)
+    unroll(schedule, [t_inner, o_vector, c_inner, p_t, p_vector])
+    schedule.vectorize(o_lane)
+    schedule.vectorize(p_lane)
+    *_, i_t, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, c_outer))
+    unroll(schedule, [i_t, i_vector])
+    schedule.vectorize(i_lane)
+
+    # Image: the same as the output, back.
+    by_rows, transformed = schedule.get_sblock("VR"), schedule.get_sblock("V")
+    schedule.compute_at(transformed, strip, preserve_unit_loops=True)
+    point, t, c = schedule.get_loops(transformed)[-3:]
+    a, b = schedule.split(point, [None, domain.columns.inputs])
+    down, across = schedule.split(t, [None, domain.tile_columns])
+    c_outer, c_lane = schedule.split(c, [None, lanes])
+    schedule.reorder(down, across, c_outer, a, b, c_lane)
+    schedule.set_scope(by_rows, 0, "local")
+    schedule.compute_at(by_rows, c_outer, preserve_unit_loops=True)
+    r_a, r_t, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
+    schedule.reorder(r_j, r_a, r_lane)
+    partition(schedule, across)
+    specialize(schedule, c_outer)
+    long(schedule, simd, [a, r_j])
+    unroll(schedule, [b, r_a])
+    schedule.vectorize(c_lane)
+    schedule.vectorize(r_lane)
+    c_abi.mark_stage(schedule, strip, 0)
+
+
+def long(schedule: s_tir.Schedule, simd: Simd, loops: list[Any]) -> None:
+    for loop in loops:
+        if simd.fma_by_element:
+            n=extent(schedule,loop)
+            f=FACTOR(n)
+            outer, inner = schedule.split(loop,[None,f])
+            c_abi.keep_rolled(schedule, outer)
+            schedule.unroll(inner)
+        else:
+            schedule.unroll(loop)
+FACTOR=lambda n: 3 if n%3==0 else 2
