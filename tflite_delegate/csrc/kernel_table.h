@@ -45,16 +45,27 @@ struct lc_stage {
     int32_t extent; // work items; any split of [0, extent) over threads is valid
 };
 
+// Matrices that take the weights of one input and one output channel, g, to a domain of `rows` by
+// `columns` points: height g width^T, computed in double precision and rounded once.
+struct lc_transform {
+    int32_t rows, columns;
+    const double *height; // [rows][K_h]
+    const double *width;  // [columns][K_w]
+};
+
+// Packed weights are [ceil(M / panel)][K_h K_w C][panel], or with a transform
+// [rows columns][ceil(M / panel)][C][panel]; channels that fill up the last panel are zero.
 struct lc_kernel {
     const char *algorithm;
     const char *name; // shown in TFLite's profile
     struct lc_geometry geometry;
-    int32_t panel;                 // output channels that are neighbours in the packed weights
-    size_t packed_bytes;           // [ceil(M / panel)][K_h][K_w][C][panel], padded with zeros
-    size_t bias_elements;          // M rounded up
-    uint64_t shared_bytes;         // of workspace
-    uint64_t thread_bytes;         // of workspace, for each thread
-    const struct lc_stage *stages; // run in order, with a barrier between
+    int32_t panel;                        // output channels side by side in the packed weights
+    const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
+    size_t packed_bytes;                  // of the weights
+    size_t bias_elements;                 // M rounded up
+    uint64_t shared_bytes;                // of workspace
+    uint64_t thread_bytes;                // of workspace, for each thread
+    const struct lc_stage *stages;        // run in order, with a barrier between
     int32_t stage_count;
 };
 

@@ -263,8 +263,8 @@ void lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) 
 }
 
 static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel *b) {
-    return a->panel == b->panel && a->packed_bytes == b->packed_bytes &&
-           a->bias_elements == b->bias_elements;
+    return a->panel == b->panel && a->transform == b->transform &&
+           a->packed_bytes == b->packed_bytes && a->bias_elements == b->bias_elements;
 }
 
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *geometry, const char *algorithm,

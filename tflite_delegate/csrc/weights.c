@@ -38,18 +38,111 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
     return scratch;
 }
 
-// OHWI to [ceil(M / panel)][K_h][K_w][C][panel]; `reduction` is K_h K_w C.
-static void pack_panels(float *packed, const struct lc_constant *weights, size_t out_channels,
-                        size_t reduction, size_t panel) {
-    enum { CHUNK = 64 };
+// Weights of so many input channels are in hand at once.
+enum { CHUNK = 64 };
+
+// How packed weights are made of OHWI ones: for each point of the transform's domain (one, without
+// a transform) a matrix [panels][depth][panel].
+struct layout {
+    size_t out_channels, panel, panels;
+    size_t taps, channels; // K_h K_w, C
+    size_t points;
+    size_t depth;  // of a matrix: C, without a transform K_h K_w C
+    size_t matrix; // elements
+    size_t bytes;  // of the packed weights
+};
+
+// False if the kernel's numbers make no sense or are too large.
+static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
+    const struct lc_geometry *g = &kernel->geometry;
+    const struct lc_transform *transform = kernel->transform;
+    if (kernel->panel < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
+        g->in_channels < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
+        return false;
+    }
+    size_t panel = (size_t)kernel->panel, out_channels = (size_t)g->out_channels;
+    *layout = (struct layout){
+        .out_channels = out_channels,
+        .panel = panel,
+        .panels = (out_channels + panel - 1) / panel,
+        .taps = (size_t)g->kernel_height,
+        .channels = (size_t)g->in_channels,
+        .points = 1,
+        .depth = (size_t)g->in_channels,
+    };
+    if (!lc_multiply(&layout->taps, g->kernel_width) ||
+        (transform && (!lc_multiply(&layout->points, transform->rows) ||
+                       !lc_multiply(&layout->points, transform->columns))) ||
+        (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps))) {
+        return false;
+    }
+    layout->matrix = layout->depth;
+    if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
+        !lc_multiply(&layout->matrix, kernel->panel)) {
+        return false;
+    }
+    layout->bytes = sizeof(float);
+    return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
+           lc_multiply(&layout->bytes, (int64_t)layout->points);
+}
+
+// Output channel `m` of the matrix of one point: its elements lie a panel apart.
+static float *column_of(float *packed, const struct layout *layout, size_t point, size_t m) {
+    return packed + point * layout->matrix + m / layout->panel * layout->panel * layout->depth +
+           m % layout->panel;
+}
+
+static void pack_panels(float *packed, const struct layout *layout,
+                        const struct lc_constant *weights) {
     float scratch[CHUNK];
-    for (size_t m = 0; m < out_channels; m++) {
-        float *column = packed + m / panel * panel * reduction + m % panel;
-        for (size_t k = 0; k < reduction; k += CHUNK) {
-            size_t count = reduction - k < CHUNK ? reduction - k : CHUNK;
-            const float *row = lc_constant_read(weights, m * reduction + k, count, scratch);
+    for (size_t m = 0; m < layout->out_channels; m++) {
+        float *column = column_of(packed, layout, 0, m);
+        for (size_t k = 0; k < layout->depth; k += CHUNK) {
+            size_t count = layout->depth - k < CHUNK ? layout->depth - k : CHUNK;
+            const float *row = lc_constant_read(weights, m * layout->depth + k, count, scratch);
             for (size_t i = 0; i < count; i++) {
-                column[(k + i) * panel] = row[i];
+                column[(k + i) * layout->panel] = row[i];
+            }
+        }
+    }
+}
+
+// Adds up one point for `count` channels of output channel `m`, from channel `c`: sums = sum of
+// height[i] w[m][i][j][c] width[j]. The factors are the point's rows of the transform.
+static void transform_chunk(double *sums, const struct lc_geometry *g, const double *height,
+                            const double *width, const struct lc_constant *weights, size_t m,
+                            size_t c, size_t count) {
+    float scratch[CHUNK];
+    size_t rows = (size_t)g->kernel_height, columns = (size_t)g->kernel_width;
+    memset(sums, 0, count * sizeof *sums);
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < columns; j++) {
+            size_t first = ((m * rows + i) * columns + j) * (size_t)g->in_channels + c;
+            const float *row = lc_constant_read(weights, first, count, scratch);
+            for (size_t k = 0; k < count; k++) {
+                sums[k] += height[i] * (double)row[k] * width[j];
+            }
+        }
+    }
+}
+
+static void pack_transformed(float *packed, const struct layout *layout,
+                             const struct lc_kernel *kernel, const struct lc_constant *weights) {
+    const struct lc_geometry *g = &kernel->geometry;
+    const struct lc_transform *transform = kernel->transform;
+    double sums[CHUNK];
+    for (size_t point = 0; point < layout->points; point++) {
+        size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
+        const double *height = transform->height + a * (size_t)g->kernel_height;
+        const double *width = transform->width + b * (size_t)g->kernel_width;
+        for (size_t m = 0; m < layout->out_channels; m++) {
+            float *column = column_of(packed, layout, point, m);
+            for (size_t c = 0; c < layout->channels; c += CHUNK) {
+                size_t count = layout->channels - c < CHUNK ? layout->channels - c : CHUNK;
+                transform_chunk(sums, g, height, width, weights, m, c, count);
+                for (size_t k = 0; k < count; k++) {
+                    column[(c + k) * layout->panel] = (float)sums[k];
+                }
             }
         }
     }
@@ -58,26 +151,13 @@ static void pack_panels(float *packed, const struct lc_constant *weights, size_t
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
              const struct lc_constant *weights, const struct lc_constant *bias) {
     *packed = (struct lc_packed){0};
-    const struct lc_geometry *g = &kernel->geometry;
-    if (kernel->panel < 1) {
-        return false;
-    }
-    size_t out_channels = (size_t)g->out_channels, panel = (size_t)kernel->panel;
-    size_t panels = (out_channels + panel - 1) / panel;
-    size_t reduction = 1;
-    if (!lc_multiply(&reduction, g->kernel_height) || !lc_multiply(&reduction, g->kernel_width) ||
-        !lc_multiply(&reduction, g->in_channels)) {
-        return false;
-    }
-    size_t weight_bytes = sizeof(float);
-    if (!lc_multiply(&weight_bytes, (int64_t)reduction) ||
-        !lc_multiply(&weight_bytes, (int64_t)panels) ||
-        !lc_multiply(&weight_bytes, kernel->panel) || weight_bytes != kernel->packed_bytes ||
-        kernel->bias_elements < out_channels) {
+    struct layout layout;
+    if (!layout_of(&layout, kernel) || layout.bytes != kernel->packed_bytes ||
+        kernel->bias_elements < layout.out_channels) {
         return false;
     }
     // The bias starts on a cache line of its own.
-    size_t bias_offset = weight_bytes, bytes = kernel->bias_elements;
+    size_t bias_offset = layout.bytes, bytes = kernel->bias_elements;
     if (!lc_add(&bias_offset, CACHE_LINE - 1) || !lc_multiply(&bytes, sizeof(float))) {
         return false;
     }
@@ -90,8 +170,12 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     packed->weights = block;
     packed->bias = (float *)((char *)block + bias_offset);
     packed->bytes = bytes;
-    pack_panels(packed->weights, weights, out_channels, reduction, panel);
-    for (size_t m = 0; bias->data && m < out_channels; m++) {
+    if (kernel->transform) {
+        pack_transformed(packed->weights, &layout, kernel, weights);
+    } else {
+        pack_panels(packed->weights, &layout, weights);
+    }
+    for (size_t m = 0; bias->data && m < layout.out_channels; m++) {
         float scratch;
         packed->bias[m] = *lc_constant_read(bias, m, 1, &scratch);
     }
