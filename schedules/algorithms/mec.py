@@ -18,25 +18,28 @@ a second copy to keep them in the memory of ``L``.) ``padding`` is the knob ``ro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te
 
 from schedules import c_abi, microkernel
+from schedules.algorithms.compact_lowering import (
+    BatchedPatches,
+    LoweredPatches,
+    lower,
+    pad_rows,
+    row_elements,
+    row_padding,
+)
 from schedules.algorithms.indirect import Indirect
 from schedules.knobs import Knob, Knobs
-from schedules.memory import ALIGNMENT, align
+from schedules.memory import align
 from schedules.packing import PackedWeights
-from schedules.patches import ImagePatches, Taps, masked, placeholders, vectorize_channels
+from schedules.patches import Taps, placeholders, vectorize_channels
 from schedules.simd import Simd
 from schedules.steps import partition
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
-
-#: Addresses this far apart are in one set of a first-level cache of 64 sets. Larger caches repeat
-#: after a multiple of it.
-CACHE_PERIOD = 4096
 
 
 class Mec(Indirect):
@@ -69,7 +72,7 @@ class Mec(Indirect):
             schedule = batched_product(workload, simd, knobs, packed, rows)
         else:
             schedule, _ = lowered_product(workload, simd, knobs, packed, rows, stage=1)
-        pad_rows(schedule, workload, rows, knobs)
+        pad_rows(schedule, workload, rows, knobs["row_padding"])
         _, column, *_ = schedule.get_loops(schedule.get_sblock("L"))
         vectorize_channels(schedule, "L", workload, simd)
         c_abi.mark_stage(schedule, column, 0)
@@ -84,91 +87,6 @@ def padded_height(workload: Conv2dWorkload) -> int:
 def copies(workload: Conv2dWorkload, knobs: Knobs) -> bool:
     """Whether the results are copied to NHWC."""
     return bool(knobs["solution"] == "A" and workload.batch > 1)
-
-
-def row_elements(workload: Conv2dWorkload, rows: int) -> int:
-    """Elements of one row of ``L``, that is, of one output column over ``rows`` image rows."""
-    return rows * workload.kernel_width * workload.in_channels
-
-
-def row_padding(workload: Conv2dWorkload, rows: int) -> Knob:
-    """Elements behind each row of ``L``: none, or one cache line.
-
-    A register tile reads ``columns`` rows of ``L`` at the same offset. If their distance is within
-    half a line of a multiple of :data:`CACHE_PERIOD`, two or more begin in each set that they use,
-    and with more rows than the set has ways they evict each other. One line more spreads them.
-    """
-    line = ALIGNMENT // workload.element_bytes
-    distance = row_elements(workload, rows) * workload.element_bytes
-    collide = (distance + ALIGNMENT // 2) % CACHE_PERIOD <= ALIGNMENT
-    return Knob((0, line), line if collide else 0)
-
-
-def pad_rows(schedule: s_tir.Schedule, workload: Conv2dWorkload, rows: int, knobs: Knobs) -> None:
-    """Put ``row_padding`` elements behind each row of block ``L``."""
-    distance = row_elements(workload, rows) + knobs["row_padding"]
-    schedule.storage_align(schedule.get_sblock("L"), 0, axis=1, factor=distance, offset=0)
-
-
-@dataclass(frozen=True)
-class LoweredPatches:
-    """Patches in ``L``, a ``(N, W', H_pad, K_w, C)`` tensor."""
-
-    workload: Conv2dWorkload
-    lowered: te.Tensor
-    taps: Taps
-    columns: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.workload.output_shape[:3]
-
-    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
-        return []
-
-    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
-        return [w < self.shape[2]] * (self.columns > self.shape[2])
-
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        row = h * self.workload.stride_height + kh * self.workload.dilation_height
-        return self.lowered[n, w, row, kw, c]
-
-
-class BatchedPatches(LoweredPatches):
-    """The same, with all samples of an output row side by side: solution A."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        batch, rows, columns, _ = self.workload.output_shape
-        return (1, rows, batch * columns)
-
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        columns = self.workload.out_width
-        return super().element(w // columns, h, w % columns, kh, kw, c)
-
-
-def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:
-    """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``."""
-    source = ImagePatches(workload, image, taps, workload.out_width)
-
-    def element(
-        n: tirx.Expr, w: tirx.Expr, row: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        at = row - workload.pad_top
-        inside = [at >= 0] * (workload.pad_top > 0)
-        inside += [at < workload.in_height] * (rows - workload.pad_top > workload.in_height)
-        return masked(
-            inside + source.column_mask(w, kw, c),
-            image[n, at, source.column_offset(w, kw) + c],
-            workload.dtype,
-        )
-
-    batch, columns = workload.batch, workload.out_width
-    return te.compute((batch, columns, rows, taps.columns, taps.depth), element, name="L")
 
 
 def lowered_product(

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
+from schedules.algorithms.compact_lowering import pad_rows, row_elements, row_padding
 from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.mec import lowered_product, pad_rows, row_elements, row_padding
+from schedules.algorithms.mec import lowered_product
 from schedules.knobs import Knob, Knobs
 from schedules.patches import vectorize_channels
 from schedules.simd import Simd
@@ -55,7 +56,7 @@ class MecStrip(Indirect):
         schedule, loops = lowered_product(
             workload, simd, knobs, packed, rows, stage=0, shared="columns"
         )
-        pad_rows(schedule, workload, rows, knobs)
+        pad_rows(schedule, workload, rows, knobs["row_padding"])
         lowered = schedule.get_sblock("L")
         schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
         vectorize_channels(schedule, "L", workload, simd)
