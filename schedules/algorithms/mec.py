@@ -11,8 +11,8 @@ results lie in the order h'-n-w'-m, and a last stage copies them to NHWC. A sing
 copy: its two solutions are one kernel.
 
 Workspace: ``N W' (H_pad K_w C + padding)`` elements, K_h / s times less than im2col; solution A for
-several samples: the ``N H' W' M`` results besides, from the next cache line on. (The paper spends
-a second copy to keep them in the memory of ``L``.) ``padding`` is the knob ``row_padding``.
+several samples: the ``N H' W' M`` results besides, from the next cache line on (the paper keeps
+them in the memory of ``L``). ``padding`` is the knob ``row_padding``.
 """
 
 from __future__ import annotations
