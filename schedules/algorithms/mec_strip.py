@@ -4,8 +4,8 @@ Like ``mec`` (Cho and Brand, arXiv 1706.06873), but ``L`` is never whole: the co
 register tile are lowered over all image rows, every output row of that strip is multiplied, then
 the next strip takes the same memory.
 
-Workspace: ``columns H_r K_w C`` elements a thread, for tiles of ``columns`` pixels and the H_r rows
-of the padded image that the kernel reaches.
+Workspace: ``columns (H_r K_w C + padding)`` elements a thread, for tiles of ``columns`` pixels and
+the H_r rows of the padded image that the kernel reaches; ``padding`` is the knob ``row_padding``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules.algorithms.mec import Mec, lowered_product
+from schedules.algorithms.compact_lowering import pad_rows, row_elements, row_padding
+from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.mec import lowered_product
 from schedules.knobs import Knob, Knobs
 from schedules.patches import vectorize_channels
 from schedules.simd import Simd
-from schedules.tiles import Tile, weights_fit
+from schedules.tiles import weights_fit
 from schedules.workload import Conv2dWorkload
 
 #: A strip is lowered once, so it is outermost.
 STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")
 
 
-class MecStrip(Mec):
+class MecStrip(Indirect):
     """MEC with one strip of output columns at a time."""
 
     name = "mec_strip"
@@ -36,29 +38,25 @@ class MecStrip(Mec):
         if workload.is_pointwise:
             return choices
         default = STRIP_ORDERS[0 if weights_fit(workload, simd) else 1]
-        return {**choices, "order": Knob(STRIP_ORDERS, default)}
+        padding = row_padding(workload, reached_rows(workload))
+        return {**choices, "order": Knob(STRIP_ORDERS, default), "row_padding": padding}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
             return 0
         columns = min(knobs["columns"], workload.out_width)
-        row = columns * workload.kernel_width * workload.in_channels
-        return reached_rows(workload) * row * workload.element_bytes
+        row = row_elements(workload, reached_rows(workload)) + knobs["row_padding"]
+        return columns * row * workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:
             return super().schedule(workload, simd, knobs)
-        packed = self.packed_weights(workload, knobs)
+        packed, rows = self.packed_weights(workload, knobs), reached_rows(workload)
         # Each thread lowers into a buffer of its own: it is strips that they share.
         schedule, loops = lowered_product(
-            workload,
-            simd,
-            Tile.of(knobs),
-            packed,
-            rows=reached_rows(workload),
-            stage=0,
-            shared="columns",
+            workload, simd, knobs, packed, rows, stage=0, shared="columns"
         )
+        pad_rows(schedule, workload, rows, knobs["row_padding"])
         lowered = schedule.get_sblock("L")
         schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
         vectorize_channels(schedule, "L", workload, simd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import board
@@ -226,7 +227,15 @@ def test_workspace_is_that_of_the_paper(name: str, algorithm: str) -> None:
     workload, im2col_mebibytes, mec_mebibytes = MEC_LAYERS[name]
     plan = plan_layer(workload, HOST, algorithm)
     expected = {"im2col": im2col_mebibytes, "mec": mec_mebibytes}[algorithm]
-    assert round(plan.workspace_bytes / 2**20, 2) == expected
+    # MEC's rows are a cache line longer where they are a multiple of 4096 bytes.
+    padded = algorithm == "mec" and name in ("cv4", "cv6", "cv8")
+    paper_bytes = plan.workspace_bytes - padded * workload.out_width * 64
+    elements = {
+        "im2col": workload.pixels * workload.reduction,
+        "mec": workload.out_width * workload.in_height * math.prod(workload.weight_shape[2:]),
+    }
+    assert paper_bytes == elements[algorithm] * 4
+    assert round(paper_bytes / 2**20, 2) == expected
     compiled = compile_plans({"kernel": plan}, HOST).kernels["kernel"]
     assert compiled.workspace_bytes == plan.workspace_bytes
 
@@ -267,3 +276,71 @@ def test_grouped_convolution_is_refused_with_the_reason() -> None:
 def test_unknown_algorithm_lists_those_known() -> None:
     with pytest.raises(LeanconvError, match="one of indirect, im2col, im2col_tiled"):
         plan_layer(LAYERS["pointwise"], HOST, "im2row")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("padding", [0, 16])
+def test_mec_solution_a_keeps_results_of_several_samples(
+    batch: int, padding: int, tmp_path: Path
+) -> None:
+    """``L``, and from the next cache line on the results, in the order h'-n-w'-m."""
+    mec = REGISTRY.get("mec")
+    workload = layer((6, 7), (5, 9), 3, batch=batch)
+    knobs = {**mec.default_knobs(workload, HOST), "solution": "A", "row_padding": padding}
+    lowered = batch * 7 * (8 * 3 * 5 + padding) * 4
+    results = batch * 6 * 7 * 9 * 4
+    expected = -(-lowered // 64) * 64 + results if batch > 1 else lowered
+    assert mec.workspace_bytes(workload, knobs) == expected
+    plan = replace(plan_layer(workload, HOST, "mec"), knobs=knobs, workspace_bytes=expected)
+    check_on_host(plan, HOST, tmp_path)
+
+
+def test_mec_offers_solution_a_where_it_is_another_kernel() -> None:
+    mec = REGISTRY.get("mec")
+    several, one = (mec.knobs(layer(7, (9, 18), 3, batch=n), HOST)["solution"] for n in (2, 1))
+    assert (several.choices, several.default) == (("A", "B"), "B")
+    assert one.choices == ("B",)
+
+
+@pytest.mark.parametrize("algorithm", ["mec", "mec_strip"])
+@pytest.mark.parametrize(
+    ("height", "kernel_width", "channels", "collide"),
+    [
+        (32, 1, 32, True),  # rows of L of 4096 bytes
+        (112, 3, 64, True),  # 21 times that
+        (31, 3, 11, True),  # one element less than a multiple
+        (8, 1, 127, True),  # half a line less
+        (35, 1, 29, False),  # one element less than that
+        (8, 1, 129, True),  # half a line more
+        (22, 1, 47, False),  # two elements more than that
+        (28, 3, 128, False),  # between two multiples
+        (5, 2, 3, False),
+    ],
+)
+def test_mec_pads_rows_that_collide_in_the_cache(
+    height: int, kernel_width: int, channels: int, collide: bool, algorithm: str
+) -> None:
+    workload = layer((height, 19), (channels, 8), (3, kernel_width), "VALID")
+    served, plan = REGISTRY.get(algorithm), plan_layer(workload, HOST, algorithm)
+    knob = served.knobs(workload, HOST)["row_padding"]
+    assert (knob.choices, knob.default) == ((0, 16), 16 if collide else 0)
+    columns = {"mec": workload.out_width, "mec_strip": plan.knobs["columns"]}[algorithm]
+    for padding in knob.choices:
+        workspace = served.workspace_bytes(workload, {**plan.knobs, "row_padding": padding})
+        assert workspace == columns * (height * kernel_width * channels + padding) * 4
+    compiled = compile_plans({"kernel": plan}, HOST).kernels["kernel"]
+    assert compiled.workspace_bytes == plan.workspace_bytes
+
+
+@searching(30)
+@given(data=st.data())
+def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None:
+    workload = data.draw(geometries(), "workload").with_batch(data.draw(st.integers(2, 3), "batch"))
+    assume(not workload.is_pointwise)
+    knobs = {**data.draw(knobs_that_fit("mec", workload, HOST), "knobs"), "solution": "A"}
+    served, plan = REGISTRY.get("mec"), plan_layer(workload, HOST, "mec")
+    workspace = served.workspace_bytes(workload, knobs)
+    packed = served.packed_weights(workload, knobs)
+    plan = replace(plan, knobs=knobs, workspace_bytes=workspace, packed=packed)
+    with tempfile.TemporaryDirectory() as folder:
+        check_on_host(plan, HOST, Path(folder))

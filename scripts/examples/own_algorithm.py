@@ -1,0 +1,59 @@
+"""An algorithm of your own, in use: ``padded`` multiplies a copy of the image with its border."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tvm import s_tir, topi
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # scripts/
+import tvmc
+from inference import compare, runtime
+from make_models import ensure
+from schedules import c_abi, microkernel, patches, tiles
+from schedules.algorithms import REGISTRY, indirect
+from schedules.knobs import Knobs
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+
+class Padded(indirect.Indirect):
+    """Has the knobs and the packed weights of ``indirect``."""
+
+    name, source = "padded", "this example"
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Those of the copy: ``N (H + pads) (W + pads) C`` elements."""
+        return padded(workload).input_bytes
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        """Copy (block ``P``, stage 0), then product (stage 1); threads share both."""
+        layer, tile, taps = padded(workload), tiles.Tile.of(knobs), patches.Taps.of(workload, simd)
+        arguments = patches.placeholders(workload, self.packed_weights(workload, knobs))
+        before = (0, workload.pad_top, workload.pad_left * workload.in_channels)
+        after = (0, workload.pad_bottom, workload.pad_right * workload.in_channels)
+        copy = topi.nn.pad(arguments[0], before, after, name="P")
+        matrix = patches.ImagePatches(layer, copy, taps, tile.rounded(layer.out_width))
+        schedule, _ = microkernel.convolve(layer, simd, tile, matrix, arguments, stage=1)
+        _, row, column = schedule.get_loops(schedule.get_sblock("P"))
+        schedule.split(column, [None, layer.in_channels])  # now each copies a pixel, or zeros
+        c_abi.mark_stage(schedule, row, 0)
+        return schedule
+
+
+def padded(workload: Conv2dWorkload) -> Conv2dWorkload:
+    """The same layer on an image that has its border already."""
+    height = workload.in_height + workload.pad_top + workload.pad_bottom
+    width = workload.in_width + workload.pad_left + workload.pad_right
+    image = replace(workload, in_height=height, in_width=width)
+    return replace(image, pad_top=0, pad_bottom=0, pad_left=0, pad_right=0)
+
+
+REGISTRY.add(Padded())  # the processes in which layers are compiled run this line too
+
+if __name__ == "__main__":
+    (model,) = ensure(["conv-56x56x64-3x3-64"])
+    tvmc.compile(model, output=model.with_suffix(".so"), algorithms=["padded"])
+    *_, ours = compare(model, model.with_suffix(".so"), runtime=runtime("litert"))
+    print(f"padded: {ours.workspace_bytes} bytes of workspace")
+    print(f"largest difference to TFLite's built-in kernel: {ours.difference:.1g}")
