@@ -103,4 +103,6 @@ def _add(total: tirx.Expr, coefficient: Surd, value: tirx.Expr, dtype: str) -> t
     if abs(float(coefficient)) == 1:
         return total + value if coefficient == _ONE else total - value
     # Not left to the compiler: it turns a doubling into an addition, which it cannot fuse.
-    return tirx.call_intrin(dtype, "tirx.fma", value, tirx.const(float(coefficient), dtype), total)
+    size = tirx.const(abs(float(coefficient)), dtype)
+    factor = value if float(coefficient) > 0 else -value
+    return tirx.call_intrin(dtype, "tirx.fma", factor, size, total)

@@ -199,3 +199,31 @@ def schedule_product(
     outermost = next((loop for loop in order if extent(schedule, loop) > 1), order[-1])
     c_abi.mark_stage(schedule, loops[shared] if shared else outermost, stage)
     return loops
+
+
+def accumulate_tile(
+    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile, loop: Any
+) -> None:
+    """Compute one register tile of block ``ACC``, a sum over channels alone, in each step of ``loop``.
+
+    For algorithms whose sums over channels are not yet the output: they take the tile from the
+    registers.
+    """
+    lanes = simd.lanes(workload.dtype)
+    sums = schedule.get_sblock("ACC")
+    schedule.set_scope(sums, 0, "local")
+    schedule.compute_at(sums, loop, preserve_unit_loops=True)
+    *_, w, o, c = schedule.get_loops(sums)
+    o_vector, o_lane = schedule.split(o, [None, lanes])
+    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    schedule.reorder(c_outer, c_inner, w, o_vector, o_lane)
+    stage_image(schedule, simd, tile, c_outer)
+    if workload.in_channels % tile.k_block:
+        partition(schedule, c_outer)
+    if simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer)
+    unroll(schedule, [c_inner, w, o_vector])
+    schedule.vectorize(o_lane)
+    *_, i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, c_outer))
+    unroll(schedule, [i_w, i_vector])
+    schedule.vectorize(i_lane)

@@ -23,7 +23,7 @@ from schedules.algorithms.indirect import Indirect
 from schedules.epilogue import finish
 from schedules.knobs import Knob, Knobs
 from schedules.masked_loops import mark_masked
-from schedules.microkernel import patch_elements, stage_image
+from schedules.microkernel import accumulate_tile, patch_elements
 from schedules.patches import ImagePatches, Taps, masked, placeholders
 from schedules.simd import Simd
 from schedules.steps import partition, unroll
@@ -110,7 +110,6 @@ def schedule_sums(
     """One image row of sums after another, tap by tap; bias and activation follow each row."""
     lanes = simd.lanes(workload.dtype)
     sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
-    product = schedule.get_sblock("ACC")
 
     # Step 1: register tiles of the sums, for one tap.
     n, h, w, o, kh, kw = schedule.get_loops(sums)
@@ -121,13 +120,7 @@ def schedule_sums(
     schedule.reorder(n, h, kh, kw, *inner, w_inner, o_vector, o_lane)
 
     # Step 2: the tap's product, in registers.
-    schedule.set_scope(product, 0, "local")
-    schedule.compute_at(product, inner[-1], preserve_unit_loops=True)
-    *_, p_w, p_o, c = schedule.get_loops(product)
-    p_vector, p_lane = schedule.split(p_o, [None, lanes])
-    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
-    schedule.reorder(c_outer, c_inner, p_w, p_vector, p_lane)
-    stage_image(schedule, simd, tile, c_outer)
+    accumulate_tile(schedule, workload, simd, tile, inner[-1])
 
     # Step 3: bias and activation for the finished row.
     schedule.reverse_compute_at(output, h, preserve_unit_loops=True)
@@ -142,19 +135,11 @@ def schedule_sums(
     if workload.out_channels % lanes:
         for loop in (y_vector, y_lane):
             partition(schedule, loop)
-    if workload.in_channels % tile.k_block:
-        partition(schedule, c_outer)
 
     # Step 5: straight-line code inside.
-    if simd.fma_by_element:
-        c_abi.keep_rolled(schedule, c_outer)
-    schedule.unroll(kw)
-    unroll(schedule, [w_inner, o_vector, c_inner, p_w, p_vector])
-    for lane in (o_lane, p_lane, y_lane):
+    unroll(schedule, [kw, w_inner, o_vector])
+    for lane in (o_lane, y_lane):
         schedule.vectorize(lane)
-    *_, i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(product, c_outer))
-    unroll(schedule, [i_w, i_vector])
-    schedule.vectorize(i_lane)
     first = schedule.get_loops(schedule.decompose_reduction(sums, kh))
     schedule.vectorize(first[-1])
 

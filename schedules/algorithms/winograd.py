@@ -35,7 +35,7 @@ from schedules.knobs import Knob, Knobs
 from schedules.linear import select_row
 from schedules.masked_loops import specialize
 from schedules.memory import align
-from schedules.microkernel import stage_image
+from schedules.microkernel import accumulate_tile
 from schedules.packing import Matrix, PackedWeights
 from schedules.patches import Taps, masked, placeholders
 from schedules.simd import Simd
@@ -272,83 +272,91 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
 def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
     """Strip by strip: image to V, V to M, M to output."""
     lanes = simd.lanes(domain.workload.dtype)
-
-    # Output: tile by tile, one vector of channels at a time, rows before columns.
-    by_rows, output = schedule.get_sblock("MR"), schedule.get_sblock("Y")
-    _, h, w, o = schedule.get_loops(output)
+    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
     o_outer, o_lane = schedule.split(o, [None, lanes])
     schedule.reorder(strip, down, across, o_outer, y, x, o_lane)
+    # From the last step to the first: each is placed where the next one needs it.
+    schedule_output(schedule, simd, o_outer, (y, x, o_lane))
+    schedule_products(schedule, domain, simd, tile, strip)
+    schedule_image(schedule, domain, simd, strip)
+    c_abi.mark_stage(schedule, strip)
+
+
+def schedule_output(
+    schedule: s_tir.Schedule, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
+) -> None:
+    """M to output, tile by tile, one vector of channels at a time, rows before columns."""
+    y, x, o_lane = tile
+    by_rows = schedule.get_sblock("MR")
     schedule.set_scope(by_rows, 0, "local")
-    schedule.compute_at(by_rows, o_outer, preserve_unit_loops=True)
-    r_y, r_across, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
+    schedule.compute_at(by_rows, vector, preserve_unit_loops=True)
+    r_y, _, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_b, r_y, r_lane)
-    long(schedule, simd, [y, r_b])
+    for loop in (y, r_b):
+        unroll_points(schedule, simd, loop)
     unroll(schedule, [x, r_y])
     schedule.vectorize(o_lane)
     schedule.vectorize(r_lane)
 
-    # Products: register tiles.
-    products, sums = schedule.get_sblock("M"), schedule.get_sblock("ACC")
+
+def schedule_products(
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any
+) -> None:
+    """V to M: register tiles, point by point."""
+    layer = domain.workload
+    products = schedule.get_sblock("M")
     schedule.compute_at(products, strip, preserve_unit_loops=True)
     point, t, o = schedule.get_loops(products)[-3:]
     t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    o_outer, o_vector, o_lane = schedule.split(
+        o, [None, tile.panel // simd.lanes(layer.dtype), simd.lanes(layer.dtype)]
+    )
     loops = {"rows": point, "columns": t_outer, "panels": o_outer}
     order = [loops[name] for name in tile.order.split(",")]
     schedule.reorder(*order, t_inner, o_vector, o_lane)
-    schedule.set_scope(sums, 0, "local")
-    schedule.compute_at(sums, order[-1], preserve_unit_loops=True)
-    *_, p_t, p_o, c = schedule.get_loops(sums)
-    p_vector, p_lane = schedule.split(p_o, [None, lanes])
-    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
-    schedule.reorder(c_outer, c_inner, p_t, p_vector, p_lane)
-    stage_image(schedule, simd, tile, c_outer)
+    accumulate_tile(schedule, layer, simd, tile, order[-1])
     partition(schedule, t_outer)
-    if domain.workload.out_channels % tile.panel:
+    if layer.out_channels % tile.panel:
         for loop in (o_outer, o_vector, o_lane):
             partition(schedule, loop)
-    if domain.workload.in_channels % tile.k_block:
-        partition(schedule, c_outer)
-    if simd.fma_by_element:
-        c_abi.keep_rolled(schedule, c_outer)
-    unroll(schedule, [t_inner, o_vector, c_inner, p_t, p_vector])
+    unroll(schedule, [t_inner, o_vector])
     schedule.vectorize(o_lane)
-    schedule.vectorize(p_lane)
-    *_, i_t, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, c_outer))
-    unroll(schedule, [i_t, i_vector])
-    schedule.vectorize(i_lane)
 
-    # Image: the same as the output, back.
-    by_rows, transformed = schedule.get_sblock("VR"), schedule.get_sblock("V")
+
+def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any) -> None:
+    """Image to V, tile by tile, one vector of channels at a time, rows before columns."""
+    transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
     schedule.compute_at(transformed, strip, preserve_unit_loops=True)
     point, t, c = schedule.get_loops(transformed)[-3:]
     a, b = schedule.split(point, [None, domain.columns.inputs])
     down, across = schedule.split(t, [None, domain.tile_columns])
-    c_outer, c_lane = schedule.split(c, [None, lanes])
+    c_outer, c_lane = schedule.split(c, [None, simd.lanes(domain.workload.dtype)])
     schedule.reorder(down, across, c_outer, a, b, c_lane)
     schedule.set_scope(by_rows, 0, "local")
     schedule.compute_at(by_rows, c_outer, preserve_unit_loops=True)
-    r_a, r_t, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
+    r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_j, r_a, r_lane)
     partition(schedule, across)
     specialize(schedule, c_outer)
-    long(schedule, simd, [a, r_j])
+    for loop in (a, r_j):
+        unroll_points(schedule, simd, loop)
     unroll(schedule, [b, r_a])
     schedule.vectorize(c_lane)
     schedule.vectorize(r_lane)
-    c_abi.mark_stage(schedule, strip, 0)
 
 
-def long(schedule: s_tir.Schedule, simd: Simd, loops: list[Any]) -> None:
-    for loop in loops:
-        if simd.fma_by_element:
-            n=extent(schedule,loop)
-            f=FACTOR(n)
-            outer, inner = schedule.split(loop,[None,f])
-            c_abi.keep_rolled(schedule, outer)
-            schedule.unroll(inner)
-        else:
-            schedule.unroll(loop)
-FACTOR=lambda n: 3 if n%3==0 else 2
+def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
+    """Unroll ``loop`` over rows or columns of a tile, on NEON three or two at a time.
+
+    A whole tile is more vectors than there are registers. On x86-64 what spills costs less than the
+    loop; on NEON one more vector each way would be too much.
+    """
+    if simd.fma_by_element:
+        step = 1 if simd.in_order else 3 if extent(schedule, loop) % 3 == 0 else 2
+        loop, step_loop = schedule.split(loop, [None, step])
+        c_abi.keep_rolled(schedule, loop)
+        schedule.unroll(step_loop)
+    else:
+        schedule.unroll(loop)
