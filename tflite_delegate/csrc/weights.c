@@ -41,8 +41,8 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
 // Weights of so many input channels are in hand at once.
 enum { CHUNK = 64 };
 
-// How packed weights are made of OHWI ones: for each point of the transform's domain (one, without
-// a transform) a matrix [panels][depth][panel].
+// How packed weights of a group are made of OHWI ones: for each point of the transform's domain
+// (one, without a transform) a matrix [panels][depth][panel].
 struct layout {
     size_t out_channels, panel, panels;
     size_t taps, channels; // K_h K_w, C
@@ -56,19 +56,22 @@ struct layout {
 static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
     const struct lc_geometry *g = &kernel->geometry;
     const struct lc_transform *transform = kernel->transform;
+    if (g->groups < 1 || g->in_channels % g->groups || g->out_channels % g->groups) {
+        return false;
+    }
     if (kernel->panel < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
         g->in_channels < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
         return false;
     }
-    size_t panel = (size_t)kernel->panel, out_channels = (size_t)g->out_channels;
+    size_t panel = (size_t)kernel->panel, out_channels = (size_t)(g->out_channels / g->groups);
     *layout = (struct layout){
         .out_channels = out_channels,
         .panel = panel,
         .panels = (out_channels + panel - 1) / panel,
         .taps = (size_t)g->kernel_height,
-        .channels = (size_t)g->in_channels,
+        .channels = (size_t)(g->in_channels / g->groups),
         .points = 1,
-        .depth = (size_t)g->in_channels,
+        .depth = (size_t)(g->in_channels / g->groups),
     };
     if (!lc_multiply(&layout->taps, g->kernel_width) ||
         (transform && (!lc_multiply(&layout->points, transform->rows) ||
@@ -107,18 +110,19 @@ static void pack_panels(float *packed, const struct layout *layout,
     }
 }
 
-// Adds up one point for `count` channels of output channel `m`, from channel `c`: sums = sum of
-// height[i] w[m][i][j][c] width[j]. The factors are the point's rows of the transform.
+// Adds up one point for `count` of `channels` input channels and one output channel: sums = sum of
+// height[i] w[i][j] width[j]. The factors are the point's rows of the transform; `first` is the
+// first weight.
 static void transform_chunk(double *sums, const struct lc_geometry *g, const double *height,
-                            const double *width, const struct lc_constant *weights, size_t m,
-                            size_t c, size_t count) {
+                            const double *width, const struct lc_constant *weights, size_t first,
+                            size_t channels, size_t count) {
     float scratch[CHUNK];
     size_t rows = (size_t)g->kernel_height, columns = (size_t)g->kernel_width;
     memset(sums, 0, count * sizeof *sums);
     for (size_t i = 0; i < rows; i++) {
         for (size_t j = 0; j < columns; j++) {
-            size_t first = ((m * rows + i) * columns + j) * (size_t)g->in_channels + c;
-            const float *row = lc_constant_read(weights, first, count, scratch);
+            size_t tap = first + (i * columns + j) * channels;
+            const float *row = lc_constant_read(weights, tap, count, scratch);
             for (size_t k = 0; k < count; k++) {
                 sums[k] += height[i] * (double)row[k] * width[j];
             }
@@ -139,13 +143,31 @@ static void pack_transformed(float *packed, const struct layout *layout,
             float *column = column_of(packed, layout, point, m);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = layout->channels - c < CHUNK ? layout->channels - c : CHUNK;
-                transform_chunk(sums, g, height, width, weights, m, c, count);
+                size_t first = m * layout->taps * layout->channels + c;
+                transform_chunk(sums, g, height, width, weights, first, layout->channels, count);
                 for (size_t k = 0; k < count; k++) {
                     column[(c + k) * layout->panel] = (float)sums[k];
                 }
             }
         }
     }
+}
+
+static bool round_up(size_t *bytes) {
+    if (!lc_add(bytes, CACHE_LINE - 1)) {
+        return false;
+    }
+    *bytes = *bytes / CACHE_LINE * CACHE_LINE;
+    return true;
+}
+
+// The constant from one of its elements on.
+static struct lc_constant constant_from(const struct lc_constant *constant, size_t first) {
+    size_t element = constant->is_half ? sizeof(uint16_t) : sizeof(float);
+    return (struct lc_constant){
+        .data = (const char *)constant->data + first * element,
+        .is_half = constant->is_half,
+    };
 }
 
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
@@ -156,28 +178,41 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
         kernel->bias_elements < layout.out_channels) {
         return false;
     }
-    // The bias starts on a cache line of its own.
-    size_t bias_offset = layout.bytes, bytes = kernel->bias_elements;
-    if (!lc_add(&bias_offset, CACHE_LINE - 1) || !lc_multiply(&bytes, sizeof(float))) {
+    // The bias starts on a cache line of its own, and so does the next group.
+    size_t bias_offset = layout.bytes, end = kernel->bias_elements;
+    if (!round_up(&bias_offset) || !lc_multiply(&end, sizeof(float)) ||
+        !lc_add(&end, bias_offset)) {
         return false;
     }
-    bias_offset = bias_offset / CACHE_LINE * CACHE_LINE;
+    size_t pitch = end;
+    if (!round_up(&pitch)) {
+        return false;
+    }
     void *block;
-    if (!lc_add(&bytes, bias_offset) || posix_memalign(&block, CACHE_LINE, bytes) != 0) {
+    size_t bytes = pitch;
+    if (!lc_multiply(&bytes, kernel->geometry.groups - 1) || !lc_add(&bytes, end) ||
+        posix_memalign(&block, CACHE_LINE, bytes) != 0) {
         return false;
     }
     memset(block, 0, bytes);
     packed->weights = block;
     packed->bias = (float *)((char *)block + bias_offset);
+    packed->group_pitch = pitch / sizeof(float);
     packed->bytes = bytes;
-    if (kernel->transform) {
-        pack_transformed(packed->weights, &layout, kernel, weights);
-    } else {
-        pack_panels(packed->weights, &layout, weights);
-    }
-    for (size_t m = 0; bias->data && m < layout.out_channels; m++) {
-        float scratch;
-        packed->bias[m] = *lc_constant_read(bias, m, 1, &scratch);
+    for (size_t group = 0; group < (size_t)kernel->geometry.groups; group++) {
+        float *place = packed->weights + group * packed->group_pitch;
+        size_t first = group * layout.out_channels;
+        struct lc_constant part = constant_from(weights, first * layout.taps * layout.channels);
+        if (kernel->transform) {
+            pack_transformed(place, &layout, kernel, &part);
+        } else {
+            pack_panels(place, &layout, &part);
+        }
+        place = packed->bias + group * packed->group_pitch;
+        for (size_t m = 0; bias->data && m < layout.out_channels; m++) {
+            float scratch;
+            place[m] = *lc_constant_read(bias, first + m, 1, &scratch);
+        }
     }
     return true;
 }
