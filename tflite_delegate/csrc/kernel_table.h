@@ -35,10 +35,9 @@ struct lc_geometry {
 
 // Computes work items [begin, end) of one stage of a kernel.
 //
-// x, y: one NHWC image, from the first channel of the group that is computed. w, b: packed weights
-// of that group, and its bias, padded with zeros. workspace: 64-byte aligned, shared_bytes +
-// threads
-// * thread_bytes; `thread` selects the slice of the calling thread.
+// x, y: one NHWC image, from the first channel of the group that is computed. w, b: the group's
+// packed weights, and its bias padded with zeros. workspace: 64-byte aligned,
+// shared_bytes + threads * thread_bytes; `thread` selects the slice of the calling thread.
 // Returns 0.
 typedef int32_t lc_stage_function(const void *x, const void *w, const void *b, void *y,
                                   uint8_t *workspace, int32_t thread, int32_t begin, int32_t end);
