@@ -35,6 +35,8 @@ from schedules.statements import map_loops
 ARGUMENTS = 4
 #: Annotation of a stage's parallel loop.
 STAGE_ANNOTATION = "leanconv.stage"
+#: Annotation of the root block: elements from one pixel of the output to the next.
+PITCH_ANNOTATION = "leanconv.pitch"
 #: Annotation of a loop that LLVM must not unroll.
 ROLLED_ANNOTATION = "leanconv.rolled"
 
@@ -54,6 +56,14 @@ def keep_rolled(schedule: s_tir.Schedule, loop: Any) -> None:
     then missing for the tile: it spills.
     """
     schedule.annotate(loop, ROLLED_ANNOTATION, 1)
+
+
+def spread_output(schedule: s_tir.Schedule, pitch: int) -> None:
+    """Let the pixels of the output begin every ``pitch`` elements.
+
+    A schedule's output is dense; the elements between its pixels belong to others.
+    """
+    schedule.annotate(schedule.get_sblock("root"), PITCH_ANNOTATION, pitch)
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,7 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """Blocks to plain loops, partitioned, vectorised and unrolled, with flat buffers."""
     s, t = s_tir.transform, tirx.transform
     passes = [
+        _SpreadOutput,
         s.CanonicalizeLoop(),
         s.LowerInitBlock(),
         s.PlanAndUpdateBufferAllocationLocation(),
@@ -181,6 +192,33 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
     with tvm.transform.PassContext(config={"s_tir.LoopPartition": partition}):
         module = tvm.ir.transform.Sequential(passes)(tvm.IRModule({"main": function}))
     return module["main"]
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+def _SpreadOutput(
+    function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Make the output, and what lies in it, parts of buffers that hold whole pixels.
+
+    See :func:`spread_output`. LowerMatchBuffer then replaces the parts by the buffers.
+    """
+    root = function.body.block
+    annotations = dict(root.annotations)
+    pitch = annotations.pop(PITCH_ANNOTATION, None)
+    if pitch is None:
+        return function
+    params, parts = list(function.params[: ARGUMENTS - 1]), []
+    for part in function.params[ARGUMENTS - 1 :]:
+        whole = tirx.decl_buffer([*part.shape[:-1], pitch], part.dtype, part.name)
+        region = tirx.BufferRegion(whole, [tvm.ir.Range(0, extent) for extent in part.shape])
+        params.append(whole)
+        parts.append(s_tir.MatchBufferRegion(part, region))
+    block = s_tir.SBlock(
+        [], [], [], root.name_hint, root.body, None, root.alloc_buffers, parts, annotations
+    )
+    return tirx.PrimFunc(
+        params, s_tir.SBlockRealize([], True, block), function.ret_type, function.attrs
+    )
 
 
 @tirx.transform.prim_func_pass(opt_level=0)

@@ -46,7 +46,8 @@ class Taps:
         """The loops for ``workload`` on ``simd``."""
         _, height, width, channels = workload.weight_shape
         few = channels < simd.lanes(workload.dtype)
-        if few and width > 1 and workload.dilation_width == 1:
+        contiguous = workload.dilation_width == 1 and workload.in_pitch == channels
+        if few and width > 1 and contiguous:
             return cls(height, 1, width * channels, flat=True)
         return cls(height, width, channels, flat=False)
 
@@ -76,7 +77,7 @@ class Patches(Protocol):
 
 @dataclass(frozen=True)
 class ImagePatches:
-    """Patches where they lie in the input, an ``(N, H, W C)`` tensor.
+    """Patches where they lie in the input, an ``(N, H, W pitch)`` tensor.
 
     ``columns`` is how far ``w`` runs: the output's width rounded up to whole tiles.
     """
@@ -117,7 +118,7 @@ class ImagePatches:
 
     def column_offset(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
         """First element of the tap in its image row."""
-        return self._column(w, kw) * self.workload.in_channels
+        return self._column(w, kw) * self.workload.in_pitch
 
 
 def _inside(position: tirx.Expr, can_precede: bool, last: int, size: int) -> list[tirx.Expr]:
@@ -183,10 +184,10 @@ def vectorize_channels(
 def placeholders(
     workload: Conv2dWorkload, packed: PackedWeights
 ) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
-    """Input ``(N, H, W C)``, packed weights, and bias: the kernel's arguments X, W and B."""
-    batch, height, width, channels = workload.input_shape
+    """Input ``(N, H, W pitch)``, packed weights, and bias: the kernel's arguments X, W and B."""
+    batch, height, width, _ = workload.input_shape
     return (
-        te.placeholder((batch, height, width * channels), workload.dtype, name="X"),
+        te.placeholder((batch, height, width * workload.in_pitch), workload.dtype, name="X"),
         te.placeholder(packed.shape, workload.dtype, name="W"),
         te.placeholder((packed.bias_elements,), bias_dtype(workload), name="B"),
     )

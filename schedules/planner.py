@@ -34,7 +34,10 @@ class Plan:
 
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
-        return REGISTRY.get(self.algorithm).schedule(self.workload, simd, self.knobs)
+        schedule = REGISTRY.get(self.algorithm).schedule(self.workload, simd, self.knobs)
+        if self.workload.group_of > 1:
+            c_abi.spread_output(schedule, self.workload.out_pitch)
+        return schedule
 
 
 def plan_layer(workload: Conv2dWorkload, simd: Simd, algorithm: str | None = None) -> Plan:

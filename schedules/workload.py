@@ -50,6 +50,9 @@ class Conv2dWorkload:
         At least 1 each.
     pad_top, pad_bottom, pad_left, pad_right : int
         Rows and columns of zeros around the image.
+    group_of : int
+        Groups of the layer of which this is one: its channels lie among those of the others, in
+        every pixel of input and output. See :meth:`one_group`.
     activation : {"none", "relu", "relu6", "relu_n1_to_1"}
         Applied to the accumulator after the bias.
     dtype : str
@@ -77,6 +80,7 @@ class Conv2dWorkload:
     pad_left: int = 0
     pad_right: int = 0
     groups: int = 1
+    group_of: int = 1
     activation: str = "none"
     dtype: str = "float32"
 
@@ -101,6 +105,8 @@ class Conv2dWorkload:
                 f"{self.in_channels} -> {self.out_channels} channels do not divide into "
                 f"{self.groups} groups"
             )
+        if self.groups > 1 and self.group_of > 1:
+            raise LeanconvError("one group of a convolution has no groups of its own")
         if self.out_height < 1 or self.out_width < 1:
             raise LeanconvError(
                 f"a {self.kernel_height}x{self.kernel_width} kernel does not fit into the "
@@ -153,6 +159,18 @@ class Conv2dWorkload:
         """``(N, H', W', M)``."""
         return (self.batch, self.out_height, self.out_width, self.out_channels)
 
+    # Where a group's pixels lie
+
+    @property
+    def in_pitch(self) -> int:
+        """Elements from one input pixel to the next; rows and images hold nothing but pixels."""
+        return self.in_channels * self.group_of
+
+    @property
+    def out_pitch(self) -> int:
+        """Elements from one output pixel to the next."""
+        return self.out_channels * self.group_of
+
     # Derived numbers
 
     @property
@@ -197,7 +215,7 @@ class Conv2dWorkload:
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether the input tensor itself is the patch matrix (1x1, stride 1, no padding)."""
+        """Whether the image's pixels are the rows of the patch matrix (1x1, stride 1, unpadded)."""
         return (
             self.kernel_height == self.kernel_width == 1
             and self.stride_height == self.stride_width == 1
@@ -218,10 +236,39 @@ class Conv2dWorkload:
         """The same layer for another batch size."""
         return replace(self, batch=batch)
 
+    def one_group(self) -> Conv2dWorkload:
+        """Each group of the layer: group ``g`` begins at channel ``g C / G`` of the first pixel.
+
+        An ungrouped layer is its own only group.
+        """
+        if self.groups == 1:
+            return self
+        return replace(
+            self,
+            in_channels=self.in_channels // self.groups,
+            out_channels=self.out_channels // self.groups,
+            groups=1,
+            group_of=self.groups,
+        )
+
+    def all_groups(self) -> Conv2dWorkload:
+        """The inverse of :meth:`one_group`."""
+        if self.group_of == 1:
+            return self
+        return replace(
+            self,
+            in_channels=self.in_pitch,
+            out_channels=self.out_pitch,
+            groups=self.group_of,
+            group_of=1,
+        )
+
     # Text
 
     def describe(self) -> str:
         """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``."""
+        if self.group_of > 1:
+            return f"one group of {self.all_groups().describe()}"
         parts = [f"conv{self.kernel_height}x{self.kernel_width}"]
         for letter, height, width in (
             ("s", self.stride_height, self.stride_width),

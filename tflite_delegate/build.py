@@ -19,6 +19,7 @@ from schedules import __version__
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
+from schedules.memory import align
 from schedules.packing import Matrix
 from schedules.planner import Plan, compile_plans, plan_layer
 from schedules.simd import Simd
@@ -49,8 +50,9 @@ SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
 class LayerReport:
     """What became of one layer.
 
-    ``workspace_bytes`` counts one thread. ``algorithm``, ``knobs`` and the byte counts are those
-    of the default kernel where several algorithms are compiled for the layer.
+    ``workspace_bytes`` counts one thread; groups use it one after another. ``algorithm``,
+    ``knobs`` and the byte counts are those of the default kernel where several algorithms are
+    compiled for the layer.
     """
 
     index: int
@@ -215,7 +217,8 @@ def _select(model_path: str | Path, simd: Simd, algorithms: Sequence[str] | None
         if layer.workload is None:
             selection.layers.append((layer, [], layer.reason))
             continue
-        workload = layer.workload.with_batch(1)  # the delegate loops over the batch
+        # The delegate loops over the batch and over the groups.
+        workload = layer.workload.with_batch(1).one_group()
         if workload not in planned:
             planned[workload] = _plan(len(planned), workload, simd, algorithms)
         selection.layers.append((layer, *planned[workload]))
@@ -422,13 +425,13 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
 
 def _table_entry(kernel: _Kernel, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     assert kernel.compiled is not None, "the table lists compiled kernels"
-    workload, packed = kernel.plan.workload, kernel.plan.packed
+    workload, packed = kernel.plan.workload.all_groups(), kernel.plan.packed
     geometry = {
         name: getattr(workload, name)
         for name in (
             "in_height", "in_width", "in_channels", "out_channels", "kernel_height",
             "kernel_width", "stride_height", "stride_width", "dilation_height",
-            "dilation_width", "pad_top", "pad_bottom", "pad_left", "pad_right",
+            "dilation_width", "pad_top", "pad_bottom", "pad_left", "pad_right", "groups",
         )
     }  # fmt: skip
     geometry["activation"] = ACTIVATION_CODES[workload.activation]
@@ -462,7 +465,6 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
     layers = []
     for layer, kernels, reason in selection.layers:
         plan = kernels[0].plan if kernels else None
-        packed = plan.packed.bytes(plan.workload.element_bytes) if plan else 0
         layers.append(
             LayerReport(
                 index=layer.index,
@@ -473,7 +475,7 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
                 knobs=dict(plan.knobs) if plan else None,
                 workspace_bytes=plan.workspace_bytes if plan else 0,
                 weight_bytes=layer.weight_bytes,
-                packed_bytes=packed,
+                packed_bytes=_packed_bytes(plan) if plan else 0,
                 macs=layer.macs,
                 reason=reason,
             )
@@ -487,6 +489,12 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
     )
+
+
+def _packed_bytes(plan: Plan) -> int:
+    """Bytes of the packed weights and biases of all groups, each of which is aligned."""
+    group = plan.packed.bytes(plan.workload.element_bytes)
+    return align(group) * (plan.workload.group_of - 1) + group
 
 
 def _check_folder(path: Path) -> None:

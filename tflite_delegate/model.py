@@ -412,8 +412,6 @@ def _why_not(
         return "weights are computed at run time"
     if weights.sparse or not weights.is_whole_constant:
         return "weights are sparse or incomplete"
-    if workload.groups > 1:
-        return f"grouped convolution (groups = {workload.groups}): not supported yet"
     bias_index = graph.input(operator, 2)
     if bias_index is None:
         return None

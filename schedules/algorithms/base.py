@@ -38,13 +38,16 @@ class Algorithm(ABC):
     source: str
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
-        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``."""
+        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
+
+        A kernel serves one group: see :meth:`Conv2dWorkload.one_group`.
+        """
         del simd
-        if workload.groups != 1:
-            return f"grouped convolution (groups = {workload.groups}) is not supported yet"
+        assert workload.groups == 1, "a kernel is made for one group"
+        tensors = workload.all_groups()
         for what, shape in (
-            ("input", workload.input_shape),
-            ("output", workload.output_shape),
+            ("input", tensors.input_shape),
+            ("output", tensors.output_shape),
             ("weights", workload.weight_shape),
         ):
             if math.prod(shape) > MAX_ELEMENTS:

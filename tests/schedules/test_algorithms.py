@@ -77,6 +77,12 @@ LAYERS = {
     "kernel_larger_than_image": layer(3, (7, 9), 7),
     "batch": layer(7, (9, 18), 3, batch=2),
     "many_outputs": layer(3, (5, 1000), 1),
+    "group_of_whole_tiles": layer(14, (32, 128), 3, groups=2, activation="relu").one_group(),
+    "group_one_more_than_tiles": layer(9, (51, 99), 3, groups=3, stride=2).one_group(),
+    "group_of_few_channels": layer((7, 19), (9, 21), 3, groups=3, batch=2).one_group(),
+    "group_of_one_channel": layer(8, (4, 4), 5, "VALID", groups=4).one_group(),
+    "group_pointwise": layer(9, (48, 80), 1, groups=2, activation="relu6").one_group(),
+    "group_pointwise_batch": layer(5, (30, 51), 1, groups=3, batch=2).one_group(),
 }
 
 
@@ -122,6 +128,7 @@ def geometries(draw: st.DrawFn) -> Conv2dWorkload:
         stride_width=stride[1],
         dilation_height=dilation[0],
         dilation_width=dilation[1],
+        group_of=draw(st.sampled_from([1, 1, 3])),
         activation=draw(st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1"])),
     )
 
@@ -267,10 +274,10 @@ def test_a_workspace_past_32_bits_is_refused(algorithm: str) -> None:
         plan_layer(workload, HOST, algorithm)
 
 
-def test_grouped_convolution_is_refused_with_the_reason() -> None:
-    workload = layer(8, (8, 8), 3, groups=2)
-    with pytest.raises(Unsupported, match="groups = 2"):
-        plan_layer(workload, HOST)
+def test_the_tensors_of_all_groups_need_32_bit_indices() -> None:
+    group = layer(4000, (192, 192), 1, groups=64).one_group()
+    with pytest.raises(Unsupported, match="its input of 3072000000 elements needs 64-bit indices"):
+        plan_layer(group, HOST)
 
 
 def test_unknown_algorithm_lists_those_known() -> None:

@@ -7,12 +7,13 @@ import io
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from tvm import s_tir, te
+from tvm import s_tir, te, tirx
 
 from schedules import c_abi
 from schedules.algorithms import REGISTRY
 from schedules.planner import compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
+from schedules.statements import statements
 from schedules.workload import Conv2dWorkload
 
 #: What a C library or the compiler's support library has on every platform.
@@ -103,6 +104,25 @@ def test_buffers_are_placed_by_scope_and_alignment() -> None:
     )
     assert (kernel.shared_bytes, kernel.thread_bytes) == (256, 64)
     assert kernel.workspace_bytes == 256 + 40
+
+
+def test_a_spread_output_leaves_gaps_between_pixels() -> None:
+    """Params that lie in the output are spread too, stage by stage."""
+    x, w, b = (te.placeholder((6, 10), name=name) for name in "XWB")
+    sums = te.compute((6, 10), lambda i, j: x[i, j] + w[i, j], name="S")
+    y = te.compute((6, 10), lambda i, j: sums[i, j] + b[i, j], name="Y")
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y, sums]))
+    for stage, block in enumerate(("S", "Y")):
+        c_abi.mark_stage(schedule, schedule.get_loops(schedule.get_sblock(block))[0], stage)
+    c_abi.spread_output(schedule, 25)
+    module, kernels = c_abi.lower({"kernel": schedule}, Simd.named("host"))
+    assert kernels["kernel"].buffers == ()
+    declared = {
+        str(stmt.buffer.name): [int(extent) for extent in stmt.buffer.shape]
+        for stmt in statements(module["kernel_stage1"].body)
+        if isinstance(stmt, tirx.DeclBuffer)
+    }
+    assert declared == {"X": [60], "W": [60], "B": [60], "Y": [150], "S": [150]}
 
 
 def test_a_kernel_without_a_stage_is_a_mistake() -> None:

@@ -82,6 +82,7 @@ def test_numbers_are_exact_past_32_bits() -> None:
         ({"activation": "tanh"}, "unknown activation 'tanh'"),
         ({"dtype": "float64"}, "unsupported element type 'float64'"),
         ({"groups": 2}, "do not divide into 2 groups"),
+        ({"in_channels": 4, "groups": 2, "group_of": 2}, "no groups of its own"),
         ({"kernel_height": 6}, "does not fit"),
     ],
 )
@@ -102,6 +103,25 @@ def test_descriptions() -> None:
     assert strided.describe() == "conv3x2 s2 2x5x7x3->4 relu6"
     dilated = Conv2dWorkload(**SMALL, dilation_height=2)
     assert dilated.describe() == "conv3x2 d2x1 5x7x3->4"
+
+
+def test_one_group_reads_and_writes_among_the_others() -> None:
+    layer = Conv2dWorkload(**{**SMALL, "in_channels": 6, "out_channels": 8}, groups=2, batch=3)
+    group = layer.one_group()
+    assert (group.input_shape, group.output_shape) == ((3, 5, 7, 3), (3, 3, 6, 4))
+    assert group.weight_shape == (4, *layer.weight_shape[1:])
+    assert (group.in_pitch, group.out_pitch) == (6, 8)
+    assert (group.groups, group.group_of) == (1, 2)
+    assert group.macs * 2 == layer.macs
+    assert group.all_groups() == layer
+    assert group.describe() == "one group of conv3x2 g2 3x5x7x6->8"
+    assert group.one_group() == group
+
+
+def test_a_layer_without_groups_is_its_own_only_one() -> None:
+    layer = Conv2dWorkload(**SMALL)
+    assert layer.one_group() == layer.all_groups() == layer
+    assert (layer.in_pitch, layer.out_pitch) == (3, 4)
 
 
 def test_survives_json() -> None:

@@ -24,7 +24,11 @@ def main() -> None:
             workspace = np.zeros(kernel["workspace"] + ALIGNMENT, np.uint8)
             aligned = workspace.ctypes.data + -workspace.ctypes.data % ALIGNMENT
             buffers = [*(arguments[f"{name}.{argument}"] for argument in "xwb"), y]
-            pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
+            x_offset, y_offset = kernel["offsets"]
+            pointers = [
+                ctypes.c_void_p(buffer.ctypes.data + offset)
+                for buffer, offset in zip(buffers, (x_offset, 0, 0, y_offset), strict=True)
+            ]
             for symbol, extent in kernel["stages"]:
                 half = extent // 2
                 for begin, end in ((0, half), (half, extent)):

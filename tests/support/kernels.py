@@ -29,9 +29,11 @@ UNWRITTEN = np.float32(np.nan)
 class Case:
     """Arguments of one convolution, and what must come out of it.
 
-    ``expected`` and ``bound`` are float64, of the output's shape.
+    ``expected`` and ``bound`` are float64, of the output's shape. All tensors are dense; a kernel
+    for one of ``groups`` groups is called with :func:`among_groups` of them.
     """
 
+    groups: int
     x: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
@@ -46,7 +48,8 @@ class Case:
         weights = random.standard_normal(workload.weight_shape, np.float32)
         weights /= np.float32(np.sqrt(workload.reduction))
         bias = random.standard_normal(workload.out_channels, np.float32)
-        return cls(x, weights, bias, *conv2d(workload, x, weights, bias))
+        exact, bound = conv2d(workload, x, weights, bias)
+        return cls(workload.group_of, x, weights, bias, exact, bound)
 
     def check(self, y: np.ndarray) -> None:
         """Fail unless every element of ``y`` is within the bound of the exact result."""
@@ -54,6 +57,27 @@ class Case:
         worst = np.abs(y - self.expected) - self.bound
         # Written so that an element that is not a number fails too.
         assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
+
+
+def among_groups(values: np.ndarray, groups: int) -> np.ndarray:
+    """NHWC ``values`` as the channels of the middle one of several groups, the others unwritten."""
+    whole = np.full((*values.shape[:-1], groups * values.shape[-1]), UNWRITTEN, values.dtype)
+    of_group(whole, groups)[...] = values
+    return whole
+
+
+def of_group(whole: np.ndarray, groups: int) -> np.ndarray:
+    """The channels of the middle group, in place."""
+    channels = whole.shape[-1] // groups
+    return whole[..., groups // 2 * channels :][..., :channels]
+
+
+def alone(whole: np.ndarray, groups: int) -> np.ndarray:
+    """The middle group of an output; fail if another one was touched."""
+    values = of_group(whole, groups).copy()
+    of_group(whole, groups)[...] = UNWRITTEN
+    assert np.isnan(whole).all(), "the kernel wrote into another group"
+    return values
 
 
 def link(kernels: KernelObject, library: Path) -> Path:
@@ -87,14 +111,16 @@ class HostKernel:
     def __call__(self, case: Case, threads: int = 1, pieces: int = 1) -> np.ndarray:
         """The output, computed by ``threads`` slices in ``pieces`` ranges of every stage."""
         packed = self.plan.packed
-        x = misaligned(case.x)
+        x = misaligned(among_groups(case.x, case.groups))
         w = misaligned(packing.pack(case.weights, packed))
         b = misaligned(packing.pack_bias(case.bias, packed))
-        y = misaligned(np.full(case.expected.shape, UNWRITTEN, np.float32))
+        nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
+        y = misaligned(among_groups(nothing, case.groups))
+        buffers = [of_group(x, case.groups), w, b, of_group(y, case.groups)]
         workspace = guarded_workspace(self.kernel, threads)
-        run_stages(self.library, self.kernel, [x, w, b, y], workspace, threads, pieces)
+        run_stages(self.library, self.kernel, buffers, workspace, threads, pieces)
         assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
-        return y
+        return alone(y, case.groups)
 
 
 GUARD = 0xA5
@@ -163,17 +189,22 @@ def run_on_board(
     manifest = {}
     for name, case in cases.items():
         packed, kernel = plans[name].packed, kernels.kernels[name]
-        arguments[f"{name}.x"] = case.x
+        nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
+        x, y = (among_groups(values, case.groups) for values in (case.x, nothing))
+        arguments[f"{name}.x"] = x
         arguments[f"{name}.w"] = packing.pack(case.weights, packed)
         arguments[f"{name}.b"] = packing.pack_bias(case.bias, packed)
         manifest[name] = {
             "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
             "workspace": kernel.shared_bytes + kernel.thread_bytes,
-            "shape": case.expected.shape,
+            "shape": y.shape,
+            "offsets": [
+                of_group(tensor, case.groups).ctypes.data - tensor.ctypes.data for tensor in (x, y)
+            ],
         }
     np.savez(folder / "arguments.npz", **arguments)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     script = Path(__file__).with_name("board_kernels.py")
     run_python(script, [str(library), str(folder)])
     with np.load(folder / "outputs.npz") as outputs:
-        return {name: outputs[name] for name in cases}
+        return {name: alone(outputs[name], case.groups) for name, case in cases.items()}

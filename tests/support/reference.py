@@ -23,7 +23,7 @@ def conv2d(
     Parameters
     ----------
     x : (N, H, W, C)
-    weights : (M, K_h, K_w, C)
+    weights : (M, K_h, K_w, C / groups)
     bias : (M,) or None
 
     Returns
@@ -43,6 +43,9 @@ def conv2d(
 
 def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     w = workload
+    if w.groups > 1:
+        groups = zip(np.split(x, w.groups, axis=-1), np.split(weights, w.groups), strict=True)
+        return np.concatenate([_correlate(w.one_group(), *group) for group in groups], axis=-1)
     pad = ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0))
     padded = np.pad(x, pad)
     result = np.zeros(w.output_shape)

@@ -40,7 +40,7 @@ class Conv:
     Parameters
     ----------
     out_channels, kernel, stride, dilation
-        Weights are ``(out_channels, *kernel, in_channels)``.
+        Weights are ``(out_channels, *kernel, in_channels // groups)``.
     padding : {"SAME", "VALID"}
         As in TFLite.
     activation : str
@@ -49,6 +49,8 @@ class Conv:
         Whether the layer has one.
     weight_type : {"float32", "float16"}
         With float16, weights and bias are constants behind a DEQUANTIZE, as converters write them.
+    groups : int
+        TFLite tells it from the weights' input channels.
     seed : int
         Of weights and bias.
     """
@@ -61,6 +63,7 @@ class Conv:
     activation: str = "none"
     bias: bool = True
     weight_type: str = "float32"
+    groups: int = 1
     seed: int = 0
 
     def workload(self, input_shape: Sequence[int]) -> Conv2dWorkload:
@@ -79,13 +82,14 @@ class Conv:
             stride_width=self.stride[1],
             dilation_height=self.dilation[0],
             dilation_width=self.dilation[1],
+            groups=self.groups,
             activation=self.activation,
         )
 
     def constants(self, in_channels: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights (OHWI) and bias as the layer's element type stores them."""
         rng = np.random.default_rng(self.seed)
-        shape = (self.out_channels, *self.kernel, in_channels)
+        shape = (self.out_channels, *self.kernel, in_channels // self.groups)
         scale = 1.0 / np.sqrt(np.prod(shape[1:]))
         weights = rng.uniform(-scale, scale, shape).astype(self.weight_type)
         bias = rng.uniform(-1.0, 1.0, self.out_channels).astype(self.weight_type)

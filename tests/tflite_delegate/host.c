@@ -16,7 +16,7 @@
 //
 // With `harm`, allocations fail and nodes are damaged. The first layer must have a bias.
 //
-// LAYERS is a binary file of convolutions, each 15 int32 (see struct layer) and its constants.
+// LAYERS is a binary file of convolutions, each 16 int32 (see struct layer) and its constants.
 
 #define _GNU_SOURCE
 
@@ -100,11 +100,11 @@ struct layer {
     int32_t batch, height, width, channels;
     int32_t out_channels, kernel_height, kernel_width;
     int32_t padding, stride_height, stride_width, activation, dilation_height, dilation_width;
-    int32_t is_half, has_bias;
+    int32_t is_half, has_bias, groups;
     void *weights, *bias;
 };
 
-enum { LAYER_INTS = 15 };
+enum { LAYER_INTS = 16 };
 
 static struct layer *layers;
 static int layer_count;
@@ -115,9 +115,11 @@ static void *read_bytes(FILE *file, size_t bytes) {
     return data;
 }
 
+static int group_channels(const struct layer *layer) { return layer->channels / layer->groups; }
+
 static size_t weight_elements(const struct layer *layer) {
     return (size_t)layer->out_channels * (size_t)layer->kernel_height *
-           (size_t)layer->kernel_width * (size_t)layer->channels;
+           (size_t)layer->kernel_width * (size_t)group_channels(layer);
 }
 
 static void read_layers(const char *path) {
@@ -391,9 +393,9 @@ static void add_layer(struct interpreter *self, int number) {
     self->context.tensors[x].type = TFL_FLOAT32;
     resize_tensor(&self->context, &self->context.tensors[x],
                   ints(4, layer->batch, layer->height, layer->width, layer->channels));
-    int w = layer_constant(
-        self, layer, layer->weights,
-        ints(4, layer->out_channels, layer->kernel_height, layer->kernel_width, layer->channels));
+    int w = layer_constant(self, layer, layer->weights,
+                           ints(4, layer->out_channels, layer->kernel_height, layer->kernel_width,
+                                group_channels(layer)));
     int b = layer->has_bias ? layer_constant(self, layer, layer->bias, ints(1, layer->out_channels))
                             : TFL_OPTIONAL_TENSOR;
     add_tensors(&self->context, 1, &y);
@@ -494,20 +496,21 @@ static void check_element(const struct layer *layer, const struct lc_geometry *g
                           int oy, int ox, int m, float got) {
     const double eps = 0x1p-24;
     double sum = 0.0, magnitude = 0.0;
-    int terms = 1;
+    int terms = 1, channels = group_channels(layer);
+    int first = m / (g->out_channels / g->groups) * channels;
     size_t w = (size_t)m * weight_elements(layer) / (size_t)layer->out_channels;
     for (int kh = 0; kh < g->kernel_height; kh++) {
         for (int kw = 0; kw < g->kernel_width; kw++) {
             int row = oy * g->stride_height + kh * g->dilation_height - g->pad_top;
             int column = ox * g->stride_width + kw * g->dilation_width - g->pad_left;
             bool inside = row >= 0 && row < g->in_height && column >= 0 && column < g->in_width;
-            for (int c = 0; c < g->in_channels; c++, w++) {
+            for (int c = 0; c < channels; c++, w++) {
                 if (!inside) {
                     continue;
                 }
                 size_t at =
                     ((size_t)row * (size_t)g->in_width + (size_t)column) * (size_t)g->in_channels +
-                    (size_t)c;
+                    (size_t)(first + c);
                 double product = (double)x[at] * constant_value(layer, layer->weights, w);
                 sum += product;
                 magnitude += fabs(product);
@@ -524,7 +527,7 @@ static void check_element(const struct layer *layer, const struct lc_geometry *g
 static void check_output(const struct layer *layer, const struct tfl_tensor *input,
                          const struct tfl_tensor *output) {
     struct lc_layer shape = {
-        .in_channels = layer->channels,
+        .group_channels = group_channels(layer),
         .out_channels = layer->out_channels,
         .kernel_height = layer->kernel_height,
         .kernel_width = layer->kernel_width,

@@ -116,6 +116,23 @@ def test_batch_is_looped_over(tmp_path: Path, litert: InterpreterApi) -> None:
     assert read_report(tmp_path / "lib.so", delegate)["layers"][0]["calls"] == 1
 
 
+def test_groups_are_looped_over(tmp_path: Path, litert: InterpreterApi) -> None:
+    """The kernel is one group's; what is reported is the layer's, and what the delegate takes."""
+    shape, library = (1, 6, 9, 15), tmp_path / "lib.so"
+    model = write_model(tmp_path, single_conv(shape, Conv(21, groups=3)))
+    (layer,) = build(model, library, HOST, algorithms=["im2col"]).layers
+    assert layer.geometry == "conv3x3 g3 6x9x15->21"
+    assert layer.macs == 6 * 9 * 21 * 9 * 5
+    assert layer.weight_bytes == 21 * 9 * 5 * 4
+    assert layer.workspace_bytes == 6 * 9 * 9 * 5 * 4
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(model, delegate)
+    interpreter.allocate_tensors()
+    (live,) = read_report(library, delegate)["layers"]
+    assert live["name"] == "leanconv/im2col conv3x3 g3 6x9x15->21"
+    assert live["packed_bytes"] == layer.packed_bytes
+
+
 # The table
 
 

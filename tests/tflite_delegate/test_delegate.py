@@ -34,6 +34,10 @@ ZOO = {
     "one channel": ((1, 10, 10, 1), Conv(33, activation="relu_n1_to_1")),
     "float16": ((1, 8, 8, 12), Conv(20, weight_type="float16", activation="relu")),
     "kernel larger than the image": ((1, 3, 3, 4), Conv(9, (5, 5))),
+    "2 groups": ((1, 10, 10, 32), Conv(48, groups=2, activation="relu")),
+    "3 groups of odd channels": ((1, 11, 8, 15), Conv(21, stride=(2, 2), groups=3)),
+    "groups of one channel": ((1, 7, 9, 5), Conv(10, (5, 3), groups=5, activation="relu6")),
+    "1x1, float16, groups": ((1, 8, 7, 12), Conv(20, (1, 1), groups=4, weight_type="float16")),
 }
 
 
@@ -203,6 +207,44 @@ def test_images_of_another_size(
     (layer,) = read_report(library, delegate)["layers"]
     assert (layer["calls"], layer["generic_calls"]) == (2, 2)
     assert layer["algorithm"] != "generic", "the last shape has a kernel again"
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "float16"])
+def test_groups_of_other_images(
+    litert: InterpreterApi, build_delegate: BuildDelegate, weight_type: str
+) -> None:
+    conv = Conv(10, (3, 2), (1, 2), activation="relu6", weight_type=weight_type, groups=2)
+    shape = (2, 9, 9, 140)  # 70 channels a group: more than the generic kernel converts at once
+    model = single_conv(shape, conv)
+    library = build_delegate(model)
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(model, delegate, num_threads=2)
+    index = interpreter.get_input_details()[0]["index"]
+    for resized in (shape, (1, 6, 15, 140), (1, 9, 9, 140)):
+        interpreter.resize_tensor_input(index, resized)
+        inputs = random_inputs(interpreter)
+        check_conv(conv, inputs[0], run(interpreter, inputs)[0])
+    (layer,) = read_report(library, delegate)["layers"]
+    assert (layer["calls"], layer["generic_calls"]) == (2, 1)
+
+
+def test_resized_to_more_groups(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """TFLite tells the groups from the input: twice the channels are twice the groups."""
+    model = single_conv((1, 8, 8, 4), Conv(10))
+    library = build_delegate(model)
+    delegate = litert.load_delegate(str(library))
+    interpreters = [litert.open(model, delegate), litert.open(model)]
+    for interpreter in interpreters:
+        index = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(index, (1, 8, 8, 8))
+    inputs = random_inputs(interpreters[0])
+    (y,), (y_builtin,) = (run(interpreter, inputs) for interpreter in interpreters)
+    check_conv(Conv(10, groups=2), inputs[0], y, y_builtin)
+    (layer,) = read_report(library, delegate)["layers"]
+    assert layer["name"] == "leanconv/generic conv3x3 g2 8x8x8->10"
+    interpreters[0].resize_tensor_input(index, (1, 8, 8, 12))
+    with pytest.raises(RuntimeError, match="do not divide into the groups"):
+        interpreters[0].allocate_tensors()
 
 
 def test_resized_to_the_shape_of_another_kernel(

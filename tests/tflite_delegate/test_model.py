@@ -97,14 +97,28 @@ def test_unknown_image_size(tmp_path: Path) -> None:
     assert layer.reason == "input shape is not known before the model runs"
 
 
-def test_grouped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_type", ["float32", "float16"])
+def test_groups(tmp_path: Path, weight_type: str) -> None:
+    conv = Conv(12, groups=4, weight_type=weight_type)
+    layer = only_layer(tmp_path, single_conv((1, 8, 8, 8), conv))
+    assert layer.reason is None
+    assert layer.workload == conv.workload((1, 8, 8, 8))
+    assert layer.geometry == "conv3x3 g4 8x8x8->12"
+    assert layer.macs == 8 * 8 * 12 * 9 * 2
+
+
+@pytest.mark.parametrize(("outputs", "depth"), [(12, 3), (9, 2)])
+def test_groups_that_do_not_divide_the_channels(tmp_path: Path, outputs: int, depth: int) -> None:
     writer = ModelWriter()
     x = writer.tensor((1, 8, 8, 8))
-    constants = [writer.constant(np.ones((12, 3, 3, 2), np.float32)), -1]
-    y, _ = writer.conv(x, (1, 8, 8, 8), Conv(12), constants=constants)
+    constants = [writer.constant(np.ones((outputs, 3, 3, depth), np.float32)), -1]
+    y, _ = writer.conv(x, (1, 8, 8, 8), Conv(outputs), constants=constants)
     layer = only_layer(tmp_path, writer.finish([x], [y]))
-    assert layer.reason == "grouped convolution (groups = 4): not supported yet"
-    assert layer.macs == 8 * 8 * 12 * 9 * 2
+    assert layer.workload is None
+    assert layer.reason in (
+        "malformed node: 8 channels, weights for 3",
+        "8 -> 9 channels do not divide into 4 groups",
+    )
 
 
 def test_weights_computed_at_run_time(tmp_path: Path) -> None:

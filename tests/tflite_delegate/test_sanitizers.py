@@ -46,7 +46,11 @@ OPTIONS = {
 #: The oldest C library that AddressSanitizer's runtime loads with.
 TARGET = f"{Simd.named('host').arch}-linux-gnu.2.34"
 #: Two layers of a network of odd shapes: small, because every allocation is failed in turn.
-SMALL = [Conv(10, activation="relu6"), Conv(7, (3, 1), (2, 1), weight_type="float16")]
+SMALL = [
+    Conv(10, activation="relu6"),
+    Conv(6, (3, 1), (2, 1), weight_type="float16"),
+    Conv(15, (2, 3), groups=3, activation="relu"),
+]
 
 
 @functools.cache
@@ -172,6 +176,7 @@ def write_layers(model: Path, path: Path) -> int:
                 *(options.dilationHFactor, options.dilationWFactor),
                 constants[0].type == schema.TensorType.FLOAT16,
                 len(constants) > 1,
+                workload.groups,
             ]
             file.write(np.array(header, np.int32).tobytes())
             for tensor in constants:

@@ -76,7 +76,7 @@ THIRDS: Matrix = (
 ONE: Matrix = ((1,),)
 
 
-def layer(channels: int, outputs: int, kernel: tuple[int, int]) -> Conv2dWorkload:
+def layer(channels: int, outputs: int, kernel: tuple[int, int], groups: int = 1) -> Conv2dWorkload:
     return Conv2dWorkload.with_padding(
         "SAME",
         in_height=8,
@@ -85,6 +85,7 @@ def layer(channels: int, outputs: int, kernel: tuple[int, int]) -> Conv2dWorkloa
         out_channels=outputs,
         kernel_height=kernel[0],
         kernel_width=kernel[1],
+        groups=groups,
     )
 
 
@@ -97,7 +98,8 @@ def pack_in_c(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run ``weights.c`` under sanitizers for the table that ``build`` generates."""
     compiled = CKernel("kernel", (Stage("stage0", 1),), ())
-    kernel = builder._Kernel("kernel", Plan(workload, "test", {}, 0, packed), compiled)
+    plan = Plan(workload.one_group(), "test", {}, 0, packed)
+    kernel = builder._Kernel("kernel", plan, compiled)
     (folder / "table.c").write_text(builder.kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     (folder / "constants").write_bytes(weights.tobytes() + bias.tobytes())
@@ -119,6 +121,9 @@ def pack_in_c(
         (layer(129, 8, (3, 3)), 8, (THIRDS, THIRDS)),
         (layer(5, 17, (3, 3)), 16, (THIRDS, DYADIC)),
         (layer(7, 3, (1, 3)), 4, (ONE, THIRDS)),
+        (layer(15, 21, (3, 2), groups=3), 4, None),
+        (layer(130, 18, (3, 3), groups=2), 8, (DYADIC, DYADIC)),
+        (layer(4, 4, (3, 3), groups=4), 8, (THIRDS, THIRDS)),
     ],
 )
 def test_delegate_packs_what_kernels_read(
@@ -129,23 +134,26 @@ def test_delegate_packs_what_kernels_read(
     tmp_path: Path,
 ) -> None:
     """To the bit where no product is rounded, else to the last one: sums may differ in order."""
-    packed = packing.panels(workload, panel)
+    packed = packing.panels(workload.one_group(), panel)
     if transform:
-        packed = packing.winograd(workload, panel, transform)
+        packed = packing.winograd(workload.one_group(), panel, transform)
     random = np.random.default_rng(7)
     weights = random.standard_normal(workload.weight_shape).astype(dtype)
     bias = random.standard_normal(workload.out_channels).astype(dtype)
     result = pack_in_c(workload, packed, weights, bias, tmp_path)
     assert (result.returncode, result.stderr) == (0, b"")
-    assert len(result.stdout) == packed.bytes(4)
-    elements = np.frombuffer(result.stdout, np.float32)
-    expected = packing.pack(weights.astype(np.float32), packed).ravel()
-    np.testing.assert_array_max_ulp(elements[: packed.elements], expected, 1)
-    if transform in (None, (DYADIC, DYADIC)):
-        np.testing.assert_array_equal(elements[: packed.elements], expected)
-    start = align(packed.elements * 4) // 4
-    expected = packing.pack_bias(bias.astype(np.float32), packed)
-    np.testing.assert_array_equal(elements[start:], expected)
+    pitch, groups = align(packed.bytes(4)), workload.groups
+    assert len(result.stdout) == pitch * (groups - 1) + packed.bytes(4)
+    parts = zip(np.split(weights, groups), np.split(bias, groups), strict=True)
+    for group, (group_weights, group_bias) in enumerate(parts):
+        block = np.frombuffer(result.stdout[group * pitch :][: packed.bytes(4)], np.float32)
+        elements = block[: packed.elements]
+        expected = packing.pack(group_weights.astype(np.float32), packed).ravel()
+        np.testing.assert_array_max_ulp(elements, expected, 1)
+        if transform in (None, (DYADIC, DYADIC)):
+            np.testing.assert_array_equal(elements, expected)
+        expected = packing.pack_bias(group_bias.astype(np.float32), packed)
+        np.testing.assert_array_equal(block[align(packed.elements * 4) // 4 :], expected)
 
 
 @pytest.mark.parametrize("transform", [None, (DYADIC, DYADIC)])

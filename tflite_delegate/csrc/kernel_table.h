@@ -22,19 +22,21 @@
 #define LC_CPU_DOTPROD (1u << 9)
 #define LC_CPU_FULLFP16 (1u << 10)
 
-// One convolution over one image, ungrouped, float32. Only int32_t fields: compared as memory.
+// One convolution over one image, float32. Only int32_t fields: compared as memory.
 struct lc_geometry {
     int32_t in_height, in_width, in_channels;
     int32_t out_channels, kernel_height, kernel_width;
     int32_t stride_height, stride_width;
     int32_t dilation_height, dilation_width;
     int32_t pad_top, pad_bottom, pad_left, pad_right;
+    int32_t groups;     // divides the input and the output channels
     int32_t activation; // enum tfl_activation
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
 //
-// x, y: one NHWC image. w: packed weights. b: bias, padded with zeros. workspace: 64-byte aligned,
+// x, y: one NHWC image, from the first channel of the group that is computed. w, b: the group's
+// packed weights, and its bias padded with zeros. workspace: 64-byte aligned,
 // shared_bytes + threads * thread_bytes; `thread` selects the slice of the calling thread.
 // Returns 0.
 typedef int32_t lc_stage_function(const void *x, const void *w, const void *b, void *y,
@@ -53,16 +55,17 @@ struct lc_transform {
     const double *width;  // [columns][K_w]
 };
 
-// Packed weights are [ceil(M / panel)][K_h K_w C][panel], or with a transform
+// Computes one group, of M output and C input channels. Its packed weights are
+// [ceil(M / panel)][K_h K_w C][panel], or with a transform
 // [rows columns][ceil(M / panel)][C][panel]; channels that fill up the last panel are zero.
 struct lc_kernel {
     const char *algorithm;
-    const char *name; // shown in TFLite's profile
-    struct lc_geometry geometry;
+    const char *name;                     // shown in TFLite's profile
+    struct lc_geometry geometry;          // of all groups
     int32_t panel;                        // output channels side by side in the packed weights
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
-    size_t packed_bytes;                  // of the weights
-    size_t bias_elements;                 // M rounded up
+    size_t packed_bytes;                  // of one group's weights
+    size_t bias_elements;                 // of one group: M rounded up
     uint64_t shared_bytes;                // of workspace
     uint64_t thread_bytes;                // of workspace, for each thread
     const struct lc_stage *stages;        // run in order, with a barrier between

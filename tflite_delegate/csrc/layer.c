@@ -72,7 +72,7 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     layer->out_channels = weights->dims->data[0];
     layer->kernel_height = weights->dims->data[1];
     layer->kernel_width = weights->dims->data[2];
-    layer->in_channels = weights->dims->data[3];
+    layer->group_channels = weights->dims->data[3];
     return NULL;
 }
 
@@ -168,14 +168,18 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
     if (dims[0] < 0 || dims[1] < 1 || dims[2] < 1) {
         return "the input is empty";
     }
-    if (dims[3] != layer->in_channels) {
-        return "the input does not have as many channels as the weights";
+    if (dims[3] < 1 || dims[3] % layer->group_channels) {
+        return "the input does not have as many channels as the weights, nor a multiple of them";
+    }
+    int32_t groups = dims[3] / layer->group_channels;
+    if (layer->out_channels % groups) {
+        return "the output channels do not divide into the groups of the input";
     }
     *batch = dims[0];
     *geometry = (struct lc_geometry){
         .in_height = dims[1],
         .in_width = dims[2],
-        .in_channels = layer->in_channels,
+        .in_channels = dims[3],
         .out_channels = layer->out_channels,
         .kernel_height = layer->kernel_height,
         .kernel_width = layer->kernel_width,
@@ -183,6 +187,7 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .stride_width = layer->stride_width,
         .dilation_height = layer->dilation_height,
         .dilation_width = layer->dilation_width,
+        .groups = groups,
         .activation = layer->activation,
     };
     size_t input, output;
@@ -254,17 +259,21 @@ static void describe_step(char *text, size_t size, char letter, int32_t height, 
 
 void lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) {
     static const char *const activations[] = {"", " relu", " relu_n1_to_1", " relu6"};
-    char stride[32], dilation[32];
+    char stride[32], dilation[32], groups[16] = "";
     describe_step(stride, sizeof stride, 's', g->stride_height, g->stride_width);
     describe_step(dilation, sizeof dilation, 'd', g->dilation_height, g->dilation_width);
-    snprintf(text, size, "conv%dx%d%s%s %dx%dx%d->%d%s", (int)g->kernel_height,
-             (int)g->kernel_width, stride, dilation, (int)g->in_height, (int)g->in_width,
+    if (g->groups > 1) {
+        snprintf(groups, sizeof groups, " g%d", (int)g->groups);
+    }
+    snprintf(text, size, "conv%dx%d%s%s%s %dx%dx%d->%d%s", (int)g->kernel_height,
+             (int)g->kernel_width, stride, dilation, groups, (int)g->in_height, (int)g->in_width,
              (int)g->in_channels, (int)g->out_channels, activations[g->activation]);
 }
 
 static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel *b) {
-    return a->panel == b->panel && a->transform == b->transform &&
-           a->packed_bytes == b->packed_bytes && a->bias_elements == b->bias_elements;
+    return a->geometry.groups == b->geometry.groups && a->panel == b->panel &&
+           a->transform == b->transform && a->packed_bytes == b->packed_bytes &&
+           a->bias_elements == b->bias_elements;
 }
 
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *geometry, const char *algorithm,

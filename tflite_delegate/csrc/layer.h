@@ -15,8 +15,8 @@
 struct lc_layer {
     // Tensor indices. Weights and bias name the constants themselves, also where the model has a
     // DEQUANTIZE between a float16 constant and the node.
-    int input, weights, bias, output; // bias: TFL_OPTIONAL_TENSOR if there is none
-    int32_t in_channels, out_channels;
+    int input, weights, bias, output;     // bias: TFL_OPTIONAL_TENSOR if there is none
+    int32_t group_channels, out_channels; // input channels of one group, all output channels
     int32_t kernel_height, kernel_width;
     int32_t stride_height, stride_width;
     int32_t dilation_height, dilation_width;

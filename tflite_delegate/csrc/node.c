@@ -258,18 +258,18 @@ static int node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) 
 
 struct call {
     const struct lc_node *node;
-    lc_stage_function *stage; // NULL: the generic kernel
+    lc_stage_function *stage; // of the compiled kernel, and what belongs to the group:
+    const float *packed_weights, *packed_bias;
     const float *x;
     float *y;
     uint8_t *workspace;
-    struct lc_constant weights, bias; // for the generic kernel
+    struct lc_constant weights, bias; // for the generic kernel, which does all groups
 };
 
 static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end) {
     const struct call *call = argument;
-    const struct lc_packed *packed = &call->node->packed;
-    return call->stage(call->x, packed->weights, packed->bias, call->y, call->workspace, thread,
-                       begin, end) == 0;
+    return call->stage(call->x, call->packed_weights, call->packed_bias, call->y, call->workspace,
+                       thread, begin, end) == 0;
 }
 
 static bool run_generic(void *argument, int32_t thread, int32_t begin, int32_t end) {
@@ -280,15 +280,33 @@ static bool run_generic(void *argument, int32_t thread, int32_t begin, int32_t e
     return true;
 }
 
-static bool run_image(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
-    if (!kernel) {
-        return lc_pool_run(threads, lc_out_height(&call->node->geometry), run_generic, call);
-    }
+static bool run_group(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
     for (int32_t i = 0; i < kernel->stage_count; i++) {
         call->stage = kernel->stages[i].function;
         if (!lc_pool_run(threads, kernel->stages[i].extent, run_stage, call)) {
             return false;
         }
+    }
+    return true;
+}
+
+static bool run_image(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
+    const struct lc_geometry *g = &call->node->geometry;
+    if (!kernel) {
+        return lc_pool_run(threads, lc_out_height(g), run_generic, call);
+    }
+    const struct lc_packed *packed = &call->node->packed;
+    struct call group = *call;
+    group.packed_weights = packed->weights;
+    group.packed_bias = packed->bias;
+    for (int32_t i = 0; i < g->groups; i++) {
+        if (!run_group(&group, kernel, threads)) {
+            return false;
+        }
+        group.packed_weights += packed->group_pitch;
+        group.packed_bias += packed->group_pitch;
+        group.x += g->in_channels / g->groups;
+        group.y += g->out_channels / g->groups;
     }
     return true;
 }

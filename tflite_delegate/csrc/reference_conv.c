@@ -57,12 +57,14 @@ static void accumulate_row(const struct lc_geometry *g, const float *x, const fl
     }
 }
 
-// One channel of one output row, before the activation.
+// One channel of one output row, before the activation. x: the image, from the first channel of the
+// group that the output channel belongs to.
 static void accumulate_channel(const struct lc_geometry *g, const float *x,
                                const struct lc_constant *weights, int32_t oy, int32_t m,
                                int32_t out_width, float *y) {
     float scratch[CHUNK];
-    size_t channels = (size_t)g->in_channels, row_elements = (size_t)g->in_width * channels;
+    size_t channels = (size_t)(g->in_channels / g->groups);
+    size_t row_elements = (size_t)g->in_width * (size_t)g->in_channels;
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
         int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
                       lc_multiply_add(kh, g->dilation_height, 0);
@@ -99,7 +101,9 @@ void lc_reference_conv(const struct lc_geometry *g, const float *x,
             for (int32_t ox = 0; ox < out_width; ox++) {
                 out_row[(size_t)ox * out_channels + (size_t)m] = start;
             }
-            accumulate_channel(g, x, weights, oy, m, out_width, out_row + m);
+            size_t group = (size_t)(m / (g->out_channels / g->groups));
+            const float *channels = x + group * (size_t)(g->in_channels / g->groups);
+            accumulate_channel(g, channels, weights, oy, m, out_width, out_row + m);
         }
         for (size_t i = 0; i < (size_t)out_width * out_channels; i++) {
             float value = out_row[i];

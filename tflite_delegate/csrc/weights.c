@@ -38,14 +38,21 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
     return scratch;
 }
 
-// Weights of so many input channels are in hand at once.
-enum { CHUNK = 64 };
+// The constant from one of its elements on.
+static struct lc_constant constant_from(const struct lc_constant *constant, size_t first) {
+    size_t element = constant->is_half ? sizeof(uint16_t) : sizeof(float);
+    return (struct lc_constant){
+        .data = (const char *)constant->data + first * element,
+        .is_half = constant->is_half,
+    };
+}
 
-// How packed weights are made of OHWI ones: for each point of the transform's domain (one, without
-// a transform) a matrix [panels][depth][panel].
+// How packed weights of a group are made of OHWI ones: for each point of the transform's domain
+// (one, without a transform) a matrix [panels][depth][panel].
 struct layout {
     size_t out_channels, panel, panels;
-    size_t taps, channels; // K_h K_w, C
+    size_t kernel_height, kernel_width, channels; // of the OHWI weights
+    size_t reduction;                             // K_h K_w C
     size_t points;
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
     size_t matrix; // elements
@@ -56,27 +63,29 @@ struct layout {
 static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
     const struct lc_geometry *g = &kernel->geometry;
     const struct lc_transform *transform = kernel->transform;
-    if (kernel->panel < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
-        g->in_channels < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
+    if (g->groups < 1 || g->in_channels % g->groups || g->out_channels % g->groups ||
+        g->in_channels < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
+        kernel->panel < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
         return false;
     }
-    size_t panel = (size_t)kernel->panel, out_channels = (size_t)g->out_channels;
+    size_t panel = (size_t)kernel->panel, out_channels = (size_t)(g->out_channels / g->groups);
     *layout = (struct layout){
         .out_channels = out_channels,
         .panel = panel,
         .panels = (out_channels + panel - 1) / panel,
-        .taps = (size_t)g->kernel_height,
-        .channels = (size_t)g->in_channels,
+        .kernel_height = (size_t)g->kernel_height,
+        .kernel_width = (size_t)g->kernel_width,
+        .channels = (size_t)(g->in_channels / g->groups),
+        .reduction = (size_t)(g->in_channels / g->groups),
         .points = 1,
-        .depth = (size_t)g->in_channels,
     };
-    if (!lc_multiply(&layout->taps, g->kernel_width) ||
+    if (!lc_multiply(&layout->reduction, g->kernel_height) ||
+        !lc_multiply(&layout->reduction, g->kernel_width) ||
         (transform && (!lc_multiply(&layout->points, transform->rows) ||
-                       !lc_multiply(&layout->points, transform->columns))) ||
-        (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps))) {
+                       !lc_multiply(&layout->points, transform->columns)))) {
         return false;
     }
-    layout->matrix = layout->depth;
+    layout->depth = layout->matrix = transform ? layout->channels : layout->reduction;
     if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
         !lc_multiply(&layout->matrix, kernel->panel)) {
         return false;
@@ -92,14 +101,19 @@ static float *column_of(float *packed, const struct layout *layout, size_t point
            m % layout->panel;
 }
 
+// Weights that are in hand at once.
+enum { CHUNK = 64 };
+
+static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
+
 static void pack_panels(float *packed, const struct layout *layout,
                         const struct lc_constant *weights) {
     float scratch[CHUNK];
     for (size_t m = 0; m < layout->out_channels; m++) {
         float *column = column_of(packed, layout, 0, m);
-        for (size_t k = 0; k < layout->depth; k += CHUNK) {
-            size_t count = layout->depth - k < CHUNK ? layout->depth - k : CHUNK;
-            const float *row = lc_constant_read(weights, m * layout->depth + k, count, scratch);
+        for (size_t k = 0; k < layout->reduction; k += CHUNK) {
+            size_t count = chunk(layout->reduction - k);
+            const float *row = lc_constant_read(weights, m * layout->reduction + k, count, scratch);
             for (size_t i = 0; i < count; i++) {
                 column[(k + i) * layout->panel] = row[i];
             }
@@ -107,45 +121,69 @@ static void pack_panels(float *packed, const struct layout *layout,
     }
 }
 
-// Adds up one point for `count` channels of output channel `m`, from channel `c`: sums = sum of
-// height[i] w[m][i][j][c] width[j]. The factors are the point's rows of the transform.
-static void transform_chunk(double *sums, const struct lc_geometry *g, const double *height,
-                            const double *width, const struct lc_constant *weights, size_t m,
-                            size_t c, size_t count) {
+// One point of `count` channels: sums = sum over i, j of height[i] w[i][j] width[j], for the
+// point's rows of the transform and weights that begin with the first of those channels.
+static void transform_channels(double *sums, size_t count, const struct layout *layout,
+                               const double *height, const double *width,
+                               const struct lc_constant *weights) {
     float scratch[CHUNK];
-    size_t rows = (size_t)g->kernel_height, columns = (size_t)g->kernel_width;
     memset(sums, 0, count * sizeof *sums);
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < columns; j++) {
-            size_t first = ((m * rows + i) * columns + j) * (size_t)g->in_channels + c;
-            const float *row = lc_constant_read(weights, first, count, scratch);
-            for (size_t k = 0; k < count; k++) {
-                sums[k] += height[i] * (double)row[k] * width[j];
+    for (size_t i = 0; i < layout->kernel_height; i++) {
+        for (size_t j = 0; j < layout->kernel_width; j++) {
+            size_t tap = (i * layout->kernel_width + j) * layout->channels;
+            const float *row = lc_constant_read(weights, tap, count, scratch);
+            for (size_t c = 0; c < count; c++) {
+                sums[c] += height[i] * (double)row[c] * width[j];
             }
         }
     }
 }
 
 static void pack_transformed(float *packed, const struct layout *layout,
-                             const struct lc_kernel *kernel, const struct lc_constant *weights) {
-    const struct lc_geometry *g = &kernel->geometry;
-    const struct lc_transform *transform = kernel->transform;
+                             const struct lc_transform *transform,
+                             const struct lc_constant *weights) {
     double sums[CHUNK];
     for (size_t point = 0; point < layout->points; point++) {
         size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
-        const double *height = transform->height + a * (size_t)g->kernel_height;
-        const double *width = transform->width + b * (size_t)g->kernel_width;
+        const double *height = transform->height + a * layout->kernel_height;
+        const double *width = transform->width + b * layout->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
             float *column = column_of(packed, layout, point, m);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
-                size_t count = layout->channels - c < CHUNK ? layout->channels - c : CHUNK;
-                transform_chunk(sums, g, height, width, weights, m, c, count);
-                for (size_t k = 0; k < count; k++) {
-                    column[(c + k) * layout->panel] = (float)sums[k];
+                struct lc_constant first = constant_from(weights, m * layout->reduction + c);
+                size_t count = chunk(layout->channels - c);
+                transform_channels(sums, count, layout, height, width, &first);
+                for (size_t i = 0; i < count; i++) {
+                    column[(c + i) * layout->panel] = (float)sums[i];
                 }
             }
         }
     }
+}
+
+static void pack_group(const struct lc_packed *packed, const struct layout *layout,
+                       const struct lc_transform *transform, size_t group,
+                       const struct lc_constant *weights, const struct lc_constant *bias) {
+    size_t first = group * layout->out_channels;
+    struct lc_constant part = constant_from(weights, first * layout->reduction);
+    float *packed_weights = packed->weights + group * packed->group_pitch;
+    float *packed_bias = packed->bias + group * packed->group_pitch;
+    if (transform) {
+        pack_transformed(packed_weights, layout, transform, &part);
+    } else {
+        pack_panels(packed_weights, layout, &part);
+    }
+    for (size_t m = 0; bias->data && m < layout->out_channels; m++) {
+        float scratch;
+        packed_bias[m] = *lc_constant_read(bias, first + m, 1, &scratch);
+    }
+}
+
+// Rounds up to whole cache lines. False on overflow.
+static bool round_up(size_t *bytes) {
+    bool good = lc_add(bytes, CACHE_LINE - 1);
+    *bytes = *bytes / CACHE_LINE * CACHE_LINE;
+    return good;
 }
 
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
@@ -156,28 +194,31 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
         kernel->bias_elements < layout.out_channels) {
         return false;
     }
-    // The bias starts on a cache line of its own.
-    size_t bias_offset = layout.bytes, bytes = kernel->bias_elements;
-    if (!lc_add(&bias_offset, CACHE_LINE - 1) || !lc_multiply(&bytes, sizeof(float))) {
+    // Every group's weights, and its bias behind them, start on a cache line of their own.
+    size_t bias_offset = layout.bytes, end = kernel->bias_elements;
+    if (!round_up(&bias_offset) || !lc_multiply(&end, sizeof(float)) ||
+        !lc_add(&end, bias_offset)) {
         return false;
     }
-    bias_offset = bias_offset / CACHE_LINE * CACHE_LINE;
+    size_t pitch = end;
+    if (!round_up(&pitch)) {
+        return false;
+    }
+    size_t bytes = pitch;
     void *block;
-    if (!lc_add(&bytes, bias_offset) || posix_memalign(&block, CACHE_LINE, bytes) != 0) {
+    if (!lc_multiply(&bytes, kernel->geometry.groups - 1) || !lc_add(&bytes, end) ||
+        posix_memalign(&block, CACHE_LINE, bytes) != 0) {
         return false;
     }
     memset(block, 0, bytes);
-    packed->weights = block;
-    packed->bias = (float *)((char *)block + bias_offset);
-    packed->bytes = bytes;
-    if (kernel->transform) {
-        pack_transformed(packed->weights, &layout, kernel, weights);
-    } else {
-        pack_panels(packed->weights, &layout, weights);
-    }
-    for (size_t m = 0; bias->data && m < layout.out_channels; m++) {
-        float scratch;
-        packed->bias[m] = *lc_constant_read(bias, m, 1, &scratch);
+    *packed = (struct lc_packed){
+        .weights = block,
+        .bias = (float *)((char *)block + bias_offset),
+        .group_pitch = pitch / sizeof(float),
+        .bytes = bytes,
+    };
+    for (size_t group = 0; group < (size_t)kernel->geometry.groups; group++) {
+        pack_group(packed, &layout, kernel->transform, group, weights, bias);
     }
     return true;
 }

@@ -21,10 +21,12 @@ float lc_half_to_float(uint16_t half);
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch);
 
-// What a kernel reads instead of the model's constants. One block of memory.
+// What a kernel reads instead of the model's constants. One block of memory, which holds the
+// weights and the bias of one group after another.
 struct lc_packed {
-    float *weights; // NULL: not packed
+    float *weights; // of the first group; NULL: not packed
     float *bias;
+    size_t group_pitch; // elements from what belongs to one group to what belongs to the next
     size_t bytes;
 };
 
