@@ -41,8 +41,8 @@ class LogAxis:
     def around(cls, values: Sequence[float]) -> LogAxis:
         """From the last of 1, 2, 5, 10, 20, … below all values to the first above them."""
         least, most = min(values), max(values)
-        first = math.floor(math.log10(least))
-        steps = [m * 10.0**e for e in range(first, math.ceil(math.log10(most)) + 1) for m in _STEPS]
+        first, last = math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 1
+        steps = [m * 10.0**e for e in range(first, last + 1) for m in _STEPS]
         below = max(step for step in steps if step <= least)
         return cls(below, min(step for step in steps if step > most))
 
@@ -93,7 +93,7 @@ def dot_chart(
         for name, values in series.items()
     }
     present = [value for values in shown.values() for value in values if value is not None]
-    axis = LogAxis.around([*present, *([] if floor is None else [floor])] or [1.0])
+    axis = LogAxis.around(present or [1.0])
     rows = -(-len(series) // LEGEND_COLUMNS)
     top = LEGEND_TOP + rows * LEGEND_ROW + 24
     height = top + PLOT_HEIGHT + BOTTOM
@@ -104,6 +104,7 @@ def dot_chart(
         _text(LEFT, 20, title, size=16),
         *_legend(list(series)),
         _text(LEFT, top - 10, axis_title),
+        _text(WIDTH - RIGHT, top - 10, _note(present, series, floor), anchor="end"),
         *_scale(axis, top),
         *_group_labels(groups, top),
     ]
@@ -119,6 +120,18 @@ def dot_chart(
                 described += f"{series[name][group]:.4g}"
             parts.append(_mark(rank, x, y, value is not None, described))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _note(
+    present: Sequence[float], series: Mapping[str, Sequence[float | None]], floor: float | None
+) -> str:
+    """What a reader must know who meets a value that is not there, or one that is too small."""
+    notes = []
+    if floor is not None and floor in present:
+        notes.append(f"less than {floor:g} is drawn at {floor:g}")
+    if any(value is None for values in series.values() for value in values):
+        notes.append("×: none")
+    return "; ".join(notes)
 
 
 def _legend(names: Sequence[str]) -> list[str]:
@@ -146,10 +159,14 @@ def _group_labels(groups: Sequence[str], top: float) -> list[str]:
     slanted = max(map(len, groups)) * 8 > step
     parts = []
     for group, name in enumerate(groups):
-        x, y = LEFT + (group + 0.5) * step, bottom + 32
-        parts.append(_line(LEFT + group * step, top, LEFT + group * step, bottom + 18, 0.35))
-        turn = f' transform="rotate(-20 {x:.1f} {y - 4})"' if slanted else ""
-        parts.append(_text(x, y, name, anchor="middle", more=turn))
+        edge, y = LEFT + group * step, bottom + 32
+        parts.append(_line(edge, top, edge, bottom + 18, 0.35))
+        if slanted:
+            x = edge + 0.8 * step
+            turn = f' transform="rotate(-20 {x:.1f} {y:.1f})"'
+            parts.append(_text(x, y, name, anchor="end", more=turn))
+        else:
+            parts.append(_text(edge + step / 2, y, name, anchor="middle"))
     return parts
 
 

@@ -35,7 +35,7 @@ from charts import dot_chart
 from exact import max_errors
 from heap_peak import HeapMeter, HeapUse
 from inference import Runtime, Session, random_inputs, runtime
-from make_models import LITERATURE_LAYERS, ConvLayer, ensure
+from make_models import LITERATURE_LAYERS, ensure
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
 from schedules.planner import Plan, plan_layer
@@ -74,7 +74,7 @@ class Row:
     layer: str
     geometry: str
     algorithm: str
-    session: dict[str, Any] | None
+    session: dict[str, Any] | None = None
     plan: Plan | None = None
     heap: HeapUse | None = None
     timing: Timing | None = None
@@ -209,65 +209,57 @@ def compare(
     rounds: int,
 ) -> list[Row]:
     """The rows of one layer: LiteRT's own kernels, then the algorithms."""
-    layer = LITERATURE_LAYERS[name]
-    (found,) = tflite_model.read(graph).layers
-    assert found.workload is not None, "float32 convolutions are all that is made here"
-    rows = [Row(name, str(layer), peer, session) for peer, session in PEERS.items()]
+    geometry = str(LITERATURE_LAYERS[name])
+    (layer,) = tflite_model.read(graph).layers
+    assert layer.workload is not None, "float32 convolutions are all that is made here"
+    rows = [Row(name, geometry, peer, session) for peer, session in PEERS.items()]
+    planned = [Row(name, geometry, algorithm) for algorithm in algorithms]
+    for row in planned:
+        _plan(row, layer.workload, limit_bytes)
+    rows += planned
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-        library = Path(folder) / "layer.so"
-        rows += _compiled(name, layer, graph, found.workload, algorithms, library)
+        _compile([row for row in planned if not row.reason], graph, Path(folder) / "layer.so")
         _say(f"{name}: measuring memory …")
         for row in rows:
             _measure_heap(row, graph, meter, limit_bytes)
         measured = [row for row in rows if row.heap is not None]
         _say(f"{name}: timing …")
         for batch in _batches(measured, 3 * limit_bytes):
-            _time(batch, graph, found.workload, rounds)
+            _time(batch, graph, layer.workload, rounds)
     return rows
 
 
-def _compiled(
-    name: str,
-    layer: ConvLayer,
-    graph: Path,
-    workload: Conv2dWorkload,
-    algorithms: Sequence[str],
-    library: Path,
-) -> list[Row]:
-    """A row for each algorithm; those that serve the layer are compiled into ``library``."""
-    simd = Simd.named("host")
-    rows = []
-    for algorithm in algorithms:
-        row = Row(name, str(layer), algorithm, None)
-        try:
-            row.plan = plan_layer(workload, simd, algorithm)
-        except Unsupported as error:
-            row.reason = str(error)
-        rows.append(row)
-    served = [row.algorithm for row in rows if row.plan]
-    if not served:
-        return rows
-    _say(f"{name}, {layer}: compiling {', '.join(served)} …")
-    kernels = tvmc.compile(graph, output=library, algorithms=served).algorithms
+def _plan(row: Row, workload: Conv2dWorkload, limit_bytes: int) -> None:
+    """Plan the row's algorithm, or give the reason why it cannot be run."""
+    try:
+        row.plan = plan_layer(workload, Simd.named("host"), row.algorithm)
+    except Unsupported as error:
+        row.reason = str(error)
+        return
+    needed = workload.input_bytes + workload.output_bytes
+    needed += (row.workspace_bytes or 0) + (row.packed_bytes or 0)
+    if needed > limit_bytes:
+        row.reason = f"it takes {format_bytes(needed)}, more than {format_bytes(limit_bytes)}"
+
+
+def _compile(rows: Sequence[Row], graph: Path, library: Path) -> None:
+    """Compile the algorithms of all rows, which are of one layer, into one delegate."""
+    if not rows:
+        return
+    names = [row.algorithm for row in rows]
+    _say(f"{rows[0].layer}, {rows[0].geometry}: compiling {', '.join(names)} …")
+    compiled = tvmc.compile(graph, output=library, algorithms=names).algorithms
     for row in rows:
-        if row.algorithm in kernels:
+        if row.algorithm in compiled:
             options = {"algorithm": row.algorithm}
             row.session = {"delegate": library, "delegate_options": options}
-        elif row.plan:
+        else:
             row.reason = "the delegate does not know its weight layout"
-    return rows
 
 
 def _measure_heap(row: Row, graph: Path, meter: HeapMeter, limit_bytes: int) -> None:
     if row.session is None:
         return
-    if row.plan is not None:
-        workload = row.plan.workload
-        needed = workload.input_bytes + workload.output_bytes
-        needed += row.plan.workspace_bytes + (row.packed_bytes or 0)
-        if needed > limit_bytes:
-            row.reason = f"it takes {format_bytes(needed)}, more than {format_bytes(limit_bytes)}"
-            return
     try:
         row.heap = meter.measure(graph, limit_bytes, **row.session)
     except LeanconvError as error:
