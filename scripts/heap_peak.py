@@ -1,9 +1,9 @@
 """The peak heap of one TFLite run, in a process of its own.
 
 `mallinfo` after a run misses what was freed before its end. So a small library (heap_peak.c) is
-preloaded, which counts every block of malloc and every anonymous mapping of the process. Counting
-starts when the runtime's package is imported and ends with the first run: it covers the
-interpreter, its arena, the delegate, packed weights and temporaries, in every runtime alike.
+preloaded, which counts every block of malloc and every anonymous mapping of the process. Counted is
+from after the import of the runtime's package to the end of the first run: the interpreter, its
+arena, the delegate, packed weights and temporaries, in every runtime alike.
 
 Input and output tensors are in TFLite's arena and are subtracted. The model's weights are not on
 the heap: the file is mapped into memory. What remains includes the interpreter itself, 0.1 MiB.

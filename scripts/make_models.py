@@ -414,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _make_all(options: argparse.Namespace) -> None:
     if options.list:
         for name, recipe in RECIPES.items():
-            print(f"{name:30} {recipe.text}")
+            print(f"{name:34} {recipe.text}")
         return
     names = options.names or list(RECIPES)
     for name in names:

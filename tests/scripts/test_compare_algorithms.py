@@ -109,6 +109,16 @@ def test_what_cannot_be_run_is_shown_with_the_reason(
     assert "mec, cv9: none" in (tmp_path / "memory.svg").read_text()
 
 
+def test_the_layers_are_those_of_the_paper() -> None:
+    """Cho and Brand, arXiv 1706.06873: MiB of im2col's W' H' K_h K_w C elements."""
+    figures = (4.19, 4.34, 6.91, 142.13, 3.66, 0.88, 5.08, 26.59, 6.41, 2.97, 1.27, 0.44)
+    for number, figure in enumerate(figures, start=1):
+        layer = LITERATURE_LAYERS[f"cv{number}"]
+        assert round(layer.macs / layer.out_channels * 4 / MIB, 2) == figure
+    names = [layer.name for layer in LITERATURE_LAYERS.values()]
+    assert len(set(names)) == len(figures) + 2
+
+
 def test_layers_are_timed_in_batches_that_fit() -> None:
     def row(name: str, mebibytes: int) -> Row:
         heap = HeapUse((mebibytes - 1) * MIB, 0, MIB, 0, None, None)
