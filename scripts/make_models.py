@@ -35,7 +35,7 @@ from tvmc.tables import format_bytes
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """One convolution with bias and ReLU, SAME padding, batch 1."""
+    """One convolution with bias and ReLU, batch 1; ``padding`` is ``"same"`` or ``"valid"``."""
 
     in_height: int
     in_width: int
@@ -43,24 +43,30 @@ class ConvLayer:
     kernel: int
     stride: int
     out_channels: int
+    padding: str = "same"
 
     @property
     def name(self) -> str:
         """Name of the model that holds this layer alone."""
         stride = f"s{self.stride}-" if self.stride > 1 else ""
         size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
-        return f"conv-{size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}"
+        valid = "-valid" if self.padding == "valid" else ""
+        return f"conv-{size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}{valid}"
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the direct algorithm."""
-        out_pixels = -(-self.in_height // self.stride) * -(-self.in_width // self.stride)
-        return out_pixels * self.kernel**2 * self.in_channels * self.out_channels
+        lost = self.kernel - 1 if self.padding == "valid" else 0
+        out_height, out_width = (
+            -(-(size - lost) // self.stride) for size in (self.in_height, self.in_width)
+        )
+        return out_height * out_width * self.kernel**2 * self.in_channels * self.out_channels
 
     def __str__(self) -> str:
         stride = f" s{self.stride}" if self.stride > 1 else ""
         size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
-        return f"{size} {self.kernel}x{self.kernel}{stride} -> {self.out_channels}"
+        valid = " valid" if self.padding == "valid" else ""
+        return f"{size} {self.kernel}x{self.kernel}{stride}{valid} -> {self.out_channels}"
 
 
 #: The layers that every speed figure is quoted for.
@@ -71,6 +77,25 @@ LAYERS = (
     ConvLayer(112, 112, 32, 1, 1, 64),
     ConvLayer(224, 224, 3, 3, 2, 32),
 )
+
+#: What the literature on low-memory convolution measures: MEC's layers (Cho and Brand, arXiv
+#: 1706.06873, table 2), and two images under a small kernel.
+LITERATURE_LAYERS = {
+    "cv1": ConvLayer(227, 227, 3, 11, 4, 96, "valid"),
+    "cv2": ConvLayer(231, 231, 3, 11, 4, 96, "valid"),
+    "cv3": ConvLayer(227, 227, 3, 7, 2, 64, "valid"),
+    "cv4": ConvLayer(224, 224, 64, 7, 2, 64, "valid"),
+    "cv5": ConvLayer(24, 24, 96, 5, 1, 256, "valid"),
+    "cv6": ConvLayer(12, 12, 256, 3, 1, 512, "valid"),
+    "cv7": ConvLayer(224, 224, 3, 3, 1, 64, "valid"),
+    "cv8": ConvLayer(112, 112, 64, 3, 1, 128, "valid"),
+    "cv9": ConvLayer(56, 56, 64, 3, 1, 64, "valid"),
+    "cv10": ConvLayer(28, 28, 128, 3, 1, 128, "valid"),
+    "cv11": ConvLayer(14, 14, 256, 3, 1, 256, "valid"),
+    "cv12": ConvLayer(7, 7, 512, 3, 1, 512, "valid"),
+    "300x300x3": ConvLayer(300, 300, 3, 5, 1, 32, "valid"),
+    "1960x1960x3": ConvLayer(1960, 1960, 3, 5, 1, 32, "valid"),
+}
 
 Convert = Callable[[Any], bytes]
 
@@ -296,7 +321,7 @@ def _single(layer: ConvLayer) -> Callable[[], Any]:
         shape = (layer.in_height, layer.in_width, layer.in_channels)
         image = keras.Input(shape, batch_size=1)
         convolution = keras.layers.Conv2D(
-            layer.out_channels, layer.kernel, layer.stride, "same", activation="relu"
+            layer.out_channels, layer.kernel, layer.stride, layer.padding, activation="relu"
         )
         return _randomise(keras.Model(image, convolution(image)), shape)
 
@@ -368,7 +393,10 @@ RECIPES: dict[str, Recipe] = {
     "small_fp16": Recipe("the same, float16 constants", _small, _float16),
     "small_dynamic_range": Recipe("the same, int8 weights (hybrid)", _small, _dynamic_range),
     "small_int8": Recipe("the same, int8", _small, _int8),
-    **{layer.name: Recipe(f"one layer, {layer}", _single(layer), _float32) for layer in LAYERS},
+    **{
+        layer.name: Recipe(f"one layer, {layer}", _single(layer), _float32)
+        for layer in (*LAYERS, *LITERATURE_LAYERS.values())
+    },
 }
 
 
@@ -386,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _make_all(options: argparse.Namespace) -> None:
     if options.list:
         for name, recipe in RECIPES.items():
-            print(f"{name:30} {recipe.text}")
+            print(f"{name:34} {recipe.text}")
         return
     names = options.names or list(RECIPES)
     for name in names:
