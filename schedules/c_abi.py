@@ -49,13 +49,14 @@ def mark_stage(schedule: s_tir.Schedule, loop: Any, index: int = 0) -> None:
     schedule.annotate(loop, STAGE_ANNOTATION, index)
 
 
-def keep_rolled(schedule: s_tir.Schedule, loop: Any) -> None:
+def keep_rolled(schedule: s_tir.Schedule, loop: Any, small: bool = False) -> None:
     """Keep LLVM from unrolling ``loop``.
 
     Unrolled, neighbouring iterations that read the same elements share their registers, which are
-    then missing for the tile: it spills.
+    then missing for the tile: it spills. For in-order cores, LLVM unrolls a ``small`` loop in part
+    even if it does not know how often it runs; but not one that may also end early.
     """
-    schedule.annotate(loop, ROLLED_ANNOTATION, 1)
+    schedule.annotate(loop, ROLLED_ANNOTATION, int(small))
 
 
 def spread_output(schedule: s_tir.Schedule, pitch: int) -> None:
@@ -325,6 +326,7 @@ class _StageSplitter:
             return self._scope(list(stmt.seq), part)
         if isinstance(stmt, tirx.For):
             loop = [stmt.loop_var, stmt.min, stmt.extent, tirx.ForKind.SERIAL]
+            body = [stmt.body]
             if STAGE_ANNOTATION in stmt.annotations:
                 index, extent = int(stmt.annotations[STAGE_ANNOTATION]), int(stmt.extent)
                 self.visited.add(index)
@@ -338,7 +340,10 @@ class _StageSplitter:
             elif ROLLED_ANNOTATION in stmt.annotations and int(stmt.extent) > 1:
                 # The same number, since threads count from 0, but LLVM does not know it.
                 loop[2] = tirx.max(stmt.extent, -self.thread)
-            return tirx.For(*loop, self._scope([stmt.body], part))
+                if stmt.annotations[ROLLED_ANNOTATION]:
+                    leave = tirx.Evaluate(tirx.break_loop())
+                    body.append(tirx.IfThenElse(stmt.loop_var == -1 - self.thread, leave, None))
+            return tirx.For(*loop, self._scope(body, part))
         if isinstance(stmt, tirx.IfThenElse):
             otherwise = stmt.else_case
             if otherwise is not None:

@@ -11,18 +11,18 @@ The sums over channels are ``n_h n_w`` matrix products, all tiles by all output 
 ``r_h r_w``. A kernel that is 1 high or wide is transformed along the other axis alone. The weights
 ``U = G_h g G_w^T`` are transformed once, when they are packed.
 
-Tiles are taken in strips, ``strip`` rows of tiles across the image, and a strip's V and M use the
-memory of the one before. If the whole image is one strip, threads share each of the three steps;
-else they share strips.
+Tiles are taken in strips, ``strip`` rows of tiles across the image; a strip's V and M take the
+memory of the one before. Threads share the strips. ``B_h^T d`` and ``A_h^T M`` of one tile and one
+vector of channels are on the stack.
 
-Workspace: ``n_h n_w P (C + M)`` elements a thread, for the P tiles of a strip, rounded up to a
-cache line behind V.
+Workspace: ``n_h n_w P (C + M)`` elements a thread, for the P tiles of a strip; behind V rounded up
+to a cache line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -45,6 +45,8 @@ from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
+#: Tiles of a strip: with fewer, each weight is loaded for too few products.
+ENOUGH_TILES = 4
 
 
 class Winograd(Algorithm):
@@ -68,16 +70,18 @@ class Winograd(Algorithm):
         return super().supports(workload, simd)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        largest = MAX_INPUTS + 1 - max(workload.kernel_height, workload.kernel_width)
-        outputs = tuple(m for m in (2, 4, 6) if m <= largest)
+        kernel = max(workload.kernel_height, workload.kernel_width)
+        outputs = tuple(m for m in (2, 4, 6) if m + kernel - 1 <= MAX_INPUTS)
         default = 4 if 4 in outputs else 2
-        strip = 1
+        strip = default_strip(workload, default)
         domain = Domain.of(workload, {"outputs": default, "strip": strip})
         choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
+        # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
         return {
             **choices,
             "order": Knob(orders, orders[1]),
+            "k_block": default_k_block(domain, simd, choices),
             "outputs": Knob(outputs, default),
             "strip": Knob((1, 2, 4, 8), strip),
         }
@@ -108,6 +112,24 @@ class Winograd(Algorithm):
         return schedule
 
 
+def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
+    """The fewest rows of tiles that hold enough of them to fill a register tile."""
+    domain = Domain.of(workload, {"outputs": outputs, "strip": 1})
+    return min(-(-ENOUGH_TILES // domain.tile_columns), domain.tile_rows)
+
+
+def default_k_block(domain: Domain, simd: Simd, choices: Mapping[str, Knob]) -> Knob:
+    """More steps at once than elsewhere: there is no border, and few registers are in use."""
+    knob = choices["k_block"]
+    lanes = simd.lanes(domain.workload.dtype)
+    columns, vectors = choices["columns"].default, choices["panel"].default // lanes
+    used = columns * vectors + columns + vectors
+    if not simd.fma_by_element or simd.in_order or used + 3 > simd.vector_registers:
+        return knob
+    blocks = [block for block in (16, 8) if domain.workload.in_channels % block == 0]
+    return Knob((*knob.choices, *blocks), blocks[0]) if blocks else knob
+
+
 def _floats(filtering: Filtering) -> Matrix:
     return tuple(map(tuple, as_floats(filtering.kernel).tolist()))
 
@@ -128,13 +150,18 @@ class Domain:
             return filtering(knobs["outputs"] if taps > 1 else 1, taps)
 
         rows, columns = along(workload.kernel_height), along(workload.kernel_width)
-        tile_rows = -(-workload.out_height // rows.outputs)
-        return cls(workload, rows, columns, min(knobs["strip"], tile_rows))
+        whole = cls(workload, rows, columns, 1)
+        return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
 
     @property
     def points(self) -> int:
         """``n_h n_w``: matrix products."""
         return self.rows.inputs * self.columns.inputs
+
+    @property
+    def tile_rows(self) -> int:
+        """Tiles down the image."""
+        return -(-self.workload.out_height // self.rows.outputs)
 
     @property
     def tile_columns(self) -> int:
@@ -223,7 +250,7 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
         w = tile % across * columns.outputs + j - layer.pad_left
         inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
         inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
-        return masked(inside, image[n, h, w * channels + c], layer.dtype)
+        return masked(inside, image[n, h, w * layer.in_pitch + c], layer.dtype)
 
     n_h, n_w, strips = rows.inputs, columns.inputs, (layer.batch, domain.image_strips)
 
@@ -348,15 +375,15 @@ def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: 
 
 
 def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
-    """Unroll ``loop`` over rows or columns of a tile, on NEON three or two at a time.
+    """Unroll ``loop`` over rows or columns of a tile, on NEON by threes or twos, or not at all.
 
     A whole tile is more vectors than there are registers. On x86-64 what spills costs less than the
-    loop; on NEON one more vector each way would be too much.
+    loop would (5 % of the whole kernel, measured); NEON has no registers to spare for it.
     """
     if simd.fma_by_element:
-        step = 1 if simd.in_order else 3 if extent(schedule, loop) % 3 == 0 else 2
+        step = 1 if simd.in_order else next(n for n in (3, 2, 1) if extent(schedule, loop) % n == 0)
         loop, step_loop = schedule.split(loop, [None, step])
-        c_abi.keep_rolled(schedule, loop)
+        c_abi.keep_rolled(schedule, loop, small=simd.in_order)
         schedule.unroll(step_loop)
     else:
         schedule.unroll(loop)

@@ -8,25 +8,43 @@ from dataclasses import dataclass
 
 _LABEL = re.compile(r"^(\.?[\w$.]+):")
 _BRANCH = re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?(\.?[\w$.]+)$")
-#: A vector register is stored to the stack, or loaded from there.
-_SPILL = re.compile(r"^(?:ld|st)\w*\s+(?:\{\s*v|[bhsdqv])\d+.*\[sp\b")
+#: Vector registers are stored to the stack, or loaded from there.
+_ON_STACK = re.compile(
+    r"^(?P<way>ld|st)\w*\s+(?P<vectors>(?:\{\s*v|[bhsdqv])\d+.*)\[sp(?:,\s*#(?P<offset>\d+))?\]"
+)
+_BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "v": 16}
 
 
 @dataclass(frozen=True)
 class Loop:
-    """The instructions of an innermost loop, one a string."""
+    """The instructions of an innermost loop, one a string.
+
+    ``slots`` are the offsets at which the function both stores vector registers to the stack and
+    loads them again. An array on the stack has none: one of the two goes by a moving pointer.
+    """
 
     instructions: tuple[str, ...]
+    slots: frozenset[int]
 
     @property
     def multiply_adds(self) -> int:
         """Vector multiply-adds."""
-        return sum(line.startswith("fmla") for line in self.instructions)
+        return sum(line.startswith(("fmla", "fmls")) for line in self.instructions)
 
     @property
     def spills(self) -> int:
-        """Vector registers that go to the stack or come from there."""
-        return sum(_SPILL.match(line) is not None for line in self.instructions)
+        """Instructions that spill vector registers to the stack or bring them back."""
+        return sum(bool(_stack_offsets(line)[1] & self.slots) for line in self.instructions)
+
+
+def _stack_offsets(line: str) -> tuple[str, set[int]]:
+    """``ld`` or ``st``, and the stack offsets of the vector registers that it moves."""
+    match = _ON_STACK.match(line)
+    if not match:
+        return "", set()
+    names = re.findall(r"\b[bhsdqv]\d+", match["vectors"])
+    start = int(match["offset"] or 0)
+    return match["way"], {start + i * _BYTES[name[0]] for i, name in enumerate(names)}
 
 
 def inner_loops(assembly: str) -> Iterator[Loop]:
@@ -41,8 +59,13 @@ def inner_loops(assembly: str) -> Iterator[Loop]:
         for row, line in enumerate(lines)
         if (match := _BRANCH.match(line)) and labels.get(match[1], row) < row
     ]
+    moved: dict[str, set[int]] = {"": set(), "ld": set(), "st": set()}
+    for line in lines:
+        way, offsets = _stack_offsets(line)
+        moved[way] |= offsets
+    slots = frozenset(moved["ld"] & moved["st"])
     for start, end in spans:
         if any((start, end) != other and start <= other[0] and other[1] <= end for other in spans):
             continue
         body = (line for line in lines[start + 1 : end + 1] if line and not line.endswith(":"))
-        yield Loop(tuple(line for line in body if not line.startswith(".")))
+        yield Loop(tuple(line for line in body if not line.startswith(".")), slots)
