@@ -85,9 +85,7 @@ def _partner(vectors: Sequence[Sequence[Surd]], index: int, after: int = -1) -> 
     return None
 
 
-def _combine(
-    coefficients: Sequence[Surd], values: Sequence[tirx.Expr], dtype: str
-) -> tirx.Expr:
+def _combine(coefficients: Sequence[Surd], values: Sequence[tirx.Expr], dtype: str) -> tirx.Expr:
     """The sum of ``coefficient * value``, those with coefficient 1 first: all others are fused."""
     terms = [pair for pair in zip(coefficients, values, strict=True) if pair[0] != _ZERO]
     terms.sort(key=lambda pair: pair[0] != _ONE)

@@ -38,9 +38,7 @@ class Surd:
 
     def __add__(self, value: Number) -> Surd:
         other = Surd.of(value)
-        return self._with(
-            self.rational + other.rational, self.irrational + other.irrational, other
-        )
+        return self._with(self.rational + other.rational, self.irrational + other.irrational, other)
 
     def __neg__(self) -> Surd:
         return Surd(-self.rational, -self.irrational, self.radicand)

@@ -146,6 +146,7 @@ class Domain:
     @classmethod
     def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
         """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
+
         def along(taps: int) -> Filtering:
             return filtering(knobs["outputs"] if taps > 1 else 1, taps)
 
@@ -262,9 +263,7 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
 
     by_rows = te.compute((*strips, n_h, domain.tiles, n_w, channels), by_row, name="VR")
 
-    def point(
-        n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def point(n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
         pixels = [by_rows[n, s, p // n_w, tile, j, c] for j in range(n_w)]
         return select_row(columns.image, p % n_w, pixels, layer.dtype)
 
@@ -288,9 +287,7 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
     by_rows = te.compute(shape, by_row, name="MR")
 
     def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
-        points = [
-            by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)
-        ]
+        points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
         return finish(select_row(columns.output, w % m_w, points, layer.dtype), bias[o], layer)
 
     return te.compute(layer.output_shape, pixel, name="Y")
@@ -306,6 +303,10 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     schedule.reorder(strip, down, across, o_outer, y, x, o_lane)
     # From the last step to the first: each is placed where the next one needs it.
     schedule_output(schedule, simd, o_outer, (y, x, o_lane))
+    if domain.workload.out_channels % lanes:
+        partition(schedule, o_outer)
+        partition(schedule, o_lane)
+        partition(schedule, schedule.get_loops(schedule.get_sblock("MR"))[-1])
     schedule_products(schedule, domain, simd, tile, strip)
     schedule_image(schedule, domain, simd, strip)
     c_abi.mark_stage(schedule, strip)
@@ -366,6 +367,9 @@ def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: 
     r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_j, r_a, r_lane)
     partition(schedule, across)
+    if domain.workload.in_channels % simd.lanes(domain.workload.dtype):
+        for loop in (c_outer, c_lane, r_lane):
+            partition(schedule, loop)
     specialize(schedule, c_outer)
     for loop in (a, r_j):
         unroll_points(schedule, simd, loop)

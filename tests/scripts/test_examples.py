@@ -69,6 +69,6 @@ def test_own_algorithm_agrees_with_float64(
     kernel = HostKernel(plan_layer(workload, HOST, "padded"), HOST, tmp_path)
     case = Case.random(workload)
     whole = kernel(case)
-    case.check(whole)
+    case.check(whole, kernel.plan)
     assert (kernel(case, threads=2, pieces=3) == whole).all()
     assert kernel.kernel.workspace_bytes == kernel.plan.workspace_bytes

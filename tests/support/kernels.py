@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from schedules import packing
+from schedules.algorithms.winograd import Domain
 from schedules.c_abi import CKernel, KernelObject
 from schedules.memory import ALIGNMENT
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
-from tests.support.reference import conv2d
+from tests.support.reference import conv2d, winograd_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
 UNWRITTEN = np.float32(np.nan)
@@ -51,10 +52,14 @@ class Case:
         exact, bound = conv2d(workload, x, weights, bias)
         return cls(workload.group_of, x, weights, bias, exact, bound)
 
-    def check(self, y: np.ndarray) -> None:
-        """Fail unless every element of ``y`` is within the bound of the exact result."""
-        y = y.reshape(self.expected.shape)
-        worst = np.abs(y - self.expected) - self.bound
+    def check(self, y: np.ndarray, plan: Plan) -> None:
+        """Fail unless every element of ``y`` is within the bound for ``plan``'s algorithm."""
+        y, bound = y.reshape(self.expected.shape), self.bound
+        if plan.algorithm == "winograd":
+            domain = Domain.of(plan.workload, plan.knobs)
+            transforms = (domain.rows, domain.columns)
+            bound = winograd_bound(plan.workload, transforms, self.x, self.weights, self.bias)
+        worst = np.abs(y - self.expected) - bound
         # Written so that an element that is not a number fails too.
         assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from schedules.cook_toom import Filtering, as_floats
 from schedules.workload import ACTIVATIONS, Conv2dWorkload
 
 #: Unit roundoff of float32.
@@ -34,11 +35,61 @@ def conv2d(
     bias = np.zeros(len(weights)) if bias is None else bias.astype(np.float64)
     result = _correlate(workload, x, weights) + bias
     magnitude = _correlate(workload, abs(x), abs(weights)) + abs(bias)
-    terms = workload.reduction + 2
-    gamma = terms * EPSILON / (1 - terms * EPSILON)
     least, most = ACTIVATIONS[workload.activation]
     result = np.clip(result, least, most) if (least, most) != (None, None) else result
-    return result, gamma * magnitude
+    return result, gamma(workload.reduction + 2) * magnitude
+
+
+def gamma(roundings: int) -> float:
+    """The largest relative error that this many roundings one after another can make."""
+    return roundings * EPSILON / (1 - roundings * EPSILON)
+
+
+def winograd_bound(
+    workload: Conv2dWorkload,
+    transforms: tuple[Filtering, Filtering],
+    x: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray,
+) -> np.ndarray:
+    """A bound on the error of any float32 Winograd convolution with these F(m, r), down and across.
+
+    By the same argument as in :func:`conv2d`: whatever the order, each product of an image element,
+    a weight and one coefficient of every transform takes part in the output with a relative error
+    of gamma(n) for the n roundings on its way. These are at most C in the sum over channels, 1 for
+    the transformed weight, and, for every transform of the image and of the products, its length
+    for the sum and 3 for its constants and the sharing of terms between opposite points; 1 more is
+    the bias. So the bound is gamma(n) times the convolution of the absolute values with the
+    absolute values of all matrices, which exceeds the direct algorithm's by far: cancellation
+    between the coefficients is what Winograd's algorithm pays with.
+
+    Returns
+    -------
+    bound : (N, H', W', M), float64
+    """
+    w, (rows, columns) = workload, transforms
+    outputs = [t.outputs for t in transforms]
+    tiles = [-(-size // m) for size, m in zip(w.output_shape[1:3], outputs, strict=True)]
+    pads = []
+    for size, before, t, count in zip(
+        w.input_shape[1:3], (w.pad_top, w.pad_left), transforms, tiles, strict=True
+    ):
+        pads.append((before, max(0, count * t.outputs + t.taps - 1 - before - size)))
+    padded = np.pad(abs(x.astype(np.float64)), ((0, 0), *pads, (0, 0)))
+    matrices = [[abs(as_floats(m)) for m in (t.image, t.kernel, t.output)] for t in transforms]
+    (b_h, g_h, a_h), (b_w, g_w, a_w) = matrices
+    windows = np.lib.stride_tricks.sliding_window_view(
+        padded, (rows.inputs, columns.inputs), axis=(1, 2)
+    )[:, :: rows.outputs, :: columns.outputs][:, : tiles[0], : tiles[1]]
+    image = np.einsum("ai,nyxcij,bj->abnyxc", b_h, windows, b_w, optimize=True)
+    kernel = np.einsum("ai,mijc,bj->abcm", g_h, abs(weights.astype(np.float64)), g_w, optimize=True)
+    products = image.reshape(*image.shape[:2], -1, w.in_channels) @ kernel
+    products = products.reshape(*image.shape[:5], w.out_channels)
+    result = np.einsum("pa,abnyxm,qb->nypxqm", a_h, products, a_w, optimize=True)
+    result = result.reshape(w.batch, tiles[0] * outputs[0], tiles[1] * outputs[1], w.out_channels)
+    result = result[:, : w.out_height, : w.out_width] + abs(bias.astype(np.float64))
+    lengths = sum(2 * (t.inputs + 3) for t in transforms)
+    return gamma(w.in_channels + 1 + lengths + 1) * result
 
 
 def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
