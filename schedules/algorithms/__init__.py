@@ -5,6 +5,8 @@ from schedules.algorithms.direct import Direct
 from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
 from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.kn2col import Kn2col
+from schedules.algorithms.kn2row import Kn2row
 from schedules.algorithms.kn2row_aa import Kn2rowAa
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
@@ -13,5 +15,15 @@ __all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
 
 #: The algorithms that can be named on a command line.
 REGISTRY = Registry()
-for _algorithm in (Indirect(), Im2col(), Im2colTiled(), Mec(), MecStrip(), Kn2rowAa(), Direct()):
+for _algorithm in (
+    Indirect(),
+    Im2col(),
+    Im2colTiled(),
+    Mec(),
+    MecStrip(),
+    Kn2row(),
+    Kn2col(),
+    Kn2rowAa(),
+    Direct(),
+):
     REGISTRY.add(_algorithm)

@@ -1,0 +1,85 @@
+"""``kn2row``: one product of the image with all kernel taps, then shift and add.
+
+Vasudevan, Anderson and Gregg, "Parallel Multi Channel Convolution using General Matrix
+Multiplication" (ASAP 2017, arXiv 1704.04428). The weights of all taps are one matrix of K_h K_w M
+rows, and its product with the image, never lowered, one 1x1 convolution. In the product, the rows
+of one tap stand together: in NHWC that is tap by tap, ``P[kh][kw][n][h][w][o]``, each tap's product
+an image of its own.
+
+Workspace: the product, ``N H W K_h K_w M`` elements. A 1x1 convolution is one product already and
+goes straight to the output: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import s_tir, te, tirx
+
+from schedules import c_abi, microkernel, tiles
+from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.kn2row_aa import has_one_tap
+from schedules.algorithms.shift_add import (
+    finished,
+    image_pixels,
+    pixel_placeholders,
+    schedule_shift_add,
+    shift_add,
+    single_tap,
+    tap_count,
+    tap_products,
+)
+from schedules.knobs import Knob, Knobs
+from schedules.patches import Taps
+from schedules.simd import Simd
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+
+class Kn2row(Indirect):
+    """Vasudevan et al., ASAP 2017, the product tap by tap."""
+
+    name = "kn2row"
+    source = "Vasudevan et al., Parallel Multi Channel Convolution using GEMM, arXiv 1704.04428"
+
+    #: Loop orders of the product; the micro-kernel's rows are the taps.
+    orders: tuple[str, ...] = ("rows,columns,panels", "rows,panels,columns")
+
+    @staticmethod
+    def layout(tap: tirx.Var, pixel: tirx.Var, o: tirx.Var) -> list[tirx.Var]:
+        """Axes of the stored product."""
+        return [tap, pixel, o]
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        if has_one_tap(workload):
+            return super().knobs(workload, simd)
+        tap = single_tap(workload)
+        choices = tiles.knobs(tap, simd, Taps.of(tap, simd), tap.out_width)
+        return {**choices, "order": Knob(self.orders, self.orders[0])}
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return 0
+        elements = image_pixels(workload) * tap_count(workload) * workload.out_channels
+        return elements * workload.element_bytes
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return super().macs(workload, knobs)
+        return tap_count(workload) * single_tap(workload).macs
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if has_one_tap(workload):
+            return super().schedule(workload, simd, knobs)
+        tile, taps = Tile.of(knobs), Taps.of(single_tap(workload), simd)
+        image, weights, bias = pixel_placeholders(workload, self.packed_weights(workload, knobs))
+        products = tap_products(workload, image, weights, tile)
+        sums = shift_add(workload, image, products)
+        output = finished(workload, sums, bias)
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+        # Threads share the pixels of every product, then the rows of the output.
+        microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "columns", "P")
+        schedule.transform_layout("P", ("write", 0), self.layout)
+        row = schedule_shift_add(schedule, workload, simd, tile)
+        c_abi.mark_stage(schedule, row, 1)
+        return schedule
