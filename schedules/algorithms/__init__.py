@@ -6,8 +6,10 @@ from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
 from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.kn2col import Kn2col
+from schedules.algorithms.kn2col_as import Kn2colAs
 from schedules.algorithms.kn2row import Kn2row
 from schedules.algorithms.kn2row_aa import Kn2rowAa
+from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 
@@ -23,6 +25,8 @@ for _algorithm in (
     MecStrip(),
     Kn2row(),
     Kn2col(),
+    Kn2rowAs(),
+    Kn2colAs(),
     Kn2rowAa(),
     Direct(),
 ):

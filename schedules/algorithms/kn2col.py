@@ -10,9 +10,10 @@ Workspace: the product, ``N H W K_h K_w M`` elements; 0 for a 1x1 convolution.
 
 from __future__ import annotations
 
-from tvm import tirx
-
 from schedules.algorithms.kn2row import Kn2row
+from schedules.algorithms.shift_add import Layout
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
 
 
 class Kn2col(Kn2row):
@@ -22,6 +23,5 @@ class Kn2col(Kn2row):
 
     orders = ("columns,rows,panels", "columns,panels,rows")
 
-    @staticmethod
-    def layout(tap: tirx.Var, pixel: tirx.Var, o: tirx.Var) -> list[tirx.Var]:
-        return [pixel, tap, o]
+    def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
+        return lambda tap, pixel, o: [pixel, tap, o]

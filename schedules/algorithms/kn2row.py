@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te
 
 from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.kn2row_aa import has_one_tap
 from schedules.algorithms.shift_add import (
+    Layout,
     finished,
     image_pixels,
     pixel_placeholders,
@@ -45,10 +46,9 @@ class Kn2row(Indirect):
     #: Loop orders of the product; the micro-kernel's rows are the taps.
     orders: tuple[str, ...] = ("rows,columns,panels", "rows,panels,columns")
 
-    @staticmethod
-    def layout(tap: tirx.Var, pixel: tirx.Var, o: tirx.Var) -> list[tirx.Var]:
-        """Axes of the stored product."""
-        return [tap, pixel, o]
+    def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
+        """Where the product of a tap, a pixel and an output channel is stored."""
+        return lambda tap, pixel, o: [tap, pixel, o]
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         if has_one_tap(workload):
@@ -79,7 +79,7 @@ class Kn2row(Indirect):
         schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
         # Threads share the pixels of every product, then the rows of the output.
         microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "columns", "P")
-        schedule.transform_layout("P", ("write", 0), self.layout)
+        schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         row = schedule_shift_add(schedule, workload, simd, tile)
         c_abi.mark_stage(schedule, row, 1)
         return schedule

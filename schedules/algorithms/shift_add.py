@@ -10,6 +10,7 @@ as are added.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ from schedules.simd import Simd
 from schedules.steps import partition, unroll
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
+
+#: Axes of the stored product for a tap, a pixel and an output channel.
+Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[tirx.Expr]]
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,36 @@ def schedule_shift_add(
     schedule.unroll(i_vector)
     schedule.vectorize(i_lane)
     return h
+
+
+def merge_nests(schedule: s_tir.Schedule, first: str, second: str, depth: int) -> list[Any]:
+    """Run blocks ``first`` and ``second`` in the same ``depth`` outermost loops; returns these.
+
+    Unlike :meth:`compute_at`, TVM does not look at what the second reads of the first.
+    """
+    loops = schedule.get_loops(schedule.get_sblock(first))[:depth]
+    annotations = [dict(schedule.get(loop).annotations) for loop in loops]
+    for loop, values in zip(loops, annotations, strict=True):
+        for key in values:  # which cannot be merged
+            schedule.unannotate(loop, key)
+    schedule.merge(loops[-1], schedule.get_loops(schedule.get_sblock(second))[depth - 1])
+    merged = schedule.get_loops(schedule.get_sblock(first))[:depth]
+    for loop, values in zip(merged, annotations, strict=True):
+        for key, value in values.items():
+            schedule.annotate(loop, key, value)
+    return merged
+
+
+def allocate_once(schedule: s_tir.Schedule, name: str) -> s_tir.Schedule:
+    """``schedule`` with buffer ``name`` outside of all loops, where threads share it.
+
+    TVM would allocate it in the innermost loop that uses it, and each thread would have its own.
+    """
+    function = schedule.mod["main"]
+    realize = function.body
+    root = realize.block
+    (buffer,) = (buffer for buffer in root.alloc_buffers if buffer.name == name)
+    others = [other for other in root.alloc_buffers if not other.same_as(buffer)]
+    body = tirx.SeqStmt([tirx.AllocBuffer(buffer), root.body])
+    root = s_tir.SBlock([], [], [], root.name_hint, body, alloc_buffers=others)
+    return s_tir.Schedule(function.with_body(s_tir.SBlockRealize([], True, root)))
