@@ -18,20 +18,17 @@ from tvm import s_tir, te
 
 from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.kn2row_aa import has_one_tap
 from schedules.algorithms.shift_add import (
     Layout,
-    finished,
+    convolution,
+    has_one_tap,
     image_pixels,
-    pixel_placeholders,
+    pixel_taps,
     schedule_shift_add,
-    shift_add,
     single_tap,
     tap_count,
-    tap_products,
 )
 from schedules.knobs import Knob, Knobs
-from schedules.patches import Taps
 from schedules.simd import Simd
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
@@ -54,7 +51,7 @@ class Kn2row(Indirect):
         if has_one_tap(workload):
             return super().knobs(workload, simd)
         tap = single_tap(workload)
-        choices = tiles.knobs(tap, simd, Taps.of(tap, simd), tap.out_width)
+        choices = tiles.knobs(tap, simd, pixel_taps(workload), tap.out_width)
         return {**choices, "order": Knob(self.orders, self.orders[0])}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
@@ -71,15 +68,14 @@ class Kn2row(Indirect):
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if has_one_tap(workload):
             return super().schedule(workload, simd, knobs)
-        tile, taps = Tile.of(knobs), Taps.of(single_tap(workload), simd)
-        image, weights, bias = pixel_placeholders(workload, self.packed_weights(workload, knobs))
-        products = tap_products(workload, image, weights, tile)
-        sums = shift_add(workload, image, products)
-        output = finished(workload, sums, bias)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+        tile = Tile.of(knobs)
+        *arguments, _ = convolution(workload, self.packed_weights(workload, knobs), tile)
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
         # Threads share the pixels of every product, then the rows of the output.
-        microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "columns", "P")
+        microkernel.schedule_product(
+            schedule, workload, simd, tile, pixel_taps(workload), 0, "columns", result="P"
+        )
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
-        row = schedule_shift_add(schedule, workload, simd, tile)
-        c_abi.mark_stage(schedule, row, 1)
+        output_row = schedule_shift_add(schedule, workload, simd, tile)
+        c_abi.mark_stage(schedule, output_row, 1)
         return schedule

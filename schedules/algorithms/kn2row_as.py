@@ -20,21 +20,16 @@ from tvm import s_tir, te
 
 from schedules import microkernel
 from schedules.algorithms.kn2row import Kn2row
-from schedules.algorithms.kn2row_aa import has_one_tap
 from schedules.algorithms.shift_add import (
     Layout,
-    allocate_once,
-    finished,
-    merge_nests,
-    pixel_placeholders,
-    shift_add,
-    single_tap,
+    convolution,
+    has_one_tap,
+    pixel_taps,
     tap_count,
-    tap_products,
 )
+from schedules.fusion import allocate_once, merge_nests
 from schedules.knobs import Knobs
 from schedules.masked_loops import mark_masked
-from schedules.patches import Taps
 from schedules.simd import Simd
 from schedules.steps import partition
 from schedules.tiles import Tile
@@ -59,17 +54,16 @@ class Kn2rowAs(Kn2row):
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if has_one_tap(workload):
             return super().schedule(workload, simd, knobs)
-        tile, taps = Tile.of(knobs), Taps.of(single_tap(workload), simd)
-        image, weights, bias = pixel_placeholders(workload, self.packed_weights(workload, knobs))
-        products = tap_products(workload, image, weights, tile)
-        sums = shift_add(workload, image, products)
-        output = finished(workload, sums, bias)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output, sums]))
+        tile = Tile.of(knobs)
+        # The sums are a parameter of their own: a view of the output.
+        arguments = convolution(workload, self.packed_weights(workload, knobs), tile)
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
         loops = microkernel.schedule_product(
-            schedule, workload, simd, tile, taps, shared="panels", result="P"
+            schedule, workload, simd, tile, pixel_taps(workload), 0, "panels", result="P"
         )
         schedule.split(loops["rows"], [workload.kernel_height, workload.kernel_width])
         schedule_accumulation(schedule, workload, simd, tile)
+        # Not injective, since all taps share one place: each is added before the next is computed.
         layout = self.layout(workload, tile)
         schedule.transform_layout("P", ("write", 0), layout, assume_injective_transform=True)
         return allocate_once(schedule, "P")

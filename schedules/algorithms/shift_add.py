@@ -16,7 +16,6 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.algorithms.kn2row_aa import single_taps
 from schedules.epilogue import finish
 from schedules.masked_loops import mark_masked
 from schedules.microkernel import MAX_UNROLLED_TAPS, patch_sums
@@ -42,6 +41,17 @@ class PixelPatches(GatheredPatches):
         return (1, self.kernel_taps, int(self.buffer.shape[0]))
 
 
+def has_one_tap(workload: Conv2dWorkload) -> bool:
+    """Whether there is nothing to add up: a 1x1 convolution is one product already."""
+    return workload.kernel_height == workload.kernel_width == 1
+
+
+def single_taps(workload: Conv2dWorkload) -> Taps:
+    """Every tap by itself: these algorithms multiply one after the other."""
+    _, height, width, channels = workload.weight_shape
+    return Taps(height, width, channels, flat=False)
+
+
 def tap_count(workload: Conv2dWorkload) -> int:
     """Kernel taps, each of which is one product."""
     return workload.kernel_height * workload.kernel_width
@@ -65,22 +75,29 @@ def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
     )
 
 
-def pixel_placeholders(
-    workload: Conv2dWorkload, packed: PackedWeights
-) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
-    """The kernel's arguments X, as its ``(N H W, 1, 1, C)`` patch matrix, W and B."""
+def pixel_taps(workload: Conv2dWorkload) -> Taps:
+    """The columns of the image as a patch matrix: the channels of one pixel."""
+    return Taps(1, 1, workload.in_channels, flat=False)
+
+
+def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
+    """X, W, B, Y as the kernel takes them, and ``S``, its sums; X is ``(N H W, 1, 1, C)``.
+
+    Y is computed from X through blocks ``ACC``, ``P`` and ``S``.
+    """
     shape = (image_pixels(workload), 1, 1, workload.in_channels)
+    image = te.placeholder(shape, workload.dtype, name="X")
     _, weights, bias = placeholders(workload, packed)
-    return te.placeholder(shape, workload.dtype, name="X"), weights, bias
+    sums = shift_add(workload, image, tap_products(workload, image, weights, tile))
+    return [image, weights, bias, finished(workload, sums, bias), sums]
 
 
 def tap_products(
     workload: Conv2dWorkload, image: te.Tensor, weights: te.Tensor, tile: Tile
 ) -> te.Tensor:
     """Block ``P[tap][pixel][o]``: the product of every tap, without tails, from block ``ACC``."""
-    taps = Taps(1, 1, workload.in_channels, flat=False)
     pixels, count = image_pixels(workload), tap_count(workload)
-    patches = PixelPatches(image, taps, tile.rounded(pixels), count)
+    patches = PixelPatches(image, pixel_taps(workload), tile.rounded(pixels), count)
     sums = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
     shape = (count, pixels, workload.out_channels)
     return te.compute(shape, lambda tap, pixel, o: sums[0, tap, pixel, o], name="P")
@@ -147,36 +164,3 @@ def schedule_shift_add(
     schedule.unroll(i_vector)
     schedule.vectorize(i_lane)
     return h
-
-
-def merge_nests(schedule: s_tir.Schedule, first: str, second: str, depth: int) -> list[Any]:
-    """Run blocks ``first`` and ``second`` in the same ``depth`` outermost loops; returns these.
-
-    Unlike :meth:`compute_at`, TVM does not look at what the second reads of the first.
-    """
-    loops = schedule.get_loops(schedule.get_sblock(first))[:depth]
-    annotations = [dict(schedule.get(loop).annotations) for loop in loops]
-    for loop, values in zip(loops, annotations, strict=True):
-        for key in values:  # which cannot be merged
-            schedule.unannotate(loop, key)
-    schedule.merge(loops[-1], schedule.get_loops(schedule.get_sblock(second))[depth - 1])
-    merged = schedule.get_loops(schedule.get_sblock(first))[:depth]
-    for loop, values in zip(merged, annotations, strict=True):
-        for key, value in values.items():
-            schedule.annotate(loop, key, value)
-    return merged
-
-
-def allocate_once(schedule: s_tir.Schedule, name: str) -> s_tir.Schedule:
-    """``schedule`` with buffer ``name`` outside of all loops, where threads share it.
-
-    TVM would allocate it in the innermost loop that uses it, and each thread would have its own.
-    """
-    function = schedule.mod["main"]
-    realize = function.body
-    root = realize.block
-    (buffer,) = (buffer for buffer in root.alloc_buffers if buffer.name == name)
-    others = [other for other in root.alloc_buffers if not other.same_as(buffer)]
-    body = tirx.SeqStmt([tirx.AllocBuffer(buffer), root.body])
-    root = s_tir.SBlock([], [], [], root.name_hint, body, alloc_buffers=others)
-    return s_tir.Schedule(function.with_body(s_tir.SBlockRealize([], True, root)))
