@@ -3,8 +3,9 @@
 Anderson, Vasudevan, Keane and Gregg, "High-Performance Low-Memory Lowering" (arXiv 1709.03395):
 kn2row (Vasudevan et al., arXiv 1704.04428) whose products take the same memory one after the other,
 each accumulated into the output before the next one is computed. Sums are the output tensor itself.
-The rows of a product are output channels: in NHWC they are planes ``P[o / b][n][h][w][o % b]`` of
-``b`` channels, the greatest number that divides both M and the panel.
+The rows of a product are output channels: in NHWC they are planes ``P[o / b][n][h][w][o % b]``, one
+for each panel of ``b`` channels. Where the last panel is not full, planes of one size would exceed
+the paper's memory, and all M channels are one plane.
 
 A channel depends on no other, so that threads share panels of channels, each from its first tap to
 bias and activation.
@@ -13,8 +14,6 @@ Workspace: the product of one tap, ``N H W M`` elements; 0 for a 1x1 convolution
 """
 
 from __future__ import annotations
-
-import math
 
 from tvm import s_tir, te
 
@@ -45,8 +44,9 @@ class Kn2rowAs(Kn2row):
     orders = ("panels,rows,columns",)
 
     def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
-        block = math.gcd(workload.out_channels, tile.panel)
-        return lambda tap, pixel, o: [o // block, pixel, o % block]
+        channels, panel = workload.out_channels, tile.panel
+        plane = channels if channels % panel else panel
+        return lambda tap, pixel, o: [o // plane, pixel, o % plane]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return super().workspace_bytes(workload, knobs) // tap_count(workload)
