@@ -15,7 +15,7 @@ from tvm import s_tir, tirx
 def merge_nests(schedule: s_tir.Schedule, first: str, second: str, depth: int) -> list[Any]:
     """Run blocks ``first`` and ``second`` in the same ``depth`` outermost loops; returns these.
 
-    Unlike :meth:`compute_at`, TVM does not look at what the second reads of the first.
+    Unlike ``compute_at``, TVM does not look at what the second reads of the first.
     """
     loops = schedule.get_loops(schedule.get_sblock(first))[:depth]
     annotations = [dict(schedule.get(loop).annotations) for loop in loops]
@@ -33,7 +33,8 @@ def merge_nests(schedule: s_tir.Schedule, first: str, second: str, depth: int) -
 def allocate_once(schedule: s_tir.Schedule, name: str) -> s_tir.Schedule:
     """``schedule`` with buffer ``name`` outside of all loops, where threads share it.
 
-    TVM would allocate it in the innermost loop that uses it, and each thread would have its own.
+    TVM would allocate what the innermost loop that uses it needs, and each thread would have its
+    own.
     """
     function = schedule.mod["main"]
     realize = function.body

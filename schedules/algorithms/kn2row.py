@@ -28,6 +28,7 @@ from schedules.algorithms.shift_add import (
     single_tap,
     tap_count,
 )
+from schedules.fusion import allocate_once
 from schedules.knobs import Knob, Knobs
 from schedules.simd import Simd
 from schedules.tiles import Tile
@@ -78,4 +79,4 @@ class Kn2row(Indirect):
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         output_row = schedule_shift_add(schedule, workload, simd, tile)
         c_abi.mark_stage(schedule, output_row, 1)
-        return schedule
+        return allocate_once(schedule, "P")

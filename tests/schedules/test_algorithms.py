@@ -269,7 +269,7 @@ def test_unknown_algorithm_lists_those_known() -> None:
         plan_layer(LAYERS["pointwise"], HOST, "im2row")
 
 
-#: Layers whose products are of different sizes, by what their elements N H W, K_h K_w and M are.
+#: Layers, and their N H W, K_h K_w and M.
 SHIFT_ADD_LAYERS = {
     "same": (layer(14, (16, 64), 3), 14 * 14, 9, 64),
     "valid": (layer((11, 13), (8, 12), 5, "VALID"), 11 * 13, 25, 12),
@@ -278,6 +278,7 @@ SHIFT_ADD_LAYERS = {
     "wide_kernel": (layer((6, 19), (12, 37), (1, 7)), 6 * 19, 7, 37),
     "kernel_larger_than_image": (layer(3, (7, 9), 7), 3 * 3, 49, 9),
     "batch": (layer(7, (9, 18), 3, batch=3), 3 * 7 * 7, 9, 18),
+    "no_product_is_used": (layer(1, (1, 1), (1, 2), dilation=2), 1, 2, 1),
 }
 
 
