@@ -85,7 +85,9 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
         matrices = weights.reshape(len(weights), reduction)
     padded = np.zeros((*points, count * panel, reduction), weights.dtype)
     padded[..., : len(weights), :] = matrices
-    return np.ascontiguousarray(padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2))
+    return np.ascontiguousarray(
+        padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2)
+    )
 
 
 def pack_bias(bias: np.ndarray, packed: PackedWeights) -> np.ndarray:
