@@ -6,10 +6,10 @@ instead of ``m r``::
     y = A^T [(G g) * (B^T d)],    y[i] = sum_k g[k] d[i + k]
 
 It is interpolation at ``n`` points: ``n - 1`` finite ones, which are free to choose, and infinity
-(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308; Blahut, "Fast
-Algorithms for Signal Processing", section 5.2). The points decide the rounding error: Barabasz,
-Anderson, Soodhalter and Gregg, "Error Analysis and Improving the Accuracy of Winograd Convolution
-for Deep Neural Networks" (arXiv 1803.10986).
+(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308; Blahut,
+"Fast Algorithms for Signal Processing", section 5.2). The points decide the rounding error:
+Barabasz, Anderson, Soodhalter and Gregg, "Error Analysis and Improving the Accuracy of Winograd
+Convolution for Deep Neural Networks" (arXiv 1803.10986).
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ class Filtering:
         Coefficient by coefficient: ``sum_j A[i, j] G[j, k] B[j, l]`` is 1 if ``l = i + k``, else 0.
         """
         n = self.inputs
-        for i, k, l in np.ndindex(self.outputs, self.taps, n):
+        for i, k, at in np.ndindex(self.outputs, self.taps, n):
             total = sum(
-                (self.output[i][j] * self.kernel[j][k] * self.image[j][l] for j in range(n)),
+                (self.output[i][j] * self.kernel[j][k] * self.image[j][at] for j in range(n)),
                 Surd.of(0),
             )
-            if total != Surd.of(int(l == i + k)):
+            if total != Surd.of(int(at == i + k)):
                 raise LeanconvError(
                     f"F({self.outputs}, {self.taps}) at {', '.join(map(str, self.points))} "
                     "is no correlation"

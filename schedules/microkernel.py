@@ -63,30 +63,28 @@ def stage_image(schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any) -> 
     schedule.vectorize(lane)
 
 
-def product(
+def patch_sums(
     workload: Conv2dWorkload,
     patches: Patches,
     weights: te.Tensor,
-    bias: te.Tensor,
     tile: Tile,
+    row_depth: int = 0,
 ) -> te.Tensor:
-    """The product of a patch matrix with packed weights, bias and activation fused.
+    """Block ``ACC``: the product of a patch matrix with packed weights, in whole tiles.
 
     Parameters
     ----------
     workload : Conv2dWorkload
         Of the layer.
     patches : Patches
-        The patch matrix, wherever it is.
-    weights, bias : te.Tensor
+        The patch matrix, wherever it is; its elements become block ``A``.
+    weights : te.Tensor
         Layout ``panels``.
     tile : Tile
-        The sums are rounded up to whole tiles; the output ``(*patches.shape, M)`` is exact.
-
-    Returns
-    -------
-    te.Tensor
-        The output ``Y``, computed from blocks ``A`` (patch elements) and ``ACC`` (sums).
+        The sums are rounded up to whole tiles.
+    row_depth : int
+        Every row of pixels multiplies weights that begin so many reduction steps behind those of
+        the row before.
     """
     dtype, sums = workload.dtype, ACCUMULATOR_DTYPE[workload.dtype]
     batch, rows, columns = patches.shape
@@ -98,7 +96,7 @@ def product(
     c = te.reduce_axis((0, taps.depth), name="c")
 
     def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
-        step = (kh * taps.columns + kw) * taps.depth + c
+        step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
         weight = weights[o // tile.panel, step, o % tile.panel]
         value = element[n, h, w, kh, kw, c].astype(sums) * weight.astype(sums)
         # Masked a second time: a product with a masked element is not to be computed at all.
@@ -106,7 +104,18 @@ def product(
         return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw, c])
 
     acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
-    acc = te.compute(acc_shape, sum_of_products, name="ACC")
+    return te.compute(acc_shape, sum_of_products, name="ACC")
+
+
+def product(
+    workload: Conv2dWorkload,
+    patches: Patches,
+    weights: te.Tensor,
+    bias: te.Tensor,
+    tile: Tile,
+) -> te.Tensor:
+    """The output ``Y``, exactly ``(*patches.shape, M)``: :func:`patch_sums`, bias, activation."""
+    acc = patch_sums(workload, patches, weights, tile)
     return te.compute(
         (*patches.shape, workload.out_channels),
         lambda n, h, w, o: finish(acc[n, h, w, o], bias[o], workload),
@@ -143,13 +152,14 @@ def schedule_product(
     taps: Taps,
     stage: int = 0,
     shared: str | None = None,
+    result: str = "Y",
 ) -> dict[str, Any]:
-    """Schedule the blocks of :func:`product` as stage ``stage`` of the kernel.
+    """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
     Threads share the tiles of the loop ``shared``, by default of the outermost that has several.
     Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
     """
-    sums, output = schedule.get_sblock("ACC"), schedule.get_sblock("Y")
+    sums, output = schedule.get_sblock("ACC"), schedule.get_sblock(result)
     lanes = simd.lanes(workload.dtype)
 
     # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
@@ -164,7 +174,7 @@ def schedule_product(
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
     schedule.reverse_compute_at(output, order[-1], preserve_unit_loops=True)
-    y_w, y_o = schedule.get_loops(output)[-2:]
+    *y_pixel, y_o = schedule.get_loops(output)[1 + len(order) :]
     y_vector, y_lane = schedule.split(y_o, [None, lanes])
 
     # Step 3: the image, block of channels by block.
@@ -188,7 +198,7 @@ def schedule_product(
         c_abi.keep_rolled(schedule, c_outer)
     if taps.flat and simd.fma_by_element:
         c_abi.keep_rolled(schedule, kh)
-    unroll(schedule, [c_inner, w_inner, o_vector, y_w, y_vector])
+    unroll(schedule, [c_inner, w_inner, o_vector, *y_pixel, y_vector])
     schedule.vectorize(o_lane)
     schedule.vectorize(y_lane)
     i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))[-3:]
@@ -204,10 +214,9 @@ def schedule_product(
 def accumulate_tile(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile, loop: Any
 ) -> None:
-    """Compute one register tile of block ``ACC``, a sum over channels alone, in each step of ``loop``.
+    """Compute a register tile of block ``ACC``, a sum over channels alone, in each step of ``loop``.
 
-    For algorithms whose sums over channels are not yet the output: they take the tile from the
-    registers.
+    For algorithms whose sums over channels are not yet the output, but are taken from the registers.
     """
     lanes = simd.lanes(workload.dtype)
     sums = schedule.get_sblock("ACC")

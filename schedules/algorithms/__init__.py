@@ -5,7 +5,11 @@ from schedules.algorithms.direct import Direct
 from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
 from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.kn2col import Kn2col
+from schedules.algorithms.kn2col_as import Kn2colAs
+from schedules.algorithms.kn2row import Kn2row
 from schedules.algorithms.kn2row_aa import Kn2rowAa
+from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 from schedules.algorithms.winograd import Winograd
@@ -20,6 +24,10 @@ for _algorithm in (
     Im2colTiled(),
     Mec(),
     MecStrip(),
+    Kn2row(),
+    Kn2col(),
+    Kn2rowAs(),
+    Kn2colAs(),
     Kn2rowAa(),
     Winograd(),
     Direct(),

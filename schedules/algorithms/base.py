@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tvm import s_tir
 
-from schedules import packing
+from schedules import accuracy, packing
 from schedules.errors import LeanconvError
 from schedules.knobs import Knob, Knobs
 from schedules.packing import PackedWeights
@@ -70,6 +70,11 @@ class Algorithm(ABC):
         """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
         del knobs
         return workload.macs
+
+    def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
+        """Expected relative error of the output (see :mod:`schedules.accuracy`)."""
+        del knobs
+        return accuracy.relative_error(workload.reduction)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         """How the kernel expects its weights."""

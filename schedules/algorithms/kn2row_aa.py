@@ -20,11 +20,11 @@ from tvm import s_tir, te, tirx
 
 from schedules import c_abi, tiles
 from schedules.algorithms.indirect import Indirect
-from schedules.epilogue import finish
+from schedules.algorithms.shift_add import finished, has_one_tap, single_taps
 from schedules.knobs import Knob, Knobs
 from schedules.masked_loops import mark_masked
 from schedules.microkernel import accumulate_tile, patch_elements
-from schedules.patches import ImagePatches, Taps, masked, placeholders
+from schedules.patches import ImagePatches, masked, placeholders
 from schedules.simd import Simd
 from schedules.steps import partition, unroll
 from schedules.tiles import Tile
@@ -53,25 +53,10 @@ class Kn2rowAa(Indirect):
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
         sums = shifted_sums(workload, patches, weights, tile)
-        output = te.compute(
-            workload.output_shape,
-            lambda n, h, w, o: finish(sums[n, h, w, o], bias[o], workload),
-            name="Y",
-        )
+        output = finished(workload, sums, bias)
         schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output, sums]))
         schedule_sums(schedule, workload, simd, tile)
         return schedule
-
-
-def has_one_tap(workload: Conv2dWorkload) -> bool:
-    """Whether there is nothing to add up: a 1x1 convolution is one product already."""
-    return workload.kernel_height == workload.kernel_width == 1
-
-
-def single_taps(workload: Conv2dWorkload) -> Taps:
-    """Every tap by itself: these algorithms multiply one after the other."""
-    _, height, width, channels = workload.weight_shape
-    return Taps(height, width, channels, flat=False)
 
 
 def shifted_sums(

@@ -27,7 +27,7 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules import c_abi, packing, tiles
+from schedules import accuracy, c_abi, packing, tiles
 from schedules.algorithms.base import Algorithm
 from schedules.cook_toom import Filtering, as_floats, filtering
 from schedules.epilogue import finish
@@ -45,6 +45,8 @@ from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
+#: Roundings of one product that matter: of the transformed image, weight and output.
+TRANSFORM_ROUNDINGS = 8
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
 ENOUGH_TILES = 4
 
@@ -95,6 +97,14 @@ class Winograd(Algorithm):
         domain = Domain.of(workload, knobs)
         products = domain.strips * domain.points * domain.tiles
         return products * workload.in_channels * workload.out_channels
+
+    def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
+        domain = Domain.of(workload, knobs)
+        return accuracy.relative_error(
+            workload.in_channels,
+            domain.rows.amplification * domain.columns.amplification,
+            TRANSFORM_ROUNDINGS,
+        )
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         domain = Domain.of(workload, knobs)

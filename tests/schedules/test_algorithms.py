@@ -357,7 +357,7 @@ def test_mec_pads_rows_that_collide_in_the_cache(
 @searching(30)
 @given(data=st.data())
 def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None:
-    workload = data.draw(geometries(algorithm), "workload").with_batch(
+    workload = data.draw(geometries("mec"), "workload").with_batch(
         data.draw(st.integers(2, 3), "batch")
     )
     assume(not workload.is_pointwise)
@@ -368,3 +368,42 @@ def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None
     plan = replace(plan, knobs=knobs, workspace_bytes=workspace, packed=packed)
     with tempfile.TemporaryDirectory() as folder:
         check_on_host(plan, HOST, Path(folder))
+
+
+#: Layers, and their N H W, K_h K_w and M.
+SHIFT_ADD_LAYERS = {
+    "same": (layer(14, (16, 64), 3), 14 * 14, 9, 64),
+    "valid": (layer((11, 13), (8, 12), 5, "VALID"), 11 * 13, 25, 12),
+    "stride": (layer(17, (3, 24), 3, stride=2), 17 * 17, 9, 24),
+    "dilated": (layer(12, (10, 23), 3, dilation=2), 12 * 12, 9, 23),
+    "wide_kernel": (layer((6, 19), (12, 37), (1, 7)), 6 * 19, 7, 37),
+    "kernel_larger_than_image": (layer(3, (7, 9), 7), 3 * 3, 49, 9),
+    "batch": (layer(7, (9, 18), 3, batch=3), 3 * 7 * 7, 9, 18),
+    "no_product_is_used": (layer(1, (1, 1), (1, 2), dilation=2), 1, 2, 1),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["kn2row", "kn2col", "kn2row_as", "kn2col_as"])
+@pytest.mark.parametrize("name", SHIFT_ADD_LAYERS)
+def test_products_of_the_whole_image_take_the_memory_of_the_papers(
+    name: str, algorithm: str
+) -> None:
+    """Vasudevan et al. (arXiv 1704.04428): K_h K_w M H W; Anderson et al. (1709.03395): M H W."""
+    workload, pixels, taps, outputs = SHIFT_ADD_LAYERS[name]
+    plan = plan_layer(workload, HOST, algorithm)
+    products = 1 if algorithm.endswith("_as") else taps
+    assert plan.workspace_bytes == pixels * products * outputs * 4
+    compiled = compile_plans({"kernel": plan}, HOST).kernels["kernel"]
+    (product,) = compiled.buffers
+    assert (product.size, product.per_thread) == (plan.workspace_bytes, False)
+    macs = REGISTRY.get(algorithm).macs(workload, plan.knobs)
+    assert macs == pixels * taps * outputs * workload.in_channels
+
+
+@pytest.mark.parametrize("algorithm", ["kn2row", "kn2col", "kn2row_as", "kn2col_as"])
+@pytest.mark.parametrize("name", ["pointwise", "pointwise_stride", "pointwise_batch"])
+def test_one_tap_is_one_product(name: str, algorithm: str) -> None:
+    plan = plan_layer(LAYERS[name], HOST, algorithm)
+    assert plan.workspace_bytes == 0
+    assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
+    assert REGISTRY.get(algorithm).macs(plan.workload, plan.knobs) == plan.workload.macs

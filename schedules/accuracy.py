@@ -1,0 +1,26 @@
+"""How far a float32 result is expected to be from the exact one.
+
+Figures are relative: the root mean square of an output's error over that of the output, for
+independent, normally distributed inputs and weights. They are estimates for choosing between
+algorithms, not bounds; ``scripts/winograd_error.py`` prints them beside measured ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Unit roundoff of float32.
+UNIT_ROUNDOFF = 2.0**-24
+#: Mean square of one rounding's relative error, in squares of the unit roundoff: uniform within half
+#: a unit in the last place, for mantissas whose logarithms are uniform.
+ROUNDING = 0.18
+
+
+def relative_error(terms: int, amplification: float = 1.0, roundings: float = 0.0) -> float:
+    """Expected relative error of sums of ``terms`` products.
+
+    The partial sums of a running sum grow with the square root of their length, and each is
+    rounded, so that the mean square is ``ROUNDING terms / 2`` squares of the unit roundoff.
+    ``roundings`` more befall each product by itself, and both grow by ``amplification``.
+    """
+    return amplification * UNIT_ROUNDOFF * math.sqrt(ROUNDING * (terms / 2 + roundings))

@@ -1,0 +1,82 @@
+"""``kn2row``: one product of the image with all kernel taps, then shift and add.
+
+Vasudevan, Anderson and Gregg, "Parallel Multi Channel Convolution using General Matrix
+Multiplication" (ASAP 2017, arXiv 1704.04428). The weights of all taps are one matrix of K_h K_w M
+rows, and its product with the image, never lowered, one 1x1 convolution. In the product, the rows
+of one tap stand together: in NHWC that is tap by tap, ``P[kh][kw][n][h][w][o]``, each tap's product
+an image of its own.
+
+Workspace: the product, ``N H W K_h K_w M`` elements. A 1x1 convolution is one product already and
+goes straight to the output: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import s_tir, te
+
+from schedules import c_abi, microkernel, tiles
+from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.shift_add import (
+    Layout,
+    convolution,
+    has_one_tap,
+    image_pixels,
+    pixel_taps,
+    schedule_shift_add,
+    single_tap,
+    tap_count,
+)
+from schedules.fusion import allocate_once
+from schedules.knobs import Knob, Knobs
+from schedules.simd import Simd
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+
+class Kn2row(Indirect):
+    """Vasudevan et al., ASAP 2017, the product tap by tap."""
+
+    name = "kn2row"
+    source = "Vasudevan et al., Parallel Multi Channel Convolution using GEMM, arXiv 1704.04428"
+
+    #: Loop orders of the product; the micro-kernel's rows are the taps.
+    orders: tuple[str, ...] = ("rows,columns,panels", "rows,panels,columns")
+
+    def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
+        """Where the product of a tap, a pixel and an output channel is stored."""
+        return lambda tap, pixel, o: [tap, pixel, o]
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        if has_one_tap(workload):
+            return super().knobs(workload, simd)
+        tap = single_tap(workload)
+        choices = tiles.knobs(tap, simd, pixel_taps(workload), tap.out_width)
+        return {**choices, "order": Knob(self.orders, self.orders[0])}
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return 0
+        elements = image_pixels(workload) * tap_count(workload) * workload.out_channels
+        return elements * workload.element_bytes
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return super().macs(workload, knobs)
+        return tap_count(workload) * single_tap(workload).macs
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if has_one_tap(workload):
+            return super().schedule(workload, simd, knobs)
+        tile = Tile.of(knobs)
+        *arguments, _ = convolution(workload, self.packed_weights(workload, knobs), tile)
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        # Threads share the pixels of every product, then the rows of the output.
+        microkernel.schedule_product(
+            schedule, workload, simd, tile, pixel_taps(workload), 0, "columns", result="P"
+        )
+        schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
+        output_row = schedule_shift_add(schedule, workload, simd, tile)
+        c_abi.mark_stage(schedule, output_row, 1)
+        return allocate_once(schedule, "P")

@@ -1,0 +1,101 @@
+"""``kn2row_as``: one kernel tap after the other, each product shifted and added to the output.
+
+Anderson, Vasudevan, Keane and Gregg, "High-Performance Low-Memory Lowering" (arXiv 1709.03395):
+kn2row (Vasudevan et al., arXiv 1704.04428) whose products take the same memory one after the other,
+each accumulated into the output before the next one is computed. Sums are the output tensor itself.
+The rows of a product are output channels: in NHWC they are planes ``P[o / b][n][h][w][o % b]``, one
+for each panel of ``b`` channels. Where the last panel is not full, planes of one size would exceed
+the paper's memory, and all M channels are one plane.
+
+A channel depends on no other, so that threads share panels of channels, each from its first tap to
+bias and activation.
+
+Workspace: the product of one tap, ``N H W M`` elements; 0 for a 1x1 convolution.
+"""
+
+from __future__ import annotations
+
+from tvm import s_tir, te
+
+from schedules import microkernel
+from schedules.algorithms.kn2row import Kn2row
+from schedules.algorithms.shift_add import (
+    Layout,
+    convolution,
+    has_one_tap,
+    pixel_taps,
+    tap_count,
+)
+from schedules.fusion import allocate_once, merge_nests
+from schedules.knobs import Knobs
+from schedules.masked_loops import mark_masked
+from schedules.simd import Simd
+from schedules.steps import partition
+from schedules.tiles import Tile
+from schedules.workload import Conv2dWorkload
+
+
+class Kn2rowAs(Kn2row):
+    """Anderson et al., arXiv 1709.03395, one product at a time, channel by channel."""
+
+    name = "kn2row_as"
+    source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
+
+    orders = ("panels,rows,columns",)
+
+    def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
+        channels, panel = workload.out_channels, tile.panel
+        plane = channels if channels % panel else panel
+        return lambda tap, pixel, o: [o // plane, pixel, o % plane]
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return super().workspace_bytes(workload, knobs) // tap_count(workload)
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if has_one_tap(workload):
+            return super().schedule(workload, simd, knobs)
+        tile = Tile.of(knobs)
+        # The sums are a parameter of their own: a view of the output.
+        arguments = convolution(workload, self.packed_weights(workload, knobs), tile)
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        loops = microkernel.schedule_product(
+            schedule, workload, simd, tile, pixel_taps(workload), 0, "panels", result="P"
+        )
+        schedule.split(loops["rows"], [workload.kernel_height, workload.kernel_width])
+        schedule_accumulation(schedule, workload, simd, tile)
+        # Not injective, since all taps share one place: each is added before the next is computed.
+        layout = self.layout(workload, tile)
+        schedule.transform_layout("P", ("write", 0), layout, assume_injective_transform=True)
+        return allocate_once(schedule, "P")
+
+
+def schedule_accumulation(
+    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
+) -> None:
+    """Add each tap's product to the sums behind it, in the loops of the scheduled product."""
+    lanes = simd.lanes(workload.dtype)
+    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+
+    # Step 1: one panel after another, tap by tap, beside the product.
+    n, h, w, o, kh, kw = schedule.get_loops(sums)
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    schedule.reorder(o_outer, kh, kw, n, h, w, o_vector, o_lane)
+    schedule.add_unit_loop(o_outer)  # the product's batch
+    _, panels, kh, _ = merge_nests(schedule, "P", "S", depth=4)
+
+    # Step 2: bias and activation for the finished panel.
+    schedule.reverse_compute_at(output, panels, preserve_unit_loops=True)
+    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+
+    # Step 3: borders and tails.
+    mark_masked(schedule, h)
+    mark_masked(schedule, w)
+    if workload.out_channels % tile.panel:
+        for loop in (o_vector, o_lane, y_vector, y_lane):
+            partition(schedule, loop)
+
+    # Step 4: straight-line code inside.
+    schedule.unroll(o_vector)
+    for lane in (o_lane, y_lane):
+        schedule.vectorize(lane)
+    schedule.vectorize(schedule.get_loops(schedule.decompose_reduction(sums, kh))[-1])
