@@ -11,8 +11,8 @@ import math
 
 #: Unit roundoff of float32.
 UNIT_ROUNDOFF = 2.0**-24
-#: Mean square of one rounding's relative error, in squares of the unit roundoff: uniform within half
-#: a unit in the last place, for mantissas whose logarithms are uniform.
+#: Mean square of one rounding's relative error, in squares of the unit roundoff: uniform within
+#: half a unit in the last place, for mantissas whose logarithms are uniform.
 ROUNDING = 0.18
 
 

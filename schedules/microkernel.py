@@ -214,9 +214,9 @@ def schedule_product(
 def accumulate_tile(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile, loop: Any
 ) -> None:
-    """Compute a register tile of block ``ACC``, a sum over channels alone, in each step of ``loop``.
+    """Compute a register tile of block ``ACC``, sums over channels alone, in each step of ``loop``.
 
-    For algorithms whose sums over channels are not yet the output, but are taken from the registers.
+    For algorithms whose sums over channels are not yet the output, but come from the registers.
     """
     lanes = simd.lanes(workload.dtype)
     sums = schedule.get_sblock("ACC")
