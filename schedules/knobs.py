@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 #: Values of the knobs of one kernel, by name.
 Knobs = Mapping[str, Any]
+#: None of them set.
+NO_KNOBS: Knobs = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,133 @@
-"""Pick an algorithm and its knobs for a layer, and say what the choice costs."""
+"""Pick an algorithm and its knobs for a layer, and say why and what the choice costs.
+
+``auto`` ranks every form of every algorithm by its modelled cost, in multiply-accumulates:
+
+- those that the kernel does;
+- :data:`MOVE_COST` for each element that it copies, transforms or stores on the way;
+- :data:`WEIGHT_COST` for each packed weight, if they are more than the L2 cache holds;
+
+and takes the cheapest within the user's limits. The model is static: it knows no processor but by
+its L2 cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvm import s_tir
 
 from schedules import c_abi
+from schedules.accuracy import relative_error
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.errors import LeanconvError
+from schedules.knobs import Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 
-#: The algorithm of layers for which the user names none.
-DEFAULT_ALGORITHM = "indirect"
+#: The name under which the planner chooses.
+AUTO = "auto"
+#: Multiply-accumulates in the time of moving one element: on x86-64, 4 to 10 were measured for what
+#: im2col, MEC and Winograd's transforms move.
+MOVE_COST = 6
+#: The same for reading one weight from the L3 cache: 2 to 3, as the processor sees them coming.
+WEIGHT_COST = 3
+#: Without a limit, how many times the expected error of the definition an algorithm's may be.
+ERROR_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a layer may cost.
+
+    Parameters
+    ----------
+    workspace_bytes : int, optional
+        For one thread.
+    error : float, optional
+        Expected relative error (see :mod:`schedules.accuracy`) of algorithms that do other
+        arithmetic than the definition of convolution; by default :data:`ERROR_FACTOR` times the
+        definition's.
+    """
+
+    workspace_bytes: int | None = None
+    error: float | None = None
+
+
+#: Whatever the layer takes.
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm by name, with the knobs that the user has set."""
+
+    algorithm: str
+    knobs: Knobs = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Choice:
+        """``NAME`` or ``NAME:KNOB=VALUE:KNOB=VALUE``, e.g. ``winograd:outputs=2``.
+
+        Raises
+        ------
+        LeanconvError
+            If that is not what ``text`` is, or no algorithm has that name.
+        """
+        name, *settings = text.split(":")
+        if name != AUTO:
+            REGISTRY.get(name)
+        knobs: dict[str, Any] = {}
+        for setting in settings:
+            knob, equals, value = setting.partition("=")
+            if not (knob and equals and value) or name == AUTO:
+                raise LeanconvError(f"{text!r} is not NAME or NAME:KNOB=VALUE")
+            knobs[knob] = int(value) if value.isdecimal() else value
+        return cls(name, knobs)
+
+    def __str__(self) -> str:
+        return ":".join(
+            [self.algorithm, *(f"{name}={value}" for name, value in self.knobs.items())]
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
     """One layer's choice.
 
-    ``workspace_bytes`` counts one thread; ``packed`` is how the kernel expects its weights.
+    Parameters
+    ----------
+    workload, algorithm, knobs
+        What is computed, and how.
+    workspace_bytes : int
+        For one thread.
+    packed : PackedWeights
+        How the kernel expects its weights.
+    macs : int
+        Multiply-accumulates that it does, borders and tails counted as if full.
+    cost : int
+        Modelled time, in multiply-accumulates.
+    expected_error : float
+        Relative (see :mod:`schedules.accuracy`).
+    why : str
+        Why it was chosen, for people.
+    rejected : tuple of str
+        Forms of lower cost, and the limits that each exceeds.
     """
 
     workload: Conv2dWorkload
     algorithm: str
-    knobs: Mapping[str, Any]
+    knobs: Knobs
     workspace_bytes: int
     packed: PackedWeights
+    macs: int = 0
+    cost: int = 0
+    expected_error: float = 0.0
+    why: str = ""
+    rejected: tuple[str, ...] = ()
 
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
@@ -40,30 +137,109 @@ class Plan:
         return schedule
 
 
-def plan_layer(workload: Conv2dWorkload, simd: Simd, algorithm: str | None = None) -> Plan:
-    """The plan for ``workload``, with ``algorithm`` or the default one.
+def plan_layer(
+    workload: Conv2dWorkload, simd: Simd, choice: str | Choice = AUTO, limits: Limits = NO_LIMITS
+) -> Plan:
+    """The plan for ``workload``: what ``choice`` names, or what the ranking finds best.
 
     Raises
     ------
     Unsupported
-        If the algorithm cannot serve the workload; the text is the reason.
+        If nothing can serve the workload within the limits; the text is the reason.
     LeanconvError
-        If no algorithm has that name.
+        If no algorithm has that name, or it has no such knob.
     """
-    chosen = REGISTRY.get(algorithm or DEFAULT_ALGORITHM)
-    reason = chosen.supports(workload, simd)
+    if isinstance(choice, str):
+        choice = Choice.parse(choice)
+    if choice.algorithm == AUTO:
+        return best_plan(workload, simd, limits)
+    plan = plan_form(choice, workload, simd)
+    reason = _exceeded(plan, limits)
     if reason is not None:
         raise Unsupported(reason)
-    knobs = chosen.default_knobs(workload, simd)
-    workspace = chosen.workspace_bytes(workload, knobs)
-    packed = chosen.packed_weights(workload, knobs)
+    return replace(plan, why=f"{choice} was asked for")
+
+
+def best_plan(workload: Conv2dWorkload, simd: Simd, limits: Limits) -> Plan:
+    """The plan of the lowest modelled cost within the limits; of equals, the first registered."""
+    if limits.error is None:
+        definition = relative_error(workload.reduction)
+        limits = replace(limits, error=ERROR_FACTOR * definition)
+    plans, reasons = [], []
+    for name in REGISTRY.names():
+        for knobs in REGISTRY.get(name).forms(workload):
+            try:
+                plans.append(plan_form(Choice(name, knobs), workload, simd))
+            except Unsupported as error:
+                reasons.append(f"{Choice(name, knobs)}: {error}")
+    within = [plan for plan in plans if _exceeded(plan, limits) is None]
+    if not within:
+        reasons += [f"{plan.algorithm}: {_exceeded(plan, limits)}" for plan in plans]
+        raise Unsupported(reasons[0])
+    best = min(within, key=lambda plan: plan.cost)
+    cheaper = sorted((p for p in plans if p.cost < best.cost), key=lambda plan: plan.cost)
+    return replace(
+        best,
+        why=_advantage(best, within),
+        rejected=tuple(f"{plan.why}: {_exceeded(plan, limits)}" for plan in cheaper),
+    )
+
+
+def plan_form(choice: Choice, workload: Conv2dWorkload, simd: Simd) -> Plan:
+    """The plan for one form of an algorithm, whatever it costs; raises as :func:`plan_layer`."""
+    algorithm = REGISTRY.get(choice.algorithm)
+    reason = algorithm.supports(workload, simd)
+    if reason is not None:
+        raise Unsupported(reason)
+    knobs = algorithm.default_knobs(workload, simd, choice.knobs)
+    workspace = algorithm.workspace_bytes(workload, knobs)
+    packed = algorithm.packed_weights(workload, knobs)
     for what, elements in (
         ("workspace", workspace // workload.element_bytes),
         ("packed weights", packed.elements),
     ):
         if elements > MAX_ELEMENTS:
             raise Unsupported(f"its {what} of {elements} elements needs 64-bit indices")
-    return Plan(workload, chosen.name, knobs, workspace, packed)
+    macs = algorithm.macs(workload, knobs)
+    cost = macs + MOVE_COST * algorithm.moved_elements(workload, knobs)
+    if packed.elements * workload.element_bytes > simd.l2_bytes:
+        cost += WEIGHT_COST * packed.elements
+    return Plan(
+        workload,
+        algorithm.name,
+        knobs,
+        workspace,
+        packed,
+        macs,
+        cost=cost,
+        expected_error=algorithm.expected_error(workload, knobs),
+        why=str(choice),
+    )
+
+
+def _advantage(best: Plan, within: Sequence[Plan]) -> str:
+    """What ``best`` has over the others."""
+    others = [plan for plan in within if plan.algorithm != best.algorithm]
+    if not others:
+        return "nothing else is within the limits"
+    second = min(others, key=lambda plan: plan.cost)
+    if second.cost == best.cost:
+        return "lowest modelled cost, as of others"
+    return f"modelled cost {best.cost / second.cost:.2f} of {second.algorithm}'s"
+
+
+def _exceeded(plan: Plan, limits: Limits) -> str | None:
+    """The limit that ``plan`` exceeds, or ``None``. What the definition does is accurate enough."""
+    most = limits.workspace_bytes
+    if most is not None and plan.workspace_bytes > most:
+        return f"its workspace of {plan.workspace_bytes} bytes is over the limit of {most}"
+    definition = relative_error(plan.workload.reduction)
+    if limits.error is not None and plan.expected_error > max(limits.error, definition):
+        return (
+            f"its expected error of {plan.expected_error:.2g} is over the limit of "
+            f"{limits.error:.2g}"
+        )
+    return None
 
 
 def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> c_abi.KernelObject:

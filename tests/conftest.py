@@ -55,9 +55,9 @@ def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Com
     made: dict[tuple[Path, str, tuple[str, ...]], Compiled] = {}
 
     def compile_once(
-        graph: Path, target: str = "host", algorithms: Sequence[str] | None = None
+        graph: Path, target: str = "host", algorithms: Sequence[str] = ("auto",)
     ) -> Compiled:
-        key = (graph, target, tuple(algorithms or ()))
+        key = (graph, target, tuple(algorithms))
         if key not in made:
             name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
             library = folder / f"lib{graph.stem}_{name}.so"

@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from schedules import __version__
-from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms import Unsupported
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.memory import align
 from schedules.packing import Matrix
-from schedules.planner import Plan, compile_plans, plan_layer
+from schedules.planner import (
+    AUTO,
+    NO_LIMITS,
+    Choice,
+    Limits,
+    Plan,
+    compile_plans,
+    plan_layer,
+)
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
@@ -65,6 +73,10 @@ class LayerReport:
     weight_bytes: int
     packed_bytes: int
     macs: int
+    kernel_macs: int
+    expected_error: float | None
+    why: str | None
+    rejected: Sequence[str]
     reason: str | None
 
 
@@ -121,7 +133,8 @@ def build(
     output_path: str | Path,
     simd: Simd,
     *,
-    algorithms: Sequence[str] | None = None,
+    algorithms: Sequence[str] = (AUTO,),
+    limits: Limits = NO_LIMITS,
     toolchain: Toolchain | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -136,9 +149,12 @@ def build(
         The shared library to write. It appears when it is complete, or not at all.
     simd : Simd
         The processor to compile for.
-    algorithms : sequence of str, optional
-        Compile each layer once for every one of these that supports it; the first is the default
-        and the delegate's option ``algorithm`` chooses. By default one is chosen for each layer.
+    algorithms : sequence of str
+        As :meth:`schedules.planner.Choice.parse` takes them. Each layer is compiled once for every
+        one of these that supports it; the first is the default and the delegate's option
+        ``algorithm`` chooses. ``auto`` chooses one for each layer.
+    limits : Limits
+        What no kernel may exceed.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
@@ -154,7 +170,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    selection = _select(model_path, simd, algorithms)
+    selection = _select(model_path, simd, algorithms, limits)
     steps = len(selection.kernels) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -175,7 +191,8 @@ def export_sources(
     folder: str | Path,
     simd: Simd,
     *,
-    algorithms: Sequence[str] | None = None,
+    algorithms: Sequence[str] = (AUTO,),
+    limits: Limits = NO_LIMITS,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -188,7 +205,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    selection = _select(model_path, simd, algorithms)
+    selection = _select(model_path, simd, algorithms, limits)
     steps = len(selection.kernels)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -207,10 +224,15 @@ def export_sources(
 # Choosing kernels
 
 
-def _select(model_path: str | Path, simd: Simd, algorithms: Sequence[str] | None) -> _Selection:
+def _select(
+    model_path: str | Path, simd: Simd, algorithms: Sequence[str], limits: Limits
+) -> _Selection:
     """Plan every layer that can be taken; equal layers share their kernels."""
-    for name in algorithms or ():
-        REGISTRY.get(name)
+    choices = [Choice.parse(text) for text in dict.fromkeys(algorithms)]
+    names = [choice.algorithm for choice in choices]
+    for name in names:
+        if names.count(name) > 1:
+            raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
     selection = _Selection(tflite_model.read(model_path), simd)
     planned: dict[Conv2dWorkload, tuple[list[_Kernel], str | None]] = {}
     for layer in selection.model.layers:
@@ -220,7 +242,7 @@ def _select(model_path: str | Path, simd: Simd, algorithms: Sequence[str] | None
         # The delegate loops over the batch and over the groups.
         workload = layer.workload.with_batch(1).one_group()
         if workload not in planned:
-            planned[workload] = _plan(len(planned), workload, simd, algorithms)
+            planned[workload] = _plan(len(planned), workload, simd, choices, limits)
         selection.layers.append((layer, *planned[workload]))
     if not any(kernels for _, kernels, _ in selection.layers):
         raise LeanconvError(_nothing_to_compile(selection))
@@ -228,21 +250,23 @@ def _select(model_path: str | Path, simd: Simd, algorithms: Sequence[str] | None
 
 
 def _plan(
-    index: int, workload: Conv2dWorkload, simd: Simd, algorithms: Sequence[str] | None
+    index: int, workload: Conv2dWorkload, simd: Simd, choices: Sequence[Choice], limits: Limits
 ) -> tuple[list[_Kernel], str | None]:
-    """One kernel for each algorithm that supports the workload, or why none does."""
-    kernels, reasons = [], []
-    for name in dict.fromkeys(algorithms) if algorithms else (None,):
+    """One kernel for each choice that can serve the workload, or why none can."""
+    kernels: dict[str, _Kernel] = {}
+    reasons = []
+    for choice in choices:
         try:
-            plan = plan_layer(workload, simd, name)
+            plan = plan_layer(workload, simd, choice, limits)
         except Unsupported as error:
-            reasons.append(f"{name}: {error}" if name else str(error))
+            reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
             continue
         if plan.packed.layout not in LAYOUTS:
             reasons.append(f"{plan.algorithm}: weight layout {plan.packed.layout!r} is not known")
             continue
-        kernels.append(_Kernel(f"lc_k{index}_{plan.algorithm}", plan))
-    return kernels, None if kernels else "; ".join(reasons)
+        # What auto has chosen may be named as well.
+        kernels.setdefault(plan.algorithm, _Kernel(f"lc_k{index}_{plan.algorithm}", plan))
+    return list(kernels.values()), None if kernels else "; ".join(reasons)
 
 
 def _nothing_to_compile(selection: _Selection) -> str:
@@ -477,6 +501,10 @@ def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report
                 weight_bytes=layer.weight_bytes,
                 packed_bytes=_packed_bytes(plan) if plan else 0,
                 macs=layer.macs,
+                kernel_macs=plan.macs * plan.workload.group_of if plan else 0,
+                expected_error=plan.expected_error if plan else None,
+                why=plan.why if plan else None,
+                rejected=list(plan.rejected) if plan else [],
                 reason=reason,
             )
         )

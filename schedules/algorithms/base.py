@@ -12,7 +12,7 @@ from tvm import s_tir
 
 from schedules import accuracy, packing
 from schedules.errors import LeanconvError
-from schedules.knobs import Knob, Knobs
+from schedules.knobs import NO_KNOBS, Knob, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
@@ -71,6 +71,11 @@ class Algorithm(ABC):
         del knobs
         return workload.macs
 
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Elements that the kernel copies, transforms or stores on the way to the output."""
+        del workload, knobs
+        return 0
+
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         """Expected relative error of the output (see :mod:`schedules.accuracy`)."""
         del knobs
@@ -84,9 +89,30 @@ class Algorithm(ABC):
         """OHWI ``weights`` as the kernel expects them."""
         return packing.pack(weights, self.packed_weights(workload, knobs))
 
-    def default_knobs(self, workload: Conv2dWorkload, simd: Simd) -> dict[str, Any]:
-        """The untuned choice of every knob."""
-        return {name: knob.default for name, knob in self.knobs(workload, simd).items()}
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        """Knobs that make different algorithms of it, for a planner to choose from."""
+        del workload
+        return ({},)
+
+    def default_knobs(
+        self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
+    ) -> dict[str, Any]:
+        """``fixed``, and the untuned choice of every other knob.
+
+        Raises
+        ------
+        LeanconvError
+            If there is no knob of that name, or it has no such value.
+        """
+        knobs = self.knobs(workload, simd)
+        for name, value in fixed.items():
+            if name not in knobs:
+                known = ", ".join(knobs)
+                raise LeanconvError(f"{self.name} has no knob {name!r}: one of {known}")
+            if value not in knobs[name].choices:
+                values = ", ".join(map(str, knobs[name].choices))
+                raise LeanconvError(f"{self.name} has no {name} = {value}: one of {values}")
+        return {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
 
 
 class Registry:

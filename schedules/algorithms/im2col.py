@@ -38,6 +38,9 @@ class Im2col(Indirect):
             return 0
         return workload.pixels * workload.reduction * workload.element_bytes
 
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0 if workload.is_pointwise else workload.pixels * workload.reduction
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:
             return super().schedule(workload, simd, knobs)

@@ -66,6 +66,12 @@ class Kn2row(Indirect):
             return super().macs(workload, knobs)
         return tap_count(workload) * single_tap(workload).macs
 
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return 0
+        # Every product is stored, and read again to be added.
+        return 2 * image_pixels(workload) * tap_count(workload) * workload.out_channels
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if has_one_tap(workload):
             return super().schedule(workload, simd, knobs)

@@ -46,6 +46,13 @@ class Kn2rowAa(Indirect):
         order = replace(choices["order"], choices=orders, default=orders[0])
         return {**choices, "order": order}
 
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if has_one_tap(workload):
+            return 0
+        # The sums are read and written again for every tap.
+        _, kernel_height, kernel_width, _ = workload.weight_shape
+        return workload.pixels * workload.out_channels * kernel_height * kernel_width
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if has_one_tap(workload):
             return super().schedule(workload, simd, knobs)

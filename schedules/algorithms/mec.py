@@ -53,8 +53,7 @@ class Mec(Indirect):
         if workload.is_pointwise:
             return choices
         padding = row_padding(workload, padded_height(workload))
-        solution = Knob(("A", "B") if workload.batch > 1 else ("B",), "B")
-        return {**choices, "row_padding": padding, "solution": solution}
+        return {**choices, "row_padding": padding, "solution": Knob(("A", "B"), "B")}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
@@ -62,6 +61,9 @@ class Mec(Indirect):
         row = row_elements(workload, padded_height(workload)) + knobs["row_padding"]
         lowered = workload.batch * workload.out_width * row * workload.element_bytes
         return align(lowered) + workload.output_bytes if copies(workload, knobs) else lowered
+
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return self.workspace_bytes(workload, knobs) // workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:

@@ -48,6 +48,12 @@ class MecStrip(Indirect):
         row = row_elements(workload, reached_rows(workload)) + knobs["row_padding"]
         return columns * row * workload.element_bytes
 
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if workload.is_pointwise:
+            return 0
+        row = row_elements(workload, reached_rows(workload))
+        return workload.batch * workload.out_width * row
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if workload.is_pointwise:
             return super().schedule(workload, simd, knobs)

@@ -12,8 +12,8 @@ The sums over channels are ``n_h n_w`` matrix products, all tiles by all output 
 ``U = G_h g G_w^T`` are transformed once, when they are packed.
 
 Tiles are taken in strips, ``strip`` rows of tiles across the image; a strip's V and M take the
-memory of the one before. Threads share the strips. ``B_h^T d`` and ``A_h^T M`` of one tile and one
-vector of channels are on the stack.
+memory of the one before. Threads share the strips or, if there is only one, channels and points.
+``B_h^T d`` and ``A_h^T M`` of one tile and one vector of channels are on the stack.
 
 Workspace: ``n_h n_w P (C + M)`` elements a thread, for the P tiles of a strip; behind V rounded up
 to a cache line.
@@ -21,7 +21,7 @@ to a cache line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from schedules import accuracy, c_abi, packing, tiles
 from schedules.algorithms.base import Algorithm
 from schedules.cook_toom import Filtering, as_floats, filtering
 from schedules.epilogue import finish
-from schedules.knobs import Knob, Knobs
+from schedules.knobs import NO_KNOBS, Knob, Knobs
 from schedules.linear import select_row
 from schedules.masked_loops import specialize
 from schedules.memory import align
@@ -45,6 +45,8 @@ from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
+#: Image pixels of a tile along one axis that are still unrolled on x86-64.
+MAX_UNROLLED_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
 TRANSFORM_ROUNDINGS = 8
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
@@ -71,12 +73,25 @@ class Winograd(Algorithm):
             return f"a {kernel[0]}x{kernel[1]} kernel needs tiles of more than {MAX_INPUTS} pixels"
         return super().supports(workload, simd)
 
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        return [{"outputs": m} for m in outputs_of(workload)]
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        kernel = max(workload.kernel_height, workload.kernel_width)
-        outputs = tuple(m for m in (2, 4, 6) if m + kernel - 1 <= MAX_INPUTS)
-        default = 4 if 4 in outputs else 2
-        strip = default_strip(workload, default)
-        domain = Domain.of(workload, {"outputs": default, "strip": strip})
+        return self._knobs(workload, simd, NO_KNOBS)
+
+    def default_knobs(
+        self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
+    ) -> dict[str, Any]:
+        # The best tile of the products depends on how many there are.
+        super().default_knobs(workload, simd, fixed)
+        knobs = self._knobs(workload, simd, fixed)
+        return {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
+
+    def _knobs(self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs) -> dict[str, Knob]:
+        forms = outputs_of(workload)
+        outputs = fixed.get("outputs", 4 if 4 in forms else 2)
+        strip = fixed.get("strip", default_strip(workload, outputs))
+        domain = Domain.of(workload, {"outputs": outputs, "strip": strip})
         choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
         # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
@@ -84,8 +99,8 @@ class Winograd(Algorithm):
             **choices,
             "order": Knob(orders, orders[1]),
             "k_block": default_k_block(domain, simd, choices),
-            "outputs": Knob(outputs, default),
-            "strip": Knob((1, 2, 4, 8), strip),
+            "outputs": Knob(forms, outputs),
+            "strip": Knob(tuple(sorted({1, 2, 4, 8, strip})), strip),
         }
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
@@ -97,6 +112,11 @@ class Winograd(Algorithm):
         domain = Domain.of(workload, knobs)
         products = domain.strips * domain.points * domain.tiles
         return products * workload.in_channels * workload.out_channels
+
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        domain = Domain.of(workload, knobs)
+        channels = workload.in_channels + workload.out_channels
+        return domain.strips * domain.points * domain.tiles * channels
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         domain = Domain.of(workload, knobs)
@@ -138,6 +158,12 @@ def default_k_block(domain: Domain, simd: Simd, choices: Mapping[str, Knob]) -> 
         return knob
     blocks = [block for block in (16, 8) if domain.workload.in_channels % block == 0]
     return Knob((*knob.choices, *blocks), blocks[0]) if blocks else knob
+
+
+def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
+    """The m of F(m, r) to choose from."""
+    kernel = max(workload.kernel_height, workload.kernel_width)
+    return tuple(m for m in (2, 4, 6) if m + kernel - 1 <= MAX_INPUTS)
 
 
 def _floats(filtering: Filtering) -> Matrix:
@@ -304,34 +330,42 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
 
 
 def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
-    """Strip by strip: image to V, V to M, M to output."""
-    lanes = simd.lanes(domain.workload.dtype)
+    """Image to V, V to M, M to output: strip by strip, or, if there is but one, in three stages."""
+    lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
+    whole = domain.strips == 1
     _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
     o_outer, o_lane = schedule.split(o, [None, lanes])
-    schedule.reorder(strip, down, across, o_outer, y, x, o_lane)
+    walk = (o_outer, down, across) if whole else (down, across, o_outer)
+    schedule.reorder(strip, *walk, y, x, o_lane)
+    if channels % lanes:
+        for loop in (o_outer, o_lane):
+            partition(schedule, loop)
     # From the last step to the first: each is placed where the next one needs it.
-    schedule_output(schedule, simd, o_outer, (y, x, o_lane))
-    if domain.workload.out_channels % lanes:
-        partition(schedule, o_outer)
-        partition(schedule, o_lane)
-        partition(schedule, schedule.get_loops(schedule.get_sblock("MR"))[-1])
-    schedule_products(schedule, domain, simd, tile, strip)
-    schedule_image(schedule, domain, simd, strip)
-    c_abi.mark_stage(schedule, strip)
+    schedule_output(schedule, domain, simd, walk[-1], (y, x, o_lane))
+    point = schedule_products(schedule, domain, simd, tile, None if whole else strip)
+    vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    if whole:
+        # Channels before, points, channels again.
+        for stage, loop in enumerate((vector, point, o_outer)):
+            c_abi.mark_stage(schedule, loop, stage)
+    else:
+        c_abi.mark_stage(schedule, strip)
 
 
 def schedule_output(
-    schedule: s_tir.Schedule, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
 ) -> None:
-    """M to output, tile by tile, one vector of channels at a time, rows before columns."""
+    """M to output: for each step of ``vector``, one vector of channels of a tile, rows first."""
     y, x, o_lane = tile
     by_rows = schedule.get_sblock("MR")
     schedule.set_scope(by_rows, 0, "local")
     schedule.compute_at(by_rows, vector, preserve_unit_loops=True)
     r_y, _, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_b, r_y, r_lane)
+    if domain.workload.out_channels % simd.lanes(domain.workload.dtype):
+        partition(schedule, r_lane)
     for loop in (y, r_b):
         unroll_points(schedule, simd, loop)
     unroll(schedule, [x, r_y])
@@ -340,17 +374,17 @@ def schedule_output(
 
 
 def schedule_products(
-    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any
-) -> None:
-    """V to M: register tiles, point by point."""
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any | None
+) -> Any:
+    """V to M in register tiles, in each step of ``strip``; returns the loop over points."""
     layer = domain.workload
     products = schedule.get_sblock("M")
-    schedule.compute_at(products, strip, preserve_unit_loops=True)
+    if strip is not None:
+        schedule.compute_at(products, strip, preserve_unit_loops=True)
     point, t, o = schedule.get_loops(products)[-3:]
     t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    o_outer, o_vector, o_lane = schedule.split(
-        o, [None, tile.panel // simd.lanes(layer.dtype), simd.lanes(layer.dtype)]
-    )
+    lanes = simd.lanes(layer.dtype)
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
     loops = {"rows": point, "columns": t_outer, "panels": o_outer}
     order = [loops[name] for name in tile.order.split(",")]
     schedule.reorder(*order, t_inner, o_vector, o_lane)
@@ -361,41 +395,48 @@ def schedule_products(
             partition(schedule, loop)
     unroll(schedule, [t_inner, o_vector])
     schedule.vectorize(o_lane)
+    return point
 
 
-def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any) -> None:
-    """Image to V, tile by tile, one vector of channels at a time, rows before columns."""
+def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any | None) -> Any:
+    """Image to V, a vector of channels of a tile at a time, rows first; returns that loop."""
+    lanes = simd.lanes(domain.workload.dtype)
     transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
-    schedule.compute_at(transformed, strip, preserve_unit_loops=True)
+    if strip is not None:
+        schedule.compute_at(transformed, strip, preserve_unit_loops=True)
     point, t, c = schedule.get_loops(transformed)[-3:]
     a, b = schedule.split(point, [None, domain.columns.inputs])
     down, across = schedule.split(t, [None, domain.tile_columns])
-    c_outer, c_lane = schedule.split(c, [None, simd.lanes(domain.workload.dtype)])
-    schedule.reorder(down, across, c_outer, a, b, c_lane)
+    c_outer, c_lane = schedule.split(c, [None, lanes])
+    walk = (c_outer, down, across) if strip is None else (down, across, c_outer)
+    schedule.reorder(*walk, a, b, c_lane)
     schedule.set_scope(by_rows, 0, "local")
-    schedule.compute_at(by_rows, c_outer, preserve_unit_loops=True)
+    schedule.compute_at(by_rows, walk[-1], preserve_unit_loops=True)
     r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_j, r_a, r_lane)
     partition(schedule, across)
-    if domain.workload.in_channels % simd.lanes(domain.workload.dtype):
+    if domain.workload.in_channels % lanes:
         for loop in (c_outer, c_lane, r_lane):
             partition(schedule, loop)
-    specialize(schedule, c_outer)
+    specialize(schedule, walk[-1])
     for loop in (a, r_j):
         unroll_points(schedule, simd, loop)
     unroll(schedule, [b, r_a])
     schedule.vectorize(c_lane)
     schedule.vectorize(r_lane)
+    return c_outer
 
 
 def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
-    """Unroll ``loop`` over rows or columns of a tile, on NEON by threes or twos, or not at all.
+    """Unroll ``loop`` over rows or columns of a tile: whole, by threes or twos, or not at all.
 
     A whole tile is more vectors than there are registers. On x86-64 what spills costs less than the
-    loop would (5 % of the whole kernel, measured); NEON has no registers to spare for it.
+    loop would (5 % of the whole kernel, measured), if the tile is not too large to compile; NEON
+    has no registers to spare for it.
     """
-    if simd.fma_by_element:
-        step = 1 if simd.in_order else next(n for n in (3, 2, 1) if extent(schedule, loop) % n == 0)
+    size = extent(schedule, loop)
+    if simd.fma_by_element or size > MAX_UNROLLED_INPUTS:
+        step = 1 if simd.in_order else next(n for n in (3, 2, 1) if size % n == 0)
         loop, step_loop = schedule.split(loop, [None, step])
         c_abi.keep_rolled(schedule, loop, small=simd.in_order)
         schedule.unroll(step_loop)

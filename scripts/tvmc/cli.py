@@ -46,8 +46,18 @@ def _parser() -> LineParser:
     add("-f", "--output-format", choices=OUTPUT_FORMATS, default="delegate",
         help="delegate: a shared library; delegate-source: a folder for CMake")  # fmt: skip
     add("--report", metavar="FILE", type=Path, help="write what was done with each layer, as JSON")
-    add("--algorithm", metavar="NAME[,NAME…]", type=_names,
-        help="use these, the first that supports a layer as its default")  # fmt: skip
+    add("--algorithm", metavar="NAME[,NAME…]", type=_names, default=["auto"],
+        help="use these, the first that supports a layer as its default; auto chooses for each "
+        "layer; NAME:KNOB=VALUE sets a knob [auto]")  # fmt: skip
+    add(
+        "--workspace-limit",
+        metavar="BYTES",
+        type=_bytes,
+        help="workspace of a layer at most, for one thread; 64K, 2M",
+    )
+    add("--max-error", metavar="X", type=_positive,
+        help="expected relative error of Winograd's algorithm at most "
+        "[3 times that of direct convolution]")  # fmt: skip
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add("-v", "--verbose", action="store_true", help="say more while compiling")
@@ -66,6 +76,27 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _bytes(text: str) -> int:
+    """``4096``, ``64K`` or ``2M``."""
+    unit = {"K": 1024, "M": 1024**2}.get(text[-1:].upper())
+    number = text[:-1] if unit else text
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of bytes, like 65536, 64K or 2M"
+        )
+    return int(number) * (unit or 1)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def _compile(options: argparse.Namespace) -> None:
     with shown_progress(options.verbose) as progress:
         report = compile(
@@ -74,6 +105,8 @@ def _compile(options: argparse.Namespace) -> None:
             output=options.output,
             output_format=options.output_format,
             algorithms=options.algorithm,
+            workspace_limit=options.workspace_limit,
+            max_error=options.max_error,
             cc=options.cc,
             jobs=options.jobs,
             report=options.report,
@@ -96,7 +129,7 @@ def print_report(report: dict[str, Any]) -> None:
                 layer["algorithm"] if claimed else "-",
                 format_bytes(layer["workspace_bytes"]) if claimed else "-",
                 format_bytes(layer["packed_bytes"]) if claimed else "-",
-                layer["reason"] or "",
+                layer["why"] if claimed else f"left to TFLite: {layer['reason']}",
             ]
         )
     header = (
@@ -106,7 +139,7 @@ def print_report(report: dict[str, Any]) -> None:
         "algorithm",
         "workspace",
         "packed",
-        "left to TFLite because",
+        "why",
     )
     print(format_table(header, rows))
     claimed = [layer for layer in report["layers"] if layer["claimed"]]

@@ -24,7 +24,9 @@ def compile(
     output: str | Path,
     target: str = "host",
     output_format: str = "delegate",
-    algorithms: Sequence[str] | None = None,
+    algorithms: Sequence[str] = ("auto",),
+    workspace_limit: int | None = None,
+    max_error: float | None = None,
     cc: str | None = None,
     jobs: int | None = None,
     report: str | Path | None = None,
@@ -42,8 +44,14 @@ def compile(
         Whatever :meth:`schedules.simd.Simd.named` takes.
     output_format : {"delegate", "delegate-source"}
         A shared library for TFLite, or C sources and kernels to be built by CMake.
-    algorithms : sequence of str, optional
-        Algorithms to compile for every layer that they support; by default one is chosen.
+    algorithms : sequence of str
+        Algorithms to compile for every layer that they support, each as ``NAME`` or
+        ``NAME:KNOB=VALUE``; ``auto`` chooses one for each layer.
+    workspace_limit : int, optional
+        Bytes of workspace that no layer may exceed, for one thread.
+    max_error : float, optional
+        Expected relative error that no form of Winograd's algorithm may exceed; by default three
+        times that of the definition, where it is not asked for by name.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
@@ -67,10 +75,16 @@ def compile(
     simd = Simd.named(target)
     _check_outputs(model, output, report, is_folder=output_format == "delegate-source")
 
-    from tflite_delegate.build import build, export_sources  # imports TVM, which takes a second
+    from schedules.planner import Limits  # imports TVM, which takes a second
+    from tflite_delegate.build import build, export_sources
     from tflite_delegate.toolchain import Toolchain
 
-    options: dict[str, Any] = {"algorithms": algorithms, "jobs": jobs, "progress": progress}
+    options: dict[str, Any] = {
+        "algorithms": algorithms,
+        "limits": Limits(workspace_limit, max_error),
+        "jobs": jobs,
+        "progress": progress,
+    }
     if output_format == "delegate-source":
         result = export_sources(model, output, simd, **options)
     else:

@@ -317,13 +317,6 @@ def test_mec_solution_a_keeps_results_of_several_samples(
     check_on_host(plan, HOST, tmp_path)
 
 
-def test_mec_offers_solution_a_where_it_is_another_kernel() -> None:
-    mec = REGISTRY.get("mec")
-    several, one = (mec.knobs(layer(7, (9, 18), 3, batch=n), HOST)["solution"] for n in (2, 1))
-    assert (several.choices, several.default) == (("A", "B"), "B")
-    assert one.choices == ("B",)
-
-
 @pytest.mark.parametrize("algorithm", ["mec", "mec_strip"])
 @pytest.mark.parametrize(
     ("height", "kernel_width", "channels", "collide"),

@@ -84,7 +84,7 @@ def build_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
     built: dict[str, Path] = {}
 
     def build_once(
-        model: Path | bytes, algorithms: Sequence[str] | None = None, target: str = "host"
+        model: Path | bytes, algorithms: Sequence[str] = ("auto",), target: str = "host"
     ) -> Path:
         content = model if isinstance(model, bytes) else model.read_bytes()
         key = hashlib.sha256(content + repr((algorithms, target)).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
-from schedules.planner import Plan
+from schedules.planner import Choice, Limits, Plan
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.reference import conv2d
@@ -91,10 +91,10 @@ def test_layers_that_the_algorithm_does_not_support(
 ) -> None:
     from schedules.planner import plan_layer as original
 
-    def plan(workload: Conv2dWorkload, simd: Simd, algorithm: str | None = None) -> Plan:
+    def plan(workload: Conv2dWorkload, simd: Simd, choice: Choice, limits: Limits) -> Plan:
         if not workload.is_pointwise:
             raise Unsupported("only 1x1")
-        return original(workload, simd, algorithm)
+        return original(workload, simd, choice, limits)
 
     monkeypatch.setattr(builder, "plan_layer", plan)
     report = build(model, tmp_path / "lib.so", HOST, algorithms=[ALGORITHMS[0]])
