@@ -48,9 +48,9 @@ class Limits:
     workspace_bytes : int, optional
         For one thread.
     error : float, optional
-        Expected relative error (see :mod:`schedules.accuracy`) of algorithms that do other
-        arithmetic than the definition of convolution; by default :data:`ERROR_FACTOR` times the
-        definition's.
+        Expected relative error (see :mod:`schedules.accuracy`) of algorithms that multiply
+        transformed operands, and not those of the definition; by default :data:`ERROR_FACTOR` times
+        the definition's.
     """
 
     workspace_bytes: int | None = None
@@ -229,12 +229,12 @@ def _advantage(best: Plan, within: Sequence[Plan]) -> str:
 
 
 def _exceeded(plan: Plan, limits: Limits) -> str | None:
-    """The limit that ``plan`` exceeds, or ``None``. What the definition does is accurate enough."""
+    """The limit that ``plan`` exceeds, or ``None``."""
     most = limits.workspace_bytes
     if most is not None and plan.workspace_bytes > most:
         return f"its workspace of {plan.workspace_bytes} bytes is over the limit of {most}"
-    definition = relative_error(plan.workload.reduction)
-    if limits.error is not None and plan.expected_error > max(limits.error, definition):
+    transforms = REGISTRY.get(plan.algorithm).transforms
+    if transforms and limits.error is not None and plan.expected_error > limits.error:
         return (
             f"its expected error of {plan.expected_error:.2g} is over the limit of "
             f"{limits.error:.2g}"

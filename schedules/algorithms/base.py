@@ -36,6 +36,8 @@ class Algorithm(ABC):
     name: str
     #: Where it comes from.
     source: str
+    #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
+    transforms: bool = False
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.

@@ -58,6 +58,7 @@ class Winograd(Algorithm):
 
     name = "winograd"
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
+    transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         strides = (workload.stride_height, workload.stride_width)
