@@ -2,6 +2,8 @@
 
     python scripts/bench_layers.py
     python scripts/bench_layers.py --algorithm im2col --rounds 50 --json layers.json
+    python scripts/bench_layers.py --calls 10     # hot: nine of ten calls find all in the caches
+    python scripts/bench_layers.py --calls 1      # cold: other libraries ran since the last
 
 Every layer is a .tflite model of one convolution with bias and ReLU, batch 1, float32. All
 libraries run it in one process in turns, on one thread; the figures of the others are ratios of
@@ -48,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see the top of this file."""
     parser = LineParser(prog="bench_layers", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--algorithm", default="indirect", help="[%(default)s]")
+    parser.add_argument(
+        "--algorithm", default="auto", help="as for tvmc compile, one of them [%(default)s]"
+    )
+    parser.add_argument(
+        "--calls", type=at_least_one, help="consecutive calls of a sample [as many as last 2 ms]"
+    )
     parser.add_argument("--target", default="host", help="as for tvmc compile [%(default)s]")
     parser.add_argument(
         "--rounds", type=at_least_one, default=100, help="samples of each [%(default)s]"
@@ -102,7 +109,7 @@ def _bench(
             continue
         _check(name, layer, peer.output(), problem.output)
         subjects[name] = peer.invoke
-    timings = interleave(subjects, rounds=options.rounds)
+    timings = interleave(subjects, rounds=options.rounds, calls=options.calls)
     difference = max_difference(ours.outputs(), [problem.output])
 
     two_threads = Session(graph, litert, delegate=library, threads=2)

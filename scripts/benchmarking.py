@@ -61,6 +61,7 @@ def interleave(
     rounds: int,
     seconds: float = float("inf"),
     warmup: int = 3,
+    calls: int | None = None,
 ) -> dict[str, Timing]:
     """Time several callables in turns.
 
@@ -74,8 +75,13 @@ def interleave(
         Stop earlier when this much time has passed, after the third round at the earliest.
     warmup : int
         Calls of each subject before the first sample.
+    calls : int, optional
+        Consecutive calls that make up a sample: the more, the more of a subject's data is in the
+        caches. By default as many as last 2 ms.
     """
-    calls = {name: _calibrate(call, warmup) for name, call in subjects.items()}
+    repeats = {name: _calibrate(call, warmup) for name, call in subjects.items()}
+    if calls is not None:
+        repeats = dict.fromkeys(subjects, calls)
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     order = list(subjects)
     collecting = gc.isenabled()
@@ -86,7 +92,7 @@ def interleave(
             if done >= 3 and time.perf_counter() > end:
                 break
             for name in order:
-                samples[name].append(_sample(subjects[name], calls[name]))
+                samples[name].append(_sample(subjects[name], repeats[name]))
             order.reverse()
     finally:
         if collecting:

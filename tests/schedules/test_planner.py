@@ -91,7 +91,7 @@ def _cost(workload: Conv2dWorkload, name: str) -> float:
 
 def test_a_named_algorithm_is_limited_only_when_asked() -> None:
     assert plan_layer(RESNET, SIMD, "winograd:outputs=6").why == "winograd:outputs=6 was asked for"
-    with pytest.raises(Unsupported, match="expected error of 3.3e-06 is over the limit of 1e-06"):
+    with pytest.raises(Unsupported, match=r"expected error of 3\.3e-06 is over the limit of 1e-06"):
         plan_layer(RESNET, SIMD, "winograd:outputs=6", Limits(error=1e-6))
     with pytest.raises(Unsupported, match="workspace of 7225344 bytes is over the limit of 4096"):
         plan_layer(RESNET, SIMD, "im2col", Limits(workspace_bytes=4096))
