@@ -4,7 +4,7 @@ Every float CONV_2D is claimed, and two things are asked of the results, with u 
 roundoff of float32.
 
 **Each claimed layer**, given the input that it really had, against the exact result in float64,
-by the bound of `tests.support.reference.conv2d`.
+by the bound of `tests.support.reference.conv2d`, or `winograd_bound`.
 
 **The network's outputs** against TFLite's built-in kernels. Rounding errors of a sum are random:
 with probability 1 - d each, they add up to less than sqrt(2 ln(2 / d)) sqrt(K) u of the layer's
@@ -15,7 +15,9 @@ nor damped relative to the values, so the disturbances of all layers add:
     max |got - expected| <= 2 sqrt(2 ln(2 / d)) u (sum over layers of sqrt(K)) max |expected|,
 
 where a final softmax p multiplies relative disturbances of its input z by at most twice the
-largest |z|, which is at most ln(max p / min p). d is 1e-9.
+largest |z|, which is at most ln(max p / min p). d is 1e-9. For a layer of Winograd's algorithm,
+sqrt(K) becomes the amplification of its transforms times sqrt(C + 16): the errors of its sums over
+C channels, and of 8 roundings on either side of them, as they arrive in the output.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import Session, max_difference, random_inputs, runtime
+from schedules.algorithms.winograd import Domain
+from schedules.cook_toom import Filtering
 from tests.conftest import Compiled
-from tests.support.reference import conv2d
+from tests.support.reference import conv2d, winograd_bound
 from tflite_delegate import model as tflite_model
 
 UNIT_ROUNDOFF = 2.0**-24
@@ -74,17 +78,39 @@ def test_network(
     report = session.report()
     assert report is not None
     assert report["claimed"] == len(convolutions)
-    bound = network_bound(compiled.graph, expected)
+    bound = network_bound(compiled, expected)
     assert max_difference(session.run(values), expected) <= bound
     del session
 
     check_layers(compiled, chosen, values)
 
 
-def network_bound(graph: Path, expected: list[NDArray[Any]]) -> float:
+def winograd_transforms(
+    compiled: Compiled, layer: tflite_model.Layer
+) -> tuple[Filtering, Filtering] | None:
+    """The F(m, r) of a layer, down and across, if it was compiled with Winograd's algorithm."""
+    entry = next(entry for entry in compiled.report["layers"] if entry["index"] == layer.index)
+    if entry["algorithm"] != "winograd":
+        return None
+    assert layer.workload is not None
+    domain = Domain.of(layer.workload, entry["knobs"])
+    return domain.rows, domain.columns
+
+
+def sums_of(compiled: Compiled, layer: tflite_model.Layer) -> float:
+    """The layer's term in the second bound at the top of this file."""
+    assert layer.workload is not None
+    transforms = winograd_transforms(compiled, layer)
+    if transforms is None:
+        return math.sqrt(layer.workload.reduction)
+    amplification = math.prod(transform.amplification for transform in transforms)
+    return amplification * math.sqrt(layer.workload.in_channels + 16)
+
+
+def network_bound(compiled: Compiled, expected: list[NDArray[Any]]) -> float:
     """The second bound at the top of this file; the largest over all outputs."""
-    layers = tflite_model.read(graph).layers
-    depth = sum(math.sqrt(la.workload.reduction) for la in layers if la.workload is not None)
+    layers = tflite_model.read(compiled.graph).layers
+    depth = sum(sums_of(compiled, layer) for layer in layers if layer.workload is not None)
     spread = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
     relative = 2 * spread * UNIT_ROUNDOFF * depth
     bound = 0.0
@@ -111,6 +137,11 @@ def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) ->
         x, weights = (interpreter.get_tensor(index) for index in node["inputs"][:2])
         bias = interpreter.get_tensor(node["inputs"][2]) if len(node["inputs"]) > 2 else None
         exact, bound = conv2d(layer.workload, x, weights, bias)
+        transforms = winograd_transforms(compiled, layer)
+        if transforms is not None:
+            zeros = np.zeros(layer.workload.out_channels, np.float32)
+            terms = (x, weights, zeros if bias is None else bias)
+            bound = winograd_bound(layer.workload, transforms, *terms)
         excess = np.abs(interpreter.get_tensor(node["outputs"][0]) - exact) - bound
         assert excess.max() <= 0, f"node {layer.index}, {layer.geometry}"
 
