@@ -78,8 +78,9 @@ class Choice:
             If that is not what ``text`` is, or no algorithm has that name.
         """
         name, *settings = text.split(":")
-        if name != AUTO:
-            REGISTRY.get(name)
+        if name not in (AUTO, *REGISTRY.names()):
+            known = ", ".join([AUTO, *REGISTRY.names()])
+            raise LeanconvError(f"unknown algorithm {name!r}: one of {known}")
         knobs: dict[str, Any] = {}
         for setting in settings:
             knob, equals, value = setting.partition("=")

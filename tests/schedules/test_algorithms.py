@@ -296,7 +296,7 @@ def test_the_tensors_of_all_groups_need_32_bit_indices() -> None:
 
 
 def test_unknown_algorithm_lists_those_known() -> None:
-    with pytest.raises(LeanconvError, match="one of indirect, im2col, im2col_tiled"):
+    with pytest.raises(LeanconvError, match="one of auto, indirect, im2col, im2col_tiled"):
         plan_layer(LAYERS["pointwise"], HOST, "im2row")
 
 

@@ -1,0 +1,108 @@
+"""`tvmc compile`: which algorithm users get, and how they choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from make_models import LAYERS
+from schedules.algorithms import REGISTRY
+from tvmc.cli import main
+
+
+@pytest.fixture
+def graph(made_model: Callable[[str], Path]) -> Path:
+    """56x56x64 3x3 -> 64: what every algorithm serves."""
+    return made_model(LAYERS[0].name)
+
+
+def compiled(graph: Path, folder: Path, *arguments: str) -> dict[str, Any]:
+    """The only layer's entry in the report."""
+    report, library = folder / "report.json", folder / "lib.so"
+    target = ["--target", "cortex-a76"]
+    assert main(["compile", str(graph), *target, "-o", str(library), "--report", str(report),
+                 *arguments]) == 0  # fmt: skip
+    (layer,) = json.loads(report.read_text())["layers"]
+    return dict(layer)
+
+
+def test_auto_is_the_default_and_says_why(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = compiled(graph, tmp_path)
+    assert (layer["algorithm"], layer["knobs"]["outputs"]) == ("winograd", 4)
+    assert layer["why"] in capsys.readouterr().out
+    assert layer["kernel_macs"] * 4 == layer["macs"]
+    assert [text.split(":")[:2] for text in layer["rejected"]] == [["winograd", "outputs=6"]]
+    assert compiled(graph, tmp_path, "--algorithm", "auto") == layer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "algorithm", "outputs"),
+    [
+        (["--workspace-limit", "0"], "indirect", None),
+        (["--workspace-limit", "252K"], "winograd", 4),
+        (["--workspace-limit", "251k"], "winograd", 2),
+        (["--workspace-limit", "1M", "--max-error", "1"], "winograd", 6),
+        (["--max-error", "1e-9"], "indirect", None),
+        (["--algorithm", "winograd:outputs=2,mec"], "winograd", 2),
+        (["--algorithm", "im2col,mec_strip", "--workspace-limit", "1M"], "mec_strip", None),
+    ],
+)
+def test_limits_and_names(
+    graph: Path, tmp_path: Path, arguments: list[str], algorithm: str, outputs: int | None
+) -> None:
+    layer = compiled(graph, tmp_path, *arguments)
+    assert (layer["algorithm"], layer["knobs"].get("outputs")) == (algorithm, outputs)
+
+
+def test_a_layer_that_nothing_serves_within_the_limits(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--algorithm", "im2col,mec", "--workspace-limit", "4096"]
+    assert main(["compile", str(graph), "-o", str(tmp_path / "lib.so"), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "im2col: its workspace of 7225344 bytes is over the limit of 4096; mec: its" in line
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workspace-limit", "-1"], "'-1' is not a number of bytes"),
+        (["--workspace-limit", "4G"], "'4G' is not a number of bytes"),
+        (["--workspace-limit", ""], "'' is not a number of bytes"),
+        (["--max-error", "0"], "'0' is not a number above 0"),
+        (["--max-error", "nan"], "'nan' is not a number above 0"),
+        (["--max-error", "small"], "'small' is not a number above 0"),
+        (["--algorithm", "winograd:outputs=7"], "winograd has no outputs = 7: one of 2, 4, 6"),
+        (["--algorithm", "winograd:m=2"], "winograd has no knob 'm'"),
+        (["--algorithm", "winograd:"], "is not NAME or NAME:KNOB=VALUE"),
+        (["--algorithm", "mec,mec:solution=A"], "mec is named twice"),
+        (["--algorithm", "im2row"], "unknown algorithm 'im2row': one of auto, "),
+    ],
+)
+def test_wrong_options_end_in_one_line(
+    graph: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        status = main(["compile", str(graph), "-o", str(tmp_path / "lib.so"), *arguments])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tvmc: error: ")
+    assert message in line
+
+
+def test_auto_and_a_name_that_it_chooses(graph: Path, tmp_path: Path) -> None:
+    names = ",".join(["auto", *REGISTRY.names()])
+    assert compiled(graph, tmp_path, "--algorithm", names)["algorithm"] == "winograd"
