@@ -45,6 +45,8 @@ from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
+#: And with so many, it is near that of the definition: the default.
+ACCURATE_INPUTS = 6
 #: Image pixels of a tile along one axis that are still unrolled on x86-64.
 MAX_UNROLLED_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
@@ -90,7 +92,9 @@ class Winograd(Algorithm):
 
     def _knobs(self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs) -> dict[str, Knob]:
         forms = outputs_of(workload)
-        outputs = fixed.get("outputs", 4 if 4 in forms else 2)
+        kernel = max(workload.kernel_height, workload.kernel_width)
+        accurate = [m for m in forms if m + kernel - 1 <= ACCURATE_INPUTS]
+        outputs = fixed.get("outputs", max(accurate, default=forms[0]))
         strip = fixed.get("strip", default_strip(workload, outputs))
         domain = Domain.of(workload, {"outputs": outputs, "strip": strip})
         choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
