@@ -98,7 +98,7 @@ def _combine(coefficients: Sequence[Surd], values: Sequence[tirx.Expr], dtype: s
 
 def _add(total: tirx.Expr, coefficient: Surd, value: tirx.Expr, dtype: str) -> tirx.Expr:
     """``total + coefficient * value``."""
-    if abs(float(coefficient)) == 1:
+    if coefficient in (_ONE, -_ONE):
         return total + value if coefficient == _ONE else total - value
     # Not left to the compiler: it turns a doubling into an addition, which it cannot fuse.
     size = tirx.const(abs(float(coefficient)), dtype)
