@@ -7,6 +7,7 @@ algorithm are evaluated from the very expressions that the kernels are compiled 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,13 @@ def evaluate(expression: Any, values: Mapping[str, Array]) -> Array:
 def multiply(matrix: ExactMatrix, values: Sequence[Array]) -> list[Array]:
     """``matrix @ values`` as :func:`schedules.linear.multiply` writes it."""
     named = {f"x{i}": value for i, value in enumerate(values)}
-    variables = [tirx.Var(name, "float32") for name in named]
-    return [evaluate(row, named) for row in linear.multiply(matrix, variables, "float32")]
+    return [evaluate(row, named) for row in _rows(matrix)]
+
+
+@cache
+def _rows(matrix: ExactMatrix) -> list[Any]:
+    variables = [tirx.Var(f"x{i}", "float32") for i in range(len(matrix[0]))]
+    return linear.multiply(matrix, variables, "float32")
 
 
 def transform(matrix: ExactMatrix, values: Array) -> Array:

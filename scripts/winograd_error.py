@@ -281,7 +281,10 @@ def picture(rows: Sequence[Row]) -> str:
         series[row.data].append(row.rms_over_direct)
     groups = list(dict.fromkeys((row.form, row.points) for row in shown))
     alike = Counter(form for form, _ in groups)
-    labels = [f"{form} {points}" if alike[form] > 1 else form for form, points in groups]
+    labels = [
+        f"{form} {points.removeprefix('0, ')}" if alike[form] > 1 else form
+        for form, points in groups
+    ]
     title = "Rounding error of Winograd's 3x3 convolutions in float32"
     return dot_chart(title, "rms error, relative to direct convolution", labels, series)
 
