@@ -29,24 +29,25 @@ from schedules.surds import Number, Surd, sqrt
 ExactMatrix = tuple[tuple[Surd, ...], ...]
 
 
-def _pairs(*points: Number) -> tuple[Number, ...]:
-    """Zero, and every point with both signs: so half of each transform serves two rows."""
-    return (0, *(sign * Surd.of(point) for point in points for sign in (1, -1)))
+def opposite(*points: Number) -> tuple[Surd, ...]:
+    """Every point with both signs: so half of each transform serves two rows."""
+    return tuple(sign * Surd.of(point) for point in points for sign in (1, -1))
 
 
 _ROOT = sqrt(2)
-#: Finite points by their number, those of the least :attr:`Filtering.amplification` found. Five lie
-#: nearer to one another at 0, ±1/√2, ±√2 than at the usual 0, ±1, ±2; seven are best as usual.
+#: Finite points by their number, of nearly the least :attr:`Filtering.amplification` that pairs of
+#: opposite points have. Fewer than seven lie nearer to one another than the usual 0, ±1, ±2, ±1/2;
+#: seven are best as usual. Pairs without 0 serve even numbers better than 0 and a point alone.
 POINTS: Mapping[int, tuple[Number, ...]] = {
     1: (0,),
-    2: (0, 1),
-    3: _pairs(1),
-    4: (*_pairs(1), 2),
-    5: _pairs(_ROOT / 2, _ROOT),
-    6: (*_pairs(1, 2), Fraction(1, 2)),
-    7: _pairs(1, 2, Fraction(1, 2)),
-    8: _pairs(Fraction(4, 5), Fraction(5, 4), Fraction(2, 5), Fraction(5, 2))[:-1],
-    9: _pairs(Fraction(4, 5), Fraction(5, 4), Fraction(2, 5), Fraction(5, 2)),
+    2: opposite(1),
+    3: (0, *opposite(1)),
+    4: opposite(Fraction(2, 5), Fraction(5, 4)),
+    5: (0, *opposite(_ROOT / 2, _ROOT)),
+    6: opposite(Fraction(2, 7), Fraction(6, 7), Fraction(7, 4)),
+    7: (0, *opposite(1, 2, Fraction(1, 2))),
+    8: opposite(Fraction(1, 4), Fraction(2, 3), Fraction(9, 8), 2),
+    9: (0, *opposite(Fraction(4, 5), Fraction(5, 4), Fraction(2, 5), Fraction(5, 2))),
 }
 
 
@@ -82,7 +83,7 @@ class Filtering:
 
         ``sqrt(mean_i sum_j A[i, j]^2 |G[j]|^2 |B[j]|^2 / r)``: the error of a sum over channels in
         the transformed domain, as it arrives in the output, over its error without transforms,
-        for independent data and rounding errors of zero mean. 1 for F(1, r).
+        for independent data and rounding errors of zero mean. 1 for F(1, 1).
         """
         output, kernel, image = (as_floats(m) for m in (self.output, self.kernel, self.image))
         products = (kernel**2).sum(axis=1) * (image**2).sum(axis=1)

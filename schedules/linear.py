@@ -33,7 +33,7 @@ def multiply(matrix: ExactMatrix, values: Sequence[tirx.Expr], dtype: str) -> li
     matrix, values = _fold_columns(matrix, list(values))
     rows: list[tirx.Expr] = []
     for index, row in enumerate(matrix):
-        partner = _partner(matrix, index)
+        partner = _partner(matrix, index, range(len(matrix)))
         if partner is None:
             rows.append(_combine(row, values, dtype))
             continue
@@ -52,11 +52,11 @@ def _fold_columns(
     """Replace pairs of columns that differ in sign alone by those of the sum and the difference."""
     columns = list(zip(*matrix, strict=True))
     folded: list[tuple[tuple[Surd, ...], tirx.Expr]] = []
-    paired = set()
+    paired: set[int] = set()
     for index, column in enumerate(columns):
         if index in paired:
             continue
-        partner = _partner(columns, index, after=index)
+        partner = _partner(columns, index, sorted(set(range(index, len(columns))) - paired))
         if partner is None:
             folded.append((column, values[index]))
             continue
@@ -70,9 +70,9 @@ def _fold_columns(
     return rows, [value for _, value in folded]
 
 
-def _partner(vectors: Sequence[Sequence[Surd]], index: int, after: int = -1) -> int | None:
-    """A vector equal to ``vectors[index]`` up to the signs of some, not all, of its elements."""
-    for other in range(after + 1, len(vectors)):
+def _partner(vectors: Sequence[Sequence[Surd]], index: int, others: Sequence[int]) -> int | None:
+    """One of ``others`` equal to ``vectors[index]`` up to the signs of some, not all, elements."""
+    for other in others:
         pairs = [
             (a, b)
             for a, b in zip(vectors[index], vectors[other], strict=True)
@@ -98,7 +98,7 @@ def _combine(coefficients: Sequence[Surd], values: Sequence[tirx.Expr], dtype: s
 
 def _add(total: tirx.Expr, coefficient: Surd, value: tirx.Expr, dtype: str) -> tirx.Expr:
     """``total + coefficient * value``."""
-    if abs(float(coefficient)) == 1:
+    if coefficient in (_ONE, -_ONE):
         return total + value if coefficient == _ONE else total - value
     # Not left to the compiler: it turns a doubling into an addition, which it cannot fuse.
     size = tirx.const(abs(float(coefficient)), dtype)

@@ -64,10 +64,8 @@ class Surd:
         return self * Surd(other.rational / norm, -other.irrational / norm, other.radicand)
 
     def __pow__(self, exponent: int) -> Surd:
-        result = Surd(Fraction(1))
-        for _ in range(exponent):
-            result = result * self
-        return result
+        base = self if exponent >= 0 else Surd.of(1) / self
+        return math.prod([base] * abs(exponent), start=Surd.of(1))
 
     def __float__(self) -> float:
         if not self.irrational:
