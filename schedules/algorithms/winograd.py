@@ -51,6 +51,9 @@ ACCURATE_INPUTS = 6
 MAX_UNROLLED_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
 TRANSFORM_ROUNDINGS = 8
+#: Channels of a running sum at most. Shorter sums err less, which Winograd's transforms magnify. On
+#: NEON each sum costs about 60 instructions a register tile, 3 % of 64 channels.
+SUM, NEON_SUM = 16, 64
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
 ENOUGH_TILES = 4
 
@@ -96,7 +99,8 @@ class Winograd(Algorithm):
         accurate = [m for m in forms if m + kernel - 1 <= ACCURATE_INPUTS]
         outputs = fixed.get("outputs", max(accurate, default=forms[0]))
         strip = fixed.get("strip", default_strip(workload, outputs))
-        domain = Domain.of(workload, {"outputs": outputs, "strip": strip})
+        c_block = fixed.get("c_block", default_c_block(workload, simd))
+        domain = Domain.of(workload, {"outputs": outputs, "strip": strip, "c_block": c_block})
         choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
         # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
@@ -104,6 +108,7 @@ class Winograd(Algorithm):
             **choices,
             "order": Knob(orders, orders[1]),
             "k_block": default_k_block(domain, simd, choices),
+            "c_block": Knob(c_blocks(workload), c_block),
             "outputs": Knob(forms, outputs),
             "strip": Knob(tuple(sorted({1, 2, 4, 8, strip})), strip),
         }
@@ -126,7 +131,8 @@ class Winograd(Algorithm):
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         domain = Domain.of(workload, knobs)
         return accuracy.relative_error(
-            workload.in_channels,
+            # A running sum over a block, and one over the blocks.
+            domain.c_block + workload.in_channels // domain.c_block,
             domain.rows.amplification * domain.columns.amplification,
             TRANSFORM_ROUNDINGS,
         )
@@ -147,9 +153,22 @@ class Winograd(Algorithm):
         return schedule
 
 
+def c_blocks(workload: Conv2dWorkload) -> tuple[int, ...]:
+    """Numbers of channels that divide them all."""
+    channels = workload.in_channels
+    return tuple(size for size in range(1, channels + 1) if channels % size == 0)
+
+
+def default_c_block(workload: Conv2dWorkload, simd: Simd) -> int:
+    """Channels whose products are summed in registers before they are added to M."""
+    most = NEON_SUM if simd.fma_by_element else SUM
+    largest = max(size for size in c_blocks(workload) if size <= most)
+    return largest if 2 * largest >= min(most, workload.in_channels) else workload.in_channels
+
+
 def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
     """The fewest rows of tiles that hold enough of them to fill a register tile."""
-    domain = Domain.of(workload, {"outputs": outputs, "strip": 1})
+    domain = Domain.of(workload, {"outputs": outputs, "strip": 1, "c_block": 1})
     return min(-(-ENOUGH_TILES // domain.tile_columns), domain.tile_rows)
 
 
@@ -161,7 +180,7 @@ def default_k_block(domain: Domain, simd: Simd, choices: Mapping[str, Knob]) -> 
     used = columns * vectors + columns + vectors
     if not simd.fma_by_element or simd.in_order or used + 3 > simd.vector_registers:
         return knob
-    blocks = [block for block in (16, 8) if domain.workload.in_channels % block == 0]
+    blocks = [block for block in (16, 8) if domain.c_block % block == 0]
     return Knob((*knob.choices, *blocks), blocks[0]) if blocks else knob
 
 
@@ -183,6 +202,7 @@ class Domain:
     rows: Filtering
     columns: Filtering
     strip: int
+    c_block: int
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
@@ -192,13 +212,18 @@ class Domain:
             return filtering(knobs["outputs"] if taps > 1 else 1, taps)
 
         rows, columns = along(workload.kernel_height), along(workload.kernel_width)
-        whole = cls(workload, rows, columns, 1)
+        whole = cls(workload, rows, columns, 1, knobs["c_block"])
         return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
 
     @property
     def points(self) -> int:
         """``n_h n_w``: matrix products."""
         return self.rows.inputs * self.columns.inputs
+
+    @property
+    def blocked(self) -> bool:
+        """Whether there are several blocks of channels."""
+        return self.c_block < self.workload.in_channels
 
     @property
     def tile_rows(self) -> int:
@@ -252,11 +277,13 @@ class Domain:
 def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: Tile) -> te.Tensor:
     """Block ``M``: at every point, all tiles of a strip by all output channels.
 
-    The blocks are those of :func:`schedules.microkernel.product`: ``A`` (elements of V) and ``ACC``
-    (sums, rounded up to whole register tiles).
+    It is the sum over blocks of channels of block ``ACC``, which is rounded up to whole register
+    tiles; elements of V are block ``A``.
     """
     layer, columns = domain.workload, tile.rounded(domain.tiles)
-    k = te.reduce_axis((0, layer.in_channels), name="c")
+    size = domain.c_block
+    count = layer.in_channels // size
+    k = te.reduce_axis((0, size), name="c")
 
     def inside(w: tirx.Expr) -> list[tirx.Expr]:
         return [w < domain.tiles] * (columns > domain.tiles)
@@ -269,15 +296,23 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
     )
 
     def sum_of_products(
-        n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
+        b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
     ) -> tirx.Expr:
-        value = element[n, s, p, w, k] * weights[p, o // tile.panel, k, o % tile.panel]
+        c = b * size + k
+        value = element[n, s, p, w, c] * weights[p, o // tile.panel, c, o % tile.panel]
         return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
 
     channels = weights.shape[1] * tile.panel
-    sums = te.compute((*strips, columns, channels), sum_of_products, name="ACC")
+    sums = te.compute((count, *strips, columns, channels), sum_of_products, name="ACC")
     shape = (*strips, domain.tiles, layer.out_channels)
-    return te.compute(shape, lambda n, s, p, w, o: sums[n, s, p, w, o], name="M")
+    if count == 1:
+        return te.compute(shape, lambda n, s, p, w, o: sums[0, n, s, p, w, o], name="M")
+    block = te.reduce_axis((0, count), name="block")
+    return te.compute(
+        shape,
+        lambda n, s, p, w, o: te.sum(sums[block, n, s, p, w, o], axis=[block]),
+        name="M",
+    )
 
 
 def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
@@ -386,20 +421,23 @@ def schedule_products(
     products = schedule.get_sblock("M")
     if strip is not None:
         schedule.compute_at(products, strip, preserve_unit_loops=True)
-    point, t, o = schedule.get_loops(products)[-3:]
+    point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
     t_outer, t_inner = schedule.split(t, [None, tile.columns])
     lanes = simd.lanes(layer.dtype)
     o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
     loops = {"rows": point, "columns": t_outer, "panels": o_outer}
     order = [loops[name] for name in tile.order.split(",")]
-    schedule.reorder(*order, t_inner, o_vector, o_lane)
-    accumulate_tile(schedule, layer, simd, tile, order[-1])
+    schedule.reorder(*order, *blocks, t_inner, o_vector, o_lane)
+    block_products = replace(domain.products, in_channels=domain.c_block)
+    accumulate_tile(schedule, block_products, simd, tile, [*order, *blocks][-1])
     partition(schedule, t_outer)
     if layer.out_channels % tile.panel:
         for loop in (o_outer, o_vector, o_lane):
             partition(schedule, loop)
     unroll(schedule, [t_inner, o_vector])
     schedule.vectorize(o_lane)
+    if blocks:
+        schedule.decompose_reduction(products, blocks[0])
     return point
 
 
