@@ -6,7 +6,7 @@
 A form is F(m x m, r x r) at some interpolation points, marked * if they are our kernels'. Part
 ``random`` runs each on normally distributed images and weights; ``models`` on such images after a
 ReLU and the weights of trained networks' 3x3 and 5x5 layers of stride 1; both with numpy in
-float32.py, which rounds as our kernels do. Part ``xnnpack`` runs three layers with bias and ReLU on
+float32.py, which rounds as our kernels do, but sums all channels in one go. Part ``xnnpack`` runs three layers with bias and ReLU on
 uniform images with LiteRT, by XNNPACK and by our compiled kernels, and with numpy by every form.
 
 amplification: of the rounding errors of the products, by the transforms of both directions
@@ -357,10 +357,11 @@ def compare(layer: ConvLayer, seeds: int) -> list[LayerRow]:
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
         peer = Session(graph, runtime("litert"))
         ours = _compiled(graph, Path(folder) / "layer.so")
-        outputs = REGISTRY.get("winograd").default_knobs(workload, Simd.named("host"))["outputs"]
+        knobs = REGISTRY.get("winograd").default_knobs(workload, Simd.named("host"))
+        form = Form(filtering(knobs["outputs"], 3), knobs["c_block"])
         runners = [
             Runner("XNNPACK", Form(), lambda batch: peer.run([batch])[0][0]),
-            Runner("leanconv", Form(filtering(outputs, 3)), lambda batch: ours.run([batch])[0][0]),
+            Runner("leanconv", form, lambda batch: ours.run([batch])[0][0]),
             *map(numpy, candidates()),
         ]
         images = [random_inputs(peer, seed)[0] for seed in range(seeds)]
