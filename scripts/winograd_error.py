@@ -6,8 +6,9 @@
 A form is F(m x m, r x r) at some interpolation points, marked * if they are our kernels'. Part
 ``random`` runs each on normally distributed images and weights; ``models`` on such images after a
 ReLU and the weights of trained networks' 3x3 and 5x5 layers of stride 1; both with numpy in
-float32.py, which rounds as our kernels do, but sums all channels in one go. Part ``xnnpack`` runs three layers with bias and ReLU on
-uniform images with LiteRT, by XNNPACK and by our compiled kernels, and with numpy by every form.
+float32.py, which rounds as our kernels do, with all channels in one sum. Part ``xnnpack`` runs
+three layers with bias and ReLU on uniform images with LiteRT, by XNNPACK and by our compiled
+kernels, and with numpy by every form; sums of n: of so many channels, which are added in turn.
 
 amplification: of the rounding errors of the products, by the transforms of both directions
 rms error, max error: of the output, against float64, over the root mean square of the output; in
