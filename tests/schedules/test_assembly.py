@@ -74,3 +74,25 @@ def test_spills_are_seen() -> None:
     knobs = {**indirect.default_knobs(layer, simd), "columns": 8, "panel": 16}
     loops = inner_loops(c_abi.assembly(indirect.schedule(layer, simd, knobs), simd))
     assert sum(loop.spills for loop in loops) > 0
+
+
+def test_an_array_on_the_stack_is_no_spill() -> None:
+    """Stored by a moving pointer and loaded from fixed places; a spill knows both places."""
+    array = """
+    f:
+            mov x8, sp
+    .LBB0_1:
+            fmul v0.4s, v0.4s, v1.4s
+            str q0, [x8], #16
+            b.ne .LBB0_1
+    .LBB0_2:
+            ldp q2, q3, [sp, #32]
+            fmla v4.4s, v2.4s, v3.4s
+            subs x9, x9, #1
+            b.ne .LBB0_2
+    """
+    assert [loop.spills for loop in inner_loops(array)] == [0, 0]
+    beside = array.replace("mov x8, sp", "mov x8, sp\n stp q8, q9, [sp, #128]")
+    spilled = beside.replace("subs x9", "ldr q5, [sp, #144] // reload\n subs x9")
+    assert [loop.spills for loop in inner_loops(beside)] == [0, 0]
+    assert [loop.spills for loop in inner_loops(spilled)] == [0, 1]

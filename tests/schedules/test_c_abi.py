@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+from pathlib import Path
 
+import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
@@ -15,6 +18,8 @@ from schedules.planner import compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
 from schedules.statements import statements
 from schedules.workload import Conv2dWorkload
+from tests.support.assembly import inner_loops
+from tests.support.kernels import guarded_workspace, link, run_stages
 
 #: What a C library or the compiler's support library has on every platform.
 LIBRARY_SYMBOLS = {"memcpy", "memmove", "memset", "expf", "fmaf", "fmaxf", "fminf"}
@@ -123,6 +128,46 @@ def test_a_spread_output_leaves_gaps_between_pixels() -> None:
         if isinstance(stmt, tirx.DeclBuffer)
     }
     assert declared == {"X": [60], "W": [60], "B": [60], "Y": [150], "S": [150]}
+
+
+def scaled_rows(rolled: bool | None) -> s_tir.Schedule:
+    """y = x w + b, vector by vector; ``rolled``: how the loop over vectors is kept, if it is."""
+    x, w, b = (te.placeholder((6, 64), name=name) for name in "XWB")
+    y = te.compute((6, 64), lambda i, j: x[i, j] * w[i, j] + b[i, j], name="Y")
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
+    row, column = schedule.get_loops(schedule.get_sblock("Y"))
+    vector, lane = schedule.split(column, [None, 4])
+    schedule.vectorize(lane)
+    c_abi.mark_stage(schedule, row)
+    if rolled is not None:
+        c_abi.keep_rolled(schedule, vector, small=rolled)
+    return schedule
+
+
+def test_a_small_loop_stays_rolled_on_in_order_cores() -> None:
+    """LLVM unrolls it whole if it may, and in part if it does not know how often it runs."""
+    unrolled = []
+    for rolled in (None, False, True):
+        assembly = c_abi.assembly(scaled_rows(rolled), PRESETS["cortex-a53"])
+        unrolled.append(max(loop.multiply_adds for loop in inner_loops(assembly)))
+    whole, part, small = unrolled
+    assert whole == 16
+    assert 1 < part < 16
+    assert small == 1
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_loop_that_stays_rolled_runs_to_its_end(rolled: bool, tmp_path: Path) -> None:
+    simd = Simd.named("host")
+    kernels = c_abi.compile_schedules({"kernel": scaled_rows(rolled)}, simd)
+    library = ctypes.CDLL(str(link(kernels, tmp_path / "kernel.so")))
+    x, w, b = np.random.default_rng(0).integers(-9, 9, (3, 6, 64)).astype(np.float32)
+    y = np.full_like(x, np.nan)
+    kernel = kernels.kernels["kernel"]
+    # The loop's end is computed from the number of the thread.
+    workspace = guarded_workspace(kernel, threads=3)
+    run_stages(library, kernel, [x, w, b, y], workspace, threads=3, pieces=6)
+    np.testing.assert_array_equal(y, x * w + b)
 
 
 def test_a_kernel_without_a_stage_is_a_mistake() -> None:

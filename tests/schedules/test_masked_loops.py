@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import tvm
 from tvm import s_tir, te, tirx
 
 from schedules import c_abi
-from schedules.masked_loops import SkipMaskedIterations, mark_masked
+from schedules.masked_loops import SkipMaskedIterations, mark_masked, specialize
 from schedules.planner import plan_layer
 from schedules.simd import PRESETS
 from schedules.workload import Conv2dWorkload
@@ -30,14 +32,19 @@ def masked_sum() -> s_tir.Schedule:
     return schedule
 
 
-def test_invariant_conditions_stand_outside_and_others_stay_inside() -> None:
+def lowered(schedule: s_tir.Schedule) -> str:
+    """The script after the pass and what prepares and cleans up for it."""
     passes = [
         s_tir.transform.ConvertBlocksToOpaque(),
         s_tir.transform.LowerOpaqueBlock(),
         SkipMaskedIterations,
         s_tir.transform.StmtSimplify(),
     ]
-    text = tvm.ir.transform.Sequential(passes)(masked_sum().mod).script()
+    return tvm.ir.transform.Sequential(passes)(schedule.mod).script()
+
+
+def test_invariant_conditions_stand_outside_and_others_stay_inside() -> None:
+    text = lowered(masked_sum())
     loop = text[text.index("for k in") :]
     before_j, after_j = loop.split("for j in")
     assert before_j.count("if ") >= 1  # both bounds of the row, once a kernel row
@@ -45,6 +52,31 @@ def test_invariant_conditions_stand_outside_and_others_stay_inside() -> None:
     assert "j < 3" in after_j
     assert "i + k <" not in after_j
     assert "<= i + k" not in after_j
+
+
+def masked_copy() -> s_tir.Schedule:
+    """Y[i, j] = X[i - 1, j], or 0 where there is no such element."""
+    x = te.placeholder((8, 4), name="X")
+
+    def element(i: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
+        return tirx.if_then_else(tirx.all(i >= 1, i < 7, j < 3), x[i - 1, j], 0.0)
+
+    y = te.compute((8, 4), element, name="Y")
+    schedule = s_tir.Schedule(te.create_prim_func([x, y]))
+    specialize(schedule, schedule.get_loops(schedule.get_sblock("Y"))[1])
+    return schedule
+
+
+def test_a_specialized_loop_has_a_copy_without_its_masks() -> None:
+    """Of what changes inside of it, both copies keep the mask; all iterations are done."""
+    outside, inside, otherwise = re.split(r"if |else:", lowered(masked_copy()))
+    assert "for i in" in outside
+    assert inside.startswith("1 <= i and i < 7:")
+    for copy in (inside, otherwise):
+        assert copy.count("for j in range(4):") == 1
+        assert copy.count("j < 3") == 1
+    assert "i < 7" not in inside.partition("for j")[2]
+    assert "T.if_then_else(1 <= i and i < 7 and j < 3, X[i - 1, j]" in otherwise
 
 
 def test_interior_tiles_test_nothing() -> None:

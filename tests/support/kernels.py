@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from schedules import packing
+from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd import Domain
 from schedules.c_abi import CKernel, KernelObject
 from schedules.memory import ALIGNMENT
@@ -54,14 +55,35 @@ class Case:
 
     def check(self, y: np.ndarray, plan: Plan) -> None:
         """Fail unless every element of ``y`` is within the bound for ``plan``'s algorithm."""
-        y, bound = y.reshape(self.expected.shape), self.bound
-        if plan.algorithm == "winograd":
-            domain = Domain.of(plan.workload, plan.knobs)
-            transforms = (domain.rows, domain.columns)
-            bound = winograd_bound(plan.workload, transforms, self.x, self.weights, self.bias)
+        y = y.reshape(self.expected.shape)
+        bound = error_bound(plan, plan.workload, self.x, self.weights, self.bias, self.bound)
         worst = np.abs(y - self.expected) - bound
         # Written so that an element that is not a number fails too.
         assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
+
+
+def serves(algorithm: str, workload: Conv2dWorkload, simd: Simd) -> bool:
+    """Whether there is a kernel for a layer, grouped or not."""
+    return REGISTRY.get(algorithm).supports(workload.one_group(), simd) is None
+
+
+def error_bound(
+    plan: Plan,
+    workload: Conv2dWorkload,
+    x: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    direct: np.ndarray,
+) -> np.ndarray:
+    """How far ``plan``'s algorithm may be from float64 on ``workload``.
+
+    ``plan`` may be that of one group and another batch. ``direct`` is the bound of an algorithm
+    that sums the products of the definition.
+    """
+    if plan.algorithm != "winograd":
+        return direct
+    domain = Domain.of(plan.workload, plan.knobs)
+    return winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
 
 
 def among_groups(values: np.ndarray, groups: int) -> np.ndarray:

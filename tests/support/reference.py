@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from schedules.cook_toom import Filtering, as_floats
@@ -50,7 +52,7 @@ def winograd_bound(
     transforms: tuple[Filtering, Filtering],
     x: np.ndarray,
     weights: np.ndarray,
-    bias: np.ndarray,
+    bias: np.ndarray | None,
 ) -> np.ndarray:
     """A bound on the error of any float32 Winograd convolution with these F(m, r), down and across.
 
@@ -68,6 +70,11 @@ def winograd_bound(
     bound : (N, H', W', M), float64
     """
     w, (rows, columns) = workload, transforms
+    bias = np.zeros(len(weights)) if bias is None else bias
+    if w.groups > 1:
+        parts = (np.split(x, w.groups, -1), np.split(weights, w.groups), np.split(bias, w.groups))
+        group = partial(winograd_bound, w.one_group(), transforms)
+        return np.concatenate(list(map(group, *parts)), axis=-1)
     outputs = [t.outputs for t in transforms]
     tiles = [-(-size // m) for size, m in zip(w.output_shape[1:3], outputs, strict=True)]
     pads = []

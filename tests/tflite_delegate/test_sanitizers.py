@@ -15,8 +15,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +24,20 @@ from ai_edge_litert import schema_py_generated as schema
 
 from board import Board
 from schedules.algorithms import REGISTRY
+from schedules.planner import plan_layer
 from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.toolchain import Toolchain
 
 HOST_SOURCE = Path(__file__).with_name("host.c")
+HOST = Simd.named("host")
 ALGORITHMS = list(REGISTRY.names())
+#: Of constants.
+ELEMENT_TYPES = {schema.TensorType.FLOAT16: np.float16, schema.TensorType.FLOAT32: np.float32}
 #: Allocations of the delegate go through the host.
 HOST_ALLOCATOR = [f"-D{name}=host_{name}" for name in ("malloc", "calloc", "posix_memalign")]
 # Not `-fsanitize=address`: zig's driver drops it, having no runtime for it. Its compiler has it.
@@ -44,7 +50,7 @@ OPTIONS = {
     "thread": ("-fsanitize=thread",),
 }
 #: The oldest C library that AddressSanitizer's runtime loads with.
-TARGET = f"{Simd.named('host').arch}-linux-gnu.2.34"
+TARGET = f"{HOST.arch}-linux-gnu.2.34"
 #: Two layers of a network of odd shapes: small, because every allocation is failed in turn.
 SMALL = [
     Conv(10, activation="relu6"),
@@ -150,8 +156,22 @@ def finds_leaks(leak: subprocess.CompletedProcess[str]) -> bool:
     return "LeakSanitizer has encountered a fatal error" not in leak.stderr
 
 
-def write_layers(model: Path, path: Path) -> int:
-    """Write what host.c reads of a model: its claimable convolutions. Returns their number."""
+@dataclass(frozen=True)
+class Layers:
+    """A file of layers, and how many of them an algorithm serves."""
+
+    path: Path
+    served: int
+    count: int
+
+    @property
+    def claimed(self) -> str:
+        """What the program says of them."""
+        return f"claimed {self.served} of {self.count}"
+
+
+def write_layers(model: Path, algorithm: str, path: Path) -> Layers:
+    """Write what host.c reads of a model: its convolutions."""
     content = schema.ModelT.InitFromPackedBuf(model.read_bytes(), 0)
     graph = content.subgraphs[0]
     sources = {
@@ -160,6 +180,7 @@ def write_layers(model: Path, path: Path) -> int:
         if content.operatorCodes[node.opcodeIndex].builtinCode == schema.BuiltinOperator.DEQUANTIZE
     }
     layers = [layer for layer in tflite_model.read(model).layers if layer.workload]
+    served = 0
     with path.open("wb") as file:
         for layer in layers:
             workload = layer.workload
@@ -179,24 +200,43 @@ def write_layers(model: Path, path: Path) -> int:
                 workload.groups,
             ]
             file.write(np.array(header, np.int32).tobytes())
-            for tensor in constants:
-                file.write(content.buffers[tensor.buffer].data.tobytes())
-    return len(layers)
+            arrays = [content.buffers[tensor.buffer].data for tensor in constants]
+            for array in arrays:
+                file.write(array.tobytes())
+            dtype = ELEMENT_TYPES[constants[0].type]
+            weights, bias = (array.view(dtype) for array in arrays)
+            served += serves(algorithm, workload, HOST)
+            file.write(error_bounds(workload, algorithm, weights, bias).tobytes())
+    return Layers(path, served, len(layers))
+
+
+def error_bounds(
+    workload: Conv2dWorkload, algorithm: str, weights: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """For every output channel, the largest error of an image whose elements are within 1."""
+    direct = np.zeros(workload.output_shape)  # the program's own bound
+    if not serves(algorithm, workload, HOST):
+        return direct.max(axis=(0, 1, 2))
+    # Bounds grow with the magnitude of the image's elements.
+    largest = np.ones(workload.input_shape)
+    weights = weights.reshape(workload.weight_shape)
+    plan = plan_layer(workload.with_batch(1).one_group(), HOST, algorithm)
+    return error_bound(plan, workload, largest, weights, bias, direct).max(axis=(0, 1, 2))
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], tuple[Path, Path, int]]:
-    """Program, layer file and number of layers, for a model and a sanitizer."""
+def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """The program with the kernels of a model, for a sanitizer."""
     exported: dict[Path, Path] = {}
 
     def sources(model: Path) -> Path:
         if model not in exported:
             exported[model] = tmp_path_factory.mktemp("host") / "sources"
-            export_sources(model, exported[model], Simd.named("host"), algorithms=ALGORITHMS)
+            export_sources(model, exported[model], HOST, algorithms=ALGORITHMS)
         return exported[model]
 
     @functools.cache
-    def make(model: Path, sanitizer: str) -> tuple[Path, Path, int]:
+    def make(model: Path, sanitizer: str) -> Path:
         command = [*compiler(sanitizer), "-std=gnu11", "-O1"]
         folder = sources(model)
         built = tmp_path_factory.mktemp("built")
@@ -214,9 +254,20 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], tupl
         program = built / "host"
         libraries = ["-lm", "-lpthread", "-o", str(program)]
         subprocess.run([*command, *objects, *kernels, *libraries], check=True)
-        return program, built / "layers", write_layers(model, built / "layers")
+        return program
 
     return make
+
+
+@pytest.fixture(scope="session")
+def layers_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Layers]:
+    """The layers of a model, for an algorithm."""
+
+    @functools.cache
+    def write(model: Path, algorithm: str) -> Layers:
+        return write_layers(model, algorithm, tmp_path_factory.mktemp("layers") / "layers")
+
+    return write
 
 
 @pytest.fixture(scope="session")
@@ -274,49 +325,58 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 def test_trained_models(
-    host: Callable[..., Any],
+    host: Callable[..., Path],
+    layers_of: Callable[..., Layers],
     run_host: Callable[..., str],
     shared_models: Path,
     sanitizer: str,
     name: str,
 ) -> None:
-    program, layers, count = host(shared_models / f"{name}.tflite", sanitizer)
-    runs: Sequence[tuple[object, ...]] = [
+    model = shared_models / f"{name}.tflite"
+    program = host(model, sanitizer)
+    runs = [
         (algorithm, threads, 1, place)
         for algorithm in ALGORITHMS
+        if layers_of(model, algorithm).served
         for threads, place in ((1, "end"), (2, "begin"))
     ]
     if sanitizer == "thread":
         runs = [("indirect", 3, 2, "end")]
-    for arguments in runs:
-        assert run_host(program, layers, *arguments) == f"claimed {count} of {count}\n"
+    for algorithm, *arguments in runs:
+        layers = layers_of(model, algorithm)
+        assert run_host(program, layers.path, algorithm, *arguments) == f"{layers.claimed}\n"
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_failing_allocations_and_damaged_nodes(
-    host: Callable[..., Any],
+    host: Callable[..., Path],
+    layers_of: Callable[..., Layers],
     run_host: Callable[..., str],
     small_model: Path,
     sanitizer: str,
     algorithm: str,
 ) -> None:
-    program, layers, count = host(small_model, sanitizer)
-    assert count == len(SMALL)
-    output = run_host(program, layers, algorithm, 2, 1, "end", "harm").splitlines()
-    assert output[0] == f"claimed {count} of {count}"
-    assert int(output[1].split()[1]) > 5 * count
+    program, layers = host(small_model, sanitizer), layers_of(small_model, algorithm)
+    output = run_host(program, layers.path, algorithm, 2, 1, "end", "harm").splitlines()
+    assert output[0] == layers.claimed
+    assert int(output[1].split()[1]) > 5 * layers.served > 0
     assert output[2] == "left 34 kinds of damaged nodes"
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 def test_many_interpreters(
-    host: Callable[..., Any], run_host: Callable[..., str], small_model: Path, sanitizer: str
+    host: Callable[..., Path],
+    layers_of: Callable[..., Layers],
+    run_host: Callable[..., str],
+    small_model: Path,
+    sanitizer: str,
 ) -> None:
-    program, layers, count = host(small_model, sanitizer)
+    program, layers = host(small_model, sanitizer), layers_of(small_model, "im2col")
+    assert layers.served == len(SMALL)
     for threads in (1, 3):
-        output = run_host(program, layers, "im2col", threads, 6, "begin")
-        assert output == f"claimed {count} of {count}\n"
+        output = run_host(program, layers.path, "im2col", threads, 6, "begin")
+        assert output == f"{layers.claimed}\n"
 
 
 IN_LITERT = """
@@ -367,7 +427,7 @@ def test_in_litert(shared_models: Path, tmp_path: Path, name: str) -> None:
     compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
     library = tmp_path / "lib.so"
     toolchain = Toolchain(compiler("address,undefined"))
-    build(compiled_for, library, Simd.named("host"), toolchain=toolchain)
+    build(compiled_for, library, HOST, toolchain=toolchain)
     result = run_python("-c", IN_LITERT, model, library)
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr
