@@ -67,7 +67,7 @@ def check_conv(
     x: np.ndarray,
     y: np.ndarray,
     builtin: np.ndarray | None = None,
-    algorithm: str | None = None,
+    algorithm: str = "auto",
     simd: Simd = HOST,
 ) -> None:
     """``y`` is what ``algorithm`` gives, by default the planner's: within its error bound.
@@ -85,12 +85,12 @@ def check_conv(
         assert np.all(abs(y - builtin) <= bound + direct)
 
 
-def served(algorithm: str | None, simd: Simd = HOST) -> list[str]:
+def served(algorithm: str, simd: Simd = HOST) -> list[str]:
     """The layers of :data:`ZOO` that ``algorithm`` serves; all, if the planner may choose."""
     return [
         name
         for name, (shape, conv) in ZOO.items()
-        if algorithm is None or serves(algorithm, conv.workload(shape), simd)
+        if algorithm == "auto" or serves(algorithm, conv.workload(shape), simd)
     ]
 
 
