@@ -53,11 +53,8 @@ class Tile:
 MAX_BROADCAST_SUMS = 16
 #: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
-
-
-def unrolled_depth(simd: Simd) -> int:
-    """Elements of flat taps that are still unrolled: more code than that makes NEON spill."""
-    return 12 if simd.fma_by_element else 64
+#: Elements of flat taps that are loaded together; with more, registers spill.
+MAX_FLAT_BLOCK = 12
 
 
 def fits_registers(
@@ -150,19 +147,21 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         order = rows_columns_panels
     else:
         order = rows_panels_columns
-    return Tile(columns, vectors * lanes, default_k_block(simd, taps, lanes), order)
+    return Tile(columns, vectors * lanes, default_k_block(workload, simd, taps), order)
 
 
-def default_k_block(simd: Simd, taps: Taps, lanes: int) -> int:
+def default_k_block(workload: Conv2dWorkload, simd: Simd, taps: Taps) -> int:
     """One vector of channels a step where a multiply-add takes any lane of it, else one scalar.
 
-    Flat taps are one block if they are unrolled, else equal blocks.
+    Flat taps are one block if they are few, else equal blocks; where scalars are broadcast, those
+    of one kernel column, since the masks of border tiles are the same for all of them.
     """
-    if not simd.fma_by_element or taps.depth < lanes:
-        return 1
+    lanes = simd.lanes(workload.dtype)
+    if not simd.fma_by_element:
+        return workload.in_channels if taps.flat else 1
     if not taps.flat:
-        return lanes
-    if taps.depth <= unrolled_depth(simd):
+        return lanes if taps.depth >= lanes else 1
+    if taps.depth <= MAX_FLAT_BLOCK:
         return taps.depth
     return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from schedules import c_abi
 from schedules.patches import Taps
+from schedules.planner import plan_layer
 from schedules.simd import PRESETS, Simd
 from schedules.tiles import ORDERS, default_tile, fits_registers, tile_cost
 from schedules.workload import Conv2dWorkload
@@ -79,3 +83,17 @@ def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
         dilation_width=2,
     )
     assert Taps.of(dilated, simd) == Taps(3, 3, 3, flat=False)
+
+
+#: A vector register stored to the stack or loaded from there.
+X86_SPILL = re.compile(r"[xyz]mm\d+,.*\(%rsp\)|\(%rsp\),.*[xyz]mm\d+")
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (7, 2), (11, 4)])
+def test_large_kernels_of_few_channels_do_not_spill(kernel: int, stride: int) -> None:
+    """Pixels share ``K_w - stride`` columns of a kernel's row; registers must not hold them."""
+    simd = PRESETS["x86-64-v4"]
+    workload = Conv2dWorkload(64, 67, 3, 64, kernel, kernel, 1, stride, stride)
+    assembly = c_abi.assembly(plan_layer(workload, simd, "indirect").schedule(simd), simd)
+    assert "vfmadd" in assembly
+    assert not X86_SPILL.findall(assembly)
