@@ -55,6 +55,8 @@ MAX_BROADCAST_SUMS = 16
 MAX_BROADCAST_COLUMNS = 7
 #: Elements of flat taps that are loaded together; with more, registers spill.
 MAX_FLAT_BLOCK = 12
+#: Reduction steps of one kernel row that are unrolled together; with more, border tiles spill.
+MAX_UNROLLED_STEPS = 56
 
 
 def fits_registers(
@@ -147,23 +149,38 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         order = rows_columns_panels
     else:
         order = rows_panels_columns
-    return Tile(columns, vectors * lanes, default_k_block(workload, simd, taps), order)
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
+    return Tile(columns, vectors * lanes, k_block, order)
 
 
-def default_k_block(workload: Conv2dWorkload, simd: Simd, taps: Taps) -> int:
-    """One vector of channels a step where a multiply-add takes any lane of it, else one scalar.
+def default_k_block(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
+) -> int:
+    """Reduction steps to unroll in a tile of ``columns`` pixels by ``vectors`` vectors of channels.
 
-    Flat taps are one block if they are few, else equal blocks; where scalars are broadcast, those
-    of one kernel column, since the masks of border tiles are the same for all of them.
+    Where scalars are broadcast, one step, or those of one kernel column of flat taps, for which the
+    masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
+    flat taps are one block if they are few, else equal blocks. Others take one vector a block; or
+    several, where registers are left to load them into, unless the core is in-order, which would
+    take more. They stay a loop: without one, LLVM mixes all of their steps, and spills.
     """
     lanes = simd.lanes(workload.dtype)
     if not simd.fma_by_element:
         return workload.in_channels if taps.flat else 1
-    if not taps.flat:
-        return lanes if taps.depth >= lanes else 1
-    if taps.depth <= MAX_FLAT_BLOCK:
+    if taps.flat and taps.depth <= MAX_FLAT_BLOCK:
         return taps.depth
-    return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+    if taps.flat:
+        return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+    if taps.depth < lanes:
+        return 1
+    free = simd.vector_registers - (columns * vectors + columns + vectors)
+    if simd.in_order or free < 3:
+        return lanes
+    for block in (4 * lanes, 2 * lanes):
+        repeats = taps.depth % block == 0 and taps.depth > block
+        if repeats and taps.columns * block <= MAX_UNROLLED_STEPS:
+            return block
+    return lanes
 
 
 def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> dict[str, Knob]:

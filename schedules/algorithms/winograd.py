@@ -83,7 +83,6 @@ class Winograd(Algorithm):
         return {
             **choices,
             "order": Knob(orders, orders[1]),
-            "k_block": default_k_block(domain, simd, choices),
             "outputs": Knob(outputs, default),
             "strip": Knob((1, 2, 4, 8), strip),
         }
@@ -126,18 +125,6 @@ def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
     """The fewest rows of tiles that hold enough of them to fill a register tile."""
     domain = Domain.of(workload, {"outputs": outputs, "strip": 1})
     return min(-(-ENOUGH_TILES // domain.tile_columns), domain.tile_rows)
-
-
-def default_k_block(domain: Domain, simd: Simd, choices: Mapping[str, Knob]) -> Knob:
-    """More steps at once than elsewhere: there is no border, and few registers are in use."""
-    knob = choices["k_block"]
-    lanes = simd.lanes(domain.workload.dtype)
-    columns, vectors = choices["columns"].default, choices["panel"].default // lanes
-    used = columns * vectors + columns + vectors
-    if not simd.fma_by_element or simd.in_order or used + 3 > simd.vector_registers:
-        return knob
-    blocks = [block for block in (16, 8) if domain.workload.in_channels % block == 0]
-    return Knob((*knob.choices, *blocks), blocks[0]) if blocks else knob
 
 
 def _floats(filtering: Filtering) -> Matrix:

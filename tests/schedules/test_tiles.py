@@ -60,6 +60,21 @@ def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
                 assert chosen <= tile_cost(workload, simd, 56, columns, vectors)
 
 
+def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
+    out_of_order, in_order = PRESETS["cortex-a76"], PRESETS["cortex-a53"]
+
+    def k_block(workload: Conv2dWorkload, simd: Simd) -> int:
+        taps = Taps.of(workload, simd)
+        return default_tile(workload, simd, taps, workload.out_width).k_block
+
+    assert k_block(layer(56, 64, 64), out_of_order) == 16
+    assert k_block(layer(56, 64, 64), in_order) == 4
+    assert k_block(layer(56, 24, 64), out_of_order) == 8
+    assert k_block(layer(56, 64, 64, kernel=5), out_of_order) == 8
+    assert k_block(layer(56, 16, 64), out_of_order) == 8  # a loop is left
+    assert k_block(layer(7, 64, 12), out_of_order) == 4  # its tiles take every register
+
+
 def test_large_weights_of_a_small_image_stay_panel_by_panel() -> None:
     simd = PRESETS["cortex-a53"]
     workload = layer(7, 512, 512)

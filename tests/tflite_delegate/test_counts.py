@@ -34,5 +34,5 @@ def test_borders_cost_no_multiply_adds(cpu: str, tmp_path: Path) -> None:
 
 
 def test_a_resnet_layer_takes_fewer_instructions_than_xnnpack(tmp_path: Path) -> None:
-    """At most 36.5 million for 56x56x64->64; XNNPACK's kernels for this core take 38.2."""
-    assert count(tmp_path, "cortex-a76", 56, 64, 64)["total"] <= 36.5e6
+    """At most 34 million for 56x56x64->64; XNNPACK's kernels for this core take 38.2."""
+    assert count(tmp_path, "cortex-a76", 56, 64, 64)["total"] <= 34e6
