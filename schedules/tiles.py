@@ -85,7 +85,7 @@ def weights_fit(workload: Conv2dWorkload, simd: Simd) -> bool:
 
 
 def tile_cost(
-    workload: Conv2dWorkload, simd: Simd, row_pixels: int, columns: int, vectors: int
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, vectors: int
 ) -> float:
     """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``vectors``.
 
@@ -96,11 +96,14 @@ def tile_cost(
     are there; the last panel is full.
     """
     lanes = simd.lanes(workload.dtype)
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
 
     def step(pixels: int) -> float:
         sums = pixels * vectors
-        if simd.fma_by_element:  # a pixel's vector lasts for as many steps; weights load in pairs
-            return sums + pixels / lanes + vectors / 2 + 1
+        # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
+        # with four instructions.
+        if simd.fma_by_element:
+            return sums + pixels / lanes + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
         # Weights that stream through the L2 cache take half of the loads' time.
@@ -132,10 +135,11 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         for vectors in range(1, simd.vector_registers)
         if fits_registers(workload, simd, taps, columns, vectors)
     ]
-    columns, vectors = min(
-        shapes,
-        key=lambda shape: (tile_cost(workload, simd, row_pixels, *shape), shape[0] * shape[1]),
-    )
+
+    def cost(shape: tuple[int, int]) -> tuple[float, int]:
+        return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]
+
+    columns, vectors = min(shapes, key=cost)
     rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
     panels = -(-workload.out_channels // (vectors * lanes))
     fits = weights_fit(workload, simd)

@@ -53,11 +53,11 @@ def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
     workload = layer(56, 64, 64)
     taps, lanes = Taps.of(workload, simd), simd.lanes("float32")
     tile = default_tile(workload, simd, taps, 56)
-    chosen = tile_cost(workload, simd, 56, tile.columns, tile.panel // lanes)
+    chosen = tile_cost(workload, simd, taps, 56, tile.columns, tile.panel // lanes)
     for columns in range(1, 32):
         for vectors in range(1, 32):
             if fits_registers(workload, simd, taps, columns, vectors):
-                assert chosen <= tile_cost(workload, simd, 56, columns, vectors)
+                assert chosen <= tile_cost(workload, simd, taps, 56, columns, vectors)
 
 
 def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
