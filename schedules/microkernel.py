@@ -23,7 +23,7 @@ from schedules.masked_loops import mark_masked
 from schedules.patches import Patches, Taps, masked
 from schedules.simd import Simd
 from schedules.steps import extent, partition, unroll
-from schedules.tiles import Tile, unrolled_depth
+from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
 #: Kernel columns that are still unrolled.
@@ -192,9 +192,10 @@ def schedule_product(
     # Step 5: straight-line code inside. Taps too, which decides the masks of border tiles.
     if taps.columns <= MAX_UNROLLED_TAPS:
         schedule.unroll(kw)
-    if taps.flat and taps.depth <= unrolled_depth(simd):
+    if extent(schedule, c_outer) == 1:
         schedule.unroll(c_outer)
-    elif simd.fma_by_element:
+    elif taps.flat or simd.fma_by_element:
+        # Blocks of flat taps share elements, as neighbouring pixels do: more than registers hold.
         c_abi.keep_rolled(schedule, c_outer)
     if taps.flat and simd.fma_by_element:
         c_abi.keep_rolled(schedule, kh)

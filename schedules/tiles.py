@@ -53,11 +53,10 @@ class Tile:
 MAX_BROADCAST_SUMS = 16
 #: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
-
-
-def unrolled_depth(simd: Simd) -> int:
-    """Elements of flat taps that are still unrolled: more code than that makes NEON spill."""
-    return 12 if simd.fma_by_element else 64
+#: Elements of flat taps that are loaded together; with more, registers spill.
+MAX_FLAT_BLOCK = 12
+#: Reduction steps of one kernel row that are unrolled together; with more, border tiles spill.
+MAX_UNROLLED_STEPS = 56
 
 
 def fits_registers(
@@ -86,7 +85,7 @@ def weights_fit(workload: Conv2dWorkload, simd: Simd) -> bool:
 
 
 def tile_cost(
-    workload: Conv2dWorkload, simd: Simd, row_pixels: int, columns: int, vectors: int
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, vectors: int
 ) -> float:
     """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``vectors``.
 
@@ -97,11 +96,14 @@ def tile_cost(
     are there; the last panel is full.
     """
     lanes = simd.lanes(workload.dtype)
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
 
     def step(pixels: int) -> float:
         sums = pixels * vectors
-        if simd.fma_by_element:  # a pixel's vector lasts for as many steps; weights load in pairs
-            return sums + pixels / lanes + vectors / 2 + 1
+        # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
+        # with four instructions.
+        if simd.fma_by_element:
+            return sums + pixels / lanes + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
         # Weights that stream through the L2 cache take half of the loads' time.
@@ -133,10 +135,11 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         for vectors in range(1, simd.vector_registers)
         if fits_registers(workload, simd, taps, columns, vectors)
     ]
-    columns, vectors = min(
-        shapes,
-        key=lambda shape: (tile_cost(workload, simd, row_pixels, *shape), shape[0] * shape[1]),
-    )
+
+    def cost(shape: tuple[int, int]) -> tuple[float, int]:
+        return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]
+
+    columns, vectors = min(shapes, key=cost)
     rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
     panels = -(-workload.out_channels // (vectors * lanes))
     fits = weights_fit(workload, simd)
@@ -150,21 +153,38 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         order = rows_columns_panels
     else:
         order = rows_panels_columns
-    return Tile(columns, vectors * lanes, default_k_block(simd, taps, lanes), order)
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
+    return Tile(columns, vectors * lanes, k_block, order)
 
 
-def default_k_block(simd: Simd, taps: Taps, lanes: int) -> int:
-    """One vector of channels a step where a multiply-add takes any lane of it, else one scalar.
+def default_k_block(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
+) -> int:
+    """Reduction steps to unroll in a tile of ``columns`` pixels by ``vectors`` vectors of channels.
 
-    Flat taps are one block if they are unrolled, else equal blocks.
+    Where scalars are broadcast, one step, or those of one kernel column of flat taps, for which the
+    masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
+    flat taps are one block if they are few, else equal blocks. Others take one vector a block; or
+    several, where registers are left to load them into, unless the core is in-order, which would
+    take more. They stay a loop: without one, LLVM mixes all of their steps, and spills.
     """
-    if not simd.fma_by_element or taps.depth < lanes:
-        return 1
-    if not taps.flat:
-        return lanes
-    if taps.depth <= unrolled_depth(simd):
+    lanes = simd.lanes(workload.dtype)
+    if not simd.fma_by_element:
+        return workload.in_channels if taps.flat else 1
+    if taps.flat and taps.depth <= MAX_FLAT_BLOCK:
         return taps.depth
-    return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+    if taps.flat:
+        return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+    if taps.depth < lanes:
+        return 1
+    free = simd.vector_registers - (columns * vectors + columns + vectors)
+    if simd.in_order or free < 3:
+        return lanes
+    for block in (4 * lanes, 2 * lanes):
+        repeats = taps.depth % block == 0 and taps.depth > block
+        if repeats and taps.columns * block <= MAX_UNROLLED_STEPS:
+            return block
+    return lanes
 
 
 def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> dict[str, Knob]:

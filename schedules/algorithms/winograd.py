@@ -107,7 +107,6 @@ class Winograd(Algorithm):
         return {
             **choices,
             "order": Knob(orders, orders[1]),
-            "k_block": default_k_block(domain, simd, choices),
             "c_block": Knob(c_blocks(workload), c_block),
             "outputs": Knob(forms, outputs),
             "strip": Knob(tuple(sorted({1, 2, 4, 8, strip})), strip),
@@ -170,18 +169,6 @@ def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
     """The fewest rows of tiles that hold enough of them to fill a register tile."""
     domain = Domain.of(workload, {"outputs": outputs, "strip": 1, "c_block": 1})
     return min(-(-ENOUGH_TILES // domain.tile_columns), domain.tile_rows)
-
-
-def default_k_block(domain: Domain, simd: Simd, choices: Mapping[str, Knob]) -> Knob:
-    """More steps at once than elsewhere: there is no border, and few registers are in use."""
-    knob = choices["k_block"]
-    lanes = simd.lanes(domain.workload.dtype)
-    columns, vectors = choices["columns"].default, choices["panel"].default // lanes
-    used = columns * vectors + columns + vectors
-    if not simd.fma_by_element or simd.in_order or used + 3 > simd.vector_registers:
-        return knob
-    blocks = [block for block in (16, 8) if domain.c_block % block == 0]
-    return Knob((*knob.choices, *blocks), blocks[0]) if blocks else knob
 
 
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
@@ -257,8 +244,8 @@ class Domain:
 
     @property
     def taps(self) -> Taps:
-        """Of the matrix products: nothing but channels."""
-        return Taps(1, 1, self.workload.in_channels, flat=False)
+        """Of a block of the matrix products: nothing but channels."""
+        return Taps(1, 1, self.c_block, flat=False)
 
     @property
     def products(self) -> Conv2dWorkload:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from schedules import c_abi
 from schedules.patches import Taps
+from schedules.planner import plan_layer
 from schedules.simd import PRESETS, Simd
 from schedules.tiles import ORDERS, default_tile, fits_registers, tile_cost
 from schedules.workload import Conv2dWorkload
@@ -49,11 +53,26 @@ def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
     workload = layer(56, 64, 64)
     taps, lanes = Taps.of(workload, simd), simd.lanes("float32")
     tile = default_tile(workload, simd, taps, 56)
-    chosen = tile_cost(workload, simd, 56, tile.columns, tile.panel // lanes)
+    chosen = tile_cost(workload, simd, taps, 56, tile.columns, tile.panel // lanes)
     for columns in range(1, 32):
         for vectors in range(1, 32):
             if fits_registers(workload, simd, taps, columns, vectors):
-                assert chosen <= tile_cost(workload, simd, 56, columns, vectors)
+                assert chosen <= tile_cost(workload, simd, taps, 56, columns, vectors)
+
+
+def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
+    out_of_order, in_order = PRESETS["cortex-a76"], PRESETS["cortex-a53"]
+
+    def k_block(workload: Conv2dWorkload, simd: Simd) -> int:
+        taps = Taps.of(workload, simd)
+        return default_tile(workload, simd, taps, workload.out_width).k_block
+
+    assert k_block(layer(56, 64, 64), out_of_order) == 16
+    assert k_block(layer(56, 64, 64), in_order) == 4
+    assert k_block(layer(56, 24, 64), out_of_order) == 8
+    assert k_block(layer(56, 64, 64, kernel=5), out_of_order) == 8
+    assert k_block(layer(56, 16, 64), out_of_order) == 8  # a loop is left
+    assert k_block(layer(7, 64, 12), out_of_order) == 4  # its tiles take every register
 
 
 def test_large_weights_of_a_small_image_stay_panel_by_panel() -> None:
@@ -79,3 +98,17 @@ def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
         dilation_width=2,
     )
     assert Taps.of(dilated, simd) == Taps(3, 3, 3, flat=False)
+
+
+#: A vector register stored to the stack or loaded from there.
+X86_SPILL = re.compile(r"[xyz]mm\d+,.*\(%rsp\)|\(%rsp\),.*[xyz]mm\d+")
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (7, 2), (11, 4)])
+def test_large_kernels_of_few_channels_do_not_spill(kernel: int, stride: int) -> None:
+    """Pixels share ``K_w - stride`` columns of a kernel's row; registers must not hold them."""
+    simd = PRESETS["x86-64-v4"]
+    workload = Conv2dWorkload(64, 67, 3, 64, kernel, kernel, 1, stride, stride)
+    assembly = c_abi.assembly(plan_layer(workload, simd, "indirect").schedule(simd), simd)
+    assert "vfmadd" in assembly
+    assert not X86_SPILL.findall(assembly)

@@ -35,7 +35,7 @@ def test_borders_cost_no_multiply_adds(cpu: str, tmp_path: Path) -> None:
     assert counted["v_fma"] == products / PRESETS[cpu].lanes("float32")
 
 
-@pytest.mark.parametrize(("algorithm", "most"), [("indirect", 36.5e6), ("winograd", 10.8e6)])
+@pytest.mark.parametrize(("algorithm", "most"), [("indirect", 34e6), ("winograd", 10.8e6)])
 def test_a_resnet_layer_takes_fewer_instructions_than_xnnpack(
     algorithm: str, most: float, tmp_path: Path
 ) -> None:
