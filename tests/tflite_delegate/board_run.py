@@ -1,9 +1,12 @@
 """Runs on the board, with numpy and LiteRT only: one model with one delegate, from file to file.
 
-usage: board_run.py MODEL DELEGATE THREADS ALGORITHM INPUTS.npz OUTPUTS.npz REPORT.json
+usage: board_run.py MODEL DELEGATE THREADS ALGORITHMS INPUTS.npz OUTPUTS.npz REPORTS.json
+
+ALGORITHMS are names with commas between them, "" being the delegate's choice; one run for each.
 """
 
 import ctypes
+import json
 import sys
 from pathlib import Path
 
@@ -12,27 +15,30 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegat
 
 
 def main() -> None:
-    model, library, threads, algorithm, inputs, outputs, report = sys.argv[1:]
-    delegate = load_delegate(library, {"algorithm": algorithm} if algorithm else {})
-    interpreter = Interpreter(
-        model,
-        experimental_delegates=[delegate],
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        num_threads=int(threads),
-    )
-    interpreter.allocate_tensors()
-    values = np.load(inputs)
-    for number, detail in enumerate(interpreter.get_input_details()):
-        interpreter.set_tensor(detail["index"], values[f"arr_{number}"])
-    interpreter.invoke()
-    results = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
-    np.savez(outputs, *results)
-    function = ctypes.CDLL(library).leanconv_report
-    function.restype = ctypes.c_size_t
-    function.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
-    buffer = ctypes.create_string_buffer(1 << 20)
-    function(delegate._get_native_delegate_pointer(), buffer, len(buffer))
-    Path(report).write_bytes(buffer.value)
+    model, library, threads, algorithms, inputs, outputs, reports = sys.argv[1:]
+    report = ctypes.CDLL(library).leanconv_report
+    report.restype = ctypes.c_size_t
+    report.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    values, results, texts = np.load(inputs), {}, {}
+    for algorithm in algorithms.split(","):
+        delegate = load_delegate(library, {"algorithm": algorithm} if algorithm else {})
+        interpreter = Interpreter(
+            model,
+            experimental_delegates=[delegate],
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            num_threads=int(threads),
+        )
+        interpreter.allocate_tensors()
+        for number, detail in enumerate(interpreter.get_input_details()):
+            interpreter.set_tensor(detail["index"], values[f"arr_{number}"])
+        interpreter.invoke()
+        for number, detail in enumerate(interpreter.get_output_details()):
+            results[f"{algorithm}.{number}"] = interpreter.get_tensor(detail["index"])
+        buffer = ctypes.create_string_buffer(1 << 20)
+        report(delegate._get_native_delegate_pointer(), buffer, len(buffer))
+        texts[algorithm] = json.loads(buffer.value)
+    np.savez(outputs, **results)
+    Path(reports).write_text(json.dumps(texts))
 
 
 main()

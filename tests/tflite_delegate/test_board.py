@@ -18,6 +18,7 @@ from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
 
 BuildDelegate = Callable[..., Path]
+RunOnBoard = Callable[..., "dict[str, Outcome]"]
 SCRIPT = Path(__file__).with_name("board_run.py")
 
 
@@ -31,7 +32,7 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> RunOnBoard:
     board = Board.default()
     board.setup()
 
@@ -41,21 +42,22 @@ def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outc
         inputs: Sequence[np.ndarray],
         cpu: str = "cortex-a76",
         threads: int = 1,
-        algorithm: str = "",
+        algorithms: Sequence[str] = ("",),
         **options: Any,
-    ) -> Outcome:
+    ) -> dict[str, Outcome]:
         folder = tmp_path_factory.mktemp("board")
         np.savez(folder / "inputs.npz", *inputs)
-        files = [folder / name for name in ("inputs.npz", "outputs.npz", "report.json")]
-        arguments: list[str | Path] = [model, delegate, str(threads), algorithm, *files]
+        files = [folder / name for name in ("inputs.npz", "outputs.npz", "reports.json")]
+        arguments: list[str | Path] = [model, delegate, str(threads), ",".join(algorithms), *files]
         result = board.python(SCRIPT, arguments, cpu, capture_output=True, timeout=600, **options)
         assert result.returncode == 0, result.stderr
-        outputs = np.load(files[1])
-        return Outcome(
-            [outputs[f"arr_{number}"] for number in range(len(outputs.files))],
-            json.loads(files[2].read_text()),
-            result.stderr,
-        )
+        reports = json.loads(files[2].read_text())
+        with np.load(files[1]) as outputs:
+            count = len(outputs.files) // len(reports)
+            return {
+                name: Outcome([outputs[f"{name}.{i}"] for i in range(count)], report, result.stderr)
+                for name, report in reports.items()
+            }
 
     return run_model
 
@@ -68,29 +70,30 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("target", ["cortex-a76", "cortex-a53"])
-@pytest.mark.parametrize("algorithm", REGISTRY.names())
 def test_zoo(
-    run_on_board: Callable[..., Outcome],
+    run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     litert: InterpreterApi,
     zoo: Path,
     target: str,
-    algorithm: str,
 ) -> None:
+    """All algorithms in one process: emulated Python takes seconds to start."""
     simd = Simd.named(target)
     library = build_delegate(zoo, REGISTRY.names(), target)
     inputs = random_inputs(litert.open(zoo))
-    outcome = run_on_board(zoo, library, inputs, target, 2, algorithm)
-    names = served(algorithm, simd)
-    assert outcome.report["claimed"] == len(names)
-    assert {layer["algorithm"] for layer in outcome.report["layers"]} == {algorithm}
-    for (name, (_, conv)), x, y in zip(ZOO.items(), inputs, outcome.outputs, strict=True):
-        check_conv(conv, x, y, algorithm=algorithm if name in names else "direct", simd=simd)
+    outcomes = run_on_board(zoo, library, inputs, target, 2, REGISTRY.names())
+    assert list(outcomes) == list(REGISTRY.names())
+    for algorithm, outcome in outcomes.items():
+        names = served(algorithm, simd)
+        assert outcome.report["claimed"] == len(names), algorithm
+        assert {layer["algorithm"] for layer in outcome.report["layers"]} == {algorithm}
+        for (name, (_, conv)), x, y in zip(ZOO.items(), inputs, outcome.outputs, strict=True):
+            check_conv(conv, x, y, algorithm=algorithm if name in names else "direct", simd=simd)
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
 def test_trained_models(
-    run_on_board: Callable[..., Outcome],
+    run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     litert: InterpreterApi,
     shared_models: Path,
@@ -101,14 +104,14 @@ def test_trained_models(
     builtin = litert.open(model)
     inputs = random_inputs(builtin)
     expected = run(builtin, inputs)
-    outcome = run_on_board(model, library, inputs)
+    (outcome,) = run_on_board(model, library, inputs).values()
     assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
     for y, y_builtin in zip(outcome.outputs, expected, strict=True):
         assert np.allclose(y, y_builtin, rtol=0, atol=1e-5)  # probabilities
 
 
 def test_delegate_for_android(
-    run_on_board: Callable[..., Outcome],
+    run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     litert: InterpreterApi,
     zoo: Path,
@@ -121,23 +124,25 @@ def test_delegate_for_android(
     for name in ("libc", "libm"):
         (real,) = Board.default().folder.glob(f"system/lib/aarch64-linux-gnu/{name}.so.6")
         (tmp_path / f"{name}.so").symlink_to(real)
-    library = build_delegate(zoo, REGISTRY.names(), "cortex-a76-android")
+    simd = Simd.named("cortex-a76-android")
+    library = build_delegate(zoo, None, simd.name)
     inputs = random_inputs(litert.open(zoo))
-    outcome = run_on_board(zoo, library, inputs, env={"LD_LIBRARY_PATH": str(tmp_path)})
+    environment = {"LD_LIBRARY_PATH": str(tmp_path)}
+    (outcome,) = run_on_board(zoo, library, inputs, env=environment).values()
     assert outcome.report["claimed"] == len(ZOO)
     for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
-        check_conv(conv, x, y)
+        check_conv(conv, x, y, simd=simd)
 
 
 def test_older_processor(
-    run_on_board: Callable[..., Outcome],
+    run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     litert: InterpreterApi,
     zoo: Path,
 ) -> None:
     library = build_delegate(zoo, REGISTRY.names(), "cortex-a76")
     inputs = random_inputs(litert.open(zoo))
-    outcome = run_on_board(zoo, library, inputs, "cortex-a72")
+    (outcome,) = run_on_board(zoo, library, inputs, "cortex-a72").values()
     assert outcome.report["claimed"] == 0
     message = (
         "leanconv: compiled for cortex-a76, this processor lacks dotprod, fullfp16: "
@@ -145,4 +150,4 @@ def test_older_processor(
     )
     assert message in outcome.stderr.splitlines()
     for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
-        check_conv(conv, x, y)
+        check_conv(conv, x, y, algorithm="direct")

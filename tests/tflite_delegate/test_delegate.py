@@ -80,7 +80,7 @@ def check_conv(
     plan = plan_layer(workload.with_batch(1).one_group(), simd, algorithm)
     bound = error_bound(plan, workload, x, weights, bias, direct)
     assert y.shape == expected.shape
-    assert np.all(abs(y - expected) <= bound)
+    assert np.all(abs(y - expected) <= bound), f"{plan.algorithm} on {workload.describe()}"
     if builtin is not None:
         assert np.all(abs(y - builtin) <= bound + direct)
 
