@@ -22,24 +22,25 @@ to a cache line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te
 
-from schedules import accuracy, c_abi, packing, tiles
+from schedules import accuracy, packing, tiles
 from schedules.algorithms.base import Algorithm
-from schedules.cook_toom import Filtering, as_floats, filtering
-from schedules.epilogue import finish
+from schedules.algorithms.winograd_domain import (
+    Domain,
+    multiply,
+    transform_image,
+    transform_products,
+)
+from schedules.algorithms.winograd_schedule import schedule_strips
+from schedules.cook_toom import ExactMatrix, as_floats
 from schedules.knobs import NO_KNOBS, Knob, Knobs
-from schedules.linear import select_row
-from schedules.masked_loops import specialize
 from schedules.memory import align
-from schedules.microkernel import accumulate_tile
 from schedules.packing import Matrix, PackedWeights
-from schedules.patches import Taps, masked, placeholders
+from schedules.patches import placeholders
 from schedules.simd import Simd
-from schedules.steps import extent, partition, unroll
 from schedules.tiles import Tile
 from schedules.workload import Conv2dWorkload
 
@@ -47,12 +48,10 @@ from schedules.workload import Conv2dWorkload
 MAX_INPUTS = 10
 #: And with so many, it is near that of the definition: the default.
 ACCURATE_INPUTS = 6
-#: Image pixels of a tile along one axis that are still unrolled on x86-64.
-MAX_UNROLLED_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
 TRANSFORM_ROUNDINGS = 8
 #: Channels of a running sum at most. Shorter sums err less, which Winograd's transforms magnify. On
-#: NEON each sum costs about 60 instructions a register tile, 3 % of 64 channels.
+#: NEON another sum costs 60 instructions a register tile: 8 % at 64 channels, measured.
 SUM, NEON_SUM = 16, 64
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
 ENOUGH_TILES = 4
@@ -138,7 +137,7 @@ class Winograd(Algorithm):
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         domain = Domain.of(workload, knobs)
-        transform = (_floats(domain.rows), _floats(domain.columns))
+        transform = (floats(domain.rows.kernel), floats(domain.columns.kernel))
         return packing.winograd(workload, knobs["panel"], transform)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
@@ -177,298 +176,6 @@ def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     return tuple(m for m in (2, 4, 6) if m + kernel - 1 <= MAX_INPUTS)
 
 
-def _floats(filtering: Filtering) -> Matrix:
-    return tuple(map(tuple, as_floats(filtering.kernel).tolist()))
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The transformed domain of one layer: its points, and how tiles make up strips."""
-
-    workload: Conv2dWorkload
-    rows: Filtering
-    columns: Filtering
-    strip: int
-    c_block: int
-
-    @classmethod
-    def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
-        """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
-
-        def along(taps: int) -> Filtering:
-            return filtering(knobs["outputs"] if taps > 1 else 1, taps)
-
-        rows, columns = along(workload.kernel_height), along(workload.kernel_width)
-        whole = cls(workload, rows, columns, 1, knobs["c_block"])
-        return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
-
-    @property
-    def points(self) -> int:
-        """``n_h n_w``: matrix products."""
-        return self.rows.inputs * self.columns.inputs
-
-    @property
-    def blocked(self) -> bool:
-        """Whether there are several blocks of channels."""
-        return self.c_block < self.workload.in_channels
-
-    @property
-    def tile_rows(self) -> int:
-        """Tiles down the image."""
-        return -(-self.workload.out_height // self.rows.outputs)
-
-    @property
-    def tile_columns(self) -> int:
-        """Tiles across the image."""
-        return -(-self.workload.out_width // self.columns.outputs)
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of a strip: rows of each matrix product."""
-        return self.strip * self.tile_columns
-
-    @property
-    def strip_rows(self) -> int:
-        """Output rows of a strip."""
-        return self.strip * self.rows.outputs
-
-    @property
-    def image_strips(self) -> int:
-        """Strips of one image; the last may reach beyond it."""
-        return -(-self.workload.out_height // self.strip_rows)
-
-    @property
-    def strips(self) -> int:
-        """Strips of the whole batch."""
-        return self.workload.batch * self.image_strips
-
-    @property
-    def taps(self) -> Taps:
-        """Of a block of the matrix products: nothing but channels."""
-        return Taps(1, 1, self.c_block, flat=False)
-
-    @property
-    def products(self) -> Conv2dWorkload:
-        """The matrix products of a strip as a pointwise convolution: points by tiles."""
-        return Conv2dWorkload(
-            in_height=self.points,
-            in_width=self.tiles,
-            in_channels=self.workload.in_channels,
-            out_channels=self.workload.out_channels,
-            kernel_height=1,
-            kernel_width=1,
-            dtype=self.workload.dtype,
-        )
-
-
-def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: Tile) -> te.Tensor:
-    """Block ``M``: at every point, all tiles of a strip by all output channels.
-
-    It is the sum over blocks of channels of block ``ACC``, which is rounded up to whole register
-    tiles; elements of V are block ``A``.
-    """
-    layer, columns = domain.workload, tile.rounded(domain.tiles)
-    size = domain.c_block
-    count = layer.in_channels // size
-    k = te.reduce_axis((0, size), name="c")
-
-    def inside(w: tirx.Expr) -> list[tirx.Expr]:
-        return [w < domain.tiles] * (columns > domain.tiles)
-
-    strips = (layer.batch, domain.image_strips, domain.points)
-    element = te.compute(
-        (*strips, columns, layer.in_channels),
-        lambda n, s, p, w, c: masked(inside(w), transformed[n, s, p, w, c], layer.dtype),
-        name="A",
-    )
-
-    def sum_of_products(
-        b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
-    ) -> tirx.Expr:
-        c = b * size + k
-        value = element[n, s, p, w, c] * weights[p, o // tile.panel, c, o % tile.panel]
-        return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
-
-    channels = weights.shape[1] * tile.panel
-    sums = te.compute((count, *strips, columns, channels), sum_of_products, name="ACC")
-    shape = (*strips, domain.tiles, layer.out_channels)
-    if count == 1:
-        return te.compute(shape, lambda n, s, p, w, o: sums[0, n, s, p, w, o], name="M")
-    block = te.reduce_axis((0, count), name="block")
-    return te.compute(
-        shape,
-        lambda n, s, p, w, o: te.sum(sums[block, n, s, p, w, o], axis=[block]),
-        name="M",
-    )
-
-
-def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
-    """Block ``V``: ``B_h^T d B_w`` for every tile and channel; block ``VR`` is ``B_h^T d``."""
-    layer, rows, columns = domain.workload, domain.rows, domain.columns
-    channels, across = layer.in_channels, domain.tile_columns
-
-    def pixel(
-        n: tirx.Expr, s: tirx.Expr, tile: tirx.Expr, i: int, j: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        h = s * domain.strip_rows + tile // across * rows.outputs + i - layer.pad_top
-        w = tile % across * columns.outputs + j - layer.pad_left
-        inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
-        inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
-        return masked(inside, image[n, h, w * layer.in_pitch + c], layer.dtype)
-
-    n_h, n_w, strips = rows.inputs, columns.inputs, (layer.batch, domain.image_strips)
-
-    def by_row(
-        n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, tile: tirx.Expr, j: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        pixels = [pixel(n, s, tile, i, j, c) for i in range(n_h)]
-        return select_row(rows.image, a, pixels, layer.dtype)
-
-    by_rows = te.compute((*strips, n_h, domain.tiles, n_w, channels), by_row, name="VR")
-
-    def point(n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
-        pixels = [by_rows[n, s, p // n_w, tile, j, c] for j in range(n_w)]
-        return select_row(columns.image, p % n_w, pixels, layer.dtype)
-
-    return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
-
-
-def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> te.Tensor:
-    """Block ``Y``: ``A_h^T M A_w``, bias and activation; block ``MR`` is ``A_h^T M``."""
-    layer, rows, columns = domain.workload, domain.rows, domain.columns
-    n_w, m_h, m_w = columns.inputs, rows.outputs, columns.outputs
-
-    def by_row(
-        n: tirx.Expr, s: tirx.Expr, row: tirx.Expr, across: tirx.Expr, b: tirx.Expr, o: tirx.Expr
-    ) -> tirx.Expr:
-        tile = row // m_h * domain.tile_columns + across
-        points = [products[n, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
-        return select_row(rows.output, row % m_h, points, layer.dtype)
-
-    strips, strip_rows = domain.image_strips, domain.strip_rows
-    shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
-    by_rows = te.compute(shape, by_row, name="MR")
-
-    def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
-        points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
-        return finish(select_row(columns.output, w % m_w, points, layer.dtype), bias[o], layer)
-
-    return te.compute(layer.output_shape, pixel, name="Y")
-
-
-def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
-    """Image to V, V to M, M to output: strip by strip, or, if there is but one, in three stages."""
-    lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
-    whole = domain.strips == 1
-    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
-    strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
-    across, x = schedule.split(w, [None, domain.columns.outputs])
-    o_outer, o_lane = schedule.split(o, [None, lanes])
-    walk = (o_outer, down, across) if whole else (down, across, o_outer)
-    schedule.reorder(strip, *walk, y, x, o_lane)
-    if channels % lanes:
-        for loop in (o_outer, o_lane):
-            partition(schedule, loop)
-    # From the last step to the first: each is placed where the next one needs it.
-    schedule_output(schedule, domain, simd, walk[-1], (y, x, o_lane))
-    point = schedule_products(schedule, domain, simd, tile, None if whole else strip)
-    vector = schedule_image(schedule, domain, simd, None if whole else strip)
-    if whole:
-        # Channels before, points, channels again.
-        for stage, loop in enumerate((vector, point, o_outer)):
-            c_abi.mark_stage(schedule, loop, stage)
-    else:
-        c_abi.mark_stage(schedule, strip)
-
-
-def schedule_output(
-    schedule: s_tir.Schedule, domain: Domain, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
-) -> None:
-    """M to output: for each step of ``vector``, one vector of channels of a tile, rows first."""
-    y, x, o_lane = tile
-    by_rows = schedule.get_sblock("MR")
-    schedule.set_scope(by_rows, 0, "local")
-    schedule.compute_at(by_rows, vector, preserve_unit_loops=True)
-    r_y, _, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
-    schedule.reorder(r_b, r_y, r_lane)
-    if domain.workload.out_channels % simd.lanes(domain.workload.dtype):
-        partition(schedule, r_lane)
-    for loop in (y, r_b):
-        unroll_points(schedule, simd, loop)
-    unroll(schedule, [x, r_y])
-    schedule.vectorize(o_lane)
-    schedule.vectorize(r_lane)
-
-
-def schedule_products(
-    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any | None
-) -> Any:
-    """V to M in register tiles, in each step of ``strip``; returns the loop over points."""
-    layer = domain.workload
-    products = schedule.get_sblock("M")
-    if strip is not None:
-        schedule.compute_at(products, strip, preserve_unit_loops=True)
-    point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
-    t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    lanes = simd.lanes(layer.dtype)
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    loops = {"rows": point, "columns": t_outer, "panels": o_outer}
-    order = [loops[name] for name in tile.order.split(",")]
-    schedule.reorder(*order, *blocks, t_inner, o_vector, o_lane)
-    block_products = replace(domain.products, in_channels=domain.c_block)
-    accumulate_tile(schedule, block_products, simd, tile, [*order, *blocks][-1])
-    partition(schedule, t_outer)
-    if layer.out_channels % tile.panel:
-        for loop in (o_outer, o_vector, o_lane):
-            partition(schedule, loop)
-    unroll(schedule, [t_inner, o_vector])
-    schedule.vectorize(o_lane)
-    if blocks:
-        schedule.decompose_reduction(products, blocks[0])
-    return point
-
-
-def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any | None) -> Any:
-    """Image to V, a vector of channels of a tile at a time, rows first; returns that loop."""
-    lanes = simd.lanes(domain.workload.dtype)
-    transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
-    if strip is not None:
-        schedule.compute_at(transformed, strip, preserve_unit_loops=True)
-    point, t, c = schedule.get_loops(transformed)[-3:]
-    a, b = schedule.split(point, [None, domain.columns.inputs])
-    down, across = schedule.split(t, [None, domain.tile_columns])
-    c_outer, c_lane = schedule.split(c, [None, lanes])
-    walk = (c_outer, down, across) if strip is None else (down, across, c_outer)
-    schedule.reorder(*walk, a, b, c_lane)
-    schedule.set_scope(by_rows, 0, "local")
-    schedule.compute_at(by_rows, walk[-1], preserve_unit_loops=True)
-    r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
-    schedule.reorder(r_j, r_a, r_lane)
-    partition(schedule, across)
-    if domain.workload.in_channels % lanes:
-        for loop in (c_outer, c_lane, r_lane):
-            partition(schedule, loop)
-    specialize(schedule, walk[-1])
-    for loop in (a, r_j):
-        unroll_points(schedule, simd, loop)
-    unroll(schedule, [b, r_a])
-    schedule.vectorize(c_lane)
-    schedule.vectorize(r_lane)
-    return c_outer
-
-
-def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
-    """Unroll ``loop`` over rows or columns of a tile: whole, by threes or twos, or not at all.
-
-    A whole tile is more vectors than there are registers. On x86-64 what spills costs less than the
-    loop would (5 % of the whole kernel, measured), if the tile is not too large to compile; NEON
-    has no registers to spare for it.
-    """
-    size = extent(schedule, loop)
-    if simd.fma_by_element or size > MAX_UNROLLED_INPUTS:
-        step = 1 if simd.in_order else next(n for n in (3, 2, 1) if size % n == 0)
-        loop, step_loop = schedule.split(loop, [None, step])
-        c_abi.keep_rolled(schedule, loop, small=simd.in_order)
-        schedule.unroll(step_loop)
-    else:
-        schedule.unroll(loop)
+def floats(matrix: ExactMatrix) -> Matrix:
+    """The matrix as packed weights take it."""
+    return tuple(map(tuple, as_floats(matrix).tolist()))

@@ -32,7 +32,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference import Session, max_difference, random_inputs, runtime
-from schedules.algorithms.winograd import Domain
+from schedules.algorithms.winograd_domain import Domain
 from schedules.cook_toom import Filtering
 from tests.conftest import Compiled
 from tests.support.reference import conv2d, winograd_bound

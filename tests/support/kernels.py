@@ -15,7 +15,7 @@ import numpy as np
 
 from schedules import packing
 from schedules.algorithms import REGISTRY
-from schedules.algorithms.winograd import Domain
+from schedules.algorithms.winograd_domain import Domain
 from schedules.c_abi import CKernel, KernelObject
 from schedules.memory import ALIGNMENT
 from schedules.planner import Plan, compile_plans
