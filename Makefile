@@ -4,8 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
-# Two processes: with TensorFlow, each takes 2 GB.
-PARALLEL := -n 2 --dist worksteal
+# Two at a time: each holds TVM and TensorFlow, and compiles on every core.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]')
 
 help: ## this list
@@ -15,10 +15,10 @@ demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
 	$(BIN)/python scripts/demo.py
 
 test: lint board ## what every change must pass
-	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
+	$(PYTEST) -m "not slow"
 
 test-all: lint board ## with the long checks
-	$(BIN)/python -m pytest -q $(PARALLEL)
+	$(PYTEST)
 
 lint: venv ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

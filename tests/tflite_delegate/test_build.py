@@ -12,17 +12,17 @@ from typing import Any
 
 import cmake
 import ninja
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.planner import Choice, Limits, Plan
 from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tests.support.reference import conv2d
+from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
+from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources, kernel_table
 from tflite_delegate.toolchain import Toolchain
@@ -86,21 +86,59 @@ def test_one_process_and_several_give_the_same(model: Path, tmp_path: Path) -> N
     assert one == several
 
 
-def test_layers_that_the_algorithm_does_not_support(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+#: Layers that not every algorithm serves, and one that each does.
+CONVS = {
+    "3x3": Conv(8),
+    "stride": Conv(8, stride=(1, 2)),
+    "dilation": Conv(6, dilation=(2, 1)),
+    "1x1": Conv(4, (1, 1)),
+    "large kernel": Conv(4, (3, 11)),
+    "groups": Conv(8, (2, 3), groups=2, activation="relu"),
+}
+SHAPE = (1, 9, 12, 4)
+SELECTIVE = [
+    name
+    for name in ALGORITHMS
+    if not all(serves(name, conv.workload(SHAPE), HOST) for conv in CONVS.values())
+]
+
+
+@pytest.mark.parametrize("algorithm", SELECTIVE)
+def test_layers_that_the_algorithm_refuses(
+    algorithm: str, tmp_path: Path, litert: InterpreterApi
 ) -> None:
-    from schedules.planner import plan_layer as original
+    """The report says why; TFLite runs them, as it does without a delegate."""
+    writer = ModelWriter()
+    inputs = [writer.tensor(SHAPE) for _ in CONVS]
+    convs = zip(inputs, CONVS.values(), strict=True)
+    outputs = [writer.conv(x, SHAPE, conv)[0] for x, conv in convs]
+    model, library = write_model(tmp_path, writer.finish(inputs, outputs)), tmp_path / "lib.so"
+    layers = build(model, library, HOST, algorithms=[algorithm]).layers
+    groups = [conv.workload(SHAPE).one_group() for conv in CONVS.values()]
+    refusals = [REGISTRY.get(algorithm).supports(group, HOST) for group in groups]
+    assert [layer.reason for layer in layers] == [
+        None if refusal is None else f"{algorithm}: {refusal}" for refusal in refusals
+    ]
+    assert [layer.claimed for layer in layers] == [refusal is None for refusal in refusals]
+    assert layers[0].claimed
 
-    def plan(workload: Conv2dWorkload, simd: Simd, choice: Choice, limits: Limits) -> Plan:
-        if not workload.is_pointwise:
-            raise Unsupported("only 1x1")
-        return original(workload, simd, choice, limits)
+    delegate = litert.load_delegate(str(library))
+    interpreter, builtin = litert.open(model, delegate), litert.open(model)
+    values = random_inputs(interpreter)
+    results = zip(run(interpreter, values), run(builtin, values), strict=True)
+    for layer, (y, y_builtin) in zip(layers, results, strict=True):
+        assert layer.claimed or np.array_equal(y, y_builtin), layer.geometry
+    report = read_report(library, delegate)
+    assert report["claimed"] == sum(layer.claimed for layer in layers)
+    assert report["unknown"] == sum(not layer.claimed for layer in layers)
 
-    monkeypatch.setattr(builder, "plan_layer", plan)
-    report = build(model, tmp_path / "lib.so", HOST, algorithms=[ALGORITHMS[0]])
-    assert [layer.claimed for layer in report.layers] == [False, False, True]
-    assert report.layers[0].reason == f"{ALGORITHMS[0]}: only 1x1"
-    assert report.layers[0].algorithm is None
+
+def test_an_algorithm_that_serves_no_layer(tmp_path: Path) -> None:
+    model = write_model(tmp_path, single_conv(SHAPE, CONVS["1x1"]))
+    message = "node 0, CONV_2D conv1x1 9x12x4->4: winograd: a 1x1 kernel has no overlapping"
+    with pytest.raises(LeanconvError, match=message):
+        build(model, tmp_path / "lib.so", HOST, algorithms=["winograd"])
+    assert not (tmp_path / "lib.so").exists()
 
 
 def test_batch_is_looped_over(tmp_path: Path, litert: InterpreterApi) -> None:
@@ -111,8 +149,7 @@ def test_batch_is_looped_over(tmp_path: Path, litert: InterpreterApi) -> None:
     interpreter = litert.open(model, delegate)
     (x,) = random_inputs(interpreter)
     (y,) = run(interpreter, [x])
-    expected, bound = conv2d(conv.workload(shape), x, *conv.constants(4))
-    assert (abs(y - expected) <= bound).all()
+    check_conv(conv, x, y)
     assert read_report(tmp_path / "lib.so", delegate)["layers"][0]["calls"] == 1
 
 
@@ -269,7 +306,7 @@ def test_kernel_that_cannot_be_compiled(
         monkeypatch.setattr(builder, "compile_plans", _refuse)
     else:  # processes start afresh: they would not see the change
         monkeypatch.setattr(builder, "_compile_kernel", _compile_refused)
-    with pytest.raises(LeanconvError, match=r"cannot be compiled for conv3x3 .*: the last line;"):
+    with pytest.raises(LeanconvError, match=r"cannot be compiled for conv\dx\d .*: the last line;"):
         build(model, tmp_path / "lib.so", HOST, jobs=jobs)
     assert not (tmp_path / "lib.so").exists()
 

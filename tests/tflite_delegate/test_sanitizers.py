@@ -417,17 +417,29 @@ def test_defects_of_libraries_are_reported(defective: Callable[..., Path]) -> No
     assert "ERROR: AddressSanitizer: heap-buffer-overflow" in bad.stderr
 
 
+@pytest.fixture(scope="session")
+def sanitized_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """The shared library for a model."""
+
+    @functools.cache
+    def make(model: Path) -> Path:
+        library = tmp_path_factory.mktemp("sanitized") / "lib.so"
+        build(model, library, HOST, toolchain=Toolchain(compiler("address,undefined")))
+        return library
+
+    return make
+
+
 @pytest.mark.parametrize(
     "name", ["resnet8_cifar10_float", "mobilenet_vww96_float", "dscnn_kws_float"]
 )
-def test_in_litert(shared_models: Path, tmp_path: Path, name: str) -> None:
+def test_in_litert(
+    shared_models: Path, sanitized_delegate: Callable[[Path], Path], name: str
+) -> None:
     """The shared library, in the real interpreter, with the sanitizers' runtime preloaded."""
     model = shared_models / f"{name}.tflite"
     layers = [layer.workload for layer in tflite_model.read(model).layers]
     compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
-    library = tmp_path / "lib.so"
-    toolchain = Toolchain(compiler("address,undefined"))
-    build(compiled_for, library, HOST, toolchain=toolchain)
-    result = run_python("-c", IN_LITERT, model, library)
+    result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr
