@@ -159,7 +159,8 @@ class Toolchain:
         options = ["-target", f"{simd.arch}-linux-musl", "-fno-stack-protector"]
         options.append("-fno-builtin-bcmp")  # clang would call it, as musl has it
         if simd.arch == "aarch64":
-            options.append("-ffixed-x18")  # Android reserves it
+            # Android reserves that register. (zig ignores -ffixed-x18.)
+            options.append("-mcpu=generic+reserve_x18")
         return options
 
     def _bionic_stubs(self, folder: Path, target: Iterable[str]) -> list[str]:
