@@ -100,7 +100,7 @@ def test_trained_models(
     name: str,
 ) -> None:
     model = shared_models / f"{name}.tflite"
-    library = build_delegate(model, None, "cortex-a76")
+    library = build_delegate(model, ["auto"], "cortex-a76")
     builtin = litert.open(model)
     inputs = random_inputs(builtin)
     expected = run(builtin, inputs)
@@ -125,7 +125,7 @@ def test_delegate_for_android(
         (real,) = Board.default().folder.glob(f"system/lib/aarch64-linux-gnu/{name}.so.6")
         (tmp_path / f"{name}.so").symlink_to(real)
     simd = Simd.named("cortex-a76-android")
-    library = build_delegate(zoo, None, simd.name)
+    library = build_delegate(zoo, ["auto"], simd.name)
     inputs = random_inputs(litert.open(zoo))
     environment = {"LD_LIBRARY_PATH": str(tmp_path)}
     (outcome,) = run_on_board(zoo, library, inputs, env=environment).values()
