@@ -148,7 +148,7 @@ def plan_layer(
     Unsupported
         If nothing can serve the workload within the limits; the text is the reason.
     LeanconvError
-        If no algorithm has that name, or it has no such knob.
+        If no algorithm has that name.
     """
     if isinstance(choice, str):
         choice = Choice.parse(choice)

@@ -28,6 +28,7 @@ from schedules.planner import (
     Limits,
     Plan,
     compile_plans,
+    plan_form,
     plan_layer,
 )
 from schedules.simd import Simd
@@ -234,6 +235,7 @@ def _select(
         if names.count(name) > 1:
             raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
     selection = _Selection(tflite_model.read(model_path), simd)
+    _check_knobs(choices, selection)
     planned: dict[Conv2dWorkload, tuple[list[_Kernel], str | None]] = {}
     for layer in selection.model.layers:
         if layer.workload is None:
@@ -247,6 +249,25 @@ def _select(
     if not any(kernels for _, kernels, _ in selection.layers):
         raise LeanconvError(_nothing_to_compile(selection))
     return selection
+
+
+def _check_knobs(choices: Sequence[Choice], selection: _Selection) -> None:
+    """Refuse a choice whose knobs no layer has: a mistake, even if another choice serves them all.
+
+    A layer that offers less than others, as a 1x1 convolution does, is left out of that choice.
+    """
+    layers = [layer.workload for layer in selection.model.layers if layer.workload is not None]
+    for choice in choices:
+        error = None
+        for workload in layers if choice.knobs else ():
+            try:
+                plan_form(choice, workload.with_batch(1).one_group(), selection.simd)
+                break
+            except Unsupported as reason:
+                error = reason
+        else:
+            if error is not None:
+                raise LeanconvError(f"no layer can be compiled with {choice}: {error}")
 
 
 def _plan(

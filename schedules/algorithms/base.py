@@ -103,17 +103,17 @@ class Algorithm(ABC):
 
         Raises
         ------
-        LeanconvError
-            If there is no knob of that name, or it has no such value.
+        Unsupported
+            If ``workload`` leaves no such choice: no knob of that name, or not that value of it.
         """
         knobs = self.knobs(workload, simd)
         for name, value in fixed.items():
             if name not in knobs:
                 known = ", ".join(knobs)
-                raise LeanconvError(f"{self.name} has no knob {name!r}: one of {known}")
+                raise Unsupported(f"{self.name} has no knob {name!r}: one of {known}")
             if value not in knobs[name].choices:
                 values = ", ".join(map(str, knobs[name].choices))
-                raise LeanconvError(f"{self.name} has no {name} = {value}: one of {values}")
+                raise Unsupported(f"{self.name} has no {name} = {value}: one of {values}")
         return {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
 
 

@@ -81,6 +81,7 @@ def test_a_layer_that_nothing_serves_within_the_limits(
         (["--max-error", "small"], "'small' is not a number above 0"),
         (["--algorithm", "winograd:outputs=7"], "winograd has no outputs = 7: one of 2, 4, 6"),
         (["--algorithm", "winograd:m=2"], "winograd has no knob 'm'"),
+        (["--algorithm", "indirect,winograd:m=2"], "no layer can be compiled with winograd:m=2"),
         (["--algorithm", "winograd:"], "is not NAME or NAME:KNOB=VALUE"),
         (["--algorithm", "mec,mec:solution=A"], "mec is named twice"),
         (["--algorithm", "im2row"], "unknown algorithm 'im2row': one of auto, "),
@@ -101,6 +102,21 @@ def test_wrong_options_end_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tvmc: error: ")
     assert message in line
+
+
+def test_layers_without_a_knob_stay_with_tflite(
+    made_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A 1x1 convolution has no lowered matrix, and so no solution A."""
+    model, report = made_model("small"), tmp_path / "report.json"
+    arguments = ["--algorithm", "mec:solution=A", "--report", str(report)]
+    assert main(["compile", str(model), "-o", str(tmp_path / "lib.so"), *arguments]) == 0
+    layers = [la for la in json.loads(report.read_text())["layers"] if la["op"] == "CONV_2D"]
+    pointwise = ["conv1x1" in layer["geometry"] for layer in layers]
+    assert True in pointwise
+    assert [layer["claimed"] for layer in layers] == [not one for one in pointwise]
+    reasons = [layer["reason"] for layer in layers if not layer["claimed"]]
+    assert all("mec:solution=A: mec has no knob 'solution'" in reason for reason in reasons)
 
 
 def test_auto_and_a_name_that_it_chooses(graph: Path, tmp_path: Path) -> None:
