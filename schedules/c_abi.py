@@ -3,8 +3,14 @@
 TVM's own calling convention needs its runtime on the device and allocates every intermediate
 buffer there while it runs. Here a kernel becomes one C function a *stage*::
 
-    int32_t NAME_stage0(const void *x, const void *w, const void *b, void *y,
+    int32_t NAME_stage0(const void *x, const void *r, const void *w, const void *b, void *y,
                         uint8_t *workspace, int32_t thread, int32_t begin, int32_t end);
+
+The arguments are told by the names of the schedule's buffers: ``X``, the input; ``R``, a tensor
+that is added to the output, NULL if there is none; ``W`` and ``B``, packed weights and bias. A
+kernel of several layers has ``W0``, ``W1``, … in one block of memory, each at the next cache line
+behind the one before, and likewise ``B0``, ``B1``, …. The first buffer of another name is the
+output, and what follows are views of it.
 
 A stage is one parallel loop of the schedule, marked with :func:`mark_stage`; ``begin`` and ``end``
 are the part of its work items that the call does. Stages run one after another, each after all
@@ -16,6 +22,9 @@ the plan is kept, so that the bytes a user sees are the bytes a kernel uses.
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +40,9 @@ from schedules.memory import align
 from schedules.simd import Simd
 from schedules.statements import map_loops
 
-#: Buffers that a kernel takes: X, W, B, Y.
-ARGUMENTS = 4
+#: Arguments of a stage that are read, in this order; the first letter of a buffer's name.
+INPUTS = "XRWB"
+_INPUT_NAME = re.compile(r"[XR]|[WB]\d*")
 #: Annotation of a stage's parallel loop.
 STAGE_ANNOTATION = "leanconv.stage"
 #: Annotation of the root block: elements from one pixel of the output to the next.
@@ -129,7 +139,7 @@ def compile_schedules(schedules: Mapping[str, s_tir.Schedule], simd: Simd) -> Ke
     Parameters
     ----------
     schedules : mapping of str to s_tir.Schedule
-        A C identifier for each kernel. Its function takes the buffers X, W, B, Y in this order.
+        A C identifier for each kernel.
     simd : Simd
         What to compile for.
     """
@@ -208,8 +218,8 @@ def _SpreadOutput(
     pitch = annotations.pop(PITCH_ANNOTATION, None)
     if pitch is None:
         return function
-    params, parts = list(function.params[: ARGUMENTS - 1]), []
-    for part in function.params[ARGUMENTS - 1 :]:
+    params, parts = _inputs(function), []
+    for part in function.params[len(params) :]:
         whole = tirx.decl_buffer([*part.shape[:-1], pitch], part.dtype, part.name)
         region = tirx.BufferRegion(whole, [tvm.ir.Range(0, extent) for extent in part.shape])
         params.append(whole)
@@ -296,22 +306,24 @@ class _StageSplitter:
         return kernel, functions
 
     def _c_function(self, symbol: str, kernel: CKernel, body: list[tirx.Stmt]) -> tirx.PrimFunc:
-        arguments = self.function.params[:ARGUMENTS]
-        handles = [
-            tirx.Var(buffer.name, PointerType(PrimType(str(buffer.dtype)), "global"))
-            for buffer in arguments
-        ]
-        # What follows the arguments lies in the last of them, the output.
-        views = [handles[-1]] * (len(self.function.params) - len(arguments))
-        declared = [
-            tirx.DeclBuffer(buffer, data=handle)
-            for buffer, handle in zip(self.function.params, handles + views, strict=True)
-        ]
+        params = list(self.function.params)
+        inputs = _inputs(self.function)
+        pointer = PointerType(PrimType(str(params[0].dtype)), "global")
+        handles = {name: tirx.Var(name, pointer) for name in (*INPUTS, "Y")}
+        ends = dict.fromkeys(INPUTS, 0)
+        declared = []
+        for buffer in inputs:
+            argument = str(buffer.name)[0]
+            declared.append(
+                _declare(buffer, handles[argument], tirx.const(ends[argument], "int64"))
+            )
+            ends[argument] = align(ends[argument] + _bytes(buffer))
+        declared += [tirx.DeclBuffer(view, data=handles["Y"]) for view in params[len(inputs) :]]
         offset = tirx.const(kernel.shared_bytes, "int64") + tirx.Cast(
             "int64", self.thread
         ) * tirx.const(kernel.thread_bytes, "int64")
         return tirx.PrimFunc(
-            [*handles, self.workspace, self.thread, self.begin, self.end],
+            [*handles.values(), self.workspace, self.thread, self.begin, self.end],
             tirx.SeqStmt([*declared, tirx.Bind(self.slice_offset, offset), *body]),
             ret_type=PrimType("int32"),
         ).with_attr({"global_symbol": symbol, "tirx.noalias": True})
@@ -368,15 +380,30 @@ class _StageSplitter:
         buffer = stmt.buffer
         if str(buffer.scope()) == "local":
             return tirx.AllocBuffer(buffer, annotations=_ON_STACK)
-        size = tvm.DataType(str(buffer.dtype)).itemsize
-        for extent in buffer.shape:
-            size *= int(extent)
+        size = _bytes(buffer)
         offset = align(self.top[part])
         self.top[part] = offset + size
         self.buffers[PlannedBuffer(str(buffer.name), offset, size, part == "thread")] = None
         start = tirx.const(offset, "int64")
         if part == "thread":
             start = self.slice_offset + start
-        pointer = PointerType(PrimType(str(buffer.dtype)), "global")
-        address = tirx.handle_add_byte_offset(self.workspace, start)
-        return tirx.DeclBuffer(buffer, data=tirx.reinterpret(pointer, address))
+        return _declare(buffer, self.workspace, start)
+
+
+def _inputs(function: tirx.PrimFunc) -> list[tirx.Buffer]:
+    """The buffers in front of the output."""
+    return list(
+        itertools.takewhile(lambda buffer: _INPUT_NAME.fullmatch(str(buffer.name)), function.params)
+    )
+
+
+def _bytes(buffer: tirx.Buffer) -> int:
+    element = tvm.DataType(str(buffer.dtype)).itemsize
+    return math.prod(map(int, buffer.shape)) * int(element)
+
+
+def _declare(buffer: tirx.Buffer, base: tirx.Var, offset: tirx.Expr) -> tirx.Stmt:
+    """``buffer`` at so many bytes behind ``base``."""
+    pointer = PointerType(PrimType(str(buffer.dtype)), "global")
+    address = tirx.handle_add_byte_offset(base, offset)
+    return tirx.DeclBuffer(buffer, data=tirx.reinterpret(pointer, address))

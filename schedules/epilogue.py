@@ -1,4 +1,4 @@
-"""What happens to an accumulator on its way to the output: bias and activation.
+"""What happens to an accumulator on its way to the output: bias, activation, residual.
 
 Kept apart from geometry and schedules, so that another element type brings its own epilogue
 (requantisation, conversion) without touching either.
@@ -6,11 +6,11 @@ Kept apart from geometry and schedules, so that another element type brings its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tvm import tirx
+from tvm import te, tirx
 
-from schedules.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload
 
 #: Element type -> type in which its products are summed.
 ACCUMULATOR_DTYPE: Mapping[str, str] = {"float32": "float32"}
@@ -21,12 +21,34 @@ def bias_dtype(workload: Conv2dWorkload) -> str:
     return ACCUMULATOR_DTYPE[workload.dtype]
 
 
-def finish(accumulator: tirx.Expr, bias: tirx.Expr, workload: Conv2dWorkload) -> tirx.Expr:
-    """The output element for a finished sum: bias added, clamped by the fused activation."""
-    value = accumulator + bias
-    lower, upper = ACTIVATIONS[workload.activation]
+def residual(workload: Conv2dWorkload, pixels: Sequence[int]) -> list[te.Tensor]:
+    """The argument ``R`` of shape ``(*pixels, M)`` if the workload has a residual, else nothing."""
+    shape = (*pixels, workload.out_channels)
+    return [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
+
+
+def finish(
+    accumulator: tirx.Expr,
+    bias: tirx.Expr,
+    workload: Conv2dWorkload,
+    residual: tirx.Expr | None = None,
+) -> tirx.Expr:
+    """The output element for a finished sum: bias, activation, residual, output activation."""
+    value = activate(accumulator + bias, workload.activation, workload.dtype)
+    if residual is None:
+        return value
+    return activate(value + residual, workload.output_activation, workload.dtype)
+
+
+def activate(value: tirx.Expr, activation: str, dtype: str) -> tirx.Expr:
+    """``value`` after an activation."""
+    if activation == HARD_SWISH:
+        three, six, zero = (tirx.const(number, dtype) for number in (3.0, 6.0, 0.0))
+        clamped = tirx.min(tirx.max(value + three, zero), six)
+        return value * clamped * tirx.const(1 / 6, dtype)
+    lower, upper = ACTIVATIONS[activation]
     if lower is not None:
-        value = tirx.max(value, tirx.const(lower, workload.dtype))
+        value = tirx.max(value, tirx.const(lower, dtype))
     if upper is not None:
-        value = tirx.min(value, tirx.const(upper, workload.dtype))
+        value = tirx.min(value, tirx.const(upper, dtype))
     return value

@@ -18,7 +18,7 @@ from typing import Any
 from tvm import s_tir, te, tirx
 
 from schedules import c_abi
-from schedules.epilogue import ACCUMULATOR_DTYPE, finish
+from schedules.epilogue import ACCUMULATOR_DTYPE, finish, residual
 from schedules.masked_loops import mark_masked
 from schedules.patches import Patches, Taps, masked
 from schedules.simd import Simd
@@ -113,14 +113,19 @@ def product(
     weights: te.Tensor,
     bias: te.Tensor,
     tile: Tile,
-) -> te.Tensor:
-    """The output ``Y``, exactly ``(*patches.shape, M)``: :func:`patch_sums`, bias, activation."""
+) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and the output ``Y``, both exactly ``(*patches.shape, M)``.
+
+    ``Y`` is :func:`patch_sums` with bias, activation and residual.
+    """
     acc = patch_sums(workload, patches, weights, tile)
-    return te.compute(
+    added = residual(workload, patches.shape)
+    output = te.compute(
         (*patches.shape, workload.out_channels),
-        lambda n, h, w, o: finish(acc[n, h, w, o], bias[o], workload),
+        lambda *i: finish(acc[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
         name="Y",
     )
+    return [*added, output]
 
 
 def convolve(
@@ -138,8 +143,8 @@ def convolve(
     :func:`schedule_product`. What stores the patches, if anything, is left to be scheduled.
     """
     image, weights, bias = arguments
-    output = product(workload, patches, weights, bias, tile)
-    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+    results = product(workload, patches, weights, bias, tile)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
     loops = schedule_product(schedule, workload, simd, tile, patches.taps, stage, shared)
     return schedule, loops
 

@@ -4,6 +4,10 @@ Layout ``panels``: ``[ceil(M / panel)][K_h K_w C][panel]``. The weights that one
 register tile needs stand side by side, in the order in which the steps come. Channels that fill
 up the last panel are zero, in the weights and in the bias.
 
+Layout ``rows``: ``[M][K_h K_w C]``, the order of TFLite's CONV_2D and FULLY_CONNECTED. Layout
+``taps``: ``[K_h][K_w][M]``, that of its DEPTHWISE_CONV_2D. Neither weights nor bias are filled up,
+so that a kernel can read them where the model has them.
+
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
 ``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
@@ -30,10 +34,10 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels", "winograd"}
+    layout : {"panels", "rows", "taps", "winograd"}
         Name of the layout, as the delegate knows it.
     panel : int
-        Output channels side by side in one panel.
+        Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
     shape : tuple of int
         Packed weights, in elements.
     bias_elements : int
@@ -64,6 +68,19 @@ def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     return PackedWeights("panels", panel, (count, workload.reduction, panel), count * panel)
 
 
+def rows(workload: Conv2dWorkload) -> PackedWeights:
+    """Layout ``rows`` for the weights of ``workload``."""
+    channels = workload.out_channels
+    return PackedWeights("rows", 1, (channels, workload.reduction), channels)
+
+
+def taps(workload: Conv2dWorkload) -> PackedWeights:
+    """Layout ``taps`` for the weights of a depthwise ``workload``."""
+    assert workload.is_depthwise, "taps have no input channels"
+    channels, height, width, _ = workload.weight_shape
+    return PackedWeights("taps", 1, (height, width, channels), channels)
+
+
 def winograd(
     workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix]
 ) -> PackedWeights:
@@ -76,6 +93,9 @@ def winograd(
 
 def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     """OHWI weights in the layout of ``packed``."""
+    if packed.layout in ("rows", "taps"):
+        order = (0, 1, 2, 3) if packed.layout == "rows" else (1, 2, 0, 3)
+        return np.ascontiguousarray(weights.transpose(order)).reshape(packed.shape)
     *points, count, reduction, panel = packed.shape
     if packed.transform is not None:
         rows, columns = (np.array(matrix) for matrix in packed.transform)

@@ -105,8 +105,8 @@ class Plan:
         What is computed, and how.
     workspace_bytes : int
         For one thread.
-    packed : PackedWeights
-        How the kernel expects its weights.
+    parts : tuple of PackedWeights
+        How the kernel expects the weights of each layer that it computes.
     macs : int
         Multiply-accumulates that it does, borders and tails counted as if full.
     cost : int
@@ -123,12 +123,32 @@ class Plan:
     algorithm: str
     knobs: Knobs
     workspace_bytes: int
-    packed: PackedWeights
+    parts: tuple[PackedWeights, ...]
     macs: int = 0
     cost: int = 0
     expected_error: float = 0.0
     why: str = ""
     rejected: tuple[str, ...] = ()
+
+    @property
+    def packed(self) -> PackedWeights:
+        """How a kernel of one layer expects its weights."""
+        (part,) = self.parts
+        return part
+
+    @property
+    def layers(self) -> tuple[Conv2dWorkload, ...]:
+        """The layers that the kernel computes, one after the other."""
+        return (self.workload,)
+
+    @property
+    def calls(self) -> int:
+        """Calls that compute the layer: one a group, unless the kernel does all of them."""
+        return self.workload.group_of
+
+    def describe(self) -> str:
+        """The layer, for tables and profiles."""
+        return self.workload.all_groups().describe()
 
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
@@ -210,7 +230,7 @@ def plan_form(choice: Choice, workload: Conv2dWorkload, simd: Simd) -> Plan:
         algorithm.name,
         knobs,
         workspace,
-        packed,
+        (packed,),
         macs,
         cost=cost,
         expected_error=algorithm.expected_error(workload, knobs),

@@ -24,6 +24,9 @@ ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
     "relu6": (0.0, 6.0),
     "relu_n1_to_1": (-1.0, 1.0),
 }
+#: The activation that clamps to nothing: ``x min(max(x + 3, 0), 6) / 6`` (Howard et al.,
+#: "Searching for MobileNetV3", arXiv 1905.02244, section 5.2).
+HARD_SWISH = "hard_swish"
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -38,7 +41,10 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
 
 @dataclass(frozen=True)
 class Conv2dWorkload:
-    """One 2-D convolution with fused bias and activation.
+    """One 2-D convolution with fused bias, activation and residual.
+
+    ``Y = output_activation(activation(convolution + bias) + R)``, without ``R`` if there is no
+    residual. A fully-connected layer is a 1x1 convolution of an image of one row.
 
     Parameters
     ----------
@@ -53,8 +59,12 @@ class Conv2dWorkload:
     group_of : int
         Groups of the layer of which this is one: its channels lie among those of the others, in
         every pixel of input and output. See :meth:`one_group`.
-    activation : {"none", "relu", "relu6", "relu_n1_to_1"}
+    activation : {"none", "relu", "relu6", "relu_n1_to_1", "hard_swish"}
         Applied to the accumulator after the bias.
+    residual : bool
+        Whether another tensor of the output's shape is added after the activation.
+    output_activation : str
+        Like ``activation``, applied to that sum; "none" without a residual.
     dtype : str
         Element type of input, weights, bias and output.
 
@@ -82,20 +92,24 @@ class Conv2dWorkload:
     groups: int = 1
     group_of: int = 1
     activation: str = "none"
+    residual: bool = False
+    output_activation: str = "none"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, str):
+            if isinstance(value, str | bool):
                 continue
             least = 0 if field.name.startswith("pad_") else 1
             if value < least:
                 raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
-        if self.activation not in ACTIVATIONS:
-            raise LeanconvError(
-                f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}"
-            )
+        known = (*ACTIVATIONS, HARD_SWISH)
+        for activation in (self.activation, self.output_activation):
+            if activation not in known:
+                raise LeanconvError(f"unknown activation {activation!r}: one of {', '.join(known)}")
+        if self.output_activation != "none" and not self.residual:
+            raise LeanconvError("an output activation without a residual: it is the activation")
         if self.dtype not in DTYPE_BYTES:
             raise LeanconvError(
                 f"unsupported element type {self.dtype!r}: one of {', '.join(DTYPE_BYTES)}"
@@ -222,6 +236,11 @@ class Conv2dWorkload:
             and not self.is_padded
         )
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel reads one input channel, among several."""
+        return self.groups == self.in_channels > 1
+
     def as_matrix(self) -> Conv2dWorkload:
         """The same pointwise convolution over one row of ``N H W`` pixels.
 
@@ -251,6 +270,10 @@ class Conv2dWorkload:
             group_of=self.groups,
         )
 
+    def of_one_kernel(self) -> Conv2dWorkload:
+        """What one kernel computes: a whole depthwise layer, else one group."""
+        return self if self.is_depthwise else self.one_group()
+
     def all_groups(self) -> Conv2dWorkload:
         """The inverse of :meth:`one_group`."""
         if self.group_of == 1:
@@ -266,10 +289,14 @@ class Conv2dWorkload:
     # Text
 
     def describe(self) -> str:
-        """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``."""
+        """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
+
+        Depthwise layers are ``dwconv…``; ``+`` stands for the residual.
+        """
         if self.group_of > 1:
             return f"one group of {self.all_groups().describe()}"
-        parts = [f"conv{self.kernel_height}x{self.kernel_width}"]
+        kind = "dwconv" if self.is_depthwise else "conv"
+        parts = [f"{kind}{self.kernel_height}x{self.kernel_width}"]
         for letter, height, width in (
             ("s", self.stride_height, self.stride_width),
             ("d", self.dilation_height, self.dilation_width),
@@ -277,12 +304,18 @@ class Conv2dWorkload:
             if (height, width) != (1, 1):
                 both = f"{height}" if height == width else f"{height}x{width}"
                 parts.append(letter + both)
-        if self.groups > 1:
+        if self.groups > 1 and not self.is_depthwise:
             parts.append(f"g{self.groups}")
-        image = f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"
+        image = f"{self.in_height}x{self.in_width}x{self.in_channels}"
+        if not self.is_depthwise or self.in_channels != self.out_channels:
+            image += f"->{self.out_channels}"
         parts.append(image if self.batch == 1 else f"{self.batch}x{image}")
         if self.activation != "none":
             parts.append(self.activation)
+        if self.residual:
+            parts.append("+")
+        if self.output_activation != "none":
+            parts.append(self.output_activation)
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,10 +42,18 @@ class Algorithm(ABC):
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
 
-        A kernel serves one group: see :meth:`Conv2dWorkload.one_group`.
+        A kernel serves what :meth:`Conv2dWorkload.of_one_kernel` says. By default none that
+        convolves every channel by itself.
         """
         del simd
-        assert workload.groups == 1, "a kernel is made for one group"
+        if workload.groups > 1:
+            return "it has no sum over channels to block"
+        if workload.group_of > 1 and workload.residual:
+            return "a residual of one group has pixels in between that are not its own"
+        return self.index_limit(workload)
+
+    def index_limit(self, workload: Conv2dWorkload) -> str | None:
+        """``None``, or which tensor has too many elements for a kernel's indices."""
         tensors = workload.all_groups()
         for what, shape in (
             ("input", tensors.input_shape),

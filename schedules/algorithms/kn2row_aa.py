@@ -60,8 +60,8 @@ class Kn2rowAa(Indirect):
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
         sums = shifted_sums(workload, patches, weights, tile)
-        output = finished(workload, sums, bias)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output, sums]))
+        arguments = [image, weights, bias, *finished(workload, sums, bias), sums]
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
         schedule_sums(schedule, workload, simd, tile)
         return schedule
 

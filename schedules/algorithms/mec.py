@@ -120,11 +120,11 @@ def batched_product(
     image, weights, bias = placeholders(workload, packed)
     lowered = lower(workload, image, taps, rows)
     patches = BatchedPatches(workload, lowered, taps, tile.rounded(batch * columns))
-    results = microkernel.product(workload, patches, weights, bias, tile)
+    *added, results = microkernel.product(workload, patches, weights, bias, tile)
     output = te.compute(
         workload.output_shape, lambda n, h, w, o: results[0, h, n * columns + w, o], name="NHWC"
     )
-    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *added, output]))
     microkernel.schedule_product(schedule, workload, simd, tile, taps, stage=1)
 
     # A sample's row is contiguous in either order: it is copied as one run of vectors.

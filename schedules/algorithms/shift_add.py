@@ -16,7 +16,7 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.epilogue import finish
+from schedules.epilogue import finish, residual
 from schedules.masked_loops import mark_masked
 from schedules.microkernel import MAX_UNROLLED_TAPS, patch_sums
 from schedules.packing import PackedWeights
@@ -81,7 +81,7 @@ def pixel_taps(workload: Conv2dWorkload) -> Taps:
 
 
 def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
-    """X, W, B, Y as the kernel takes them, and ``S``, its sums; X is ``(N H W, 1, 1, pitch)``.
+    """The kernel's arguments up to Y, and ``S``, its sums; X is ``(N H W, 1, 1, pitch)``.
 
     Y is computed from X through blocks ``ACC``, ``P`` and ``S``.
     """
@@ -89,7 +89,7 @@ def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> 
     image = te.placeholder(shape, workload.dtype, name="X")
     _, weights, bias = placeholders(workload, packed)
     sums = shift_add(workload, image, tap_products(workload, image, weights, tile))
-    return [image, weights, bias, finished(workload, sums, bias), sums]
+    return [image, weights, bias, *finished(workload, sums, bias), sums]
 
 
 def tap_products(
@@ -121,13 +121,15 @@ def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -
     return te.compute(layer.output_shape, sum_of_taps, name="S")
 
 
-def finished(workload: Conv2dWorkload, sums: te.Tensor, bias: te.Tensor) -> te.Tensor:
-    """Block ``Y``: bias and activation."""
-    return te.compute(
+def finished(workload: Conv2dWorkload, sums: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and block ``Y``: bias, activation, residual."""
+    added = residual(workload, workload.output_shape[:3])
+    output = te.compute(
         workload.output_shape,
-        lambda n, h, w, o: finish(sums[n, h, w, o], bias[o], workload),
+        lambda *i: finish(sums[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
         name="Y",
     )
+    return [*added, output]
 
 
 def schedule_shift_add(

@@ -145,8 +145,8 @@ class Winograd(Algorithm):
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         transformed = transform_image(domain, image)
         products = multiply(domain, transformed, weights, tile)
-        output = transform_products(domain, products, bias)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, output]))
+        results = transform_products(domain, products, bias)
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
         schedule_strips(schedule, domain, simd, tile)
         return schedule
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from tvm import te, tirx
 
 from schedules.cook_toom import Filtering, filtering
-from schedules.epilogue import finish
+from schedules.epilogue import finish, residual
 from schedules.knobs import Knobs
 from schedules.linear import select_row
 from schedules.patches import Taps, masked
@@ -170,8 +170,11 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
     return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
 
 
-def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> te.Tensor:
-    """Block ``Y``: ``A_h^T M A_w``, bias and activation; block ``MR`` is ``A_h^T M``."""
+def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and block ``Y``: ``A_h^T M A_w`` and what follows it.
+
+    Block ``MR`` is ``A_h^T M``.
+    """
     layer, rows, columns = domain.workload, domain.rows, domain.columns
     n_w, m_h, m_w = columns.inputs, rows.outputs, columns.outputs
 
@@ -186,8 +189,11 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
     shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
     by_rows = te.compute(shape, by_row, name="MR")
 
+    added = residual(layer, layer.output_shape[:3])
+
     def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
         points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
-        return finish(select_row(columns.output, w % m_w, points, layer.dtype), bias[o], layer)
+        value = select_row(columns.output, w % m_w, points, layer.dtype)
+        return finish(value, bias[o], layer, *(tensor[n, h, w, o] for tensor in added))
 
-    return te.compute(layer.output_shape, pixel, name="Y")
+    return [*added, te.compute(layer.output_shape, pixel, name="Y")]

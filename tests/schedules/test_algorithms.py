@@ -84,6 +84,10 @@ LAYERS = {
     "group_of_few_channels": layer((7, 19), (9, 21), 3, groups=3, batch=2).one_group(),
     "group_of_one_channel": layer(8, (4, 4), 5, "VALID", groups=4).one_group(),
     "group_pointwise": layer(9, (48, 80), 1, groups=2, activation="relu6").one_group(),
+    "residual": layer(9, (12, 35), 3, activation="relu6", residual=True),
+    "residual_relu": layer(7, (9, 17), 3, residual=True, output_activation="relu", batch=2),
+    "residual_pointwise": layer(6, (24, 40), 1, residual=True),
+    "hard_swish": layer(8, (5, 20), 3, activation="hard_swish"),
     "group_pointwise_batch": layer(5, (30, 51), 1, groups=3, batch=2).one_group(),
 }
 
@@ -180,7 +184,7 @@ def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
         plan,
         knobs=chosen,
         workspace_bytes=served.workspace_bytes(workload, chosen),
-        packed=served.packed_weights(workload, chosen),
+        parts=(served.packed_weights(workload, chosen),),
     )
     with tempfile.TemporaryDirectory() as folder:
         check_on_host(plan, simd, Path(folder))
@@ -363,7 +367,7 @@ def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None
     served, plan = REGISTRY.get("mec"), plan_layer(workload, HOST, "mec")
     workspace = served.workspace_bytes(workload, knobs)
     packed = served.packed_weights(workload, knobs)
-    plan = replace(plan, knobs=knobs, workspace_bytes=workspace, packed=packed)
+    plan = replace(plan, knobs=knobs, workspace_bytes=workspace, parts=(packed,))
     with tempfile.TemporaryDirectory() as folder:
         check_on_host(plan, HOST, Path(folder))
 

@@ -166,7 +166,7 @@ def test_a_loop_that_stays_rolled_runs_to_its_end(rolled: bool, tmp_path: Path) 
     kernel = kernels.kernels["kernel"]
     # The loop's end is computed from the number of the thread.
     workspace = guarded_workspace(kernel, threads=3)
-    run_stages(library, kernel, [x, w, b, y], workspace, threads=3, pieces=6)
+    run_stages(library, kernel, [x, None, w, b, y], workspace, threads=3, pieces=6)
     np.testing.assert_array_equal(y, x * w + b)
 
 

@@ -43,7 +43,7 @@ def test_bits_of_the_kernels(
         algorithm,
         knobs,
         chosen.workspace_bytes(workload, knobs),
-        chosen.packed_weights(workload, knobs),
+        (chosen.packed_weights(workload, knobs),),
     )
     case = Case.random(workload)
     case.bias[:] = 0

@@ -23,11 +23,13 @@ def main() -> None:
             y = np.full(kernel["shape"], np.nan, np.float32)
             workspace = np.zeros(kernel["workspace"] + ALIGNMENT, np.uint8)
             aligned = workspace.ctypes.data + -workspace.ctypes.data % ALIGNMENT
-            buffers = [*(arguments[f"{name}.{argument}"] for argument in "xwb"), y]
-            x_offset, y_offset = kernel["offsets"]
+            buffers = {a: arguments[f"{name}.{a}"] for a in "xrwb" if f"{name}.{a}" in arguments}
+            buffers["y"] = y
             pointers = [
-                ctypes.c_void_p(buffer.ctypes.data + offset)
-                for buffer, offset in zip(buffers, (x_offset, 0, 0, y_offset), strict=True)
+                ctypes.c_void_p(buffers[a].ctypes.data + kernel["offsets"].get(a, 0))
+                if a in buffers
+                else None
+                for a in "xrwby"
             ]
             for symbol, extent in kernel["stages"]:
                 half = extent // 2

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from schedules.c_abi import CKernel, KernelObject
 from schedules.memory import ALIGNMENT
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tests.support.reference import conv2d, winograd_bound
+from schedules.workload import ACTIVATIONS, Conv2dWorkload
+from tests.support.reference import conv2d, finish, winograd_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
 UNWRITTEN = np.float32(np.nan)
@@ -37,6 +37,7 @@ class Case:
 
     groups: int
     x: np.ndarray
+    residual: np.ndarray | None
     weights: np.ndarray
     bias: np.ndarray
     expected: np.ndarray
@@ -50,13 +51,17 @@ class Case:
         weights = random.standard_normal(workload.weight_shape, np.float32)
         weights /= np.float32(np.sqrt(workload.reduction))
         bias = random.standard_normal(workload.out_channels, np.float32)
-        exact, bound = conv2d(workload, x, weights, bias)
-        return cls(workload.group_of, x, weights, bias, exact, bound)
+        residual = None
+        if workload.residual:
+            residual = random.standard_normal(workload.output_shape, np.float32)
+        exact, bound = conv2d(workload, x, weights, bias, residual)
+        return cls(workload.group_of, x, residual, weights, bias, exact, bound)
 
     def check(self, y: np.ndarray, plan: Plan) -> None:
         """Fail unless every element of ``y`` is within the bound for ``plan``'s algorithm."""
         y = y.reshape(self.expected.shape)
-        bound = error_bound(plan, plan.workload, self.x, self.weights, self.bias, self.bound)
+        case = (self.x, self.weights, self.bias, self.bound, self.residual)
+        bound = error_bound(plan, plan.workload, *case)
         worst = np.abs(y - self.expected) - bound
         # Written so that an element that is not a number fails too.
         assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
@@ -64,7 +69,7 @@ class Case:
 
 def serves(algorithm: str, workload: Conv2dWorkload, simd: Simd) -> bool:
     """Whether there is a kernel for a layer, grouped or not."""
-    return REGISTRY.get(algorithm).supports(workload.one_group(), simd) is None
+    return REGISTRY.get(algorithm).supports(workload.of_one_kernel(), simd) is None
 
 
 def error_bound(
@@ -74,6 +79,7 @@ def error_bound(
     weights: np.ndarray,
     bias: np.ndarray | None,
     direct: np.ndarray,
+    residual: np.ndarray | None = None,
 ) -> np.ndarray:
     """How far ``plan``'s algorithm may be from float64 on ``workload``.
 
@@ -83,7 +89,12 @@ def error_bound(
     if plan.algorithm != "winograd":
         return direct
     domain = Domain.of(plan.workload, plan.knobs)
-    return winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
+    bound = winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
+    if workload.activation in ACTIVATIONS and not workload.residual:
+        return bound
+    linear = replace(workload, activation="none", residual=False, output_activation="none")
+    exact, _ = conv2d(linear, x, weights, bias)
+    return finish(workload, exact, bound, residual)[1]
 
 
 def among_groups(values: np.ndarray, groups: int) -> np.ndarray:
@@ -143,7 +154,8 @@ class HostKernel:
         b = misaligned(packing.pack_bias(case.bias, packed))
         nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
         y = misaligned(among_groups(nothing, case.groups))
-        buffers = [of_group(x, case.groups), w, b, of_group(y, case.groups)]
+        r = None if case.residual is None else misaligned(case.residual)
+        buffers = [of_group(x, case.groups), r, w, b, of_group(y, case.groups)]
         workspace = guarded_workspace(self.kernel, threads)
         run_stages(self.library, self.kernel, buffers, workspace, threads, pieces)
         assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
@@ -182,16 +194,16 @@ def guarded_workspace(kernel: CKernel, threads: int) -> Workspace:
 def run_stages(
     library: ctypes.CDLL,
     kernel: CKernel,
-    buffers: Sequence[np.ndarray],
+    buffers: Sequence[np.ndarray | None],
     workspace: Workspace,
     threads: int,
     pieces: int,
 ) -> None:
     """Call every stage for each of ``pieces`` ranges, as thread ``piece mod threads``."""
-    pointers = [ctypes.c_void_p(buffer.ctypes.data) for buffer in buffers]
+    pointers = [None if buffer is None else buffer.ctypes.data for buffer in buffers]
     for stage in kernel.stages:
         function = getattr(library, stage.symbol)
-        function.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int32] * 3
+        function.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int32] * 3
         function.restype = ctypes.c_int32
         for piece in range(pieces):
             begin, end = (stage.extent * (piece + i) // pieces for i in (0, 1))
@@ -219,15 +231,18 @@ def run_on_board(
         nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
         x, y = (among_groups(values, case.groups) for values in (case.x, nothing))
         arguments[f"{name}.x"] = x
+        if case.residual is not None:
+            arguments[f"{name}.r"] = case.residual
         arguments[f"{name}.w"] = packing.pack(case.weights, packed)
         arguments[f"{name}.b"] = packing.pack_bias(case.bias, packed)
         manifest[name] = {
             "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
             "workspace": kernel.shared_bytes + kernel.thread_bytes,
             "shape": y.shape,
-            "offsets": [
-                of_group(tensor, case.groups).ctypes.data - tensor.ctypes.data for tensor in (x, y)
-            ],
+            "offsets": {
+                argument: of_group(tensor, case.groups).ctypes.data - tensor.ctypes.data
+                for argument, tensor in (("x", x), ("y", y))
+            },
         }
     np.savez(folder / "arguments.npz", **arguments)
     (folder / "manifest.json").write_text(json.dumps(manifest))

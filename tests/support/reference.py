@@ -7,27 +7,31 @@ from functools import partial
 import numpy as np
 
 from schedules.cook_toom import Filtering, as_floats
-from schedules.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload
 
 #: Unit roundoff of float32.
 EPSILON = 2.0**-24
 
 
 def conv2d(
-    workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None
+    workload: Conv2dWorkload,
+    x: np.ndarray,
+    weights: np.ndarray,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The exact result (to float64), and a bound on the error of any float32 result.
 
     A sum of n products in float32, in any order and with or without fused multiply-add, is off by
     at most gamma(n) * sum |x w| with gamma(n) = n u / (1 - n u) (Higham, "Accuracy and Stability of
-    Numerical Algorithms", section 3.1). The bias is one more term. Activations do not magnify an
-    error.
+    Numerical Algorithms", section 3.1). The bias is one more term.
 
     Parameters
     ----------
     x : (N, H, W, C)
     weights : (M, K_h, K_w, C / groups)
     bias : (M,) or None
+    residual : (N, H', W', M) or None
 
     Returns
     -------
@@ -37,9 +41,36 @@ def conv2d(
     bias = np.zeros(len(weights)) if bias is None else bias.astype(np.float64)
     result = _correlate(workload, x, weights) + bias
     magnitude = _correlate(workload, abs(x), abs(weights)) + abs(bias)
-    least, most = ACTIVATIONS[workload.activation]
-    result = np.clip(result, least, most) if (least, most) != (None, None) else result
-    return result, gamma(workload.reduction + 2) * magnitude
+    return finish(workload, result, gamma(workload.reduction + 2) * magnitude, residual)
+
+
+def finish(
+    workload: Conv2dWorkload, result: np.ndarray, bound: np.ndarray, residual: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value and bound after the activation, the residual and the output activation."""
+    result, bound = activate(workload.activation, result, bound)
+    if residual is None:
+        return result, bound
+    result = result + residual.astype(np.float64)
+    bound = bound + gamma(1) * (abs(result) + bound)
+    return activate(workload.output_activation, result, bound)
+
+
+def activate(
+    activation: str, value: np.ndarray, bound: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value and bound after an activation.
+
+    Clamping does not magnify an error. The slope of hard_swish is at most 3/2, and it rounds four
+    times: a sum of at most 6, which is then multiplied by x / 6, the constant and two products.
+    """
+    if activation == HARD_SWISH:
+        result = value * np.clip(value + 3, 0, 6) / 6
+        return result, 1.5 * bound + gamma(4) * (abs(value) + bound)
+    least, most = ACTIVATIONS[activation]
+    return np.clip(
+        value, -np.inf if least is None else least, np.inf if most is None else most
+    ), bound
 
 
 def gamma(roundings: int) -> float:
@@ -61,9 +92,9 @@ def winograd_bound(
     of gamma(n) for the n roundings on its way. These are at most C in the sum over channels, 1 for
     the transformed weight, and, for every transform of the image and of the products, its length
     for the sum and 3 for its constants and the sharing of terms between opposite points; 1 more is
-    the bias. So the bound is gamma(n) times the convolution of the absolute values with the
-    absolute values of all matrices, which exceeds the direct algorithm's by far: cancellation
-    between the coefficients is what Winograd's algorithm pays with.
+    the bias. So the bound, before the activation, is gamma(n) times the convolution of the absolute
+    values with the absolute values of all matrices, which exceeds the direct algorithm's by far:
+    cancellation between the coefficients is what Winograd's algorithm pays with.
 
     Returns
     -------

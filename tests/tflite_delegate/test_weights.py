@@ -27,9 +27,9 @@ PACKER_SOURCE = r"""
 
 #include "weights.h"
 
-int32_t stage0(const void *x, const void *w, const void *b, void *y, uint8_t *workspace,
-               int32_t thread, int32_t begin, int32_t end) {
-    return !x + !w + !b + !y + !workspace + thread + begin + end;
+int32_t stage0(const void *x, const void *r, const void *w, const void *b, void *y,
+               uint8_t *workspace, int32_t thread, int32_t begin, int32_t end) {
+    return !x + !r + !w + !b + !y + !workspace + thread + begin + end;
 }
 
 static struct lc_constant read_constant(FILE *file, size_t elements, bool is_half) {
@@ -98,7 +98,7 @@ def pack_in_c(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run ``weights.c`` under sanitizers for the table that ``build`` generates."""
     compiled = CKernel("kernel", (Stage("stage0", 1),), ())
-    plan = Plan(workload.one_group(), "test", {}, 0, packed)
+    plan = Plan(workload.one_group(), "test", {}, 0, (packed,))
     kernel = builder._Kernel("kernel", plan, compiled)
     (folder / "table.c").write_text(builder.kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
@@ -173,7 +173,7 @@ def test_equal_transforms_are_shared() -> None:
     for channels in (4, 8):
         workload = layer(channels, 8, (3, 3))
         packed = packing.winograd(workload, 8, (THIRDS, THIRDS))
-        plan = Plan(workload, "test", {}, 0, packed)
+        plan = Plan(workload, "test", {}, 0, (packed,))
         kernels.append(builder._Kernel(f"kernel{channels}", plan, compiled))
     table = builder.kernel_table(kernels, "m", Simd.named("host"))
     assert table.count("static const struct lc_transform") == 1

@@ -126,7 +126,7 @@ static const struct lc_kernel *kernel_for(struct graph *graph, int index,
     }
     if (kernel && graph->delegate->options.verbose >= 1) {
         lc_log("node %d: %s: %zu bytes of packed weights, %llu + %llu a thread of workspace", index,
-               kernel->name, kernel->packed_bytes * (size_t)geometry.groups,
+               kernel->name, kernel->parts->packed_bytes * (size_t)geometry.groups,
                (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
     } else if (!kernel && graph->delegate->options.verbose >= 2) {
         char name[128] = "CONV_2D";

@@ -271,16 +271,17 @@ void lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) 
 }
 
 static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel *b) {
-    return a->geometry.groups == b->geometry.groups && a->panel == b->panel &&
-           a->transform == b->transform && a->packed_bytes == b->packed_bytes &&
-           a->bias_elements == b->bias_elements;
+    const struct lc_part *p = a->parts, *q = b->parts;
+    return a->calls == b->calls && p->layout == q->layout && p->panel == q->panel &&
+           p->transform == q->transform && p->packed_bytes == q->packed_bytes &&
+           p->bias_elements == q->bias_elements;
 }
 
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *geometry, const char *algorithm,
                                        const struct lc_kernel *same_weights_as) {
     for (size_t i = 0; i < lc_library.kernel_count; i++) {
         const struct lc_kernel *kernel = &lc_library.kernels[i];
-        if (memcmp(&kernel->geometry, geometry, sizeof *geometry) == 0 &&
+        if (kernel->layer_count == 1 && memcmp(kernel->layers, geometry, sizeof *geometry) == 0 &&
             (!algorithm || strcmp(algorithm, kernel->algorithm) == 0) &&
             (!same_weights_as || reads_same_weights(kernel, same_weights_as))) {
             return kernel;

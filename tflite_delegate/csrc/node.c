@@ -268,8 +268,8 @@ struct call {
 
 static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end) {
     const struct call *call = argument;
-    return call->stage(call->x, call->packed_weights, call->packed_bias, call->y, call->workspace,
-                       thread, begin, end) == 0;
+    return call->stage(call->x, NULL, call->packed_weights, call->packed_bias, call->y,
+                       call->workspace, thread, begin, end) == 0;
 }
 
 static bool run_generic(void *argument, int32_t thread, int32_t begin, int32_t end) {

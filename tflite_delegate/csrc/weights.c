@@ -61,14 +61,16 @@ struct layout {
 
 // False if the kernel's numbers make no sense or are too large.
 static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
-    const struct lc_geometry *g = &kernel->geometry;
-    const struct lc_transform *transform = kernel->transform;
+    const struct lc_geometry *g = kernel->layers;
+    const struct lc_transform *transform = kernel->parts->transform;
     if (g->groups < 1 || g->in_channels % g->groups || g->out_channels % g->groups ||
         g->in_channels < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
-        kernel->panel < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
+        kernel->parts->panel < 1 ||
+        (transform && (transform->rows < 1 || transform->columns < 1))) {
         return false;
     }
-    size_t panel = (size_t)kernel->panel, out_channels = (size_t)(g->out_channels / g->groups);
+    size_t panel = (size_t)kernel->parts->panel,
+           out_channels = (size_t)(g->out_channels / g->groups);
     *layout = (struct layout){
         .out_channels = out_channels,
         .panel = panel,
@@ -87,7 +89,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
     }
     layout->depth = layout->matrix = transform ? layout->channels : layout->reduction;
     if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
-        !lc_multiply(&layout->matrix, kernel->panel)) {
+        !lc_multiply(&layout->matrix, kernel->parts->panel)) {
         return false;
     }
     layout->bytes = sizeof(float);
@@ -190,12 +192,12 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
              const struct lc_constant *weights, const struct lc_constant *bias) {
     *packed = (struct lc_packed){0};
     struct layout layout;
-    if (!layout_of(&layout, kernel) || layout.bytes != kernel->packed_bytes ||
-        kernel->bias_elements < layout.out_channels) {
+    if (!layout_of(&layout, kernel) || layout.bytes != kernel->parts->packed_bytes ||
+        kernel->parts->bias_elements < layout.out_channels) {
         return false;
     }
     // Every group's weights, and its bias behind them, start on a cache line of their own.
-    size_t bias_offset = layout.bytes, end = kernel->bias_elements;
+    size_t bias_offset = layout.bytes, end = kernel->parts->bias_elements;
     if (!round_up(&bias_offset) || !lc_multiply(&end, sizeof(float)) ||
         !lc_add(&end, bias_offset)) {
         return false;
@@ -206,7 +208,7 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     }
     size_t bytes = pitch;
     void *block;
-    if (!lc_multiply(&bytes, kernel->geometry.groups - 1) || !lc_add(&bytes, end) ||
+    if (!lc_multiply(&bytes, kernel->layers->groups - 1) || !lc_add(&bytes, end) ||
         posix_memalign(&block, CACHE_LINE, bytes) != 0) {
         return false;
     }
@@ -217,8 +219,8 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
         .group_pitch = pitch / sizeof(float),
         .bytes = bytes,
     };
-    for (size_t group = 0; group < (size_t)kernel->geometry.groups; group++) {
-        pack_group(packed, &layout, kernel->transform, group, weights, bias);
+    for (size_t group = 0; group < (size_t)kernel->layers->groups; group++) {
+        pack_group(packed, &layout, kernel->parts->transform, group, weights, bias);
     }
     return true;
 }
