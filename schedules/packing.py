@@ -53,6 +53,11 @@ class PackedWeights:
     transform: tuple[Matrix, Matrix] | None = None
 
     @property
+    def in_place(self) -> bool:
+        """Whether a kernel can read float32 weights and bias where a model stores them."""
+        return self.layout in ("rows", "taps")
+
+    @property
     def elements(self) -> int:
         """Elements of the packed weights."""
         return math.prod(self.shape)

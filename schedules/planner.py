@@ -6,12 +6,13 @@
 - :data:`MOVE_COST` for each element that it copies, transforms or stores on the way;
 - :data:`WEIGHT_COST` for each packed weight, if they are more than the L2 cache holds;
 
-and takes the cheapest within the user's limits. The model is static: it knows no processor but by
-its L2 cache.
+and takes the cheapest within the user's limits; or, where memory is the objective, the one that
+holds the fewest bytes. The model is static: it knows no processor but by its L2 cache.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,8 +23,10 @@ from schedules import c_abi
 from schedules.accuracy import relative_error
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.block import Block
 from schedules.errors import LeanconvError
-from schedules.knobs import Knobs
+from schedules.fused_block import FUSED_BLOCK
+from schedules.knobs import NO_KNOBS, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
@@ -35,6 +38,8 @@ AUTO = "auto"
 MOVE_COST = 6
 #: The same for reading one weight from the L3 cache: 2 to 3, as the processor sees them coming.
 WEIGHT_COST = 3
+#: The same for a tensor between layers that the L2 cache does not hold: written once, read once.
+SPILL_COST = 6
 #: Without a limit, how many times the expected error of the definition an algorithm's may be.
 ERROR_FACTOR = 3.0
 
@@ -57,6 +62,9 @@ class Limits:
     error: float | None = None
 
 
+#: What to minimise: modelled time, or bytes held (see :attr:`Plan.held_bytes`), then time.
+OBJECTIVES = ("time", "memory")
+
 #: Whatever the layer takes.
 NO_LIMITS = Limits()
 
@@ -78,9 +86,9 @@ class Choice:
             If that is not what ``text`` is, or no algorithm has that name.
         """
         name, *settings = text.split(":")
-        if name not in (AUTO, *REGISTRY.names()):
-            known = ", ".join([AUTO, *REGISTRY.names()])
-            raise LeanconvError(f"unknown algorithm {name!r}: one of {known}")
+        known = [AUTO, *REGISTRY.names(), FUSED_BLOCK.name]
+        if name not in known:
+            raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(known)}")
         knobs: dict[str, Any] = {}
         for setting in settings:
             knob, equals, value = setting.partition("=")
@@ -97,7 +105,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """One layer's choice.
+    """How one kernel computes a layer, or a block of layers.
 
     Parameters
     ----------
@@ -119,7 +127,7 @@ class Plan:
         Forms of lower cost, and the limits that each exceeds.
     """
 
-    workload: Conv2dWorkload
+    workload: Conv2dWorkload | Block
     algorithm: str
     knobs: Knobs
     workspace_bytes: int
@@ -139,19 +147,36 @@ class Plan:
     @property
     def layers(self) -> tuple[Conv2dWorkload, ...]:
         """The layers that the kernel computes, one after the other."""
-        return (self.workload,)
+        return self.workload.layers if isinstance(self.workload, Block) else (self.workload,)
+
+    @property
+    def layer(self) -> Conv2dWorkload:
+        """The only one of these."""
+        (layer,) = self.layers
+        return layer
 
     @property
     def calls(self) -> int:
         """Calls that compute the layer: one a group, unless the kernel does all of them."""
-        return self.workload.group_of
+        return self.layers[0].group_of
+
+    @property
+    def held_bytes(self) -> int:
+        """Workspace, and packed weights that are not read where the model has them."""
+        parts = zip(self.layers, self.parts, strict=True)
+        held = (part.bytes(layer.element_bytes) for layer, part in parts if not part.in_place)
+        return self.workspace_bytes + self.calls * sum(held)
 
     def describe(self) -> str:
-        """The layer, for tables and profiles."""
+        """What is computed, for tables and profiles."""
+        if isinstance(self.workload, Block):
+            return self.workload.describe()
         return self.workload.all_groups().describe()
 
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
+        if isinstance(self.workload, Block):
+            return FUSED_BLOCK.schedule(self.workload, simd, self.knobs)
         schedule = REGISTRY.get(self.algorithm).schedule(self.workload, simd, self.knobs)
         if self.workload.group_of > 1:
             c_abi.spread_output(schedule, self.workload.out_pitch)
@@ -159,7 +184,11 @@ class Plan:
 
 
 def plan_layer(
-    workload: Conv2dWorkload, simd: Simd, choice: str | Choice = AUTO, limits: Limits = NO_LIMITS
+    workload: Conv2dWorkload,
+    simd: Simd,
+    choice: str | Choice = AUTO,
+    limits: Limits = NO_LIMITS,
+    objective: str = "time",
 ) -> Plan:
     """The plan for ``workload``: what ``choice`` names, or what the ranking finds best.
 
@@ -173,7 +202,7 @@ def plan_layer(
     if isinstance(choice, str):
         choice = Choice.parse(choice)
     if choice.algorithm == AUTO:
-        return best_plan(workload, simd, limits)
+        return best_plan(workload, simd, limits, objective)
     plan = plan_form(choice, workload, simd)
     reason = _exceeded(plan, limits)
     if reason is not None:
@@ -181,8 +210,13 @@ def plan_layer(
     return replace(plan, why=f"{choice} was asked for")
 
 
-def best_plan(workload: Conv2dWorkload, simd: Simd, limits: Limits) -> Plan:
-    """The plan of the lowest modelled cost within the limits; of equals, the first registered."""
+def best_plan(
+    workload: Conv2dWorkload, simd: Simd, limits: Limits, objective: str = "time"
+) -> Plan:
+    """The best plan within the limits by an objective of :data:`OBJECTIVES`.
+
+    Of equals, the first registered.
+    """
     if limits.error is None:
         definition = relative_error(workload.reduction)
         limits = replace(limits, error=ERROR_FACTOR * definition)
@@ -197,6 +231,9 @@ def best_plan(workload: Conv2dWorkload, simd: Simd, limits: Limits) -> Plan:
     if not within:
         reasons += [f"{plan.algorithm}: {_exceeded(plan, limits)}" for plan in plans]
         raise Unsupported(reasons[0])
+    if objective == "memory":
+        best = min(within, key=lambda plan: (plan.held_bytes, plan.cost))
+        return replace(best, why=f"holds the fewest bytes: {best.held_bytes}")
     best = min(within, key=lambda plan: plan.cost)
     cheaper = sorted((p for p in plans if p.cost < best.cost), key=lambda plan: plan.cost)
     return replace(
@@ -206,8 +243,52 @@ def best_plan(workload: Conv2dWorkload, simd: Simd, limits: Limits) -> Plan:
     )
 
 
+def plan_block(
+    block: Block, simd: Simd, knobs: Knobs = NO_KNOBS, limits: Limits = NO_LIMITS
+) -> Plan:
+    """The plan for the layers of ``block`` in one kernel; raises as :func:`plan_layer`."""
+    reason = FUSED_BLOCK.supports(block, simd)
+    if reason is not None:
+        raise Unsupported(reason)
+    chosen = FUSED_BLOCK.default_knobs(block, simd, knobs)
+    macs = FUSED_BLOCK.macs(block, chosen)
+    parts = FUSED_BLOCK.packed_parts(block, chosen)
+    cost = macs + MOVE_COST * FUSED_BLOCK.moved_elements(block, chosen)
+    weights = sum(part.elements for part in parts)
+    if weights * block.element_bytes > simd.l2_bytes:
+        cost += WEIGHT_COST * weights
+    plan = Plan(
+        block,
+        FUSED_BLOCK.name,
+        chosen,
+        FUSED_BLOCK.workspace_bytes(block, chosen),
+        parts,
+        macs,
+        cost=cost,
+        expected_error=FUSED_BLOCK.expected_error(block, chosen),
+        why=f"{FUSED_BLOCK.name} was asked for",
+    )
+    reason = _exceeded(plan, limits)
+    if reason is not None:
+        raise Unsupported(reason)
+    return plan
+
+
+def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd) -> int:
+    """Modelled time that one kernel for a block saves over one for each of its layers.
+
+    These store what lies between them, and load it again.
+    """
+    between = [layer.output_shape for layer in block.layers[:-1]]
+    elements = (math.prod(shape) for shape in between)
+    spilled = sum(n for n in elements if n * block.layers[0].element_bytes > simd.l2_bytes)
+    return sum(plan.cost for plan in layers) + SPILL_COST * spilled - block.cost
+
+
 def plan_form(choice: Choice, workload: Conv2dWorkload, simd: Simd) -> Plan:
     """The plan for one form of an algorithm, whatever it costs; raises as :func:`plan_layer`."""
+    if choice.algorithm == FUSED_BLOCK.name:
+        raise Unsupported("it computes blocks of layers, and this layer is in none")
     algorithm = REGISTRY.get(choice.algorithm)
     reason = algorithm.supports(workload, simd)
     if reason is not None:
@@ -254,7 +335,7 @@ def _exceeded(plan: Plan, limits: Limits) -> str | None:
     most = limits.workspace_bytes
     if most is not None and plan.workspace_bytes > most:
         return f"its workspace of {plan.workspace_bytes} bytes is over the limit of {most}"
-    transforms = REGISTRY.get(plan.algorithm).transforms
+    transforms = plan.algorithm in REGISTRY.names() and REGISTRY.get(plan.algorithm).transforms
     if transforms and limits.error is not None and plan.expected_error > limits.error:
         return (
             f"its expected error of {plan.expected_error:.2g} is over the limit of "

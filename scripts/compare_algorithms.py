@@ -92,7 +92,7 @@ class Row:
         """Weights and bias as the algorithm packs them."""
         if self.plan is None:
             return None
-        return self.plan.packed.bytes(self.plan.workload.element_bytes)
+        return self.plan.packed.bytes(self.plan.layer.element_bytes)
 
     @property
     def process_bytes(self) -> int:

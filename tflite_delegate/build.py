@@ -10,46 +10,27 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from schedules import __version__
-from schedules.algorithms import Unsupported
-from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.memory import align
-from schedules.packing import Matrix
-from schedules.planner import (
-    AUTO,
-    NO_LIMITS,
-    Choice,
-    Limits,
-    Plan,
-    compile_plans,
-    plan_form,
-    plan_layer,
-)
+from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
 from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tflite_delegate import model as tflite_model
+from tflite_delegate.arena import held_bytes
 from tflite_delegate.files import check_writable, replace_atomically
-from tflite_delegate.model import Layer, Model
+from tflite_delegate.model import Layer
+from tflite_delegate.remainder import Partition, between, operator_name, partitions
+from tflite_delegate.selection import Kernel, Selection, select
+from tflite_delegate.table import kernel_table
 from tflite_delegate.toolchain import Toolchain
 
 #: Called with how many steps are done, how many there are, and what comes next.
 Progress = Callable[[int, int, str], None]
 
-#: The processor features that kernel_table.h names.
-CPU_FEATURES = (
-    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
-    "neon", "dotprod", "fullfp16",
-)  # fmt: skip
-#: Activations as csrc/kernel_table.h numbers them.
-ACTIVATION_CODES = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3, "hard_swish": 64}
-#: The weight layouts that csrc/weights.c writes, as C constants.
-LAYOUTS = {"panels": "LC_PANELS", "winograd": "LC_PANELS", "rows": "LC_ROWS", "taps": "LC_TAPS"}
 TABLE = "kernel_table.c"
 #: What csrc/ ships.
 SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
@@ -61,14 +42,17 @@ class LayerReport:
 
     ``workspace_bytes`` counts one thread; groups use it one after another. ``algorithm``,
     ``knobs`` and the byte counts are those of the default kernel where several algorithms are
-    compiled for the layer.
+    compiled for the layer. ``nodes`` are the node ``index`` and the neighbours that the kernel does
+    as well; ``block`` the indices of all layers that it computes, if they are several.
     """
 
     index: int
+    nodes: Sequence[int]
     op: str
     geometry: str
     claimed: bool
     algorithm: str | None
+    block: Sequence[int]
     knobs: Mapping[str, Any] | None
     workspace_bytes: int
     weight_bytes: int
@@ -83,50 +67,28 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`build` did: one entry for every convolution, depthwise and dense layer."""
+    """What :func:`build` did.
+
+    ``layers`` has one entry for every convolution, depthwise and fully-connected layer; ``between``
+    maps the other nodes that the delegate computes to their operators; ``left`` is what TFLite
+    keeps. ``peak_bytes`` is the most that tensors and one thread's workspace take at once.
+    """
 
     model: str
     target: str
     leanconv: str
+    objective: str
     algorithms: tuple[str, ...]
     layers: tuple[LayerReport, ...]
+    between: Mapping[int, str]
+    left: tuple[Partition, ...]
+    peak_bytes: int
     library_bytes: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """A plan under its C name; once compiled, with its object."""
-
-    name: str
-    plan: Plan
-    compiled: CKernel | None = None
-    data: bytes = b""
-
-
-@dataclass
-class _Selection:
-    """The model's layers, each with its kernels (the default first) or a reason."""
-
-    model: Model
-    simd: Simd
-    layers: list[tuple[Layer, list[_Kernel], str | None]] = field(default_factory=list)
-
-    @property
-    def kernels(self) -> list[_Kernel]:
-        """Every kernel once, the defaults of all layers first."""
-        longest = max(len(kernels) for _, kernels, _ in self.layers)
-        by_name = {
-            kernels[rank].name: kernels[rank]
-            for rank in range(longest)
-            for _, kernels, _ in self.layers
-            if rank < len(kernels)
-        }
-        return list(by_name.values())
 
 
 def build(
@@ -136,6 +98,7 @@ def build(
     *,
     algorithms: Sequence[str] = (AUTO,),
     limits: Limits = NO_LIMITS,
+    objective: str = "time",
     toolchain: Toolchain | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -156,6 +119,8 @@ def build(
         ``algorithm`` chooses. ``auto`` chooses one for each layer.
     limits : Limits
         What no kernel may exceed.
+    objective : str
+        One of :data:`schedules.planner.OBJECTIVES`, for ``auto``.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
@@ -171,7 +136,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    selection = _select(model_path, simd, algorithms, limits)
+    selection = select(model_path, simd, algorithms, limits, objective)
     steps = len(selection.kernels) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -194,6 +159,7 @@ def export_sources(
     *,
     algorithms: Sequence[str] = (AUTO,),
     limits: Limits = NO_LIMITS,
+    objective: str = "time",
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -206,7 +172,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    selection = _select(model_path, simd, algorithms, limits)
+    selection = select(model_path, simd, algorithms, limits, objective)
     steps = len(selection.kernels)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -222,93 +188,11 @@ def export_sources(
     return _report(selection, size, time.monotonic() - start)
 
 
-# Choosing kernels
-
-
-def _select(
-    model_path: str | Path, simd: Simd, algorithms: Sequence[str], limits: Limits
-) -> _Selection:
-    """Plan every layer that can be taken; equal layers share their kernels."""
-    choices = [Choice.parse(text) for text in dict.fromkeys(algorithms)]
-    names = [choice.algorithm for choice in choices]
-    for name in names:
-        if names.count(name) > 1:
-            raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
-    selection = _Selection(tflite_model.read(model_path), simd)
-    _check_knobs(choices, selection)
-    planned: dict[Conv2dWorkload, tuple[list[_Kernel], str | None]] = {}
-    for layer in selection.model.layers:
-        if layer.workload is None:
-            selection.layers.append((layer, [], layer.reason))
-            continue
-        # The delegate loops over the batch and over the groups.
-        workload = layer.workload.with_batch(1).of_one_kernel()
-        if workload not in planned:
-            planned[workload] = _plan(len(planned), workload, simd, choices, limits)
-        selection.layers.append((layer, *planned[workload]))
-    if not any(kernels for _, kernels, _ in selection.layers):
-        raise LeanconvError(_nothing_to_compile(selection))
-    return selection
-
-
-def _check_knobs(choices: Sequence[Choice], selection: _Selection) -> None:
-    """Refuse a choice whose knobs no layer has: a mistake, even if another choice serves them all.
-
-    A layer that offers less than others, as a 1x1 convolution does, is left out of that choice.
-    """
-    layers = [layer.workload for layer in selection.model.layers if layer.workload is not None]
-    for choice in choices:
-        error = None
-        for workload in layers if choice.knobs else ():
-            try:
-                plan_form(choice, workload.with_batch(1).of_one_kernel(), selection.simd)
-                break
-            except Unsupported as reason:
-                error = reason
-        else:
-            if error is not None:
-                raise LeanconvError(f"no layer can be compiled with {choice}: {error}")
-
-
-def _plan(
-    index: int, workload: Conv2dWorkload, simd: Simd, choices: Sequence[Choice], limits: Limits
-) -> tuple[list[_Kernel], str | None]:
-    """One kernel for each choice that can serve the workload, or why none can."""
-    kernels: dict[str, _Kernel] = {}
-    reasons = []
-    for choice in choices:
-        try:
-            plan = plan_layer(workload, simd, choice, limits)
-        except Unsupported as error:
-            reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
-            continue
-        unknown = [part.layout for part in plan.parts if part.layout not in LAYOUTS]
-        if unknown:
-            reasons.append(f"{plan.algorithm}: weight layout {unknown[0]!r} is not known")
-            continue
-        # What auto has chosen may be named as well.
-        kernels.setdefault(plan.algorithm, _Kernel(f"lc_k{index}_{plan.algorithm}", plan))
-    return list(kernels.values()), None if kernels else "; ".join(reasons)
-
-
-def _nothing_to_compile(selection: _Selection) -> str:
-    name = selection.model.path.name
-    if not selection.layers:
-        return f"{name} has no convolutions: there is nothing to compile"
-    layer, _, reason = next(
-        (entry for entry in selection.layers if entry[0].op == "CONV_2D"), selection.layers[0]
-    )
-    return (
-        f"{name} has no float32 convolution that leanconv can take: "
-        f"node {layer.index}, {layer.op} {layer.geometry}: {reason}"
-    )
-
-
 # Compiling
 
 
 def _write_sources(
-    folder: Path, selection: _Selection, jobs: int | None, steps: int, notify: Progress
+    folder: Path, selection: Selection, jobs: int | None, steps: int, notify: Progress
 ) -> tuple[list[str], list[str]]:
     """Write everything that a C toolchain needs into ``folder``: C files and objects by name."""
     compiled = _compile(folder, selection, jobs, steps, notify)
@@ -326,16 +210,16 @@ def _write_sources(
 
 
 def _compile(
-    folder: Path, selection: _Selection, jobs: int | None, steps: int, notify: Progress
-) -> list[_Kernel]:
+    folder: Path, selection: Selection, jobs: int | None, steps: int, notify: Progress
+) -> list[Kernel]:
     """Compile every kernel, in processes of their own where more than one can run."""
     kernels = selection.kernels
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(kernels))
-    done: dict[str, _Kernel] = {}
+    done: dict[str, Kernel] = {}
 
-    def finish(kernel: _Kernel) -> None:
+    def finish(kernel: Kernel) -> None:
         done[kernel.name] = kernel
-        text = f"compiled {kernel.plan.algorithm} {kernel.plan.workload.describe()}"
+        text = f"compiled {kernel.plan.algorithm} {kernel.plan.describe()}"
         notify(len(done), steps, text)
 
     notify(0, steps, f"compiling {len(kernels)} kernels")
@@ -395,188 +279,96 @@ def _use_temporary_folder(folder: str) -> None:
     tempfile.tempdir = folder
 
 
-def _compile_kernel(kernel: _Kernel, simd: Simd) -> _Kernel:
+def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
     try:
         result = compile_plans({kernel.name: kernel.plan}, simd)
     except Exception as error:  # of whatever kind TVM raises, which not every process could unpack
         lines = str(error).strip().splitlines() or [type(error).__name__]
         plan = kernel.plan
         raise LeanconvError(
-            f"{plan.algorithm} cannot be compiled for {plan.workload.describe()}: {lines[-1]}; "
+            f"{plan.algorithm} cannot be compiled for {plan.describe()}: {lines[-1]}; "
             "please report it, and try another --algorithm"
         ) from None
-    return _Kernel(kernel.name, kernel.plan, result.kernels[kernel.name], result.data)
-
-
-# The table
-
-
-def kernel_table(kernels: Sequence[_Kernel], model_name: str, simd: Simd) -> str:
-    """The C source that tells the delegate about the compiled kernels (see kernel_table.h)."""
-    unknown = sorted(simd.features - set(CPU_FEATURES))
-    if unknown:
-        raise LeanconvError(f"the delegate cannot check for the processor feature {unknown[0]!r}")
-    features = " | ".join(
-        f"LC_CPU_{name.upper()}" for name in CPU_FEATURES if name in simd.features
-    )
-    names = list(dict.fromkeys(kernel.plan.algorithm for kernel in kernels))
-    lines = ["// Generated by leanconv.", "", '#include "kernel_table.h"', ""]
-    for kernel in kernels:
-        lines += _stages(kernel)
-    used = dict.fromkeys(part.transform for kernel in kernels for part in kernel.plan.parts)
-    transforms = {
-        matrices: f"transform{index}" for index, matrices in enumerate(filter(None, used))
-    }
-    for matrices, name in transforms.items():
-        lines += _transform(name, *matrices)
-    for kernel in kernels:
-        lines += _layers(kernel.name, kernel.plan, transforms)
-    if kernels:
-        lines += ["", "static const struct lc_kernel kernels[] = {"]
-        for kernel in kernels:
-            lines += _table_entry(kernel)
-        algorithms = ", ".join(_c_string(name) for name in names)
-        lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
-    lines += [
-        "",
-        "const struct lc_library lc_library = {",
-        f"    .version = {_c_string(__version__)},",
-        f"    .model = {_c_string(model_name)},",
-        f"    .target = {_c_string(simd.name)},",
-        f"    .features = {features or 0},",
-        f"    .kernels = {'kernels' if kernels else 0},",
-        f"    .kernel_count = {len(kernels)},",
-        f"    .algorithms = {'algorithms' if kernels else 0},",
-        f"    .algorithm_count = {len(names)},",
-        "};",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _stages(kernel: _Kernel) -> list[str]:
-    assert kernel.compiled is not None, "the table lists compiled kernels"
-    lines = [f"lc_stage_function {stage.symbol};" for stage in kernel.compiled.stages]
-    entries = ", ".join(f"{{{stage.symbol}, {stage.extent}}}" for stage in kernel.compiled.stages)
-    return [*lines, f"static const struct lc_stage {kernel.name}_stages[] = {{{entries}}};"]
-
-
-def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
-    lines = [
-        f"static const double {name}_{axis}[] = "
-        f"{{{', '.join(float(value).hex() for row in matrix for value in row)}}};"
-        for axis, matrix in (("height", height), ("width", width))
-    ]
-    sizes = f"{len(height)}, {len(width)}"
-    value = f"{{{sizes}, {name}_height, {name}_width}}"
-    return [*lines, f"static const struct lc_transform {name} = {value};"]
-
-
-def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
-    """The geometry and the packed weights of every layer of a kernel."""
-    layers = [_initializer(_geometry(workload)) for workload in plan.layers]
-    parts = [
-        _initializer(
-            {
-                "layout": LAYOUTS[part.layout],
-                "panel": part.panel,
-                "transform": f"&{transforms[part.transform]}" if part.transform else 0,
-                "packed_bytes": part.elements * workload.element_bytes,
-                "bias_elements": part.bias_elements,
-            }
-        )
-        for workload, part in zip(plan.layers, plan.parts, strict=True)
-    ]
-    return [
-        f"static const struct lc_geometry {name}_layers[] = {{{', '.join(layers)}}};",
-        f"static const struct lc_part {name}_parts[] = {{{', '.join(parts)}}};",
-    ]
-
-
-def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
-    layer = workload.all_groups()
-    geometry: dict[str, int] = {
-        name: getattr(layer, name)
-        for name in (
-            "in_height", "in_width", "in_channels", "out_channels", "kernel_height",
-            "kernel_width", "stride_height", "stride_width", "dilation_height",
-            "dilation_width", "pad_top", "pad_bottom", "pad_left", "pad_right", "groups",
-        )
-    }  # fmt: skip
-    geometry["activation"] = ACTIVATION_CODES[layer.activation]
-    geometry["residual"] = int(layer.residual)
-    geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
-    return geometry
-
-
-def _initializer(fields: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f".{name} = {value}" for name, value in fields.items()) + "}"
-
-
-def _table_entry(kernel: _Kernel) -> list[str]:
-    assert kernel.compiled is not None, "the table lists compiled kernels"
-    plan = kernel.plan
-    fields = {
-        "algorithm": _c_string(plan.algorithm),
-        "name": _c_string(f"leanconv/{plan.algorithm} {plan.describe()}"),
-        "layers": f"{kernel.name}_layers",
-        "parts": f"{kernel.name}_parts",
-        "layer_count": len(plan.layers),
-        "calls": plan.calls,
-        "shared_bytes": kernel.compiled.shared_bytes,
-        "thread_bytes": kernel.compiled.thread_bytes,
-        "stages": f"{kernel.name}_stages",
-        "stage_count": len(kernel.compiled.stages),
-    }
-    return ["    {", *(f"        .{key} = {value}," for key, value in fields.items()), "    },"]
-
-
-def _c_string(text: str) -> str:
-    """``text`` as a C string literal."""
-    plain = {*range(0x20, 0x7F)} - {ord('"'), ord("\\"), ord("?")}  # "??" may start a trigraph
-    data = text.encode("utf-8", "replace")
-    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in data) + '"'
+    return Kernel(kernel.name, kernel.plan, result.kernels[kernel.name], result.data)
 
 
 # Files and report
 
 
-def _report(selection: _Selection, library_bytes: int, seconds: float) -> Report:
-    layers = []
-    for layer, kernels, reason in selection.layers:
-        plan = kernels[0].plan if kernels else None
-        layers.append(
-            LayerReport(
-                index=layer.index,
-                op=layer.op,
-                geometry=layer.geometry,
-                claimed=plan is not None,
-                algorithm=plan.algorithm if plan else None,
-                knobs=dict(plan.knobs) if plan else None,
-                workspace_bytes=plan.workspace_bytes if plan else 0,
-                weight_bytes=layer.weight_bytes,
-                packed_bytes=_packed_bytes(plan) if plan else 0,
-                macs=layer.macs,
-                kernel_macs=plan.macs * plan.calls if plan else 0,
-                expected_error=plan.expected_error if plan else None,
-                why=plan.why if plan else None,
-                rejected=list(plan.rejected) if plan else [],
-                reason=reason,
-            )
-        )
+def _report(selection: Selection, library_bytes: int, seconds: float) -> Report:
+    model = selection.model
+    compiled = [node for s in selection.layers if s.kernels for node in s.layer.nodes]
+    others = between(model, compiled)
     return Report(
-        model=selection.model.path.name,
+        model=model.path.name,
         target=selection.simd.name,
         leanconv=__version__,
+        objective=selection.objective,
         algorithms=tuple(dict.fromkeys(kernel.plan.algorithm for kernel in selection.kernels)),
-        layers=tuple(layers),
+        layers=tuple(
+            _layer_report(selection, position) for position in range(len(selection.layers))
+        ),
+        between={step.index: operator_name(step.code) for step in others},
+        left=partitions(model, [*compiled, *(step.index for step in others)]),
+        peak_bytes=_peak_bytes(selection),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
     )
 
 
-def _packed_bytes(plan: Plan) -> int:
-    """Bytes of the packed weights and biases of all groups, each of which is aligned."""
-    group = plan.packed.bytes(plan.workload.element_bytes)
+def _peak_bytes(selection: Selection) -> int:
+    blocks = {chain: kernel.plan for chain, kernel in selection.blocks.items()}
+    in_block = {position for chain in blocks for position in chain}
+    alone = {
+        position: selected.kernels[0].plan
+        for position, selected in enumerate(selection.layers)
+        if selected.kernels and position not in in_block
+    }
+    return max(held_bytes(selection.model, alone, blocks), default=0)
+
+
+def _layer_report(selection: Selection, position: int) -> LayerReport:
+    selected = selection.layers[position]
+    layer = selected.layer
+    plan = selected.kernels[0].plan if selected.kernels else None
+    chain = next((chain for chain in selection.blocks if position in chain), (position,))
+    place = chain.index(position) if plan and len(plan.layers) > 1 else 0
+    return LayerReport(
+        index=layer.index,
+        nodes=list(layer.nodes),
+        op=layer.op,
+        geometry=layer.geometry,
+        claimed=plan is not None,
+        algorithm=plan.algorithm if plan else None,
+        block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
+        knobs=dict(plan.knobs) if plan else None,
+        workspace_bytes=plan.workspace_bytes if plan else 0,
+        weight_bytes=layer.weight_bytes,
+        packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,
+        macs=layer.macs,
+        kernel_macs=_kernel_macs(plan, place) if plan else 0,
+        expected_error=plan.expected_error if plan else None,
+        why=plan.why if plan else None,
+        rejected=list(plan.rejected) if plan else [],
+        reason=selected.reason,
+    )
+
+
+def _kernel_macs(plan: Plan, place: int) -> int:
+    """Multiply-accumulates of one layer of the plan; what is done twice, its first layer does."""
+    later = sum(layer.macs for layer in plan.layers[1:])
+    return plan.calls * (plan.macs - later if place == 0 else plan.layers[place].macs)
+
+
+def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
+    """Bytes of one layer's packed weights and biases; of each group, aligned.
+
+    A kernel of a single layer reads float32 weights where they are, if they are in its order.
+    """
+    part = plan.parts[place]
+    if len(plan.parts) == 1 and part.in_place and layer.float_order == part.layout:
+        return 0
+    group = part.bytes(plan.layers[place].element_bytes)
     return align(group) * (plan.calls - 1) + group
 
 

@@ -107,9 +107,14 @@ class Graph:
         count = checked_length(self.graph.OperatorsLength(), content, "operators")
         self._codes: dict[int, int] = {}
         self.nodes = tuple(self._node(index) for index in range(count))
+        length = checked_length(self.graph.InputsLength(), content, "graph inputs")
+        inputs = {self._index(self.graph.Inputs(i)) for i in range(length)}
         length = checked_length(self.graph.OutputsLength(), content, "graph outputs")
+        outputs = {self._index(self.graph.Outputs(i)) for i in range(length)}
+        #: Tensors that a caller writes.
+        self.inputs = {tensor for tensor in inputs if tensor is not None}
         #: Tensors that a caller reads.
-        self.outputs = {self._index(self.graph.Outputs(i)) for i in range(length)}
+        self.outputs = {tensor for tensor in outputs if tensor is not None}
         #: Tensor -> the nodes that read it; a node that reads it twice is there twice.
         self.readers: dict[int, list[Node]] = {}
         #: Tensor -> the node that writes it.

@@ -50,8 +50,10 @@ class Model:
         Positions of layers that one kernel could compute (see :mod:`tflite_delegate.chains`).
     steps : tuple of Step
         Every node of the main graph in the order of execution.
+    inputs, outputs : tuple of int
+        Tensors of the main graph that a caller writes and reads.
     sizes : mapping of int to int
-        Bytes of each tensor that is computed; for a batch of one where it is not known.
+        Bytes of each tensor that is computed or an input; for a batch of one where it is not known.
     """
 
     path: Path
@@ -59,6 +61,8 @@ class Model:
     subgraphs: int
     chains: tuple[Chain, ...]
     steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     sizes: Mapping[int, int]
 
 
@@ -113,5 +117,15 @@ def _read(path: Path, content: mmap.mmap) -> Model:
         )
         for node in graph.nodes
     )
-    sizes = {tensor: graph.tensor(tensor).bytes for step in steps for tensor in step.outputs}
-    return Model(path, layers, subgraphs, find_chains(graph, layers), steps, sizes)
+    inputs = tuple(sorted(graph.inputs))
+    computed = [tensor for step in steps for tensor in step.outputs]
+    return Model(
+        path,
+        layers,
+        subgraphs,
+        find_chains(graph, layers),
+        steps,
+        inputs,
+        tuple(sorted(graph.outputs)),
+        {tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
+    )

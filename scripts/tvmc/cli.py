@@ -7,6 +7,7 @@ when something is compiled and not before: it takes a second.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def _parser() -> LineParser:
     add("--max-error", metavar="X", type=_positive,
         help="expected relative error of Winograd's algorithm at most "
         "[3 times that of direct convolution]")  # fmt: skip
+    add("--objective", choices=("time", "memory"), default="time",
+        help="what auto minimises: modelled time, or the bytes held [%(default)s]")  # fmt: skip
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add("-v", "--verbose", action="store_true", help="say more while compiling")
@@ -107,6 +110,7 @@ def _compile(options: argparse.Namespace) -> None:
             algorithms=options.algorithm,
             workspace_limit=options.workspace_limit,
             max_error=options.max_error,
+            objective=options.objective,
             cc=options.cc,
             jobs=options.jobs,
             report=options.report,
@@ -121,9 +125,10 @@ def print_report(report: dict[str, Any]) -> None:
     rows = []
     for layer in report["layers"]:
         claimed = layer["claimed"]
+        merged = [node for node in layer["nodes"] if node != layer["index"]]
         rows.append(
             [
-                layer["index"],
+                "+".join(map(str, [layer["index"], *merged])),
                 layer["op"],
                 layer["geometry"],
                 layer["algorithm"] if claimed else "-",
@@ -142,6 +147,7 @@ def print_report(report: dict[str, Any]) -> None:
         "why",
     )
     print(format_table(header, rows))
+    _print_others(report)
     claimed = [layer for layer in report["layers"] if layer["claimed"]]
     macs = sum(layer["macs"] for layer in report["layers"])
     share = sum(layer["macs"] for layer in claimed) / macs if macs else 0.0
@@ -150,9 +156,22 @@ def print_report(report: dict[str, Any]) -> None:
     print(
         f"{len(claimed)} of {len(report['layers'])} layers for {report['target']}, "
         f"{share:.1%} of the multiplications; workspace {format_bytes(workspace)} (shared), "
-        f"packed weights {format_bytes(packed)}; "
+        f"packed weights {format_bytes(packed)}; tensors and workspace at once "
+        f"{format_bytes(report['peak_bytes'])}; "
         f"{format_bytes(report['library_bytes'])} in {report['seconds']:.1f} s"
     )
+
+
+def _print_others(report: dict[str, Any]) -> None:
+    """The nodes that are no layers."""
+    between, left = report["between"], report["left"]
+    if between:
+        counts = Counter(between.values())
+        names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        print(f"in between, computed by the delegate: {names}")
+    for partition in left:
+        names = ", ".join(partition["operators"])
+        print(f"left to TFLite, {partition['share']:.1%} of the data: {names}")
 
 
 def _targets(_options: argparse.Namespace) -> None:

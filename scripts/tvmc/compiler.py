@@ -27,6 +27,7 @@ def compile(
     algorithms: Sequence[str] = ("auto",),
     workspace_limit: int | None = None,
     max_error: float | None = None,
+    objective: str = "time",
     cc: str | None = None,
     jobs: int | None = None,
     report: str | Path | None = None,
@@ -52,6 +53,9 @@ def compile(
     max_error : float, optional
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
+    objective : {"time", "memory"}
+        What ``auto`` minimises: the time by its model; or the bytes of workspace and packed weights
+        of each layer, and, by blocks of layers in one kernel, the most that the network holds.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
@@ -82,6 +86,7 @@ def compile(
     options: dict[str, Any] = {
         "algorithms": algorithms,
         "limits": Limits(workspace_limit, max_error),
+        "objective": objective,
         "jobs": jobs,
         "progress": progress,
     }
@@ -110,5 +115,7 @@ def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bo
 def known_algorithms() -> Sequence[tuple[str, str]]:
     """Every algorithm's name, and where it comes from."""
     from schedules.algorithms import REGISTRY
+    from schedules.fused_block import FUSED_BLOCK
 
-    return [(name, REGISTRY.get(name).source) for name in REGISTRY.names()]
+    algorithms = [REGISTRY.get(name) for name in REGISTRY.names()]
+    return [(known.name, known.source) for known in (*algorithms, FUSED_BLOCK)]

@@ -161,7 +161,7 @@ def geometries(draw: st.DrawFn, algorithm: str) -> Conv2dWorkload:
 def check_on_host(plan: Plan, simd: Simd, folder: Path) -> None:
     """Run ``plan`` whole and in pieces by several threads' slices; check output and workspace."""
     kernel = HostKernel(plan, simd, folder)
-    case = Case.random(plan.workload)
+    case = Case.random(plan.layer)
     whole = kernel(case)
     case.check(whole, plan)
     np.testing.assert_array_equal(kernel(case, threads=2, pieces=3), whole)
@@ -223,7 +223,7 @@ def test_agrees_with_float64_on_the_board(cpu: str, tmp_path: Path) -> None:
         for algorithm, name in [*SERVED, *OTHER_FORMS]
         for workload in [LAYERS[name]]
     }
-    cases = {name: Case.random(plan.workload) for name, plan in plans.items()}
+    cases = {name: Case.random(plan.layer) for name, plan in plans.items()}
     emulated = board.Board.default()
     emulated.setup()
 
@@ -408,4 +408,4 @@ def test_one_tap_is_one_product(name: str, algorithm: str) -> None:
     plan = plan_layer(LAYERS[name], HOST, algorithm)
     assert plan.workspace_bytes == 0
     assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
-    assert REGISTRY.get(algorithm).macs(plan.workload, plan.knobs) == plan.workload.macs
+    assert REGISTRY.get(algorithm).macs(plan.layer, plan.knobs) == plan.layer.macs

@@ -61,7 +61,7 @@ class Case:
         """Fail unless every element of ``y`` is within the bound for ``plan``'s algorithm."""
         y = y.reshape(self.expected.shape)
         case = (self.x, self.weights, self.bias, self.bound, self.residual)
-        bound = error_bound(plan, plan.workload, *case)
+        bound = error_bound(plan, plan.layer, *case)
         worst = np.abs(y - self.expected) - bound
         # Written so that an element that is not a number fails too.
         assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
@@ -88,7 +88,7 @@ def error_bound(
     """
     if plan.algorithm != "winograd":
         return direct
-    domain = Domain.of(plan.workload, plan.knobs)
+    domain = Domain.of(plan.layer, plan.knobs)
     bound = winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
     if workload.activation in ACTIVATIONS and not workload.residual:
         return bound

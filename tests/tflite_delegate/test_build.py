@@ -24,7 +24,8 @@ from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder
-from tflite_delegate.build import build, export_sources, kernel_table
+from tflite_delegate.build import build, export_sources
+from tflite_delegate.table import kernel_table
 from tflite_delegate.toolchain import Toolchain
 
 HOST = Simd.named("host")

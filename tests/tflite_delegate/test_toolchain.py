@@ -25,7 +25,7 @@ from schedules.simd import PRESETS, Simd
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, single_conv
 from tflite_delegate import elf
-from tflite_delegate.build import kernel_table
+from tflite_delegate.table import kernel_table
 from tflite_delegate.toolchain import ANDROID_SYMBOLS, Toolchain
 
 BuildDelegate = Callable[..., Path]

@@ -18,6 +18,8 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.tflite_delegate.test_sanitizers import compiler
 from tflite_delegate import build as builder
+from tflite_delegate.selection import Kernel
+from tflite_delegate.table import kernel_table
 
 SOURCES = Path(builder.__file__).with_name("csrc")
 #: Packs the constants in a file for the only kernel of the table and prints the bytes.
@@ -99,8 +101,8 @@ def pack_in_c(
     """Run ``weights.c`` under sanitizers for the table that ``build`` generates."""
     compiled = CKernel("kernel", (Stage("stage0", 1),), ())
     plan = Plan(workload.one_group(), "test", {}, 0, (packed,))
-    kernel = builder._Kernel("kernel", plan, compiled)
-    (folder / "table.c").write_text(builder.kernel_table([kernel], "m", Simd.named("host")))
+    kernel = Kernel("kernel", plan, compiled)
+    (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     (folder / "constants").write_bytes(weights.tobytes() + bias.tobytes())
     sources = [folder / "table.c", folder / "packer.c", SOURCES / "weights.c"]
@@ -174,7 +176,7 @@ def test_equal_transforms_are_shared() -> None:
         workload = layer(channels, 8, (3, 3))
         packed = packing.winograd(workload, 8, (THIRDS, THIRDS))
         plan = Plan(workload, "test", {}, 0, (packed,))
-        kernels.append(builder._Kernel(f"kernel{channels}", plan, compiled))
-    table = builder.kernel_table(kernels, "m", Simd.named("host"))
+        kernels.append(Kernel(f"kernel{channels}", plan, compiled))
+    table = kernel_table(kernels, "m", Simd.named("host"))
     assert table.count("static const struct lc_transform") == 1
     assert table.count(".transform = &transform0") == 2
