@@ -25,7 +25,7 @@ from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.base import MAX_ELEMENTS
 from schedules.block import Block
 from schedules.errors import LeanconvError
-from schedules.fused_block import FUSED_BLOCK
+from schedules.fused_block import FusedBlock
 from schedules.knobs import NO_KNOBS, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
@@ -33,6 +33,8 @@ from schedules.workload import Conv2dWorkload
 
 #: The name under which the planner chooses.
 AUTO = "auto"
+#: What computes several layers in one kernel.
+FUSED_BLOCK = FusedBlock()
 #: Multiply-accumulates in the time of moving one element: on x86-64, 4 to 10 were measured for what
 #: im2col, MEC and Winograd's transforms move.
 MOVE_COST = 6
@@ -251,20 +253,14 @@ def plan_block(
     if reason is not None:
         raise Unsupported(reason)
     chosen = FUSED_BLOCK.default_knobs(block, simd, knobs)
-    macs = FUSED_BLOCK.macs(block, chosen)
-    parts = FUSED_BLOCK.packed_parts(block, chosen)
-    cost = macs + MOVE_COST * FUSED_BLOCK.moved_elements(block, chosen)
-    weights = sum(part.elements for part in parts)
-    if weights * block.element_bytes > simd.l2_bytes:
-        cost += WEIGHT_COST * weights
     plan = Plan(
         block,
         FUSED_BLOCK.name,
         chosen,
         FUSED_BLOCK.workspace_bytes(block, chosen),
-        parts,
-        macs,
-        cost=cost,
+        FUSED_BLOCK.packed_parts(block, chosen),
+        FUSED_BLOCK.macs(block, chosen),
+        cost=FUSED_BLOCK.cost(block, simd, chosen),
         expected_error=FUSED_BLOCK.expected_error(block, chosen),
         why=f"{FUSED_BLOCK.name} was asked for",
     )

@@ -15,9 +15,9 @@ from schedules.algorithms import Unsupported
 from schedules.block import Block
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
-from schedules.fused_block import FUSED_BLOCK
 from schedules.planner import (
     AUTO,
+    FUSED_BLOCK,
     OBJECTIVES,
     Choice,
     Limits,

@@ -115,7 +115,7 @@ def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bo
 def known_algorithms() -> Sequence[tuple[str, str]]:
     """Every algorithm's name, and where it comes from."""
     from schedules.algorithms import REGISTRY
-    from schedules.fused_block import FUSED_BLOCK
+    from schedules.planner import FUSED_BLOCK
 
     algorithms = [REGISTRY.get(name) for name in REGISTRY.names()]
     return [(known.name, known.source) for known in (*algorithms, FUSED_BLOCK)]

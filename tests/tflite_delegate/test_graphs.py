@@ -113,8 +113,8 @@ def test_a_fused_activation_stays_before_a_separate_one(model: Callable[..., Mod
 def test_a_residual_and_its_activation(model: Callable[..., Model], swapped: bool) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    sum_of = [writer.unary(Op.RELU6, writer.pointwise(x, 6, 6)), x]
-    y = writer.unary(Op.RELU, writer.add(*(sum_of[::-1] if swapped else sum_of)))
+    z = writer.unary(Op.RELU6, writer.pointwise(x, 6, 6))
+    y = writer.unary(Op.RELU, writer.add(x, z) if swapped else writer.add(z, x))
     (layer,) = model(writer, [x], [y]).layers
     workload = taken(layer)
     assert (workload.activation, workload.residual, workload.output_activation) == (
