@@ -3,8 +3,8 @@
 ``auto`` ranks every form of every algorithm by its modelled cost, in multiply-accumulates:
 
 - those that the kernel does;
-- :data:`MOVE_COST` for each element that it copies, transforms or stores on the way;
-- :data:`WEIGHT_COST` for each packed weight, if they are more than the L2 cache holds;
+- ``MOVE_COST`` for each element that it copies, transforms or stores on the way;
+- ``WEIGHT_COST`` for each packed weight, if they are more than the L2 cache holds;
 
 and takes the cheapest within the user's limits. The model is static: it knows no processor but by
 its L2 cache.
@@ -22,6 +22,7 @@ from schedules import c_abi
 from schedules.accuracy import relative_error
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.costs import MOVE_COST, WEIGHT_COST
 from schedules.errors import LeanconvError
 from schedules.knobs import Knobs
 from schedules.packing import PackedWeights
@@ -30,11 +31,6 @@ from schedules.workload import Conv2dWorkload
 
 #: The name under which the planner chooses.
 AUTO = "auto"
-#: Multiply-accumulates in the time of moving one element: on x86-64, 4 to 10 were measured for what
-#: im2col, MEC and Winograd's transforms move.
-MOVE_COST = 6
-#: The same for reading one weight from the L3 cache: 2 to 3, as the processor sees them coming.
-WEIGHT_COST = 3
 #: Without a limit, how many times the expected error of the definition an algorithm's may be.
 ERROR_FACTOR = 3.0
 
