@@ -7,7 +7,8 @@ kernel row is enough: the pass puts the whole body of that loop under it. What i
 conjunct inside then simplifies to true.
 
 Where what is masked is not a product, the masked iterations have to be done, but those without a
-masked element need no tests: a loop can also be made two, one for each case.
+masked element need no tests: a loop can also be made two, one for each case. And where a mask makes
+most of a loop superfluous, there can be a copy for each of its conjuncts that fails.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from schedules.statements import map_loops, statements
 MASKED_ANNOTATION = "leanconv.masked"
 #: Annotation of a loop of which there shall be a copy without masks.
 SPECIALIZED_ANNOTATION = "leanconv.specialized"
+#: Annotation of a loop of which there shall be a copy for each conjunct that fails.
+DECIDED_ANNOTATION = "leanconv.decided"
 
 _IF_THEN_ELSE = tvm.ir.Op.get("prim.if_then_else")
 
@@ -40,6 +43,15 @@ def specialize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
     schedule.annotate(loop, SPECIALIZED_ANNOTATION, 1)
 
 
+def decide(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
+    """Let :func:`SkipMaskedIterations` test conjunct by conjunct before ``loop``.
+
+    Unlike :func:`specialize`, the copy for a conjunct that fails knows it, so that what its masks
+    leave nothing of is gone from it.
+    """
+    schedule.annotate(loop, DECIDED_ANNOTATION, 1)
+
+
 @tirx.transform.prim_func_pass(opt_level=0)
 def SkipMaskedIterations(
     function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -50,6 +62,7 @@ def SkipMaskedIterations(
         annotations = dict(loop.annotations)
         masked = annotations.pop(MASKED_ANNOTATION, None) is not None
         specialized = annotations.pop(SPECIALIZED_ANNOTATION, None) is not None
+        decided = annotations.pop(DECIDED_ANNOTATION, None) is not None
         body = loop.body
         if masked:
             for condition in _invariant_conjuncts(body):
@@ -57,6 +70,11 @@ def SkipMaskedIterations(
         result = tirx.For(
             loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
         )
+        if decided:
+            copy = result
+            for condition in _invariant_conjuncts(copy):
+                result = tirx.IfThenElse(condition, result, copy)
+            return result
         conditions = _invariant_conjuncts(result) if specialized else []
         return tirx.IfThenElse(tirx.all(*conditions), result, result) if conditions else result
 

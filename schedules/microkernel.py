@@ -30,8 +30,8 @@ from schedules.workload import Conv2dWorkload
 MAX_UNROLLED_TAPS = 7
 
 
-def patch_elements(patches: Patches, columns: int, dtype: str) -> te.Tensor:
-    """Block ``A``: elements of the patch matrix for rows of ``columns`` pixels, masked."""
+def patch_elements(patches: Patches, columns: int, dtype: str, layer: str = "") -> te.Tensor:
+    """Block ``A<layer>``: elements of the patch matrix for rows of ``columns`` pixels, masked."""
     batch, rows, _ = patches.shape
     taps = patches.taps
     return te.compute(
@@ -41,17 +41,19 @@ def patch_elements(patches: Patches, columns: int, dtype: str) -> te.Tensor:
             patches.element(n, h, w, kh, kw, c),
             dtype,
         ),
-        name="A",
+        name=f"A{layer}",
     )
 
 
-def stage_image(schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any) -> None:
-    """Read block ``A`` in each step of ``loop``, which counts blocks of ``k_block`` channels.
+def stage_image(
+    schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any, layer: str = ""
+) -> None:
+    """Read block ``A<layer>`` in each step of ``loop``, which counts blocks of channels.
 
     Vectors along the channels where the multiply-add can take one lane of them; else scalars, which
     the processor broadcasts as it loads.
     """
-    patches = schedule.get_sblock("A")
+    patches = schedule.get_sblock(f"A{layer}")
     if not simd.fma_by_element or tile.k_block == 1:
         schedule.compute_inline(patches)
         return
@@ -69,8 +71,9 @@ def patch_sums(
     weights: te.Tensor,
     tile: Tile,
     row_depth: int = 0,
+    layer: str = "",
 ) -> te.Tensor:
-    """Block ``ACC``: the product of a patch matrix with packed weights, in whole tiles.
+    """Block ``ACC<layer>``: the product of a patch matrix with packed weights, in whole tiles.
 
     Parameters
     ----------
@@ -85,12 +88,14 @@ def patch_sums(
     row_depth : int
         Every row of pixels multiplies weights that begin so many reduction steps behind those of
         the row before.
+    layer : str
+        Tells the blocks of one kernel's layers apart.
     """
     dtype, sums = workload.dtype, ACCUMULATOR_DTYPE[workload.dtype]
     batch, rows, columns = patches.shape
     taps = patches.taps
     columns = tile.rounded(columns)
-    element = patch_elements(patches, columns, dtype)
+    element = patch_elements(patches, columns, dtype, layer)
     kh = te.reduce_axis((0, taps.rows), name="kh")
     kw = te.reduce_axis((0, taps.columns), name="kw")
     c = te.reduce_axis((0, taps.depth), name="c")
@@ -104,7 +109,7 @@ def patch_sums(
         return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw, c])
 
     acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
-    return te.compute(acc_shape, sum_of_products, name="ACC")
+    return te.compute(acc_shape, sum_of_products, name=f"ACC{layer}")
 
 
 def product(
@@ -218,27 +223,42 @@ def schedule_product(
 
 
 def accumulate_tile(
-    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile, loop: Any
+    schedule: s_tir.Schedule, taps: Taps, simd: Simd, tile: Tile, loop: Any, layer: str = ""
 ) -> None:
-    """Compute a register tile of block ``ACC``, sums over channels alone, in each step of ``loop``.
+    """Compute a register tile of block ``ACC<layer>`` in each step of ``loop``.
 
-    For algorithms whose sums over channels are not yet the output, but come from the registers.
+    For algorithms whose sums are not yet the output, but come from the registers. The sums are over
+    ``taps``: over their rows and columns too if the block has these reduction axes.
     """
-    lanes = simd.lanes(workload.dtype)
-    sums = schedule.get_sblock("ACC")
+    sums = schedule.get_sblock(f"ACC{layer}")
+    lanes = simd.lanes(str(schedule.get(sums).writes[0].source.dtype))
     schedule.set_scope(sums, 0, "local")
     schedule.compute_at(sums, loop, preserve_unit_loops=True)
-    *_, w, o, c = schedule.get_loops(sums)
+    iterators = schedule.get(sums).iter_vars
+    axes = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)
+    *_, w, o = schedule.get_loops(sums)[:-axes]
+    *tap, c = schedule.get_loops(sums)[-axes:]
     o_vector, o_lane = schedule.split(o, [None, lanes])
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
-    schedule.reorder(c_outer, c_inner, w, o_vector, o_lane)
-    stage_image(schedule, simd, tile, c_outer)
-    if workload.in_channels % tile.k_block:
+    schedule.reorder(*tap, c_outer, c_inner, w, o_vector, o_lane)
+    stage_image(schedule, simd, tile, c_outer, layer)
+    if tap:
+        kh, kw = tap
+        mark_masked(schedule, kh)
+        if taps.columns <= MAX_UNROLLED_TAPS:
+            schedule.unroll(kw)
+        if taps.flat and simd.fma_by_element:
+            c_abi.keep_rolled(schedule, kh)
+    if taps.depth % tile.k_block and not taps.flat:
         partition(schedule, c_outer)
-    if simd.fma_by_element:
+    if extent(schedule, c_outer) == 1:
+        schedule.unroll(c_outer)
+    elif simd.fma_by_element:
         c_abi.keep_rolled(schedule, c_outer)
     unroll(schedule, [c_inner, w, o_vector])
     schedule.vectorize(o_lane)
-    *_, i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, c_outer))
+    *_, i_w, i_vector, i_lane = schedule.get_loops(
+        schedule.decompose_reduction(sums, [*tap, c_outer][0])
+    )
     unroll(schedule, [i_w, i_vector])
     schedule.vectorize(i_lane)

@@ -95,7 +95,8 @@ class ImagePatches:
         layer = self.workload
         return h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
 
-    def _column(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
+    def column(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
+        """Image column under a tap; beyond the image where it is masked."""
         layer = self.workload
         return w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
 
@@ -106,9 +107,9 @@ class ImagePatches:
 
     def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
         layer = self.workload
-        last = self._column(self.columns - 1, layer.kernel_width - 1)
+        last = self.column(self.columns - 1, layer.kernel_width - 1)
         tap = c // layer.in_channels if self.taps.flat else kw
-        return _inside(self._column(w, tap), layer.pad_left > 0, last, layer.in_width)
+        return _inside(self.column(w, tap), layer.pad_left > 0, last, layer.in_width)
 
     def element(
         self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
@@ -118,7 +119,7 @@ class ImagePatches:
 
     def column_offset(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
         """First element of the tap in its image row."""
-        return self._column(w, kw) * self.workload.in_pitch
+        return self.column(w, kw) * self.workload.in_pitch
 
 
 def _inside(position: tirx.Expr, can_precede: bool, last: int, size: int) -> list[tirx.Expr]:

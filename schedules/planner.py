@@ -3,8 +3,8 @@
 ``auto`` ranks every form of every algorithm by its modelled cost, in multiply-accumulates:
 
 - those that the kernel does;
-- :data:`MOVE_COST` for each element that it copies, transforms or stores on the way;
-- :data:`WEIGHT_COST` for each packed weight, if they are more than the L2 cache holds;
+- ``MOVE_COST`` for each element that it copies, transforms or stores on the way;
+- ``WEIGHT_COST`` for each packed weight, if they are more than the L2 cache holds;
 
 and takes the cheapest within the user's limits; or, where memory is the objective, the one that
 holds the fewest bytes. The model is static: it knows no processor but by its L2 cache.
@@ -24,6 +24,7 @@ from schedules.accuracy import relative_error
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.base import MAX_ELEMENTS
 from schedules.block import Block
+from schedules.costs import MOVE_COST, SPILL_COST, WEIGHT_COST
 from schedules.errors import LeanconvError
 from schedules.fused_block import FusedBlock
 from schedules.knobs import NO_KNOBS, Knobs
@@ -35,13 +36,6 @@ from schedules.workload import Conv2dWorkload
 AUTO = "auto"
 #: What computes several layers in one kernel.
 FUSED_BLOCK = FusedBlock()
-#: Multiply-accumulates in the time of moving one element: on x86-64, 4 to 10 were measured for what
-#: im2col, MEC and Winograd's transforms move.
-MOVE_COST = 6
-#: The same for reading one weight from the L3 cache: 2 to 3, as the processor sees them coming.
-WEIGHT_COST = 3
-#: The same for a tensor between layers that the L2 cache does not hold: written once, read once.
-SPILL_COST = 6
 #: Without a limit, how many times the expected error of the definition an algorithm's may be.
 ERROR_FACTOR = 3.0
 

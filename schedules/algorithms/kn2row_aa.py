@@ -112,7 +112,7 @@ def schedule_sums(
     schedule.reorder(n, h, kh, kw, *inner, w_inner, o_vector, o_lane)
 
     # Step 2: the tap's product, in registers.
-    accumulate_tile(schedule, workload, simd, tile, inner[-1])
+    accumulate_tile(schedule, single_taps(workload), simd, tile, inner[-1])
 
     # Step 3: bias and activation for the finished row.
     schedule.reverse_compute_at(output, h, preserve_unit_loops=True)

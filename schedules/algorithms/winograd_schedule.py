@@ -5,7 +5,6 @@ The blocks are those of :mod:`schedules.algorithms.winograd_domain`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir
@@ -81,8 +80,7 @@ def schedule_products(
     loops = {"rows": point, "columns": t_outer, "panels": o_outer}
     order = [loops[name] for name in tile.order.split(",")]
     schedule.reorder(*order, *blocks, t_inner, o_vector, o_lane)
-    block_products = replace(domain.products, in_channels=domain.c_block)
-    accumulate_tile(schedule, block_products, simd, tile, [*order, *blocks][-1])
+    accumulate_tile(schedule, domain.taps, simd, tile, [*order, *blocks][-1])
     partition(schedule, t_outer)
     if layer.out_channels % tile.panel:
         for loop in (o_outer, o_vector, o_lane):

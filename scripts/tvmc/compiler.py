@@ -117,5 +117,5 @@ def known_algorithms() -> Sequence[tuple[str, str]]:
     from schedules.algorithms import REGISTRY
     from schedules.planner import FUSED_BLOCK
 
-    algorithms = [REGISTRY.get(name) for name in REGISTRY.names()]
-    return [(known.name, known.source) for known in (*algorithms, FUSED_BLOCK)]
+    known = {name: REGISTRY.get(name).source for name in REGISTRY.names()}
+    return [*known.items(), (FUSED_BLOCK.name, FUSED_BLOCK.source)]
