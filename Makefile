@@ -34,7 +34,7 @@ format: venv ## rewrite the sources in the project's style
 board: venv ## the emulated Arm board, in the cache folder
 	$(BIN)/python scripts/board.py setup
 
-peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for bench_layers.py
+peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for the benchmarks
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
 
 venv: $(STAMP)

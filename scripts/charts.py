@@ -1,5 +1,7 @@
 """Dot charts over a logarithmic axis, as SVG: groups along x, in each a dot for every series.
 
+Of ratios, the dots may stand at the ends of bars that start at 1.
+
 The picture has no background, and its colours stand out from white and from near-black alike. A
 series has its own pair of colour and shape, so that it can be told apart without seeing colours.
 Everything is a plain element with attributes, which any viewer of SVG draws.
@@ -74,6 +76,7 @@ def dot_chart(
     series: Mapping[str, Sequence[float | None]],
     *,
     floor: float | None = None,
+    baseline: float | None = None,
 ) -> str:
     """An SVG document.
 
@@ -87,13 +90,15 @@ def dot_chart(
         One value for each group; ``None``, where there is none, becomes a cross under the axis.
     floor : float, optional
         Smaller values, down to 0, are drawn here.
+    baseline : float, optional
+        Every dot stands at the end of a bar from this value.
     """
     shown = {
         name: [None if v is None else v if floor is None else max(v, floor) for v in values]
         for name, values in series.items()
     }
     present = [value for values in shown.values() for value in values if value is not None]
-    axis = LogAxis.around(present or [1.0])
+    axis = LogAxis.around([*present, *([baseline] if baseline else [])] or [1.0])
     rows = -(-len(series) // LEGEND_COLUMNS)
     top = LEGEND_TOP + rows * LEGEND_ROW + 24
     height = top + PLOT_HEIGHT + BOTTOM
@@ -118,7 +123,12 @@ def dot_chart(
             else:
                 y = _y(axis, value, top)
                 described += f"{series[name][group]:.4g}"
+                if baseline:
+                    parts.append(_bar(rank, x, _y(axis, baseline, top), y))
             parts.append(_mark(rank, x, y, value is not None, described))
+    if baseline:
+        y = _y(axis, baseline, top)
+        parts.append(_line(LEFT, y, WIDTH - RIGHT, y, 1))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -194,6 +204,13 @@ def _shape(rank: int, x: float, y: float, radius: float) -> str:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}"/>'
     points = " ".join(f"{x + dx * radius:.1f},{y + dy * radius:.1f}" for dx, dy in shape)
     return f'<polygon points="{points}" fill="{colour}"/>'
+
+
+def _bar(rank: int, x: float, start: float, end: float) -> str:
+    colour = COLOURS[rank % len(COLOURS)]
+    low, high = sorted((start, end))
+    place = f'x="{x - RADIUS:.1f}" y="{low:.1f}" width="{2 * RADIUS:.1f}"'
+    return f'<rect class="bar" {place} height="{high - low:.1f}" fill="{colour}" opacity="0.6"/>'
 
 
 def _cross(rank: int, x: float, y: float) -> str:

@@ -3,10 +3,8 @@
     python scripts/make_models.py --list
     python scripts/make_models.py mobilenet_v2 resnet_3x3
 
-They are Keras networks with random weights: a convolution takes the same time and memory whatever
-its weights are. Weights have the scale that keeps activations in range and batch normalisation
-has the statistics of what it normalises, so that an error in one layer reaches the output and is
-neither saturated away nor amplified beyond meaning.
+They are Keras networks with random weights (random_weights.py): the published ones that
+bench_networks.py runs (architectures.py), and small or single-layer ones for tests and benchmarks.
 
 Files go to the cache folder and stay there until this script or TensorFlow changes.
 """
@@ -18,6 +16,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -27,6 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import architectures
+import random_weights
+from architectures import ARCHITECTURES
+from random_weights import randomise
 from schedules.errors import LeanconvError
 from tflite_delegate.files import replace_atomically
 from tvmc.command import LineParser, exit_status
@@ -160,9 +163,10 @@ def make(name: str, folder: Path) -> Path:
 
 
 def _stamp() -> str:
-    """What the models depend on: this file and the converter."""
-    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    return f"{source} tensorflow {importlib.metadata.version('tensorflow')}\n"
+    """What the models depend on: the files that define them, and the converter."""
+    source = "".join(map(inspect.getsource, (sys.modules[__name__], architectures, random_weights)))
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    return f"{digest} tensorflow {importlib.metadata.version('tensorflow')}\n"
 
 
 def _stamp_path(folder: Path, name: str) -> Path:
@@ -206,50 +210,7 @@ def _quiet_tensorflow() -> Iterator[None]:
                 os.close(terminal)
 
 
-# Weights
-
-
-def _randomise(model: Any, input_shape: Sequence[int]) -> Any:
-    """Random weights under which every layer passes on about the variance that it receives.
-
-    Kernels are He-normal: variance 2 / fan-in, which a following ReLU halves. Batch normalisation
-    gets the statistics of one forward pass in training mode.
-    """
-    import keras
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0  # keep nothing of the initial statistics
-            layer.gamma.assign(1 + 0.1 * rng.standard_normal(layer.gamma.shape))
-            layer.beta.assign(0.1 * rng.standard_normal(layer.beta.shape))
-            continue
-        for weight in layer.weights:
-            if "bias" in weight.name:
-                weight.assign(0.1 * rng.standard_normal(weight.shape))
-                continue
-            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            fan_in = np.prod(weight.shape[:2] if depthwise else weight.shape[:-1])
-            weight.assign((2 / fan_in) ** 0.5 * rng.standard_normal(weight.shape))
-    model(rng.uniform(-1, 1, (1, *input_shape)).astype("float32"), training=True)
-    return model
-
-
 # Networks
-
-
-def _application(name: str, **arguments: Any) -> Callable[[], Any]:
-    """One of Keras' published architectures on 224x224x3."""
-
-    def build() -> Any:
-        import keras
-
-        image = keras.Input((224, 224, 3), batch_size=1)
-        network = getattr(keras.applications, name)
-        return _randomise(network(weights=None, input_tensor=image, **arguments), (224, 224, 3))
-
-    return build
 
 
 def _resnet_3x3() -> Any:
@@ -271,7 +232,7 @@ def _resnet_3x3() -> Any:
                 x = convolution(x, channels, 1, 2)
             x = layers.ReLU()(layers.Add()([x, y]))
     x = layers.GlobalAveragePooling2D()(x)
-    return _randomise(keras.Model(image, layers.Dense(10)(x)), (56, 56, 64))
+    return randomise(keras.Model(image, layers.Dense(10)(x)), (56, 56, 64))
 
 
 def _coverage() -> Any:
@@ -296,7 +257,7 @@ def _coverage() -> Any:
     j = layers.Conv2D(10, 5, strides=(3, 1), padding="valid")(i)
     k = layers.Conv2D(17, 1, strides=2, padding="same")(e)
     m = layers.Conv2D(33, 3, strides=3, padding="same", activation="relu")(a)
-    return _randomise(keras.Model(image, [h, j, k, m]), (37, 29, 3))
+    return randomise(keras.Model(image, [h, j, k, m]), (37, 29, 3))
 
 
 def _small() -> Any:
@@ -311,7 +272,7 @@ def _small() -> Any:
     x = layers.Conv2D(24, 3, padding="same", activation="relu")(y)
     x = layers.Conv2D(40, 3, 2, "valid", activation="relu")(layers.Add()([x, y]))
     x = layers.GlobalAveragePooling2D()(x)
-    return _randomise(keras.Model(image, layers.Softmax()(layers.Dense(10)(x))), (32, 32, 3))
+    return randomise(keras.Model(image, layers.Softmax()(layers.Dense(10)(x))), (32, 32, 3))
 
 
 def _single(layer: ConvLayer) -> Callable[[], Any]:
@@ -323,7 +284,7 @@ def _single(layer: ConvLayer) -> Callable[[], Any]:
         convolution = keras.layers.Conv2D(
             layer.out_channels, layer.kernel, layer.stride, layer.padding, activation="relu"
         )
-        return _randomise(keras.Model(image, convolution(image)), shape)
+        return randomise(keras.Model(image, convolution(image)), shape)
 
     return build
 
@@ -378,15 +339,7 @@ def _int8(model: Any) -> bytes:
 
 #: Every model by name.
 RECIPES: dict[str, Recipe] = {
-    "mobilenet_v1": Recipe("Keras MobileNet, 224x224x3", _application("MobileNet"), _float32),
-    "mobilenet_v2": Recipe("Keras MobileNetV2, 224x224x3", _application("MobileNetV2"), _float32),
-    "mobilenet_v3_small": Recipe(
-        "Keras MobileNetV3Small, 224x224x3",
-        _application("MobileNetV3Small", include_preprocessing=False),
-        _float32,
-    ),
-    "resnet50": Recipe("Keras ResNet50, 224x224x3", _application("ResNet50"), _float32),
-    "vgg16": Recipe("Keras VGG16, 224x224x3", _application("VGG16"), _float32),
+    **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
     "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
     "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
     "small": Recipe("a few layers, float32", _small, _float32),

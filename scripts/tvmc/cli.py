@@ -14,7 +14,7 @@ from typing import Any
 
 from schedules import __version__
 from schedules.simd import PRESETS, Simd
-from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.command import LineParser, at_least_one, byte_count, exit_status
 from tvmc.compiler import OUTPUT_FORMATS, compile, known_algorithms
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
@@ -53,7 +53,7 @@ def _parser() -> LineParser:
     add(
         "--workspace-limit",
         metavar="BYTES",
-        type=_bytes,
+        type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M",
     )
     add("--max-error", metavar="X", type=_positive,
@@ -77,17 +77,6 @@ def _names(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME,NAME")
     return names
-
-
-def _bytes(text: str) -> int:
-    """``4096``, ``64K`` or ``2M``."""
-    unit = {"K": 1024, "M": 1024**2}.get(text[-1:].upper())
-    number = text[:-1] if unit else text
-    if not number.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of bytes, like 65536, 64K or 2M"
-        )
-    return int(number) * (unit or 1)
 
 
 def _positive(text: str) -> float:

@@ -30,6 +30,17 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def byte_count(text: str) -> int:
+    """The type of an argument like ``4096``, ``64K`` or ``2M``."""
+    unit = {"K": 1024, "M": 1024**2}.get(text[-1:].upper())
+    number = text[:-1] if unit else text
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of bytes, like 65536, 64K or 2M"
+        )
+    return int(number) * (unit or 1)
+
+
 def exit_status(command: str, action: Callable[[], object]) -> int:
     """Run ``action`` and turn what a user can cause into one line and a status for the shell."""
     try:

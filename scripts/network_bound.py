@@ -1,0 +1,100 @@
+"""How far two implementations of a network in float32 may be apart.
+
+Rounding errors of a sum are random: with probability 1 - d each, they add up to less than
+sqrt(2 ln(2 / d)) sqrt(K) u of the layer's values, K the number of products in the sum and
+u = 2^-24 the unit roundoff (Higham and Mary 2019, theorem 2.4). Two implementations differ by
+twice that. The networks' weights are scaled such that a layer passes on a disturbance as it passes
+on its input (random_weights.py), neither amplified nor damped relative to the values, so the
+disturbances of all layers add:
+
+    max |got - expected| <= 2 sqrt(2 ln(2 / d)) u (sum over layers of sqrt(K)) max |expected|,
+
+where a final softmax p multiplies relative disturbances of its input z by at most twice the
+largest |z|, which is at most ln(max p / min p). d is 1e-9. For a layer of Winograd's algorithm,
+sqrt(K) becomes the amplification of its transforms times sqrt(C + 16): the errors of its sums over
+C channels, and of 8 roundings on either side of them, as they arrive in the output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference import Session
+from schedules.algorithms.winograd_domain import Domain
+from schedules.cook_toom import Filtering
+from tflite_delegate import model as tflite_model
+
+UNIT_ROUNDOFF = 2.0**-24
+FAILURE_PROBABILITY = 1e-9
+
+
+def network_bound(
+    graph: Path, report: Mapping[str, Any], built_in: Session, expected: Sequence[NDArray[Any]]
+) -> float:
+    """The bound at the top of this file, the largest over all outputs.
+
+    Parameters
+    ----------
+    graph, report : path, mapping
+        The .tflite file, and ``Report.to_dict()`` of what was compiled for it.
+    built_in : Session
+        The same file without delegates.
+    expected : sequence of arrays
+        Its outputs.
+    """
+    depth = sum(_sums(graph, report, built_in))
+    spread = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
+    relative = 2 * spread * UNIT_ROUNDOFF * depth
+    bound = 0.0
+    for output in expected:
+        is_softmax = bool(output.min() >= 0 and abs(float(output.sum()) - 1) < 1e-3)
+        tiny = np.finfo(np.float32).tiny
+        logits = math.log(output.max() / max(output.min(), tiny)) if is_softmax else 0.5
+        bound = max(bound, relative * 2 * logits * float(np.abs(output).max()))
+    return bound
+
+
+def winograd_transforms(
+    report: Mapping[str, Any], layer: tflite_model.Layer
+) -> tuple[Filtering, Filtering] | None:
+    """The F(m, r) of a layer, down and across, if it was compiled with Winograd's algorithm."""
+    entry = next(entry for entry in report["layers"] if entry["index"] == layer.index)
+    if entry["algorithm"] != "winograd":
+        return None
+    assert layer.workload is not None
+    domain = Domain.of(layer.workload, entry["knobs"])
+    return domain.rows, domain.columns
+
+
+def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[float]:
+    """What every layer with weights adds to the sum over layers.
+
+    Also those that no delegate claims: XNNPACK rounds otherwise than the built-in kernels.
+    """
+    shapes = {
+        details["index"]: details["shape"].tolist()
+        for details in built_in.interpreter.get_tensor_details()
+    }
+    weights = {
+        node["index"]: shapes[node["inputs"][1]]
+        for node in built_in.interpreter._get_ops_details()
+        if node["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    }
+    sums = []
+    for layer in tflite_model.read(graph).layers:
+        transforms = winograd_transforms(report, layer)
+        shape = weights[layer.index]
+        if transforms is not None:
+            amplification = math.prod(transform.amplification for transform in transforms)
+            sums.append(amplification * math.sqrt(shape[-1] + 16))
+        else:
+            # The last axis of depthwise weights is the output's channels, the first one is 1.
+            depthwise = layer.op == "DEPTHWISE_CONV_2D"
+            sums.append(math.sqrt(math.prod(shape[1:3] if depthwise else shape[1:])))
+    return sums
