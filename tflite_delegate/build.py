@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from schedules import __version__
+from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.memory import align
 from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
@@ -40,10 +41,11 @@ SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
 class LayerReport:
     """What became of one layer.
 
-    ``workspace_bytes`` counts one thread; groups use it one after another. ``algorithm``,
-    ``knobs`` and the byte counts are those of the default kernel where several algorithms are
-    compiled for the layer. ``nodes`` are the node ``index`` and the neighbours that the kernel does
-    as well; ``block`` the indices of all layers that it computes, if they are several.
+    ``workspace_bytes`` counts one thread, and each further one needs ``thread_bytes`` more; groups
+    use it one after another. ``algorithm``, ``knobs`` and the byte counts are those of the default
+    kernel where several algorithms are compiled for the layer. ``nodes`` are the node ``index`` and
+    the neighbours that the kernel does as well; ``block`` the indices of all layers that it
+    computes, if they are several.
     """
 
     index: int
@@ -55,6 +57,7 @@ class LayerReport:
     block: Sequence[int]
     knobs: Mapping[str, Any] | None
     workspace_bytes: int
+    thread_bytes: int
     weight_bytes: int
     packed_bytes: int
     macs: int
@@ -141,7 +144,8 @@ def build(
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         folder = Path(name)
-        sources, objects = _write_sources(folder, selection, jobs, steps, notify)
+        kernels, sources = _write_sources(folder, selection, jobs, steps, notify)
+        objects = [f"{kernel.name}.o" for kernel in kernels]
         notify(steps - 1, steps, f"linking {output.name}")
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
         linked.parent.mkdir()
@@ -149,7 +153,7 @@ def build(
         library = linked.read_bytes()
         replace_atomically(output, library)
     notify(steps, steps, f"wrote {output.name}")
-    return _report(selection, len(library), time.monotonic() - start)
+    return _report(selection, kernels, len(library), time.monotonic() - start)
 
 
 def export_sources(
@@ -178,14 +182,14 @@ def export_sources(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
             fresh = Path(name) / folder.name
             fresh.mkdir()
-            _, objects = _write_sources(fresh, selection, jobs, steps, progress or _silent)
-            size = sum((fresh / o).stat().st_size for o in objects)
+            kernels, _ = _write_sources(fresh, selection, jobs, steps, progress or _silent)
             if folder.exists():
                 folder.rename(Path(name) / "old")
             fresh.rename(folder)
     except OSError as error:
         raise LeanconvError(f"cannot write {folder}: {error.strerror}") from None
-    return _report(selection, size, time.monotonic() - start)
+    size = sum(len(kernel.data) for kernel in kernels)
+    return _report(selection, kernels, size, time.monotonic() - start)
 
 
 # Compiling
@@ -193,20 +197,22 @@ def export_sources(
 
 def _write_sources(
     folder: Path, selection: Selection, jobs: int | None, steps: int, notify: Progress
-) -> tuple[list[str], list[str]]:
-    """Write everything that a C toolchain needs into ``folder``: C files and objects by name."""
+) -> tuple[list[Kernel], list[str]]:
+    """Write everything that a C toolchain needs into ``folder``.
+
+    Returns the compiled kernels, each of which is in an object named after it, and the names of the
+    C files.
+    """
     compiled = _compile(folder, selection, jobs, steps, notify)
-    objects = []
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
-        objects.append(f"{kernel.name}.o")
     for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
         if entry.name.endswith(SOURCE_SUFFIXES):
             (folder / entry.name).write_bytes(entry.read_bytes())
     table = kernel_table(compiled, selection.model.path.name, selection.simd)
     (folder / TABLE).write_text(table, encoding="utf-8")
     sources = sorted(path.name for path in folder.glob("*.c"))
-    return sources, objects
+    return compiled, sources
 
 
 def _compile(
@@ -295,21 +301,22 @@ def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
 # Files and report
 
 
-def _report(selection: Selection, library_bytes: int, seconds: float) -> Report:
+def _report(
+    selection: Selection, kernels: Sequence[Kernel], library_bytes: int, seconds: float
+) -> Report:
+    compiled = {kernel.name: kernel.compiled for kernel in kernels if kernel.compiled}
     model = selection.model
-    compiled = [node for s in selection.layers if s.kernels for node in s.layer.nodes]
-    others = between(model, compiled)
+    in_kernels = [node for s in selection.layers if s.kernels for node in s.layer.nodes]
+    others = between(model, in_kernels)
     return Report(
         model=model.path.name,
         target=selection.simd.name,
         leanconv=__version__,
         objective=selection.objective,
         algorithms=tuple(dict.fromkeys(kernel.plan.algorithm for kernel in selection.kernels)),
-        layers=tuple(
-            _layer_report(selection, position) for position in range(len(selection.layers))
-        ),
+        layers=tuple(_layer_report(selection, compiled, i) for i in range(len(selection.layers))),
         between={step.index: operator_name(step.code) for step in others},
-        left=partitions(model, [*compiled, *(step.index for step in others)]),
+        left=partitions(model, [*in_kernels, *(step.index for step in others)]),
         peak_bytes=_peak_bytes(selection),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
@@ -327,7 +334,9 @@ def _peak_bytes(selection: Selection) -> int:
     return max(held_bytes(selection.model, alone, blocks), default=0)
 
 
-def _layer_report(selection: Selection, position: int) -> LayerReport:
+def _layer_report(
+    selection: Selection, compiled: Mapping[str, CKernel], position: int
+) -> LayerReport:
     selected = selection.layers[position]
     layer = selected.layer
     plan = selected.kernels[0].plan if selected.kernels else None
@@ -343,6 +352,7 @@ def _layer_report(selection: Selection, position: int) -> LayerReport:
         block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
         knobs=dict(plan.knobs) if plan else None,
         workspace_bytes=plan.workspace_bytes if plan else 0,
+        thread_bytes=compiled[selected.kernels[0].name].thread_bytes if plan else 0,
         weight_bytes=layer.weight_bytes,
         packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,
         macs=layer.macs,
