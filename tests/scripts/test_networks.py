@@ -14,18 +14,20 @@ Of the networks of scripts/architectures.py, the four largest are left to `make 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tflite
 from numpy.typing import NDArray
 
 from architectures import ARCHITECTURES
 from inference import Session, max_difference, random_inputs, runtime
 from network_bound import network_bound, winograd_transforms
 from tests.conftest import Compiled
-from tests.support.reference import conv2d, winograd_bound
+from tests.support.reference import conv2d, finish, winograd_bound
 from tflite_delegate import model as tflite_model
 
 RUNTIMES = ("litert", "tensorflow")
@@ -85,22 +87,39 @@ def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) ->
         compiled.graph, chosen, delegate=compiled.library, xnnpack=False, keep_tensors=True
     )
     session.run(values)
-    interpreter = session.interpreter
-    nodes = {details["index"]: details for details in interpreter._get_ops_details()}
-    for layer in tflite_model.read(compiled.graph).layers:
+    tensor = session.interpreter.get_tensor
+    nodes = {details["index"]: details for details in session.interpreter._get_ops_details()}
+    model = tflite_model.read(compiled.graph)
+    for layer in model.layers:
         if layer.workload is None:
             continue
-        node = nodes[layer.index]
-        x, weights = (interpreter.get_tensor(index) for index in node["inputs"][:2])
-        bias = interpreter.get_tensor(node["inputs"][2]) if len(node["inputs"]) > 2 else None
-        exact, bound = conv2d(layer.workload, x, weights, bias)
+        w = layer.workload
+        _, *parameters = nodes[layer.index]["inputs"]
+        weights, *bias = (tensor(index) for index in parameters if index >= 0)
+        if w.is_depthwise:  # (1, K_h, K_w, M)
+            weights = weights.transpose(3, 1, 2, 0)
+        weights, (offset,) = weights.reshape(w.weight_shape), bias or [None]
+        x = tensor(layer.input).reshape(w.input_shape)
+        residual = None
+        if w.residual:
+            residual = tensor(added_to(layer, model)).reshape(w.output_shape)
+        bare = replace(w, activation="none", residual=False, output_activation="none")
+        exact, bound = conv2d(bare, x, weights, offset)
         transforms = winograd_transforms(compiled.report, layer)
         if transforms is not None:
-            zeros = np.zeros(layer.workload.out_channels, np.float32)
-            terms = (x, weights, zeros if bias is None else bias)
-            bound = winograd_bound(layer.workload, transforms, *terms)
-        excess = np.abs(interpreter.get_tensor(node["outputs"][0]) - exact) - bound
+            bound = winograd_bound(bare, transforms, x, weights, offset)
+        exact, bound = finish(w, exact, bound, residual)
+        excess = np.abs(tensor(layer.output).reshape(w.output_shape) - exact) - bound
         assert excess.max() <= 0, f"node {layer.index}, {layer.geometry}"
+
+
+def added_to(layer: tflite_model.Layer, model: tflite_model.Model) -> int:
+    """The tensor that a layer's residual connection comes from."""
+    steps = [step for step in model.steps if step.index in layer.nodes]
+    (add,) = (step for step in steps if step.code == tflite.BuiltinOperator.ADD)
+    inside = {tensor for step in steps for tensor in step.outputs}
+    (outside,) = set(add.inputs) - inside
+    return outside
 
 
 @pytest.mark.parametrize("runtime_name", RUNTIMES)
