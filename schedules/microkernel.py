@@ -170,7 +170,7 @@ def schedule_product(
     Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
     """
     sums, output = schedule.get_sblock("ACC"), schedule.get_sblock(result)
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
 
     # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
     batch, h, w, o, kh, kw, c = schedule.get_loops(sums)
@@ -231,7 +231,7 @@ def accumulate_tile(
     ``taps``: over their rows and columns too if the block has these reduction axes.
     """
     sums = schedule.get_sblock(f"ACC{layer}")
-    lanes = simd.lanes(str(schedule.get(sums).writes[0].source.dtype))
+    lanes = tile.lanes(simd, str(schedule.get(sums).writes[0].source.dtype))
     schedule.set_scope(sums, 0, "local")
     schedule.compute_at(sums, loop, preserve_unit_loops=True)
     iterators = schedule.get(sums).iter_vars
