@@ -64,9 +64,10 @@ def product_tiles(block: Block, chosen: Knobs) -> dict[str, Tile]:
 def product_knobs(name: str, tile: Tile, simd: Simd, dtype: str) -> dict[str, Knob]:
     """The micro-kernel's knobs for the product ``name``."""
     lanes = simd.lanes(dtype)
+    panels = {lanes * vectors for vectors in range(1, 7)}
     choices = {
         "columns": Knob(tuple(range(1, 17)), tile.columns),
-        "panel": Knob(tuple(lanes * vectors for vectors in range(1, 7)), tile.panel),
+        "panel": Knob(tuple(sorted({*panels, tile.panel})), tile.panel),
         "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
         "order": Knob(tiles.ORDERS, tile.order),
     }

@@ -41,7 +41,7 @@ def schedule_projection(
     schedule: s_tir.Schedule, strips: Strips, simd: Simd, tile: Tile
 ) -> tuple[Any, Any]:
     """D to the output in register tiles; returns the loops over strips and row blocks."""
-    layer, lanes = strips.projection, simd.lanes(strips.block.dtype)
+    layer, lanes = strips.projection, tile.lanes(simd, strips.block.dtype)
     blocked = strips.c_blocks > 1
     sums = schedule.get_sblock("S" if blocked else "Y")
     _, h, w, o, *blocks = schedule.get_loops(sums)
@@ -118,7 +118,7 @@ def schedule_producer(
 ) -> None:
     """The image to E in register tiles, in each step of ``row_block``."""
     assert strips.producer is not None
-    lanes = simd.lanes(strips.block.dtype)
+    lanes = tile.lanes(simd, strips.block.dtype)
     output = schedule.get_sblock("E")
     schedule.compute_at(output, row_block, preserve_unit_loops=True)
     h, w, o = schedule.get_loops(output)[-3:]
