@@ -58,6 +58,9 @@ class FusedBlock:
             return f"{projection.describe()} is not pointwise"
         if any(layer.groups > 1 for layer in producers):
             return f"{producers[0].describe()} is grouped"
+        rows = (depthwise.kernel_height - 1) * depthwise.dilation_height + 1
+        if producers and depthwise.stride_height > rows:
+            return f"{depthwise.describe()} leaves out rows, which need not be computed"
         for layer in block.layers:
             for what, shape in (
                 ("input", layer.input_shape),

@@ -1,0 +1,168 @@
+"""Run kernels of several layers, on this machine or on the board, and check what comes out."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schedules import c_abi, packing
+from schedules.block import Block
+from schedules.fused_block import FusedBlock
+from schedules.knobs import Knobs
+from schedules.memory import align
+from schedules.packing import PackedWeights
+from schedules.simd import Simd
+from tests.support.kernels import (
+    GUARD,
+    UNWRITTEN,
+    guarded_workspace,
+    link,
+    misaligned,
+    run_stages,
+)
+from tests.support.reference import conv2d, finish
+
+FUSED_BLOCK = FusedBlock()
+
+
+@dataclass(frozen=True)
+class BlockCase:
+    """Arguments of one block, and what must come out of it; ``residual`` may be ``x`` itself."""
+
+    x: np.ndarray
+    residual: np.ndarray | None
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    expected: np.ndarray
+    bound: np.ndarray
+
+    @classmethod
+    def random(cls, block: Block, own_input: bool = True, seed: int = 0) -> BlockCase:
+        """Normally distributed arguments; a residual is the block's input if that is possible."""
+        random = np.random.default_rng(seed)
+        x = random.standard_normal(block.input_shape, np.float32)
+        residual = (
+            random.standard_normal(block.output_shape, np.float32) if block.residual else None
+        )
+        if block.residual and own_input and x.shape == block.output_shape:
+            residual = x
+        weights, biases = [], []
+        for layer in block.layers:
+            values = random.standard_normal(layer.weight_shape, np.float32)
+            weights.append(values / np.float32(np.sqrt(layer.reduction)))
+            biases.append(random.standard_normal(layer.out_channels, np.float32))
+        exact, bound = chain(block, x, weights, biases, residual)
+        return cls(x, residual, tuple(weights), tuple(biases), exact, bound)
+
+    def check(self, y: np.ndarray) -> None:
+        """Fail unless every element of ``y`` is within the bound."""
+        worst = np.abs(y.reshape(self.expected.shape) - self.expected) - self.bound
+        # Written so that an element that is not a number fails too.
+        assert (worst <= 0).all(), f"off by up to {np.nanmax(worst):.3g} more than the bound"
+
+
+def chain(
+    block: Block,
+    x: np.ndarray,
+    weights: Sequence[np.ndarray],
+    biases: Sequence[np.ndarray],
+    residual: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exact result of all layers, and a bound on the error of any float32 result.
+
+    Let every element of a layer's input be off by at most ``e``. The layer's products then differ
+    by at most ``sum e |w|`` from the exact ones, and its own roundings (see :func:`conv2d`) are at
+    most gamma(n) times ``sum (|x| + e) |w|``, as ``|x| + e`` is the largest that its input can be.
+    """
+    value, error = x.astype(np.float64), np.zeros(x.shape)
+    for layer, w, b in zip(block.layers, weights, biases, strict=True):
+        linear = replace(layer, activation="none", residual=False, output_activation="none")
+        exact, _ = conv2d(linear, value, w, b)
+        passed_on, _ = conv2d(linear, error, abs(w), None)
+        _, own = conv2d(linear, abs(value) + error, w, b)
+        added = residual if layer.residual else None
+        value, error = finish(layer, exact, passed_on + own, added)
+    return value, error
+
+
+def one_memory(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """What a kernel takes as one argument: each part at the next cache line behind the last."""
+    memory = np.full(sum(align(part.nbytes) for part in parts) // 4, UNWRITTEN, np.float32)
+    offset = 0
+    for part in parts:
+        memory[offset // 4 :][: part.size] = part.ravel()
+        offset = align(offset + part.nbytes)
+    return memory
+
+
+def arguments(case: BlockCase, parts: Sequence[PackedWeights]) -> dict[str, np.ndarray]:
+    """Packed weights ``w`` and bias ``b`` of all layers."""
+    weights = map(packing.pack, case.weights, parts)
+    biases = map(packing.pack_bias, case.biases, parts)
+    return {"w": one_memory(list(weights)), "b": one_memory(list(biases))}
+
+
+class HostBlock:
+    """One compiled block, callable on this machine."""
+
+    def __init__(self, block: Block, simd: Simd, knobs: Knobs, folder: Path) -> None:
+        schedule = FUSED_BLOCK.schedule(block, simd, knobs)
+        kernels = c_abi.compile_schedules({"kernel": schedule}, simd)
+        self.kernel = kernels.kernels["kernel"]
+        self.parts = FUSED_BLOCK.packed_parts(block, knobs)
+        self.library = ctypes.CDLL(str(link(kernels, folder / "kernel.so")))
+
+    def __call__(self, case: BlockCase, threads: int = 1, pieces: int = 1) -> np.ndarray:
+        """The output, computed by ``threads`` slices in ``pieces`` ranges of every stage."""
+        x, packed = misaligned(case.x), arguments(case, self.parts)
+        r = case.residual
+        if r is not None:
+            r = x if r is case.x else misaligned(r)
+        y = misaligned(np.full(case.expected.shape, UNWRITTEN, np.float32))
+        buffers = [x, r, misaligned(packed["w"]), misaligned(packed["b"]), y]
+        workspace = guarded_workspace(self.kernel, threads)
+        run_stages(self.library, self.kernel, buffers, workspace, threads, pieces)
+        assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
+        return y
+
+
+def run_blocks_on_board(
+    run_python: Callable[[Path, Sequence[str]], Any],
+    blocks: Mapping[str, tuple[Block, Knobs]],
+    cases: Mapping[str, BlockCase],
+    simd: Simd,
+    folder: Path,
+) -> dict[str, np.ndarray]:
+    """Outputs of ``blocks`` for ``cases``, by name, computed on the board by aarch64 code.
+
+    ``run_python(script, arguments)`` runs a script there.
+    """
+    schedules = {name: FUSED_BLOCK.schedule(b, simd, knobs) for name, (b, knobs) in blocks.items()}
+    kernels = c_abi.compile_schedules(schedules, simd)
+    library = link(kernels, folder / "kernels.so")
+    values: dict[str, Any] = {}
+    manifest = {}
+    for name, case in cases.items():
+        kernel, parts = kernels.kernels[name], FUSED_BLOCK.packed_parts(*blocks[name])
+        values |= {f"{name}.{key}": value for key, value in arguments(case, parts).items()}
+        values[f"{name}.x"] = case.x
+        if case.residual is not None:
+            values[f"{name}.r"] = case.residual
+        manifest[name] = {
+            "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
+            "workspace": kernel.shared_bytes + kernel.thread_bytes,
+            "shape": case.expected.shape,
+            "offsets": {},
+        }
+    np.savez(folder / "arguments.npz", **values)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    script = Path(__file__).with_name("board_kernels.py")
+    run_python(script, [str(library), str(folder)])
+    with np.load(folder / "outputs.npz") as outputs:
+        return {name: outputs[name] for name in cases}
