@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "geometry.h"
+
 // Text that goes on counting when it no longer fits.
 struct text {
     char *buffer;
@@ -46,8 +48,27 @@ static void put_string(struct text *text, const char *string) {
     put_char(text, '"');
 }
 
+static void put_indices(struct text *text, const struct lc_chain *chain) {
+    for (int32_t i = 0; i < chain->node_count; i++) {
+        put(text, "%s%d", i ? ", " : "", chain->nodes[i]);
+    }
+}
+
+static void put_geometries(struct text *text, const struct lc_node *node) {
+    for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        char name[160];
+        lc_geometry_describe(&node->layers[i], name, sizeof name);
+        put(text, i ? ", " : "");
+        put_string(text, name);
+    }
+}
+
 static void put_node(struct text *text, struct lc_node *node) {
-    put(text, "{\"node\": %d, \"algorithm\": ", node->index);
+    put(text, "{\"node\": %d, \"nodes\": [", node->chain.layers[0].core);
+    put_indices(text, &node->chain);
+    put(text, "], \"layers\": [");
+    put_geometries(text, node);
+    put(text, "], \"algorithm\": ");
     put_string(text, node->kernel ? node->kernel->algorithm : "generic");
     put(text, ", \"name\": ");
     put_string(text, node->name);

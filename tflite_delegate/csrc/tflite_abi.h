@@ -15,7 +15,7 @@
 
 enum tfl_status { TFL_OK = 0, TFL_ERROR = 1, TFL_DELEGATE_ERROR = 2 };
 
-enum tfl_type { TFL_FLOAT32 = 1, TFL_UINT8 = 3, TFL_FLOAT16 = 10 };
+enum tfl_type { TFL_FLOAT32 = 1, TFL_INT32 = 2, TFL_UINT8 = 3, TFL_INT64 = 4, TFL_FLOAT16 = 10 };
 
 enum tfl_allocation {
     TFL_MMAP_RO = 1,      // a constant inside the model file
@@ -32,7 +32,18 @@ enum tfl_activation {
     TFL_ACTIVATION_RELU6 = 3
 };
 
-enum tfl_builtin { TFL_BUILTIN_CONV_2D = 3, TFL_BUILTIN_DEQUANTIZE = 6 };
+enum tfl_builtin {
+    TFL_BUILTIN_ADD = 0,
+    TFL_BUILTIN_CONV_2D = 3,
+    TFL_BUILTIN_DEPTHWISE_CONV_2D = 4,
+    TFL_BUILTIN_DEQUANTIZE = 6,
+    TFL_BUILTIN_FULLY_CONNECTED = 9,
+    TFL_BUILTIN_RELU = 19,
+    TFL_BUILTIN_RELU_N1_TO_1 = 20,
+    TFL_BUILTIN_RELU6 = 21,
+    TFL_BUILTIN_PAD = 34,
+    TFL_BUILTIN_HARD_SWISH = 117
+};
 
 enum { TFL_OPTIONAL_TENSOR = -1 };
 
@@ -162,6 +173,29 @@ struct tfl_conv_params {
     int activation;
     int dilation_width_factor;
     int dilation_height_factor;
+};
+
+// Of a DEPTHWISE_CONV_2D node. TFLite tells the multiplier from the shapes.
+struct tfl_depthwise_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int depth_multiplier;
+    int activation;
+    int dilation_width_factor;
+    int dilation_height_factor;
+};
+
+// Of a FULLY_CONNECTED node.
+struct tfl_dense_params {
+    int activation;
+    int weights_format; // 0: [units][depth]
+    bool keep_num_dims;
+};
+
+// Of an ADD node.
+struct tfl_arithmetic_params {
+    int activation;
 };
 
 #if UINTPTR_MAX == UINT64_MAX
