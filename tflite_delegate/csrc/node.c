@@ -22,9 +22,8 @@ static struct lc_constant constant_of(const struct tfl_context *context, int ind
     return (struct lc_constant){.data = tensor->data, .is_half = tensor->type == TFL_FLOAT16};
 }
 
-// Threads for this interpreter: the delegate's option, else what the interpreter was told.
-static int32_t threads_for(const struct lc_node *node, const struct tfl_context *context) {
-    int32_t threads = node->delegate->options.num_threads;
+int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context) {
+    int32_t threads = delegate->options.num_threads;
     if (threads == 0) {
         threads = context->recommended_num_threads;
     }
@@ -239,7 +238,7 @@ static int node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) 
     if (status != TFL_OK) {
         return status;
     }
-    int32_t threads = threads_for(node, context);
+    int32_t threads = lc_threads_for(node->delegate, context);
     size_t bytes = 0;
     const struct lc_kernel *kernel =
         choose_kernel(node, context, tfl_node, &geometry, threads, &bytes);
@@ -342,7 +341,7 @@ static int node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
         kernel = call.workspace ? kernel : NULL;
     }
     // The interpreter's thread count may have changed; the workspace is for those of prepare.
-    int32_t threads = threads_for(node, context);
+    int32_t threads = lc_threads_for(node->delegate, context);
     threads = threads < node->threads ? threads : node->threads;
     for (int32_t image = 0; image < node->batch; image++) {
         if (!run_image(&call, kernel, threads)) {

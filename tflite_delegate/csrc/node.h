@@ -18,16 +18,18 @@
 #include "weights.h"
 
 struct lc_node;
+struct lc_operator_node;
 
 struct lc_delegate {
     struct tfl_delegate base; // what TFLite sees; must be first
     struct lc_options options;
     char failure[256]; // why no interpreter can use this delegate; empty if all is well
 
-    struct lc_lock lock;   // guards what follows
-    struct lc_node *nodes; // of all interpreters that live
-    size_t live_bytes;     // packed weights and biases of these
-    int32_t unknown;       // float CONV_2D layers without a kernel, of the graph prepared last
+    struct lc_lock lock;                // guards what follows
+    struct lc_node *nodes;              // of all interpreters that live
+    struct lc_operator_node *operators; // likewise
+    size_t live_bytes;                  // packed weights and biases of these
+    int32_t unknown; // float CONV_2D layers without a kernel, of the graph prepared last
 };
 
 struct lc_node {
@@ -49,6 +51,9 @@ struct lc_node {
     int workspace; // tensor index, -1 while there is none
     atomic_ullong calls, generic_calls;
 };
+
+// Threads for an interpreter: the delegate's option, else what the interpreter was told.
+int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context);
 
 // The node that replaces one claimed CONV_2D.
 struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
