@@ -5,11 +5,13 @@
 
 #include "broadcast.h"
 #include "exponential.h"
-#include "lanes.h"
 #include "layer.h"
+#include "vector.h"
 
-// Elements that are one item of work where the output is a single row.
-enum { CHUNK = 4096 };
+enum {
+    CHUNK = 4096,     // elements that are one item of work where the output is a single row
+    MOST_VECTORS = 4, // that are computed at once
+};
 
 // An operation, ready to compute.
 struct arithmetic {
@@ -20,7 +22,7 @@ struct arithmetic {
     float *output;
 };
 
-LC_INLINE float apply(int32_t builtin_code, float a, float b) {
+LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
     switch (builtin_code) {
     case TFL_BUILTIN_ADD:
         return a + b;
@@ -35,9 +37,9 @@ LC_INLINE float apply(int32_t builtin_code, float a, float b) {
     case TFL_BUILTIN_MINIMUM:
         return lc_smaller(a, b);
     case TFL_BUILTIN_PRELU:
-        return a >= 0.0f ? a : a * b;
+        return lc_select(a >= 0.0f, a, a * b);
     case TFL_BUILTIN_HARD_SWISH:
-        return a * (lc_clamp(a + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f));
+        return a * (lc_clamp(a + 3.0f, lc_splat(0.0f), lc_splat(6.0f)) * (1.0f / 6.0f));
     case TFL_BUILTIN_LOGISTIC:
         return lc_logistic(a);
     default: // RELU and its kind only clamp
@@ -45,38 +47,62 @@ LC_INLINE float apply(int32_t builtin_code, float a, float b) {
     }
 }
 
-LC_INLINE void block(int32_t builtin_code, const float *a, int a_step, const float *b, int b_step,
-                     float least, float most, float *y, int lanes) {
-    float results[LC_LANES];
-    for (int i = 0; i < lanes; i++) {
-        results[i] = lc_clamp(apply(builtin_code, a[i * a_step], b[i * b_step]), least, most);
-    }
-    for (int i = 0; i < lanes; i++) {
-        y[i] = results[i];
+// Whether results are clamped: by an activation that is fused, or that is all there is.
+LC_INLINE bool clamps(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_ADD:
+    case TFL_BUILTIN_SUB:
+    case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_DIV:
+    case TFL_BUILTIN_RELU:
+        return true;
+    default:
+        return false;
     }
 }
 
-// A row whose operands advance by constant steps, 0 or 1.
+LC_INLINE lc_vector result(int32_t builtin_code, const struct arithmetic *self, lc_vector a,
+                           lc_vector b) {
+    lc_vector y = apply(builtin_code, a, b);
+    return clamps(builtin_code) ? lc_clamp(y, lc_splat(self->least), lc_splat(self->most)) : y;
+}
+
+// Vectors of a row, or only a part of one, whose operands advance by constant steps, 0 or 1. All is
+// read before anything is written: the output may be in the place of an operand.
+LC_INLINE void block(int32_t builtin_code, const struct arithmetic *self, const float *a,
+                     int a_step, const float *b, int b_step, float *y, int vectors) {
+    lc_vector results[MOST_VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        lc_vector a_part = a_step ? lc_load(a + i * LC_LANES) : lc_splat(*a);
+        lc_vector b_part = b_step ? lc_load(b + i * LC_LANES) : lc_splat(*b);
+        results[i] = result(builtin_code, self, a_part, b_part);
+    }
+    for (int i = 0; i < vectors; i++) {
+        lc_store(y + i * LC_LANES, results[i]);
+    }
+}
+
 LC_INLINE void row(int32_t builtin_code, const struct arithmetic *self, const float *a, int a_step,
                    const float *b, int b_step, float *y, int32_t count) {
-    const float least = self->least, most = self->most;
+    enum { MANY = MOST_VECTORS * LC_LANES };
+    // What is between the logistic function's steps fills the registers with one vector.
+    bool few = builtin_code == TFL_BUILTIN_LOGISTIC;
+    for (; !few && count >= MANY; count -= MANY) {
+        block(builtin_code, self, a, a_step, b, b_step, y, MOST_VECTORS);
+        a += MANY * a_step;
+        b += MANY * b_step;
+        y += MANY;
+    }
     for (; count >= LC_LANES; count -= LC_LANES) {
-        block(builtin_code, a, a_step, b, b_step, least, most, y, LC_LANES);
+        block(builtin_code, self, a, a_step, b, b_step, y, 1);
         a += LC_LANES * a_step;
         b += LC_LANES * b_step;
         y += LC_LANES;
     }
-    for (; count >= 4; count -= 4) {
-        block(builtin_code, a, a_step, b, b_step, least, most, y, 4);
-        a += 4 * a_step;
-        b += 4 * b_step;
-        y += 4;
-    }
-    for (; count > 0; count--) {
-        block(builtin_code, a, a_step, b, b_step, least, most, y, 1);
-        a += a_step;
-        b += b_step;
-        y++;
+    if (count > 0) {
+        lc_vector a_part = a_step ? lc_load_some(a, count, 0.0f) : lc_splat(*a);
+        lc_vector b_part = b_step ? lc_load_some(b, count, 1.0f) : lc_splat(*b);
+        lc_store_some(y, result(builtin_code, self, a_part, b_part), count);
     }
 }
 
@@ -96,27 +122,28 @@ LC_INLINE void any_row(int32_t builtin_code, const struct arithmetic *self, cons
 // Rows [begin, end) of an output that has several, in order.
 LC_INLINE void rows(int32_t builtin_code, const struct arithmetic *self, int32_t begin,
                     int32_t end) {
-    const int32_t last = self->rows.rank - 1, count = self->rows.extents[last];
-    const float *a = self->operands[0], *b = self->operands[1];
+    const struct lc_broadcast *shape = &self->rows;
+    const int32_t last = shape->rank - 1, count = shape->extents[last];
     int32_t index[LC_MAX_RANK];
+    size_t a = 0, b = 0; // where the row begins
     for (int32_t axis = last - 1, rest = begin; axis >= 0; axis--) {
-        index[axis] = rest % self->rows.extents[axis];
-        rest /= self->rows.extents[axis];
-        a += (size_t)index[axis] * (size_t)self->rows.steps[0][axis];
-        b += (size_t)index[axis] * (size_t)self->rows.steps[1][axis];
+        index[axis] = rest % shape->extents[axis];
+        rest /= shape->extents[axis];
+        a += (size_t)index[axis] * (size_t)shape->steps[0][axis];
+        b += (size_t)index[axis] * (size_t)shape->steps[1][axis];
     }
     float *y = self->output + (size_t)begin * (size_t)count;
     for (int32_t i = begin; i < end; i++, y += count) {
-        any_row(builtin_code, self, a, b, y, count);
+        any_row(builtin_code, self, self->operands[0] + a, self->operands[1] + b, y, count);
         for (int32_t axis = last - 1; axis >= 0; axis--) {
-            a += self->rows.steps[0][axis];
-            b += self->rows.steps[1][axis];
-            if (++index[axis] < self->rows.extents[axis]) {
+            a += (size_t)shape->steps[0][axis];
+            b += (size_t)shape->steps[1][axis];
+            if (++index[axis] < shape->extents[axis]) {
                 break;
             }
+            a -= (size_t)index[axis] * (size_t)shape->steps[0][axis];
+            b -= (size_t)index[axis] * (size_t)shape->steps[1][axis];
             index[axis] = 0;
-            a -= (size_t)self->rows.extents[axis] * (size_t)self->rows.steps[0][axis];
-            b -= (size_t)self->rows.extents[axis] * (size_t)self->rows.steps[1][axis];
         }
     }
 }

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "lanes.h"
 #include "operation.h"
 
 // Neighbouring axes are merged where the later one has no padding: what is left of the last axis is
@@ -54,7 +53,7 @@ static void find_axes(struct padding *self, const struct lc_shape *x, const stru
     }
 }
 
-LC_VECTOR static void fill(float *y, size_t count, float value) {
+static void fill(float *y, size_t count, float value) {
     for (size_t i = 0; i < count; i++) {
         y[i] = value;
     }
