@@ -11,22 +11,22 @@
 #include "geometry.h"
 #include "log.h"
 #include "node.h"
+#include "operators.h"
 #include "tensor.h"
 
-// One call of TFLite's: nodes that become one.
+// Nodes that become one.
 struct replacement {
     struct tfl_registration registration;
-    int node_count;
+    int node_count; // 0: there is none
     int nodes[LC_MAX_NODES];
 };
 
 struct claims {
     struct lc_graph graph;
     struct lc_delegate *delegate;
-    struct replacement *replacements; // as many as the plan has nodes
-    int count;
-    struct tfl_ints *unread; // DEQUANTIZE nodes that nobody reads any more
-    int32_t layers, unknown; // float layers with a kernel, and without
+    struct replacement *replacements; // by the place in the plan of a core or operator
+    struct tfl_ints *unread;          // DEQUANTIZE nodes that nobody reads any more
+    int32_t layers, unknown;          // float layers with a kernel, and without
 };
 
 // Layers
@@ -49,9 +49,9 @@ static void log_claimed(const struct lc_graph *graph, const struct lc_candidate 
            (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
 }
 
-static void claim(struct claims *claims, const struct lc_candidate *candidate) {
+static void claim_chain(struct claims *claims, int place, const struct lc_candidate *candidate) {
     const struct lc_chain *chain = &candidate->chain;
-    struct replacement *replacement = &claims->replacements[claims->count++];
+    struct replacement *replacement = &claims->replacements[place];
     replacement->registration = lc_node_registration(candidate->kernel);
     replacement->node_count = chain->node_count;
     memcpy(replacement->nodes, chain->nodes, sizeof replacement->nodes);
@@ -103,9 +103,49 @@ static int claim_layers(struct claims *claims) {
             continue;
         }
         if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
-            claim(claims, &candidate);
+            claim_chain(claims, place, &candidate);
         } else {
             leave(claims, index);
+        }
+    }
+    return TFL_OK;
+}
+
+// Operators
+
+// Whether a node reads what another claimed node computes.
+static bool follows(const struct lc_graph *graph, const struct tfl_node *node) {
+    for (int i = 0; i < node->inputs->size; i++) {
+        if (lc_tensor(graph->context, node->inputs->data[i]) &&
+            graph->uses[node->inputs->data[i]].is_ours) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The operators of ours that follow a claimed node.
+static int claim_operators(struct claims *claims) {
+    struct lc_graph *graph = &claims->graph;
+    for (int place = 0; place < graph->plan->size; place++) {
+        struct tfl_node *node;
+        struct tfl_registration *registration;
+        int index = graph->plan->data[place];
+        int status =
+            graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
+        if (status != TFL_OK) {
+            return status;
+        }
+        int32_t code = registration->builtin_code;
+        if (!graph->claimed[place] && !node->delegate && follows(graph, node) &&
+            !lc_operator_refuses(graph->context, node, code)) {
+            claims->replacements[place] = (struct replacement){
+                .registration = lc_operator_registration(code),
+                .node_count = 1,
+                .nodes = {index},
+            };
+            graph->claimed[place] = true;
+            graph->uses[node->outputs->data[0]].is_ours = true;
         }
     }
     return TFL_OK;
@@ -161,14 +201,18 @@ static int replace_unread(struct claims *claims) {
     return claims->unread->size > 0 ? replace(claims, nothing, claims->unread) : TFL_OK;
 }
 
-// One call for each node of ours: in one call, neighbours would become one node.
+// One call for each node of ours: in one call, neighbours would become one node. TFLite puts a new
+// node behind all that do not depend on it: in the order of the plan, that order is kept.
 static int replace_claimed(struct claims *claims) {
     struct {
         int size;
         int data[LC_MAX_NODES];
     } nodes;
-    for (int i = 0; i < claims->count; i++) {
-        const struct replacement *replacement = &claims->replacements[i];
+    for (int place = 0; place < claims->graph.plan->size; place++) {
+        const struct replacement *replacement = &claims->replacements[place];
+        if (replacement->node_count == 0) {
+            continue;
+        }
         nodes.size = replacement->node_count;
         memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
         int status = replace(claims, replacement->registration,
@@ -241,8 +285,8 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
-    int (*const steps[])(struct claims *) = {claim_layers, find_unread, replace_unread,
-                                             replace_claimed, record};
+    int (*const steps[])(struct claims *) = {claim_layers,   claim_operators, find_unread,
+                                             replace_unread, replace_claimed, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }

@@ -18,16 +18,18 @@
 #include "weights.h"
 
 struct lc_node;
+struct lc_operator_node;
 
 struct lc_delegate {
     struct tfl_delegate base; // what TFLite sees; must be first
     struct lc_options options;
     char failure[256]; // why no interpreter can use this delegate; empty if all is well
 
-    struct lc_lock lock;   // guards what follows
-    struct lc_node *nodes; // of all interpreters that live
-    size_t live_bytes;     // packed weights and biases of these
-    int32_t unknown;       // float layers without a kernel, of the graph prepared last
+    struct lc_lock lock;                // guards what follows
+    struct lc_node *nodes;              // of all interpreters that live
+    struct lc_operator_node *operators; // likewise
+    size_t live_bytes;                  // packed weights and biases of these
+    int32_t unknown;                    // float layers without a kernel, of the graph prepared last
 };
 
 struct lc_node {

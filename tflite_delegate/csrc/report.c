@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "geometry.h"
+#include "operators.h"
 
 // Text that goes on counting when it no longer fits.
 struct text {
@@ -90,6 +91,18 @@ static void put_layers(struct text *text, struct lc_delegate *delegate) {
     }
 }
 
+static void put_operators(struct text *text, struct lc_delegate *delegate) {
+    struct lc_operator_node *node = delegate->operators;
+    while (node && node->next) {
+        node = node->next;
+    }
+    for (; node; node = node->previous) {
+        put(text, "{\"node\": %d, \"name\": ", node->index);
+        put_string(text, node->name);
+        put(text, ", \"calls\": %llu}%s", atomic_load(&node->calls), node->previous ? ", " : "");
+    }
+}
+
 static int32_t count_layers(const struct lc_delegate *delegate) {
     int32_t count = 0;
     for (const struct lc_node *node = delegate->nodes; node; node = node->next) {
@@ -125,6 +138,8 @@ size_t lc_report(struct lc_delegate *delegate, char *buffer, size_t size) {
             delegate->live_bytes);
         put(&text, ", \"layers\": [");
         put_layers(&text, delegate);
+        put(&text, "], \"operators\": [");
+        put_operators(&text, delegate);
         put(&text, "]");
         lc_unlock(&delegate->lock);
     }
