@@ -11,10 +11,10 @@ from schedules.knobs import Knob
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 
-#: What threads share, outermost first: rows of tiles, or blocks of channels.
-ORDERS = ("rows,channels", "channels,rows")
-#: Bytes of a pixel that a block of channels reads at least: two cache lines, which many processors
-#: fetch together.
+#: What threads can share: rows of tiles, or blocks of channels.
+SHARED = ("rows", "channels")
+#: Bytes of a pixel that a block of channels has at least: two cache lines, which many processors
+#: fetch together. It has at most twice that.
 BLOCK_BYTES = 128
 #: Kernel taps that are all unrolled; of larger kernels, the rows are a loop.
 MAX_UNROLLED_TAPS = 25
@@ -33,16 +33,16 @@ class DepthwiseTile:
     rows, columns : int
         Output pixels of a register tile, by one vector of channels.
     channels : int
-        Output channels of a block, of which the tiles are done one after another; a multiple of the
-        vector lanes.
-    order : str
-        One of :data:`ORDERS`.
+        Output channels of a block, for which the whole image is done before the next; a multiple of
+        the vector lanes.
+    shared : str
+        One of :data:`SHARED`.
     """
 
     rows: int
     columns: int
     channels: int
-    order: str
+    shared: str
 
     @classmethod
     def of(cls, knobs: Mapping[str, Any]) -> DepthwiseTile:
@@ -65,14 +65,16 @@ def window(outputs: int, taps: int, stride: int, dilation: int) -> list[int]:
     return [tap * dilation + output * stride for tap in range(taps) for output in range(outputs)]
 
 
-def registers(workload: Conv2dWorkload, rows: int, columns: int) -> int:
+def registers(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> int:
     """Vectors that a tile needs at once: sums, image elements that are read again, weights."""
     w, (kernel_rows, kernel_columns) = workload, unrolled_taps(workload)
     read = window(rows, kernel_rows, w.stride_height, w.dilation_height)
     live_rows = max(len({*read[: i + 1]} & {*read[i:]}) for i in range(len(read)))
+    if kernel_rows < w.kernel_height:
+        live_rows = rows  # which LLVM then mixes
     live_columns = len({*window(columns, kernel_columns, w.stride_width, w.dilation_width)})
-    # A weight is used for one row of the tile after the other; for a single row, it comes and goes.
-    weights = kernel_columns if rows > 1 else 1
+    # x86 multiplies from memory what no other row of the tile needs.
+    weights = kernel_columns if rows > 1 or simd.fma_by_element else 1
     return rows * columns + live_rows * live_columns + weights
 
 
@@ -81,13 +83,16 @@ def fits(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> bool:
     kernel_rows, kernel_columns = unrolled_taps(workload)
     if rows * columns * kernel_rows * kernel_columns > MAX_MULTIPLY_ADDS:
         return False
-    # NEON has no multiply-add from memory; code for in-order cores loads ahead of use.
-    spare = 0 if not simd.fma_by_element else 6 if simd.in_order else 4
-    return registers(workload, rows, columns) + spare <= simd.vector_registers
+    # For the constants of the activation, and for loading ahead of use: most where it has to be.
+    spare = 9 if simd.in_order else simd.vector_registers // 8
+    return registers(workload, simd, rows, columns) + spare <= simd.vector_registers
 
 
 def cost(workload: Conv2dWorkload, rows: int, columns: int) -> int:
-    """Instructions for one vector of channels of the whole image, border tiles as if full."""
+    """Instructions for one vector of channels of the whole image, border tiles as if full.
+
+    A load of the image counts twice: it may come from behind the L1 cache.
+    """
     w = workload
     taps = w.kernel_height * w.kernel_width
 
@@ -95,7 +100,7 @@ def cost(workload: Conv2dWorkload, rows: int, columns: int) -> int:
         read_rows = {*window(height, w.kernel_height, w.stride_height, w.dilation_height)}
         read_columns = {*window(width, w.kernel_width, w.stride_width, w.dilation_width)}
         # A vector of sums starts as a copy, is clamped twice and stored; and the loop takes some.
-        return height * width * (taps + 4) + len(read_rows) * len(read_columns) + taps + 8
+        return height * width * (taps + 4) + 2 * len(read_rows) * len(read_columns) + taps + 8
 
     return sum(
         count_rows * count_columns * tile(height, width)
@@ -118,9 +123,8 @@ def shared_evenly(items: int, cores: int) -> float:
 def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     """The tile to use untuned: of those that fit, the one of the fewest instructions.
 
-    An image that stays in the L2 cache is done block by block of channels, so that what
-    neighbouring tiles share comes from the L1 cache; threads then share blocks, or else rows if
-    these divide better. A larger image is read once, in the order of its memory.
+    Threads share blocks of channels, narrow ones, so that what neighbouring tiles share comes from
+    the L1 cache; or, if these divide better, rows, with all channels in the order of memory.
     """
     shapes = [
         (rows, columns)
@@ -131,14 +135,14 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     rows, columns = min(shapes, key=lambda shape: cost(workload, *shape), default=(1, 1))
     lanes = simd.lanes(workload.dtype)
     vectors = -(-workload.out_channels // lanes)
-    if workload.input_bytes > simd.l2_bytes:
-        return DepthwiseTile(rows, columns, vectors * lanes, ORDERS[0])
     # Equal blocks, so that no vector is left alone: its weights would take up registers.
-    least = min(vectors, BLOCK_BYTES // simd.vector_bytes)
-    block = next(size for size in range(least, vectors + 1) if vectors % size == 0)
+    least = BLOCK_BYTES // simd.vector_bytes
+    equal = [size for size in range(least, 2 * least + 1) if vectors % size == 0] or [vectors]
     share = partial(shared_evenly, cores=simd.cores)
-    by_rows = share(-(-workload.out_height // rows)) > share(vectors // block)
-    return DepthwiseTile(rows, columns, block * lanes, ORDERS[0] if by_rows else ORDERS[1])
+    block = max(equal, key=lambda size: share(vectors // size))
+    if share(vectors // block) >= share(-(-workload.out_height // rows)):
+        return DepthwiseTile(rows, columns, block * lanes, "channels")
+    return DepthwiseTile(rows, columns, vectors * lanes, "rows")
 
 
 def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
@@ -150,5 +154,5 @@ def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
         "rows": Knob(tuple(range(1, 5)), tile.rows),
         "columns": Knob(tuple(range(1, 9)), tile.columns),
         "channels": Knob(tuple(sorted(blocks | {tile.channels})), tile.channels),
-        "order": Knob(ORDERS, tile.order),
+        "shared": Knob(SHARED, tile.shared),
     }

@@ -97,9 +97,7 @@ def schedule_tiles(
     h_outer, h_inner = schedule.split(h, [None, tile.rows])
     w_outer, w_inner = schedule.split(w, [None, tile.columns])
     m_outer, m_vector, m_lane = schedule.split(m, [None, tile.channels // lanes, lanes])
-    loops = {"rows": h_outer, "channels": m_outer}
-    order = [loops[name] for name in tile.order.split(",")]
-    schedule.reorder(batch, *order, w_outer, m_vector, h_inner, w_inner, m_lane)
+    schedule.reorder(batch, m_outer, h_outer, w_outer, m_vector, h_inner, w_inner, m_lane)
 
     # Step 2: the sums of a tile, in registers. Its rows are inside of the kernel's: what one kernel
     # row reads for the second row of pixels, the next one reads for the first.
@@ -134,5 +132,5 @@ def schedule_tiles(
     schedule.vectorize(start_lane)
 
     # Step 5: threads share rows of tiles or blocks of channels.
-    c_abi.mark_stage(schedule, order[0])
+    c_abi.mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])
     return schedule

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "geometry.h"
 #include "layer.h"
 #include "leanconv.h"
 #include "tflite_abi.h"
@@ -275,22 +276,51 @@ static bool node_reads(const struct tfl_node *node, int tensor) {
     return false;
 }
 
-// The outputs of a node that other nodes of the plan read. Graph outputs are those of layers.
-static struct tfl_ints *read_outputs(struct interpreter *self, int index) {
-    struct tfl_ints *outputs = ints(0);
-    int output = self->nodes[index].node.outputs->data[0];
-    bool read = false;
+static bool contains(const struct tfl_ints *list, int value) {
+    for (int i = 0; i < list->size; i++) {
+        if (list->data[i] == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Whether nodes outside of a subset of the plan, or the caller, read a tensor. Graph outputs are
+// those of layers.
+static bool is_read(struct interpreter *self, const struct tfl_ints *subset, int tensor) {
     for (int i = 0; i < layer_count; i++) {
-        read |= self->outputs[i] == output;
+        if (self->outputs[i] == tensor) {
+            return true;
+        }
     }
     for (int i = 0; i < self->plan->size; i++) {
-        read |= node_reads(&self->nodes[self->plan->data[i]].node, output);
+        int index = self->plan->data[i];
+        if (!contains(subset, index) && node_reads(&self->nodes[index].node, tensor)) {
+            return true;
+        }
     }
-    if (read) {
-        free(outputs);
-        outputs = ints(1, output);
+    return false;
+}
+
+// The subset's outputs that are read.
+static struct tfl_ints *read_outputs(struct interpreter *self, const struct tfl_ints *subset) {
+    struct tfl_ints *outputs = malloc(sizeof *outputs + (size_t)subset->size * sizeof(int));
+    CHECK(outputs);
+    outputs->size = 0;
+    for (int i = 0; i < subset->size; i++) {
+        int output = self->nodes[subset->data[i]].node.outputs->data[0];
+        if (is_read(self, subset, output)) {
+            outputs->data[outputs->size++] = output;
+        }
     }
     return outputs;
+}
+
+static struct tfl_ints *copied(const struct tfl_ints *list) {
+    size_t bytes = sizeof *list + (size_t)list->size * sizeof(int);
+    struct tfl_ints *copy = malloc(bytes);
+    CHECK(copy);
+    return memcpy(copy, list, bytes);
 }
 
 static void free_partitions(struct interpreter *self) {
@@ -307,14 +337,11 @@ static int preview(struct tfl_context *context, const struct tfl_ints *nodes,
                    struct tfl_delegate_params **partitions, int *count) {
     struct interpreter *self = (struct interpreter *)context;
     free_partitions(self);
-    self->partitions = calloc((size_t)nodes->size + 1, sizeof *self->partitions);
+    *partitions = self->partitions = calloc(1, sizeof *self->partitions);
     CHECK(self->partitions);
-    for (int i = 0; i < nodes->size; i++) {
-        self->partitions[i].nodes_to_replace = ints(1, nodes->data[i]);
-        self->partitions[i].output_tensors = read_outputs(self, nodes->data[i]);
-    }
-    *partitions = self->partitions;
-    *count = self->partition_count = nodes->size;
+    *count = self->partition_count = 1;
+    self->partitions->nodes_to_replace = copied(nodes);
+    self->partitions->output_tensors = read_outputs(self, nodes);
     return TFL_OK;
 }
 
@@ -324,32 +351,38 @@ static int replace_nodes(struct tfl_context *context, struct tfl_registration_ar
     for (size_t i = 0; i < sizeof argument.zeros / sizeof *argument.zeros; i++) {
         CHECK(argument.zeros[i] == 0);
     }
-    for (int i = 0; i < nodes->size; i++) {
-        int replaced = nodes->data[i], index = self->node_count;
-        struct node *fresh = add_node(self);
-        struct node *old = &self->nodes[replaced];
-        fresh->registration = argument.registration;
-        fresh->node.inputs = ints(1, old->node.inputs->data[0]);
-        fresh->node.outputs = read_outputs(self, replaced);
-        fresh->node.temporaries = ints(0);
-        fresh->node.delegate = delegate;
-        fresh->params = (struct tfl_delegate_params){
-            .delegate = delegate,
-            .nodes_to_replace = ints(1, replaced),
-            .input_tensors = fresh->node.inputs,
-            .output_tensors = fresh->node.outputs,
-        };
-        for (int j = 0; j < self->plan->size; j++) {
-            self->plan->data[j] = self->plan->data[j] == replaced ? index : self->plan->data[j];
+    int index = self->node_count, last = nodes->data[nodes->size - 1];
+    struct tfl_ints *outputs = read_outputs(self, nodes);
+    struct node *fresh = add_node(self);
+    fresh->registration = argument.registration;
+    fresh->node.inputs = ints(1, self->nodes[nodes->data[0]].node.inputs->data[0]);
+    fresh->node.outputs = outputs;
+    fresh->node.temporaries = ints(0);
+    fresh->node.delegate = delegate;
+    fresh->params = (struct tfl_delegate_params){
+        .delegate = delegate,
+        .nodes_to_replace = copied(nodes),
+        .input_tensors = fresh->node.inputs,
+        .output_tensors = fresh->node.outputs,
+    };
+    // The new node stands where the last of the old ones did.
+    int kept = 0;
+    for (int i = 0; i < self->plan->size; i++) {
+        int planned = self->plan->data[i];
+        if (planned == last || !contains(nodes, planned)) {
+            self->plan->data[kept++] = planned == last ? index : planned;
         }
-        for (int j = 0; j < layer_count; j++) {
-            self->conv_nodes[j] = self->conv_nodes[j] == replaced ? index : self->conv_nodes[j];
+    }
+    self->plan->size = kept;
+    for (int i = 0; i < layer_count; i++) {
+        if (contains(nodes, self->conv_nodes[i])) {
+            self->conv_nodes[i] = index;
         }
-        struct tfl_delegate_params params = fresh->params;
-        if (argument.registration.init) {
-            void *data = argument.registration.init(context, (const char *)&params, 0);
-            self->nodes[index].node.user_data = data;
-        }
+    }
+    struct tfl_delegate_params params = fresh->params;
+    if (argument.registration.init) {
+        void *data = argument.registration.init(context, (const char *)&params, 0);
+        self->nodes[index].node.user_data = data;
     }
     return TFL_OK;
 }
@@ -530,6 +563,7 @@ static void check_element(const struct layer *layer, const struct lc_geometry *g
 static void check_output(const struct layer *layer, const struct tfl_tensor *input,
                          const struct tfl_tensor *output) {
     struct lc_layer shape = {
+        .residual = TFL_OPTIONAL_TENSOR,
         .group_channels = group_channels(layer),
         .out_channels = layer->out_channels,
         .kernel_height = layer->kernel_height,

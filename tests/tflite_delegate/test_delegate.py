@@ -463,8 +463,8 @@ def test_other_model(
     assert np.array_equal(run(interpreter, values)[0], run(builtin, values)[0])
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("leanconv")]
     assert lines == [
-        "leanconv: 14 of 14 float CONV_2D layers have no kernel in this delegate (compiled for "
-        "resnet8_cifar10_float.tflite) and stay with TFLite"
+        "leanconv: 28 of 28 float convolutions, depthwise and fully-connected layers have no "
+        "kernel in this delegate (compiled for resnet8_cifar10_float.tflite) and stay with TFLite"
     ]
 
 

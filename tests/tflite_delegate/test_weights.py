@@ -44,21 +44,30 @@ static struct lc_constant read_constant(FILE *file, size_t elements, bool is_hal
 }
 
 int main(int argc, char **argv) {
-    FILE *file = argc == 5 ? fopen(argv[1], "rb") : NULL;
+    FILE *file = argc > 5 ? fopen(argv[1], "rb") : NULL;
     if (!file) {
         return 2;
     }
     bool is_half = argv[2][0] == '2';
-    struct lc_constant weights = read_constant(file, strtoul(argv[3], NULL, 10), is_half);
-    struct lc_constant bias = read_constant(file, strtoul(argv[4], NULL, 10), is_half);
+    struct lc_constants layers[LC_MAX_LAYERS] = {0};
+    for (int32_t i = 0; i < lc_library.kernels->layer_count; i++) {
+        layers[i].layout = argv[3 + 3 * i][0] == 't' ? LC_TAPS : LC_ROWS;
+        layers[i].weights = read_constant(file, strtoul(argv[4 + 3 * i], NULL, 10), is_half);
+        layers[i].bias = read_constant(file, strtoul(argv[5 + 3 * i], NULL, 10), is_half);
+    }
     struct lc_packed packed;
-    bool good = lc_pack(&packed, lc_library.kernels, &weights, &bias);
+    bool good = lc_pack(&packed, lc_library.kernels, layers);
+    if (good && packed.bytes != lc_packed_bytes(lc_library.kernels, layers)) {
+        return 5;
+    }
     if (good) {
-        fwrite(packed.weights, 1, packed.bytes, stdout);
+        fwrite(packed.block, 1, packed.bytes, stdout);
     }
     lc_packed_free(&packed);
-    free((void *)weights.data);
-    free((void *)bias.data);
+    for (int i = 0; i < LC_MAX_LAYERS; i++) {
+        free((void *)layers[i].weights.data);
+        free((void *)layers[i].bias.data);
+    }
     fclose(file);
     return good ? 0 : 4;
 }
@@ -105,11 +114,12 @@ def pack_in_c(
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     (folder / "constants").write_bytes(weights.tobytes() + bias.tobytes())
-    sources = [folder / "table.c", folder / "packer.c", SOURCES / "weights.c"]
+    sources = [folder / "table.c", folder / "packer.c"]
+    sources += [SOURCES / "weights.c", SOURCES / "constants.c"]
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
     subprocess.run([*command, "-o", str(program)], check=True)
-    arguments = [folder / "constants", weights.itemsize, weights.size, bias.size]
+    arguments = [folder / "constants", weights.itemsize, "rows", weights.size, bias.size]
     return subprocess.run([program, *map(str, arguments)], capture_output=True, check=False)
 
 

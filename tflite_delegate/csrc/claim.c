@@ -2,168 +2,161 @@
 
 #include "claim.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "candidate.h"
 #include "cpu.h"
+#include "geometry.h"
 #include "log.h"
 #include "node.h"
+#include "operators.h"
+#include "tensor.h"
 
-// What is known of a graph while its layers are claimed.
-struct graph {
-    struct tfl_context *context;
-    struct lc_delegate *delegate;
-    struct tfl_ints *plan;    // copy of the execution plan
-    int *half_sources;        // tensor -> the float16 constant that is dequantized into it, or -1
-    int *readers;             // tensor -> nodes that read it
-    struct tfl_ints *claimed; // node indices
-    const struct lc_kernel **kernels; // of the claimed nodes
-    struct tfl_ints *unread;          // DEQUANTIZE nodes that nobody reads any more
-    int32_t unknown;
+// Nodes that become one.
+struct replacement {
+    struct tfl_registration registration;
+    int node_count; // 0: there is none
+    int nodes[LC_MAX_NODES];
 };
 
-static struct tfl_ints *ints_with_room(int room) {
-    struct tfl_ints *ints = malloc(sizeof *ints + (size_t)room * sizeof(int));
-    if (ints) {
-        ints->size = 0;
+struct claims {
+    struct lc_graph graph;
+    struct lc_delegate *delegate;
+    struct replacement *replacements; // by the place in the plan of a core or operator
+    struct tfl_ints *unread;          // DEQUANTIZE nodes that nobody reads any more
+    int32_t layers, unknown;          // float layers with a kernel, and without
+};
+
+// Layers
+
+static void log_claimed(const struct lc_graph *graph, const struct lc_candidate *candidate) {
+    const struct lc_chain *chain = &candidate->chain;
+    const struct lc_kernel *kernel = candidate->kernel;
+    struct lc_constants constants[LC_MAX_LAYERS];
+    char nodes[16 * LC_MAX_NODES];
+    size_t length = 0;
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        constants[i] = lc_layer_constants(&chain->layers[i], graph->context);
     }
-    return ints;
+    for (int32_t i = 0; i < chain->node_count; i++) {
+        length += (size_t)snprintf(nodes + length, sizeof nodes - length, "%s%d", i ? " + " : "",
+                                   chain->nodes[i]);
+    }
+    lc_log("node %s: %s: %zu bytes of packed weights, %llu + %llu a thread of workspace", nodes,
+           kernel->name, lc_packed_bytes(kernel, constants),
+           (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
 }
 
-static void graph_free(struct graph *graph) {
-    free(graph->plan);
-    free(graph->half_sources);
-    free(graph->readers);
-    free(graph->claimed);
-    free(graph->kernels);
-    free(graph->unread);
-}
-
-// False if memory cannot be had. To be freed in either case.
-static bool graph_allocate(struct graph *graph, const struct tfl_ints *plan, size_t tensor_count) {
-    size_t nodes = (size_t)plan->size;
-    graph->plan = ints_with_room(plan->size);
-    graph->claimed = ints_with_room(plan->size);
-    graph->unread = ints_with_room(plan->size);
-    graph->kernels = calloc(nodes + 1, sizeof *graph->kernels);
-    graph->half_sources = malloc((tensor_count + 1) * sizeof *graph->half_sources);
-    graph->readers = calloc(tensor_count + 1, sizeof *graph->readers);
-    if (!graph->plan || !graph->claimed || !graph->unread || !graph->kernels ||
-        !graph->half_sources || !graph->readers) {
-        return false;
-    }
-    // TFLite reuses its array at the next call.
-    graph->plan->size = plan->size;
-    memcpy(graph->plan->data, plan->data, nodes * sizeof(int));
-    for (size_t i = 0; i < tensor_count; i++) {
-        graph->half_sources[i] = -1;
-    }
-    return true;
-}
-
-// The output of a node that dequantizes a float16 constant, or -1.
-static int dequantized_constant(const struct graph *graph, const struct tfl_node *node,
-                                const struct tfl_registration *registration) {
-    if (registration->builtin_code != TFL_BUILTIN_DEQUANTIZE || node->inputs->size != 1 ||
-        node->outputs->size != 1) {
-        return -1;
-    }
-    const struct tfl_tensor *source = lc_tensor(graph->context, node->inputs->data[0]);
-    const struct tfl_tensor *output = lc_tensor(graph->context, node->outputs->data[0]);
-    bool matches = source && output && source->type == TFL_FLOAT16 && lc_is_constant(source) &&
-                   output->type == TFL_FLOAT32;
-    return matches ? node->outputs->data[0] : -1;
-}
-
-static int survey(struct graph *graph) {
-    for (int i = 0; i < graph->plan->size; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int status = graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[i],
-                                                            &node, &registration);
-        if (status != TFL_OK) {
-            return status;
-        }
-        for (int j = 0; j < node->inputs->size; j++) {
-            if (lc_tensor(graph->context, node->inputs->data[j])) {
-                graph->readers[node->inputs->data[j]]++;
-            }
-        }
-        int output = dequantized_constant(graph, node, registration);
-        if (output >= 0) {
-            graph->half_sources[output] = node->inputs->data[0];
+static void claim_chain(struct claims *claims, int place, const struct lc_candidate *candidate) {
+    const struct lc_chain *chain = &candidate->chain;
+    struct replacement *replacement = &claims->replacements[place];
+    replacement->registration = lc_node_registration(candidate->kernel);
+    replacement->node_count = chain->node_count;
+    memcpy(replacement->nodes, chain->nodes, sizeof replacement->nodes);
+    for (int i = 0; i < claims->graph.plan->size; i++) {
+        for (int32_t j = 0; j < chain->node_count; j++) {
+            claims->graph.claimed[i] |= claims->graph.plan->data[i] == chain->nodes[j];
         }
     }
-    return TFL_OK;
-}
-
-// Has a claimed node read float16 constants themselves instead of their dequantized copies.
-static void read_in_place(struct graph *graph, struct tfl_node *node) {
-    for (int j = 1; j < node->inputs->size; j++) {
-        int tensor = node->inputs->data[j];
-        if (tensor >= 0 && graph->half_sources[tensor] >= 0) {
-            graph->readers[tensor]--;
-            node->inputs->data[j] = graph->half_sources[tensor];
-        }
+    claims->graph.uses[lc_chain_output(chain)].is_ours = true;
+    claims->layers += chain->layer_count;
+    if (claims->delegate->options.verbose >= 1) {
+        log_claimed(&claims->graph, candidate);
     }
 }
 
-// The kernel for a CONV_2D node, or NULL: it stays with TFLite.
-static const struct lc_kernel *kernel_for(struct graph *graph, int index,
-                                          const struct tfl_node *node) {
-    struct lc_layer layer;
+// A core that stays with TFLite: counts it if its layer could have a kernel.
+static void leave(struct claims *claims, int index) {
+    struct tfl_context *context = claims->graph.context;
+    struct lc_chain chain = {0};
     struct lc_geometry geometry;
     int32_t batch;
-    const struct lc_kernel *kernel = NULL;
-    const char *reason = lc_layer_read(&layer, graph->context, node, graph->half_sources);
+    const char *reason = lc_chain_append(&chain, context, index, claims->graph.half_sources);
     if (!reason) {
-        const struct tfl_tensor *input = lc_tensor(graph->context, layer.input);
-        reason = lc_layer_geometry(&layer, input->dims, &geometry, &batch);
+        reason = lc_chain_geometry(&chain, context, &geometry, &batch);
     }
-    if (!reason) {
-        kernel = lc_find_kernel(&geometry, graph->delegate->options.algorithm, NULL);
-        graph->unknown += !kernel;
-    }
-    if (kernel && graph->delegate->options.verbose >= 1) {
-        lc_log("node %d: %s: %zu bytes of packed weights, %llu + %llu a thread of workspace", index,
-               kernel->name, kernel->parts->packed_bytes * (size_t)geometry.groups,
-               (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
-    } else if (!kernel && graph->delegate->options.verbose >= 2) {
-        char name[128] = "CONV_2D";
+    claims->unknown += !reason;
+    if (claims->delegate->options.verbose >= 2) {
+        char name[128] = "a layer";
         if (!reason) {
             lc_geometry_describe(&geometry, name, sizeof name);
         }
         lc_log("node %d: %s stays with TFLite: %s", index, name, reason ? reason : "no kernel");
     }
-    return kernel;
 }
 
-static int choose_layers(struct graph *graph) {
-    for (int i = 0; i < graph->plan->size; i++) {
+static int claim_layers(struct claims *claims) {
+    struct lc_graph *graph = &claims->graph;
+    for (int place = 0; place < graph->plan->size; place++) {
         struct tfl_node *node;
         struct tfl_registration *registration;
-        int index = graph->plan->data[i];
+        struct lc_candidate candidate;
+        int index = graph->plan->data[place];
         int status =
             graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
         if (status != TFL_OK) {
             return status;
         }
-        if (registration->builtin_code != TFL_BUILTIN_CONV_2D || node->delegate) {
+        if (!lc_is_core(registration->builtin_code) || node->delegate || graph->claimed[place]) {
             continue;
         }
-        const struct lc_kernel *kernel = kernel_for(graph, index, node);
-        if (kernel) {
-            read_in_place(graph, node);
-            graph->kernels[graph->claimed->size] = kernel;
-            graph->claimed->data[graph->claimed->size++] = index;
+        if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
+            claim_chain(claims, place, &candidate);
+        } else {
+            leave(claims, index);
         }
     }
     return TFL_OK;
 }
+
+// Operators
+
+// Whether a node reads what another claimed node computes.
+static bool follows(const struct lc_graph *graph, const struct tfl_node *node) {
+    for (int i = 0; i < node->inputs->size; i++) {
+        if (lc_tensor(graph->context, node->inputs->data[i]) &&
+            graph->uses[node->inputs->data[i]].is_ours) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The operators of ours that follow a claimed node.
+static int claim_operators(struct claims *claims) {
+    struct lc_graph *graph = &claims->graph;
+    for (int place = 0; place < graph->plan->size; place++) {
+        struct tfl_node *node;
+        struct tfl_registration *registration;
+        int index = graph->plan->data[place];
+        int status =
+            graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
+        if (status != TFL_OK) {
+            return status;
+        }
+        int32_t code = registration->builtin_code;
+        if (!graph->claimed[place] && !node->delegate && follows(graph, node) &&
+            !lc_operator_refuses(graph->context, node, code)) {
+            claims->replacements[place] = (struct replacement){
+                .registration = lc_operator_registration(code),
+                .node_count = 1,
+                .nodes = {index},
+            };
+            graph->claimed[place] = true;
+            graph->uses[node->outputs->data[0]].is_ours = true;
+        }
+    }
+    return TFL_OK;
+}
+
+// Float16 constants
 
 // The DEQUANTIZE nodes whose output only claimed layers read. They would still run, and hold a
 // float32 copy of the weights, if they were left alone.
-static int find_unread(struct graph *graph) {
+static int find_unread(struct claims *claims) {
+    const struct lc_graph *graph = &claims->graph;
     for (int i = 0; i < graph->plan->size; i++) {
         struct tfl_node *node;
         struct tfl_registration *registration;
@@ -173,46 +166,13 @@ static int find_unread(struct graph *graph) {
         if (status != TFL_OK) {
             return status;
         }
-        int output = dequantized_constant(graph, node, registration);
-        if (output >= 0 && graph->readers[output] == 0) {
-            graph->unread->data[graph->unread->size++] = index;
+        int output = lc_dequantized_constant(graph, node, registration);
+        if (output >= 0 && graph->uses[output].readers == 0 &&
+            !graph->uses[output].is_graph_output) {
+            claims->unread->data[claims->unread->size++] = index;
         }
     }
     return TFL_OK;
-}
-
-// Drops a node from the unread ones if TFLite needs its output: an output of the whole graph.
-static void drop_needed(struct graph *graph, const struct tfl_delegate_params *partition) {
-    for (int i = 0; i < partition->nodes_to_replace->size; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int index = partition->nodes_to_replace->data[i];
-        bool needed = graph->context->GetNodeAndRegistration(graph->context, index, &node,
-                                                             &registration) != TFL_OK;
-        for (int j = 0; !needed && j < partition->output_tensors->size; j++) {
-            needed = partition->output_tensors->data[j] == node->outputs->data[0];
-        }
-        for (int k = 0; needed && k < graph->unread->size; k++) {
-            if (graph->unread->data[k] == index) {
-                graph->unread->data[k] = graph->unread->data[--graph->unread->size];
-            }
-        }
-    }
-}
-
-// A context does not tell the outputs of the graph; a preview of the partitions does.
-static int keep_graph_outputs(struct graph *graph) {
-    struct tfl_delegate_params *partitions = NULL;
-    int count = 0;
-    if (graph->unread->size == 0) {
-        return TFL_OK;
-    }
-    int status = graph->context->PreviewDelegatePartitioning(graph->context, graph->unread,
-                                                             &partitions, &count);
-    for (int i = 0; status == TFL_OK && i < count; i++) {
-        drop_needed(graph, &partitions[i]);
-    }
-    return status;
 }
 
 static int do_nothing(struct tfl_context *context, struct tfl_node *node) {
@@ -221,41 +181,50 @@ static int do_nothing(struct tfl_context *context, struct tfl_node *node) {
     return TFL_OK;
 }
 
-static int replace(struct graph *graph, struct tfl_registration registration,
+// Replacement
+
+static int replace(struct claims *claims, struct tfl_registration registration,
                    const struct tfl_ints *nodes) {
+    struct tfl_context *context = claims->graph.context;
     struct tfl_registration_argument argument = {.registration = registration};
-    return graph->context->ReplaceNodeSubsetsWithDelegateKernels(graph->context, argument, nodes,
-                                                                 &graph->delegate->base);
+    return context->ReplaceNodeSubsetsWithDelegateKernels(context, argument, nodes,
+                                                          &claims->delegate->base);
 }
 
-static int replace_layers(struct graph *graph) {
-    if (graph->unread->size > 0) {
-        const struct tfl_registration nothing = {
-            .prepare = do_nothing,
-            .invoke = do_nothing,
-            .custom_name = "leanconv/float16 constants",
-            .version = 1,
-        };
-        int status = replace(graph, nothing, graph->unread);
-        if (status != TFL_OK) {
-            return status;
-        }
-    }
-    // One call for each layer: in one call, neighbours would become one node.
+static int replace_unread(struct claims *claims) {
+    const struct tfl_registration nothing = {
+        .prepare = do_nothing,
+        .invoke = do_nothing,
+        .custom_name = "leanconv/float16 constants",
+        .version = 1,
+    };
+    return claims->unread->size > 0 ? replace(claims, nothing, claims->unread) : TFL_OK;
+}
+
+// One call for each node of ours: in one call, neighbours would become one node. TFLite puts a new
+// node behind all that do not depend on it: in the order of the plan, that order is kept.
+static int replace_claimed(struct claims *claims) {
     struct {
         int size;
-        int data[1];
-    } one = {.size = 1};
-    for (int i = 0; i < graph->claimed->size; i++) {
-        one.data[0] = graph->claimed->data[i];
-        int status = replace(graph, lc_node_registration(graph->kernels[i]),
-                             (const struct tfl_ints *)(const void *)&one);
+        int data[LC_MAX_NODES];
+    } nodes;
+    for (int place = 0; place < claims->graph.plan->size; place++) {
+        const struct replacement *replacement = &claims->replacements[place];
+        if (replacement->node_count == 0) {
+            continue;
+        }
+        nodes.size = replacement->node_count;
+        memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
+        int status = replace(claims, replacement->registration,
+                             (const struct tfl_ints *)(const void *)&nodes);
         if (status != TFL_OK) {
             return status;
         }
     }
     return TFL_OK;
 }
+
+// The delegate's Prepare
 
 static bool processor_fits(void) {
     uint32_t missing = lc_library.features & ~lc_cpu_features();
@@ -268,19 +237,36 @@ static bool processor_fits(void) {
     return !missing;
 }
 
-static void record(struct graph *graph) {
-    struct lc_delegate *delegate = graph->delegate;
-    int32_t claimed = graph->claimed->size;
+static int record(struct claims *claims) {
+    struct lc_delegate *delegate = claims->delegate;
     lc_lock(&delegate->lock);
-    delegate->unknown = graph->unknown;
+    delegate->unknown = claims->unknown;
     lc_unlock(&delegate->lock);
-    if (graph->unknown > 0) {
+    if (claims->unknown > 0) {
         const char *algorithm = delegate->options.algorithm;
-        lc_log("%d of %d float CONV_2D layers have no %s%skernel in this delegate (compiled for "
-               "%s) and stay with TFLite",
-               (int)graph->unknown, (int)(claimed + graph->unknown), algorithm ? algorithm : "",
-               algorithm ? " " : "", lc_library.model);
+        lc_log("%d of %d float convolutions, depthwise and fully-connected layers have no "
+               "%s%skernel in this delegate (compiled for %s) and stay with TFLite",
+               (int)claims->unknown, (int)(claims->layers + claims->unknown),
+               algorithm ? algorithm : "", algorithm ? " " : "", lc_library.model);
     }
+    return TFL_OK;
+}
+
+static void claims_free(struct claims *claims) {
+    lc_graph_free(&claims->graph);
+    free(claims->replacements);
+    free(claims->unread);
+}
+
+// False if memory cannot be had.
+static bool claims_allocate(struct claims *claims) {
+    int nodes = claims->graph.plan->size;
+    claims->replacements = calloc((size_t)nodes + 1, sizeof *claims->replacements);
+    claims->unread = lc_new_ints(nodes);
+    if (claims->unread) {
+        claims->unread->size = 0;
+    }
+    return claims->replacements && claims->unread;
 }
 
 int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
@@ -292,25 +278,18 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
     if (!processor_fits()) {
         return TFL_OK;
     }
-    struct tfl_ints *plan;
-    int status = context->GetExecutionPlan(context, &plan);
-    if (status != TFL_OK) {
-        return status;
-    }
-    struct graph graph = {.context = context, .delegate = delegate};
-    if (!graph_allocate(&graph, plan, context->tensors_size)) {
+    struct claims claims = {.delegate = delegate};
+    int status = lc_graph_read(&claims.graph, context);
+    if (status == TFL_DELEGATE_ERROR || (status == TFL_OK && !claims_allocate(&claims))) {
         lc_log("out of memory: all layers stay with TFLite");
-        graph_free(&graph);
+        claims_free(&claims);
         return TFL_OK;
     }
-    int (*const steps[])(struct graph *) = {survey, choose_layers, find_unread, keep_graph_outputs,
-                                            replace_layers};
+    int (*const steps[])(struct claims *) = {claim_layers,   claim_operators, find_unread,
+                                             replace_unread, replace_claimed, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
-        status = steps[i](&graph);
+        status = steps[i](&claims);
     }
-    if (status == TFL_OK) {
-        record(&graph);
-    }
-    graph_free(&graph);
+    claims_free(&claims);
     return status;
 }

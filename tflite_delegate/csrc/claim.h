@@ -5,7 +5,7 @@
 
 #include "tflite_abi.h"
 
-// A delegate's Prepare: takes over every CONV_2D of the graph that a kernel was compiled for.
+// A delegate's Prepare: takes over every layer of the graph that a kernel was compiled for.
 int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *delegate);
 
 #endif // LEANCONV_CLAIM_H

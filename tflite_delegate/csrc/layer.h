@@ -1,61 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One CONV_2D node as the model states it, and the geometry that follows from an input shape.
+// One layer as the model states it, and the geometry that follows from an input shape: a CONV_2D,
+// DEPTHWISE_CONV_2D or FULLY_CONNECTED node, its core, and the nodes that are merged with it.
 
 #ifndef LEANCONV_LAYER_H
 #define LEANCONV_LAYER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "kernel_table.h"
 #include "tflite_abi.h"
+#include "weights.h"
+
+// A node of the graph.
+struct lc_node_view {
+    int index;
+    int32_t builtin_code;
+    const struct tfl_node *node;
+};
 
 struct lc_layer {
-    // Tensor indices. Weights and bias name the constants themselves, also where the model has a
-    // DEQUANTIZE between a float16 constant and the node.
-    int input, weights, bias, output;     // bias: TFL_OPTIONAL_TENSOR if there is none
+    int core; // node index
+
+    // Tensor indices, TFL_OPTIONAL_TENSOR for what there is not. Weights and bias name the
+    // constants themselves, also where the model has a DEQUANTIZE between a float16 constant and
+    // the node.
+    int input, weights, bias, residual, output;
+
+    enum lc_layout source;                // LC_ROWS or LC_TAPS: how the model holds the weights
     int32_t group_channels, out_channels; // input channels of one group, all output channels
     int32_t kernel_height, kernel_width;
     int32_t stride_height, stride_width;
     int32_t dilation_height, dilation_width;
     bool same_padding;
-    int32_t activation; // enum tfl_activation
+    int32_t pad_top, pad_bottom, pad_left, pad_right; // beside that: of a PAD node
+    bool is_dense;                                    // fully connected
+    bool keep_num_dims;                               // a dense output has the input's rank
+    int32_t activation, output_activation;            // as in struct lc_geometry
 };
 
-// The tensor at `index`, or NULL if there is none.
-struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index);
+// Whether a node can be a layer's core.
+bool lc_is_core(int32_t builtin_code);
 
-// Whether the tensor's data never changes while its interpreter lives.
-bool lc_is_constant(const struct tfl_tensor *tensor);
-
-// Reads a CONV_2D node. `half_sources` maps the output of a DEQUANTIZE to its float16 constant
-// and every other tensor to -1; NULL if the node's inputs name the constants already.
+// Reads a core node. `half_sources` maps the output of a DEQUANTIZE to its float16 constant and
+// every other tensor to -1; NULL if the node's inputs name the constants already.
 // Returns NULL, or why the node is not for this delegate.
 const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
-                          const struct tfl_node *node, const int *half_sources);
+                          struct lc_node_view core, const int *half_sources);
 
-// The geometry of one image for an NHWC input shape, and the number of images.
+// The geometry of one image for the shape of the input, and the number of images.
 // Returns NULL, or what is wrong with the shape.
 const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
                               struct lc_geometry *geometry, int32_t *batch);
 
-int32_t lc_out_height(const struct lc_geometry *geometry);
-int32_t lc_out_width(const struct lc_geometry *geometry);
+// The shape of the output, NULL without memory. TFLite may free it.
+struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
+                                      const struct tfl_ints *input_dims,
+                                      const struct lc_geometry *geometry, int32_t batch);
 
-// Elements of one input or output image. False if they cannot be addressed.
-bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
-
-// The interval that an activation clamps to; infinite where it does not.
-void lc_activation_range(int32_t activation, float *least, float *most);
-
-// A short name, e.g. "conv3x3 s2 224x224x3->32 relu6".
-void lc_geometry_describe(const struct lc_geometry *geometry, char *text, size_t size);
-
-// The first kernel for the geometry, of `algorithm` unless that is NULL, and reading the same
-// packed weights as `same_weights_as` unless that is NULL. NULL if there is none.
-const struct lc_kernel *lc_find_kernel(const struct lc_geometry *geometry, const char *algorithm,
-                                       const struct lc_kernel *same_weights_as);
+// The layer's weights and bias, where the model has them now.
+struct lc_constants lc_layer_constants(const struct lc_layer *layer,
+                                       const struct tfl_context *context);
 
 #endif // LEANCONV_LAYER_H

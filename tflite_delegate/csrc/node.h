@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One layer that runs in the delegate, and the delegate that it belongs to.
+// One chain of layers that runs in the delegate, and the delegate that it belongs to.
 
 #ifndef LEANCONV_NODE_H
 #define LEANCONV_NODE_H
@@ -10,47 +10,56 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "chain.h"
 #include "kernel_table.h"
-#include "layer.h"
 #include "lock.h"
 #include "options.h"
 #include "tflite_abi.h"
 #include "weights.h"
 
 struct lc_node;
+struct lc_operator_node;
 
 struct lc_delegate {
     struct tfl_delegate base; // what TFLite sees; must be first
     struct lc_options options;
     char failure[256]; // why no interpreter can use this delegate; empty if all is well
 
-    struct lc_lock lock;   // guards what follows
-    struct lc_node *nodes; // of all interpreters that live
-    size_t live_bytes;     // packed weights and biases of these
-    int32_t unknown;       // float CONV_2D layers without a kernel, of the graph prepared last
+    struct lc_lock lock;                // guards what follows
+    struct lc_node *nodes;              // of all interpreters that live
+    struct lc_operator_node *operators; // likewise
+    size_t live_bytes;                  // packed weights and biases of these
+    int32_t unknown;                    // float layers without a kernel, of the graph prepared last
 };
 
 struct lc_node {
     struct lc_delegate *delegate;
     struct lc_node *next, *previous;
-    int index; // of the replaced node in the model's graph
-    struct lc_layer layer;
+    struct lc_chain chain;
     const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
+    bool is_packed;                         // false: only the generic kernel can run
     struct lc_packed packed;
 
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
-    struct lc_geometry geometry;
+    struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
     const struct lc_kernel *kernel; // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;
-    char name[128];
+    char name[256];
 
     int workspace; // tensor index, -1 while there is none
     atomic_ullong calls, generic_calls;
 };
 
-// The node that replaces one claimed CONV_2D.
+// Threads for an interpreter: the delegate's option, else what the interpreter was told.
+int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context);
+
+// The node that replaces one claimed chain.
 struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
+
+// Its `prepare` and `invoke`.
+int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node);
+int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node);
 
 #endif // LEANCONV_NODE_H

@@ -3,7 +3,8 @@
 #include "reference_conv.h"
 
 #include "checked.h"
-#include "layer.h"
+#include "geometry.h"
+#include "tflite_abi.h"
 
 // Channels that are converted from float16 at once and reused along an output row.
 enum { CHUNK = 64 };
@@ -60,7 +61,7 @@ static void accumulate_row(const struct lc_geometry *g, const float *x, const fl
 // One channel of one output row, before the activation. x: the image, from the first channel of the
 // group that the output channel belongs to.
 static void accumulate_channel(const struct lc_geometry *g, const float *x,
-                               const struct lc_constant *weights, int32_t oy, int32_t m,
+                               const struct lc_constants *constants, int32_t oy, int32_t m,
                                int32_t out_width, float *y) {
     float scratch[CHUNK];
     size_t channels = (size_t)(g->in_channels / g->groups);
@@ -73,12 +74,11 @@ static void accumulate_channel(const struct lc_geometry *g, const float *x,
         }
         for (int32_t kw = 0; kw < g->kernel_width; kw++) {
             int64_t offset = lc_multiply_add(kw, g->dilation_width, -(int64_t)g->pad_left);
-            size_t tap =
-                ((size_t)m * (size_t)g->kernel_height + (size_t)kh) * (size_t)g->kernel_width +
-                (size_t)kw;
+            size_t tap = (size_t)kh * (size_t)g->kernel_width + (size_t)kw;
+            size_t index = lc_weight_index(g, constants->layout, (size_t)m, tap);
             for (size_t c = 0; c < channels; c += CHUNK) {
                 size_t count = channels - c < CHUNK ? channels - c : CHUNK;
-                const float *w = lc_constant_read(weights, tap * channels + c, count, scratch);
+                const float *w = lc_constant_read(&constants->weights, index + c, count, scratch);
                 accumulate_row(g, x + (size_t)row * row_elements + c, w, count, offset, out_width,
                                y);
             }
@@ -86,15 +86,29 @@ static void accumulate_channel(const struct lc_geometry *g, const float *x,
     }
 }
 
-void lc_reference_conv(const struct lc_geometry *g, const float *x,
-                       const struct lc_constant *weights, const struct lc_constant *bias, float *y,
-                       int32_t begin, int32_t end) {
+static float clamp(float value, float least, float most) {
+    return value < least ? least : value > most ? most : value; // keeps NaN
+}
+
+// value * min(max(value + 3, 0), 6) / 6, or clamped.
+static void activate(int32_t activation, float *values, size_t count) {
     float least, most;
-    lc_activation_range(g->activation, &least, &most);
+    lc_activation_range(activation, &least, &most);
+    for (size_t i = 0; i < count; i++) {
+        values[i] = activation == LC_ACTIVATION_HARD_SWISH
+                        ? values[i] * clamp(values[i] + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f)
+                        : clamp(values[i], least, most);
+    }
+}
+
+void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end) {
+    const struct lc_geometry *g = layer->geometry;
+    const struct lc_constant *bias = &layer->constants->bias;
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
+    size_t row_elements = (size_t)out_width * out_channels;
     for (int32_t oy = begin; oy < end; oy++) {
-        float *out_row = y + (size_t)oy * (size_t)out_width * out_channels;
+        float *out_row = layer->y + (size_t)oy * row_elements;
         for (int32_t m = 0; m < g->out_channels; m++) {
             float scratch;
             float start = bias->data ? *lc_constant_read(bias, (size_t)m, 1, &scratch) : 0.0f;
@@ -102,12 +116,16 @@ void lc_reference_conv(const struct lc_geometry *g, const float *x,
                 out_row[(size_t)ox * out_channels + (size_t)m] = start;
             }
             size_t group = (size_t)(m / (g->out_channels / g->groups));
-            const float *channels = x + group * (size_t)(g->in_channels / g->groups);
-            accumulate_channel(g, channels, weights, oy, m, out_width, out_row + m);
+            const float *channels = layer->x + group * (size_t)(g->in_channels / g->groups);
+            accumulate_channel(g, channels, layer->constants, oy, m, out_width, out_row + m);
         }
-        for (size_t i = 0; i < (size_t)out_width * out_channels; i++) {
-            float value = out_row[i];
-            out_row[i] = value < least ? least : value > most ? most : value; // keeps NaN
+        activate(g->activation, out_row, row_elements);
+        if (layer->r) {
+            const float *residual = layer->r + (size_t)oy * row_elements;
+            for (size_t i = 0; i < row_elements; i++) {
+                out_row[i] += residual[i];
+            }
+            activate(g->output_activation, out_row, row_elements);
         }
     }
 }

@@ -10,10 +10,15 @@
 #include "kernel_table.h"
 #include "weights.h"
 
-// Computes output rows [begin, end) of one image. Needs no workspace: weights (OHWI) and bias are
-// the model's own constants.
-void lc_reference_conv(const struct lc_geometry *geometry, const float *x,
-                       const struct lc_constant *weights, const struct lc_constant *bias, float *y,
-                       int32_t begin, int32_t end);
+// One layer over one image.
+struct lc_reference {
+    const struct lc_geometry *geometry;
+    const struct lc_constants *constants;
+    const float *x, *r; // r: NULL unless the geometry has a residual
+    float *y;
+};
+
+// Computes output rows [begin, end). Needs no workspace: reads the model's own constants.
+void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end);
 
 #endif // LEANCONV_REFERENCE_CONV_H

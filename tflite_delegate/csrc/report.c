@@ -5,6 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "geometry.h"
+#include "operators.h"
+
 // Text that goes on counting when it no longer fits.
 struct text {
     char *buffer;
@@ -46,8 +49,27 @@ static void put_string(struct text *text, const char *string) {
     put_char(text, '"');
 }
 
+static void put_indices(struct text *text, const struct lc_chain *chain) {
+    for (int32_t i = 0; i < chain->node_count; i++) {
+        put(text, "%s%d", i ? ", " : "", chain->nodes[i]);
+    }
+}
+
+static void put_geometries(struct text *text, const struct lc_node *node) {
+    for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        char name[160];
+        lc_geometry_describe(&node->layers[i], name, sizeof name);
+        put(text, i ? ", " : "");
+        put_string(text, name);
+    }
+}
+
 static void put_node(struct text *text, struct lc_node *node) {
-    put(text, "{\"node\": %d, \"algorithm\": ", node->index);
+    put(text, "{\"node\": %d, \"nodes\": [", node->chain.layers[0].core);
+    put_indices(text, &node->chain);
+    put(text, "], \"layers\": [");
+    put_geometries(text, node);
+    put(text, "], \"algorithm\": ");
     put_string(text, node->kernel ? node->kernel->algorithm : "generic");
     put(text, ", \"name\": ");
     put_string(text, node->name);
@@ -66,6 +88,18 @@ static void put_layers(struct text *text, struct lc_delegate *delegate) {
     for (; node; node = node->previous) {
         put_node(text, node);
         put(text, node->previous ? ", " : "");
+    }
+}
+
+static void put_operators(struct text *text, struct lc_delegate *delegate) {
+    struct lc_operator_node *node = delegate->operators;
+    while (node && node->next) {
+        node = node->next;
+    }
+    for (; node; node = node->previous) {
+        put(text, "{\"node\": %d, \"name\": ", node->index);
+        put_string(text, node->name);
+        put(text, ", \"calls\": %llu}%s", atomic_load(&node->calls), node->previous ? ", " : "");
     }
 }
 
@@ -104,6 +138,8 @@ size_t lc_report(struct lc_delegate *delegate, char *buffer, size_t size) {
             delegate->live_bytes);
         put(&text, ", \"layers\": [");
         put_layers(&text, delegate);
+        put(&text, "], \"operators\": [");
+        put_operators(&text, delegate);
         put(&text, "]");
         lc_unlock(&delegate->lock);
     }

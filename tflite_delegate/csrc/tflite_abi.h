@@ -15,7 +15,7 @@
 
 enum tfl_status { TFL_OK = 0, TFL_ERROR = 1, TFL_DELEGATE_ERROR = 2 };
 
-enum tfl_type { TFL_FLOAT32 = 1, TFL_UINT8 = 3, TFL_FLOAT16 = 10 };
+enum tfl_type { TFL_FLOAT32 = 1, TFL_INT32 = 2, TFL_UINT8 = 3, TFL_INT64 = 4, TFL_FLOAT16 = 10 };
 
 enum tfl_allocation {
     TFL_MMAP_RO = 1,      // a constant inside the model file
@@ -32,7 +32,43 @@ enum tfl_activation {
     TFL_ACTIVATION_RELU6 = 3
 };
 
-enum tfl_builtin { TFL_BUILTIN_CONV_2D = 3, TFL_BUILTIN_DEQUANTIZE = 6 };
+enum tfl_builtin {
+    TFL_BUILTIN_ADD = 0,
+    TFL_BUILTIN_AVERAGE_POOL_2D = 1,
+    TFL_BUILTIN_CONCATENATION = 2,
+    TFL_BUILTIN_CONV_2D = 3,
+    TFL_BUILTIN_DEPTHWISE_CONV_2D = 4,
+    TFL_BUILTIN_DEQUANTIZE = 6,
+    TFL_BUILTIN_FULLY_CONNECTED = 9,
+    TFL_BUILTIN_LOGISTIC = 14,
+    TFL_BUILTIN_MAX_POOL_2D = 17,
+    TFL_BUILTIN_MUL = 18,
+    TFL_BUILTIN_RELU = 19,
+    TFL_BUILTIN_RELU_N1_TO_1 = 20,
+    TFL_BUILTIN_RELU6 = 21,
+    TFL_BUILTIN_RESHAPE = 22,
+    TFL_BUILTIN_SOFTMAX = 25,
+    TFL_BUILTIN_PAD = 34,
+    TFL_BUILTIN_MEAN = 40,
+    TFL_BUILTIN_SUB = 41,
+    TFL_BUILTIN_DIV = 42,
+    TFL_BUILTIN_SQUEEZE = 43,
+    TFL_BUILTIN_PRELU = 54,
+    TFL_BUILTIN_MAXIMUM = 55,
+    TFL_BUILTIN_MINIMUM = 57,
+    TFL_BUILTIN_PADV2 = 60,
+    TFL_BUILTIN_EXPAND_DIMS = 70,
+    TFL_BUILTIN_SUM = 74,
+    TFL_BUILTIN_LEAKY_RELU = 98,
+    TFL_BUILTIN_HARD_SWISH = 117
+};
+
+// Bits of `inplace_operator`: which inputs the output may share its memory with.
+enum tfl_inplace {
+    TFL_INPLACE_INPUT_0 = 1,
+    TFL_INPLACE_INPUT_1 = 2,
+    TFL_INPLACE_DATA_UNMODIFIED = 8 // the memory is left as it is
+};
 
 enum { TFL_OPTIONAL_TENSOR = -1 };
 
@@ -162,6 +198,67 @@ struct tfl_conv_params {
     int activation;
     int dilation_width_factor;
     int dilation_height_factor;
+};
+
+// Of a DEPTHWISE_CONV_2D node. TFLite tells the multiplier from the shapes.
+struct tfl_depthwise_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int depth_multiplier;
+    int activation;
+    int dilation_width_factor;
+    int dilation_height_factor;
+};
+
+// Of a FULLY_CONNECTED node.
+struct tfl_dense_params {
+    int activation;
+    int weights_format; // 0: [units][depth]
+    bool keep_num_dims;
+};
+
+// Of ADD, SUB, MUL and DIV nodes; those of ADD and SUB go on.
+struct tfl_arithmetic_params {
+    int activation;
+};
+
+// Of MAX_POOL_2D and AVERAGE_POOL_2D; what follows is for TFLite's own kernels.
+struct tfl_pool_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int filter_width;
+    int filter_height;
+    int activation;
+};
+
+// Of MEAN and SUM.
+struct tfl_reducer_params {
+    bool keep_dims;
+};
+
+struct tfl_softmax_params {
+    float beta;
+};
+
+struct tfl_leaky_relu_params {
+    float alpha;
+};
+
+struct tfl_concatenation_params {
+    int axis;
+    int activation;
+};
+
+struct tfl_reshape_params {
+    int shape[8];
+    int num_dimensions;
+};
+
+struct tfl_squeeze_params {
+    int squeeze_dims[8];
+    int num_squeeze_dims;
 };
 
 #if UINTPTR_MAX == UINT64_MAX

@@ -9,50 +9,14 @@
 
 enum { CACHE_LINE = 64 };
 
-float lc_half_to_float(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023, bits;
-    if (exponent == 0) { // zero and subnormal: exact, and not flushed by a host that flushes
-        float magnitude = (float)mantissa * 0x1p-24f;
-        memcpy(&bits, &magnitude, sizeof bits);
-    } else if (exponent == 31) { // infinity and NaN
-        bits = 0x7f800000u | mantissa << 13;
-    } else {
-        bits = (exponent + 112) << 23 | mantissa << 13;
-    }
-    bits |= sign;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
-                              float *scratch) {
-    if (!constant->is_half) {
-        return (const float *)constant->data + first;
-    }
-    const uint16_t *halves = (const uint16_t *)constant->data + first;
-    for (size_t i = 0; i < count; i++) {
-        scratch[i] = lc_half_to_float(halves[i]);
-    }
-    return scratch;
-}
-
-// The constant from one of its elements on.
-static struct lc_constant constant_from(const struct lc_constant *constant, size_t first) {
-    size_t element = constant->is_half ? sizeof(uint16_t) : sizeof(float);
-    return (struct lc_constant){
-        .data = (const char *)constant->data + first * element,
-        .is_half = constant->is_half,
-    };
-}
-
-// How packed weights of a group are made of OHWI ones: for each point of the transform's domain
-// (one, without a transform) a matrix [panels][depth][panel].
+// How the packed weights of one call are made of the model's: for each point of the transform's
+// domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one
+// channel, LC_TAPS one panel of all.
 struct layout {
-    size_t out_channels, panel, panels;
-    size_t kernel_height, kernel_width, channels; // of the OHWI weights
-    size_t reduction;                             // K_h K_w C
+    const struct lc_geometry *geometry;
+    const struct lc_transform *transform;
+    size_t out_channels, panel, panels; // of one call
+    size_t taps, channels;              // of the model's weights: K_h K_w, C of a group
     size_t points;
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
     size_t matrix; // elements
@@ -60,41 +24,52 @@ struct layout {
 };
 
 // False if the kernel's numbers make no sense or are too large.
-static bool layout_of(struct layout *layout, const struct lc_kernel *kernel) {
-    const struct lc_geometry *g = kernel->layers;
-    const struct lc_transform *transform = kernel->parts->transform;
-    if (g->groups < 1 || g->in_channels % g->groups || g->out_channels % g->groups ||
+static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int32_t number) {
+    const struct lc_geometry *g = &kernel->layers[number];
+    const struct lc_part *part = &kernel->parts[number];
+    const struct lc_transform *transform = part->transform;
+    if (kernel->calls < 1 || g->groups < 1 || g->in_channels % g->groups ||
+        g->out_channels % g->groups || (kernel->calls > 1 && kernel->calls != g->groups) ||
         g->in_channels < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
-        kernel->parts->panel < 1 ||
-        (transform && (transform->rows < 1 || transform->columns < 1))) {
+        part->panel < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
         return false;
     }
-    size_t panel = (size_t)kernel->parts->panel,
-           out_channels = (size_t)(g->out_channels / g->groups);
+    size_t out_channels = (size_t)(g->out_channels / kernel->calls);
+    bool is_filled_up = part->layout == LC_PANELS;
+    if (part->bias_elements < out_channels ||
+        (!is_filled_up && (transform || part->panel > 1 || part->bias_elements > out_channels)) ||
+        (part->layout == LC_TAPS && g->in_channels > g->groups)) {
+        return false;
+    }
+    size_t panel = part->layout == LC_TAPS ? out_channels : (size_t)part->panel;
     *layout = (struct layout){
+        .geometry = g,
+        .transform = transform,
         .out_channels = out_channels,
         .panel = panel,
         .panels = (out_channels + panel - 1) / panel,
-        .kernel_height = (size_t)g->kernel_height,
-        .kernel_width = (size_t)g->kernel_width,
+        .taps = (size_t)g->kernel_height,
         .channels = (size_t)(g->in_channels / g->groups),
-        .reduction = (size_t)(g->in_channels / g->groups),
         .points = 1,
     };
-    if (!lc_multiply(&layout->reduction, g->kernel_height) ||
-        !lc_multiply(&layout->reduction, g->kernel_width) ||
+    if (!lc_multiply(&layout->taps, g->kernel_width) ||
         (transform && (!lc_multiply(&layout->points, transform->rows) ||
                        !lc_multiply(&layout->points, transform->columns)))) {
         return false;
     }
-    layout->depth = layout->matrix = transform ? layout->channels : layout->reduction;
+    layout->depth = layout->channels;
+    if (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps)) {
+        return false;
+    }
+    layout->matrix = layout->depth;
     if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
-        !lc_multiply(&layout->matrix, kernel->parts->panel)) {
+        !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
     layout->bytes = sizeof(float);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
-           lc_multiply(&layout->bytes, (int64_t)layout->points);
+           lc_multiply(&layout->bytes, (int64_t)layout->points) &&
+           layout->bytes == part->packed_bytes;
 }
 
 // Output channel `m` of the matrix of one point: its elements lie a panel apart.
@@ -108,53 +83,58 @@ enum { CHUNK = 64 };
 
 static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
 
-static void pack_panels(float *packed, const struct layout *layout,
-                        const struct lc_constant *weights) {
+// In what follows, `first` is the layer's output channel that is the first of the call.
+
+static void pack_matrix(float *packed, const struct layout *layout,
+                        const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
     for (size_t m = 0; m < layout->out_channels; m++) {
-        float *column = column_of(packed, layout, 0, m);
-        for (size_t k = 0; k < layout->reduction; k += CHUNK) {
-            size_t count = chunk(layout->reduction - k);
-            const float *row = lc_constant_read(weights, m * layout->reduction + k, count, scratch);
-            for (size_t i = 0; i < count; i++) {
-                column[(k + i) * layout->panel] = row[i];
+        float *next = column_of(packed, layout, 0, m);
+        for (size_t tap = 0; tap < layout->taps; tap++) {
+            size_t index = lc_weight_index(layout->geometry, constants->layout, first + m, tap);
+            for (size_t c = 0; c < layout->channels; c += CHUNK) {
+                size_t count = chunk(layout->channels - c);
+                const float *row = lc_constant_read(&constants->weights, index + c, count, scratch);
+                for (size_t i = 0; i < count; i++, next += layout->panel) {
+                    *next = row[i];
+                }
             }
         }
     }
 }
 
-// One point of `count` channels: sums = sum over i, j of height[i] w[i][j] width[j], for the
-// point's rows of the transform and weights that begin with the first of those channels.
-static void transform_channels(double *sums, size_t count, const struct layout *layout,
+// One point of `count` input channels from `c` on: sums = sum over i, j of height[i] w[i][j]
+// width[j], for the point's rows of the transform and the weights of output channel `m`.
+static void transform_channels(double *sums, size_t c, size_t count, const struct layout *layout,
                                const double *height, const double *width,
-                               const struct lc_constant *weights) {
+                               const struct lc_constants *constants, size_t m) {
     float scratch[CHUNK];
+    size_t kernel_width = (size_t)layout->geometry->kernel_width;
     memset(sums, 0, count * sizeof *sums);
-    for (size_t i = 0; i < layout->kernel_height; i++) {
-        for (size_t j = 0; j < layout->kernel_width; j++) {
-            size_t tap = (i * layout->kernel_width + j) * layout->channels;
-            const float *row = lc_constant_read(weights, tap, count, scratch);
-            for (size_t c = 0; c < count; c++) {
-                sums[c] += height[i] * (double)row[c] * width[j];
-            }
+    for (size_t tap = 0; tap < layout->taps; tap++) {
+        size_t index = lc_weight_index(layout->geometry, constants->layout, m, tap);
+        const float *row = lc_constant_read(&constants->weights, index + c, count, scratch);
+        double h = height[tap / kernel_width], w = width[tap % kernel_width];
+        for (size_t i = 0; i < count; i++) {
+            sums[i] += h * (double)row[i] * w;
         }
     }
 }
 
 static void pack_transformed(float *packed, const struct layout *layout,
-                             const struct lc_transform *transform,
-                             const struct lc_constant *weights) {
+                             const struct lc_constants *constants, size_t first) {
     double sums[CHUNK];
+    const struct lc_transform *transform = layout->transform;
+    const struct lc_geometry *g = layout->geometry;
     for (size_t point = 0; point < layout->points; point++) {
         size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
-        const double *height = transform->height + a * layout->kernel_height;
-        const double *width = transform->width + b * layout->kernel_width;
+        const double *height = transform->height + a * (size_t)g->kernel_height;
+        const double *width = transform->width + b * (size_t)g->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
             float *column = column_of(packed, layout, point, m);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
-                struct lc_constant first = constant_from(weights, m * layout->reduction + c);
                 size_t count = chunk(layout->channels - c);
-                transform_channels(sums, count, layout, height, width, &first);
+                transform_channels(sums, c, count, layout, height, width, constants, first + m);
                 for (size_t i = 0; i < count; i++) {
                     column[(c + i) * layout->panel] = (float)sums[i];
                 }
@@ -163,23 +143,11 @@ static void pack_transformed(float *packed, const struct layout *layout,
     }
 }
 
-static void pack_group(const struct lc_packed *packed, const struct layout *layout,
-                       const struct lc_transform *transform, size_t group,
-                       const struct lc_constant *weights, const struct lc_constant *bias) {
-    size_t first = group * layout->out_channels;
-    struct lc_constant part = constant_from(weights, first * layout->reduction);
-    float *packed_weights = packed->weights + group * packed->group_pitch;
-    float *packed_bias = packed->bias + group * packed->group_pitch;
-    if (transform) {
-        pack_transformed(packed_weights, layout, transform, &part);
-    } else {
-        pack_panels(packed_weights, layout, &part);
-    }
-    for (size_t m = 0; bias->data && m < layout->out_channels; m++) {
-        float scratch;
-        packed_bias[m] = *lc_constant_read(bias, first + m, 1, &scratch);
-    }
-}
+// Where everything is in the block, in bytes.
+struct places {
+    size_t weights[LC_MAX_LAYERS], bias[LC_MAX_LAYERS];
+    size_t group_pitch, bytes;
+};
 
 // Rounds up to whole cache lines. False on overflow.
 static bool round_up(size_t *bytes) {
@@ -188,44 +156,107 @@ static bool round_up(size_t *bytes) {
     return good;
 }
 
+// Puts `bytes` on the next cache line behind *end. False on overflow.
+static bool place(size_t *end, size_t *begin, size_t bytes) {
+    bool good = round_up(end);
+    *begin = *end;
+    return lc_add(end, bytes) && good;
+}
+
+static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
+    return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
+           kernel->parts->layout != LC_PANELS && kernel->parts->layout == (int)constants->layout;
+}
+
+static bool reads_bias_in_place(const struct lc_kernel *kernel,
+                                const struct lc_constants *constants) {
+    return reads_in_place(kernel, constants) && constants->bias.data && !constants->bias.is_half;
+}
+
+// False if the kernel does not read what this delegate writes, or it is too large.
+static bool find_places(struct places *places, const struct lc_kernel *kernel,
+                        const struct lc_constants *layers) {
+    *places = (struct places){0};
+    size_t end = 0;
+    if (kernel->layer_count < 1 || kernel->layer_count > LC_MAX_LAYERS ||
+        (kernel->calls > 1 && kernel->layer_count > 1)) {
+        return false;
+    }
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        struct layout layout;
+        if (!layout_of(&layout, kernel, i) ||
+            !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
+            return false;
+        }
+    }
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        size_t bytes = reads_bias_in_place(kernel, layers) ? 0 : sizeof(float);
+        if (!lc_multiply(&bytes, (int64_t)kernel->parts[i].bias_elements) ||
+            !place(&end, &places->bias[i], bytes)) {
+            return false;
+        }
+    }
+    places->bytes = places->group_pitch = end;
+    if (!round_up(&places->group_pitch)) {
+        return false;
+    }
+    size_t before_last = places->group_pitch;
+    return lc_multiply(&before_last, kernel->calls - 1) && lc_add(&places->bytes, before_last);
+}
+
+size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers) {
+    struct places places;
+    return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
+}
+
+static void pack_call(char *block, const struct places *places, const struct lc_kernel *kernel,
+                      const struct lc_constants *layers, size_t call) {
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        struct layout layout;
+        layout_of(&layout, kernel, i);
+        float *weights = (float *)(void *)(block + places->weights[i]);
+        float *bias = (float *)(void *)(block + places->bias[i]), scratch;
+        size_t first = call * layout.out_channels;
+        if (!reads_in_place(kernel, layers)) {
+            (layout.transform ? pack_transformed : pack_matrix)(weights, &layout, &layers[i],
+                                                                first);
+        }
+        const struct lc_constant *source = &layers[i].bias;
+        for (size_t m = 0; source->data && m < layout.out_channels; m++) {
+            bias[m] = *lc_constant_read(source, first + m, 1, &scratch);
+        }
+    }
+}
+
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
-             const struct lc_constant *weights, const struct lc_constant *bias) {
+             const struct lc_constants *layers) {
     *packed = (struct lc_packed){0};
-    struct layout layout;
-    if (!layout_of(&layout, kernel) || layout.bytes != kernel->parts->packed_bytes ||
-        kernel->parts->bias_elements < layout.out_channels) {
-        return false;
-    }
-    // Every group's weights, and its bias behind them, start on a cache line of their own.
-    size_t bias_offset = layout.bytes, end = kernel->parts->bias_elements;
-    if (!round_up(&bias_offset) || !lc_multiply(&end, sizeof(float)) ||
-        !lc_add(&end, bias_offset)) {
-        return false;
-    }
-    size_t pitch = end;
-    if (!round_up(&pitch)) {
-        return false;
-    }
-    size_t bytes = pitch;
+    struct places places;
     void *block;
-    if (!lc_multiply(&bytes, kernel->layers->groups - 1) || !lc_add(&bytes, end) ||
-        posix_memalign(&block, CACHE_LINE, bytes) != 0) {
+    if (!find_places(&places, kernel, layers)) {
         return false;
     }
-    memset(block, 0, bytes);
+    if (places.bytes == 0) {
+        return true;
+    }
+    if (posix_memalign(&block, CACHE_LINE, places.bytes) != 0) {
+        return false;
+    }
+    memset(block, 0, places.bytes);
     *packed = (struct lc_packed){
-        .weights = block,
-        .bias = (float *)((char *)block + bias_offset),
-        .group_pitch = pitch / sizeof(float),
-        .bytes = bytes,
+        .block = block,
+        .weights = reads_in_place(kernel, layers) ? NULL : block,
+        .bias = (float *)(void *)((char *)block + places.bias[0]),
+        .group_pitch = places.group_pitch / sizeof(float),
+        .bytes = places.bytes,
     };
-    for (size_t group = 0; group < (size_t)kernel->layers->groups; group++) {
-        pack_group(packed, &layout, kernel->parts->transform, group, weights, bias);
+    for (size_t call = 0; call < (size_t)kernel->calls; call++) {
+        pack_call((char *)block + call * places.group_pitch, &places, kernel, layers, call);
     }
     return true;
 }
 
 void lc_packed_free(struct lc_packed *packed) {
-    free(packed->weights);
+    free(packed->block);
     *packed = (struct lc_packed){0};
 }

@@ -15,25 +15,42 @@ struct lc_constant {
     bool is_half;
 };
 
+// Weights and bias of one layer as the model holds them: the weights in LC_ROWS, or in LC_TAPS,
+// where every group has one input channel.
+struct lc_constants {
+    struct lc_constant weights, bias;
+    enum lc_layout layout;
+};
+
 float lc_half_to_float(uint16_t half);
 
 // The `count` elements from `first` as floats: the constant itself, or copied into `scratch`.
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch);
 
+// Where a model that holds its weights in `layout` has those of output channel `m` and tap
+// kh K_w + kw: the index of that for the group's first input channel. Those of the others follow.
+size_t lc_weight_index(const struct lc_geometry *geometry, enum lc_layout layout, size_t m,
+                       size_t tap);
+
 // What a kernel reads instead of the model's constants. One block of memory, which holds the
-// weights and the bias of one group after another.
+// weights and biases of one group after another.
 struct lc_packed {
-    float *weights; // of the first group; NULL: not packed
-    float *bias;
+    void *block;        // NULL: nothing is copied
+    float *weights;     // of the first group; NULL: they are read where the model has them
+    float *bias;        // likewise
     size_t group_pitch; // elements from what belongs to one group to what belongs to the next
     size_t bytes;
 };
 
-// Packs weights and bias for `kernel`. False, and nothing to free, if memory cannot be had or the
+// Bytes that lc_pack will copy; SIZE_MAX if the kernel does not read the layout that this delegate
+// writes. `layers`: the constants of every layer.
+size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers);
+
+// Packs weights and biases for `kernel`. False, and nothing to free, if memory cannot be had or the
 // kernel does not read the layout that this delegate writes.
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
-             const struct lc_constant *weights, const struct lc_constant *bias);
+             const struct lc_constants *layers);
 
 void lc_packed_free(struct lc_packed *packed);
 

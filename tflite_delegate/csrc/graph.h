@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is known of a graph while nodes of it are claimed.
+
+#ifndef LEANCONV_GRAPH_H
+#define LEANCONV_GRAPH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tflite_abi.h"
+
+struct lc_use {
+    int readers;  // inputs of nodes that name the tensor
+    int reader;   // place in the plan of one of these nodes
+    int producer; // place in the plan, -1 if no node computes it
+    bool is_graph_output;
+    bool is_ours; // computed by a claimed node
+};
+
+struct lc_graph {
+    struct tfl_context *context;
+    struct tfl_ints *plan; // copy of the execution plan
+    bool *claimed;         // of each place in the plan
+    struct lc_use *uses;   // of each tensor
+    int *half_sources;     // tensor -> the float16 constant that is dequantized into it, or -1
+};
+
+// Reads the execution plan. Returns TFL_OK, TFL_ERROR if TFLite cannot tell, or
+// TFL_DELEGATE_ERROR if memory cannot be had. To be freed in any case.
+int lc_graph_read(struct lc_graph *graph, struct tfl_context *context);
+
+void lc_graph_free(struct lc_graph *graph);
+
+// The output of a node that dequantizes a float16 constant, or -1.
+int lc_dequantized_constant(const struct lc_graph *graph, const struct tfl_node *node,
+                            const struct tfl_registration *registration);
+
+#endif // LEANCONV_GRAPH_H

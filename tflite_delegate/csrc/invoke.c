@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Running a node: image by image, a compiled kernel or the generic one.
+
+#include "checked.h"
+#include "geometry.h"
+#include "node.h"
+#include "pool.h"
+#include "reference_conv.h"
+#include "tensor.h"
+
+// The data of one image.
+struct image {
+    const float *x, *r; // r: NULL if there is no residual
+    float *y;
+};
+
+// One call of a compiled kernel.
+struct call {
+    struct image image;
+    const float *weights, *bias;
+    uint8_t *workspace;
+    lc_stage_function *stage;
+};
+
+static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    const struct call *call = argument;
+    const struct image *image = &call->image;
+    return call->stage(image->x, image->r, call->weights, call->bias, image->y, call->workspace,
+                       thread, begin, end) == 0;
+}
+
+static bool run_stages(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
+    for (int32_t i = 0; i < kernel->stage_count; i++) {
+        call->stage = kernel->stages[i].function;
+        if (!lc_pool_run(threads, kernel->stages[i].extent, run_stage, call)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool run_kernel(const struct lc_node *node, const struct tfl_context *context,
+                       struct image image, uint8_t *workspace, int32_t threads) {
+    const struct lc_kernel *kernel = node->kernel;
+    const struct lc_geometry *g = kernel->layers;
+    const struct lc_packed *packed = &node->packed;
+    // Weights that are not packed are read where the model has them.
+    struct lc_constants constants = lc_layer_constants(node->chain.layers, context);
+    struct call call = {
+        .image = image,
+        .weights = packed->weights ? packed->weights : constants.weights.data,
+        .bias = packed->bias ? packed->bias : constants.bias.data,
+        .workspace = workspace,
+    };
+    for (int32_t i = 0; i < kernel->calls; i++) {
+        if (!run_stages(&call, kernel, threads)) {
+            return false;
+        }
+        // To the next group, if there is one.
+        call.weights += packed->group_pitch;
+        call.bias += packed->group_pitch;
+        call.image.x += g->in_channels / kernel->calls;
+        call.image.y += g->out_channels / kernel->calls;
+    }
+    return true;
+}
+
+static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    lc_reference_conv(argument, begin, end);
+    return true;
+}
+
+static bool run_generic(const struct lc_node *node, const struct tfl_context *context,
+                        struct image image, int32_t threads) {
+    const struct lc_chain *chain = &node->chain;
+    const float *x = image.x;
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        const struct lc_layer *layer = &chain->layers[i];
+        struct lc_constants constants = lc_layer_constants(layer, context);
+        bool is_last = i == chain->layer_count - 1;
+        float *y = is_last ? image.y : context->tensors[layer->output].data;
+        struct lc_reference reference = {
+            .geometry = &node->layers[i],
+            .constants = &constants,
+            .x = x,
+            .r = is_last ? image.r : NULL,
+            .y = y,
+        };
+        if (!y || !lc_pool_run(threads, lc_out_height(&node->layers[i]), run_rows, &reference)) {
+            return false;
+        }
+        x = y;
+    }
+    return true;
+}
+
+// Whether the tensor holds `images` images of `elements` floats.
+static bool holds(const struct tfl_tensor *tensor, size_t elements, int32_t images) {
+    return lc_multiply(&elements, images) && lc_multiply(&elements, sizeof(float)) &&
+           (elements == 0 || tensor->data) && tensor->bytes >= elements;
+}
+
+int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_node *node = tfl_node->user_data;
+    const struct lc_chain *chain = &node->chain;
+    const struct lc_geometry *first = node->layers, *last = first + chain->layer_count - 1;
+    // Read at every call: TFLite moves data whenever it plans its arena again.
+    const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
+    const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
+    size_t x_elements, y_elements, unused;
+    if (!lc_image_elements(first, &x_elements, &unused) ||
+        !lc_image_elements(last, &unused, &y_elements) || !holds(input, x_elements, node->batch) ||
+        !holds(output, y_elements, node->batch) ||
+        (residual && !holds(residual, y_elements, node->batch))) {
+        context->ReportError(context, "leanconv: node %d: a tensor has no data",
+                             chain->layers[0].core);
+        return TFL_ERROR;
+    }
+    uint8_t *workspace = node->workspace_bytes ? context->tensors[node->workspace].data : NULL;
+    bool compiled = node->kernel && (workspace || !node->workspace_bytes);
+    // The interpreter's thread count may have changed; the workspace is for those of prepare.
+    int32_t threads = lc_threads_for(node->delegate, context);
+    threads = threads < node->threads ? threads : node->threads;
+    struct image image = {
+        .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
+    for (int32_t i = 0; i < node->batch; i++) {
+        if (!(compiled ? run_kernel(node, context, image, workspace, threads)
+                       : run_generic(node, context, image, threads))) {
+            context->ReportError(context, "leanconv: %s failed", node->name);
+            return TFL_ERROR;
+        }
+        image.x += x_elements;
+        image.r += image.r ? y_elements : 0;
+        image.y += y_elements;
+    }
+    atomic_fetch_add_explicit(compiled ? &node->calls : &node->generic_calls, 1,
+                              memory_order_relaxed);
+    return TFL_OK;
+}

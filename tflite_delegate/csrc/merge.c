@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "merge.h"
+
+#include <string.h>
+
+#include "tensor.h"
+
+static bool is_float(const struct tfl_tensor *tensor) {
+    return tensor && tensor->type == TFL_FLOAT32;
+}
+
+// A PAD in front
+
+// Element `i` of a constant of integers. False unless it is from 0 to INT32_MAX.
+static bool read_padding(const struct tfl_tensor *paddings, int i, int32_t *padding) {
+    int64_t value;
+    if (paddings->type == TFL_INT64) {
+        memcpy(&value, (const char *)paddings->data + (size_t)i * sizeof value, sizeof value);
+    } else {
+        int32_t narrow;
+        memcpy(&narrow, (const char *)paddings->data + (size_t)i * sizeof narrow, sizeof narrow);
+        value = narrow;
+    }
+    *padding = (int32_t)value;
+    return value >= 0 && value <= INT32_MAX;
+}
+
+const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
+                        struct lc_node_view view) {
+    const struct tfl_node *node = view.node;
+    if (!node->inputs || !node->outputs || node->inputs->size != 2 || node->outputs->size != 1) {
+        return "malformed node";
+    }
+    *pad = (struct lc_pad){.input = node->inputs->data[0], .output = node->outputs->data[0]};
+    const struct tfl_tensor *input = lc_tensor(context, pad->input);
+    const struct tfl_tensor *output = lc_tensor(context, pad->output);
+    const struct tfl_tensor *paddings = lc_tensor(context, node->inputs->data[1]);
+    if (!is_float(input) || !is_float(output) || !lc_has_rank(input, 4)) {
+        return "not a float32 image";
+    }
+    if (!paddings || !lc_is_constant(paddings) || !paddings->data || !lc_has_rank(paddings, 2) ||
+        paddings->dims->data[0] != 4 || paddings->dims->data[1] != 2) {
+        return "paddings are not constant";
+    }
+    bool is_wide = paddings->type == TFL_INT64;
+    size_t bytes = 8 * (is_wide ? sizeof(int64_t) : sizeof(int32_t));
+    if ((!is_wide && paddings->type != TFL_INT32) || paddings->bytes < bytes) {
+        return "paddings are not integers";
+    }
+    int32_t values[8];
+    for (int i = 0; i < 8; i++) {
+        if (!read_padding(paddings, i, &values[i])) {
+            return "malformed paddings";
+        }
+    }
+    if (values[0] || values[1] || values[6] || values[7]) {
+        return "it pads more than the image";
+    }
+    pad->top = values[2];
+    pad->bottom = values[3];
+    pad->left = values[4];
+    pad->right = values[5];
+    return NULL;
+}
+
+const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
+    if (layer->is_dense || layer->same_padding || layer->input != pad->output) {
+        return "not a VALID convolution of the padded image";
+    }
+    layer->input = pad->input;
+    layer->pad_top = pad->top;
+    layer->pad_bottom = pad->bottom;
+    layer->pad_left = pad->left;
+    layer->pad_right = pad->right;
+    return NULL;
+}
+
+// Nodes behind
+
+// The activation that a node computes, or TFL_ACTIVATION_NONE.
+static int32_t activation_of(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_RELU:
+        return TFL_ACTIVATION_RELU;
+    case TFL_BUILTIN_RELU_N1_TO_1:
+        return TFL_ACTIVATION_RELU_N1_TO_1;
+    case TFL_BUILTIN_RELU6:
+        return TFL_ACTIVATION_RELU6;
+    case TFL_BUILTIN_HARD_SWISH:
+        return LC_ACTIVATION_HARD_SWISH;
+    default:
+        return TFL_ACTIVATION_NONE;
+    }
+}
+
+static const char *merge_activation(struct lc_layer *layer, int32_t activation) {
+    int32_t *place =
+        layer->residual == TFL_OPTIONAL_TENSOR ? &layer->activation : &layer->output_activation;
+    if (*place != TFL_ACTIVATION_NONE) {
+        return "there is an activation already";
+    }
+    *place = activation;
+    return NULL;
+}
+
+static const char *merge_add(struct lc_layer *layer, const struct tfl_context *context,
+                             const struct tfl_node *node) {
+    const struct tfl_arithmetic_params *params = node->builtin_data;
+    if (node->inputs->size != 2 || !params || params->activation < TFL_ACTIVATION_NONE ||
+        params->activation > TFL_ACTIVATION_RELU6) {
+        return "malformed node";
+    }
+    if (layer->residual != TFL_OPTIONAL_TENSOR) {
+        return "there is a residual already";
+    }
+    int other = node->inputs->data[node->inputs->data[0] == layer->output];
+    const struct tfl_tensor *sum = lc_tensor(context, layer->output);
+    const struct tfl_tensor *residual = lc_tensor(context, other);
+    if (other == layer->output || !is_float(residual) || lc_is_constant(residual) ||
+        residual->is_variable || !lc_same_dims(residual->dims, sum->dims)) {
+        return "not the sum of two images";
+    }
+    layer->residual = other;
+    layer->output_activation = params->activation;
+    return NULL;
+}
+
+const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *context,
+                              struct lc_node_view view) {
+    const struct tfl_node *node = view.node;
+    int32_t activation = activation_of(view.builtin_code);
+    if (activation == TFL_ACTIVATION_NONE && view.builtin_code != TFL_BUILTIN_ADD) {
+        return "not an operator of a layer";
+    }
+    if (!node->inputs || !node->outputs || node->inputs->size < 1 || node->outputs->size != 1 ||
+        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        return "malformed node";
+    }
+    const char *reason = activation == TFL_ACTIVATION_NONE ? merge_add(layer, context, node)
+                                                           : merge_activation(layer, activation);
+    if (!reason) {
+        layer->output = node->outputs->data[0];
+    }
+    return reason;
+}

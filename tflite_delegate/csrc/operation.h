@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an operator is made of, and what the implementations of operators share.
+//
+// An operation keeps nothing but its operands: shapes are read from the tensors at every call.
+
+#ifndef LEANCONV_OPERATION_H
+#define LEANCONV_OPERATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool.h"
+#include "tflite_abi.h"
+
+enum { LC_MAX_RANK = 6 };
+
+struct lc_shape {
+    int32_t rank;
+    int32_t dims[LC_MAX_RANK];
+};
+
+// The operands of one node.
+struct lc_operation {
+    struct tfl_context *context;
+    const struct tfl_ints *inputs; // tensor indices
+    int output;
+    const void *params; // builtin_data
+    int32_t builtin_code;
+    int32_t threads;
+};
+
+struct lc_operator {
+    int32_t builtin_code;
+    const char *name; // shown in TFLite's profile: "leanconv/" and TFLite's name
+    int least_inputs, most_inputs;
+    bool has_integers;   // the second input holds constant int32; all others are float32
+    size_t params_bytes; // of builtin_data
+    uint64_t inplace;    // enum tfl_inplace
+
+    // Why the parameters are not supported, NULL if they are. May be NULL.
+    const char *(*refuses)(const struct lc_operation *operation);
+    // The shape of the output, for inputs that have passed lc_operation_shapes. Returns NULL, or
+    // what is wrong with the inputs' shapes or integers.
+    const char *(*infer)(const struct lc_operation *operation, struct lc_shape *output);
+    // Computes the output, which has that shape and at least one element.
+    void (*compute)(const struct lc_operation *operation);
+};
+
+// Operators, by the file that implements them.
+extern const struct lc_operator lc_arithmetic_operators[];
+extern const struct lc_operator lc_copying_operators[];
+extern const struct lc_operator lc_padding_operators[];
+extern const struct lc_operator lc_pooling_operators[];
+extern const struct lc_operator lc_reducing_operators[];
+extern const struct lc_operator lc_softmax_operators[];
+
+// Input number `i`, and its shape.
+const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i);
+struct lc_shape lc_input_shape(const struct lc_operation *operation, int i);
+struct lc_shape lc_output_shape(const struct lc_operation *operation);
+
+const float *lc_input_data(const struct lc_operation *operation, int i);
+float *lc_output_data(const struct lc_operation *operation);
+
+// The constants of the second input; their number is written to `count`.
+const int32_t *lc_integers(const struct lc_operation *operation, int32_t *count);
+
+// Reads a tensor's shape. False if its rank exceeds LC_MAX_RANK or its elements INT32_MAX.
+bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape);
+
+// Elements of dimensions [begin, end).
+int32_t lc_elements(const struct lc_shape *shape, int32_t begin, int32_t end);
+
+// An axis counted from the end if it is negative. False if there is no such axis.
+bool lc_find_axis(int32_t rank, int32_t *axis);
+
+// Runs `task` over [0, items) on as many threads as pay for `elements` that are read or written.
+void lc_operation_run(const struct lc_operation *operation, int32_t items, int64_t elements,
+                      lc_pool_task task, void *argument);
+
+#endif // LEANCONV_OPERATION_H

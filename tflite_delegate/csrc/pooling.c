@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MAX_POOL_2D and AVERAGE_POOL_2D over NHWC images. The average counts real elements only.
+
+#include <math.h>
+
+#include "geometry.h"
+#include "operation.h"
+#include "vector.h"
+
+enum { VECTORS = 8, MANY = VECTORS * LC_LANES }; // of channels that are pooled at once
+
+// Windows along one axis.
+struct axis {
+    int32_t in, out, window, stride, before; // before: padding
+};
+
+struct pooling {
+    struct axis height, width;
+    int32_t channels;
+    float least, most; // of the activation
+    const float *x;
+    float *y;
+};
+
+// The part of a window that is inside the image.
+struct window {
+    const float *x; // its first element
+    int32_t rows, columns;
+    size_t row_step, column_step; // in elements
+};
+
+// False if a window is larger than an image without padding.
+static bool find_axis(struct axis *axis, int padding, int32_t in, int32_t window, int32_t stride) {
+    *axis = (struct axis){.in = in, .window = window, .stride = stride};
+    if (padding == TFL_PADDING_VALID) {
+        axis->out = in < window ? 0 : (in - window) / stride + 1;
+        return axis->out > 0;
+    }
+    axis->out = (in - 1) / stride + 1;
+    int64_t total = (int64_t)(axis->out - 1) * stride + window - in;
+    axis->before = total > 0 ? (int32_t)(total / 2) : 0;
+    return true;
+}
+
+static bool find_axes(const struct lc_operation *operation, struct pooling *self) {
+    const struct tfl_pool_params *params = operation->params;
+    struct lc_shape x = lc_input_shape(operation, 0);
+    return find_axis(&self->height, params->padding, x.dims[1], params->filter_height,
+                     params->stride_height) &&
+           find_axis(&self->width, params->padding, x.dims[2], params->filter_width,
+                     params->stride_width);
+}
+
+static const char *pool_refuses(const struct lc_operation *operation) {
+    const struct tfl_pool_params *params = operation->params;
+    if (params->padding != TFL_PADDING_SAME && params->padding != TFL_PADDING_VALID) {
+        return "unknown padding";
+    }
+    if (params->stride_height < 1 || params->stride_width < 1 || params->filter_height < 1 ||
+        params->filter_width < 1) {
+        return "malformed stride or window";
+    }
+    if (params->activation < TFL_ACTIVATION_NONE || params->activation > TFL_ACTIVATION_RELU6) {
+        return "activation is not supported";
+    }
+    return NULL;
+}
+
+static const char *pool_infer(const struct lc_operation *operation, struct lc_shape *output) {
+    *output = lc_input_shape(operation, 0);
+    if (output->rank != 4 || output->dims[1] < 1 || output->dims[2] < 1) {
+        return "the input is not an image";
+    }
+    struct pooling self;
+    if (!find_axes(operation, &self)) {
+        return "the window is larger than the image";
+    }
+    output->dims[1] = self.height.out;
+    output->dims[2] = self.width.out;
+    return NULL;
+}
+
+// The positions of window number `i` that are inside the image: [begin, end).
+static void clip(const struct axis *axis, int32_t i, int32_t *begin, int32_t *end) {
+    int64_t first = (int64_t)i * axis->stride - axis->before, last = first + axis->window;
+    *begin = (int32_t)(first < 0 ? 0 : first);
+    *end = (int32_t)(last < axis->in ? last : axis->in);
+}
+
+// Pools some vectors of channels or, if `count` is not 0, so many channels only.
+LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct window *window,
+                            float *y, int vectors, int32_t count) {
+    lc_vector results[VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        results[i] = lc_splat(is_max ? -INFINITY : 0.0f);
+    }
+    const float *row = window->x;
+    for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
+        const float *x = row;
+        for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
+            for (int i = 0; i < vectors; i++) {
+                lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
+                results[i] = is_max ? lc_larger(results[i], part) : results[i] + part;
+            }
+        }
+    }
+    const lc_vector least = lc_splat(self->least), most = lc_splat(self->most);
+    const float elements = is_max ? 1.0f : (float)window->rows * (float)window->columns;
+    for (int i = 0; i < vectors; i++) {
+        lc_vector result = lc_clamp(results[i] / elements, least, most);
+        if (count) {
+            lc_store_some(y, result, count);
+        } else {
+            lc_store(y + i * LC_LANES, result);
+        }
+    }
+}
+
+LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y) {
+    int32_t count = self->channels;
+    for (; count >= MANY; count -= MANY, window.x += MANY, y += MANY) {
+        pool_vectors(is_max, self, &window, y, VECTORS, 0);
+    }
+    for (; count >= LC_LANES; count -= LC_LANES, window.x += LC_LANES, y += LC_LANES) {
+        pool_vectors(is_max, self, &window, y, 1, 0);
+    }
+    if (count > 0) {
+        pool_vectors(is_max, self, &window, y, 1, count);
+    }
+}
+
+// Output rows [begin, end) of all images.
+LC_INLINE void pool_rows(bool is_max, const struct pooling *self, int32_t begin, int32_t end) {
+    size_t channels = (size_t)self->channels, in_row = (size_t)self->width.in * channels;
+    float *y = self->y + (size_t)begin * (size_t)self->width.out * channels;
+    for (int32_t i = begin; i < end; i++) {
+        int32_t top, bottom, left, right;
+        clip(&self->height, i % self->height.out, &top, &bottom);
+        size_t row = (size_t)(i / self->height.out) * (size_t)self->height.in + (size_t)top;
+        for (int32_t ox = 0; ox < self->width.out; ox++, y += channels) {
+            clip(&self->width, ox, &left, &right);
+            const struct window window = {
+                .x = self->x + row * in_row + (size_t)left * channels,
+                .rows = bottom - top,
+                .columns = right - left,
+                .row_step = in_row,
+                .column_step = channels,
+            };
+            pool_pixel(is_max, self, window, y);
+        }
+    }
+}
+
+LC_VECTOR static bool run_max(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    pool_rows(true, argument, begin, end);
+    return true;
+}
+
+LC_VECTOR static bool run_average(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    pool_rows(false, argument, begin, end);
+    return true;
+}
+
+static void pool_compute(const struct lc_operation *operation) {
+    const struct tfl_pool_params *params = operation->params;
+    struct lc_shape x = lc_input_shape(operation, 0);
+    struct pooling self = {
+        .channels = x.dims[3],
+        .x = lc_input_data(operation, 0),
+        .y = lc_output_data(operation),
+    };
+    find_axes(operation, &self);
+    lc_activation_range(params->activation, &self.least, &self.most);
+    bool is_max = operation->builtin_code == TFL_BUILTIN_MAX_POOL_2D;
+    lc_operation_run(operation, x.dims[0] * self.height.out, lc_elements(&x, 0, 4),
+                     is_max ? run_max : run_average, &self);
+}
+
+#define POOL(builtin)                                                                              \
+    {                                                                                              \
+        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
+        .name = "leanconv/" #builtin,                                                              \
+        .least_inputs = 1,                                                                         \
+        .most_inputs = 1,                                                                          \
+        .params_bytes = sizeof(struct tfl_pool_params),                                            \
+        .refuses = pool_refuses,                                                                   \
+        .infer = pool_infer,                                                                       \
+        .compute = pool_compute,                                                                   \
+    }
+
+const struct lc_operator lc_pooling_operators[] = {
+    POOL(MAX_POOL_2D),
+    POOL(AVERAGE_POOL_2D),
+    {0},
+};

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Before a node runs: shapes, the kernel for them, and memory in TFLite's arena.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "geometry.h"
+#include "kernels.h"
+#include "node.h"
+#include "tensor.h"
+
+// Workspace is asked for in rows of this size, so that the number of rows fits TFLite's int.
+enum { WORKSPACE_ROW = 64 };
+
+// What prepare finds out before it changes the node.
+struct shapes {
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    int32_t batch;
+};
+
+static int report(const struct lc_layer *layer, struct tfl_context *context, const char *problem) {
+    context->ReportError(context, "leanconv: node %d: %s", layer->core, problem);
+    return TFL_ERROR;
+}
+
+// The shapes of one layer. Resizes its output, which is the next one's input.
+static int infer_layer(const struct lc_layer *layer, struct tfl_context *context,
+                       struct lc_geometry *geometry, int32_t *batch) {
+    const struct tfl_ints *input_dims = context->tensors[layer->input].dims;
+    const char *problem = lc_layer_geometry(layer, input_dims, geometry, batch);
+    if (problem) {
+        return report(layer, context, problem);
+    }
+    struct tfl_ints *dims = lc_layer_output_dims(layer, input_dims, geometry, *batch);
+    if (dims && layer->residual != TFL_OPTIONAL_TENSOR &&
+        !lc_same_dims(dims, context->tensors[layer->residual].dims)) {
+        free(dims);
+        return report(layer, context, "the operands of its addition have different shapes");
+    }
+    return lc_resize(context, layer->output, dims);
+}
+
+static int infer(const struct lc_chain *chain, struct tfl_context *context, struct shapes *shapes) {
+    int status = TFL_OK;
+    for (int32_t i = 0; status == TFL_OK && i < chain->layer_count; i++) {
+        status = infer_layer(&chain->layers[i], context, &shapes->layers[i], &shapes->batch);
+    }
+    return status;
+}
+
+// Has the node's temporaries name these tensors. TFLite frees the array.
+static bool set_temporaries(struct tfl_node *tfl_node, const int *tensors, int count) {
+    if (!tfl_node->temporaries || tfl_node->temporaries->size != count) {
+        struct tfl_ints *temporaries = lc_new_ints(count);
+        if (!temporaries) {
+            return false;
+        }
+        free(tfl_node->temporaries);
+        tfl_node->temporaries = temporaries;
+    }
+    for (int i = 0; i < count; i++) {
+        tfl_node->temporaries->data[i] = tensors[i];
+    }
+    return true;
+}
+
+static bool add_workspace(struct lc_node *node, struct tfl_context *context) {
+    int index;
+    if (context->AddTensors(context, 1, &index) != TFL_OK) {
+        return false;
+    }
+    node->workspace = index;
+    struct tfl_tensor *added = &context->tensors[index];
+    added->type = TFL_UINT8;
+    added->allocation_type = TFL_ARENA_RW;
+    added->name = "leanconv/workspace";
+    return true;
+}
+
+// Asks TFLite's arena for `bytes` of workspace. False if it cannot be had.
+static bool request_workspace(struct lc_node *node, struct tfl_context *context,
+                              struct tfl_node *tfl_node, size_t bytes) {
+    size_t rows = bytes / WORKSPACE_ROW + (bytes % WORKSPACE_ROW != 0);
+    if (rows == 0) {
+        return set_temporaries(tfl_node, NULL, 0);
+    }
+    if (rows > INT32_MAX || (node->workspace < 0 && !add_workspace(node, context))) {
+        return false;
+    }
+    struct tfl_ints *dims = lc_new_ints(2);
+    if (!dims) {
+        return false;
+    }
+    dims->data[0] = (int)rows;
+    dims->data[1] = WORKSPACE_ROW;
+    return context->ResizeTensor(context, &context->tensors[node->workspace], dims) == TFL_OK &&
+           set_temporaries(tfl_node, &node->workspace, 1);
+}
+
+// Asks it for what the generic kernel needs: the tensors between the layers. False if it cannot.
+static bool request_intermediates(const struct lc_chain *chain, struct tfl_node *tfl_node) {
+    int tensors[LC_MAX_LAYERS];
+    for (int32_t i = 1; i < chain->layer_count; i++) {
+        tensors[i - 1] = chain->layers[i].input;
+    }
+    return set_temporaries(tfl_node, tensors, chain->layer_count - 1);
+}
+
+// The compiled kernel for the shapes, with its workspace; NULL if there is none.
+static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_context *context,
+                                             struct tfl_node *tfl_node, const struct shapes *shapes,
+                                             int32_t threads, size_t *bytes) {
+    const struct lc_kernel *kernel =
+        node->is_packed ? lc_find_kernel(shapes->layers, node->chain.layer_count,
+                                         node->delegate->options.algorithm, node->claimed_kernel)
+                        : NULL;
+    if (kernel && lc_workspace_bytes(kernel, threads, bytes) &&
+        request_workspace(node, context, tfl_node, *bytes)) {
+        return kernel;
+    }
+    *bytes = 0;
+    return NULL;
+}
+
+static void name_node(struct lc_node *node) {
+    if (node->kernel) {
+        snprintf(node->name, sizeof node->name, "%s", node->kernel->name);
+    } else {
+        size_t length = (size_t)snprintf(node->name, sizeof node->name, "leanconv/generic ");
+        lc_layers_describe(node->layers, node->chain.layer_count, node->name + length,
+                           sizeof node->name - length);
+    }
+}
+
+int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_node *node = tfl_node->user_data;
+    if (!node) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    struct shapes shapes = {0};
+    int status = infer(&node->chain, context, &shapes);
+    if (status != TFL_OK) {
+        return status;
+    }
+    int32_t threads = lc_threads_for(node->delegate, context);
+    size_t bytes = 0;
+    const struct lc_kernel *kernel =
+        choose_kernel(node, context, tfl_node, &shapes, threads, &bytes);
+    if (!kernel && !request_intermediates(&node->chain, tfl_node)) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    lc_lock(&node->delegate->lock);
+    memcpy(node->layers, shapes.layers, sizeof node->layers);
+    node->batch = shapes.batch;
+    node->kernel = kernel;
+    node->threads = threads;
+    node->workspace_bytes = bytes;
+    name_node(node);
+    lc_unlock(&node->delegate->lock);
+    return TFL_OK;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TFLite's tensors and their shapes.
+
+#ifndef LEANCONV_TENSOR_H
+#define LEANCONV_TENSOR_H
+
+#include <stdbool.h>
+
+#include "tflite_abi.h"
+
+// The tensor at `index`, or NULL if there is none.
+struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index);
+
+// Whether the tensor's data never changes while its interpreter lives.
+bool lc_is_constant(const struct tfl_tensor *tensor);
+
+// Whether it is a float32 or float16 constant that holds all the elements its shape promises.
+bool lc_is_float_constant(const struct tfl_tensor *tensor);
+
+// Whether it has so many dimensions, all of them positive.
+bool lc_has_rank(const struct tfl_tensor *tensor, int rank);
+
+bool lc_same_dims(const struct tfl_ints *a, const struct tfl_ints *b);
+
+// The product of all dimensions. False if one is negative or the product is too large.
+bool lc_count_elements(const struct tfl_ints *dims, size_t *elements);
+
+// An array that TFLite may free; NULL without memory.
+struct tfl_ints *lc_new_ints(int size);
+
+// Gives the tensor these dimensions, which it takes over, unless it has them already.
+int lc_resize(struct tfl_context *context, int tensor, struct tfl_ints *dims);
+
+#endif // LEANCONV_TENSOR_H
