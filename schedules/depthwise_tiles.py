@@ -20,8 +20,8 @@ BLOCK_BYTES = 128
 MAX_UNROLLED_TAPS = 25
 #: Kernel columns that are unrolled.
 MAX_UNROLLED_COLUMNS = 7
-#: Multiply-adds of a tile: what more unrolled code gains is lost by fetching and compiling it.
-MAX_MULTIPLY_ADDS = 256
+#: Multiply-adds of a tile: of more, LLVM's scheduler mixes so many that registers spill.
+MAX_MULTIPLY_ADDS = 200
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
         for columns in range(1, 9)
         if fits(workload, simd, rows, columns)
     ]
-    rows, columns = min(shapes, key=lambda shape: cost(workload, *shape), default=(1, 1))
+    rows, columns = min(shapes, key=lambda shape: cost(workload, *shape))
     lanes = simd.lanes(workload.dtype)
     vectors = -(-workload.out_channels // lanes)
     # Equal blocks, so that no vector is left alone: its weights would take up registers.

@@ -11,7 +11,7 @@ from schedules.algorithms import REGISTRY
 from schedules.planner import plan_layer
 from schedules.simd import PRESETS
 from schedules.workload import Conv2dWorkload
-from tests.support.assembly import inner_loops
+from tests.support.assembly import inner_loops, vectors_stored_on_x86_stack
 from tests.support.kernels import serves
 
 ARM = [name for name, simd in PRESETS.items() if simd.arch == "aarch64" and not simd.android]
@@ -84,7 +84,7 @@ def test_inner_loops_do_not_spill(target: str, algorithm: str) -> None:
         loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]
-        assert not spilling, f"{plan.workload.describe()} {plan.knobs}: {spilling[0].instructions}"
+        assert not spilling, f"{plan.describe()} {plan.knobs}: {spilling[0].instructions}"
 
 
 @pytest.mark.parametrize("weights", ["packed", "in_place"])
@@ -98,6 +98,19 @@ def test_matrices_of_few_rows_do_not_spill(target: str, weights: str) -> None:
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.spills]
         assert not spilling, f"{layer.describe()} {plan.knobs}: {spilling[0].instructions}"
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_depthwise_does_not_spill_on_x86(target: str) -> None:
+    simd = PRESETS[target]
+    for layer in WORKLOADS:
+        if layer.is_depthwise:
+            plan = plan_layer(layer, simd)
+            spills = vectors_stored_on_x86_stack(c_abi.assembly(plan.schedule(simd), simd))
+            assert spills == 0, f"{layer.describe()} {plan.knobs}"
+    large = {**plan.knobs, "rows": 4, "columns": 8}  # spills are seen
+    schedule = REGISTRY.get("depthwise").schedule(plan.layer, simd, large)
+    assert vectors_stored_on_x86_stack(c_abi.assembly(schedule, simd)) > 0
 
 
 def test_most_of_the_main_loop_multiplies() -> None:

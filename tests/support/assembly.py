@@ -1,4 +1,4 @@
-"""Read A64 assembly as compilers print it: inner loops, multiply-adds, spills."""
+"""Read assembly as compilers print it: inner loops, multiply-adds, spills."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ _ON_STACK = re.compile(
     r"^(?P<way>ld|st)\w*\s+(?P<vectors>(?:\{\s*v|[bhsdqv])\d+.*)\[sp(?:,\s*#(?P<offset>\d+))?\]"
 )
 _BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "v": 16}
+
+
+#: The same on x86-64, to the stack only.
+_TO_STACK_ON_X86 = re.compile(r"^\s*vmov\w+\s+%[xyz]mm\d+, -?\d*\(%rsp", re.MULTILINE)
+
+
+def vectors_stored_on_x86_stack(assembly: str) -> int:
+    """Instructions that store vector registers on the stack, in x86-64 assembly."""
+    return len(_TO_STACK_ON_X86.findall(assembly))
 
 
 @dataclass(frozen=True)
