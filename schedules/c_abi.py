@@ -288,7 +288,7 @@ class _StageSplitter:
             if isinstance(stmt, tirx.AllocBuffer):
                 shared.append(self._allocation(stmt, "shared"))
                 continue
-            if isinstance(stmt, tirx.DeclBuffer):
+            if isinstance(stmt, tirx.DeclBuffer | tirx.Bind):
                 shared.append(stmt)
                 continue
             self.visited.clear()

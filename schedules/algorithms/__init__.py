@@ -1,6 +1,7 @@
 """Every convolution algorithm: one file each, one contract, one registry."""
 
 from schedules.algorithms.base import Algorithm, Registry, Unsupported
+from schedules.algorithms.depthwise import Depthwise
 from schedules.algorithms.direct import Direct
 from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
@@ -30,6 +31,7 @@ for _algorithm in (
     Kn2colAs(),
     Kn2rowAa(),
     Winograd(),
+    Depthwise(),
     Direct(),
 ):
     REGISTRY.add(_algorithm)

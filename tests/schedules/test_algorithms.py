@@ -57,6 +57,19 @@ def layer(
     )
 
 
+def depthwise(
+    size: int | tuple[int, int],
+    channels: int,
+    kernel: int | tuple[int, int],
+    padding: str = "SAME",
+    multiplier: int = 1,
+    **more: Any,
+) -> Conv2dWorkload:
+    """A depthwise workload in few words."""
+    outputs = channels * multiplier
+    return layer(size, (channels, outputs), kernel, padding, groups=channels, **more)
+
+
 #: Each with what it is there for.
 LAYERS = {
     "whole_tiles": layer(14, (16, 64), 3, activation="relu"),
@@ -89,6 +102,29 @@ LAYERS = {
     "residual_pointwise": layer(6, (24, 40), 1, residual=True),
     "hard_swish": layer(8, (5, 20), 3, activation="hard_swish"),
     "group_pointwise_batch": layer(5, (30, 51), 1, groups=3, batch=2).one_group(),
+    "depthwise": depthwise(14, 64, 3, activation="relu6"),
+    "depthwise_odd_channels": depthwise((13, 15), 42, 3, activation="relu"),
+    "depthwise_few_channels": depthwise(11, 3, 3),
+    "depthwise_stride": depthwise(15, 17, 3, stride=2, activation="relu_n1_to_1"),
+    "depthwise_stride_3": depthwise((16, 19), 10, 3, "VALID", stride=3),
+    "depthwise_dilated": depthwise(13, 33, 3, dilation=2),
+    "depthwise_dilated_stride": depthwise((17, 14), 12, 5, "VALID", dilation=3, stride=2),
+    "depthwise_5x5": depthwise(14, 48, 5, activation="hard_swish"),
+    "depthwise_5x5_stride": depthwise((15, 14), 20, 5, stride=2),
+    "depthwise_7x7": depthwise((12, 17), 35, 7, activation="relu6"),
+    "depthwise_9x9_stride": depthwise(19, 10, 9, stride=2),
+    "depthwise_wide_kernel": depthwise((3, 24), 18, (1, 7)),
+    "depthwise_very_wide_kernel": depthwise((2, 40), 5, (1, 31)),
+    "depthwise_tall_kernel": depthwise((24, 3), 18, (9, 1), stride=2),
+    "depthwise_pointwise": depthwise(9, 21, 1, activation="relu"),
+    "depthwise_kernel_larger_than_image": depthwise((2, 3), 17, 7),
+    "depthwise_batch": depthwise(7, 40, 3, batch=2),
+    "depthwise_multiplier": depthwise(9, 12, 3, multiplier=2, stride=2, activation="relu"),
+    "depthwise_multiplier_3": depthwise((7, 10), 13, 5, multiplier=3),
+    "depthwise_residual": depthwise(9, 42, 3, activation="relu6", residual=True),
+    "depthwise_residual_relu": depthwise(
+        (8, 7), 24, 7, residual=True, output_activation="relu", batch=2, multiplier=2
+    ),
 }
 
 
@@ -115,6 +151,8 @@ def knobs_that_fit(
     choices = {
         name: knob.choices for name, knob in REGISTRY.get(algorithm).knobs(workload, simd).items()
     }
+    if algorithm == "depthwise":
+        return st.fixed_dictionaries({k: st.sampled_from(v) for k, v in choices.items()})
     lanes, taps = simd.lanes(workload.dtype), Taps.of(workload, simd)
     tiles = [
         (columns, panel)
@@ -137,6 +175,12 @@ def geometries(draw: st.DrawFn, algorithm: str) -> Conv2dWorkload:
     if algorithm == "winograd":
         stride = dilation = (1, 1)
         kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (2, 2), (4, 3), (1, 5), (3, 1)]))
+    inputs, outputs = draw(st.integers(1, 19)), draw(st.integers(1, 35))
+    grouped = {"group_of": draw(st.sampled_from([1, 1, 3]))}
+    if algorithm == "depthwise":
+        kernel = draw(st.sampled_from([kernel, kernel, (3, 3), (5, 5), (7, 6), (2, 9)]))
+        inputs = draw(st.integers(2, 40))
+        outputs, grouped = inputs * draw(st.sampled_from([1, 1, 1, 2, 3])), {"groups": inputs}
     least = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = draw(st.sampled_from(["SAME", "VALID"]))
     lowest = least if padding == "VALID" else [1, 1]
@@ -145,15 +189,15 @@ def geometries(draw: st.DrawFn, algorithm: str) -> Conv2dWorkload:
         batch=draw(st.integers(1, 2)),
         in_height=draw(st.integers(lowest[0], lowest[0] + 8)),
         in_width=draw(st.integers(lowest[1], lowest[1] + 17)),
-        in_channels=draw(st.integers(1, 19)),
-        out_channels=draw(st.integers(1, 35)),
+        in_channels=inputs,
+        out_channels=outputs,
         kernel_height=kernel[0],
         kernel_width=kernel[1],
         stride_height=stride[0],
         stride_width=stride[1],
         dilation_height=dilation[0],
         dilation_width=dilation[1],
-        group_of=draw(st.sampled_from([1, 1, 3])),
+        **grouped,
         activation=draw(st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1"])),
     )
 
@@ -271,9 +315,11 @@ def test_workspace_is_that_of_the_paper(name: str, algorithm: str) -> None:
     assert compiled.workspace_bytes == plan.workspace_bytes
 
 
-@pytest.mark.parametrize("algorithm", ["indirect", "kn2row_aa", "direct"])
+@pytest.mark.parametrize("algorithm", ["indirect", "kn2row_aa", "direct", "depthwise"])
 def test_some_need_no_workspace_and_no_padded_copy(algorithm: str) -> None:
     for workload in LAYERS.values():
+        if not serves(algorithm, workload, HOST):
+            continue
         plan = plan_layer(workload, HOST, algorithm)
         assert plan.workspace_bytes == 0
         assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()

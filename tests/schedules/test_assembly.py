@@ -31,9 +31,25 @@ LAYERS = [
     (224, 3, 64, 7, 2),
     (96, 3, 8, 3, 2),
 ]
+#: (image, C, kernel, stride): depthwise layers of MobileNets and EfficientNets.
+DEPTHWISE_LAYERS = [
+    (112, 32, 3, 1),
+    (112, 96, 3, 2),
+    (56, 144, 3, 1),
+    (28, 192, 3, 2),
+    (14, 576, 3, 1),
+    (7, 960, 3, 1),
+    (56, 144, 5, 2),
+    (28, 240, 5, 1),
+    (14, 672, 5, 2),
+    (7, 1152, 5, 1),
+    (14, 256, 7, 1),
+]
 
 
-def workload(image: int, channels: int, outputs: int, kernel: int, stride: int) -> Conv2dWorkload:
+def workload(
+    image: int, channels: int, outputs: int, kernel: int, stride: int, groups: int = 1
+) -> Conv2dWorkload:
     return Conv2dWorkload.with_padding(
         "SAME",
         in_height=image,
@@ -44,18 +60,25 @@ def workload(image: int, channels: int, outputs: int, kernel: int, stride: int) 
         kernel_width=kernel,
         stride_height=stride,
         stride_width=stride,
+        groups=groups,
         activation="relu",
     )
+
+
+WORKLOADS = [workload(*layer) for layer in LAYERS] + [
+    workload(image, channels, channels, kernel, stride, groups=channels)
+    for image, channels, kernel, stride in DEPTHWISE_LAYERS
+]
 
 
 @pytest.mark.parametrize("algorithm", REGISTRY.names())
 @pytest.mark.parametrize("target", ARM)
 def test_inner_loops_do_not_spill(target: str, algorithm: str) -> None:
     simd = PRESETS[target]
-    served = [layer for layer in LAYERS if serves(algorithm, workload(*layer), simd)]
+    served = [layer for layer in WORKLOADS if serves(algorithm, layer, simd)]
     assert served
     for layer in served:
-        plan = plan_layer(workload(*layer), simd, algorithm)
+        plan = plan_layer(layer, simd, algorithm)
         loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]

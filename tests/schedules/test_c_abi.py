@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from schedules.simd import PRESETS, Simd
 from schedules.statements import statements
 from schedules.workload import Conv2dWorkload
 from tests.support.assembly import inner_loops
-from tests.support.kernels import guarded_workspace, link, run_stages
+from tests.support.kernels import guarded_workspace, link, run_stages, serves
 
 #: What a C library or the compiler's support library has on every platform.
 LIBRARY_SYMBOLS = {"memcpy", "memmove", "memset", "expf", "fmaf", "fmaxf", "fminf"}
@@ -34,6 +35,14 @@ LAYER = Conv2dWorkload.with_padding(
     kernel_width=3,
     activation="relu6",
 )
+
+
+DEPTHWISE = replace(LAYER, out_channels=20, groups=10)
+
+
+def served_layer(algorithm: str, simd: Simd) -> Conv2dWorkload:
+    """The one of the two layers that the algorithm serves."""
+    return next(layer for layer in (LAYER, DEPTHWISE) if serves(algorithm, layer, simd))
 
 
 def symbols(data: bytes) -> tuple[set[str], set[str]]:
@@ -57,7 +66,7 @@ def symbols(data: bytes) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("target", PRESETS)
 def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> None:
     simd = PRESETS[target]
-    kernels = compile_plans({"layer": plan_layer(LAYER, simd, algorithm)}, simd)
+    kernels = compile_plans({"layer": plan_layer(served_layer(algorithm, simd), simd, algorithm)}, simd)
     undefined, functions = symbols(kernels.data)
     assert undefined <= LIBRARY_SYMBOLS
     assert functions == {stage.symbol for stage in kernels.kernels["layer"].stages}
@@ -65,7 +74,9 @@ def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> 
 
 def test_several_kernels_share_an_object() -> None:
     simd = Simd.named("host")
-    plans = {name: plan_layer(LAYER, simd, name) for name in REGISTRY.names()}
+    plans = {
+        name: plan_layer(served_layer(name, simd), simd, name) for name in REGISTRY.names()
+    }
     kernels = compile_plans(plans, simd)
     assert set(kernels.kernels) == set(plans)
     _, functions = symbols(kernels.data)

@@ -1,0 +1,136 @@
+"""``depthwise``: every output channel is the convolution of one input channel.
+
+    Y[h, w, m] = sum over kh, kw of X[h s + kh, w s + kw, m // multiplier] W[kh, kw, m]
+
+There is no sum over channels, so the vector lanes hold channels of one pixel, and a register tile
+is a rectangle of pixels: an element of the image that is in a register serves every tap and pixel
+that it touches, where the definition loads it K_h K_w times (Zhang, Lo, Lu, "High Performance
+Depthwise and Pointwise Convolutions on Mobile Devices", arXiv 2001.02504). Sums begin with the
+bias. Image and weights are read where the model has them; border tiles are split from interior
+ones and skip what would multiply zeros.
+
+Workspace: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import s_tir, te, tirx
+
+from schedules import c_abi, depthwise_tiles, packing
+from schedules.algorithms.base import Algorithm
+from schedules.depthwise_tiles import DepthwiseTile, unrolled_taps
+from schedules.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.knobs import Knob, Knobs
+from schedules.masked_loops import mark_masked
+from schedules.packing import PackedWeights
+from schedules.patches import ImagePatches, Taps, masked, placeholders
+from schedules.simd import Simd
+from schedules.starting_values import start_with
+from schedules.steps import partition, unroll
+from schedules.workload import Conv2dWorkload
+
+
+class Depthwise(Algorithm):
+    """Register tiles of pixels, vectors of channels."""
+
+    name = "depthwise"
+    source = "Zhang, Lo, Lu, arXiv 2001.02504"
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        if not workload.is_depthwise:
+            return "its output channels read more than one input channel"
+        return self.index_limit(workload)
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        return depthwise_tiles.knobs(workload, simd)
+
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        return packing.taps(workload)
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        return schedule_tiles(define(workload), workload, simd, DepthwiseTile.of(knobs))
+
+
+def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
+    """Block ``ACC``, the sums, and block ``Y``, the output."""
+    image, weights, bias = placeholders(workload, packing.taps(workload))
+    added = residual(workload, workload.output_shape[:3])
+    taps = Taps(workload.kernel_height, workload.kernel_width, 1, flat=False)
+    patches = ImagePatches(workload, image, taps, workload.out_width)
+    sums = ACCUMULATOR_DTYPE[workload.dtype]
+    multiplier = workload.out_channels // workload.in_channels
+    kh = te.reduce_axis((0, taps.rows), name="kh")
+    kw = te.reduce_axis((0, taps.columns), name="kw")
+
+    def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, m: tirx.Expr) -> tirx.Expr:
+        element = patches.element(n, h, w, kh, kw, m // multiplier)
+        value = element.astype(sums) * weights[kh, kw, m].astype(sums)
+        value = masked(patches.column_mask(w, kw, m), value, sums)
+        return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw])
+
+    acc = te.compute(workload.output_shape, sum_of_products, name="ACC")
+    no_bias = tirx.const(0, sums)  # the sums begin with it
+    output = te.compute(
+        workload.output_shape,
+        lambda *i: finish(acc(*i), no_bias, workload, *(tensor(*i) for tensor in added)),
+        name="Y",
+    )
+    function = te.create_prim_func([image, *added, weights, bias, output])
+    (starts,) = (buffer for buffer in function.params if buffer.name == "B")
+    return start_with(function, "ACC", lambda n, h, w, m: starts[m])
+
+
+def schedule_tiles(
+    function: tirx.PrimFunc, workload: Conv2dWorkload, simd: Simd, tile: DepthwiseTile
+) -> s_tir.Schedule:
+    """Schedule :func:`define` in register tiles."""
+    schedule, lanes = s_tir.Schedule(function), simd.lanes(workload.dtype)
+    sums, output = schedule.get_sblock("ACC"), schedule.get_sblock("Y")
+
+    # Step 1: the output in tiles of pixels, a vector of channels at a time.
+    batch, h, w, m = schedule.get_loops(output)
+    h_outer, h_inner = schedule.split(h, [None, tile.rows])
+    w_outer, w_inner = schedule.split(w, [None, tile.columns])
+    m_outer, m_vector, m_lane = schedule.split(m, [None, tile.channels // lanes, lanes])
+    schedule.reorder(batch, m_outer, h_outer, w_outer, m_vector, h_inner, w_inner, m_lane)
+
+    # Step 2: the sums of a tile, in registers. Its rows are inside of the kernel's: what one kernel
+    # row reads for the second row of pixels, the next one reads for the first.
+    schedule.compute_at(sums, m_vector, preserve_unit_loops=True)
+    schedule.set_scope(sums, 0, "local")
+    *_, acc_h, acc_w, acc_lane, kh, kw = schedule.get_loops(sums)
+    schedule.reorder(kh, acc_h, kw, acc_w, acc_lane)
+
+    # Step 3: split border tiles from interior ones, and the tail of the channels.
+    mark_masked(schedule, acc_h)
+    for loop in (h_outer, w_outer):
+        partition(schedule, loop)
+    if workload.out_channels % tile.channels:
+        for loop in (m_outer, m_vector, m_lane, acc_lane):
+            partition(schedule, loop)
+
+    # Step 4: straight-line code inside; taps too, which decides the masks of border tiles.
+    unrolled_rows, unrolled_columns = unrolled_taps(workload)
+    for loop, taps, unrolled in (
+        (kh, workload.kernel_height, unrolled_rows),
+        (kw, workload.kernel_width, unrolled_columns),
+    ):
+        if taps == unrolled:
+            schedule.unroll(loop)
+        else:
+            c_abi.keep_rolled(schedule, loop)
+    c_abi.keep_rolled(schedule, m_vector, small=simd.in_order)
+    unroll(schedule, [h_inner, w_inner, acc_h, acc_w])
+    for loop in (m_lane, acc_lane):
+        schedule.vectorize(loop)
+    *_, start_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))
+    schedule.vectorize(start_lane)
+
+    # Step 5: threads share rows of tiles or blocks of channels.
+    c_abi.mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])
+    return schedule
