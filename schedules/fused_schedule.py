@@ -101,6 +101,8 @@ def schedule_depthwise(
     if strips.c_block % lanes:
         for loop in (c_outer, c_lane, s_lane):
             partition(schedule, loop)
+    if simd.in_order:
+        c_abi.keep_rolled(schedule, c_outer, small=True)
     if strips.producer is None:
         mark_masked(schedule, kh)
     else:
