@@ -7,6 +7,7 @@ seed, so that the same call gives the same bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
     "int8": schema.TensorType.INT8,
 }
 #: The options of operators that have any, by the name of their table in the schema.
@@ -44,6 +46,7 @@ OPTIONS = {
     "SOFTMAX": "SoftmaxOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "CONCATENATION": "ConcatenationOptions",
+    "PAD": "PadOptions",
     "RESHAPE": "ReshapeOptions",
     "SQUEEZE": "SqueezeOptions",
 }
@@ -67,6 +70,8 @@ class Conv:
         With float16, weights and bias are constants behind a DEQUANTIZE, as converters write them.
     groups : int
         TFLite tells it from the weights' input channels.
+    depthwise : bool
+        A DEPTHWISE_CONV_2D: as many groups as input channels, and weights in another order.
     seed : int
         Of weights and bias.
     """
@@ -80,6 +85,7 @@ class Conv:
     bias: bool = True
     weight_type: str = "float32"
     groups: int = 1
+    depthwise: bool = False
     seed: int = 0
 
     def workload(self, input_shape: Sequence[int]) -> Conv2dWorkload:
@@ -98,18 +104,70 @@ class Conv:
             stride_width=self.stride[1],
             dilation_height=self.dilation[0],
             dilation_width=self.dilation[1],
-            groups=self.groups,
+            groups=channels if self.depthwise else self.groups,
             activation=self.activation,
         )
 
     def constants(self, in_channels: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights (OHWI) and bias as the layer's element type stores them."""
         rng = np.random.default_rng(self.seed)
-        shape = (self.out_channels, *self.kernel, in_channels // self.groups)
+        group_channels = 1 if self.depthwise else in_channels // self.groups
+        shape = (self.out_channels, *self.kernel, group_channels)
         scale = 1.0 / np.sqrt(np.prod(shape[1:]))
         weights = rng.uniform(-scale, scale, shape).astype(self.weight_type)
         bias = rng.uniform(-1.0, 1.0, self.out_channels).astype(self.weight_type)
         return weights, bias if self.bias else None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One FULLY_CONNECTED layer of a test model.
+
+    Parameters
+    ----------
+    units : int
+        Weights are ``(units, depth)``.
+    activation, bias, weight_type, seed
+        As of :class:`Conv`.
+    keep_num_dims : bool
+        Whether the output has the input's rank; else it is ``(rows, units)``.
+    depth : int, optional
+        By default the last dimension of the input.
+    """
+
+    units: int
+    activation: str = "none"
+    bias: bool = True
+    weight_type: str = "float32"
+    keep_num_dims: bool = False
+    depth: int | None = None
+    seed: int = 0
+
+    def workload(self, input_shape: Sequence[int]) -> Conv2dWorkload:
+        """The 1x1 convolution of an image of one row."""
+        depth = self.depth or input_shape[-1]
+        rows = math.prod(input_shape) // depth
+        return self._conv().workload((1, 1, rows, depth))
+
+    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """As TFLite infers it."""
+        if self.keep_num_dims:
+            return (*input_shape[:-1], self.units)
+        return (math.prod(input_shape) // (self.depth or input_shape[-1]), self.units)
+
+    def constants(self, in_channels: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights (OHWI) and bias."""
+        return self._conv().constants(self.depth or in_channels)
+
+    def _conv(self) -> Conv:
+        return Conv(
+            self.units,
+            (1, 1),
+            activation=self.activation,
+            bias=self.bias,
+            weight_type=self.weight_type,
+            seed=self.seed,
+        )
 
 
 def single_conv(input_shape: Sequence[int], conv: Conv, dynamic_batch: bool = False) -> bytes:
@@ -218,15 +276,20 @@ class ModelWriter:
         dynamic_batch: bool = False,
         constants: Sequence[int] | None = None,
     ) -> tuple[int, tuple[int, ...]]:
-        """Add a CONV_2D and return its output tensor and shape.
+        """Add a CONV_2D or DEPTHWISE_CONV_2D and return its output tensor and shape.
 
         ``constants`` are the tensors of weights and bias; by default they are made.
         """
         if constants is None:
             weights, bias = conv.constants(input_shape[3])
+            if conv.depthwise:
+                weights = weights.transpose(3, 1, 2, 0)
             constants = [self.constant(weights)]
             constants += [-1 if bias is None else self.constant(bias)]
-        options = schema.Conv2DOptionsT()
+        kind = "DepthwiseConv2DOptions" if conv.depthwise else "Conv2DOptions"
+        options = getattr(schema, f"{kind}T")()
+        if conv.depthwise:
+            options.depthMultiplier = conv.out_channels // input_shape[3]
         options.padding = PADDINGS[conv.padding]
         options.strideH, options.strideW = conv.stride
         options.dilationHFactor, options.dilationWFactor = conv.dilation
@@ -234,14 +297,44 @@ class ModelWriter:
         known = "none" if conv.activation == "tanh" else conv.activation
         shape = Conv(**{**vars(conv), "activation": known}).workload(input_shape).output_shape
         output = self.tensor(shape, dynamic_batch=dynamic_batch)
+        code = "DEPTHWISE_CONV_2D" if conv.depthwise else "CONV_2D"
         self.operator(
-            schema.BuiltinOperator.CONV_2D,
+            getattr(schema.BuiltinOperator, code),
             [x, *constants],
             [output],
             options,
-            schema.BuiltinOptions.Conv2DOptions,
+            getattr(schema.BuiltinOptions, kind),
         )
         return output, shape
+
+    def dense(
+        self, x: int, input_shape: Sequence[int], dense: Dense
+    ) -> tuple[int, tuple[int, ...]]:
+        """Add a FULLY_CONNECTED and return its output tensor and shape."""
+        weights, bias = dense.constants(input_shape[-1])
+        constants = [self.constant(weights.reshape(dense.units, -1))]
+        constants += [-1 if bias is None else self.constant(bias)]
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = ACTIVATIONS[dense.activation]
+        options.keepNumDims = dense.keep_num_dims
+        shape = dense.output_shape(input_shape)
+        output = self.tensor(shape)
+        self.operator(
+            schema.BuiltinOperator.FULLY_CONNECTED,
+            [x, *constants],
+            [output],
+            options,
+            schema.BuiltinOptions.FullyConnectedOptions,
+        )
+        return output, shape
+
+    def pad(self, x: int, input_shape: Sequence[int], pads: Sequence[int]) -> tuple[int, Any]:
+        """Add a PAD of zeros: top, bottom, left, right. Returns output and shape."""
+        top, bottom, left, right = pads
+        batch, height, width, channels = input_shape
+        shape = (batch, height + top + bottom, width + left + right, channels)
+        amounts = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], np.int32)
+        return self.node("PAD", [x, self.constant(amounts)], shape), shape
 
     def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The model as the bytes of a .tflite file."""

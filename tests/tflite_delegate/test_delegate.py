@@ -147,14 +147,25 @@ def test_trained_models_layer_by_layer(
     graph = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0).subgraphs[0]
     layers = [layer for layer in tflite_model.read(path).layers if layer.workload]
     for layer in layers:
-        node = graph.operators[layer.index]
-        x, weights, bias = (interpreter.get_tensor(tensor) for tensor in node.inputs)
-        y = interpreter.get_tensor(node.outputs[0])
-        assert layer.workload is not None
-        expected, direct = conv2d(layer.workload, x, weights, bias)
-        plan = plan_layer(layer.workload, HOST)
-        bound = error_bound(plan, layer.workload, x, weights, bias, direct)
-        assert np.all(abs(y - expected) <= bound), layer.geometry
+        workload = layer.workload
+        assert workload is not None
+        x, y = (interpreter.get_tensor(tensor) for tensor in (layer.input, layer.output))
+        weights, bias = map(interpreter.get_tensor, graph.operators[layer.index].inputs[1:])
+        if layer.op == "DEPTHWISE_CONV_2D":
+            weights = weights.transpose(3, 1, 2, 0)
+        residual = None
+        if workload.residual:
+            # Of all that the layer's nodes read, what none of them computes.
+            nodes = [graph.operators[index] for index in layer.nodes]
+            own = {layer.input, *(tensor for node in nodes for tensor in node.outputs)}
+            addition = next(n for n in nodes if len(n.inputs) == 2)
+            (other,) = set(addition.inputs) - own
+            residual = interpreter.get_tensor(other)
+        arguments = (x.reshape(workload.input_shape), weights.reshape(workload.weight_shape), bias)
+        expected, direct = conv2d(workload, *arguments, residual)
+        plan = plan_layer(workload.of_one_kernel(), HOST)
+        bound = error_bound(plan, workload, *arguments, direct, residual)
+        assert np.all(abs(y.reshape(expected.shape) - expected) <= bound), layer.geometry
     report = read_report(library, delegate)
     assert [entry["node"] for entry in report["layers"]] == [layer.index for layer in layers]
 

@@ -29,6 +29,7 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
+from tests.tflite_delegate.test_units import zoo_model as units_model
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.toolchain import Toolchain
@@ -396,6 +397,24 @@ print("clean")
 """
 
 
+#: The same with inputs of its own for every residual.
+UNITS_IN_LITERT = """
+import sys
+from tests.tflite_delegate.conftest import _litert, random_inputs, run
+from tests.tflite_delegate.test_units import check_zoo, resize_zoo
+
+api = _litert()
+delegate = api.load_delegate(sys.argv[2])
+interpreter = api.open(open(sys.argv[1], "rb").read(), delegate, num_threads=2)
+for more in ((0, 0), (1, 0), (1, 2)):
+    resize_zoo(interpreter, *more)
+    inputs = random_inputs(interpreter)
+    check_zoo(inputs, run(interpreter, inputs))
+del interpreter, delegate
+print("clean")
+"""
+
+
 def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run Python with AddressSanitizer's runtime, which has to be there before anything else."""
     return execute(
@@ -441,5 +460,14 @@ def test_in_litert(
     layers = [layer.workload for layer in tflite_model.read(model).layers]
     compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
     result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for))
+    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+    assert "ERROR: AddressSanitizer" not in result.stderr
+
+
+def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
+    """Layers with the nodes around them, of every operator."""
+    model = tmp_path / "units.tflite"
+    model.write_bytes(units_model())
+    result = run_python("-c", UNITS_IN_LITERT, model, sanitized_delegate(model))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr

@@ -1,0 +1,275 @@
+"""Layers that take in the nodes around them: padding, activations, residual additions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedules.memory import align
+from schedules.simd import Simd
+from tests.support.tflite_writer import Conv, Dense, ModelWriter
+from tests.support.units import Unit
+from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
+
+BuildDelegate = Callable[..., Path]
+HOST = Simd.named("host")
+VALID = Conv(10, stride=(2, 2), padding="VALID")
+
+#: Input shape and unit. The first dimension is the batch, except of dense layers.
+ZOO: dict[str, tuple[tuple[int, ...], Unit]] = {
+    "pad": ((1, 11, 9, 3), Unit(VALID, (0, 1, 0, 1))),
+    "pad and activation": ((1, 8, 9, 4), Unit(VALID, (3, 2, 1, 0), "RELU6")),
+    "hard swish": ((1, 7, 7, 6), Unit(Conv(9), activation="HARD_SWISH")),
+    "residual": ((1, 6, 7, 8), Unit(Conv(8, (1, 1), activation="relu"), residual="relu_n1_to_1")),
+    "all": (
+        (1, 9, 9, 5),
+        Unit(Conv(7, padding="VALID"), (1, 1, 2, 0), "RELU_N1_TO_1", "none", "RELU"),
+    ),
+    "float16": ((1, 5, 6, 8), Unit(Conv(8, weight_type="float16"), None, "RELU", "relu6")),
+    "depthwise": ((1, 10, 9, 13), Unit(Conv(13, depthwise=True, activation="relu6"))),
+    "depthwise, padded": (
+        (1, 9, 9, 16),
+        Unit(replace(VALID, out_channels=16, depthwise=True), (0, 1, 0, 1), "HARD_SWISH"),
+    ),
+    "depthwise, residual": (
+        (1, 8, 8, 6), Unit(Conv(12, depthwise=True, bias=False), residual="none"),
+    ),
+    "depthwise, float16": (
+        (1, 8, 7, 9), Unit(Conv(9, (5, 3), depthwise=True, weight_type="float16")),
+    ),
+    "depthwise, one channel": ((1, 8, 7, 1), Unit(Conv(9, depthwise=True, activation="relu"))),
+    "dense": ((4, 37), Unit(Dense(21, "relu"))),
+    "dense, one row": (
+        (1, 70), Unit(Dense(10, bias=False, weight_type="float16"), activation="RELU"),
+    ),
+    "dense, rank 3": ((2, 3, 16), Unit(Dense(5, keep_num_dims=True), residual="none")),
+    "dense, image": ((2, 3, 4, 8), Unit(Dense(6, depth=96))),
+}  # fmt: skip
+
+
+def zoo_model() -> bytes:
+    """All of :data:`ZOO` side by side; every residual is an input of its own."""
+    writer = ModelWriter()
+    inputs, outputs = [], []
+    for shape, unit in ZOO.values():
+        inputs.append(x := writer.tensor(shape))
+        r = None
+        if unit.residual is not None:
+            inputs.append(r := writer.tensor(unit.output_shape(shape)))
+        outputs.append(unit.add(writer, x, shape, r))
+    return writer.finish(inputs, outputs)
+
+
+@pytest.fixture(scope="module")
+def zoo_delegate(build_delegate: BuildDelegate) -> Path:
+    return build_delegate(zoo_model())
+
+
+def check_zoo(inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    values = iter(inputs)
+    for (_, unit), y in zip(ZOO.values(), outputs, strict=True):
+        x = next(values)
+        r = next(values) if unit.residual is not None else None
+        unit.check(x, r, y, HOST, "auto")
+
+
+def resize_zoo(interpreter: Any, more_images: int, more_rows: int) -> None:
+    """More images than in :data:`ZOO`, or rows of dense layers, and more rows of each image."""
+    details = iter(interpreter.get_input_details())
+    for shape, unit in ZOO.values():
+        rows = 0 if isinstance(unit.layer, Dense) else more_rows
+        resized = (shape[0] + more_images, shape[1] + rows, *shape[2:])
+        interpreter.resize_tensor_input(next(details)["index"], resized)
+        if unit.residual is not None:
+            interpreter.resize_tensor_input(next(details)["index"], unit.output_shape(resized))
+
+
+def test_zoo(interpreter_api: InterpreterApi, zoo_delegate: Path) -> None:
+    model = zoo_model()
+    delegate = interpreter_api.load_delegate(str(zoo_delegate))
+    interpreter = interpreter_api.open(model, delegate, num_threads=2)
+    inputs = random_inputs(interpreter)
+    outputs = run(interpreter, inputs)
+    check_zoo(inputs, outputs)
+    report = read_report(zoo_delegate, delegate)
+    assert (report["claimed"], report["unknown"]) == (len(ZOO), 0)
+    entries = dict(zip(ZOO, report["layers"], strict=True))
+    for name, (shape, unit) in ZOO.items():
+        entry = entries[name]
+        assert len(entry["nodes"]) == unit.nodes, name
+        assert entry["node"] in entry["nodes"]
+        assert entry["layers"] == [unit.workload(shape).with_batch(1).describe()]
+        assert (entry["calls"], entry["generic_calls"]) == (1, 0), name
+    # Weights that are read where the model has them; a bias that it does not have is zeros.
+    assert entries["depthwise"]["packed_bytes"] == 0
+    assert entries["depthwise, residual"]["packed_bytes"] == 12 * 4
+    assert entries["depthwise, float16"]["packed_bytes"] == align(15 * 9 * 4) + 9 * 4
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_resized(litert: InterpreterApi, zoo_delegate: Path, num_threads: int) -> None:
+    """Batches have kernels, other images have not."""
+    delegate = litert.load_delegate(str(zoo_delegate))
+    interpreter = litert.open(zoo_model(), delegate, num_threads=num_threads)
+    for more_images, more_rows in ((0, 0), (1, 0), (1, 2), (0, 0)):
+        resize_zoo(interpreter, more_images, more_rows)
+        inputs = random_inputs(interpreter, seed=more_rows)
+        check_zoo(inputs, run(interpreter, inputs))
+    for name, entry in zip(ZOO, read_report(zoo_delegate, delegate)["layers"], strict=True):
+        images = len(ZOO[name][0]) == 4 and name != "dense, image"
+        assert (entry["calls"], entry["generic_calls"]) == ((3, 1) if images else (2, 2)), name
+
+
+def test_residual_of_another_shape(litert: InterpreterApi, zoo_delegate: Path) -> None:
+    delegate = litert.load_delegate(str(zoo_delegate))
+    interpreter = litert.open(zoo_model(), delegate)
+    names = [n for n, (_, unit) in ZOO.items() for _ in range(1 + (unit.residual is not None))]
+    detail = interpreter.get_input_details()[names.index("residual") + 1]
+    interpreter.resize_tensor_input(detail["index"], (1, 1, 7, 8))
+    with pytest.raises(RuntimeError, match="the operands of its addition have different shapes"):
+        interpreter.allocate_tensors()
+
+
+# What is not merged
+
+SHAPE = (1, 8, 8, 4)
+CONV = Conv(4, padding="VALID")
+WHOLE = Unit(CONV, (1, 1, 1, 1), "RELU", "none", "RELU6")
+
+
+def whole_model() -> bytes:
+    writer = ModelWriter()
+    inputs = [writer.tensor(SHAPE), writer.tensor(SHAPE)]
+    return writer.finish(inputs, [WHOLE.add(writer, inputs[0], SHAPE, inputs[1])])
+
+
+def check_against_builtin(
+    api: InterpreterApi, library: Path, model: bytes, **options: Any
+) -> list[list[int]]:
+    """Compare a model with and without the delegate; the nodes of every claimed layer."""
+    delegate = api.load_delegate(str(library))
+    interpreter, builtin = api.open(model, delegate, **options), api.open(model)
+    inputs = random_inputs(interpreter)
+    for y, expected in zip(run(interpreter, inputs), run(builtin, inputs), strict=True):
+        assert np.allclose(y, expected, rtol=0, atol=1e-5)
+    return [entry["nodes"] for entry in read_report(library, delegate)["layers"]]
+
+
+@pytest.fixture(scope="module")
+def prefixes(build_delegate: BuildDelegate) -> Path:
+    """Kernels for every part of :data:`WHOLE` that may be all that can be merged."""
+    writer = ModelWriter()
+    inputs, outputs = [], []
+    for pads in (WHOLE.pads, None):
+        for parts in range(4):
+            activation = WHOLE.activation if parts else None
+            residual = WHOLE.residual if parts > 1 else None
+            last = WHOLE.output_activation if parts > 2 else None
+            shape = SHAPE if pads else (1, 10, 10, 4)
+            unit = Unit(CONV, pads, activation, residual, last)
+            inputs += [writer.tensor(shape)]
+            if residual:
+                inputs += [writer.tensor(SHAPE)]
+            outputs.append(
+                unit.add(writer, inputs[-2] if residual else inputs[-1], shape, inputs[-1])
+            )
+    return build_delegate(writer.finish(inputs, outputs), ["im2col"])
+
+
+@pytest.mark.parametrize(
+    ("kept", "nodes"),
+    [
+        (None, [0, 1, 2, 3, 4]),
+        (0, [1, 2, 3, 4]),
+        (1, [0, 1]),
+        (2, [0, 1, 2]),
+        (3, [0, 1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("how", ["output", "read twice"])
+def test_tensors_that_are_needed(
+    litert: InterpreterApi, prefixes: Path, kept: int | None, nodes: list[int], how: str
+) -> None:
+    """Node ``kept`` computes what the caller, or another node too, reads: it is not taken in."""
+    writer = ModelWriter()
+    inputs = [writer.tensor(SHAPE), writer.tensor(SHAPE)]
+    outputs = [WHOLE.add(writer, inputs[0], SHAPE, inputs[1])]
+    if kept is not None:
+        tensor = writer.operators[kept].outputs[0]
+        shape = writer.tensors[tensor].shape
+        outputs.append(tensor if how == "output" else writer.node("NEG", [tensor], shape))
+    assert check_against_builtin(litert, prefixes, writer.finish(inputs, outputs)) == [nodes]
+
+
+@pytest.mark.parametrize("kind", ["constant", "broadcast", "late", "itself", "int64 paddings"])
+def test_additions_and_paddings(litert: InterpreterApi, prefixes: Path, kind: str) -> None:
+    writer = ModelWriter()
+    inputs = [x := writer.tensor(SHAPE), r := writer.tensor(SHAPE)]
+    dtype = np.int64 if kind == "int64 paddings" else np.int32
+    amounts = np.array([(0, 0), (1, 1), (1, 1), (0, 0)], dtype)
+    padded = writer.node("PAD", [x, writer.constant(amounts)], (1, 10, 10, 4))
+    y, _ = writer.conv(padded, (1, 10, 10, 4), CONV)
+    y = writer.node("RELU", [y], SHAPE)
+    expected = [0, 1, 2]
+    if kind == "constant":
+        r = writer.constant(np.ones(SHAPE, np.float32))
+    elif kind == "broadcast":
+        inputs.append(r := writer.tensor((1, 1, 1, 4)))
+    elif kind == "late":
+        r = writer.node("NEG", [r], SHAPE)
+    elif kind == "itself":
+        r = y
+    else:
+        expected = [0, 1, 2, 3, 4]
+    y = writer.node("ADD", [y, r], SHAPE, fusedActivationFunction="none")
+    y = writer.node("RELU6", [y], SHAPE)
+    assert check_against_builtin(litert, prefixes, writer.finish(inputs, [y])) == [expected]
+
+
+@pytest.mark.parametrize(("first", "nodes"), [("NEG", [1, 2, 3, 4, 5]), ("PAD", [2, 3, 4, 5])])
+def test_layers_that_would_be_cut(
+    litert: InterpreterApi, prefixes: Path, first: str, nodes: list[int]
+) -> None:
+    """TFLite's partitions begin with the plan's first node: a PAD there would not wait for r."""
+    writer = ModelWriter()
+    inputs = [x := writer.tensor(SHAPE), r := writer.tensor(SHAPE)]
+    padded, shape = -1, (1, 10, 10, 4)
+    for name in ("NEG", "PAD") if first == "NEG" else ("PAD", "NEG"):
+        if name == "NEG":
+            r = writer.node("NEG", [r], SHAPE)
+        else:
+            assert WHOLE.pads is not None
+            padded, shape = writer.pad(x, SHAPE, WHOLE.pads)
+    y = replace(WHOLE, pads=None).add(writer, padded, shape, r)
+    assert check_against_builtin(litert, prefixes, writer.finish(inputs, [y])) == [nodes]
+
+
+def test_operators_that_have_no_kernel(
+    litert: InterpreterApi, build_delegate: BuildDelegate
+) -> None:
+    """A kernel for the convolution alone: what it could have taken in is an operator of its own."""
+    writer = ModelWriter()
+    x = writer.tensor((1, 10, 10, 4))
+    library = build_delegate(writer.finish([x], [writer.conv(x, (1, 10, 10, 4), CONV)[0]]))
+    model = whole_model()
+    delegate = litert.load_delegate(str(library), {"verbose": 1})
+    litert.open(model, delegate)
+    assert check_against_builtin(litert, library, model) == [[1]]
+    report = read_report(library, delegate)
+    assert [entry["node"] for entry in report["operators"]] == [2, 3, 4]
+
+
+def test_several_interpreters(litert: InterpreterApi, zoo_delegate: Path) -> None:
+    delegate = litert.load_delegate(str(zoo_delegate))
+    interpreters = [litert.open(zoo_model(), delegate, num_threads=n) for n in (1, 2)]
+    inputs = random_inputs(interpreters[0])
+    for _ in range(2):
+        for interpreter in interpreters:
+            check_zoo(inputs, run(interpreter, inputs))
+    entries = read_report(zoo_delegate, delegate)["layers"]
+    assert [entry["calls"] for entry in entries] == [2] * 2 * len(ZOO)
