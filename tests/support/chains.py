@@ -16,6 +16,8 @@ from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import build as builder
+from tflite_delegate.selection import Kernel
+from tflite_delegate.table import kernel_table
 from tflite_delegate.toolchain import Toolchain
 
 
@@ -83,13 +85,13 @@ def _finished(
 def build_kernels(plans: Mapping[str, Plan], library: Path, simd: Simd) -> None:
     """A delegate with exactly these kernels, in this order."""
     compiled = compile_plans(plans, simd)
-    kernels = [builder._Kernel(n, plan, compiled.kernels[n]) for n, plan in plans.items()]
+    kernels = [Kernel(n, plan, compiled.kernels[n]) for n, plan in plans.items()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "compiled.o").write_bytes(compiled.data)
         for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
             if entry.name.endswith(builder.SOURCE_SUFFIXES):
                 (folder / entry.name).write_bytes(entry.read_bytes())
-        (folder / builder.TABLE).write_text(builder.kernel_table(kernels, "test", simd))
+        (folder / builder.TABLE).write_text(kernel_table(kernels, "test", simd))
         sources = sorted(path.name for path in folder.glob("*.c"))
         Toolchain.default().link_library(folder, sources, ["compiled.o"], library, simd)

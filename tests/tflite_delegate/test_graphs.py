@@ -34,13 +34,13 @@ class Writer(ModelWriter):
         self.operator(code, [x], [y])
         return y
 
-    def add(self, a: int, b: int, shape: Sequence[int] = SHAPE, activation: str = "none") -> int:
+    def sum_of(self, a: int, b: int, shape: Sequence[int] = SHAPE, activation: str = "none") -> int:
         options, y = schema.AddOptionsT(), self.tensor(shape)
         options.fusedActivationFunction = ACTIVATIONS[activation]
         self.operator(Op.ADD, [a, b], [y], options, schema.BuiltinOptions.AddOptions)
         return y
 
-    def pad(self, x: int, amounts: Sequence[Sequence[int]], shape: Sequence[int]) -> int:
+    def padded(self, x: int, amounts: Sequence[Sequence[int]], shape: Sequence[int]) -> int:
         padded = [size + sum(both) for size, both in zip(shape, amounts, strict=True)]
         y = self.tensor(padded)
         self.operator(Op.PAD, [x, self.constant(np.array(amounts, np.int32))], [y])
@@ -50,7 +50,7 @@ class Writer(ModelWriter):
         y, _ = self.conv(x, (*SHAPE[:3], inputs), Conv(outputs, (1, 1), activation=activation))
         return y
 
-    def depthwise(self, x: int, channels: int, activation: str = "relu6") -> int:
+    def depthwise_3x3(self, x: int, channels: int, activation: str = "relu6") -> int:
         options, y = schema.DepthwiseConv2DOptionsT(), self.tensor((*SHAPE[:3], channels))
         options.strideH = options.strideW = options.depthMultiplier = 1
         options.dilationHFactor = options.dilationWFactor = 1
@@ -60,7 +60,7 @@ class Writer(ModelWriter):
         self.operator(Op.DEPTHWISE_CONV_2D, [x, weights, -1], [y], options, kind)
         return y
 
-    def dense(self, x: int, depth: int, units: int, rows: int = 1) -> int:
+    def fully_connected(self, x: int, depth: int, units: int, rows: int = 1) -> int:
         options, y = schema.FullyConnectedOptionsT(), self.tensor((rows, units))
         weights = self.constant(np.ones((units, depth), np.float32))
         kind = schema.BuiltinOptions.FullyConnectedOptions
@@ -114,7 +114,7 @@ def test_a_residual_and_its_activation(model: Callable[..., Model], swapped: boo
     writer = Writer()
     x = writer.tensor(SHAPE)
     z = writer.unary(Op.RELU6, writer.pointwise(x, 6, 6))
-    y = writer.unary(Op.RELU, writer.add(x, z) if swapped else writer.add(z, x))
+    y = writer.unary(Op.RELU, writer.sum_of(x, z) if swapped else writer.sum_of(z, x))
     (layer,) = model(writer, [x], [y]).layers
     workload = taken(layer)
     assert (workload.activation, workload.residual, workload.output_activation) == (
@@ -128,26 +128,26 @@ def test_the_later_of_two_layers_takes_the_sum(model: Callable[..., Model]) -> N
     writer = Writer()
     x = writer.tensor(SHAPE)
     a, b = writer.pointwise(x, 6, 6), writer.pointwise(x, 6, 6)
-    first, second = model(writer, [x], [writer.add(a, b, activation="relu")]).layers
+    first, second = model(writer, [x], [writer.sum_of(a, b, activation="relu")]).layers
     assert (first.nodes, second.nodes) == ((0,), (1, 2))
     assert taken(second).output_activation == "relu"
 
 
 def broadcast(writer: Writer, x: int, y: int) -> int:
-    return writer.add(y, writer.constant(np.ones(6, np.float32)))
+    return writer.sum_of(y, writer.constant(np.ones(6, np.float32)))
 
 
 def not_yet_there(writer: Writer, x: int, y: int) -> int:
-    return writer.add(y, writer.unary(Op.RELU, x))
+    return writer.sum_of(y, writer.unary(Op.RELU, x))
 
 
 def doubled(writer: Writer, x: int, y: int) -> int:
-    return writer.add(y, y)
+    return writer.sum_of(y, y)
 
 
 def read_twice(writer: Writer, x: int, y: int) -> int:
     writer.unary(Op.LOGISTIC, y)
-    return writer.add(y, x)
+    return writer.sum_of(y, x)
 
 
 @pytest.mark.parametrize("what", [broadcast, not_yet_there, doubled, read_twice])
@@ -170,7 +170,7 @@ def test_an_output_of_the_graph_stays_one(model: Callable[..., Model]) -> None:
 def test_padding_in_front(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    padded = writer.pad(x, [(0, 0), (1, 2), (3, 0), (0, 0)], SHAPE)
+    padded = writer.padded(x, [(0, 0), (1, 2), (3, 0), (0, 0)], SHAPE)
     y, shape = writer.conv(padded, (1, 11, 11, 6), Conv(4, padding="VALID"))
     (layer,) = model(writer, [x], [y]).layers
     workload = taken(layer)
@@ -188,7 +188,7 @@ def test_padding_of_batch_or_channels_stays(
 ) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    padded = writer.pad(x, amounts, SHAPE)
+    padded = writer.padded(x, amounts, SHAPE)
     shape = [size + sum(both) for size, both in zip(SHAPE, amounts, strict=True)]
     y, _ = writer.conv(padded, shape, Conv(4, padding="VALID"))
     (layer,) = model(writer, [x], [y]).layers
@@ -198,7 +198,7 @@ def test_padding_of_batch_or_channels_stays(
 def test_padding_before_same_stays(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    padded = writer.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], SHAPE)
+    padded = writer.padded(x, [(0, 0), (1, 1), (1, 1), (0, 0)], SHAPE)
     y, _ = writer.conv(padded, (1, 10, 10, 6), Conv(4))
     (layer,) = model(writer, [x], [y]).layers
     assert layer.nodes == (1,)
@@ -207,7 +207,7 @@ def test_padding_before_same_stays(model: Callable[..., Model]) -> None:
 def test_fully_connected(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor((5, 12))
-    (layer,) = model(writer, [x], [writer.dense(x, 12, 7, rows=5)]).layers
+    (layer,) = model(writer, [x], [writer.fully_connected(x, 12, 7, rows=5)]).layers
     assert taken(layer) == Conv2dWorkload(1, 5, 12, 7, 1, 1)
     assert (layer.geometry, layer.float_order) == ("dense 5x12->7", "rows")
 
@@ -215,36 +215,36 @@ def test_fully_connected(model: Callable[..., Model]) -> None:
 def test_fully_connected_that_does_not_fit(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor((5, 11))
-    (layer,) = model(writer, [x], [writer.dense(x, 12, 7)]).layers
+    (layer,) = model(writer, [x], [writer.fully_connected(x, 12, 7)]).layers
     assert layer.reason == "malformed node: input [5, 11], weights for 12"
 
 
 def test_depthwise(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    (layer,) = model(writer, [x], [writer.depthwise(x, 6)]).layers
+    (layer,) = model(writer, [x], [writer.depthwise_3x3(x, 6)]).layers
     assert taken(layer).is_depthwise
     assert (layer.geometry, layer.float_order) == ("dwconv3x3 8x8x6 relu6", "taps")
 
 
 def inverted_residual(writer: Writer, x: int, channels: int = 6, factor: int = 4) -> int:
     wide = channels * factor
-    y = writer.depthwise(writer.pointwise(x, channels, wide, "relu6"), wide)
-    return writer.add(writer.pointwise(y, wide, channels), x)
+    y = writer.depthwise_3x3(writer.pointwise(x, channels, wide, "relu6"), wide)
+    return writer.sum_of(writer.pointwise(y, wide, channels), x)
 
 
 def test_chains(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
     y = inverted_residual(writer, inverted_residual(writer, x))
-    found = model(writer, [x], [writer.depthwise(y, 6)])
+    found = model(writer, [x], [writer.depthwise_3x3(y, 6)])
     assert found.chains == ((0, 1, 2), (1, 2), (3, 4, 5), (4, 5))
 
 
 def test_no_chain_through_what_others_read(model: Callable[..., Model]) -> None:
     writer = Writer()
     x = writer.tensor(SHAPE)
-    wide = writer.depthwise(writer.pointwise(x, 6, 12), 12)
+    wide = writer.depthwise_3x3(writer.pointwise(x, 6, 12), 12)
     y = writer.pointwise(wide, 12, 6)
     assert model(writer, [x], [y, writer.unary(Op.LOGISTIC, wide, (*SHAPE[:3], 12))]).chains == ()
 
@@ -253,7 +253,7 @@ def small_network(writer: Writer, x: int) -> int:
     y = inverted_residual(writer, x)
     z = writer.tensor((1, SHAPE[1] * SHAPE[2] * SHAPE[3]))
     writer.operator(Op.RESHAPE, [y], [z])
-    return writer.unary(Op.COS, writer.dense(z, 384, 10), (1, 10))
+    return writer.unary(Op.COS, writer.fully_connected(z, 384, 10), (1, 10))
 
 
 def test_what_a_network_holds(model: Callable[..., Model]) -> None:

@@ -351,7 +351,7 @@ def test_softmax(
     expected = np.exp(exponents)
     expected /= expected.sum(axis=-1, keepdims=True)
     # Two roundings of the exponent, four units of each power, the additions, and the scaling.
-    roundings = 2 * abs(exponents) + 8 + x.shape[-1] + 3
+    roundings = 2 * abs(exponents) + 8 + np.shape(x)[-1] + 3
     # Smaller powers than e^-87 are that.
     assert np.all(abs(y - expected) <= roundings * UNIT * expected + np.exp(-86.9))
 
