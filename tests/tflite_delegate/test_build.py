@@ -29,7 +29,10 @@ from tflite_delegate.table import kernel_table
 from tflite_delegate.toolchain import Toolchain
 
 HOST = Simd.named("host")
-ALGORITHMS = list(REGISTRY.names())
+#: Those for any convolution.
+ALGORITHMS = [
+    name for name in REGISTRY.names() if serves(name, Conv(8).workload((1, 8, 8, 8)), HOST)
+]
 
 
 def write_model(folder: Path, content: bytes) -> Path:
