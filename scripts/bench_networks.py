@@ -185,8 +185,8 @@ def _prepare(
             prepare(kind, graph, folder)
         except ImportError:
             reasons[kind] = NOT_INSTALLED
-        except LeanconvError as error:
-            reasons[kind] = str(error)
+        except Exception as error:  # each library has its own
+            reasons[kind] = _one_line(error)
     return reasons, report
 
 
@@ -209,17 +209,21 @@ def _open(
             runner = RUNNERS[row.runtime](graph, row.threads, folder)
             runner.set_input(image)
             runner.invoke()
-            outputs = runner.outputs()
+            pairs = zip(runner.outputs(), expected, strict=True)
+            difference = max_difference([got.reshape(want.shape) for got, want in pairs], expected)
         except Exception as error:  # each library has its own
-            row.reason = " ".join(str(error).split()) or type(error).__name__
+            row.reason = _one_line(error)
             continue
-        shaped = [got.reshape(want.shape) for got, want in zip(outputs, expected, strict=True)]
-        row.difference = max_difference(shaped, expected)
-        if row.difference > SAME_NETWORK * max(np.abs(want).max() for want in expected):
-            row.reason = f"it computes something else: {row.difference:.2g} off"
+        if difference > SAME_NETWORK * max(np.abs(want).max() for want in expected):
+            row.reason = f"it computes something else: {difference:.2g} off"
             continue
+        row.difference = difference
         runners[row.runtime] = runner
     return runners
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _speed_up(

@@ -95,13 +95,15 @@ def marks(path: Path) -> list[str]:
     return [str(mark.findtext(f"{SVG}title")) for mark in found]
 
 
-def test_choices_reach_the_compiler(tmp_path: Path) -> None:
-    arguments = ("small", "--threads", "1", "--algorithm", "im2col_tiled")
-    (row,) = (r for r in bench(tmp_path, *arguments)["rows"] if r["runtime"] == LEANCONV)
-    assert row["memory"]["workspace_bytes"] > 0
-    arguments = ("small", "--threads", "1", "--workspace-limit", "0")
-    (row,) = (r for r in bench(tmp_path, *arguments)["rows"] if r["runtime"] == LEANCONV)
-    assert row["memory"]["workspace_bytes"] == 0
+def test_choices_reach_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in RUNNERS.keys() - {LEANCONV, BUILT_IN}:
+        monkeypatch.delitem(RUNNERS, name)
+    needs_workspace = ("--algorithm", "im2col_tiled"), ("--workspace-limit", "0")
+    for arguments, expected in zip(needs_workspace, (True, False), strict=True):
+        rows = bench(tmp_path, "small", "--threads", "1", *arguments)["rows"]
+        (row,) = (row for row in rows if row["runtime"] == LEANCONV)
+        assert row["ratios"] is None  # without XNNPACK
+        assert (row["memory"]["workspace_bytes"] > 0) == expected
 
 
 def test_what_is_missing_or_fails_is_shown_with_the_reason(

@@ -81,6 +81,22 @@ def test_marks_stand_where_their_values_are() -> None:
     assert "less than 1 is drawn at 1; ×: none" in texts
 
 
+def test_bars_reach_from_the_baseline_to_the_marks() -> None:
+    svg = dot_chart("t", "u", ["x", "y"], {"a": [0.5, 8.0], "b": [None, 2.0]}, baseline=1.0)
+    root = ElementTree.fromstring(svg)
+    bars = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "bar"]
+    ends = [(float(b.get("y", "")), float(b.get("height", ""))) for b in bars]
+    circles = [float(circle.get("cy", "")) for circle in root.iter(f"{SVG}circle")][1:]
+    (below, eightfold), twofold = ends[:2], ends[2]
+    baseline = below[0]  # of a value below 1, the bar hangs
+    assert below[0] + below[1] == pytest.approx(circles[0], abs=0.11)
+    assert eightfold[0] == pytest.approx(circles[1], abs=0.11)
+    for top, height in (eightfold, twofold):
+        assert top + height == pytest.approx(baseline, abs=0.11)
+    assert eightfold[1] == pytest.approx(3 * below[1], abs=0.4)
+    assert twofold[1] == pytest.approx(below[1], abs=0.2)
+
+
 def test_no_two_marks_share_a_column() -> None:
     groups = [f"group {i}" for i in range(14)]
     series: dict[str, list[float | None]] = {f"series {i}": [2.0] * 14 for i in range(4)}
