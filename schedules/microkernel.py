@@ -165,7 +165,7 @@ def schedule_product(
     Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
     """
     sums, output = schedule.get_sblock("ACC"), schedule.get_sblock(result)
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
 
     # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
     batch, h, w, o, kh, kw, c = schedule.get_loops(sums)
@@ -224,7 +224,7 @@ def accumulate_tile(
 
     For algorithms whose sums over channels are not yet the output, but come from the registers.
     """
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
     sums = schedule.get_sblock("ACC")
     schedule.set_scope(sums, 0, "local")
     schedule.compute_at(sums, loop, preserve_unit_loops=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Tile:
     columns : int
         Output pixels of a register tile, side by side in one image row.
     panel : int
-        Output channels of a register tile; a multiple of the vector lanes.
+        Output channels of a register tile: a multiple of :func:`vector_lanes`.
     k_block : int
         Reduction steps unrolled together; on targets with a multiply-add by element, also the
         elements of one image load.
@@ -41,6 +42,10 @@ class Tile:
     def rounded(self, pixels: int) -> int:
         """``pixels`` rounded up to whole tiles."""
         return -(-pixels // self.columns) * self.columns
+
+    def lanes(self, simd: Simd, dtype: str) -> int:
+        """Output channels of one vector of the panel."""
+        return panel_lanes(simd, dtype, self.panel)
 
     @classmethod
     def of(cls, knobs: Mapping[str, Any]) -> Tile:
@@ -59,20 +64,37 @@ MAX_FLAT_BLOCK = 12
 MAX_UNROLLED_STEPS = 56
 
 
+def vector_lanes(simd: Simd, dtype: str) -> int:
+    """Output channels of the shortest vectors that waste no time.
+
+    A core that loads two vectors in the time of a multiply-add takes a full vector in two halves:
+    two multiply-adds of half the lanes take no longer.
+    """
+    lanes = simd.lanes(dtype)
+    return lanes // 2 if simd.loads_per_fma > 1 else lanes
+
+
+def panel_lanes(simd: Simd, dtype: str, panel: int) -> int:
+    """Output channels of one vector of a panel: all lanes where that fills the panel, else half."""
+    return math.gcd(panel, simd.lanes(dtype))
+
+
 def fits_registers(
-    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, panel: int
 ) -> bool:
-    """Whether a tile of ``columns`` pixels by ``vectors`` vectors of channels avoids spills."""
+    """Whether a tile of ``columns`` pixels by ``panel`` channels avoids spills."""
+    lanes = simd.lanes(workload.dtype)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
     sums = columns * vectors
     if not simd.fma_by_element:
-        if columns > MAX_BROADCAST_COLUMNS or sums > MAX_BROADCAST_SUMS:
+        if columns > MAX_BROADCAST_COLUMNS or columns * panel > MAX_BROADCAST_SUMS * lanes:
             return False
         return sums + vectors + 3 <= simd.vector_registers
     # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
     # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
-    if taps.flat or taps.depth < simd.lanes(workload.dtype):
+    if taps.flat or taps.depth < lanes:
         spare = 14
-    elif simd.in_order or taps.depth % simd.lanes(workload.dtype):
+    elif simd.in_order or taps.depth % lanes:
         spare = 10
     else:
         spare = 1
@@ -85,9 +107,9 @@ def weights_fit(workload: Conv2dWorkload, simd: Simd) -> bool:
 
 
 def tile_cost(
-    workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, vectors: int
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, panel: int
 ) -> float:
-    """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``vectors``.
+    """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``panel`` channels.
 
     With a multiply-add by element, a reduction step costs its instructions: in-order cores issue
     little beside a multiply-add, and the others are as fast with any tile. Elsewhere it takes as
@@ -96,10 +118,12 @@ def tile_cost(
     are there; the last panel is full.
     """
     lanes = simd.lanes(workload.dtype)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
+    full_vectors = panel / lanes
     k_block = default_k_block(workload, simd, taps, columns, vectors)
 
     def step(pixels: int) -> float:
-        sums = pixels * vectors
+        sums = pixels * full_vectors
         # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
         # with four instructions.
         if simd.fma_by_element:
@@ -109,13 +133,13 @@ def tile_cost(
         # Weights that stream through the L2 cache take half of the loads' time.
         loads = (pixels + vectors) * (1 if weights_fit(workload, simd) else 2)
         slots = max(sums, loads / simd.loads_per_fma)
-        return slots + (broadcasts + 4 * vectors + 2) / 4
+        return slots + (broadcasts + 4 * full_vectors + 2) / 4
 
     def tile(pixels: int) -> float:
-        return workload.reduction * step(pixels) + 4 * pixels * vectors
+        return workload.reduction * step(pixels) + 4 * pixels * full_vectors
 
     whole, rest = divmod(row_pixels, columns)
-    panels = -(-workload.out_channels // (vectors * lanes))
+    panels = -(-workload.out_channels // panel)
     return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
 
 
@@ -128,20 +152,20 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
     L2 cache and more than the image; else image rows are outermost, with all panels for a tile if
     the weights stay in the cache, or all tiles of a row for a panel.
     """
-    lanes = simd.lanes(workload.dtype)
+    lanes = vector_lanes(simd, workload.dtype)
     shapes = [
-        (columns, vectors)
+        (columns, panel)
         for columns in range(1, simd.vector_registers)
-        for vectors in range(1, simd.vector_registers)
-        if fits_registers(workload, simd, taps, columns, vectors)
+        for panel in range(lanes, lanes * simd.vector_registers, lanes)
+        if fits_registers(workload, simd, taps, columns, panel)
     ]
 
     def cost(shape: tuple[int, int]) -> tuple[float, int]:
         return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]
 
-    columns, vectors = min(shapes, key=cost)
+    columns, panel = min(shapes, key=cost)
     rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
-    panels = -(-workload.out_channels // (vectors * lanes))
+    panels = -(-workload.out_channels // panel)
     fits = weights_fit(workload, simd)
     smaller_image = workload.input_bytes <= workload.weight_bytes
     enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
@@ -153,8 +177,9 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         order = rows_columns_panels
     else:
         order = rows_panels_columns
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
     k_block = default_k_block(workload, simd, taps, columns, vectors)
-    return Tile(columns, vectors * lanes, k_block, order)
+    return Tile(columns, panel, k_block, order)
 
 
 def default_k_block(
@@ -191,9 +216,10 @@ def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> 
     """The micro-kernel's named choices, with :func:`default_tile` as their defaults."""
     lanes = simd.lanes(workload.dtype)
     tile = default_tile(workload, simd, taps, row_pixels)
+    panels = {lanes * vectors for vectors in range(1, 7)}
     return {
         "columns": Knob(tuple(range(1, 17)), tile.columns),
-        "panel": Knob(tuple(lanes * vectors for vectors in range(1, 7)), tile.panel),
+        "panel": Knob(tuple(sorted({*panels, tile.panel})), tile.panel),
         "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
         "order": Knob(ORDERS, tile.order),
     }

@@ -100,7 +100,7 @@ def schedule_sums(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
 ) -> None:
     """One image row of sums after another, tap by tap; bias and activation follow each row."""
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
     sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
 
     # Step 1: register tiles of the sums, for one tap.

@@ -73,7 +73,7 @@ def schedule_accumulation(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
 ) -> None:
     """Add each tap's product to the sums behind it, in the loops of the scheduled product."""
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
     sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
 
     # Step 1: one panel after another, tap by tap, beside the product.

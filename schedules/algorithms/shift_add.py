@@ -136,7 +136,7 @@ def schedule_shift_add(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
 ) -> Any:
     """Schedule blocks ``S`` and ``Y``, pixel by pixel, in registers; returns the loop of rows."""
-    lanes = simd.lanes(workload.dtype)
+    lanes = tile.lanes(simd, workload.dtype)
     sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
 
     # Step 1: the sums of one pixel and one panel of channels.

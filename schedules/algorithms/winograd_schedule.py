@@ -76,7 +76,7 @@ def schedule_products(
         schedule.compute_at(products, strip, preserve_unit_loops=True)
     point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
     t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    lanes = simd.lanes(layer.dtype)
+    lanes = tile.lanes(simd, layer.dtype)
     o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
     loops = {"rows": point, "columns": t_outer, "panels": o_outer}
     order = [loops[name] for name in tile.order.split(",")]
