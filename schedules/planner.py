@@ -2,7 +2,7 @@
 
 ``auto`` ranks every form of every algorithm by its modelled cost, in multiply-accumulates:
 
-- those that the kernel does;
+- those that the kernel does, the last panel of output channels counted as if full;
 - :data:`MOVE_COST` for each element that it copies, transforms or stores on the way;
 - :data:`WEIGHT_COST` for each packed weight, if they are more than the L2 cache holds;
 
@@ -222,7 +222,8 @@ def plan_form(choice: Choice, workload: Conv2dWorkload, simd: Simd) -> Plan:
         if elements > MAX_ELEMENTS:
             raise Unsupported(f"its {what} of {elements} elements needs 64-bit indices")
     macs = algorithm.macs(workload, knobs)
-    cost = macs + MOVE_COST * algorithm.moved_elements(workload, knobs)
+    cost = macs * packed.bias_elements // workload.out_channels
+    cost += MOVE_COST * algorithm.moved_elements(workload, knobs)
     if packed.elements * workload.element_bytes > simd.l2_bytes:
         cost += WEIGHT_COST * packed.elements
     return Plan(

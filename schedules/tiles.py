@@ -53,6 +53,8 @@ class Tile:
         return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
 
 
+#: Vectors of channels: enough to hide the latency for a single pixel, and panels are left to share.
+MAX_VECTORS = 8
 #: Where scalars are broadcast from memory: sums that hide the latency of the multiply-adds (4 or 5
 #: cycles on two pipes) without holding back the next tile; more were 2 to 20 % slower.
 MAX_BROADCAST_SUMS = 16
@@ -86,6 +88,8 @@ def fits_registers(
     lanes = simd.lanes(workload.dtype)
     vectors = panel // panel_lanes(simd, workload.dtype, panel)
     sums = columns * vectors
+    if vectors > MAX_VECTORS:
+        return False
     if not simd.fma_by_element:
         if columns > MAX_BROADCAST_COLUMNS or columns * panel > MAX_BROADCAST_SUMS * lanes:
             return False
@@ -190,8 +194,9 @@ def default_k_block(
     Where scalars are broadcast, one step, or those of one kernel column of flat taps, for which the
     masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
     flat taps are one block if they are few, else equal blocks. Others take one vector a block; or
-    several, where registers are left to load them into, unless the core is in-order, which would
-    take more. They stay a loop: without one, LLVM mixes all of their steps, and spills.
+    several, where registers are left to load them and half of the pixels into, unless the core is
+    in-order, which would take more. They stay a loop: without one, LLVM mixes all of their steps,
+    and spills.
     """
     lanes = simd.lanes(workload.dtype)
     if not simd.fma_by_element:
@@ -203,7 +208,7 @@ def default_k_block(
     if taps.depth < lanes:
         return 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)
-    if simd.in_order or free < 3:
+    if simd.in_order or free < max(3, columns // 2):
         return lanes
     for block in (4 * lanes, 2 * lanes):
         repeats = taps.depth % block == 0 and taps.depth > block

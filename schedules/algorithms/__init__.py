@@ -1,6 +1,7 @@
 """Every convolution algorithm: one file each, one contract, one registry."""
 
 from schedules.algorithms.base import Algorithm, Registry, Unsupported
+from schedules.algorithms.dense import Dense
 from schedules.algorithms.direct import Direct
 from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
@@ -19,6 +20,7 @@ __all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
 #: The algorithms that can be named on a command line.
 REGISTRY = Registry()
 for _algorithm in (
+    Dense(),
     Indirect(),
     Im2col(),
     Im2colTiled(),

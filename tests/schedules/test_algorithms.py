@@ -77,8 +77,15 @@ LAYERS = {
     "tall_kernel": layer((19, 6), (3, 20), (7, 1)),
     "kernel_larger_than_image": layer(3, (7, 9), 7),
     "batch": layer(7, (9, 18), 3, batch=2),
+    "half_vectors": layer(9, (20, 24), 3),
     "many_inputs": layer(5, (128, 20), 3),
     "many_outputs": layer(3, (5, 1000), 1),
+    "dense": layer(1, (64, 1001), 1, activation="relu"),
+    "dense_1_input": layer(1, (1, 33), 1),
+    "dense_3_inputs_2_rows": layer((1, 2), (3, 40), 1),
+    "dense_17_inputs_5_rows": layer((1, 5), (17, 35), 1, residual=True),
+    "dense_1001_inputs_9_rows": layer((1, 9), (1001, 7), 1, activation="hard_swish"),
+    "dense_1_output_33_rows": layer((1, 33), (48, 1), 1),
     "group_of_whole_tiles": layer(14, (32, 128), 3, groups=2, activation="relu").one_group(),
     "group_one_more_than_tiles": layer(9, (51, 99), 3, groups=3, stride=2).one_group(),
     "group_of_few_channels": layer((7, 19), (9, 21), 3, groups=3, batch=2).one_group(),
@@ -98,6 +105,11 @@ OTHER_FORMS = [
     ("winograd:outputs=6", "one_more_than_tiles"),
     ("winograd:c_block=32", "many_inputs"),
     ("mec:solution=A", "batch"),
+    *(
+        ("dense:weights=in_place", name)
+        for name, workload in LAYERS.items()
+        if serves("dense", workload, HOST)
+    ),
 ]
 #: Algorithm and name of every layer that it serves.
 SERVED = [
@@ -115,11 +127,11 @@ def knobs_that_fit(
     choices = {
         name: knob.choices for name, knob in REGISTRY.get(algorithm).knobs(workload, simd).items()
     }
-    lanes, taps = simd.lanes(workload.dtype), Taps.of(workload, simd)
+    taps = Taps.of(workload, simd)
     tiles = [
         (columns, panel)
         for columns, panel in itertools.product(choices.pop("columns"), choices.pop("panel"))
-        if fits_registers(workload, simd, taps, columns, panel // lanes)
+        if fits_registers(workload, simd, taps, columns, panel)
     ]
     return st.builds(
         lambda tile, others: {"columns": tile[0], "panel": tile[1], **others},
@@ -137,6 +149,8 @@ def geometries(draw: st.DrawFn, algorithm: str) -> Conv2dWorkload:
     if algorithm == "winograd":
         stride = dilation = (1, 1)
         kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (2, 2), (4, 3), (1, 5), (3, 1)]))
+    if algorithm == "dense":
+        kernel = stride = dilation = (1, 1)
     least = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = draw(st.sampled_from(["SAME", "VALID"]))
     lowest = least if padding == "VALID" else [1, 1]
@@ -168,7 +182,7 @@ def check_on_host(plan: Plan, simd: Simd, folder: Path) -> None:
     assert kernel.kernel.workspace_bytes == plan.workspace_bytes
 
 
-@pytest.mark.parametrize(("algorithm", "name"), SERVED)
+@pytest.mark.parametrize(("algorithm", "name"), [*SERVED, *OTHER_FORMS])
 @pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: simd.name)
 def test_agrees_with_float64(name: str, algorithm: str, simd: Simd, tmp_path: Path) -> None:
     check_on_host(plan_layer(LAYERS[name], simd, algorithm), simd, tmp_path)
@@ -305,7 +319,7 @@ def test_the_tensors_of_all_groups_need_32_bit_indices() -> None:
 
 
 def test_unknown_algorithm_lists_those_known() -> None:
-    with pytest.raises(LeanconvError, match="one of auto, indirect, im2col, im2col_tiled"):
+    with pytest.raises(LeanconvError, match="one of auto, dense, indirect, im2col, im2col_tiled"):
         plan_layer(LAYERS["pointwise"], HOST, "im2row")
 
 

@@ -125,5 +125,5 @@ def test_wrong_choices_are_refused_in_one_line(text: str, message: str) -> None:
 
 
 def test_nothing_serves_a_layer_past_32_bits() -> None:
-    with pytest.raises(Unsupported, match="indirect: its input of"):
+    with pytest.raises(Unsupported, match="its input of"):
         plan_layer(layer(40_000, 3, 16), SIMD)

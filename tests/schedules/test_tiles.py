@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from schedules import c_abi
 from schedules.patches import Taps
 from schedules.planner import plan_layer
 from schedules.simd import PRESETS, Simd
-from schedules.tiles import ORDERS, default_tile, fits_registers, tile_cost
+from schedules.tiles import ORDERS, default_tile, fits_registers, tile_cost, vector_lanes
 from schedules.workload import Conv2dWorkload
 
 
@@ -41,9 +42,8 @@ LAYERS = [
 def test_default_tiles_fit_into_the_registers(workload: Conv2dWorkload, simd: Simd) -> None:
     taps = Taps.of(workload, simd)
     tile = default_tile(workload, simd, taps, workload.out_width)
-    lanes = simd.lanes(workload.dtype)
-    assert tile.panel % lanes == 0
-    assert fits_registers(workload, simd, taps, tile.columns, tile.panel // lanes)
+    assert tile.panel % vector_lanes(simd, workload.dtype) == 0
+    assert fits_registers(workload, simd, taps, tile.columns, tile.panel)
     assert 1 <= tile.columns <= max(workload.out_width, 1)
     assert tile.order in ORDERS
 
@@ -51,13 +51,28 @@ def test_default_tiles_fit_into_the_registers(workload: Conv2dWorkload, simd: Si
 def test_no_tile_of_another_shape_is_modelled_cheaper() -> None:
     simd = PRESETS["cortex-a76"]
     workload = layer(56, 64, 64)
-    taps, lanes = Taps.of(workload, simd), simd.lanes("float32")
+    taps = Taps.of(workload, simd)
     tile = default_tile(workload, simd, taps, 56)
-    chosen = tile_cost(workload, simd, taps, 56, tile.columns, tile.panel // lanes)
+    chosen = tile_cost(workload, simd, taps, 56, tile.columns, tile.panel)
     for columns in range(1, 32):
-        for vectors in range(1, 32):
-            if fits_registers(workload, simd, taps, columns, vectors):
-                assert chosen <= tile_cost(workload, simd, taps, 56, columns, vectors)
+        for panel in range(4, 128, 4):
+            if fits_registers(workload, simd, taps, columns, panel):
+                assert chosen <= tile_cost(workload, simd, taps, 56, columns, panel)
+
+
+@pytest.mark.parametrize(("channels", "panel"), [(8, 8), (16, 16), (24, 24), (40, 40), (144, 16)])
+def test_half_vectors_where_full_ones_would_be_half_empty(channels: int, panel: int) -> None:
+    """Where two multiply-adds of half the lanes take as long as one, as on Zen 4."""
+    workload = layer(56, 96, channels, 1)
+    for name, expected in (("x86-64-v4", panel), ("x86-64-v3", None), ("cortex-a76", None)):
+        simd = PRESETS[name]
+        lanes = simd.lanes("float32")
+        tile = default_tile(workload, simd, Taps.of(workload, simd), 56 * 56)
+        if expected is None:
+            assert tile.lanes(simd, "float32") == lanes
+        else:
+            assert tile.panel == expected
+            assert tile.lanes(simd, "float32") == math.gcd(expected, lanes)
 
 
 def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:

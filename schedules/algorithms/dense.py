@@ -1,0 +1,73 @@
+"""``dense``: the product of a matrix of few rows with the weights, as in FULLY_CONNECTED.
+
+A network's last layers multiply one vector, or a small batch of them, and so do 1x1 convolutions of
+tiny images (squeeze-and-excite). Every weight is then used once or a few times, and reading the
+weights is what takes the time. They are read exactly once if one register tile holds all rows:
+
+``packed``
+    in panels, the register tile of ``indirect``, with enough panels for threads to share;
+``in_place``
+    where and as TFLite stores them, as dot products (:mod:`schedules.dot_products`): not a byte is
+    packed, and no lane is lost to a last panel that is not full.
+
+Workspace: 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tvm import s_tir
+
+from schedules import packing
+from schedules.algorithms.indirect import Indirect
+from schedules.dot_products import dot_products
+from schedules.knobs import Knob, Knobs
+from schedules.packing import PackedWeights
+from schedules.patches import placeholders
+from schedules.simd import Simd
+from schedules.workload import Conv2dWorkload
+
+#: Elements that move in the time of adding up the lanes of one sum.
+LANE_SUM_MOVES = 8
+
+
+class Dense(Indirect):
+    """The matrix-vector product, for one row or several."""
+
+    name = "dense"
+    source = "the definition"
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        reason = super().supports(workload, simd)
+        if reason is None and not workload.is_pointwise:
+            return "it multiplies matrices: 1x1 kernels, stride 1"
+        return reason
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        """``weights``, and the register tile of ``packed``."""
+        return {
+            "weights": Knob(("packed", "in_place"), "packed"),
+            **super().knobs(workload, simd),
+        }
+
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        return ({"weights": "packed"}, {"weights": "in_place"})
+
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if knobs["weights"] == "in_place":
+            return LANE_SUM_MOVES * workload.pixels * workload.out_channels
+        # Every further tile of rows reads its weights from a cache again.
+        further = -(-workload.pixels // knobs["columns"]) - 1
+        return further * self.packed_weights(workload, knobs).elements
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        if knobs["weights"] == "in_place":
+            return packing.rows(workload)
+        return super().packed_weights(workload, knobs)
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        if knobs["weights"] == "packed":
+            return super().schedule(workload, simd, knobs)
+        layer = workload.as_matrix()
+        return dot_products(layer, simd, placeholders(layer, self.packed_weights(layer, knobs)))
