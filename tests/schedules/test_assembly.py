@@ -113,19 +113,6 @@ def test_depthwise_does_not_spill_on_x86(target: str) -> None:
     assert vectors_stored_on_x86_stack(c_abi.assembly(schedule, simd)) > 0
 
 
-@pytest.mark.parametrize("weights", ["packed", "in_place"])
-@pytest.mark.parametrize("target", ARM)
-def test_matrices_of_few_rows_do_not_spill(target: str, weights: str) -> None:
-    simd = PRESETS[target]
-    for rows, channels, outputs in itertools.product((1, 2, 5), (96, 1001), (1, 24, 1001)):
-        layer = Conv2dWorkload(1, rows, channels, outputs, 1, 1)
-        plan = plan_layer(layer, simd, f"dense:weights={weights}")
-        loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
-        assert any(loop.multiply_adds for loop in loops), layer
-        spilling = [loop for loop in loops if loop.spills]
-        assert not spilling, f"{layer.describe()} {plan.knobs}: {spilling[0].instructions}"
-
-
 def test_most_of_the_main_loop_multiplies() -> None:
     simd = PRESETS["cortex-a76"]
     plan = plan_layer(workload(*LAYERS[0]), simd, "indirect")
