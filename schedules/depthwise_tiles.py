@@ -50,11 +50,16 @@ class DepthwiseTile:
         return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
 
 
+def gathers(workload: Conv2dWorkload) -> bool:
+    """Whether lanes that stand side by side read elements that do not."""
+    return workload.out_channels > workload.in_channels
+
+
 def unrolled_taps(workload: Conv2dWorkload) -> tuple[int, int]:
     """Kernel rows and columns that are straight-line code."""
     height, width = workload.kernel_height, workload.kernel_width
-    columns = width if width <= MAX_UNROLLED_COLUMNS else 1
-    return (height if height * width <= MAX_UNROLLED_TAPS else 1), columns
+    rolled = height * width > MAX_UNROLLED_TAPS or gathers(workload)
+    return 1 if rolled else height, width if width <= MAX_UNROLLED_COLUMNS else 1
 
 
 def window(outputs: int, taps: int, stride: int, dilation: int) -> list[int]:
@@ -81,8 +86,11 @@ def registers(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> 
 def fits(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> bool:
     """Whether a tile avoids spills, and its code is not too long."""
     kernel_rows, kernel_columns = unrolled_taps(workload)
-    if rows * columns * kernel_rows * kernel_columns > MAX_MULTIPLY_ADDS:
-        return False
+    multiply_adds = rows * columns * kernel_rows * kernel_columns
+    # A border of several tiles tests every product; a vector is gathered lane by lane.
+    wide_border = workload.pad_left > columns * workload.stride_width
+    if multiply_adds * (4 if wide_border or gathers(workload) else 1) > MAX_MULTIPLY_ADDS:
+        return rows == columns == 1
     # For the constants of the activation, and for loading ahead of use: most where it has to be.
     spare = 9 if simd.in_order else simd.vector_registers // 8
     return registers(workload, simd, rows, columns) + spare <= simd.vector_registers

@@ -23,3 +23,12 @@ def test_panels() -> None:
             assert result[m // 4, (kh * 3 + kw) * 3 + c, m % 4] == expected
     bias = packing.pack_bias(np.arange(10, dtype=np.float32), packed)
     np.testing.assert_array_equal(bias, [*range(10), 0, 0])
+
+
+def test_taps_are_as_tflite_stores_them() -> None:
+    """DEPTHWISE_CONV_2D: (1, K_h, K_w, M); nothing is filled up."""
+    workload = Conv2dWorkload(5, 6, 3, 6, 2, 3, groups=3)
+    stored = np.arange(2 * 3 * 6, dtype=np.float32).reshape(1, 2, 3, 6)
+    packed = packing.taps(workload)
+    np.testing.assert_array_equal(packing.pack(stored.transpose(3, 1, 2, 0), packed), stored[0])
+    assert (packed.panel, packed.bias_elements) == (1, 6)
