@@ -22,7 +22,6 @@ For AlexNet, a second table breaks the time down by operator.
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -74,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of timing a network at most, unless 3 rounds take longer [%(default)g]")  # fmt: skip
     add("--algorithm", default="auto", help="as for tvmc compile, one of them [%(default)s]")
     add("--workspace-limit", type=byte_count, metavar="BYTES", help="as for tvmc compile")
-    if "objective" in inspect.signature(tvmc.compile).parameters:
-        add("--objective", help="as for tvmc compile")
+    add("--objective", default="time", help="as for tvmc compile [%(default)s]")
     add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     add("--svg", type=Path, metavar="FOLDER", help="write pictures of times and memory there")
     options = parser.parse_args(arguments)

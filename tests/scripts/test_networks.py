@@ -13,7 +13,7 @@ Of the networks of scripts/architectures.py, the four largest are left to `make 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from architectures import ARCHITECTURES
 from inference import Session, max_difference, random_inputs, runtime
 from network_bound import network_bound, winograd_transforms
+from schedules.block import Block
 from tests.conftest import Compiled
+from tests.support import blocks
 from tests.support.reference import conv2d, finish, winograd_bound
 from tflite_delegate import model as tflite_model
 
@@ -74,7 +76,8 @@ def test_network(
     session = Session(compiled.graph, chosen, delegate=compiled.library)
     report = session.report()
     assert report is not None
-    assert 0 < report["claimed"] <= sum(layer["claimed"] for layer in compiled.report["layers"])
+    assert report["claimed"] == len(kernels_of(compiled.report))
+    assert len(report["operators"]) == len(compiled.report["between"])
     assert max_difference(session.run(values), expected) <= bound
     del session
 
@@ -90,27 +93,58 @@ def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) ->
     tensor = session.interpreter.get_tensor
     nodes = {details["index"]: details for details in session.interpreter._get_ops_details()}
     model = tflite_model.read(compiled.graph)
-    for layer in model.layers:
-        if layer.workload is None:
-            continue
-        w = layer.workload
-        _, *parameters = nodes[layer.index]["inputs"]
-        weights, *bias = (tensor(index) for index in parameters if index >= 0)
-        if w.is_depthwise:  # (1, K_h, K_w, M)
-            weights = weights.transpose(3, 1, 2, 0)
-        weights, (offset,) = weights.reshape(w.weight_shape), bias or [None]
-        x = tensor(layer.input).reshape(w.input_shape)
+    layers = {layer.index: layer for layer in model.layers}
+    for indices in kernels_of(compiled.report):
+        chain = [layers[index] for index in indices]
+        block = [layer.workload for layer in chain if layer.workload is not None]
+        constants = [weights_of(layer, nodes[layer.index]["inputs"], tensor) for layer in chain]
+        last = block[-1]
         residual = None
-        if w.residual:
-            residual = tensor(added_to(layer, model)).reshape(w.output_shape)
-        bare = replace(w, activation="none", residual=False, output_activation="none")
-        exact, bound = conv2d(bare, x, weights, offset)
-        transforms = winograd_transforms(compiled.report, layer)
-        if transforms is not None:
-            bound = winograd_bound(bare, transforms, x, weights, offset)
-        exact, bound = finish(w, exact, bound, residual)
-        excess = np.abs(tensor(layer.output).reshape(w.output_shape) - exact) - bound
-        assert excess.max() <= 0, f"node {layer.index}, {layer.geometry}"
+        if last.residual:
+            residual = tensor(added_to(chain[-1], model)).reshape(last.output_shape)
+        x = tensor(chain[0].input).reshape(block[0].input_shape)
+        if len(chain) > 1:
+            weights, offsets = zip(*constants, strict=True)
+            exact, bound = blocks.chain(Block(tuple(block)), x, weights, offsets, residual)
+        else:
+            exact, bound = layer_bound(compiled.report, chain[0], x, *constants[0], residual)
+        excess = np.abs(tensor(chain[-1].output).reshape(last.output_shape) - exact) - bound
+        assert excess.max() <= 0, f"nodes {indices}, {chain[-1].geometry}"
+
+
+def kernels_of(report: dict[str, Any]) -> set[tuple[int, ...]]:
+    """The layers that each kernel computes in one call."""
+    claimed = [layer for layer in report["layers"] if layer["claimed"]]
+    return {tuple(layer["block"]) or (layer["index"],) for layer in claimed}
+
+
+def weights_of(
+    layer: tflite_model.Layer, inputs: Sequence[int], tensor: Callable[[int], NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Weights (OHWI) and bias."""
+    assert layer.workload is not None
+    weights, *bias = (tensor(index) for index in inputs[1:] if index >= 0)
+    if layer.op == "DEPTHWISE_CONV_2D":  # (1, K_h, K_w, M)
+        weights = weights.transpose(3, 1, 2, 0)
+    return weights.reshape(layer.workload.weight_shape), bias[0] if bias else None
+
+
+def layer_bound(
+    report: dict[str, Any],
+    layer: tflite_model.Layer,
+    x: NDArray[Any],
+    weights: NDArray[Any],
+    offset: NDArray[Any] | None,
+    residual: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The exact output of a single layer, and the first bound at the top of this file."""
+    assert layer.workload is not None
+    bare = replace(layer.workload, activation="none", residual=False, output_activation="none")
+    exact, bound = conv2d(bare, x, weights, offset)
+    transforms = winograd_transforms(report, layer)
+    if transforms is not None:
+        bound = winograd_bound(bare, transforms, x, weights, offset)
+    return finish(layer.workload, exact, bound, residual)
 
 
 def added_to(layer: tflite_model.Layer, model: tflite_model.Model) -> int:
