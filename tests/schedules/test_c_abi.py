@@ -66,7 +66,9 @@ def symbols(data: bytes) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("target", PRESETS)
 def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> None:
     simd = PRESETS[target]
-    kernels = compile_plans({"layer": plan_layer(served_layer(algorithm, simd), simd, algorithm)}, simd)
+    kernels = compile_plans(
+        {"layer": plan_layer(served_layer(algorithm, simd), simd, algorithm)}, simd
+    )
     undefined, functions = symbols(kernels.data)
     assert undefined <= LIBRARY_SYMBOLS
     assert functions == {stage.symbol for stage in kernels.kernels["layer"].stages}
@@ -74,9 +76,7 @@ def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> 
 
 def test_several_kernels_share_an_object() -> None:
     simd = Simd.named("host")
-    plans = {
-        name: plan_layer(served_layer(name, simd), simd, name) for name in REGISTRY.names()
-    }
+    plans = {name: plan_layer(served_layer(name, simd), simd, name) for name in REGISTRY.names()}
     kernels = compile_plans(plans, simd)
     assert set(kernels.kernels) == set(plans)
     _, functions = symbols(kernels.data)
