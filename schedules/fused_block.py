@@ -38,6 +38,7 @@ from schedules.fused_strips import Strips, convolve_depthwise, expand, project
 from schedules.knobs import NO_KNOBS, Knob, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
+from schedules.starting_values import start_with
 
 
 class FusedBlock:
@@ -141,12 +142,14 @@ class FusedBlock:
         if strips.producer is not None:
             source = expand(strips, simd, tiles["expand"], image, weights[0], biases[0])
         columns = knobs["depthwise_columns"]
-        stored = convolve_depthwise(strips, columns, source, weights[-2], biases[-2])
+        stored = convolve_depthwise(strips, columns, source, weights[-2])
         added, outputs = project(strips, tiles["project"], stored, weights[-1], biases[-1])
         arguments = [image, *added, *weights, *biases, *outputs]
-        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        function = te.create_prim_func(arguments)
+        starts = function.params[arguments.index(biases[-2])]
+        function = start_with(function, "ACC1", lambda *i: starts[i[-1]])
         depthwise_tile = knobs["depthwise_rows"], columns
-        return schedule_strips(schedule, strips, simd, tiles, depthwise_tile)
+        return schedule_strips(s_tir.Schedule(function), strips, simd, tiles, depthwise_tile)
 
 
 def placeholders(

@@ -7,11 +7,12 @@ and blocks of channels trade memory for passes over the weights and over the sum
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from schedules import costs, tiles
+from schedules import costs, depthwise_tiles, tiles
 from schedules.block import Block
 from schedules.fused_strips import Strips
 from schedules.knobs import Knob, Knobs
@@ -94,16 +95,19 @@ def projection_tile(strips: Strips, simd: Simd) -> Tile:
 
 
 def depthwise_tile(strips: Strips, simd: Simd) -> tuple[int, int]:
-    """Rows and columns of the depthwise layer's tile: the fewest tiles whose sums leave registers.
+    """Rows and columns of the depthwise layer's tile: of those that fit, the cheapest.
 
-    Rows share what they read of E unless a stride lies between them. Those of the image are masked
-    one by one.
+    Two rows share what they read of E unless a stride lies between them. Those of the image are
+    masked one by one.
     """
-    rows = 2 if shares_rows(strips) and strips.row_block % 2 == 0 else 1
-    width = strips.depthwise.out_width
-    most = simd.vector_registers // (4 if simd.fma_by_element else 2) // rows
-    columns = min(range(1, min(most, 8) + 1), key=lambda size: (-(-width // size), size))
-    return rows, columns
+    layer, two = strips.depthwise, shares_rows(strips) and strips.row_block % 2 == 0
+    shapes = [
+        (rows, columns)
+        for rows in ((1, 2) if two else (1,))
+        for columns in range(1, 9)
+        if (rows, columns) == (1, 1) or depthwise_tiles.fits(layer, simd, rows, columns)
+    ]
+    return min(shapes, key=lambda shape: depthwise_tiles.cost(layer, *shape))
 
 
 def shares_rows(strips: Strips) -> bool:
@@ -114,13 +118,13 @@ def shares_rows(strips: Strips) -> bool:
 def default_strips(block: Block, simd: Simd) -> Strips:
     """The cheapest way to cut ``block``, of those with a strip for each core.
 
-    Half of the L2 cache is for E and D, the rest for weights, image and output. If that is too
-    little for any way, it is the one with the smallest workspace.
+    A quarter of the L2 cache is left for weights, image and output. If the rest is too little for
+    any way, it is the one with the smallest workspace.
     """
 
-    def key(strips: Strips) -> tuple[int, int, int]:
-        workspace = strips.workspace_bytes
-        return max(workspace - simd.l2_bytes // 2, 0), cost(strips, simd), workspace
+    def key(strips: Strips) -> tuple[int, bool, int, int]:
+        workspace, alone = strips.workspace_bytes, shares_rows(strips) and strips.row_block % 2 > 0
+        return max(workspace - simd.l2_bytes * 3 // 4, 0), alone, cost(strips, simd), workspace
 
     return min(candidates(block, simd), key=key)
 
@@ -139,14 +143,15 @@ def candidates(block: Block, simd: Simd) -> Iterator[Strips]:
         or size == channels
         or size % producer_tile(replace(widest, c_block=size), simd).panel == 0
     ]
-    rows = 2 if shares_rows(widest) and widest.strip_rows > 1 else 1
-    while rows < 2 * widest.strip_rows:
-        row_block = min(rows, widest.strip_rows)
-        # Without a producer, no strip is longer than what D holds: nothing is computed again.
-        blocks = -(-widest.strip_rows // row_block) if widest.producer is not None else 1
-        for size in sizes:
-            yield Strips(block, blocks * row_block, row_block, size)
-        rows *= 2
+    longest = widest.strip_rows
+    if shares_rows(widest) and 1 < longest < height:
+        longest += longest % 2  # so that the depthwise layer's tiles can be of two rows
+    for row_block, size in itertools.product(range(1, longest + 1), sizes):
+        if widest.producer is None:
+            # No strip is longer than what D holds: nothing is computed again.
+            yield Strips(block, row_block, row_block, size)
+        elif longest % row_block == 0:
+            yield Strips(block, longest, row_block, size)
 
 
 def cost(strips: Strips, simd: Simd) -> int:

@@ -10,13 +10,14 @@ from typing import Any
 from tvm import s_tir
 
 from schedules import c_abi
+from schedules.depthwise_tiles import unrolled_taps
 from schedules.fused_strips import Strips
 from schedules.masked_loops import decide, mark_masked
 from schedules.microkernel import accumulate_tile
 from schedules.patches import Taps
 from schedules.row_tests import test_rows_once
 from schedules.simd import Simd
-from schedules.steps import partition, unroll
+from schedules.steps import extent, partition, unroll
 from schedules.tiles import Tile
 
 
@@ -101,13 +102,16 @@ def schedule_depthwise(
     if strips.c_block % lanes:
         for loop in (c_outer, c_lane, s_lane):
             partition(schedule, loop)
-    if simd.in_order:
-        c_abi.keep_rolled(schedule, c_outer, small=True)
+    if simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer, small=simd.in_order)
     if strips.producer is None:
         mark_masked(schedule, kh)
-    else:
-        schedule.unroll(kh)
-    unroll(schedule, [kw, s_h, s_w, h_inner, w_inner])
+    for loop, unrolled in zip((kh, kw), unrolled_taps(strips.depthwise), strict=True):
+        if extent(schedule, loop) > unrolled:
+            c_abi.keep_rolled(schedule, loop)
+        elif loop is kw or strips.producer is not None:
+            schedule.unroll(loop)
+    unroll(schedule, [s_h, s_w, h_inner, w_inner])
     schedule.vectorize(c_lane)
     schedule.vectorize(s_lane)
     *_, i_h, i_w, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))

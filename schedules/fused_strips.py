@@ -174,9 +174,9 @@ def expand(
 
 
 def convolve_depthwise(
-    strips: Strips, columns: int, source: te.Tensor, weights: te.Tensor, bias: te.Tensor
+    strips: Strips, columns: int, source: te.Tensor, weights: te.Tensor
 ) -> te.Tensor:
-    """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output.
+    """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output, without bias.
 
     ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles
     of ``columns`` pixels.
@@ -204,9 +204,10 @@ def convolve_depthwise(
 
     shape = (layer.batch, strips.count, strips.strip_rows, rounded, layer.out_channels)
     sums = te.compute(shape, sum_of_taps, name="ACC1")
+    no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
     return te.compute(
         (*shape[:3], layer.out_width, layer.out_channels),
-        lambda *i: finish(sums[i], bias[i[-1]], layer),
+        lambda *i: finish(sums[i], no_bias, layer),
         name="D",
     )
 
