@@ -221,7 +221,7 @@ def error_bounds(
     # Bounds grow with the magnitude of the image's elements.
     largest = np.ones(workload.input_shape)
     weights = weights.reshape(workload.weight_shape)
-    plan = plan_layer(workload.with_batch(1).one_group(), HOST, algorithm)
+    plan = plan_layer(workload.with_batch(1).of_one_kernel(), HOST, algorithm)
     return error_bound(plan, workload, largest, weights, bias, direct).max(axis=(0, 1, 2))
 
 
