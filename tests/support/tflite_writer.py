@@ -31,6 +31,22 @@ TYPES = {
     "int32": schema.TensorType.INT32,
     "int8": schema.TensorType.INT8,
 }
+#: The options of operators that have any, by the name of their table in the schema.
+OPTIONS = {
+    "ADD": "AddOptions",
+    "SUB": "SubOptions",
+    "MUL": "MulOptions",
+    "DIV": "DivOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
+    "SUM": "ReducerOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    "LEAKY_RELU": "LeakyReluOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "RESHAPE": "ReshapeOptions",
+    "SQUEEZE": "SqueezeOptions",
+}
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,23 @@ class ModelWriter:
         operator.inputs, operator.outputs = list(inputs), list(outputs)
         operator.builtinOptions, operator.builtinOptionsType = options, options_type
         self.operators.append(operator)
+
+    def node(self, name: str, inputs: Sequence[int], shape: Sequence[int], **fields: Any) -> int:
+        """Add a node by its operator's name and the fields of its options; return the output.
+
+        ``shape`` is the output's; ``fusedActivationFunction`` is a key of :data:`ACTIVATIONS`.
+        """
+        options, options_type = None, 0
+        if name in OPTIONS:
+            options = getattr(schema, f"{OPTIONS[name]}T")()
+            options_type = getattr(schema.BuiltinOptions, OPTIONS[name])
+            for field, value in fields.items():
+                is_activation = field == "fusedActivationFunction"
+                setattr(options, field, ACTIVATIONS[value] if is_activation else value)
+        output = self.tensor(shape)
+        code = getattr(schema.BuiltinOperator, name)
+        self.operator(code, inputs, [output], options, options_type)
+        return output
 
     def conv(
         self,

@@ -29,6 +29,7 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
+from tests.tflite_delegate import test_operators
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.toolchain import Toolchain
@@ -441,5 +442,13 @@ def test_in_litert(
     layers = [layer.workload for layer in tflite_model.read(model).layers]
     compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
     result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for))
+    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+    assert "ERROR: AddressSanitizer" not in result.stderr
+
+
+def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
+    model = tmp_path / "operators.tflite"
+    model.write_bytes(test_operators.zoo_model())
+    result = run_python("-c", IN_LITERT, model, sanitized_delegate(model))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "lanes.h"
 #include "operation.h"
 
 // Neighbouring axes are merged where the later one has no padding: what is left of the last axis is
@@ -34,7 +33,7 @@ static const char *padding_infer(const struct lc_operation *operation, struct lc
     }
     if (operation->inputs->size > 2) {
         struct lc_shape value = lc_input_shape(operation, 2);
-        return lc_elements(&value, 0, value.rank) == 1 ? NULL : "malformed value";
+        return lc_count(&value, 0, value.rank) == 1 ? NULL : "malformed value";
     }
     return NULL;
 }
@@ -54,7 +53,7 @@ static void find_axes(struct padding *self, const struct lc_shape *x, const stru
     }
 }
 
-LC_VECTOR static void fill(float *y, size_t count, float value) {
+static void fill(float *y, size_t count, float value) {
     for (size_t i = 0; i < count; i++) {
         y[i] = value;
     }
@@ -100,7 +99,7 @@ static void padding_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation),
     };
-    int32_t count, elements = lc_elements(&y, 0, y.rank);
+    int32_t count, elements = lc_count(&y, 0, y.rank);
     find_axes(&self, &x, &y, lc_integers(operation, &count));
     lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
 }

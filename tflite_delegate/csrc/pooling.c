@@ -4,9 +4,11 @@
 
 #include <math.h>
 
-#include "lanes.h"
 #include "layer.h"
 #include "operation.h"
+#include "vector.h"
+
+enum { VECTORS = 8, MANY = VECTORS * LC_LANES }; // of channels that are pooled at once
 
 // Windows along one axis.
 struct axis {
@@ -86,37 +88,49 @@ static void clip(const struct axis *axis, int32_t i, int32_t *begin, int32_t *en
     *end = (int32_t)(last < axis->in ? last : axis->in);
 }
 
-LC_INLINE void pool_lanes(bool is_max, const struct pooling *self, const struct window *window,
-                          float *y, int lanes) {
-    float results[LC_LANES];
-    for (int i = 0; i < lanes; i++) {
-        results[i] = is_max ? -INFINITY : 0.0f;
+// Pools some vectors of channels or, if `count` is not 0, so many channels only.
+LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct window *window,
+                            float *y, int vectors, int32_t count) {
+    lc_vector results[VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        results[i] = lc_splat(is_max ? -INFINITY : 0.0f);
     }
     const float *row = window->x;
+    LC_ROLLED
     for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
         const float *x = row;
+        LC_ROLLED
         for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
-            for (int i = 0; i < lanes; i++) {
-                results[i] = is_max ? lc_larger(results[i], x[i]) : results[i] + x[i];
+            for (int i = 0; i < vectors; i++) {
+                lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
+                results[i] = is_max ? lc_larger(results[i], part) : results[i] + part;
             }
         }
     }
-    const float count = is_max ? 1.0f : (float)window->rows * (float)window->columns;
-    for (int i = 0; i < lanes; i++) {
-        y[i] = lc_clamp(results[i] / count, self->least, self->most);
+    const lc_vector least = lc_splat(self->least), most = lc_splat(self->most);
+    const float elements = is_max ? 1.0f : (float)window->rows * (float)window->columns;
+    for (int i = 0; i < vectors; i++) {
+        lc_vector result = lc_clamp(results[i] / elements, least, most);
+        if (count) {
+            lc_store_some(y, result, count);
+        } else {
+            lc_store(y + i * LC_LANES, result);
+        }
     }
 }
 
 LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y) {
-    int32_t channel = 0;
-    for (; channel + LC_LANES <= self->channels; channel += LC_LANES, window.x += LC_LANES) {
-        pool_lanes(is_max, self, &window, y + channel, LC_LANES);
+    int32_t count = self->channels;
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, window.x += MANY, y += MANY) {
+        pool_vectors(is_max, self, &window, y, VECTORS, 0);
     }
-    for (; channel + 8 <= self->channels; channel += 8, window.x += 8) {
-        pool_lanes(is_max, self, &window, y + channel, 8);
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, window.x += LC_LANES, y += LC_LANES) {
+        pool_vectors(is_max, self, &window, y, 1, 0);
     }
-    for (; channel < self->channels; channel++, window.x++) {
-        pool_lanes(is_max, self, &window, y + channel, 1);
+    if (count > 0) {
+        pool_vectors(is_max, self, &window, y, 1, count);
     }
 }
 
@@ -165,7 +179,7 @@ static void pool_compute(const struct lc_operation *operation) {
     find_axes(operation, &self);
     lc_activation_range(params->activation, &self.least, &self.most);
     bool is_max = operation->builtin_code == TFL_BUILTIN_MAX_POOL_2D;
-    lc_operation_run(operation, x.dims[0] * self.height.out, lc_elements(&x, 0, 4),
+    lc_operation_run(operation, x.dims[0] * self.height.out, lc_count(&x, 0, 4),
                      is_max ? run_max : run_average, &self);
 }
 

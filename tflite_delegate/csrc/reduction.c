@@ -8,12 +8,13 @@
 
 #include <string.h>
 
-#include "lanes.h"
 #include "operation.h"
+#include "vector.h"
 
 enum {
-    ROWS = 8,    // that are added at once where the last axis is kept
-    CHUNK = 256, // elements of such a row that one item of work adds
+    CHUNK = 256, // elements of a row that one item of work adds where the last axis is kept
+    VECTORS = 8, // that are added at once
+    MANY = VECTORS * LC_LANES,
 };
 
 struct reduction {
@@ -82,59 +83,59 @@ static void find_extents(struct reduction *self, const struct lc_shape *x, const
     }
 }
 
-LC_INLINE void add_lanes(const float *x, size_t row_step, int rows, float *y, int lanes) {
-    float sums[LC_LANES];
-    for (int i = 0; i < lanes; i++) {
-        sums[i] = y[i];
+// Adds rows of some vectors, element by element.
+LC_INLINE void add_vectors(const float *x, size_t row_step, int32_t rows, float *y, int vectors) {
+    lc_vector sums[VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        sums[i] = lc_load(y + i * LC_LANES);
     }
-    for (int row = 0; row < rows; row++, x += row_step) {
-        for (int i = 0; i < lanes; i++) {
-            sums[i] += x[i];
+    LC_ROLLED
+    for (int32_t row = 0; row < rows; row++, x += row_step) {
+        for (int i = 0; i < vectors; i++) {
+            sums[i] += lc_load(x + i * LC_LANES);
         }
     }
-    for (int i = 0; i < lanes; i++) {
-        y[i] = sums[i];
+    for (int i = 0; i < vectors; i++) {
+        lc_store(y + i * LC_LANES, sums[i]);
     }
 }
 
-LC_INLINE void add_some_rows(const float *x, size_t row_step, int rows, float *y, int32_t count) {
-    int32_t i = 0;
-    for (; i + LC_LANES <= count; i += LC_LANES) {
-        add_lanes(x + i, row_step, rows, y + i, LC_LANES);
-    }
-    for (; i + 4 <= count; i += 4) {
-        add_lanes(x + i, row_step, rows, y + i, 4);
-    }
-    for (; i < count; i++) {
-        add_lanes(x + i, row_step, rows, y + i, 1);
-    }
-}
-
-// Adds rows element by element.
 LC_INLINE void add_rows(const float *x, size_t row_step, int32_t rows, float *y, int32_t count) {
-    for (; rows >= ROWS; rows -= ROWS, x += ROWS * row_step) {
-        add_some_rows(x, row_step, ROWS, y, count);
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
+        add_vectors(x, row_step, rows, y, VECTORS);
     }
-    for (; rows > 0; rows--, x += row_step) {
-        add_some_rows(x, row_step, 1, y, count);
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
+        add_vectors(x, row_step, rows, y, 1);
+    }
+    LC_ROLLED
+    for (; count > 0; count--, x++, y++) {
+        LC_ROLLED
+        for (int32_t row = 0; row < rows; row++) {
+            *y += x[(size_t)row * row_step];
+        }
     }
 }
 
 // The sum of a row.
 LC_INLINE float sum_row(const float *x, int32_t count) {
-    float lanes[LC_LANES] = {0}, sum = 0.0f;
-    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
-        for (int i = 0; i < LC_LANES; i++) {
-            lanes[i] += x[i];
+    lc_vector sums[VECTORS] = {lc_splat(0.0f)};
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY) {
+        for (int i = 0; i < VECTORS; i++) {
+            sums[i] += lc_load(x + i * LC_LANES);
         }
     }
-    for (int32_t i = 0; i < count; i++) {
-        sum += x[i];
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
+        sums[0] += lc_load(x);
     }
-    for (int i = 0; i < LC_LANES; i++) {
-        sum += lanes[i];
+    for (int i = 2; i < VECTORS; i += 2) {
+        sums[0] += sums[i];
+        sums[1] += sums[i + 1];
     }
-    return sum;
+    return lc_sum(sums[0] + (sums[1] + lc_load_some(x, count, 0.0f)));
 }
 
 // Adds, for positions [begin, end) of the leading axes, elements [first, first + count) of the rows
@@ -187,7 +188,7 @@ LC_VECTOR static void divide(float *y, int32_t count, float divisor) {
 
 static void reduction_compute(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation);
-    int32_t x_elements = lc_elements(&x, 0, x.rank), y_elements = lc_elements(&y, 0, y.rank);
+    int32_t x_elements = lc_count(&x, 0, x.rank), y_elements = lc_count(&y, 0, y.rank);
     struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation)};
     bool reduced[LC_MAX_RANK];
     find_reduced(operation, x.rank, reduced);

@@ -5,8 +5,10 @@
 #include <math.h>
 
 #include "exponential.h"
-#include "lanes.h"
 #include "operation.h"
+#include "vector.h"
+
+enum { VECTORS = 2, MANY = VECTORS * LC_LANES }; // that are computed at once
 
 struct softmax {
     int32_t count; // elements of a row
@@ -16,46 +18,51 @@ struct softmax {
 };
 
 LC_INLINE float largest(const float *x, int32_t count) {
-    float lanes[LC_LANES], result = -INFINITY;
-    for (int j = 0; j < LC_LANES; j++) {
-        lanes[j] = -INFINITY;
+    lc_vector most[VECTORS];
+    for (int i = 0; i < VECTORS; i++) {
+        most[i] = lc_splat(-INFINITY);
     }
-    int32_t i = 0;
-    for (; i + LC_LANES <= count; i += LC_LANES) {
-        for (int j = 0; j < LC_LANES; j++) {
-            lanes[j] = lc_larger(lanes[j], x[i + j]);
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY) {
+        for (int i = 0; i < VECTORS; i++) {
+            most[i] = lc_larger(most[i], lc_load(x + i * LC_LANES));
         }
     }
-    for (; i < count; i++) {
-        result = lc_larger(result, x[i]);
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
+        most[0] = lc_larger(most[0], lc_load(x));
     }
-    for (int j = 0; j < LC_LANES; j++) {
-        result = lc_larger(result, lanes[j]);
-    }
-    return result;
+    most[1] = lc_larger(most[1], lc_load_some(x, count, -INFINITY));
+    return lc_largest(lc_larger(most[0], most[1]));
 }
 
 // Writes e^(beta (x - most)) and returns the sum.
 LC_INLINE float exponentials(const float *x, float most, float beta, float *y, int32_t count) {
-    float lanes[LC_LANES] = {0}, sum = 0.0f;
-    int32_t i = 0;
-    for (; i + LC_LANES <= count; i += LC_LANES) {
-        float block[LC_LANES];
-        for (int j = 0; j < LC_LANES; j++) {
-            block[j] = lc_exp(beta * (x[i + j] - most));
-        }
-        for (int j = 0; j < LC_LANES; j++) {
-            y[i + j] = block[j];
-            lanes[j] += block[j];
+    lc_vector sums[VECTORS] = {lc_splat(0.0f)};
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
+        for (int i = 0; i < VECTORS; i++) {
+            lc_vector power = lc_exp(beta * (lc_load(x + i * LC_LANES) - most));
+            lc_store(y + i * LC_LANES, power);
+            sums[i] += power;
         }
     }
-    for (; i < count; i++) {
-        sum += y[i] = lc_exp(beta * (x[i] - most));
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
+        lc_vector power = lc_exp(beta * (lc_load(x) - most));
+        lc_store(y, power);
+        sums[0] += power;
     }
-    for (int j = 0; j < LC_LANES; j++) {
-        sum += lanes[j];
+    lc_store_some(y, lc_exp(beta * (lc_load_some(x, count, most) - most)), count);
+    return lc_sum(sums[0] + (sums[1] + lc_load_some(y, count, 0.0f)));
+}
+
+LC_INLINE void scale(float *y, int32_t count, float factor) {
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, y += LC_LANES) {
+        lc_store(y, lc_load(y) * factor);
     }
-    return sum;
+    lc_store_some(y, lc_load_some(y, count, 0.0f) * factor, count);
 }
 
 LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
@@ -65,10 +72,7 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
         const float *x = self->x + (size_t)row * (size_t)self->count;
         float *y = self->y + (size_t)row * (size_t)self->count;
         float sum = exponentials(x, largest(x, self->count), self->beta, y, self->count);
-        float scale = 1.0f / sum;
-        for (int32_t i = 0; i < self->count; i++) {
-            y[i] *= scale;
-        }
+        scale(y, self->count, 1.0f / sum);
     }
     return true;
 }
@@ -86,8 +90,8 @@ static void softmax_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation),
     };
-    lc_operation_run(operation, lc_elements(&x, 0, x.rank - 1), lc_elements(&x, 0, x.rank),
-                     run_rows, &self);
+    lc_operation_run(operation, lc_count(&x, 0, x.rank - 1), lc_count(&x, 0, x.rank), run_rows,
+                     &self);
 }
 
 const struct lc_operator lc_softmax_operators[] = {
