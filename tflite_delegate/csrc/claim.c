@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include "log.h"
 #include "node.h"
+#include "operators.h"
 
 // What is known of a graph while its layers are claimed.
 struct graph {
@@ -18,6 +19,7 @@ struct graph {
     int *readers;             // tensor -> nodes that read it
     struct tfl_ints *claimed; // node indices
     const struct lc_kernel **kernels; // of the claimed nodes
+    bool *ours;                       // tensor -> whether a claimed node computes it
     struct tfl_ints *unread;          // DEQUANTIZE nodes that nobody reads any more
     int32_t unknown;
 };
@@ -34,6 +36,7 @@ static void graph_free(struct graph *graph) {
     free(graph->plan);
     free(graph->half_sources);
     free(graph->readers);
+    free(graph->ours);
     free(graph->claimed);
     free(graph->kernels);
     free(graph->unread);
@@ -48,7 +51,8 @@ static bool graph_allocate(struct graph *graph, const struct tfl_ints *plan, siz
     graph->kernels = calloc(nodes + 1, sizeof *graph->kernels);
     graph->half_sources = malloc((tensor_count + 1) * sizeof *graph->half_sources);
     graph->readers = calloc(tensor_count + 1, sizeof *graph->readers);
-    if (!graph->plan || !graph->claimed || !graph->unread || !graph->kernels ||
+    graph->ours = calloc(tensor_count + 1, sizeof *graph->ours);
+    if (!graph->ours || !graph->plan || !graph->claimed || !graph->unread || !graph->kernels ||
         !graph->half_sources || !graph->readers) {
         return false;
     }
@@ -138,6 +142,26 @@ static const struct lc_kernel *kernel_for(struct graph *graph, int index,
     return kernel;
 }
 
+// Whether a node is an operator of ours that reads what another claimed node computes.
+static bool follows(const struct graph *graph, const struct tfl_node *node, int32_t builtin_code) {
+    if (lc_operator_refuses(graph->context, node, builtin_code)) {
+        return false;
+    }
+    for (int j = 0; j < node->inputs->size; j++) {
+        if (graph->ours[node->inputs->data[j]]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void claim(struct graph *graph, int index, const struct tfl_node *node,
+                  const struct lc_kernel *kernel) {
+    graph->kernels[graph->claimed->size] = kernel;
+    graph->claimed->data[graph->claimed->size++] = index;
+    graph->ours[node->outputs->data[0]] = true;
+}
+
 static int choose_layers(struct graph *graph) {
     for (int i = 0; i < graph->plan->size; i++) {
         struct tfl_node *node;
@@ -148,14 +172,19 @@ static int choose_layers(struct graph *graph) {
         if (status != TFL_OK) {
             return status;
         }
-        if (registration->builtin_code != TFL_BUILTIN_CONV_2D || node->delegate) {
+        if (node->delegate) {
+            continue;
+        }
+        if (registration->builtin_code != TFL_BUILTIN_CONV_2D) {
+            if (follows(graph, node, registration->builtin_code)) {
+                claim(graph, index, node, NULL);
+            }
             continue;
         }
         const struct lc_kernel *kernel = kernel_for(graph, index, node);
         if (kernel) {
             read_in_place(graph, node);
-            graph->kernels[graph->claimed->size] = kernel;
-            graph->claimed->data[graph->claimed->size++] = index;
+            claim(graph, index, node, kernel);
         }
     }
     return TFL_OK;
@@ -248,8 +277,17 @@ static int replace_layers(struct graph *graph) {
     } one = {.size = 1};
     for (int i = 0; i < graph->claimed->size; i++) {
         one.data[0] = graph->claimed->data[i];
-        int status = replace(graph, lc_node_registration(graph->kernels[i]),
-                             (const struct tfl_ints *)(const void *)&one);
+        struct tfl_node *node;
+        struct tfl_registration *old;
+        int status =
+            graph->context->GetNodeAndRegistration(graph->context, one.data[0], &node, &old);
+        if (status != TFL_OK) {
+            return status;
+        }
+        struct tfl_registration registration = graph->kernels[i]
+                                                   ? lc_node_registration(graph->kernels[i])
+                                                   : lc_operator_registration(old->builtin_code);
+        status = replace(graph, registration, (const struct tfl_ints *)(const void *)&one);
         if (status != TFL_OK) {
             return status;
         }
