@@ -14,6 +14,7 @@ import pytest
 from board import Board
 from schedules.algorithms import REGISTRY
 from schedules.simd import Simd
+from tests.tflite_delegate import test_operators
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
 
@@ -89,6 +90,23 @@ def test_zoo(
         assert {layer["algorithm"] for layer in outcome.report["layers"]} == {algorithm}
         for (name, (_, conv)), x, y in zip(ZOO.items(), inputs, outcome.outputs, strict=True):
             check_conv(conv, x, y, algorithm=algorithm if name in names else "direct", simd=simd)
+
+
+def test_all_operators(
+    run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
+) -> None:
+    model = tmp_path / "operators.tflite"
+    model.write_bytes(test_operators.zoo_model())
+    library = build_delegate(model, ["auto"], "cortex-a53")
+    builtin = litert.open(model)
+    inputs = random_inputs(builtin)
+    expected = run(builtin, inputs)
+    (outcome,) = run_on_board(model, library, inputs, "cortex-a53", 2).values()
+    cases = test_operators.CASES.values()
+    for case, y, y_builtin in zip(cases, outcome.outputs, expected, strict=True):
+        test_operators.check(case, y, y_builtin, inputs)
+    calls = [entry["calls"] for entry in outcome.report["operators"]]
+    assert calls == [1] * sum(case.operators for case in cases)
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])

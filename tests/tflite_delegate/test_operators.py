@@ -260,8 +260,10 @@ def test_case(litert: InterpreterApi, library: Path, name: str) -> None:
     (y,), (expected,) = run(interpreter, inputs), run(builtin, inputs)
     assert y.shape == case.output
     check(case, y, expected, inputs)
+    interpreter.invoke()  # the inputs are still what they were
+    assert np.array_equal(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), y)
     entries = operators(library, delegate)
-    assert [entry["calls"] for entry in entries] == [1] * case.operators
+    assert [entry["calls"] for entry in entries] == [2] * case.operators
     assert entries[-1]["name"].startswith(f"leanconv/{case.name}")
 
 
@@ -351,7 +353,7 @@ def test_softmax(
     expected = np.exp(exponents)
     expected /= expected.sum(axis=-1, keepdims=True)
     # Two roundings of the exponent, four units of each power, the additions, and the scaling.
-    roundings = 2 * abs(exponents) + 8 + x.shape[-1] + 3
+    roundings = 2 * abs(exponents) + 8 + y.shape[-1] + 3
     # Smaller powers than e^-87 are that.
     assert np.all(abs(y - expected) <= roundings * UNIT * expected + np.exp(-86.9))
 
@@ -402,6 +404,46 @@ def test_memory_is_shared(litert: InterpreterApi, library: Path) -> None:
         return Probe(interpreter).arena_bytes()
 
     assert arena(4) == arena(1)
+
+
+def test_dynamic_tensors(interpreter_api: InterpreterApi, library: Path) -> None:
+    """The image's shape is only known when the node before the convolution has run."""
+    writer = ModelWriter()
+    inputs = [writer.tensor((756,)), writer.tensor((4,), "int32")]
+    x = identity(writer, writer.node("RESHAPE", inputs, X), X)
+    scaled = writer.node("MUL", [x, writer.constant(floats(12))], X, **fused("relu"))
+    pooled = writer.node("MAX_POOL_2D", [scaled], X, **windows((3, 3), (1, 1), "SAME"))
+    y = writer.node("MEAN", [pooled, writer.constant(ints(1, 2))], (1, 12))
+    model = writer.finish(inputs, [y])
+    delegate = interpreter_api.load_delegate(str(library))
+    interpreter, builtin = interpreter_api.open(model, delegate), interpreter_api.open(model)
+    values = np.random.default_rng(0).uniform(-1, 1, 756).astype(np.float32)
+    for shape in (X, (1, 3, 21, 12), (3, 7, 3, 12), X):
+        (result,), (expected,) = (
+            run(session, [values, np.array(shape, np.int32)]) for session in (interpreter, builtin)
+        )
+        assert result.shape == (shape[0], 12)
+        assert np.all(abs(result - expected) <= 2 * 64 * UNIT * 2.0)
+    assert [entry["calls"] for entry in operators(library, delegate)] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("xnnpack", [False, True])
+def test_float16_operand(interpreter_api: InterpreterApi, library: Path, xnnpack: bool) -> None:
+    """It is a constant behind a DEQUANTIZE, as converters write it; another node reads it too."""
+    writer = ModelWriter()
+    inputs = [writer.tensor(X), writer.tensor(X)]
+    factors = floats(12).astype(np.float16)
+    constant = writer.constant(factors)
+    outputs = [
+        writer.node("MUL", [x, constant], X, **fused("none"))
+        for x in (identity(writer, inputs[0], X), inputs[1])
+    ]
+    delegate = interpreter_api.load_delegate(str(library))
+    interpreter = interpreter_api.open(writer.finish(inputs, outputs), delegate, xnnpack=xnnpack)
+    values = random_inputs(interpreter)
+    for x, y in zip(values, run(interpreter, values), strict=True):
+        assert np.array_equal(y, x * factors.astype(np.float32))
+    assert len(operators(library, delegate)) == 1
 
 
 # What is left to TFLite

@@ -209,8 +209,7 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
-    int (*const steps[])(struct claims *) = {claim_layers,   claim_operators, find_unread,
-                                             replace_unread, replace_claimed, record};
+    int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }

@@ -33,7 +33,7 @@ float *lc_output_data(const struct lc_operation *operation) {
 
 const int32_t *lc_integers(const struct lc_operation *operation, int32_t *count) {
     struct lc_shape shape = lc_input_shape(operation, 1);
-    *count = lc_elements(&shape, 0, shape.rank);
+    *count = lc_count(&shape, 0, shape.rank);
     return lc_input(operation, 1)->data;
 }
 
@@ -52,7 +52,7 @@ bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape) {
     return true;
 }
 
-int32_t lc_elements(const struct lc_shape *shape, int32_t begin, int32_t end) {
+int32_t lc_count(const struct lc_shape *shape, int32_t begin, int32_t end) {
     int32_t elements = 1;
     for (int32_t i = begin; i < end; i++) {
         elements *= shape->dims[i];

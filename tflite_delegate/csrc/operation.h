@@ -49,10 +49,11 @@ struct lc_operator {
 
 // Operators, by the file that implements them.
 extern const struct lc_operator lc_arithmetic_operators[];
-extern const struct lc_operator lc_copying_operators[];
+extern const struct lc_operator lc_concatenating_operators[];
 extern const struct lc_operator lc_padding_operators[];
 extern const struct lc_operator lc_pooling_operators[];
 extern const struct lc_operator lc_reducing_operators[];
+extern const struct lc_operator lc_reshaping_operators[];
 extern const struct lc_operator lc_softmax_operators[];
 
 // Input number `i`, and its shape.
@@ -70,7 +71,7 @@ const int32_t *lc_integers(const struct lc_operation *operation, int32_t *count)
 bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape);
 
 // Elements of dimensions [begin, end).
-int32_t lc_elements(const struct lc_shape *shape, int32_t begin, int32_t end);
+int32_t lc_count(const struct lc_shape *shape, int32_t begin, int32_t end);
 
 // An axis counted from the end if it is negative. False if there is no such axis.
 bool lc_find_axis(int32_t rank, int32_t *axis);

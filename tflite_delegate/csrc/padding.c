@@ -33,7 +33,7 @@ static const char *padding_infer(const struct lc_operation *operation, struct lc
     }
     if (operation->inputs->size > 2) {
         struct lc_shape value = lc_input_shape(operation, 2);
-        return lc_elements(&value, 0, value.rank) == 1 ? NULL : "malformed value";
+        return lc_count(&value, 0, value.rank) == 1 ? NULL : "malformed value";
     }
     return NULL;
 }
@@ -99,7 +99,7 @@ static void padding_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation),
     };
-    int32_t count, elements = lc_elements(&y, 0, y.rank);
+    int32_t count, elements = lc_count(&y, 0, y.rank);
     find_axes(&self, &x, &y, lc_integers(operation, &count));
     lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
 }

@@ -96,8 +96,10 @@ LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struc
         results[i] = lc_splat(is_max ? -INFINITY : 0.0f);
     }
     const float *row = window->x;
+    LC_ROLLED
     for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
         const float *x = row;
+        LC_ROLLED
         for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
             for (int i = 0; i < vectors; i++) {
                 lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
@@ -119,9 +121,11 @@ LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struc
 
 LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y) {
     int32_t count = self->channels;
+    LC_ROLLED
     for (; count >= MANY; count -= MANY, window.x += MANY, y += MANY) {
         pool_vectors(is_max, self, &window, y, VECTORS, 0);
     }
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, window.x += LC_LANES, y += LC_LANES) {
         pool_vectors(is_max, self, &window, y, 1, 0);
     }
@@ -175,7 +179,7 @@ static void pool_compute(const struct lc_operation *operation) {
     find_axes(operation, &self);
     lc_activation_range(params->activation, &self.least, &self.most);
     bool is_max = operation->builtin_code == TFL_BUILTIN_MAX_POOL_2D;
-    lc_operation_run(operation, x.dims[0] * self.height.out, lc_elements(&x, 0, 4),
+    lc_operation_run(operation, x.dims[0] * self.height.out, lc_count(&x, 0, 4),
                      is_max ? run_max : run_average, &self);
 }
 

@@ -89,6 +89,7 @@ LC_INLINE void add_vectors(const float *x, size_t row_step, int32_t rows, float 
     for (int i = 0; i < vectors; i++) {
         sums[i] = lc_load(y + i * LC_LANES);
     }
+    LC_ROLLED
     for (int32_t row = 0; row < rows; row++, x += row_step) {
         for (int i = 0; i < vectors; i++) {
             sums[i] += lc_load(x + i * LC_LANES);
@@ -100,13 +101,17 @@ LC_INLINE void add_vectors(const float *x, size_t row_step, int32_t rows, float 
 }
 
 LC_INLINE void add_rows(const float *x, size_t row_step, int32_t rows, float *y, int32_t count) {
+    LC_ROLLED
     for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
         add_vectors(x, row_step, rows, y, VECTORS);
     }
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
         add_vectors(x, row_step, rows, y, 1);
     }
+    LC_ROLLED
     for (; count > 0; count--, x++, y++) {
+        LC_ROLLED
         for (int32_t row = 0; row < rows; row++) {
             *y += x[(size_t)row * row_step];
         }
@@ -116,11 +121,13 @@ LC_INLINE void add_rows(const float *x, size_t row_step, int32_t rows, float *y,
 // The sum of a row.
 LC_INLINE float sum_row(const float *x, int32_t count) {
     lc_vector sums[VECTORS] = {lc_splat(0.0f)};
+    LC_ROLLED
     for (; count >= MANY; count -= MANY, x += MANY) {
         for (int i = 0; i < VECTORS; i++) {
             sums[i] += lc_load(x + i * LC_LANES);
         }
     }
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
         sums[0] += lc_load(x);
     }
@@ -181,7 +188,7 @@ LC_VECTOR static void divide(float *y, int32_t count, float divisor) {
 
 static void reduction_compute(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation);
-    int32_t x_elements = lc_elements(&x, 0, x.rank), y_elements = lc_elements(&y, 0, y.rank);
+    int32_t x_elements = lc_count(&x, 0, x.rank), y_elements = lc_count(&y, 0, y.rank);
     struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation)};
     bool reduced[LC_MAX_RANK];
     find_reduced(operation, x.rank, reduced);

@@ -22,11 +22,13 @@ LC_INLINE float largest(const float *x, int32_t count) {
     for (int i = 0; i < VECTORS; i++) {
         most[i] = lc_splat(-INFINITY);
     }
+    LC_ROLLED
     for (; count >= MANY; count -= MANY, x += MANY) {
         for (int i = 0; i < VECTORS; i++) {
             most[i] = lc_larger(most[i], lc_load(x + i * LC_LANES));
         }
     }
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
         most[0] = lc_larger(most[0], lc_load(x));
     }
@@ -37,6 +39,7 @@ LC_INLINE float largest(const float *x, int32_t count) {
 // Writes e^(beta (x - most)) and returns the sum.
 LC_INLINE float exponentials(const float *x, float most, float beta, float *y, int32_t count) {
     lc_vector sums[VECTORS] = {lc_splat(0.0f)};
+    LC_ROLLED
     for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
         for (int i = 0; i < VECTORS; i++) {
             lc_vector power = lc_exp(beta * (lc_load(x + i * LC_LANES) - most));
@@ -44,6 +47,7 @@ LC_INLINE float exponentials(const float *x, float most, float beta, float *y, i
             sums[i] += power;
         }
     }
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
         lc_vector power = lc_exp(beta * (lc_load(x) - most));
         lc_store(y, power);
@@ -54,6 +58,7 @@ LC_INLINE float exponentials(const float *x, float most, float beta, float *y, i
 }
 
 LC_INLINE void scale(float *y, int32_t count, float factor) {
+    LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, y += LC_LANES) {
         lc_store(y, lc_load(y) * factor);
     }
@@ -85,8 +90,8 @@ static void softmax_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation),
     };
-    lc_operation_run(operation, lc_elements(&x, 0, x.rank - 1), lc_elements(&x, 0, x.rank),
-                     run_rows, &self);
+    lc_operation_run(operation, lc_count(&x, 0, x.rank - 1), lc_count(&x, 0, x.rank), run_rows,
+                     &self);
 }
 
 const struct lc_operator lc_softmax_operators[] = {

@@ -28,6 +28,13 @@ typedef int32_t lc_mask __attribute__((vector_size(LC_LANES * sizeof(float)))); 
 // For what such functions are made of: compiled anew for the constants of each caller.
 #define LC_INLINE LC_VECTOR static inline __attribute__((always_inline))
 
+// Before loops that compilers would unroll, as if there were no vectors in them already.
+#if defined(__clang__)
+#define LC_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define LC_ROLLED _Pragma("GCC unroll 1")
+#endif
+
 LC_INLINE lc_vector lc_splat(float x) { return (lc_vector){x, x, x, x, x, x, x, x}; }
 
 LC_INLINE lc_vector lc_load(const float *x) {
