@@ -6,11 +6,12 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -77,7 +78,7 @@ def check_conv(
     weights, bias = conv.constants(x.shape[3])
     workload = conv.workload(x.shape)
     expected, direct = conv2d(workload, x, weights, bias)
-    plan = plan_layer(workload.with_batch(1).one_group(), simd, algorithm)
+    plan = plan_layer(workload.with_batch(1).of_one_kernel(), simd, algorithm)
     bound = error_bound(plan, workload, x, weights, bias, direct)
     assert y.shape == expected.shape
     assert np.all(abs(y - expected) <= bound), f"{plan.algorithm} on {workload.describe()}"
@@ -135,17 +136,43 @@ def test_no_bias(
     check_conv(conv, inputs[0], run(interpreter, inputs)[0])
 
 
+def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
+    """A model that also gives what is in these tensors."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    graph = model.subgraphs[0]
+    computed = {tensor for node in graph.operators for tensor in node.outputs}
+    graph.outputs = sorted({*graph.outputs, *(computed & set(tensors))})
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def added_to(graph: Any, layer: tflite_model.Layer) -> int:
+    """What a layer's ADD reads that none of its nodes computes."""
+    nodes = [graph.operators[index] for index in layer.nodes]
+    own = {layer.input, *(tensor for node in nodes for tensor in node.outputs)}
+    addition = next(node for node in nodes if len(node.inputs) == 2)
+    return int((set(addition.inputs) - own).pop())
+
+
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
 def test_trained_models_layer_by_layer(
     interpreter_api: InterpreterApi, build_delegate: BuildDelegate, shared_models: Path, name: str
 ) -> None:
     path = shared_models / f"{name}.tflite"
-    library = build_delegate(path)
-    delegate = interpreter_api.load_delegate(str(library))
-    interpreter = interpreter_api.open(path, delegate, experimental_preserve_all_tensors=True)
-    run(interpreter, random_inputs(interpreter))
     graph = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0).subgraphs[0]
     layers = [layer for layer in tflite_model.read(path).layers if layer.workload]
+    residuals = {
+        layer.index: added_to(graph, layer)
+        for layer in layers
+        if layer.workload and layer.workload.residual
+    }
+    ends = {tensor for layer in layers for tensor in (layer.input, layer.output)}
+    model = with_outputs(path, {*filter(None, ends), *residuals.values()})
+    library = build_delegate(model)
+    delegate = interpreter_api.load_delegate(str(library))
+    interpreter = interpreter_api.open(model, delegate)
+    run(interpreter, random_inputs(interpreter))
     for layer in layers:
         workload = layer.workload
         assert workload is not None
@@ -155,12 +182,7 @@ def test_trained_models_layer_by_layer(
             weights = weights.transpose(3, 1, 2, 0)
         residual = None
         if workload.residual:
-            # Of all that the layer's nodes read, what none of them computes.
-            nodes = [graph.operators[index] for index in layer.nodes]
-            own = {layer.input, *(tensor for node in nodes for tensor in node.outputs)}
-            addition = next(n for n in nodes if len(n.inputs) == 2)
-            (other,) = set(addition.inputs) - own
-            residual = interpreter.get_tensor(other)
+            residual = interpreter.get_tensor(residuals[layer.index])
         arguments = (x.reshape(workload.input_shape), weights.reshape(workload.weight_shape), bias)
         expected, direct = conv2d(workload, *arguments, residual)
         plan = plan_layer(workload.of_one_kernel(), HOST)

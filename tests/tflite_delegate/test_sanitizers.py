@@ -29,8 +29,7 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
-from tests.tflite_delegate import test_operators
-from tests.tflite_delegate.test_units import zoo_model as units_model
+from tests.tflite_delegate import test_operators, test_units
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.toolchain import Toolchain
@@ -222,7 +221,7 @@ def error_bounds(
     # Bounds grow with the magnitude of the image's elements.
     largest = np.ones(workload.input_shape)
     weights = weights.reshape(workload.weight_shape)
-    plan = plan_layer(workload.with_batch(1).one_group(), HOST, algorithm)
+    plan = plan_layer(workload.with_batch(1).of_one_kernel(), HOST, algorithm)
     return error_bound(plan, workload, largest, weights, bias, direct).max(axis=(0, 1, 2))
 
 
@@ -468,7 +467,7 @@ def test_in_litert(
 def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     """Layers with the nodes around them, of every operator."""
     model = tmp_path / "units.tflite"
-    model.write_bytes(units_model())
+    model.write_bytes(test_units.zoo_model())
     result = run_python("-c", UNITS_IN_LITERT, model, sanitized_delegate(model))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from schedules.packing import Matrix, PackedWeights
 from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
+from tests.support.chains import ChainPlan
 from tests.tflite_delegate.test_sanitizers import compiler
 from tflite_delegate import build as builder
 from tflite_delegate.selection import Kernel
@@ -100,27 +102,47 @@ def layer(channels: int, outputs: int, kernel: tuple[int, int], groups: int = 1)
     )
 
 
-def pack_in_c(
-    workload: Conv2dWorkload,
-    packed: PackedWeights,
-    weights: np.ndarray,
-    bias: np.ndarray,
-    folder: Path,
-) -> subprocess.CompletedProcess[bytes]:
+def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.CompletedProcess[bytes]:
     """Run ``weights.c`` under sanitizers for the table that ``build`` generates."""
-    compiled = CKernel("kernel", (Stage("stage0", 1),), ())
-    plan = Plan(workload.one_group(), "test", {}, 0, (packed,))
-    kernel = Kernel("kernel", plan, compiled)
+    kernel = Kernel("kernel", plan, CKernel("kernel", (Stage("stage0", 1),), ()))
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
-    (folder / "constants").write_bytes(weights.tobytes() + bias.tobytes())
     sources = [folder / "table.c", folder / "packer.c"]
     sources += [SOURCES / "weights.c", SOURCES / "constants.c"]
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
     subprocess.run([*command, "-o", str(program)], check=True)
-    arguments = [folder / "constants", weights.itemsize, "rows", weights.size, bias.size]
+    arguments = [folder / "constants", layers[0].weights.itemsize]
+    content = b""
+    for layer in layers:
+        weights = layer.weights.transpose(1, 2, 0, 3) if layer.order == "taps" else layer.weights
+        content += weights.tobytes() + layer.bias.tobytes()
+        arguments += [layer.order, weights.size, layer.bias.size]
+    (folder / "constants").write_bytes(content)
     return subprocess.run([program, *map(str, arguments)], capture_output=True, check=False)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """OHWI weights and bias of a layer, and the layout that the model holds the weights in."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    order: str = "rows"
+
+    @classmethod
+    def random(cls, workload: Conv2dWorkload, dtype: str, order: str = "rows") -> Constants:
+        random = np.random.default_rng(7)
+        weights = random.standard_normal(workload.weight_shape).astype(dtype)
+        return cls(weights, random.standard_normal(workload.out_channels).astype(dtype), order)
+
+
+def block_of(layers: Sequence[tuple[Constants, PackedWeights]]) -> np.ndarray:
+    """All weights, then all biases, each on a cache line of its own."""
+    arrays = [packing.pack(c.weights.astype(np.float32), p).ravel() for c, p in layers]
+    arrays += [packing.pack_bias(c.bias.astype(np.float32), p) for c, p in layers]
+    padded = [np.pad(array, (0, -len(array) % 16)) for array in arrays]
+    return np.concatenate([*padded[:-1], arrays[-1]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -149,10 +171,10 @@ def test_delegate_packs_what_kernels_read(
     packed = packing.panels(workload.one_group(), panel)
     if transform:
         packed = packing.winograd(workload.one_group(), panel, transform)
-    random = np.random.default_rng(7)
-    weights = random.standard_normal(workload.weight_shape).astype(dtype)
-    bias = random.standard_normal(workload.out_channels).astype(dtype)
-    result = pack_in_c(workload, packed, weights, bias, tmp_path)
+    constants = Constants.random(workload, dtype)
+    weights, bias = constants.weights, constants.bias
+    plan = Plan(workload.one_group(), "test", {}, 0, (packed,))
+    result = pack_in_c(plan, tmp_path, constants)
     assert (result.returncode, result.stderr) == (0, b"")
     pitch, groups = align(packed.bytes(4)), workload.groups
     assert len(result.stdout) == pitch * (groups - 1) + packed.bytes(4)
@@ -174,9 +196,38 @@ def test_other_sizes_are_refused(transform: tuple[Matrix, Matrix] | None, tmp_pa
     packed = packing.panels(workload, 8)
     if transform:
         packed = packing.winograd(workload, 8, transform)
-    weights, bias = np.ones(workload.weight_shape, np.float32), np.ones(8, np.float32)
     wrong = replace(packed, shape=(*packed.shape[:-1], packed.shape[-1] + 1))
-    assert pack_in_c(workload, wrong, weights, bias, tmp_path).returncode == 4
+    plan = Plan(workload, "test", {}, 0, (wrong,))
+    assert pack_in_c(plan, tmp_path, Constants.random(workload, "float32")).returncode == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("order", ["rows", "taps"])
+@pytest.mark.parametrize("layout", ["rows", "taps", "panels"])
+def test_depthwise_weights(layout: str, order: str, dtype: str, tmp_path: Path) -> None:
+    """A copy, unless the model holds float32 weights as the kernel reads them."""
+    workload = layer(6, 18, (3, 2), groups=6)
+    make = {"rows": packing.rows, "taps": packing.taps, "panels": lambda w: packing.panels(w, 4)}
+    packed = make[layout](workload)
+    constants = Constants.random(workload, dtype, order)
+    result = pack_in_c(Plan(workload, "test", {}, 0, (packed,)), tmp_path, constants)
+    assert (result.returncode, result.stderr) == (0, b"")
+    block = np.frombuffer(result.stdout, np.float32)
+    in_place = layout == order and dtype == "float32"
+    np.testing.assert_array_equal(block, [] if in_place else block_of([(constants, packed)]))
+
+
+def test_chains_of_layers(tmp_path: Path) -> None:
+    """One block for all layers, a copy even of those whose layout the model has."""
+    layers = [layer(5, 7, (1, 1)), layer(7, 7, (3, 3), groups=7), layer(7, 9, (1, 1))]
+    parts = (packing.panels(layers[0], 8), packing.taps(layers[1]), packing.rows(layers[2]))
+    orders = ("rows", "taps", "rows")
+    constants = [Constants.random(w, "float32", o) for w, o in zip(layers, orders, strict=True)]
+    plan = ChainPlan(layers[0], "test", {}, 0, parts, chain=tuple(layers))
+    result = pack_in_c(plan, tmp_path, *constants)
+    assert (result.returncode, result.stderr) == (0, b"")
+    expected = block_of(list(zip(constants, parts, strict=True)))
+    np.testing.assert_array_equal(np.frombuffer(result.stdout, np.float32), expected)
 
 
 def test_equal_transforms_are_shared() -> None:

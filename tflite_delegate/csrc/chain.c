@@ -67,7 +67,7 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
     const char *reason = "not an operator of a layer";
     if (node->delegate) {
         reason = "it is another delegate's";
-    } else if (lc_is_core(view.builtin_code)) {
+    } else if (lc_core_name(view.builtin_code)) {
         reason = append_core(chain, context, view, half_sources);
     } else if (view.builtin_code == TFL_BUILTIN_PAD && !chain->ends_with_pad) {
         reason = append_pad(chain, context, view);

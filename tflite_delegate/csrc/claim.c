@@ -12,21 +12,14 @@
 #include "log.h"
 #include "node.h"
 #include "operators.h"
+#include "replace.h"
 #include "tensor.h"
-
-// Nodes that become one.
-struct replacement {
-    struct tfl_registration registration;
-    int node_count; // 0: there is none
-    int nodes[LC_MAX_NODES];
-};
 
 struct claims {
     struct lc_graph graph;
     struct lc_delegate *delegate;
-    struct replacement *replacements; // by the place in the plan of a core or operator
-    struct tfl_ints *unread;          // DEQUANTIZE nodes that nobody reads any more
-    int32_t layers, unknown;          // float layers with a kernel, and without
+    struct lc_replacement *replacements; // by the place in the plan of a core or operator
+    int32_t layers, unknown;             // float layers with a kernel, and without
 };
 
 // Layers
@@ -51,7 +44,7 @@ static void log_claimed(const struct lc_graph *graph, const struct lc_candidate 
 
 static void claim_chain(struct claims *claims, int place, const struct lc_candidate *candidate) {
     const struct lc_chain *chain = &candidate->chain;
-    struct replacement *replacement = &claims->replacements[place];
+    struct lc_replacement *replacement = &claims->replacements[place];
     replacement->registration = lc_node_registration(candidate->kernel);
     replacement->node_count = chain->node_count;
     memcpy(replacement->nodes, chain->nodes, sizeof replacement->nodes);
@@ -68,7 +61,7 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
 }
 
 // A core that stays with TFLite: counts it if its layer could have a kernel.
-static void leave(struct claims *claims, int index) {
+static void leave(struct claims *claims, int index, int32_t builtin_code) {
     struct tfl_context *context = claims->graph.context;
     struct lc_chain chain = {0};
     struct lc_geometry geometry;
@@ -79,8 +72,10 @@ static void leave(struct claims *claims, int index) {
     }
     claims->unknown += !reason;
     if (claims->delegate->options.verbose >= 2) {
-        char name[128] = "a layer";
-        if (!reason) {
+        char name[128];
+        if (reason) {
+            snprintf(name, sizeof name, "%s", lc_core_name(builtin_code));
+        } else {
             lc_geometry_describe(&geometry, name, sizeof name);
         }
         lc_log("node %d: %s stays with TFLite: %s", index, name, reason ? reason : "no kernel");
@@ -99,13 +94,13 @@ static int claim_layers(struct claims *claims) {
         if (status != TFL_OK) {
             return status;
         }
-        if (!lc_is_core(registration->builtin_code) || node->delegate || graph->claimed[place]) {
+        if (!lc_core_name(registration->builtin_code) || node->delegate || graph->claimed[place]) {
             continue;
         }
         if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
             claim_chain(claims, place, &candidate);
         } else {
-            leave(claims, index);
+            leave(claims, index, registration->builtin_code);
         }
     }
     return TFL_OK;
@@ -139,7 +134,7 @@ static int claim_operators(struct claims *claims) {
         int32_t code = registration->builtin_code;
         if (!graph->claimed[place] && !node->delegate && follows(graph, node) &&
             !lc_operator_refuses(graph->context, node, code)) {
-            claims->replacements[place] = (struct replacement){
+            claims->replacements[place] = (struct lc_replacement){
                 .registration = lc_operator_registration(code),
                 .node_count = 1,
                 .nodes = {index},
@@ -151,77 +146,11 @@ static int claim_operators(struct claims *claims) {
     return TFL_OK;
 }
 
-// Float16 constants
-
-// The DEQUANTIZE nodes whose output only claimed layers read. They would still run, and hold a
-// float32 copy of the weights, if they were left alone.
-static int find_unread(struct claims *claims) {
-    const struct lc_graph *graph = &claims->graph;
-    for (int i = 0; i < graph->plan->size; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int index = graph->plan->data[i];
-        int status =
-            graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
-        if (status != TFL_OK) {
-            return status;
-        }
-        int output = lc_dequantized_constant(graph, node, registration);
-        if (output >= 0 && graph->uses[output].readers == 0 &&
-            !graph->uses[output].is_graph_output) {
-            claims->unread->data[claims->unread->size++] = index;
-        }
-    }
-    return TFL_OK;
-}
-
-static int do_nothing(struct tfl_context *context, struct tfl_node *node) {
-    (void)context;
-    (void)node;
-    return TFL_OK;
-}
-
-// Replacement
-
-static int replace(struct claims *claims, struct tfl_registration registration,
-                   const struct tfl_ints *nodes) {
-    struct tfl_context *context = claims->graph.context;
-    struct tfl_registration_argument argument = {.registration = registration};
-    return context->ReplaceNodeSubsetsWithDelegateKernels(context, argument, nodes,
-                                                          &claims->delegate->base);
-}
-
-static int replace_unread(struct claims *claims) {
-    const struct tfl_registration nothing = {
-        .prepare = do_nothing,
-        .invoke = do_nothing,
-        .custom_name = "leanconv/float16 constants",
-        .version = 1,
-    };
-    return claims->unread->size > 0 ? replace(claims, nothing, claims->unread) : TFL_OK;
-}
-
-// One call for each node of ours: in one call, neighbours would become one node. TFLite puts a new
-// node behind all that do not depend on it: in the order of the plan, that order is kept.
-static int replace_claimed(struct claims *claims) {
-    struct {
-        int size;
-        int data[LC_MAX_NODES];
-    } nodes;
-    for (int place = 0; place < claims->graph.plan->size; place++) {
-        const struct replacement *replacement = &claims->replacements[place];
-        if (replacement->node_count == 0) {
-            continue;
-        }
-        nodes.size = replacement->node_count;
-        memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
-        int status = replace(claims, replacement->registration,
-                             (const struct tfl_ints *)(const void *)&nodes);
-        if (status != TFL_OK) {
-            return status;
-        }
-    }
-    return TFL_OK;
+static int replace_all(struct claims *claims) {
+    struct tfl_delegate *base = &claims->delegate->base;
+    int status = lc_replace_unread(&claims->graph, base);
+    return status == TFL_OK ? lc_replace_claimed(&claims->graph, base, claims->replacements)
+                            : status;
 }
 
 // The delegate's Prepare
@@ -255,18 +184,13 @@ static int record(struct claims *claims) {
 static void claims_free(struct claims *claims) {
     lc_graph_free(&claims->graph);
     free(claims->replacements);
-    free(claims->unread);
 }
 
 // False if memory cannot be had.
 static bool claims_allocate(struct claims *claims) {
-    int nodes = claims->graph.plan->size;
-    claims->replacements = calloc((size_t)nodes + 1, sizeof *claims->replacements);
-    claims->unread = lc_new_ints(nodes);
-    if (claims->unread) {
-        claims->unread->size = 0;
-    }
-    return claims->replacements && claims->unread;
+    size_t nodes = (size_t)claims->graph.plan->size;
+    claims->replacements = calloc(nodes + 1, sizeof *claims->replacements);
+    return claims->replacements;
 }
 
 int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
@@ -285,8 +209,7 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
-    int (*const steps[])(struct claims *) = {claim_layers,   claim_operators, find_unread,
-                                             replace_unread, replace_claimed, record};
+    int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }

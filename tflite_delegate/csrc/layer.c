@@ -8,9 +8,17 @@
 #include "geometry.h"
 #include "tensor.h"
 
-bool lc_is_core(int32_t builtin_code) {
-    return builtin_code == TFL_BUILTIN_CONV_2D || builtin_code == TFL_BUILTIN_DEPTHWISE_CONV_2D ||
-           builtin_code == TFL_BUILTIN_FULLY_CONNECTED;
+const char *lc_core_name(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_CONV_2D:
+        return "CONV_2D";
+    case TFL_BUILTIN_DEPTHWISE_CONV_2D:
+        return "DEPTHWISE_CONV_2D";
+    case TFL_BUILTIN_FULLY_CONNECTED:
+        return "FULLY_CONNECTED";
+    default:
+        return NULL;
+    }
 }
 
 // Parameters

@@ -40,8 +40,8 @@ struct lc_layer {
     int32_t activation, output_activation;            // as in struct lc_geometry
 };
 
-// Whether a node can be a layer's core.
-bool lc_is_core(int32_t builtin_code);
+// The name of an operator that can be a layer's core, NULL of any other.
+const char *lc_core_name(int32_t builtin_code);
 
 // Reads a core node. `half_sources` maps the output of a DEQUANTIZE to its float16 constant and
 // every other tensor to -1; NULL if the node's inputs name the constants already.
