@@ -48,6 +48,7 @@ from network_runners import (
     library_path,
     prepare,
 )
+from network_summary import summary
 from node_times import describe, seconds_by_operator
 from schedules.errors import LeanconvError
 from tflite_delegate.files import check_writable, replace_atomically, write_json
@@ -99,6 +100,8 @@ def bench_all(options: argparse.Namespace) -> None:
                 if name == BROKEN_DOWN:
                     breakdown = _break_down(graph, Path(folder), options.rounds)
     print(format_table(HEADER, [row.columns() for row in rows]))
+    print("\nin short, ratios of minima to LiteRT + XNNPACK:")
+    print(format_table(*summary(rows)))
     for row in rows:
         if row.reason:
             print(f"{row.network}, {row.runtime}, {thread_count(row.threads)}: {row.reason}")

@@ -101,7 +101,7 @@ def select(
         If the model cannot be read, an option makes no sense, or there is nothing to compile.
     """
     if objective not in OBJECTIVES:
-        raise LeanconvError(f"unknown objective {objective!r}: {' or '.join(OBJECTIVES)}")
+        raise LeanconvError(f"unknown objective {objective!r}: one of {', '.join(OBJECTIVES)}")
     choices = [Choice.parse(text) for text in dict.fromkeys(algorithms)]
     names = [choice.algorithm for choice in choices]
     for name in names:
@@ -215,10 +215,10 @@ class _Planner:
         }
         if asked is not None:
             chosen = _without_overlap(candidates)
-        elif self.objective == "memory":
-            chosen = self._lowering_peak(candidates, layers)
-        else:
+        elif self.objective == "time":
             chosen = self._saving_time(candidates, layers)
+        else:
+            chosen = self._lowering_peak(candidates, layers)
         names = {plan.workload: f"lc_b{index}" for index, plan in enumerate(chosen.values())}
         return {
             chain: Kernel(f"{names[plan.workload]}_{plan.algorithm}", plan)

@@ -15,7 +15,7 @@ from typing import Any
 from schedules import __version__
 from schedules.simd import PRESETS, Simd
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
-from tvmc.compiler import OUTPUT_FORMATS, compile, known_algorithms
+from tvmc.compiler import OBJECTIVES, OUTPUT_FORMATS, compile, known_algorithms
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
 
@@ -59,8 +59,9 @@ def _parser() -> LineParser:
     add("--max-error", metavar="X", type=_positive,
         help="expected relative error of Winograd's algorithm at most "
         "[3 times that of direct convolution]")  # fmt: skip
-    add("--objective", choices=("time", "memory"), default="time",
-        help="what auto minimises: modelled time, or the bytes held [%(default)s]")  # fmt: skip
+    add("--objective", choices=OBJECTIVES, default="time",
+        help="what auto minimises: modelled time; the bytes held where that costs hardly any time; "
+        "the bytes held whatever it costs [%(default)s]")  # fmt: skip
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add("-v", "--verbose", action="store_true", help="say more while compiling")

@@ -14,6 +14,8 @@ from tvmc.progress import Progress
 if TYPE_CHECKING:
     from tflite_delegate.build import Report
 
+#: As of :mod:`schedules.planner`, whose import takes a second.
+OBJECTIVES = ("time", "memory", "least-memory")
 #: What :func:`compile` can make of a model.
 OUTPUT_FORMATS = ("delegate", "delegate-source")
 
@@ -53,9 +55,11 @@ def compile(
     max_error : float, optional
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
-    objective : {"time", "memory"}
-        What ``auto`` minimises: the time by its model; or the bytes of workspace and packed weights
-        of each layer, and, by blocks of layers in one kernel, the most that the network holds.
+    objective : str
+        One of :data:`OBJECTIVES`, for ``auto``: minimise the time by its model; the bytes of
+        workspace and packed weights of each layer, where that costs hardly any time; or the bytes
+        whatever it costs. In both of the latter, blocks of layers become one kernel where that
+        lowers the most that the network holds.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
