@@ -30,6 +30,7 @@ ZOO: dict[str, tuple[tuple[int, ...], Unit]] = {
         (1, 9, 9, 5),
         Unit(Conv(7, padding="VALID"), (1, 1, 2, 0), "RELU_N1_TO_1", "none", "RELU"),
     ),
+    "pad, 1x1": ((1, 5, 6, 7), Unit(Conv(5, (1, 1), (2, 2)), (2, 0, 0, 1))),
     "float16": ((1, 5, 6, 8), Unit(Conv(8, weight_type="float16"), None, "RELU", "relu6")),
     "depthwise": ((1, 10, 9, 13), Unit(Conv(13, depthwise=True, activation="relu6"))),
     "depthwise, padded": (
@@ -257,9 +258,10 @@ def test_operators_that_have_no_kernel(
     x = writer.tensor((1, 10, 10, 4))
     library = build_delegate(writer.finish([x], [writer.conv(x, (1, 10, 10, 4), CONV)[0]]))
     model = whole_model()
-    delegate = litert.load_delegate(str(library), {"verbose": 1})
-    litert.open(model, delegate)
     assert check_against_builtin(litert, library, model) == [[1]]
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(model, delegate)
+    interpreter.allocate_tensors()
     report = read_report(library, delegate)
     assert [entry["node"] for entry in report["operators"]] == [2, 3, 4]
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layer.h"
 #include "node.h"
 #include "operators.h"
 
