@@ -136,6 +136,24 @@ def test_residual_of_another_shape(litert: InterpreterApi, zoo_delegate: Path) -
         interpreter.allocate_tensors()
 
 
+def test_residual_of_one_image(litert: InterpreterApi, prefixes: Path) -> None:
+    """TFLite adds it to every image of a batch: so does the delegate."""
+    model = whole_model()
+    delegate = litert.load_delegate(str(prefixes))
+    results = []
+    for interpreter in (litert.open(model, delegate), litert.open(model)):
+        index = interpreter.get_input_details()[0]["index"]
+        for shape in (SHAPE, (3, *SHAPE[1:]), (2, 9, 9, 4)):
+            interpreter.resize_tensor_input(index, shape)
+            if shape[1:] == SHAPE[1:]:
+                results.append(run(interpreter, random_inputs(interpreter))[0])
+        with pytest.raises(RuntimeError):  # the images are not of one size
+            interpreter.allocate_tensors()
+    for y, expected in zip(results[:2], results[2:], strict=True):
+        assert y.shape == expected.shape
+        assert np.allclose(y, expected, rtol=0, atol=1e-5)
+
+
 # What is not merged
 
 SHAPE = (1, 8, 8, 4)
