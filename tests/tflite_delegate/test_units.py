@@ -293,3 +293,57 @@ def test_several_interpreters(litert: InterpreterApi, zoo_delegate: Path) -> Non
             check_zoo(inputs, run(interpreter, inputs))
     entries = read_report(zoo_delegate, delegate)["layers"]
     assert [entry["calls"] for entry in entries] == [2] * 2 * len(ZOO)
+
+
+# Nodes that no converter writes
+
+
+def damaged(kind: str) -> bytes:
+    """One unit of :data:`ZOO` with something wrong in it."""
+    name = kind.split(":")[0]
+    shape, unit = ZOO[name]
+    writer = ModelWriter()
+    inputs = [x := writer.tensor(shape)]
+    if unit.residual is not None:
+        inputs.append(writer.tensor(unit.output_shape(shape)))
+    y = unit.add(writer, x, shape, inputs[-1])
+    first, last = writer.operators[0], writer.operators[-1]
+    damage = kind.split(": ")[1]
+    if damage == "weights in another order":
+        writer.tensors[last.inputs[1]].shape.reverse()
+    elif damage == "weights of rank 1":
+        writer.tensors[last.inputs[1]].shape = [21 * 37]
+    elif damage == "shuffled weights":
+        last.builtinOptions.weightsFormat = 1
+    elif damage == "stride 0":
+        last.builtinOptions.strideH = 0
+    elif damage == "rows that do not divide":
+        writer.tensors[x].shape = [3, 13]
+    elif damage == "paddings of rank 1":
+        writer.tensors[first.inputs[1]].shape = [8]
+    elif damage == "three paddings":
+        writer.tensors[first.inputs[1]].shape = [3, 2]
+    else:
+        amounts = {"negative": (1, -1), "channels": (3, 1)}[damage]
+        data = writer.buffers[writer.tensors[first.inputs[1]].buffer].data.view(np.int32).copy()
+        data[2 * amounts[0]] = amounts[1]
+        writer.buffers[writer.tensors[first.inputs[1]].buffer].data = data.view(np.uint8)
+    return writer.finish(inputs, [y])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(f"depthwise: {d}" for d in ("weights in another order", "stride 0")),
+        *(f"dense: {d}" for d in ("weights of rank 1", "shuffled weights")),
+        "dense: rows that do not divide",
+        *(f"pad: {d}" for d in ("paddings of rank 1", "three paddings", "negative", "channels")),
+    ],
+)
+def test_damaged_nodes(
+    litert: InterpreterApi, zoo_delegate: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They are left to TFLite, which refuses most of them."""
+    delegate = litert.load_delegate(str(zoo_delegate), {"verbose": 2})
+    litert.open(damaged(kind), delegate)
+    assert capfd.readouterr().err.count("stays with TFLite: ") == 1
