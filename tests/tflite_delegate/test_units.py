@@ -30,6 +30,7 @@ ZOO: dict[str, tuple[tuple[int, ...], Unit]] = {
         (1, 9, 9, 5),
         Unit(Conv(7, padding="VALID"), (1, 1, 2, 0), "RELU_N1_TO_1", "none", "RELU"),
     ),
+    "pad, 1x1": ((1, 5, 6, 7), Unit(Conv(5, (1, 1), (2, 2)), (2, 0, 0, 1))),
     "float16": ((1, 5, 6, 8), Unit(Conv(8, weight_type="float16"), None, "RELU", "relu6")),
     "depthwise": ((1, 10, 9, 13), Unit(Conv(13, depthwise=True, activation="relu6"))),
     "depthwise, padded": (
@@ -133,6 +134,24 @@ def test_residual_of_another_shape(litert: InterpreterApi, zoo_delegate: Path) -
     interpreter.resize_tensor_input(detail["index"], (1, 1, 7, 8))
     with pytest.raises(RuntimeError, match="the operands of its addition have different shapes"):
         interpreter.allocate_tensors()
+
+
+def test_residual_of_one_image(litert: InterpreterApi, prefixes: Path) -> None:
+    """TFLite adds it to every image of a batch: so does the delegate."""
+    model = whole_model()
+    delegate = litert.load_delegate(str(prefixes))
+    results = []
+    for interpreter in (litert.open(model, delegate), litert.open(model)):
+        index = interpreter.get_input_details()[0]["index"]
+        for shape in (SHAPE, (3, *SHAPE[1:]), (2, 9, 9, 4)):
+            interpreter.resize_tensor_input(index, shape)
+            if shape[1:] == SHAPE[1:]:
+                results.append(run(interpreter, random_inputs(interpreter))[0])
+        with pytest.raises(RuntimeError):  # the images are not of one size
+            interpreter.allocate_tensors()
+    for y, expected in zip(results[:2], results[2:], strict=True):
+        assert y.shape == expected.shape
+        assert np.allclose(y, expected, rtol=0, atol=1e-5)
 
 
 # What is not merged
@@ -257,9 +276,10 @@ def test_operators_that_have_no_kernel(
     x = writer.tensor((1, 10, 10, 4))
     library = build_delegate(writer.finish([x], [writer.conv(x, (1, 10, 10, 4), CONV)[0]]))
     model = whole_model()
-    delegate = litert.load_delegate(str(library), {"verbose": 1})
-    litert.open(model, delegate)
     assert check_against_builtin(litert, library, model) == [[1]]
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(model, delegate)
+    interpreter.allocate_tensors()
     report = read_report(library, delegate)
     assert [entry["node"] for entry in report["operators"]] == [2, 3, 4]
 
@@ -273,3 +293,57 @@ def test_several_interpreters(litert: InterpreterApi, zoo_delegate: Path) -> Non
             check_zoo(inputs, run(interpreter, inputs))
     entries = read_report(zoo_delegate, delegate)["layers"]
     assert [entry["calls"] for entry in entries] == [2] * 2 * len(ZOO)
+
+
+# Nodes that no converter writes
+
+
+def damaged(kind: str) -> bytes:
+    """One unit of :data:`ZOO` with something wrong in it."""
+    name = kind.split(":")[0]
+    shape, unit = ZOO[name]
+    writer = ModelWriter()
+    inputs = [x := writer.tensor(shape)]
+    if unit.residual is not None:
+        inputs.append(writer.tensor(unit.output_shape(shape)))
+    y = unit.add(writer, x, shape, inputs[-1])
+    first, last = writer.operators[0], writer.operators[-1]
+    damage = kind.split(": ")[1]
+    if damage == "weights in another order":
+        writer.tensors[last.inputs[1]].shape.reverse()
+    elif damage == "weights of rank 1":
+        writer.tensors[last.inputs[1]].shape = [21 * 37]
+    elif damage == "shuffled weights":
+        last.builtinOptions.weightsFormat = 1
+    elif damage == "stride 0":
+        last.builtinOptions.strideH = 0
+    elif damage == "rows that do not divide":
+        writer.tensors[x].shape = [3, 13]
+    elif damage == "paddings of rank 1":
+        writer.tensors[first.inputs[1]].shape = [8]
+    elif damage == "three paddings":
+        writer.tensors[first.inputs[1]].shape = [3, 2]
+    else:
+        amounts = {"negative": (1, -1), "channels": (3, 1)}[damage]
+        data = writer.buffers[writer.tensors[first.inputs[1]].buffer].data.view(np.int32).copy()
+        data[2 * amounts[0]] = amounts[1]
+        writer.buffers[writer.tensors[first.inputs[1]].buffer].data = data.view(np.uint8)
+    return writer.finish(inputs, [y])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(f"depthwise: {d}" for d in ("weights in another order", "stride 0")),
+        *(f"dense: {d}" for d in ("weights of rank 1", "shuffled weights")),
+        "dense: rows that do not divide",
+        *(f"pad: {d}" for d in ("paddings of rank 1", "three paddings", "negative", "channels")),
+    ],
+)
+def test_damaged_nodes(
+    litert: InterpreterApi, zoo_delegate: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They are left to TFLite, which refuses most of them."""
+    delegate = litert.load_delegate(str(zoo_delegate), {"verbose": 2})
+    litert.open(damaged(kind), delegate)
+    assert capfd.readouterr().err.count("stays with TFLite: ") == 1

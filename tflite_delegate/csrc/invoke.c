@@ -114,7 +114,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     if (!lc_image_elements(first, &x_elements, &unused) ||
         !lc_image_elements(last, &unused, &y_elements) || !holds(input, x_elements, node->batch) ||
         !holds(output, y_elements, node->batch) ||
-        (residual && !holds(residual, y_elements, node->batch))) {
+        (residual && !holds(residual, y_elements, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
                              chain->layers[0].core);
         return TFL_ERROR;
@@ -133,7 +133,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
             return TFL_ERROR;
         }
         image.x += x_elements;
-        image.r += image.r ? y_elements : 0;
+        image.r += image.r && !node->repeats_residual ? y_elements : 0;
         image.y += y_elements;
     }
     atomic_fetch_add_explicit(compiled ? &node->calls : &node->generic_calls, 1,

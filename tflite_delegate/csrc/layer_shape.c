@@ -9,23 +9,26 @@
 #include "layer.h"
 #include "tensor.h"
 
-// Padding along one axis: that of the scheme, on top of what `before` and `after` hold already.
-// False if the output has no positions.
+// Adds the scheme's padding along one axis to what `before` and `after` hold already. False if the
+// output has no positions.
 static bool infer_axis(bool same, int32_t size, int32_t kernel, int32_t stride, int32_t dilation,
                        int32_t *before, int32_t *after) {
     int64_t span = lc_multiply_add(kernel - 1, dilation, 1);
-    if (!same) {
-        int64_t padded = (int64_t)size + *before + *after;
-        return span <= padded && padded <= INT32_MAX;
+    int64_t padded = (int64_t)size + *before + *after;
+    if (padded > INT32_MAX) {
+        return false;
     }
-    int64_t last = (size - 1) / stride; // index of the last output position
-    int64_t total = last * stride + span - size;
-    if (total > INT32_MAX) {
+    if (!same) {
+        return span <= padded;
+    }
+    int64_t last = (padded - 1) / stride; // index of the last output position
+    int64_t total = last * stride + span - padded;
+    if (total > INT32_MAX - padded) {
         return false;
     }
     if (total > 0) {
-        *before = (int32_t)(total / 2);
-        *after = (int32_t)(total - total / 2);
+        *before += (int32_t)(total / 2);
+        *after += (int32_t)(total - total / 2);
     }
     return true;
 }

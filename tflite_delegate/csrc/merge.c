@@ -65,8 +65,8 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
 }
 
 const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
-    if (layer->is_dense || layer->same_padding || layer->input != pad->output) {
-        return "not a VALID convolution of the padded image";
+    if (layer->is_dense || layer->input != pad->output) {
+        return "not a convolution of the padded image";
     }
     layer->input = pad->input;
     layer->pad_top = pad->top;

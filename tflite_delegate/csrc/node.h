@@ -48,7 +48,8 @@ struct lc_node {
     size_t workspace_bytes;
     char name[256];
 
-    int workspace; // tensor index, -1 while there is none
+    bool repeats_residual; // of one image, for a batch
+    int workspace;         // tensor index, -1 while there is none
     atomic_ullong calls, generic_calls;
 };
 

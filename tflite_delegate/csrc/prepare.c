@@ -25,6 +25,13 @@ static int report(const struct lc_layer *layer, struct tfl_context *context, con
     return TFL_ERROR;
 }
 
+// Whether a residual has the output's shape, or that of one image, which is added to all.
+static bool residual_fits(const struct tfl_ints *residual, const struct tfl_ints *output) {
+    bool is_image = residual && residual->size == 4 && output->size == 4 && residual->data[0] == 1;
+    return lc_same_dims(residual, output) ||
+           (is_image && memcmp(residual->data + 1, output->data + 1, 3 * sizeof(int)) == 0);
+}
+
 // The shapes of one layer. Resizes its output, which is the next one's input.
 static int infer_layer(const struct lc_layer *layer, struct tfl_context *context,
                        struct lc_geometry *geometry, int32_t *batch) {
@@ -35,7 +42,7 @@ static int infer_layer(const struct lc_layer *layer, struct tfl_context *context
     }
     struct tfl_ints *dims = lc_layer_output_dims(layer, input_dims, geometry, *batch);
     if (dims && layer->residual != TFL_OPTIONAL_TENSOR &&
-        !lc_same_dims(dims, context->tensors[layer->residual].dims)) {
+        !residual_fits(context->tensors[layer->residual].dims, dims)) {
         free(dims);
         return report(layer, context, "the operands of its addition have different shapes");
     }
@@ -145,6 +152,9 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     if (status != TFL_OK) {
         return status;
     }
+    const struct tfl_tensor *output = lc_tensor(context, lc_chain_output(&node->chain));
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
+    node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
     int32_t threads = lc_threads_for(node->delegate, context);
     size_t bytes = 0;
     const struct lc_kernel *kernel =
