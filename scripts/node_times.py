@@ -22,7 +22,8 @@ from tvmc.tables import format_table
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;
 #: Warden 2015, "Why GEMM is at the heart of deep learning").
 LITERATURE_SHARE = 0.89
-_WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+#: Operators whose layers have weights.
+WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def seconds_by_operator(
@@ -110,7 +111,7 @@ def describe(seconds: Mapping[str, Mapping[str, float]]) -> str:
         rows.append(row)
     header = ["operator", *(title for kind in seconds for title in (f"{kind} ms", "share"))]
     shares = ", ".join(
-        f"{sum(times.get(operator, 0.0) for operator in _WITH_WEIGHTS) / totals[kind]:.1%} ({kind})"
+        f"{sum(times.get(operator, 0.0) for operator in WITH_WEIGHTS) / totals[kind]:.1%} ({kind})"
         for kind, times in seconds.items()
     )
     return (
