@@ -30,6 +30,7 @@ from schedules.block import Block
 from tests.conftest import Compiled
 from tests.support import blocks
 from tests.support.reference import conv2d, finish, winograd_bound
+from tests.support.tflite_writer import with_outputs
 from tflite_delegate import model as tflite_model
 
 RUNTIMES = ("litert", "tensorflow")
@@ -59,7 +60,11 @@ def find_graph(made_model: Find, shared_models: Path) -> Find:
 
 @pytest.mark.parametrize(("name", "runtime_name"), CASES)
 def test_network(
-    find_graph: Find, compile_model: Callable[..., Compiled], name: str, runtime_name: str
+    find_graph: Find,
+    compile_model: Callable[..., Compiled],
+    name: str,
+    runtime_name: str,
+    tmp_path: Path,
 ) -> None:
     compiled = compile_model(find_graph(name))
     convolutions = [la for la in compiled.report["layers"] if la["op"] == "CONV_2D"]
@@ -81,21 +86,27 @@ def test_network(
     assert max_difference(session.run(values), expected) <= bound
     del session
 
-    check_layers(compiled, chosen, values)
+    check_layers(compiled, chosen, values, tmp_path)
 
 
-def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) -> None:
-    """Hold every claimed layer to the first bound at the top of this file."""
-    session = Session(
-        compiled.graph, chosen, delegate=compiled.library, xnnpack=False, keep_tensors=True
-    )
-    session.run(values)
-    tensor = session.interpreter.get_tensor
-    nodes = {details["index"]: details for details in session.interpreter._get_ops_details()}
+def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]], folder: Path) -> None:
+    """Hold every kernel to the first bound at the top of this file."""
     model = tflite_model.read(compiled.graph)
     layers = {layer.index: layer for layer in model.layers}
-    for indices in kernels_of(compiled.report):
-        chain = [layers[index] for index in indices]
+    chains = [[layers[index] for index in indices] for indices in kernels_of(compiled.report)]
+    ends = [tensor for chain in chains for tensor in (chain[0].input, chain[-1].output)]
+    ends += [added_to(layer, model) for layer in model.layers if is_residual(layer)]
+    # As outputs of the network, what lies between kernels can be read; what lies inside vanishes.
+    graph = folder / "ends.tflite"
+    graph.write_bytes(with_outputs(compiled.graph, filter(None, ends)))
+    session = Session(graph, chosen, delegate=compiled.library, xnnpack=False)
+    session.run(values)
+    report = session.report()
+    assert report is not None
+    assert report["claimed"] == len(chains)
+    tensor = session.interpreter.get_tensor
+    nodes = {details["index"]: details for details in session.interpreter._get_ops_details()}
+    for chain in chains:
         block = [layer.workload for layer in chain if layer.workload is not None]
         constants = [weights_of(layer, nodes[layer.index]["inputs"], tensor) for layer in chain]
         last = block[-1]
@@ -109,7 +120,12 @@ def check_layers(compiled: Compiled, chosen: Any, values: list[NDArray[Any]]) ->
         else:
             exact, bound = layer_bound(compiled.report, chain[0], x, *constants[0], residual)
         excess = np.abs(tensor(chain[-1].output).reshape(last.output_shape) - exact) - bound
-        assert excess.max() <= 0, f"nodes {indices}, {chain[-1].geometry}"
+        assert excess.max() <= 0, f"node {chain[-1].index}, {chain[-1].geometry}"
+
+
+def is_residual(layer: tflite_model.Layer) -> bool:
+    """Whether leanconv adds another tensor to what the layer computes."""
+    return layer.workload is not None and layer.workload.residual
 
 
 def kernels_of(report: dict[str, Any]) -> set[tuple[int, ...]]:

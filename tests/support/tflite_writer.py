@@ -8,8 +8,9 @@ seed, so that the same call gives the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import flatbuffers  # type: ignore[import-untyped]
@@ -356,6 +357,17 @@ class ModelWriter:
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+
+def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
+    """A model that also gives what is in these tensors."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    graph = model.subgraphs[0]
+    computed = {tensor for node in graph.operators for tensor in node.outputs}
+    graph.outputs = sorted({*graph.outputs, *(computed & set(tensors))})
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def _buffer(data: np.ndarray | None) -> Any:

@@ -6,12 +6,11 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -21,7 +20,7 @@ from schedules.planner import plan_layer
 from schedules.simd import Simd
 from tests.support.kernels import error_bound, serves
 from tests.support.reference import conv2d
-from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
+from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv, with_outputs
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build
@@ -134,17 +133,6 @@ def test_no_bias(
     interpreter = litert.open(model, litert.load_delegate(str(library)))
     inputs = random_inputs(interpreter)
     check_conv(conv, inputs[0], run(interpreter, inputs)[0])
-
-
-def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
-    """A model that also gives what is in these tensors."""
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    graph = model.subgraphs[0]
-    computed = {tensor for node in graph.operators for tensor in node.outputs}
-    graph.outputs = sorted({*graph.outputs, *(computed & set(tensors))})
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
 
 
 def added_to(graph: Any, layer: tflite_model.Layer) -> int:
