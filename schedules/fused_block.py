@@ -18,7 +18,8 @@ Rows of E between two strips are computed for both. Above and below the image th
 depthwise layer pads its input, the activated one, with zeros.
 
 Workspace: for each thread E, ``((row_block - 1) S + (K - 1) dilation + 1) W c_block`` elements for
-K kernel rows at stride S, and from the next cache line on D, ``row_block W' c_block``.
+K kernel rows at stride S, and from the next cache line on D,
+``row_block W' c_block``.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from schedules.knobs import NO_KNOBS, Knob, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
 from schedules.starting_values import start_with
+from schedules.workload import Conv2dWorkload
 
 
 class FusedBlock:
@@ -59,9 +61,8 @@ class FusedBlock:
             return f"{projection.describe()} is not pointwise"
         if any(layer.groups > 1 for layer in producers):
             return f"{producers[0].describe()} is grouped"
-        rows = (depthwise.kernel_height - 1) * depthwise.dilation_height + 1
-        if producers and depthwise.stride_height > rows:
-            return f"{depthwise.describe()} leaves out rows, which need not be computed"
+        if producers and leaves_out(depthwise):
+            return f"{depthwise.describe()} leaves out rows or columns, which need no producer"
         for layer in block.layers:
             for what, shape in (
                 ("input", layer.input_shape),
@@ -141,15 +142,22 @@ class FusedBlock:
         source = image
         if strips.producer is not None:
             source = expand(strips, simd, tiles["expand"], image, weights[0], biases[0])
-        columns = knobs["depthwise_columns"]
-        stored = convolve_depthwise(strips, columns, source, weights[-2])
+        stored = convolve_depthwise(strips, source, weights[-2])
         added, outputs = project(strips, tiles["project"], stored, weights[-1], biases[-1])
         arguments = [image, *added, *weights, *biases, *outputs]
         function = te.create_prim_func(arguments)
         starts = function.params[arguments.index(biases[-2])]
         function = start_with(function, "ACC1", lambda *i: starts[i[-1]])
-        depthwise_tile = knobs["depthwise_rows"], columns
-        return schedule_strips(s_tir.Schedule(function), strips, simd, tiles, depthwise_tile)
+        rows = knobs["depthwise_rows"]
+        return schedule_strips(s_tir.Schedule(function), strips, simd, tiles, rows)
+
+
+def leaves_out(layer: Conv2dWorkload) -> bool:
+    """Whether strides leave out rows of a layer's input, or its last columns."""
+    rows = (layer.kernel_height - 1) * layer.dilation_height + 1
+    last = (layer.out_width - 1) * layer.stride_width - layer.pad_left
+    last += (layer.kernel_width - 1) * layer.dilation_width
+    return layer.stride_height > rows or last < layer.in_width - 1
 
 
 def placeholders(

@@ -26,11 +26,11 @@ def schedule_strips(
     strips: Strips,
     simd: Simd,
     tiles: dict[str, Tile],
-    depthwise_tile: tuple[int, int],
+    depthwise_rows: int,
 ) -> s_tir.Schedule:
     """All blocks of channels of a strip before the next strip; threads share the strips."""
     strip, row_block = schedule_projection(schedule, strips, simd, tiles["project"])
-    schedule_depthwise(schedule, strips, simd, depthwise_tile, row_block)
+    schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block)
     if strips.producer is not None:
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
     c_abi.mark_stage(schedule, strip)
@@ -82,16 +82,15 @@ def finish_sums(schedule: s_tir.Schedule, strips: Strips, simd: Simd, strip: Any
 
 
 def schedule_depthwise(
-    schedule: s_tir.Schedule, strips: Strips, simd: Simd, tile: tuple[int, int], row_block: Any
+    schedule: s_tir.Schedule, strips: Strips, simd: Simd, rows: int, row_block: Any
 ) -> None:
     """E, or the image, to D in register tiles, in each step of ``row_block``."""
     lanes = simd.lanes(strips.block.dtype)
-    rows, columns = tile
     output, sums = schedule.get_sblock("D"), schedule.get_sblock("ACC1")
     schedule.compute_at(output, row_block, preserve_unit_loops=True)
     h, w, c = schedule.get_loops(output)[-3:]
     h_outer, h_inner = schedule.split(h, [None, rows])
-    w_outer, w_inner = schedule.split(w, [None, columns])
+    w_outer, w_inner = schedule.split(w, [None, strips.depthwise_columns])
     c_outer, c_lane = schedule.split(c, [None, lanes])
     schedule.reorder(h_outer, w_outer, c_outer, h_inner, w_inner, c_lane)
     schedule.set_scope(sums, 0, "local")

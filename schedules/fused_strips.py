@@ -38,17 +38,21 @@ class Strips:
         Rows of D that are stored at a time; a divisor of ``strip_rows``.
     c_block : int
         Channels of E and D that are stored at a time; a divisor of all of them.
+    depthwise_columns : int
+        Pixels side by side in the depthwise layer's tile.
     """
 
     block: Block
     strip_rows: int
     row_block: int
     c_block: int
+    depthwise_columns: int = 1
 
     @classmethod
     def of(cls, block: Block, knobs: Knobs) -> Strips:
         """The strips in an algorithm's knobs."""
-        return cls(block, knobs["strip_rows"], knobs["row_block"], knobs["c_block"])
+        names = ("strip_rows", "row_block", "c_block", "depthwise_columns")
+        return cls(block, **{name: knobs[name] for name in names})
 
     @property
     def producer(self) -> Conv2dWorkload | None:
@@ -113,6 +117,11 @@ class Strips:
         return sum(max(0, min(row + reach, height) - max(row, 0)) for row in first)
 
     @property
+    def depthwise_width(self) -> int:
+        """Output columns of the depthwise layer, rounded up to whole tiles."""
+        return -(-self.depthwise.out_width // self.depthwise_columns) * self.depthwise_columns
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of all layers, with those for rows between strips done again."""
         again = 0
@@ -173,18 +182,14 @@ def expand(
     return te.compute(shape, element, name="E")
 
 
-def convolve_depthwise(
-    strips: Strips, columns: int, source: te.Tensor, weights: te.Tensor
-) -> te.Tensor:
+def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
     """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output, without bias.
 
-    ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles
-    of ``columns`` pixels.
+    ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles.
     """
-    layer = strips.depthwise
-    rounded = -(-layer.out_width // columns) * columns
+    layer, columns = strips.depthwise, strips.depthwise_width
     taps = Taps(layer.kernel_height, layer.kernel_width, 1, flat=False)
-    patches = ImagePatches(layer, source, taps, rounded)
+    patches = ImagePatches(layer, source, taps, columns)
     kh = te.reduce_axis((0, taps.rows), name="kh")
     kw = te.reduce_axis((0, taps.columns), name="kw")
 
@@ -202,7 +207,7 @@ def convolve_depthwise(
         value = masked(patches.column_mask(w, kw, c), element * weights[kh, kw, c], layer.dtype)
         return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
 
-    shape = (layer.batch, strips.count, strips.strip_rows, rounded, layer.out_channels)
+    shape = (layer.batch, strips.count, strips.strip_rows, columns, layer.out_channels)
     sums = te.compute(shape, sum_of_taps, name="ACC1")
     no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
     return te.compute(

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import board
 from schedules import c_abi, fused_knobs
 from schedules.algorithms import Unsupported
 from schedules.block import Block
+from schedules.fused_block import leaves_out
 from schedules.fused_strips import Strips
 from schedules.knobs import Knobs
 from schedules.patches import Taps
@@ -208,6 +209,7 @@ def geometries(draw: st.DrawFn) -> Block:
     if producer == "none":
         return block
     taps = 1 if producer == "pointwise" else draw(st.integers(2, 3))
+    assume(not leaves_out(block.layers[0]))
     expand = layer(
         (height, width),
         (first, inner),
@@ -336,7 +338,8 @@ def test_what_it_computes_moves_and_costs() -> None:
             Block((layer(9, (8, 8), 1, groups=2), *depthwise_block(9, (8, 4)).layers)),
             "is grouped",
         ),
-        (inverted_residual(9, (4, 8, 4), 1, stride=2), "leaves out rows"),
+        (inverted_residual(9, (4, 8, 4), 1, stride=2), "leaves out rows or columns"),
+        (inverted_residual(10, (4, 8, 4), 3, "VALID", stride=2), "leaves out rows or columns"),
         (
             Block((layer(9, (3, 4), 1), *inverted_residual(9, (4, 8, 4)).layers)),
             "more than one layer before",
