@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from schedules.accuracy import relative_error
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.block import Block
 from schedules.errors import LeanconvError
-from schedules.planner import ERROR_FACTOR, Choice, Limits, plan_layer
+from schedules.planner import (
+    ERROR_FACTOR,
+    MEMORY_FACTOR,
+    Choice,
+    Limits,
+    block_gain,
+    plan_block,
+    plan_layer,
+)
 from schedules.simd import PRESETS
 from schedules.workload import Conv2dWorkload
 
@@ -127,3 +138,39 @@ def test_wrong_choices_are_refused_in_one_line(text: str, message: str) -> None:
 def test_nothing_serves_a_layer_past_32_bits() -> None:
     with pytest.raises(Unsupported, match="its input of"):
         plan_layer(layer(40_000, 3, 16), SIMD)
+
+
+def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
+    """Winograd's weights are four times as many; a direct algorithm without workspace has none."""
+    plan = plan_layer(RESNET, SIMD, objective="memory")
+    assert (plan.algorithm, plan.workspace_bytes) == ("indirect", 0)
+    assert plan.held_bytes == plan.packed.bytes(4)
+    assert plan.why == f"holds the fewest bytes: {plan.held_bytes}"
+
+
+@pytest.mark.parametrize(("objective", "held"), [("memory", True), ("least-memory", False)])
+def test_least_memory_reads_weights_in_place_whatever_it_costs(objective: str, held: bool) -> None:
+    pointwise = layer(14, 384, 64, kernel=1)
+    plan = plan_layer(pointwise, SIMD, objective=objective)
+    assert (plan.held_bytes > 0) == held
+    assert (plan.cost > MEMORY_FACTOR * plan_layer(pointwise, SIMD).cost) == (not held)
+
+
+def test_weights_of_one_row_are_read_in_place_at_no_cost() -> None:
+    dense = Conv2dWorkload(1, 1, 1280, 1000, 1, 1)
+    plan = plan_layer(dense, SIMD, objective="memory")
+    assert (plan.algorithm, plan.knobs["weights"], plan.held_bytes) == ("dense", "in_place", 0)
+
+
+def test_a_block_saves_the_time_of_what_it_does_not_store() -> None:
+    expand = Conv2dWorkload(56, 56, 24, 144, 1, 1)
+    depthwise = layer(56, 144, 144, groups=144)
+    block = Block((expand, depthwise, Conv2dWorkload(56, 56, 144, 24, 1, 1)))
+    plan = plan_block(block, SIMD)
+    layers = [plan_layer(workload, SIMD) for workload in block.layers]
+    assert block.intermediate_bytes > 2 * SIMD.l2_bytes
+    assert block_gain(plan, layers, SIMD) > 0
+    roomy = replace(SIMD, l2_bytes=2**30)
+    assert block_gain(plan, layers, roomy) < block_gain(plan, layers, SIMD)
+    with pytest.raises(Unsupported, match="is over the limit of 1"):
+        plan_block(block, SIMD, limits=Limits(workspace_bytes=1))
