@@ -48,14 +48,14 @@ def summary(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
 
 
 def _line(network: str, rows: dict[str, Row], others: Sequence[str]) -> list[str]:
-    ours, base = rows[LEANCONV], rows[XNNPACK]
+    ours, base = rows[LEANCONV], rows.get(XNNPACK)
     ratios = ours.ratios()
     memory = ours.memory
     return [
         network,
         str(ours.threads),
         milliseconds(ours.timing.minimum) if ours.timing else "-",
-        milliseconds(base.timing.minimum) if base.timing else "-",
+        milliseconds(base.timing.minimum) if base and base.timing else "-",
         f"{ratios['min']:.3f}" if ratios else "-",
         f"{ratios['median']:.3f}" if ratios else "-",
         f"{ours.speed_up:.2f}x" if ours.speed_up else "-",
@@ -63,7 +63,7 @@ def _line(network: str, rows: dict[str, Row], others: Sequence[str]) -> list[str
         format_bytes(memory.arena_bytes) if memory and memory.arena_bytes is not None else "-",
         format_bytes(memory.packed_bytes) if memory and memory.packed_bytes is not None else "-",
         format_bytes(memory.peak_heap_bytes) if memory else "-",
-        format_bytes(base.memory.peak_heap_bytes) if base.memory else "-",
+        format_bytes(base.memory.peak_heap_bytes) if base and base.memory else "-",
     ]
 
 

@@ -38,11 +38,12 @@ LAYER = Conv2dWorkload.with_padding(
 
 
 DEPTHWISE = replace(LAYER, out_channels=20, groups=10)
+DENSE = Conv2dWorkload(1, 3, 10, 17, 1, 1)
 
 
 def served_layer(algorithm: str, simd: Simd) -> Conv2dWorkload:
-    """The one of the two layers that the algorithm serves."""
-    return next(layer for layer in (LAYER, DEPTHWISE) if serves(algorithm, layer, simd))
+    """The first of the layers above that the algorithm serves."""
+    return next(layer for layer in (LAYER, DEPTHWISE, DENSE) if serves(algorithm, layer, simd))
 
 
 def symbols(data: bytes) -> tuple[set[str], set[str]]:

@@ -138,8 +138,9 @@ def test_what_is_missing_or_fails_is_shown_with_the_reason(
     assert reasons[LEANCONV] is reasons[XNNPACK] is None
     for name in (NCNN, ONNX_RUNTIME, BUILT_IN):
         assert rows[name]["times"] is rows[name]["ratios"] is None
-    text = capsys.readouterr().out.splitlines()
-    cells = {line[:50]: line for line in text if line.startswith("small ")}
+    output = capsys.readouterr().out
+    text, table = output.splitlines(), output.partition("\nin short")[0].splitlines()
+    cells = {line[:50]: line for line in table if line.startswith("small ")}
     assert [NOT_INSTALLED in line for line in cells.values()] == [name == NCNN for name in RUNNERS]
     assert sum(" failed " in line for line in cells.values()) == 2
     assert f"small, {ONNX_RUNTIME}, 1 thread: {reasons[ONNX_RUNTIME]}" in text

@@ -95,14 +95,16 @@ def test_op_profile(
         *("--external_delegate_path", compiled.library),
     )
     layers = [layer for layer in compiled.report["layers"] if layer["claimed"]]
-    assert len(layers) == 9
+    assert len(layers) == 10
     for layer in layers:
-        assert f"leanconv/{layer['algorithm']} {layer['geometry']}" in text
+        # A fully-connected layer is a 1x1 convolution there.
+        geometry = layer["geometry"].replace("dense ", "conv1x1 1x1x")
+        assert f"leanconv/{layer['algorithm']} {geometry}" in text
     assert "Number of nodes executed" in text
     written = json.loads(figures.read_text())
     assert {row["name"].split(" ")[0] for row in written["profile"]} >= {"leanconv/indirect"}
     assert all(row["avg_s"] > 0 for row in written["profile"])
-    assert written["delegate"]["claimed"] == 9
+    assert written["delegate"]["claimed"] == 10
     assert written["arena_bytes"] > 0
 
 

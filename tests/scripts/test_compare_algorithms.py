@@ -140,7 +140,7 @@ def test_layers_are_timed_in_batches_that_fit() -> None:
     [
         (["--layers", "cv9,cv13"], "unknown layer 'cv13': one of cv1, cv2"),
         (["--layers", ""], "unknown layer ''"),
-        (["--algorithms", "im2row"], "unknown algorithm 'im2row': one of indirect, im2col"),
+        (["--algorithms", "im2row"], "unknown algorithm 'im2row': one of dense, indirect"),
         (["--json", "no/rows.json"], "cannot write no/rows.json: there is no folder no"),
         (["--pictures", "no"], "cannot write no/time.svg: there is no folder no"),
     ],

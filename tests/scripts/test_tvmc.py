@@ -29,13 +29,13 @@ RunTvmc = Callable[..., subprocess.CompletedProcess[str]]
 LAYER_KEYS = {
     *("index", "op", "geometry", "claimed", "algorithm", "knobs", "workspace_bytes"),
     *("weight_bytes", "packed_bytes", "macs", "kernel_macs", "expected_error"),
-    *("why", "rejected", "reason"),
+    *("why", "rejected", "reason", "nodes", "block", "thread_bytes"),
 }
 
 
 @pytest.fixture
 def small(made_model: Callable[[str], Path]) -> Path:
-    """Layers of every kind, four of which can be claimed."""
+    """Layers of every kind."""
     return made_model("small")
 
 
@@ -81,21 +81,24 @@ def test_compile_writes_a_delegate_and_a_report(
     )
     for layer in report["layers"]:
         assert set(layer) == LAYER_KEYS
-        claimed = layer["op"] == "CONV_2D"
-        assert layer["claimed"] == claimed
-        assert (layer["reason"] is None) == claimed
-        assert (layer["algorithm"] in REGISTRY.names()) == claimed
+        assert (layer["claimed"], layer["reason"]) == (True, None)
+        assert layer["algorithm"] in REGISTRY.names()
+        assert layer["index"] in layer["nodes"]
         assert layer["macs"] > 0
         assert layer["weight_bytes"] > 0
-        assert (layer["packed_bytes"] >= layer["weight_bytes"]) == claimed
+        in_place = layer["algorithm"] == "depthwise"
+        assert (layer["packed_bytes"] == 0) == in_place
         # The table for people says the same.
         assert layer["geometry"] in done.stdout
-        assert claimed or layer["reason"] in done.stdout
-    assert "4 of 6 layers for host" in done.stdout
+    assert set(report["between"].values()) == {"MEAN", "SOFTMAX"}
+    assert report["left"] == []
+    assert report["objective"] == "time"
+    assert report["peak_bytes"] > 32 * 32 * 3 * 4
+    assert "6 of 6 layers for host" in done.stdout
 
     steps = done.stderr.splitlines()
-    assert steps[0].startswith("[0/5] ")
-    assert steps[-1].startswith("[5/5] ")
+    assert steps[0].startswith("[0/7] ")
+    assert steps[-1].startswith("[7/7] ")
 
     session = Session(small, runtime("litert"), delegate=library)
     delegate = session.report()
@@ -151,7 +154,10 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert {line.split()[0] for line in text.splitlines()} >= {"host", *PRESETS}
     status, listed, errors = call(capsys, "algorithms")
     assert (status, errors) == (0, "")
-    assert [line.split()[0] for line in listed.splitlines()[2:]] == list(REGISTRY.names())
+    assert [line.split()[0] for line in listed.splitlines()[2:]] == [
+        *REGISTRY.names(),
+        "fused_block",
+    ]
 
 
 def test_what_needs_no_compiler_does_not_load_one() -> None:

@@ -38,7 +38,9 @@ def test_shared_resnet(shared_models: Path) -> None:
     assert layers[3].weight_bytes == 32 * 3 * 3 * 16 * 4
     assert layers[3].macs == 16 * 16 * 32 * 3 * 3 * 16
     assert layers[-1].geometry == "dense 64->10"
-    assert layers[-1].reason == "fully connected: not supported yet"
+    assert layers[-1].workload == Conv2dWorkload(1, 1, 64, 10, 1, 1)
+    # The second layer of a block takes in the ADD behind it, and its activation.
+    assert [layer.nodes for layer in layers[:4]] == [(0,), (1,), (2, 3), (4,)]
 
 
 @pytest.mark.parametrize(

@@ -232,14 +232,19 @@ def check(case: Case, y: np.ndarray, builtin: np.ndarray, inputs: Sequence[np.nd
     assert np.all(abs(y - builtin) <= 2 * case.roundings * UNIT * largest)
 
 
-@pytest.fixture(scope="session")
-def library(build_delegate: BuildDelegate) -> Path:
-    """Has the convolutions of every case."""
+def convolutions() -> bytes:
+    """A model of the convolutions of every case, which take in no neighbours."""
     writer = ModelWriter()
     shapes = [(1, *image) for image in IMAGES]
     inputs = [writer.tensor(shape) for shape in shapes]
     outputs = [identity(writer, x, shape) for x, shape in zip(inputs, shapes, strict=True)]
-    return build_delegate(writer.finish(inputs, outputs))
+    return writer.finish(inputs, outputs)
+
+
+@pytest.fixture(scope="session")
+def library(build_delegate: BuildDelegate) -> Path:
+    """Serves the convolutions of every case."""
+    return build_delegate(convolutions())
 
 
 def operators(library: Path, delegate: Any) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def empty_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_size_without_kernels(empty_delegate: Callable[[str], Path], target: str) -> None:
-    assert empty_delegate(target).stat().st_size <= 64 * 1024
+    assert empty_delegate(target).stat().st_size <= 80 * 1024
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -98,7 +98,12 @@ def test_undefined_symbols_of_kernels(target: str) -> None:
     """Kernels call nothing but the C library's memory and mathematical functions."""
     simd, plans = Simd.named(target), {}
     for name in REGISTRY.names():
-        layers = (Conv(10, stride=stride, activation="relu6") for stride in ((2, 1), (1, 1)))
+        layers = (
+            Conv(10, stride=(2, 1), activation="relu6"),
+            Conv(10, activation="relu6"),
+            Conv(10, groups=5, activation="relu6"),
+            Conv(10, (1, 1), activation="relu6"),
+        )
         workloads = (layer.workload((1, 9, 11, 5)) for layer in layers)
         workload = next(workload for workload in workloads if serves(name, workload, simd))
         plans[f"lc_{name}"] = plan_layer(workload, simd, name)
