@@ -15,6 +15,7 @@ from schedules.algorithms import Unsupported
 from schedules.block import Block
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
+from schedules.knobs import NO_KNOBS, Knobs
 from schedules.planner import (
     AUTO,
     FUSED_BLOCK,
@@ -199,20 +200,7 @@ class _Planner:
         automatic = any(choice.algorithm == AUTO for choice in self.choices)
         if asked is None and not automatic:
             return {}
-        plans: dict[Block, Plan] = {}
-        for chain in self.model.chains:
-            block = self._block(chain)
-            try:
-                plans.setdefault(
-                    block, plan_block(block, self.simd, asked.knobs if asked else {}, self.limits)
-                )
-            except Unsupported:
-                continue
-        candidates = {
-            chain: plans[block]
-            for chain in self.model.chains
-            if (block := self._block(chain)) in plans
-        }
+        candidates = self._block_plans(asked.knobs if asked else NO_KNOBS)
         if asked is not None:
             chosen = _without_overlap(candidates)
         elif self.objective == "time":
@@ -224,6 +212,17 @@ class _Planner:
             chain: Kernel(f"{names[plan.workload]}_{plan.algorithm}", plan)
             for chain, plan in chosen.items()
         }
+
+    def _block_plans(self, knobs: Knobs) -> dict[Chain, Plan]:
+        """A plan for each chain that one kernel can compute; equal blocks share theirs."""
+        blocks = {chain: self._block(chain) for chain in self.model.chains}
+        plans: dict[Block, Plan] = {}
+        for block in dict.fromkeys(blocks.values()):
+            try:
+                plans[block] = plan_block(block, self.simd, knobs, self.limits)
+            except Unsupported:
+                continue  # its layers are computed one by one
+        return {chain: plans[block] for chain, block in blocks.items() if block in plans}
 
     def _block(self, chain: Chain) -> Block:
         workloads = [self.model.layers[position].workload for position in chain]
