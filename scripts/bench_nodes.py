@@ -25,6 +25,7 @@ from benchmarking import interleave, milliseconds
 from inference import Session, random_inputs, runtime
 from make_models import ensure
 from node_times import WITH_WEIGHTS, single_nodes
+from schedules.errors import LeanconvError
 from tflite_delegate import model as tflite_model
 from tflite_delegate.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
@@ -86,13 +87,15 @@ def bench_all(options: argparse.Namespace) -> None:
 
 def _layers(graph: Path, folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Operator, description and .tflite file of each layer with weights that can be compiled."""
-    path = folder / "node.tflite"
-    for operator, data in single_nodes(graph):
+    for place, (operator, data) in enumerate(single_nodes(graph)):
         if operator in WITH_WEIGHTS:
+            # A name of its own: a library that is loaded already is not loaded again.
+            path = folder / f"{graph.stem}_{place}.tflite"
             path.write_bytes(data)
             (layer,) = tflite_model.read(path).layers
             if layer.workload is not None:
                 yield operator, layer.geometry, path
+            path.unlink()
 
 
 def bench(operator: str, layer: str, path: Path, options: argparse.Namespace) -> Row:
@@ -101,6 +104,9 @@ def bench(operator: str, layer: str, path: Path, options: argparse.Namespace) ->
     report = tvmc.compile(path, output=library, algorithms=[options.algorithm])
     litert = runtime("litert")
     ours, xnnpack = Session(path, litert, delegate=library), Session(path, litert)
+    claimed = ours.report()
+    if not claimed or claimed["claimed"] != 1:
+        raise LeanconvError(f"the delegate does not run {layer} on this machine")
     inputs = random_inputs(xnnpack)
     for session in (ours, xnnpack):
         session.set_inputs(inputs)
