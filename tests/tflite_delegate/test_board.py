@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tvmc
 from board import Board
+from inference import Session, runtime
+from network_bound import network_bound
 from schedules.algorithms import REGISTRY
 from schedules.simd import Simd
 from tests.tflite_delegate import test_operators
@@ -128,6 +131,27 @@ def test_trained_models(
     assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
     for y, y_builtin in zip(outcome.outputs, expected, strict=True):
         assert np.allclose(y, y_builtin, rtol=0, atol=1e-5)  # probabilities
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet"])
+def test_networks(
+    run_on_board: RunOnBoard,
+    made_model: Callable[[str], Path],
+    name: str,
+    tmp_path: Path,
+) -> None:
+    """Whole networks, fused blocks and operators in between, by the bound for networks."""
+    model, library = made_model(name), tmp_path / "network.so"
+    report = tvmc.compile(model, target="cortex-a76", output=library).to_dict()
+    builtin = Session(model, runtime("litert"), xnnpack=False)
+    inputs = random_inputs(builtin.interpreter)
+    expected = builtin.run(inputs)
+    (outcome,) = run_on_board(model, library, inputs).values()
+    bound = network_bound(model, report, builtin, expected)
+    assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
+    assert report["left"] == ()
+    for y, y_builtin in zip(outcome.outputs, expected, strict=True):
+        assert np.all(abs(y - y_builtin) <= bound)
 
 
 def test_delegate_for_android(
