@@ -53,7 +53,7 @@ from node_times import describe, seconds_by_operator
 from schedules.errors import LeanconvError
 from tflite_delegate.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
-from tvmc.compiler import known_algorithms
+from tvmc.compiler import OBJECTIVES, known_algorithms
 from tvmc.tables import format_table
 
 #: The network whose time is broken down.
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of timing a network at most, unless 3 rounds take longer [%(default)g]")  # fmt: skip
     add("--algorithm", default="auto", help="as for tvmc compile, one of them [%(default)s]")
     add("--workspace-limit", type=byte_count, metavar="BYTES", help="as for tvmc compile")
-    add("--objective", default="time", help="as for tvmc compile [%(default)s]")
+    add("--objective", choices=OBJECTIVES, default="time", help="as for tvmc compile [%(default)s]")
     add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     add("--svg", type=Path, metavar="FOLDER", help="write pictures of times and memory there")
     options = parser.parse_args(arguments)
@@ -173,11 +173,14 @@ def _prepare(
     _say(f"{name}: compiling …")
     reasons: dict[str, str] = {}
     report = None
-    chosen = {"workspace_limit": options.workspace_limit, "algorithms": [options.algorithm]}
-    if getattr(options, "objective", None):
-        chosen["objective"] = options.objective
     try:
-        report = tvmc.compile(graph, output=library_path(folder), **chosen).to_dict()
+        report = tvmc.compile(
+            graph,
+            output=library_path(folder),
+            algorithms=[options.algorithm],
+            workspace_limit=options.workspace_limit,
+            objective=options.objective,
+        ).to_dict()
     except LeanconvError as error:
         reasons[LEANCONV] = str(error)
     _say(f"{name}: converting for the other runtimes …")

@@ -52,4 +52,7 @@ def _follower(
     position = None if reader is None else positions.get(reader.index)
     if position is None or layers[position].input != layer.output:
         return None
-    return position
+    follower = layers[position].workload
+    # A file may contradict itself: then each layer is what its own input says.
+    agrees = follower is not None and follower.input_shape == layer.workload.output_shape
+    return position if agrees else None

@@ -249,6 +249,17 @@ def test_no_chain_through_what_others_read(model: Callable[..., Model]) -> None:
     assert model(writer, [x], [y, writer.unary(Op.LOGISTIC, wide, (*SHAPE[:3], 12))]).chains == ()
 
 
+def test_no_chain_of_layers_that_contradict_each_other(model: Callable[..., Model]) -> None:
+    writer = Writer()
+    x = writer.tensor(SHAPE)
+    wide = writer.depthwise_3x3(x, 6)
+    y = writer.pointwise(wide, 6, 4)
+    writer.tensors[wide].shape = [1, 9, 8, 6]
+    network = model(writer, [x], [y])
+    assert network.chains == ()
+    assert len(planned(network).kernels) == 2
+
+
 def small_network(writer: Writer, x: int) -> int:
     y = inverted_residual(writer, x)
     z = writer.tensor((1, SHAPE[1] * SHAPE[2] * SHAPE[3]))
