@@ -86,6 +86,10 @@ class Block:
         """A short name for tables and profiles: its layers', joined by ``|``."""
         return " | ".join(layer.describe() for layer in self.layers)
 
+    def to_text(self) -> str:
+        """Every field in one line: the layers' (:meth:`Conv2dWorkload.to_text`), with ``|``."""
+        return " | ".join(layer.to_text() for layer in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"layers": [layer.to_dict() for layer in self.layers]}
@@ -94,3 +98,9 @@ class Block:
     def from_dict(cls, values: Mapping[str, Any]) -> Block:
         """The inverse of :meth:`to_dict`."""
         return cls(tuple(Conv2dWorkload.from_dict(layer) for layer in values["layers"]))
+
+
+def workload_from_text(text: str) -> Conv2dWorkload | Block:
+    """The layer or block of layers that ``to_text`` wrote; raises LeanconvError for other text."""
+    layers = [Conv2dWorkload.from_text(part) for part in text.split(" | ")]
+    return layers[0] if len(layers) == 1 else Block(tuple(layers))

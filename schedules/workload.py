@@ -8,6 +8,7 @@ integers, so they stay exact past 2**31 elements.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -27,6 +28,23 @@ ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
 #: The activation that clamps to nothing: ``x min(max(x + 3, 0), 6) / 6`` (Howard et al.,
 #: "Searching for MobileNetV3", arXiv 1905.02244, section 5.2).
 HARD_SWISH = "hard_swish"
+
+_ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH))
+#: What :meth:`Conv2dWorkload.to_text` writes, a group for each field.
+_TEXT = re.compile(
+    r"(?P<in_height>\d+)x(?P<in_width>\d+)x(?P<in_channels>\d+)->(?P<out_channels>\d+)"
+    r" k(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
+    r"(?: n(?P<batch>\d+))?"
+    r"(?: s(?P<stride_height>\d+)x(?P<stride_width>\d+))?"
+    r"(?: d(?P<dilation_height>\d+)x(?P<dilation_width>\d+))?"
+    r"(?: p(?P<pad_top>\d+),(?P<pad_bottom>\d+),(?P<pad_left>\d+),(?P<pad_right>\d+))?"
+    r"(?: g(?P<groups>\d+))?"
+    r"(?: of(?P<group_of>\d+))?"
+    rf"(?: (?P<activation>{_ACTIVATION}))?"
+    rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
+    rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?",
+    re.ASCII,
+)
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -317,6 +335,59 @@ class Conv2dWorkload:
         if self.output_activation != "none":
             parts.append(self.output_activation)
         return " ".join(parts)
+
+    def to_text(self) -> str:
+        """Every field in one short line that :meth:`from_text` reads.
+
+        ``28x28x64->64 k3x3 s1x1 p1,1,1,1 relu``: image, output channels, kernel, then whatever is
+        not the default: batch ``n``, stride ``s``, dilation ``d``, padding ``p`` (top, bottom,
+        left, right), groups ``g``, ``of``, activation, ``+`` for a residual, output activation,
+        element type.
+        """
+        words = [f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"]
+        words.append(f"k{self.kernel_height}x{self.kernel_width}")
+        if self.batch != 1:
+            words.append(f"n{self.batch}")
+        for letter, height, width in (
+            ("s", self.stride_height, self.stride_width),
+            ("d", self.dilation_height, self.dilation_width),
+        ):
+            if (height, width) != (1, 1):
+                words.append(f"{letter}{height}x{width}")
+        if self.is_padded:
+            words.append(f"p{self.pad_top},{self.pad_bottom},{self.pad_left},{self.pad_right}")
+        if self.groups != 1:
+            words.append(f"g{self.groups}")
+        if self.group_of != 1:
+            words.append(f"of{self.group_of}")
+        if self.activation != "none":
+            words.append(self.activation)
+        if self.residual:
+            words.append("+")
+        if self.output_activation != "none":
+            words.append(self.output_activation)
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        return " ".join(words)
+
+    @classmethod
+    def from_text(cls, text: str) -> Conv2dWorkload:
+        """The inverse of :meth:`to_text`.
+
+        Raises
+        ------
+        LeanconvError
+            If ``text`` describes no convolution.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise LeanconvError(f"{text!r} describes no convolution")
+        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        values: dict[str, Any] = {
+            name: int(value) if value.isdecimal() else value for name, value in found.items()
+        }
+        values["residual"] = "residual" in found
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

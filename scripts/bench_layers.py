@@ -28,7 +28,7 @@ from inference import LEANCONV, Runtime, Session, max_difference, random_inputs,
 from make_models import LAYERS, ConvLayer, ensure
 from peers import PEERS, Problem
 from schedules.errors import LeanconvError
-from tflite_delegate.files import check_writable, write_json
+from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
 

@@ -51,7 +51,7 @@ from network_runners import (
 from network_summary import summary
 from node_times import describe, seconds_by_operator
 from schedules.errors import LeanconvError
-from tflite_delegate.files import check_writable, replace_atomically, write_json
+from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
 from tvmc.compiler import OBJECTIVES, known_algorithms
 from tvmc.tables import format_table

@@ -26,8 +26,8 @@ from inference import Session, random_inputs, runtime
 from make_models import ensure
 from node_times import WITH_WEIGHTS, single_nodes
 from schedules.errors import LeanconvError
+from schedules.files import check_writable, write_json
 from tflite_delegate import model as tflite_model
-from tflite_delegate.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
 

@@ -35,7 +35,7 @@ from inference import (
     runtime,
 )
 from schedules.errors import LeanconvError
-from tflite_delegate.files import check_writable, replace_atomically, write_json
+from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_bytes, format_table
 

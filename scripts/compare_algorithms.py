@@ -38,11 +38,11 @@ from inference import Runtime, Session, random_inputs, runtime
 from make_models import LITERATURE_LAYERS, ensure
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
+from schedules.files import check_writable, replace_atomically, write_json
 from schedules.planner import Plan, plan_layer
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
-from tflite_delegate.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_bytes, format_table
 

@@ -23,7 +23,7 @@ import tvmc
 from board import CPUS, INSTRUCTION_CLASSES, Board, Mode, max_abs_difference
 from make_models import LAYERS, ensure
 from schedules.algorithms import REGISTRY
-from tflite_delegate.files import check_writable, write_json
+from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_table
 

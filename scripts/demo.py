@@ -16,7 +16,7 @@ from pathlib import Path
 import tvmc
 from inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare, runtime
 from make_models import cache_folder, ensure
-from tflite_delegate.files import check_writable, write_json
+from schedules.files import check_writable, write_json
 from tvmc.cli import print_report
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.progress import shown_progress

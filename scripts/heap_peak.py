@@ -31,7 +31,7 @@ import numpy as np
 
 from inference import Runtime, Session, delegate_memory, runtime
 from schedules.errors import LeanconvError
-from tflite_delegate.toolchain import GLIBC
+from schedules.toolchain import GLIBC
 from tvmc.tables import format_bytes
 
 SOURCE = Path(__file__).with_name("heap_peak.c")

@@ -31,7 +31,7 @@ import random_weights
 from architectures import ARCHITECTURES
 from random_weights import randomise
 from schedules.errors import LeanconvError
-from tflite_delegate.files import replace_atomically
+from schedules.files import replace_atomically
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_bytes
 

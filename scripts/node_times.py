@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarking import interleave, milliseconds
 from inference import Session, random_inputs
-from tflite_delegate.files import replace_atomically
+from schedules.files import replace_atomically
 from tvmc.tables import format_table
 
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;

@@ -42,10 +42,10 @@ from make_models import LAYERS, ConvLayer, ensure
 from schedules.algorithms import REGISTRY
 from schedules.cook_toom import filtering
 from schedules.errors import LeanconvError
+from schedules.files import check_writable, replace_atomically, write_json
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
-from tflite_delegate.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
 from winograd_forms import OUTPUTS, Form, candidates, forms

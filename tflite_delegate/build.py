@@ -18,16 +18,16 @@ from typing import Any
 from schedules import __version__
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
+from schedules.files import check_writable, replace_atomically
 from schedules.memory import align
 from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
 from schedules.simd import Simd
+from schedules.toolchain import Toolchain
 from tflite_delegate.arena import held_bytes
-from tflite_delegate.files import check_writable, replace_atomically
 from tflite_delegate.model import Layer
 from tflite_delegate.remainder import Partition, between, operator_name, partitions
 from tflite_delegate.selection import Kernel, Selection, select
 from tflite_delegate.table import kernel_table
-from tflite_delegate.toolchain import Toolchain
 
 #: Called with how many steps are done, how many there are, and what comes next.
 Progress = Callable[[int, int, str], None]

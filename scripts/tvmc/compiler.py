@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError
+from schedules.files import check_writable, write_json
 from schedules.simd import Simd
-from tflite_delegate.files import check_writable, write_json
 from tvmc.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def compile(
     _check_outputs(model, output, report, is_folder=output_format == "delegate-source")
 
     from schedules.planner import Limits  # imports TVM, which takes a second
+    from schedules.toolchain import Toolchain
     from tflite_delegate.build import build, export_sources
-    from tflite_delegate.toolchain import Toolchain
 
     options: dict[str, Any] = {
         "algorithms": algorithms,

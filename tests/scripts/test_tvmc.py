@@ -274,7 +274,7 @@ def test_a_folder_without_permission_is_one_line(
         raise PermissionError(13, "Permission denied")
 
     # Not by chmod: nothing is forbidden to root, as whom containers run tests.
-    monkeypatch.setattr("tflite_delegate.files.tempfile.NamedTemporaryFile", refused)
+    monkeypatch.setattr("schedules.files.tempfile.NamedTemporaryFile", refused)
     status, _, errors = call(capsys, "compile", graph, "-o", tmp_path / "a.so")
     assert (status, errors) == (
         2,

@@ -19,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
+from schedules.toolchain import Toolchain
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
@@ -26,7 +27,6 @@ from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.table import kernel_table
-from tflite_delegate.toolchain import Toolchain
 
 HOST = Simd.named("host")
 #: Those for any convolution.

@@ -26,6 +26,7 @@ from board import Board
 from schedules.algorithms import REGISTRY
 from schedules.planner import plan_layer
 from schedules.simd import Simd
+from schedules.toolchain import Toolchain
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
@@ -33,7 +34,6 @@ from tests.tflite_delegate import test_operators, test_units
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.layers import ACTIVATIONS
-from tflite_delegate.toolchain import Toolchain
 
 HOST_SOURCE = Path(__file__).with_name("host.c")
 HOST = Simd.named("host")

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from schedules import elf
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.planner import compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
+from schedules.toolchain import ANDROID_SYMBOLS, Toolchain
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, single_conv
-from tflite_delegate import elf
 from tflite_delegate.table import kernel_table
-from tflite_delegate.toolchain import ANDROID_SYMBOLS, Toolchain
 
 BuildDelegate = Callable[..., Path]
 EXPORTS = {

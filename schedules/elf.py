@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -17,6 +18,11 @@ from schedules.simd import Simd
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 #: Phones with 16 KiB pages refuse libraries whose segments are aligned to less.
 PAGE_BYTES = 16384
+
+
+def machine(file: IO[bytes]) -> str:
+    """The processor that an ELF file is for, in the words of :data:`MACHINES`."""
+    return str(ELFFile(file).header["e_machine"])
 
 
 def needed_libraries(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""C compilers that turn the delegate's sources and the kernels into a shared library.
+"""C compilers that turn C sources and compiled kernels into shared libraries and programs.
 
 The default is zig, which comes as a Python wheel and brings the C libraries of every target that
 it compiles for, so that no machine needs a cross compiler. Anything else that understands gcc's
@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from schedules import elf
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
-from tflite_delegate import elf
 
 #: The oldest glibc that zig links for: a library then loads on every later one.
 GLIBC = "2.17"
@@ -132,13 +132,7 @@ class Toolchain:
         """
         output = output.absolute()
         target = self._target_options(simd)
-        compiled = [str(Path(source).with_suffix(".o")) for source in sources]
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
-            commands = [
-                [*target, *COMPILE_OPTIONS, "-I.", "-c", source, "-o", compiled_source]
-                for source, compiled_source in zip(sources, compiled, strict=True)
-            ]
-            list(executor.map(lambda command: self._run(command, folder), commands))
+        compiled = self.compile_objects(folder, sources, simd)
         # A comma would end the option.
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", output.name).lstrip("-")
         options = [*target, *LINK_OPTIONS, f"-Wl,-soname,{name}"]
@@ -153,6 +147,40 @@ class Toolchain:
         if problems:
             output.unlink()
             raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
+
+    def compile_objects(self, folder: Path, sources: Sequence[str], simd: Simd) -> list[str]:
+        """Compile C ``sources``, side by side; the names of the objects, all in ``folder``."""
+        target = self._target_options(simd)
+        compiled = [str(Path(source).with_suffix(".o")) for source in sources]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
+            commands = [
+                [*target, *COMPILE_OPTIONS, "-I.", "-c", source, "-o", compiled_source]
+                for source, compiled_source in zip(sources, compiled, strict=True)
+            ]
+            list(executor.map(lambda command: self._run(command, folder), commands))
+        return compiled
+
+    def link_program(self, folder: Path, objects: Sequence[str], output: Path, simd: Simd) -> None:
+        """Link ``objects``, all in ``folder``, into an executable.
+
+        For Android it is static: zig has no bionic, and a program without one runs there as well.
+
+        Raises
+        ------
+        LeanconvError
+            With the compiler's first error, or if it compiled for another processor.
+        """
+        output = output.absolute()
+        options = [*self._target_options(simd), "-s", *(["-static"] if simd.android else [])]
+        self._run([*options, *objects, "-lm", "-o", str(output)], folder)
+        with output.open("rb") as file:
+            machine = elf.machine(file)
+        if machine != elf.MACHINES[simd.arch]:
+            output.unlink()
+            raise LeanconvError(
+                f"{shlex.join(self.command)} made a program for {machine}, not for {simd.arch}: "
+                f"name a compiler for {simd.name}"
+            )
 
     def _target_options(self, simd: Simd) -> list[str]:
         if not self.is_zig:
