@@ -16,7 +16,7 @@ from schedules.errors import LeanconvError
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.records import Log, Record
-from tests.support.records import record
+from tests.support.trials import record
 from tflite_delegate import model as tflite_model
 from tvmc.cli import main
 

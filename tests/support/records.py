@@ -1,43 +1,30 @@
-"""Records as if they had been measured."""
+"""Tuning records to test with."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from schedules.block import Block
-from schedules.planner import FUSED_BLOCK, Choice, plan_block, plan_form
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.records import MEASURED, Record
-from schedules.tuning.task import tuning_target
+from schedules.tuning.candidate import Candidate
+from schedules.tuning.record import Record
+from schedules.workload import Conv2dWorkload
+
+LAYER = Conv2dWorkload(28, 28, 64, 64, 1, 1, activation="relu")
+OTHER_LAYER = Conv2dWorkload(14, 14, 64, 32, 1, 1)
 
 
-def candidate(workload: Workload, simd: Simd, choice: str) -> Candidate:
-    """The default of what ``NAME:KNOB=VALUE`` leaves open."""
-    name, knobs = Choice.parse(choice).algorithm, Choice.parse(choice).knobs
-    if isinstance(workload, Block):
-        return Candidate.of(FUSED_BLOCK.name, plan_block(workload, simd, knobs).knobs)
-    return Candidate.of(name, plan_form(Choice(name, knobs), workload, simd).knobs)
-
-
-def record(
-    workload: Workload,
-    simd: Simd,
-    choice: str | Candidate,
-    milliseconds: float | None,
-    **fields: Any,
-) -> Record:
-    """A trial of ``choice``; without a time, one that failed."""
-    if isinstance(choice, str):
-        choice = candidate(workload, simd, choice)
+def record(cost_s: float | None = 1e-3, columns: int = 4, **changes: Any) -> Record:
+    """A trial of :data:`LAYER` on a Cortex-A76, with that median; by default one that failed."""
+    costs = () if cost_s is None else (0.9 * cost_s, cost_s, 2 * cost_s)
     values: dict[str, Any] = {
-        "costs_s": () if milliseconds is None else (milliseconds * 1e-3,) * 3,
-        "samples": 5,
-        "error": "it crashed" if milliseconds is None else None,
-        "target": tuning_target(simd),
-        "board": "pixel6",
-        "cost_kind": MEASURED,
-        "tvm": "0.27",
-        "timestamp": 0,
+        "workload": LAYER,
+        "candidate": Candidate("indirect", (("columns", columns), ("order", "rows,columns"))),
+        "costs_s": costs,
+        "samples": 5 if costs else 0,
+        "error": None if costs else "the process ended with signal 11",
+        "target": "cortex-a76",
+        "board": "pi-5",
+        "cost_kind": "measured",
+        "tvm": "0.27.0",
+        "timestamp": 1_760_000_000,
     }
-    return Record(workload, choice, **{**values, **fields})
+    return Record(**values | changes)

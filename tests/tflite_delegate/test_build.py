@@ -21,8 +21,8 @@ from schedules.errors import LeanconvError
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from tests.support.kernels import serves
-from tests.support.records import record
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
+from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder

@@ -10,8 +10,8 @@ from schedules.errors import LeanconvError
 from schedules.planner import NO_LIMITS, Plan
 from schedules.simd import Simd
 from schedules.tuning.records import Record
-from tests.support.records import record
 from tests.support.tflite_writer import Conv, ModelWriter
+from tests.support.trials import record
 from tflite_delegate import model as tflite_model
 from tflite_delegate.selection import Selection, block_of, of_one_kernel, select
 

@@ -14,7 +14,7 @@ from schedules.tuning.advice import DEFAULT, TUNED, Advice, Advisor
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.records import MODELLED, Record
 from schedules.workload import Conv2dWorkload
-from tests.support.records import candidate, record
+from tests.support.trials import candidate, record
 
 SIMD = Simd.named("cortex-a76")
 LAYER = Conv2dWorkload.from_text("14x14x64->64 k3x3 p1,1,1,1 relu")
