@@ -42,14 +42,15 @@ from tflite_delegate.model import Layer, Model
 class Kernel:
     """A plan under its C name; once compiled, with its object.
 
-    ``tuning`` and ``seconds`` are as in :class:`schedules.tuning.advice.Advice`, ``None`` without
-    records.
+    ``untuned`` is what would be compiled without records. It, ``tuning`` and ``seconds`` are as in
+    :class:`schedules.tuning.advice.Advice`.
     """
 
     name: str
     plan: Plan
     compiled: CKernel | None = None
     data: bytes = b""
+    untuned: Plan | None = None
     tuning: str | None = None
     seconds: float | None = None
 
@@ -215,7 +216,7 @@ class _Planner:
     def _advise(self, default: Plan, choice: Choice) -> Advice:
         """``default``, or what the records have better that is still what ``choice`` names."""
         if self.advisor is None:
-            return Advice(default)
+            return Advice(default, default)
 
         def accept(plan: Plan) -> bool:
             return self._is_choice(plan, choice, default)
@@ -284,8 +285,8 @@ class _Planner:
             if advice.seconds is not None and len(seconds) == len(chain):
                 measured[chain] = sum(seconds) - advice.seconds
             elif len(alone) == len(chain):
-                plans = [kernel.plan for kernel in alone]
-                modelled[chain] = block_gain(advice.plan, plans, self.simd)
+                plans = [kernel.untuned or kernel.plan for kernel in alone]
+                modelled[chain] = block_gain(advice.default, plans, self.simd)
             else:
                 modelled[chain] = 1
         chosen = {}
@@ -341,7 +342,13 @@ def _without_overlap(chains: Mapping[Chain, Advice]) -> dict[Chain, Advice]:
 
 
 def _kernel(name: str, advice: Advice) -> Kernel:
-    return Kernel(name, advice.plan, tuning=advice.source, seconds=advice.seconds)
+    return Kernel(
+        name,
+        advice.plan,
+        untuned=advice.default,
+        tuning=advice.source,
+        seconds=advice.seconds,
+    )
 
 
 def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:

@@ -11,17 +11,29 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from schedules.block import Block
 from schedules.errors import LeanconvError
 from schedules.planner import Limits, Plan, default_limits, exceeded
 from schedules.simd import Simd
 from schedules.tuning.candidate import Workload
+from schedules.tuning.cost_model import CostModel
 from schedules.tuning.records import MODELLED, Record, of_target, ranked
+from schedules.tuning.search import make_search
+from schedules.tuning.space import Space
 from schedules.tuning.task import tuning_target
 from schedules.workload import Conv2dWorkload
 
 #: Where a plan comes from: records of the workload; those of others; or the planner alone.
 TUNED, TRANSFERRED, DEFAULT = "tuned", "transferred", "default"
+
+#: Candidates that the model ranks: the default of each form, what evolves from them, random ones.
+CANDIDATES = 500
+SEED = 0
+#: What has not been measured has to promise so small a part of the default's time. The first of so
+#: many is one that the model flatters: by about this much (scripts/transfer_regret.py).
+PROMISE = 0.9
 
 #: Whether a plan may be compiled at all.
 Accept = Callable[[Plan], bool]
@@ -33,6 +45,8 @@ class Advice:
 
     Parameters
     ----------
+    default : Plan
+        What is compiled without records.
     source : {"tuned", "transferred", "default"} or None
         Where it comes from; ``None`` if there are no records at all.
     seconds : float or None
@@ -40,6 +54,7 @@ class Advice:
     """
 
     plan: Plan
+    default: Plan
     source: str | None = None
     seconds: float | None = None
 
@@ -58,6 +73,8 @@ class Advisor:
         Those for other targets are left out.
     limits : Limits
         What no plan may exceed.
+    model : CostModel, optional
+        One that has learned from these records; by default made when it is needed.
 
     Raises
     ------
@@ -66,8 +83,14 @@ class Advisor:
         each other.
     """
 
-    def __init__(self, records: Sequence[Record], simd: Simd, limits: Limits) -> None:
-        self._simd, self._limits = simd, limits
+    def __init__(
+        self,
+        records: Sequence[Record],
+        simd: Simd,
+        limits: Limits,
+        model: CostModel | None = None,
+    ) -> None:
+        self._simd, self._limits, self._fitted = simd, limits, model
         own = for_target(records, simd, "what was given")
         sources = list(dict.fromkeys((record.board, record.cost_kind) for record in own))
         if len(sources) > 1:
@@ -78,7 +101,7 @@ class Advisor:
             )
         #: Where the times are from, and how they came about.
         self.board, self.cost_kind = sources[0]
-        self._left_out: Counter[str] = Counter()
+        self._left_out: dict[Record, str] = {}
         self._trials: dict[Workload, list[Record]] = {}
         for record in own:
             self._trials.setdefault(record.workload, []).append(record)
@@ -86,15 +109,20 @@ class Advisor:
     @property
     def warnings(self) -> list[str]:
         """A line for each reason why records could not be used."""
-        return [f"{count} records left out: {why}" for why, count in self._left_out.items()]
+        reasons = Counter(self._left_out.values())
+        return [f"{count} records left out: {why}" for why, count in reasons.items()]
 
     def layer(self, workload: Conv2dWorkload, default: Plan, accept: Accept) -> Advice:
         """What to compile for ``workload`` instead of ``default``, if anything."""
-        return self._tuned(workload, default, accept) or Advice(default, DEFAULT)
+        return (
+            self._tuned(workload, default, accept)
+            or self._transferred(workload, default, accept)
+            or Advice(default, default, DEFAULT)
+        )
 
     def block(self, block: Block, default: Plan, accept: Accept) -> Advice:
         """The same for a block, to which records of others do not carry over."""
-        return self._tuned(block, default, accept) or Advice(default, DEFAULT)
+        return self._tuned(block, default, accept) or Advice(default, default, DEFAULT)
 
     # Records of the workload
 
@@ -107,15 +135,44 @@ class Advisor:
             plan = self._replay(record)
             if plan is not None and exceeded(plan, limits) is None and accept(plan):
                 why = _why(record, untuned, plan.calls)
-                return Advice(replace(plan, why=why), TUNED, plan.calls * record.cost_s)
+                seconds = plan.calls * record.cost_s
+                return Advice(replace(plan, why=why), default, TUNED, seconds)
         return None
 
     def _replay(self, record: Record) -> Plan | None:
         try:
             return record.candidate.plan(record.workload, self._simd)
         except LeanconvError as error:  # of another version: an algorithm or knob that is gone
-            self._left_out[str(error)] += 1
+            self._left_out[record] = str(error)
             return None
+
+    # Records of others
+
+    def _transferred(
+        self, workload: Conv2dWorkload, default: Plan, accept: Accept
+    ) -> Advice | None:
+        """The plan that the model ranks first, of those that nothing is known of."""
+        if not self._model.is_fitted:
+            return None
+        space = Space(workload, self._simd, self._limits_for(workload, default))
+        known = {record.candidate for record in self._trials.get(workload, ())}
+        search = make_search("xgb", space, SEED, self._model)
+        proposals = (c for c in search.propose(CANDIDATES) if c not in known)
+        plans = [plan for plan in map(space.plan, proposals) if accept(plan)]
+        untuned, *times = np.exp(self._model.predict([default, *plans]))
+        best = min(range(len(plans)), key=times.__getitem__, default=None)
+        if best is None or times[best] > PROMISE * untuned:
+            return None
+        why = f"{TRANSFERRED}: {times[best] / untuned:.2f} of the untuned time by records of others"
+        return Advice(replace(plans[best], why=why), default, TRANSFERRED)
+
+    @property
+    def _model(self) -> CostModel:
+        if self._fitted is None:
+            self._fitted = CostModel(self._simd)
+            trials = (record for own in self._trials.values() for record in own)
+            self._fitted.fit(record for record in trials if self._replay(record) is not None)
+        return self._fitted
 
     def _limits_for(self, workload: Workload, default: Plan) -> Limits:
         """The planner's, or what a plan that was asked for by name takes anyway."""

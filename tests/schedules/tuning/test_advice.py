@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schedules.block import Block
 from schedules.errors import LeanconvError
 from schedules.planner import NO_LIMITS, Limits, Plan, plan_block, plan_layer
 from schedules.simd import Simd
-from schedules.tuning.advice import DEFAULT, TUNED, Advice, Advisor
+from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.records import MODELLED, Record
+from schedules.tuning.space import Space
 from schedules.workload import Conv2dWorkload
 from tests.support.trials import candidate, record
 
@@ -85,7 +90,7 @@ def test_only_what_is_accepted() -> None:
     given = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "mec")
     assert given.plan.algorithm == "mec"
     refused = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "indirect")
-    assert refused == Advice(default, DEFAULT)
+    assert refused == Advice(default, default, DEFAULT)
 
 
 def test_times_of_a_group_are_the_layers() -> None:
@@ -118,7 +123,7 @@ def test_knobs_and_algorithms_that_are_gone() -> None:
     twice, once = advisor.warnings
     assert twice.startswith("2 records left out: indirect has no knob 'unroll'")
     assert once.startswith("1 records left out: unknown algorithm 'fft'")
-    assert advice(*gone) == Advice(default, DEFAULT)
+    assert advice(*gone) == Advice(default, default, DEFAULT)
 
 
 @pytest.mark.parametrize(
@@ -141,3 +146,68 @@ def test_records_that_say_nothing_about_this_processor(
 def test_records_for_others_are_left_out() -> None:
     other = trial("mec", 0.1, target="cortex-a53", board="rpi")
     assert advice(other, trial("indirect", 0.2)).plan.algorithm == "indirect"
+
+
+# Layers that are not on record
+
+
+class Favourites:
+    """Instead of a model: plans of one algorithm, with few columns, are said to be fast."""
+
+    is_fitted = True
+
+    def __init__(self, algorithm: str, ratio: float) -> None:
+        self.algorithm, self.ratio = algorithm, ratio
+
+    def predict(self, plans: Sequence[Plan]) -> np.ndarray:
+        times = (
+            self.ratio * (1 + plan.knobs["columns"] / 1e3)
+            if plan.algorithm == self.algorithm
+            else 1
+            for plan in plans
+        )
+        return np.log(np.fromiter(times, float))
+
+
+def transferred(
+    model: Any, accept: Accept = anything, limits: Limits = NO_LIMITS, *more: Record
+) -> Advice:
+    advisor = Advisor([record(GROUP, SIMD, "indirect", 0.1), *more], SIMD, limits, model)
+    return advisor.layer(LAYER, plan_layer(LAYER, SIMD, limits=limits), accept)
+
+
+def test_what_the_model_promises() -> None:
+    given = transferred(Favourites("indirect", 0.5))
+    assert (given.source, given.seconds) == (TRANSFERRED, None)
+    assert (given.plan.algorithm, given.plan.knobs["columns"]) == ("indirect", 1)
+    assert given.plan.why == "transferred: 0.50 of the untuned time by records of others"
+
+
+def test_the_model_has_to_promise_enough() -> None:
+    default = plan_layer(LAYER, SIMD)
+    assert transferred(Favourites("indirect", 0.95)) == Advice(default, default, DEFAULT)
+
+
+def test_what_is_transferred_is_accepted_within_the_limits_and_not_measured() -> None:
+    fast = Favourites("im2col_tiled", 0.5)
+    assert transferred(fast, lambda plan: plan.algorithm == "indirect").source == DEFAULT
+    assert transferred(fast, anything, Limits(workspace_bytes=0)).source == DEFAULT
+    chosen = transferred(fast).plan
+    failed = trial(Candidate.of(chosen.algorithm, chosen.knobs), None)
+    second = transferred(fast, anything, NO_LIMITS, failed)
+    assert second.source == TRANSFERRED
+    assert second.plan.knobs != chosen.knobs
+
+
+def test_a_model_is_made_of_the_records() -> None:
+    """On other layers, the untuned choice takes many times as long as kn2row_aa."""
+    records = []
+    for size in (10, 12, 16, 20):
+        layer = replace(LAYER, in_height=size, in_width=size)
+        space, random = Space(layer, SIMD), Random(size)
+        for found in [*space.starts(), *(space.sample(random) for _ in range(20))]:
+            fast = found.algorithm == "kn2row_aa"
+            records.append(record(layer, SIMD, found, 0.1 if fast else 1.0))
+    given = transferred(None, anything, NO_LIMITS, *records)
+    assert (given.source, given.plan.algorithm) == (TRANSFERRED, "kn2row_aa")
+    assert transferred(None).source == DEFAULT  # too few to learn from
