@@ -141,7 +141,6 @@ def tune(
 
     from schedules.tuning.board_info import check_same, describe_board, write_board
     from schedules.tuning.measure import Measurer
-    from tflite_delegate.tasks import tasks
 
     from schedules.planner import Limits  # imports TVM, which takes a second
     from schedules.toolchain import Toolchain
@@ -150,6 +149,7 @@ def tune(
     from schedules.tuning.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
     from tflite_delegate import model as tflite_model
+    from tflite_delegate.tasks import tasks
 
     paths = [models] if isinstance(models, str | Path) else list(models)
     work = tasks([tflite_model.read(path) for path in paths], simd)
