@@ -18,6 +18,8 @@ from schedules.simd import PRESETS, Simd
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status, positive
 from tvmc.compiler import OBJECTIVES, OUTPUT_FORMATS, compile, known_algorithms
 from tvmc.progress import shown_progress
+from tvmc.records import add_parser as add_records
+from tvmc.rpc_server import add_parser as add_rpc_server
 from tvmc.tables import format_bytes, format_table
 from tvmc.tune_command import add_parser as add_tune
 
@@ -72,6 +74,8 @@ def _parser() -> LineParser:
     add("-v", "--verbose", action="store_true", help="say more while compiling")
 
     add_tune(commands)
+    add_records(commands)
+    add_rpc_server(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")
     command.set_defaults(run=_targets)
