@@ -38,7 +38,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from rich.console import Console
@@ -49,6 +49,7 @@ from schedules.errors import LeanconvError
 EMULATOR_SOURCES = Path(__file__).resolve().parent / "emulator"
 
 Mode = Literal["xnnpack", "builtin"]
+Plugin = Literal["count_instructions", "profile_regions"]
 
 # Keys of a count, in the order of the table; EMULATOR_SOURCES/count_instructions.c defines them.
 INSTRUCTION_CLASSES = {
@@ -427,24 +428,23 @@ class Board:
             board.rename(self.folder)
 
     def _tools(self, host: _Host) -> Path:
-        """Folder of what is made from this checkout: plugin, markers and CPU views.
+        """Folder of what is made from this checkout: plugins, markers and CPU views.
 
         Its name is a digest of what it is made from, so that checkouts can share one board.
         """
         digest = hashlib.sha256(f"{_TOOLS_FORMAT} {host} {self.folder} {CPUS}".encode())
-        for source in ("count_instructions.c", "markers.c"):
-            digest.update((EMULATOR_SOURCES / source).read_bytes())
+        for source in sorted(EMULATOR_SOURCES.glob("*.[ch]")):
+            digest.update(source.read_bytes())
         return self.folder / "tools" / digest.hexdigest()[:16]
 
     def _build_tools(self, host: _Host, report: Callable[[str], None]) -> None:
-        report("compiling the counting plugin and the markers")
+        report("compiling the emulator's plugins and the markers")
         with self._partial_folder() as partial:
             tools = partial / "tools"
             tools.mkdir()
             sources = EMULATOR_SOURCES
-            _compile_library(
-                sources / "count_instructions.c", tools / "count_instructions.so", host.machine
-            )
+            for plugin in get_args(Plugin):
+                _compile_library(sources / f"{plugin}.c", tools / f"{plugin}.so", host.machine)
             _compile_library(sources / "markers.c", tools / "markers.so", "aarch64", "-nostdlib")
             for cpu in CPUS.values():
                 self._make_view(tools / cpu.name, cpu)
@@ -502,6 +502,7 @@ class Board:
         cpu: str = DEFAULT_CPU,
         *,
         env: Mapping[str, str] | None = None,
+        plugin: Plugin = "count_instructions",
         plugin_arguments: str | None = None,
     ) -> list[str]:
         """The command line that runs an aarch64 program on the board.
@@ -514,8 +515,8 @@ class Board:
             A name in `CPUS`.
         env
             Set in the program's environment, beside what the caller's holds.
-        plugin_arguments
-            Arguments of the counting plugin; without them it is not loaded.
+        plugin, plugin_arguments
+            The plugin in `EMULATOR_SOURCES`; without arguments none is loaded.
 
         Raises
         ------
@@ -540,8 +541,8 @@ class Board:
         for name, value in (env or {}).items():
             command += ["-E", f"{name}={value}"]
         if plugin_arguments is not None:
-            plugin = self._tools(host) / "count_instructions.so"
-            command += ["-plugin", f"{_escape_commas(plugin)},{plugin_arguments}"]
+            library = self._tools(host) / f"{plugin}.so"
+            command += ["-plugin", f"{_escape_commas(library)},{plugin_arguments}"]
         return [*command, *map(str, argv)]
 
     def python_command(
@@ -669,17 +670,49 @@ class Board:
         LeanconvError
             As `run`, and when the program fails.
         """
+        counts = self._run_regions("count_instructions", "", argv, cpu, options)[1]
+        return [_with_total(count) for count in counts]
+
+    def profile_regions(
+        self, argv: Sequence[str | Path], caches: str, cpu: str = DEFAULT_CPU, **options: Any
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """What a program printed, and the executed blocks and cache misses of its regions.
+
+        Parameters
+        ----------
+        argv, cpu, **options
+            As in `run`.
+        caches
+            ``l1=BYTES:WAYS,l2=BYTES:WAYS``: see EMULATOR_SOURCES/profile_regions.c, also for the
+            keys of a region. Regions are those of `count_regions`, and so are the errors.
+        """
+        outcome, regions = self._run_regions("profile_regions", f",{caches}", argv, cpu, options)
+        return outcome.stdout, regions
+
+    def _run_regions(
+        self,
+        plugin: Plugin,
+        plugin_arguments: str,
+        argv: Sequence[str | Path],
+        cpu: str,
+        options: Mapping[str, Any],
+    ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
         self._require_ready()
-        _check_aarch64_file(Path(argv[0]), "program")
+        _check_aarch64_file(Path(options.get("cwd", "."), argv[0]), "program")
         with tempfile.TemporaryDirectory() as scratch:
             regions = Path(scratch) / "regions"
-            command = self.command(argv, cpu, plugin_arguments=_plugin_output(regions))
+            command = self.command(
+                argv,
+                cpu,
+                plugin=plugin,
+                plugin_arguments=_plugin_output(regions) + plugin_arguments,
+            )
             outcome = subprocess.run(
                 command, text=True, check=False, **{"capture_output": True, **options}
             )
             if outcome.returncode != 0:
                 raise LeanconvError(f"{argv[0]} {_ending(outcome)} on the emulated {cpu}")
-            return _read_regions(regions)
+            return outcome, _read_regions(regions)
 
     def invoke(
         self,
@@ -775,7 +808,7 @@ class Board:
             counts = None
             if count:
                 marking, invocation = _read_regions(scratch / "regions")[-2:]
-                counts = {key: invocation[key] - marking[key] for key in invocation}
+                counts = _with_total({key: invocation[key] - marking[key] for key in invocation})
         return Invocation(values, described["report"], counts)
 
     def count(
@@ -815,13 +848,12 @@ def _plugin_output(path: Path) -> str:
     return f"out={_escape_commas(path)}"
 
 
-def _read_regions(path: Path) -> list[dict[str, int]]:
-    regions = []
-    for line in path.read_text().splitlines():
-        counts: dict[str, int] = json.loads(line)
-        counts["total"] = sum(counts[name] for name in INSTRUCTION_CLASSES)
-        regions.append(counts)
-    return regions
+def _read_regions(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _with_total(counts: dict[str, int]) -> dict[str, int]:
+    return {**counts, "total": sum(counts[name] for name in INSTRUCTION_CLASSES)}
 
 
 def _check_file(path: Path, kind: str) -> None:

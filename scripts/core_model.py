@@ -1,0 +1,167 @@
+"""How long a core would take for counted instructions and cache misses: a model, to rank kernels.
+
+Straight-line blocks of code are taken one by one: a block costs what its busiest resource takes,
+and a kernel the sum over all executions of all blocks, plus a fixed time for every cache miss.
+
+- Out of order: instructions / issue width, operations / pipes for every group of pipes, and, where
+  a loop adds to few accumulators, the length of their chain x the time from one multiply-add to the
+  next on the same register.
+- In order: the same, but while a vector load moves its data nothing else is issued.
+
+What is left out: branch mispredictions, instruction fetch, translations, write-backs, register
+renaming, and all latencies but that of multiply-adds. Times are at a nominal clock of 1 GHz; they
+say which of two kernels is faster, and nothing about how fast either is.
+
+Widths, pipes and throughputs are facts of Arm's software optimisation guides: Cortex-A55
+(EPM-128372), Cortex-A72 (UAN 0016), Cortex-A76 (PJDOC-466751330-7215) and Neoverse N1
+(PJDOC-466751330-9707); in each the section on the pipeline, and in "Instruction characteristics"
+the tables of loads, stores and ASIMD floating point. Associativity is that of the technical
+reference manuals' chapters on the level 1 and level 2 memory systems. There is no such guide for
+Cortex-A53, whose pipeline is taken as a Cortex-A55's. The bandwidths behind the caches, from which
+the time of a miss comes, are assumptions: kernels read in streams, which a core fetches ahead, so
+that a line costs the time it takes to move and not the time until it comes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schedules.errors import LeanconvError
+from schedules.simd import PRESETS
+
+#: Instructions of a block by class, ``v_ld_bytes``, ``v_st_bytes`` and ``fma_chain``, the longest
+#: sequence of dependent multiply-adds: see ``emulator/profile_regions.c``.
+Block = Mapping[str, int]
+
+CLOCK_HZ = 1e9
+LINE_BYTES = 64
+
+_ARITHMETIC = ("v_fma", "v_fp", "v_int", "v_mov", "s_fp")
+_MEMORY = ("v_ld", "v_st", "s_ld", "s_st")
+_INSTRUCTIONS = (*_ARITHMETIC, *_MEMORY, "branch", "other")
+
+
+def instructions(block: Block) -> int:
+    """Instructions of one execution."""
+    return sum(block[name] for name in _INSTRUCTIONS)
+
+
+def _arithmetic(block: Block) -> int:
+    return sum(block[name] for name in _ARITHMETIC)
+
+
+def _parts(block: Block, vector: str, width: int) -> float:
+    """Vector loads or stores in parts of ``width`` bytes, which is what a pipe moves at once."""
+    return max(block[vector], block[f"{vector}_bytes"] / width)
+
+
+@dataclass(frozen=True)
+class Core(ABC):
+    """A core's resources.
+
+    Parameters
+    ----------
+    issue_width : int
+        Instructions a cycle.
+    fma_latency : int
+        Cycles from one multiply-add to the next on the same accumulator.
+    l1_ways, l2_ways : int
+        Associativity of the data caches; their sizes are those of the preset.
+    l2_bandwidth, memory_bandwidth : float
+        Bytes a cycle from the second cache, and from beyond it.
+    """
+
+    issue_width: int
+    fma_latency: int
+    l1_ways: int
+    l2_ways: int
+    l2_bandwidth: float
+    memory_bandwidth: float
+
+    @abstractmethod
+    def _block_cycles(self, block: Block) -> float:
+        """Cycles of one execution, all data in the first cache."""
+
+    def seconds(self, region: Mapping[str, Any]) -> float:
+        """Time of a profiled region, at the nominal clock."""
+        cycles = sum(block["executions"] * self._block_cycles(block) for block in region["blocks"])
+        cycles += LINE_BYTES * region["l1_misses"] / self.l2_bandwidth
+        cycles += LINE_BYTES * region["l2_misses"] / self.memory_bandwidth
+        return float(cycles) / CLOCK_HZ
+
+    def _shared_bounds(self, block: Block) -> tuple[float, float]:
+        return (
+            instructions(block) / self.issue_width,
+            self.fma_latency * block["fma_chain"],
+        )
+
+
+class CortexA76(Core):
+    """Two vector pipes, which also take the data of vector stores; two pipes for addresses."""
+
+    def _block_cycles(self, block: Block) -> float:
+        loads, stores = _parts(block, "v_ld", 16), _parts(block, "v_st", 16)
+        return max(
+            *self._shared_bounds(block),
+            (_arithmetic(block) + stores) / 2,
+            (loads + stores + block["s_ld"] + block["s_st"]) / 2,
+        )
+
+
+class CortexA72(Core):
+    """Two vector pipes of 64 bits for multiply-adds, one pipe for loads and one for stores."""
+
+    def _block_cycles(self, block: Block) -> float:
+        return max(
+            *self._shared_bounds(block),
+            block["v_fma"] + (_arithmetic(block) - block["v_fma"]) / 2,
+            _parts(block, "v_ld", 16) + block["s_ld"],
+            _parts(block, "v_st", 8) + block["s_st"],
+        )
+
+
+class CortexA55(Core):
+    """One 128-bit vector operation a cycle; loads of 64 bits, that stop everything else."""
+
+    def _block_cycles(self, block: Block) -> float:
+        loading = _parts(block, "v_ld", 8)
+        return loading + max(
+            (instructions(block) - block["v_ld"]) / self.issue_width,
+            _arithmetic(block),
+            self.fma_latency * block["fma_chain"] - loading,
+            _parts(block, "v_st", 16) + block["s_ld"] + block["s_st"],
+        )
+
+
+_A76 = CortexA76(4, 2, l1_ways=4, l2_ways=8, l2_bandwidth=16, memory_bandwidth=8)
+
+#: Modelled cores by the preset that has their caches, of :data:`schedules.simd.PRESETS`.
+CORES: Mapping[str, Core] = {
+    "cortex-a53": CortexA55(2, 4, l1_ways=4, l2_ways=16, l2_bandwidth=8, memory_bandwidth=2),
+    "cortex-a55": CortexA55(2, 4, l1_ways=4, l2_ways=4, l2_bandwidth=8, memory_bandwidth=4),
+    "cortex-a72": CortexA72(3, 3, l1_ways=2, l2_ways=16, l2_bandwidth=8, memory_bandwidth=3),
+    "cortex-a76": _A76,
+    "neoverse-n1": _A76,
+}
+
+
+def find_core(name: str) -> Core:
+    """The modelled core of that name.
+
+    Raises
+    ------
+    LeanconvError
+        When there is no model of it; the message lists those that there are.
+    """
+    if name not in CORES:
+        raise LeanconvError(f"there is no model of CPU {name!r}; there is of {', '.join(CORES)}")
+    return CORES[name]
+
+
+def cache_geometry(name: str) -> str:
+    """The caches of a modelled core as ``emulator/profile_regions.c`` takes them."""
+    core, simd = find_core(name), PRESETS[name]
+    return f"l1={simd.l1_bytes}:{core.l1_ways},l2={simd.l2_bytes}:{core.l2_ways}"
