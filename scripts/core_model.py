@@ -13,14 +13,16 @@ What is left out: branch mispredictions, instruction fetch, translations, write-
 renaming, and all latencies but that of multiply-adds. Times are at a nominal clock of 1 GHz; they
 say which of two kernels is faster, and nothing about how fast either is.
 
-Widths, pipes and throughputs are facts of Arm's software optimisation guides: Cortex-A55
-(EPM-128372), Cortex-A72 (UAN 0016), Cortex-A76 (PJDOC-466751330-7215) and Neoverse N1
-(PJDOC-466751330-9707); in each the section on the pipeline, and in "Instruction characteristics"
-the tables of loads, stores and ASIMD floating point. Associativity is that of the technical
-reference manuals' chapters on the level 1 and level 2 memory systems. There is no such guide for
-Cortex-A53, whose pipeline is taken as a Cortex-A55's. The bandwidths behind the caches, from which
-the time of a miss comes, are assumptions: kernels read in streams, which a core fetches ahead, so
-that a line costs the time it takes to move and not the time until it comes.
+Widths, pipes, throughputs and the accumulator's latency follow Arm's software optimisation guides:
+Cortex-A55 (EPM-128372), Cortex-A72 (UAN 0016), Cortex-A76 (PJDOC-466751330-7215), Neoverse N1
+(PJDOC-466751330-9707); in each the pipeline overview and, under instruction characteristics, the
+tables of loads, stores and ASIMD floating point. Associativity is that of the technical reference
+manuals' chapters on the level 1 and level 2 memory systems. Cortex-A53, which has no such guide, is
+taken to have a Cortex-A55's pipeline.
+
+Assumptions of this file alone: that tenth, that a load stops all of an in-order core, and the
+bandwidths behind the caches. Kernels read in streams, which a core fetches ahead, so that a missing
+line costs the time that it takes to move, and not the time until it comes.
 """
 
 from __future__ import annotations

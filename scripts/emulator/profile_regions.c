@@ -246,7 +246,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
             make_cache(&l2, value);
     }
     if (!output || !l1.lines || !l2.lines) {
-        fputs("profile_regions: needs out=FILE,l1=BYTES:WAYS,l2=BYTES:WAYS, powers of two\n",
+        fputs("profile_regions: needs out=FILE,l1=BYTES:WAYS,l2=BYTES:WAYS with 2^n sets\n",
               stderr);
         return -1;
     }
