@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from schedules.knobs import Knob
@@ -128,6 +128,7 @@ def shared_evenly(items: int, cores: int) -> float:
     return items / (-(-items // cores) * cores)
 
 
+@lru_cache(maxsize=1024)
 def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     """The tile to use untuned: of those that fit, the one of the fewest instructions.
 

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from schedules import costs, depthwise_tiles, tiles
 from schedules.block import Block
@@ -115,6 +116,7 @@ def shares_rows(strips: Strips) -> bool:
     return strips.producer is not None and strips.depthwise.stride_height == 1
 
 
+@lru_cache(maxsize=1024)
 def default_strips(block: Block, simd: Simd) -> Strips:
     """The cheapest way to cut ``block``, of those with a strip for each core.
 

@@ -205,7 +205,7 @@ def plan_layer(
     if choice.algorithm == AUTO:
         return best_plan(workload, simd, limits, objective)
     plan = plan_form(choice, workload, simd)
-    reason = _exceeded(plan, limits)
+    reason = exceeded(plan, limits)
     if reason is not None:
         raise Unsupported(reason)
     return replace(plan, why=f"{choice} was asked for")
@@ -218,9 +218,7 @@ def best_plan(
 
     Of equals, the first registered.
     """
-    if limits.error is None:
-        definition = relative_error(workload.reduction)
-        limits = replace(limits, error=ERROR_FACTOR * definition)
+    limits = default_limits(workload, limits)
     plans, reasons = [], []
     for name in REGISTRY.names():
         for knobs in REGISTRY.get(name).forms(workload):
@@ -228,9 +226,9 @@ def best_plan(
                 plans.append(plan_form(Choice(name, knobs), workload, simd))
             except Unsupported as error:
                 reasons.append(f"{Choice(name, knobs)}: {error}")
-    within = [plan for plan in plans if _exceeded(plan, limits) is None]
+    within = [plan for plan in plans if exceeded(plan, limits) is None]
     if not within:
-        reasons += [f"{plan.algorithm}: {_exceeded(plan, limits)}" for plan in plans]
+        reasons += [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]
         raise Unsupported(reasons[0])
     if objective != "time":
         return _smallest(within, objective)
@@ -239,8 +237,15 @@ def best_plan(
     return replace(
         best,
         why=_advantage(best, within),
-        rejected=tuple(f"{plan.why}: {_exceeded(plan, limits)}" for plan in cheaper),
+        rejected=tuple(f"{plan.why}: {exceeded(plan, limits)}" for plan in cheaper),
     )
+
+
+def default_limits(workload: Conv2dWorkload | Block, limits: Limits) -> Limits:
+    """``limits`` with one on the error, whoever chooses: see :data:`ERROR_FACTOR`."""
+    if limits.error is not None or isinstance(workload, Block):
+        return limits
+    return replace(limits, error=ERROR_FACTOR * relative_error(workload.reduction))
 
 
 def plan_block(
@@ -262,7 +267,7 @@ def plan_block(
         expected_error=FUSED_BLOCK.expected_error(block, chosen),
         why=f"{FUSED_BLOCK.name} was asked for",
     )
-    reason = _exceeded(plan, limits)
+    reason = exceeded(plan, limits)
     if reason is not None:
         raise Unsupported(reason)
     return plan
@@ -335,7 +340,7 @@ def _advantage(best: Plan, within: Sequence[Plan]) -> str:
     return f"modelled cost {best.cost / second.cost:.2f} of {second.algorithm}'s"
 
 
-def _exceeded(plan: Plan, limits: Limits) -> str | None:
+def exceeded(plan: Plan, limits: Limits) -> str | None:
     """The limit that ``plan`` exceeds, or ``None``."""
     most = limits.workspace_bytes
     if most is not None and plan.workspace_bytes > most:

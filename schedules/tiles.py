@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from schedules.knobs import Knob
@@ -51,6 +52,25 @@ class Tile:
     def of(cls, knobs: Mapping[str, Any]) -> Tile:
         """The tile in an algorithm's knobs."""
         return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Product:
+    """The matrix product that register tiles compute.
+
+    Parameters
+    ----------
+    workload : Conv2dWorkload
+        Its rows are the pixels, its columns the output channels.
+    taps : Taps
+        The loops of its sums.
+    row_pixels : int
+        Pixels side by side that tiles divide.
+    """
+
+    workload: Conv2dWorkload
+    taps: Taps
+    row_pixels: int
 
 
 #: Vectors of channels: enough to hide the latency for a single pixel, and panels are left to share.
@@ -147,6 +167,7 @@ def tile_cost(
     return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
 
 
+@lru_cache(maxsize=1024)
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
 
@@ -217,10 +238,10 @@ def default_k_block(
     return lanes
 
 
-def knobs(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> dict[str, Knob]:
+def knobs(product: Product, simd: Simd) -> dict[str, Knob]:
     """The micro-kernel's named choices, with :func:`default_tile` as their defaults."""
-    lanes = simd.lanes(workload.dtype)
-    tile = default_tile(workload, simd, taps, row_pixels)
+    lanes = simd.lanes(product.workload.dtype)
+    tile = default_tile(product.workload, simd, product.taps, product.row_pixels)
     panels = {lanes * vectors for vectors in range(1, 7)}
     return {
         "columns": Knob(tuple(range(1, 17)), tile.columns),

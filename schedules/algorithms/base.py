@@ -15,6 +15,7 @@ from schedules.errors import LeanconvError
 from schedules.knobs import NO_KNOBS, Knob, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
+from schedules.tiles import Product
 from schedules.workload import Conv2dWorkload
 
 #: Kernels index with 32-bit integers.
@@ -98,6 +99,16 @@ class Algorithm(ABC):
     def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:
         """OHWI ``weights`` as the kernel expects them."""
         return packing.pack(weights, self.packed_weights(workload, knobs))
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product | None:
+        """The matrix product that the micro-kernel tiles; ``None`` if there is none."""
+        del workload, simd
+        return None
+
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        """Whether its kernel is that of ``indirect``: there is nothing to lower or to shift."""
+        del workload
+        return False
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         """Knobs that make different algorithms of it, for a planner to choose from."""

@@ -20,7 +20,7 @@ from schedules.knobs import Knob, Knobs
 from schedules.packing import PackedWeights
 from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_channels
 from schedules.simd import Simd
-from schedules.tiles import Tile
+from schedules.tiles import Product, Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -31,7 +31,13 @@ class Im2col(Indirect):
     source = "Chellapilla et al., High Performance CNNs for Document Processing, IWFHR 2006"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return tiles.knobs(workload, simd, Taps.of(workload, simd), workload.pixels)
+        return tiles.knobs(self.product(workload, simd), simd)
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
+        return Product(workload, Taps.of(workload, simd), workload.pixels)
+
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        return workload.is_pointwise
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:

@@ -20,7 +20,7 @@ from schedules.algorithms.base import Algorithm
 from schedules.knobs import Knob, Knobs
 from schedules.patches import ImagePatches, Taps, placeholders
 from schedules.simd import Simd
-from schedules.tiles import Tile
+from schedules.tiles import Product, Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -31,8 +31,11 @@ class Indirect(Algorithm):
     source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        return tiles.knobs(self.product(workload, simd), simd)
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         workload = as_rows(workload)
-        return tiles.knobs(workload, simd, Taps.of(workload, simd), workload.out_width)
+        return Product(workload, Taps.of(workload, simd), workload.out_width)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0

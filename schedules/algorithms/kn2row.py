@@ -31,7 +31,7 @@ from schedules.algorithms.shift_add import (
 from schedules.fusion import allocate_once
 from schedules.knobs import Knob, Knobs
 from schedules.simd import Simd
-from schedules.tiles import Tile
+from schedules.tiles import Product, Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -51,9 +51,17 @@ class Kn2row(Indirect):
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         if has_one_tap(workload):
             return super().knobs(workload, simd)
-        tap = single_tap(workload)
-        choices = tiles.knobs(tap, simd, pixel_taps(workload), tap.out_width)
+        choices = tiles.knobs(self.product(workload, simd), simd)
         return {**choices, "order": Knob(self.orders, self.orders[0])}
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
+        if has_one_tap(workload):
+            return super().product(workload, simd)
+        tap = single_tap(workload)
+        return Product(tap, pixel_taps(workload), tap.out_width)
+
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        return has_one_tap(workload)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if has_one_tap(workload):

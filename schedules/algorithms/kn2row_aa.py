@@ -27,7 +27,7 @@ from schedules.microkernel import accumulate_tile, patch_elements
 from schedules.patches import ImagePatches, masked, placeholders
 from schedules.simd import Simd
 from schedules.steps import partition, unroll
-from schedules.tiles import Tile
+from schedules.tiles import Product, Tile
 from schedules.workload import Conv2dWorkload
 
 
@@ -40,11 +40,19 @@ class Kn2rowAa(Indirect):
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         if has_one_tap(workload):
             return super().knobs(workload, simd)
-        choices = tiles.knobs(workload, simd, single_taps(workload), workload.out_width)
+        choices = tiles.knobs(self.product(workload, simd), simd)
         # Sums of one image row pass through the cache for every tap: rows stay outermost.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
         order = replace(choices["order"], choices=orders, default=orders[0])
         return {**choices, "order": order}
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
+        if has_one_tap(workload):
+            return super().product(workload, simd)
+        return Product(workload, single_taps(workload), workload.out_width)
+
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        return has_one_tap(workload)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if has_one_tap(workload):

@@ -55,6 +55,9 @@ class Mec(Indirect):
         padding = row_padding(workload, padded_height(workload))
         return {**choices, "row_padding": padding, "solution": Knob(("A", "B"), "B")}
 
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        return workload.is_pointwise
+
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
             return 0

@@ -41,6 +41,9 @@ class MecStrip(Indirect):
         padding = row_padding(workload, reached_rows(workload))
         return {**choices, "order": Knob(STRIP_ORDERS, default), "row_padding": padding}
 
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        return workload.is_pointwise
+
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if workload.is_pointwise:
             return 0

@@ -41,7 +41,7 @@ from schedules.memory import align
 from schedules.packing import Matrix, PackedWeights
 from schedules.patches import placeholders
 from schedules.simd import Simd
-from schedules.tiles import Tile
+from schedules.tiles import Product, Tile
 from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
@@ -100,7 +100,7 @@ class Winograd(Algorithm):
         strip = fixed.get("strip", default_strip(workload, outputs))
         c_block = fixed.get("c_block", default_c_block(workload, simd))
         domain = Domain.of(workload, {"outputs": outputs, "strip": strip, "c_block": c_block})
-        choices = tiles.knobs(domain.products, simd, domain.taps, domain.tiles)
+        choices = tiles.knobs(Product(domain.products, domain.taps, domain.tiles), simd)
         # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
         return {
@@ -110,6 +110,10 @@ class Winograd(Algorithm):
             "outputs": Knob(forms, outputs),
             "strip": Knob(tuple(sorted({1, 2, 4, 8, strip})), strip),
         }
+
+    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
+        domain = Domain.of(workload, self.default_knobs(workload, simd))
+        return Product(domain.products, domain.taps, domain.tiles)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)

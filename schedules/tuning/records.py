@@ -1,53 +1,71 @@
-"""What was measured: one self-describing JSON line a trial."""
+"""What was measured, a line a trial: files of records, and what the best of them are.
+
+Records of different targets, and costs that were measured and modelled, are never compared: see
+:func:`of_target`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from schedules.tuning.candidate import Candidate, Workload
+from schedules.tuning.log import Log, load
+from schedules.tuning.record import MEASURED, MODELLED, NewerVersion, Record
 
-#: How costs came about: on the processor itself; or by a model of it, on an emulated one.
-MEASURED, MODELLED = "measured", "modelled"
+__all__ = [
+    "MEASURED",
+    "MODELLED",
+    "Log",
+    "NewerVersion",
+    "Record",
+    "best",
+    "load",
+    "of_target",
+    "ranked",
+]
 
 
-@dataclass(frozen=True)
-class Record:
-    """One trial of one candidate.
+def of_target(records: Iterable[Record], target: str) -> list[Record]:
+    """Those of ``target``, without modelled costs of workloads of which any is measured."""
+    chosen = [record for record in records if record.target == target]
+    measured = {r.workload for r in chosen if r.cost_kind == MEASURED and r.costs_s}
+    return [r for r in chosen if r.cost_kind == MEASURED or r.workload not in measured]
+
+
+def best(records: Iterable[Record]) -> dict[Workload, Record]:
+    """The best record of each workload that was ever computed; see :func:`ranked`.
 
     Parameters
     ----------
-    workload, candidate
-        What was computed, and how.
-    costs_s : tuple of float
-        Minimum, median and maximum of the samples, in seconds a call; empty if it failed.
-    samples : int
-        How many there were.
-    error : str or None
-        Why it failed, in one line of at most 80 characters.
-    target : str
-        See :func:`schedules.tuning.task.tuning_target`.
-    board : str
-        Name of the board: that of the log's folder.
-    cost_kind : {"measured", "modelled"}
-        See :data:`MEASURED`; the two are never compared.
-    tvm : str
-        Version that compiled it.
-    timestamp : int
-        Seconds since 1970, UTC.
+    records
+        Those of one target, see :func:`of_target`.
     """
+    by_workload = defaultdict(list)
+    for record in records:
+        by_workload[record.workload].append(record)
+    rankings = {workload: _ranked(own) for workload, own in by_workload.items()}
+    return {workload: ranking[0] for workload, ranking in rankings.items() if ranking}
 
-    workload: Workload
-    candidate: Candidate
-    costs_s: tuple[float, ...]
-    samples: int
-    error: str | None
-    target: str
-    board: str
-    cost_kind: str
-    tvm: str
-    timestamp: int
 
-    @property
-    def cost_s(self) -> float:
-        """The median, by which candidates are compared; infinite if it failed."""
-        return self.costs_s[1] if self.costs_s else float("inf")
+def ranked(records: Iterable[Record], workload: Workload) -> list[Record]:
+    """One record of each candidate that computed ``workload``, the best first.
+
+    That with the most samples; of equals, the latest. The candidates with the most samples come
+    first, whatever they cost: the play-off at the end of tuning measures the leaders again, side
+    by side, and one that was lucky in a few samples would win otherwise.
+
+    Parameters
+    ----------
+    records
+        Those of one target, see :func:`of_target`.
+    """
+    return _ranked([record for record in records if record.workload == workload])
+
+
+def _ranked(records: Sequence[Record]) -> list[Record]:
+    believed: dict[Candidate, Record] = {}
+    for record in sorted(records, key=lambda r: (r.samples, r.timestamp)):
+        if record.costs_s:
+            believed[record.candidate] = record
+    return sorted(believed.values(), key=lambda r: (-r.samples, r.cost_s))

@@ -1,9 +1,11 @@
-"""Compile the convolutions of TFLite models into delegates for memory-limited Arm devices.
+"""Compile the convolutions of TFLite models into delegates, and tune them on the target.
 
-``tvmc`` is the console command; :func:`compile` is what stands behind ``tvmc compile``.
+``tvmc`` is the console command; :func:`compile` and :func:`tune` are what stands behind
+``tvmc compile`` and ``tvmc tune``.
 """
 
 from schedules import __version__
 from tvmc.compiler import compile
+from tvmc.tuner import tune
 
-__all__ = ["__version__", "compile"]
+__all__ = ["__version__", "compile", "tune"]

@@ -14,10 +14,11 @@ from typing import Any
 
 from schedules import __version__
 from schedules.simd import PRESETS, Simd
-from tvmc.command import LineParser, at_least_one, byte_count, exit_status
+from tvmc.command import LineParser, at_least_one, byte_count, exit_status, positive
 from tvmc.compiler import OBJECTIVES, OUTPUT_FORMATS, compile, known_algorithms
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
+from tvmc.tune_command import add_parser as add_tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +57,7 @@ def _parser() -> LineParser:
         type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M",
     )
-    add("--max-error", metavar="X", type=_positive,
+    add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most "
         "[3 times that of direct convolution]")  # fmt: skip
     add("--objective", choices=OBJECTIVES, default="time",
@@ -65,6 +66,8 @@ def _parser() -> LineParser:
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add("-v", "--verbose", action="store_true", help="say more while compiling")
+
+    add_tune(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")
     command.set_defaults(run=_targets)
@@ -78,16 +81,6 @@ def _names(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME,NAME")
     return names
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def _compile(options: argparse.Namespace) -> None:

@@ -41,6 +41,17 @@ def byte_count(text: str) -> int:
     return int(number) * (unit or 1)
 
 
+def positive(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def exit_status(command: str, action: Callable[[], object]) -> int:
     """Run ``action`` and turn what a user can cause into one line and a status for the shell."""
     try:
