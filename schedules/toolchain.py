@@ -51,12 +51,14 @@ LINK_OPTIONS = (
 # zero is their initial state in both; constants used are the kernel's).
 _BIONIC = {
     "libc.so": (
-        "abort calloc clock_gettime dprintf free getauxval getpid malloc memcmp memcpy memmove "
-        "memset posix_memalign pthread_cond_destroy pthread_cond_init pthread_cond_signal "
-        "pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
+        "_exit abort calloc chdir chmod clock_gettime dprintf dup2 execv fork free getauxval "
+        "getpid malloc memcmp memcpy memmove memset open posix_memalign prctl "
+        "pthread_cond_destroy pthread_cond_init pthread_cond_signal pthread_cond_wait "
+        "pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
         "pthread_mutex_lock pthread_mutex_unlock pthread_sigmask sched_getaffinity sched_yield "
-        "sigfillset snprintf strcmp strlen vsnprintf"
+        "sigfillset signal snprintf strcmp strlen strrchr vsnprintf waitpid"
     ),
+    "libdl.so": "dladdr",
     "libm.so": (
         "ceilf cosf erff expf exp2f floorf fmaf fmaxf fminf log2f logf nearbyintf powf rintf "
         "roundf sinf sqrtf tanhf truncf"
@@ -139,9 +141,9 @@ class Toolchain:
         if self.is_zig and simd.android:
             libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
         elif simd.android:
-            libraries = ["-lm"]
+            libraries = ["-lm", "-ldl"]
         else:
-            libraries = ["-lm", "-lpthread"]
+            libraries = ["-lm", "-lpthread", "-ldl"]
         self._run([*options, *compiled, *objects, *libraries, "-o", str(output)], folder)
         problems = elf.problems(output, simd, ANDROID_SYMBOLS)
         if problems:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from schedules.memory import align
 from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
+from schedules.tuning.advice import Advisor
+from schedules.tuning.records import Record
 from tflite_delegate.arena import held_bytes
 from tflite_delegate.model import Layer
 from tflite_delegate.remainder import Partition, between, operator_name, partitions
@@ -66,6 +68,20 @@ class LayerReport:
     why: str | None
     rejected: Sequence[str]
     reason: str | None
+    tuning: str | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """The records that were used: of which board, and whether it was measured or modelled.
+
+    ``warnings`` are about records that could not be.
+    """
+
+    board: str
+    cost_kind: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,7 @@ class Report:
     ``layers`` has one entry for every convolution, depthwise and fully-connected layer; ``between``
     maps the other nodes that the delegate computes to their operators; ``left`` is what TFLite
     keeps. ``peak_bytes`` is the most that tensors and one thread's workspace take at once.
+    ``tuning`` is ``None`` without records.
     """
 
     model: str
@@ -88,6 +105,7 @@ class Report:
     peak_bytes: int
     library_bytes: int
     seconds: float
+    tuning: TuningReport | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -102,6 +120,7 @@ def build(
     algorithms: Sequence[str] = (AUTO,),
     limits: Limits = NO_LIMITS,
     objective: str = "time",
+    records: Sequence[Record] = (),
     toolchain: Toolchain | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -124,6 +143,9 @@ def build(
         What no kernel may exceed.
     objective : str
         One of :data:`schedules.planner.OBJECTIVES`, for ``auto``.
+    records : sequence of Record
+        What was measured before (see :mod:`schedules.tuning.advice`), if anything; some of it for
+        ``simd``.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
@@ -139,7 +161,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    selection = select(model_path, simd, algorithms, limits, objective)
+    selection = select(model_path, simd, algorithms, limits, objective, records)
     steps = len(selection.kernels) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -164,6 +186,7 @@ def export_sources(
     algorithms: Sequence[str] = (AUTO,),
     limits: Limits = NO_LIMITS,
     objective: str = "time",
+    records: Sequence[Record] = (),
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -176,7 +199,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    selection = select(model_path, simd, algorithms, limits, objective)
+    selection = select(model_path, simd, algorithms, limits, objective, records)
     steps = len(selection.kernels)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -295,7 +318,7 @@ def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
             f"{plan.algorithm} cannot be compiled for {plan.describe()}: {lines[-1]}; "
             "please report it, and try another --algorithm"
         ) from None
-    return Kernel(kernel.name, kernel.plan, result.kernels[kernel.name], result.data)
+    return replace(kernel, compiled=result.kernels[kernel.name], data=result.data)
 
 
 # Files and report
@@ -320,7 +343,14 @@ def _report(
         peak_bytes=_peak_bytes(selection),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
+        tuning=_tuning_report(selection.advisor),
     )
+
+
+def _tuning_report(advisor: Advisor | None) -> TuningReport | None:
+    if advisor is None:
+        return None
+    return TuningReport(advisor.board, advisor.cost_kind, tuple(advisor.warnings))
 
 
 def _peak_bytes(selection: Selection) -> int:
@@ -339,7 +369,8 @@ def _layer_report(
 ) -> LayerReport:
     selected = selection.layers[position]
     layer = selected.layer
-    plan = selected.kernels[0].plan if selected.kernels else None
+    kernel = selected.kernels[0] if selected.kernels else None
+    plan = kernel.plan if kernel else None
     chain = next((chain for chain in selection.blocks if position in chain), (position,))
     place = chain.index(position) if plan and len(plan.layers) > 1 else 0
     return LayerReport(
@@ -352,7 +383,7 @@ def _layer_report(
         block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
         knobs=dict(plan.knobs) if plan else None,
         workspace_bytes=plan.workspace_bytes if plan else 0,
-        thread_bytes=compiled[selected.kernels[0].name].thread_bytes if plan else 0,
+        thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
         weight_bytes=layer.weight_bytes,
         packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,
         macs=layer.macs,
@@ -361,7 +392,15 @@ def _layer_report(
         why=plan.why if plan else None,
         rejected=list(plan.rejected) if plan else [],
         reason=selected.reason,
+        tuning=kernel.tuning if kernel else None,
+        seconds=_seconds(layer, kernel) if kernel and place == 0 else None,
     )
+
+
+def _seconds(layer: Layer, kernel: Kernel) -> float | None:
+    """Of the layer, or of the block that begins with it, by the records."""
+    assert layer.workload is not None
+    return None if kernel.seconds is None else layer.workload.batch * kernel.seconds
 
 
 def _kernel_macs(plan: Plan, place: int) -> int:

@@ -1,8 +1,9 @@
 """Choose the kernels of a model: one for each layer, or for a block of layers that lie between.
 
 Layers of equal shape share their kernels. A block of layers (see :mod:`tflite_delegate.chains`) is
-computed by one kernel if that saves time by the planner's model; or, where memory is the objective,
-if it lowers the most that the network holds at once.
+computed by one kernel if that saves time, as measured where there are records of it and of its
+layers, by the planner's model otherwise; or, where memory is the objective, if it lowers the most
+that the network holds at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from schedules.algorithms import Unsupported
 from schedules.block import Block
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
-from schedules.knobs import NO_KNOBS, Knobs
 from schedules.planner import (
     AUTO,
     FUSED_BLOCK,
@@ -29,6 +29,8 @@ from schedules.planner import (
     plan_layer,
 )
 from schedules.simd import Simd
+from schedules.tuning.advice import Advice, Advisor
+from schedules.tuning.records import Record
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
 from tflite_delegate.arena import held_bytes
@@ -38,12 +40,19 @@ from tflite_delegate.model import Layer, Model
 
 @dataclass(frozen=True)
 class Kernel:
-    """A plan under its C name; once compiled, with its object."""
+    """A plan under its C name; once compiled, with its object.
+
+    ``untuned`` is what would be compiled without records. It, ``tuning`` and ``seconds`` are as in
+    :class:`schedules.tuning.advice.Advice`.
+    """
 
     name: str
     plan: Plan
     compiled: CKernel | None = None
     data: bytes = b""
+    untuned: Plan | None = None
+    tuning: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class Selection:
         Every layer of the model, in its order.
     blocks : mapping of Chain to Kernel
         Positions of the layers that one kernel computes.
+    advisor : Advisor or None
+        What was asked, if there are records.
     """
 
     model: Model
@@ -72,6 +83,7 @@ class Selection:
     objective: str
     layers: tuple[Selected, ...]
     blocks: Mapping[Chain, Kernel] = field(default_factory=dict)
+    advisor: Advisor | None = None
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -93,8 +105,12 @@ def select(
     algorithms: Sequence[str],
     limits: Limits,
     objective: str = "time",
+    records: Sequence[Record] = (),
 ) -> Selection:
     """Plan every layer that can be taken.
+
+    With records, knobs are those found best; for the objective "time", algorithms and blocks too.
+    Other objectives choose by bytes, and records decide among plans that hold no more.
 
     Raises
     ------
@@ -108,7 +124,8 @@ def select(
     for name in names:
         if names.count(name) > 1:
             raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
-    planner = _Planner(tflite_model.read(model_path), simd, choices, limits, objective)
+    advisor = Advisor(records, simd, limits) if records else None
+    planner = _Planner(tflite_model.read(model_path), simd, choices, limits, objective, advisor)
     planner.check_knobs()
     selection = planner.select()
     if not selection.kernels:
@@ -125,6 +142,7 @@ class _Planner:
     choices: Sequence[Choice]
     limits: Limits
     objective: str
+    advisor: Advisor | None
     planned: dict[Conv2dWorkload, Selected] = field(default_factory=dict)
 
     def select(self) -> Selection:
@@ -137,7 +155,7 @@ class _Planner:
                 # What was chosen to minimise something has been outdone by the block.
                 named = (k for k in selected.kernels if not self._is_automatic(k))
                 layers[position] = replace(selected, kernels=(kernel, *named))
-        return Selection(self.model, self.simd, self.objective, tuple(layers), blocks)
+        return Selection(self.model, self.simd, self.objective, tuple(layers), blocks, self.advisor)
 
     def check_knobs(self) -> None:
         """Refuse a choice whose knobs nothing has: a mistake, even if another choice serves all.
@@ -161,7 +179,7 @@ class _Planner:
 
     def _candidates(self, choice: Choice) -> list[Conv2dWorkload | Block]:
         if choice.algorithm == FUSED_BLOCK.name:
-            return [self._block(chain) for chain in self.model.chains]
+            return [block_of(self.model, chain) for chain in self.model.chains]
         layers = self.model.layers
         return [of_one_kernel(la.workload) for la in layers if la.workload is not None]
 
@@ -183,14 +201,41 @@ class _Planner:
             except Unsupported as error:
                 reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
                 continue
+            advice = self._advise(plan, choice)
             # What auto has chosen may be named as well.
-            name = f"lc_k{len(self.planned)}_{plan.algorithm}"
-            kernels.setdefault(plan.algorithm, Kernel(name, plan))
+            name = f"lc_k{len(self.planned)}_{advice.plan.algorithm}"
+            kernels.setdefault(advice.plan.algorithm, _kernel(name, advice))
         reason = None if kernels else "; ".join(reasons)
         return Selected(layer, tuple(kernels.values()), reason)
 
     def _is_automatic(self, kernel: Kernel) -> bool:
         return all(choice.algorithm != kernel.plan.algorithm for choice in self.choices)
+
+    # Records
+
+    def _advise(self, default: Plan, choice: Choice) -> Advice:
+        """``default``, or what the records have better that is still what ``choice`` names."""
+        if self.advisor is None:
+            return Advice(default, default)
+
+        def accept(plan: Plan) -> bool:
+            return self._is_choice(plan, choice, default)
+
+        if isinstance(default.workload, Block):
+            return self.advisor.block(default.workload, default, accept)
+        return self.advisor.layer(default.workload, default, accept)
+
+    def _is_choice(self, plan: Plan, choice: Choice, default: Plan) -> bool:
+        if choice.algorithm != AUTO:
+            same = plan.algorithm == choice.algorithm
+            return same and choice.knobs.items() <= plan.knobs.items()
+        if self.objective == "time":
+            return True
+        # Not the sum alone: workspace lies beside the tensors, packed weights do not.
+        return (
+            plan.held_bytes <= default.held_bytes
+            and plan.workspace_bytes <= default.workspace_bytes
+        )
 
     # Blocks
 
@@ -200,57 +245,69 @@ class _Planner:
         automatic = any(choice.algorithm == AUTO for choice in self.choices)
         if asked is None and not automatic:
             return {}
-        candidates = self._block_plans(asked.knobs if asked else NO_KNOBS)
+        candidates = self._block_plans(asked or Choice(AUTO))
         if asked is not None:
             chosen = _without_overlap(candidates)
         elif self.objective == "time":
             chosen = self._saving_time(candidates, layers)
         else:
             chosen = self._lowering_peak(candidates, layers)
-        names = {plan.workload: f"lc_b{index}" for index, plan in enumerate(chosen.values())}
+        workloads = [advice.plan.workload for advice in chosen.values()]
+        names = {workload: f"lc_b{index}" for index, workload in enumerate(workloads)}
         return {
-            chain: Kernel(f"{names[plan.workload]}_{plan.algorithm}", plan)
-            for chain, plan in chosen.items()
+            chain: _kernel(f"{names[advice.plan.workload]}_{advice.plan.algorithm}", advice)
+            for chain, advice in chosen.items()
         }
 
-    def _block_plans(self, knobs: Knobs) -> dict[Chain, Plan]:
+    def _block_plans(self, choice: Choice) -> dict[Chain, Advice]:
         """A plan for each chain that one kernel can compute; equal blocks share theirs."""
-        blocks = {chain: self._block(chain) for chain in self.model.chains}
-        plans: dict[Block, Plan] = {}
+        blocks = {chain: block_of(self.model, chain) for chain in self.model.chains}
+        plans: dict[Block, Advice] = {}
         for block in dict.fromkeys(blocks.values()):
             try:
-                plans[block] = plan_block(block, self.simd, knobs, self.limits)
+                plan = plan_block(block, self.simd, choice.knobs, self.limits)
             except Unsupported:
                 continue  # its layers are computed one by one
+            plans[block] = self._advise(plan, choice)
         return {chain: plans[block] for chain, block in blocks.items() if block in plans}
 
-    def _block(self, chain: Chain) -> Block:
-        workloads = [self.model.layers[position].workload for position in chain]
-        return Block(tuple(workload.with_batch(1) for workload in workloads if workload))
-
     def _saving_time(
-        self, candidates: Mapping[Chain, Plan], layers: Sequence[Selected]
-    ) -> dict[Chain, Plan]:
-        """The blocks that save modelled time, those that save most first."""
-        gains = {}
-        for chain, plan in candidates.items():
-            plans = [kernels[0].plan for i in chain if (kernels := layers[i].kernels)]
-            gain = block_gain(plan, plans, self.simd) if len(plans) == len(chain) else 1
-            if gain > 0:
-                why = "saves time and the memory of what lies between"
-                gains[chain] = gain, replace(plan, why=why)
-        ranked = sorted(gains, key=lambda chain: -gains[chain][0])
-        return _without_overlap({chain: gains[chain][1] for chain in ranked})
+        self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
+    ) -> dict[Chain, Advice]:
+        """The blocks that save time: those that were measured, then those by the model.
+
+        Of each, those that save most first.
+        """
+        measured, modelled = {}, {}
+        for chain, advice in candidates.items():
+            alone = [kernels[0] for i in chain if (kernels := layers[i].kernels)]
+            seconds = [kernel.seconds for kernel in alone if kernel.seconds is not None]
+            if advice.seconds is not None and len(seconds) == len(chain):
+                measured[chain] = sum(seconds) - advice.seconds
+            elif len(alone) == len(chain):
+                plans = [kernel.untuned or kernel.plan for kernel in alone]
+                modelled[chain] = block_gain(advice.default, plans, self.simd)
+            else:
+                modelled[chain] = 1
+        chosen = {}
+        for gains, why in (
+            (measured, "faster than its layers one by one"),
+            (modelled, "saves time and the memory of what lies between"),
+        ):
+            for chain in sorted(gains, key=lambda chain: -gains[chain]):
+                if gains[chain] > 0:
+                    chosen[chain] = candidates[chain].because(why)
+        return _without_overlap(chosen)
 
     def _lowering_peak(
-        self, candidates: Mapping[Chain, Plan], layers: Sequence[Selected]
-    ) -> dict[Chain, Plan]:
+        self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
+    ) -> dict[Chain, Advice]:
         """The blocks without which the network would hold more at once than it has to."""
         alone = {i: s.kernels[0].plan for i, s in enumerate(layers) if s.kernels}
 
         def held(chains: Iterable[Chain]) -> list[int]:
             """Bytes while each step runs, the most first."""
-            blocks = {chain: candidates[chain] for chain in chains}
+            blocks = {chain: candidates[chain].plan for chain in chains}
             return sorted(held_bytes(self.model, alone, blocks), reverse=True)
 
         # Steps that hold equally much are lowered one after another.
@@ -268,25 +325,41 @@ class _Planner:
             if held(others)[0] <= peak:
                 chosen = others
         why = f"without it, the network holds more than {peak} bytes at once"
-        return {chain: replace(candidates[chain], why=why) for chain in chosen}
+        return {chain: candidates[chain].because(why) for chain in chosen}
 
 
 def _overlaps(chain: Chain, others: Iterable[Chain]) -> bool:
     return any(set(chain) & set(other) for other in others)
 
 
-def _without_overlap(plans: Mapping[Chain, Plan]) -> dict[Chain, Plan]:
+def _without_overlap(chains: Mapping[Chain, Advice]) -> dict[Chain, Advice]:
     """Without those that share a layer with one before."""
-    kept: dict[Chain, Plan] = {}
-    for chain, plan in plans.items():
+    kept: dict[Chain, Advice] = {}
+    for chain, advice in chains.items():
         if not _overlaps(chain, kept):
-            kept[chain] = plan
+            kept[chain] = advice
     return kept
+
+
+def _kernel(name: str, advice: Advice) -> Kernel:
+    return Kernel(
+        name,
+        advice.plan,
+        untuned=advice.default,
+        tuning=advice.source,
+        seconds=advice.seconds,
+    )
 
 
 def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:
     """What a kernel computes; the delegate loops over the batch, and over most groups."""
     return workload.with_batch(1).of_one_kernel()
+
+
+def block_of(model: Model, chain: Chain) -> Block:
+    """What one kernel computes of the layers at these positions, which all have a workload."""
+    workloads = [model.layers[position].workload for position in chain]
+    return Block(tuple(workload.with_batch(1) for workload in workloads if workload))
 
 
 def _nothing_to_compile(selection: Selection) -> str:

@@ -66,16 +66,22 @@ def load(path: Path) -> list[Record]:
     LeanconvError
         If there is nothing at ``path``, or no record.
     """
+    by_file, _ = load_files(path)
+    return [record for records in by_file.values() for record in records]
+
+
+def load_files(path: Path) -> tuple[dict[Path, list[Record]], Counter[str]]:
+    """What :func:`load` reads by file, and how many lines it left out: damaged and newer ones."""
     skipped: Counter[str] = Counter()
-    records = [record for file in files(path) for record in read(file, skipped)]
-    if not records:
+    by_file = {file: list(_read(file, skipped)) for file in files(path)}
+    if not any(by_file.values()):
         if skipped[NEWER]:
             raise LeanconvError(f"a newer version wrote the records in {path}: update leanconv")
         raise LeanconvError(f"{path} holds no tuning records")
     if skipped:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items()))
         _logger.warning("warning: lines of %s were left out: %s", path, counts)
-    return records
+    return by_file, skipped
 
 
 def files(path: Path) -> list[Path]:
@@ -83,25 +89,6 @@ def files(path: Path) -> list[Path]:
     if not path.exists():
         raise LeanconvError(f"there are no tuning records at {path}")
     return sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-
-
-def read(path: Path, skipped: Counter[str]) -> Iterator[Record]:
-    """The records of one file; counts in ``skipped`` the lines that are none."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise LeanconvError(f"cannot read {path}: {error.strerror}") from None
-    torn = len(lines) - 1
-    for index, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            yield _decoded(line)
-        except NewerVersion:
-            skipped[NEWER] += 1
-        except LeanconvError:
-            if index != torn:
-                skipped[DAMAGED] += 1
 
 
 def rewrite(path: Path, records: Iterable[Record]) -> None:
@@ -129,6 +116,25 @@ def locked(path: Path) -> Iterator[int]:
                 return
         finally:
             os.close(file)
+
+
+def _read(path: Path, skipped: Counter[str]) -> Iterator[Record]:
+    """The records of one file; counts in ``skipped`` the lines that are none."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise LeanconvError(f"cannot read {path}: {error.strerror}") from None
+    torn = len(lines) - 1
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            yield _decoded(line)
+        except NewerVersion:
+            skipped[NEWER] += 1
+        except LeanconvError:
+            if index != torn:
+                skipped[DAMAGED] += 1
 
 
 def _write_whole(file: int, data: bytes) -> None:

@@ -174,13 +174,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @cache
 def _candidate(algorithm: str, knobs: str) -> Candidate:
-    settings = []
-    for setting in filter(None, knobs.split(":")):
-        name, equals, value = setting.partition("=")
-        if not (name and equals and value):
-            raise LeanconvError(f"{setting!r} is not KNOB=VALUE")
-        settings.append((name, int(value) if value.isdecimal() else value))
-    return Candidate(algorithm, tuple(settings))
+    return Candidate(algorithm, tuple(map(_setting, knobs.split(":"))) if knobs else ())
+
+
+@cache
+def _setting(text: str) -> tuple[str, int | str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise LeanconvError(f"{text!r} is not KNOB=VALUE")
+    return name, int(value) if value.isdecimal() else value
 
 
 def _shortened(text: str, characters: int = ERROR_CHARACTERS) -> str:

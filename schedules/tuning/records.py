@@ -6,8 +6,7 @@ Records of different targets, and costs that were measured and modelled, are nev
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from schedules.tuning.candidate import Candidate, Workload
 from schedules.tuning.log import Log, load
@@ -20,6 +19,7 @@ __all__ = [
     "NewerVersion",
     "Record",
     "best",
+    "by_workload",
     "load",
     "of_target",
     "ranked",
@@ -33,6 +33,14 @@ def of_target(records: Iterable[Record], target: str) -> list[Record]:
     return [r for r in chosen if r.cost_kind == MEASURED or r.workload not in measured]
 
 
+def by_workload(records: Iterable[Record]) -> dict[Workload, list[Record]]:
+    """The records of each workload, in their order."""
+    found: dict[Workload, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.workload, []).append(record)
+    return found
+
+
 def best(records: Iterable[Record]) -> dict[Workload, Record]:
     """The best record of each workload that was ever computed; see :func:`ranked`.
 
@@ -41,14 +49,11 @@ def best(records: Iterable[Record]) -> dict[Workload, Record]:
     records
         Those of one target, see :func:`of_target`.
     """
-    by_workload = defaultdict(list)
-    for record in records:
-        by_workload[record.workload].append(record)
-    rankings = {workload: _ranked(own) for workload, own in by_workload.items()}
+    rankings = {workload: ranked(own) for workload, own in by_workload(records).items()}
     return {workload: ranking[0] for workload, ranking in rankings.items() if ranking}
 
 
-def ranked(records: Iterable[Record], workload: Workload) -> list[Record]:
+def ranked(records: Iterable[Record], workload: Workload | None = None) -> list[Record]:
     """One record of each candidate that computed ``workload``, the best first.
 
     That with the most samples; of equals, the latest. The candidates with the most samples come
@@ -59,13 +64,11 @@ def ranked(records: Iterable[Record], workload: Workload) -> list[Record]:
     ----------
     records
         Those of one target, see :func:`of_target`.
+    workload
+        May be left out if all of them are of one.
     """
-    return _ranked([record for record in records if record.workload == workload])
-
-
-def _ranked(records: Sequence[Record]) -> list[Record]:
+    own = [r for r in records if r.costs_s and workload in (None, r.workload)]
     believed: dict[Candidate, Record] = {}
-    for record in sorted(records, key=lambda r: (r.samples, r.timestamp)):
-        if record.costs_s:
-            believed[record.candidate] = record
+    for record in sorted(own, key=lambda r: (r.samples, r.timestamp)):
+        believed[record.candidate] = record
     return sorted(believed.values(), key=lambda r: (-r.samples, r.cost_s))

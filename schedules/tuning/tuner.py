@@ -21,9 +21,10 @@ from schedules.tuning.budget import Progress, next_task
 from schedules.tuning.candidate import Candidate, Workload
 from schedules.tuning.cost_model import CostModel
 from schedules.tuning.measure import Measurer, Outcome
+from schedules.tuning.proposals import Search
 from schedules.tuning.records import MEASURED, Log, Record, ranked
 from schedules.tuning.runners.base import BoardLost
-from schedules.tuning.search import Search, make_search
+from schedules.tuning.search import make_search
 from schedules.tuning.settings import Settings
 from schedules.tuning.space import Space
 from schedules.tuning.task import Task, tuning_target
@@ -237,7 +238,7 @@ class Tuner:
                 yield Outcome(candidate, (), "the board stopped answering")
 
     def _record(self, workload: Workload, outcome: Outcome) -> Record:
-        samples = outcome.samples_s
+        samples = outcome.samples_s if outcome.error is None else ()
         costs = (min(samples), statistics.median(samples), max(samples)) if samples else ()
         return Record(
             workload=workload,

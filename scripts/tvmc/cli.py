@@ -7,6 +7,7 @@ when something is compiled and not before: it takes a second.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from schedules.simd import PRESETS, Simd
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status, positive
 from tvmc.compiler import OBJECTIVES, OUTPUT_FORMATS, compile, known_algorithms
 from tvmc.progress import shown_progress
+from tvmc.records import add_parser as add_records
+from tvmc.rpc_server import add_parser as add_rpc_server
 from tvmc.tables import format_bytes, format_table
 from tvmc.tune_command import add_parser as add_tune
 
@@ -63,11 +66,16 @@ def _parser() -> LineParser:
     add("--objective", choices=OBJECTIVES, default="time",
         help="what auto minimises: modelled time; the bytes held where that costs hardly any time; "
         "the bytes held whatever it costs [%(default)s]")  # fmt: skip
+    add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
+        help="use what `tvmc tune` has measured: a file or a folder; "
+        "may be given several times")  # fmt: skip
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add("-v", "--verbose", action="store_true", help="say more while compiling")
 
     add_tune(commands)
+    add_records(commands)
+    add_rpc_server(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")
     command.set_defaults(run=_targets)
@@ -94,11 +102,14 @@ def _compile(options: argparse.Namespace) -> None:
             workspace_limit=options.workspace_limit,
             max_error=options.max_error,
             objective=options.objective,
+            tuning_records=options.tuning_records,
             cc=options.cc,
             jobs=options.jobs,
             report=options.report,
             progress=progress,
         )
+    for warning in report.tuning.warnings if report.tuning else ():
+        print(f"tvmc: warning: {warning}", file=sys.stderr)
     print_report(report.to_dict())
     print(f"wrote {options.output}" + (f" and {options.report}" if options.report else ""))
 
@@ -132,6 +143,8 @@ def print_report(report: dict[str, Any]) -> None:
     print(format_table(header, rows))
     _print_others(report)
     claimed = [layer for layer in report["layers"] if layer["claimed"]]
+    if report["tuning"]:
+        _print_tuning(report["tuning"], Counter(layer["tuning"] for layer in claimed))
     macs = sum(layer["macs"] for layer in report["layers"])
     share = sum(layer["macs"] for layer in claimed) / macs if macs else 0.0
     workspace = max((layer["workspace_bytes"] for layer in claimed), default=0)
@@ -155,6 +168,15 @@ def _print_others(report: dict[str, Any]) -> None:
     for partition in left:
         names = ", ".join(partition["operators"])
         print(f"left to TFLite, {partition['share']:.1%} of the data: {names}")
+
+
+def _print_tuning(tuning: dict[str, Any], layers: Counter[str]) -> None:
+    """Where the layers' plans come from."""
+    how = "modelled, not measured, for" if tuning["cost_kind"] == "modelled" else "measured on"
+    print(
+        f"records {how} {tuning['board']}: {layers['tuned']} layers tuned, "
+        f"{layers['transferred']} transferred from others, {layers['default']} untuned"
+    )
 
 
 def _targets(_options: argparse.Namespace) -> None:

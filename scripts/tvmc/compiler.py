@@ -12,6 +12,7 @@ from schedules.simd import Simd
 from tvmc.progress import Progress
 
 if TYPE_CHECKING:
+    from schedules.tuning.records import Record
     from tflite_delegate.build import Report
 
 #: As of :mod:`schedules.planner`, whose import takes a second.
@@ -30,6 +31,7 @@ def compile(
     workspace_limit: int | None = None,
     max_error: float | None = None,
     objective: str = "time",
+    tuning_records: Sequence[str | Path] = (),
     cc: str | None = None,
     jobs: int | None = None,
     report: str | Path | None = None,
@@ -60,6 +62,10 @@ def compile(
         workspace and packed weights of each layer, where that costs hardly any time; or the bytes
         whatever it costs. In both of the latter, blocks of layers become one kernel where that
         lowers the most that the network holds.
+    tuning_records : sequence of path
+        Files and folders of what ``tvmc tune`` measured, of one board. Each has some records for
+        ``target``. They decide where the model of the objective "time" would; the others still
+        choose by bytes, and records among plans that hold no more.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
@@ -91,6 +97,7 @@ def compile(
         "algorithms": algorithms,
         "limits": Limits(workspace_limit, max_error),
         "objective": objective,
+        "records": _load_records(tuning_records, simd),
         "jobs": jobs,
         "progress": progress,
     }
@@ -101,6 +108,15 @@ def compile(
     if report is not None:
         write_json(report, result.to_dict())
     return result
+
+
+def _load_records(paths: Sequence[str | Path], simd: Simd) -> list[Record]:
+    """The records for ``simd``; raises LeanconvError if any of the paths has none."""
+    from schedules.tuning import records
+    from schedules.tuning.advice import for_target
+
+    loaded = ((path, records.load(Path(path))) for path in paths)
+    return [record for path, found in loaded for record in for_target(found, simd, str(path))]
 
 
 def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bool) -> None:

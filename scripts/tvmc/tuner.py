@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,17 +140,16 @@ def tune(
     if bool(rpc_tracker) != bool(rpc_key):
         raise LeanconvError("a tracker needs the key of its boards, and a key a tracker")
 
-    from schedules.tuning.board_info import check_same, describe_board, write_board
-    from schedules.tuning.measure import Measurer
-    from tflite_delegate.tasks import tasks
-
     from schedules.planner import Limits  # imports TVM, which takes a second
     from schedules.toolchain import Toolchain
+    from schedules.tuning.board_info import BoardInfo, check_same
+    from schedules.tuning.measure import Measurer
     from schedules.tuning.records import MEASURED, Log
     from schedules.tuning.settings import Settings
     from schedules.tuning.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
     from tflite_delegate import model as tflite_model
+    from tflite_delegate.tasks import tasks
 
     paths = [models] if isinstance(models, str | Path) else list(models)
     work = tasks([tflite_model.read(path) for path in paths], simd)
@@ -161,13 +161,16 @@ def tune(
         toolchain = Toolchain.named(cc)
         runner = _runner(simd, toolchain, rpc_tracker, rpc_key, board_command)
         stack.callback(runner.close)
-        measurer = stack.enter_context(Measurer(simd, runner, settings, parallel, toolchain))
+        measurer = stack.enter_context(
+            Measurer(simd, runner, settings, parallel or len(os.sched_getaffinity(0)), toolchain)
+        )
         board = measurer.probe()
-        check_same(output, board)
+        info = BoardInfo.of(output.name, tuning_target(simd), board)
+        check_same(output, info)
         kind = str(board.get("cost_kind", MEASURED))
         known = _known(output, tuning_records, tuning_target(simd), kind)
         log = Log(output, work[0].workload.dtype)
-        write_board(output, describe_board(output.name, simd, board))
+        info.write(output)
         machine = Tuner(work, simd, measurer, log, output.name, known, options, notify)
         machine.run()
     result = _report(machine, kind)

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schedules.block import Block
+from schedules.block import Block, workload_from_text
 from schedules.errors import LeanconvError
 from schedules.workload import Conv2dWorkload
 
@@ -64,3 +66,46 @@ def test_plain_values() -> None:
 def test_what_is_no_chain(layers: tuple[Conv2dWorkload, ...], reason: str) -> None:
     with pytest.raises(LeanconvError, match=reason):
         Block(layers)
+
+
+@given(
+    *(st.integers(1, 300) for _ in range(4)),
+    st.sampled_from([1, 3, 5]),
+    st.integers(1, 2),
+    st.booleans(),
+)
+def test_survives_as_text(
+    size: int, channels: int, expanded: int, outputs: int, kernel: int, stride: int, residual: bool
+) -> None:
+    expand = Conv2dWorkload(size, size, channels, expanded, 1, 1, activation="hard_swish")
+    depthwise = Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=size,
+        in_width=size,
+        in_channels=expanded,
+        out_channels=expanded,
+        kernel_height=kernel,
+        kernel_width=kernel,
+        stride_height=stride,
+        stride_width=stride,
+        groups=expanded,
+    )
+    image = (depthwise.out_height, depthwise.out_width)
+    project = Conv2dWorkload(*image, expanded, outputs, 1, 1, residual=residual)
+    for layers in ((expand, depthwise, project), (depthwise, project)):
+        assert workload_from_text(Block(layers).to_text()) == Block(layers)
+    assert workload_from_text(project.to_text()) == project
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "describes no convolution"),
+        ("14x14x8->48 k1x1 | ", "describes no convolution"),
+        ("14x14x8->48 k1x1|14x14x48->16 k1x1", "describes no convolution"),
+        ("14x14x8->48 k1x1 | 14x14x47->16 k1x1", "does not read the output"),
+    ],
+)
+def test_text_that_is_no_block(text: str, reason: str) -> None:
+    with pytest.raises(LeanconvError, match=reason):
+        workload_from_text(text)

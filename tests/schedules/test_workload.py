@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
-from schedules.workload import Conv2dWorkload, same_padding
+from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload, same_padding
 
 SMALL: dict[str, Any] = {
     "in_height": 5,
@@ -127,3 +127,70 @@ def test_a_layer_without_groups_is_its_own_only_one() -> None:
 def test_survives_json() -> None:
     layer = Conv2dWorkload.with_padding("SAME", **SMALL, activation="relu")
     assert Conv2dWorkload.from_dict(json.loads(json.dumps(layer.to_dict()))) == layer
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Conv2dWorkload:
+    """Any geometry whose kernel fits into the image."""
+
+    def several(count: int, least: int, most: int) -> list[int]:
+        return draw(st.lists(st.integers(least, most), min_size=count, max_size=count))
+
+    groups, group_of = draw(st.sampled_from([(1, 1), (1, 3), (4, 1)]))
+    kernel, strides, dilations = several(2, 1, 7), several(2, 1, 3), several(2, 1, 3)
+    spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    image = [span + more for span, more in zip(spans, several(2, 0, 300), strict=True)]
+    activations = st.sampled_from([*ACTIVATIONS, HARD_SWISH])
+    residual = draw(st.booleans())
+    values: list[Any] = [
+        *image,
+        *(groups * count for count in several(2, 1, 2000)),
+        *kernel,
+        draw(st.integers(1, 9)),
+        *strides,
+        *dilations,
+        *several(4, 0, 3),
+        groups,
+        group_of,
+        draw(activations),
+        residual,
+        draw(activations) if residual else "none",
+    ]
+    return Conv2dWorkload(*values)
+
+
+@given(layers())
+def test_survives_as_text(layer: Conv2dWorkload) -> None:
+    assert Conv2dWorkload.from_text(layer.to_text()) == layer
+
+
+def test_the_text() -> None:
+    layer = Conv2dWorkload(**SMALL)
+    assert layer.to_text() == "5x7x3->4 k3x2"
+    assert Conv2dWorkload.from_text("5x7x3->4 k3x2 + relu6").output_activation == "relu6"
+    assert Conv2dWorkload.from_text("5x7x3->4 k3x2 relu +").activation == "relu"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5x7x3->4",
+        "5x7x3->4 k3x2 ",
+        "5x7x3->4 k3x2\n",
+        "5x7x3->4  k3x2",
+        "5x7x3->4 k3x2 p1,1 s2x2",
+        "5x7x3->4 k3x2 tanh",
+        "5x7x3->4 k3x2 float64",
+        "5x7x\N{ARABIC-INDIC DIGIT THREE}->4 k3x2",
+        "-5x7x3->4 k3x2",
+    ],
+)
+def test_text_that_is_no_layer(text: str) -> None:
+    with pytest.raises(LeanconvError, match="describes no convolution"):
+        Conv2dWorkload.from_text(text)
+
+
+def test_text_of_an_impossible_layer() -> None:
+    with pytest.raises(LeanconvError, match="stride_height = 0"):
+        Conv2dWorkload.from_text("5x7x3->4 k3x2 s0x1")

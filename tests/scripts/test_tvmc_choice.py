@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
+import tvmc
 from make_models import LAYERS
 from schedules.algorithms import REGISTRY
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate
+from schedules.tuning.records import Log, Record
+from tests.support.trials import record
+from tflite_delegate import model as tflite_model
 from tvmc.cli import main
 
 
@@ -38,6 +45,7 @@ def test_auto_is_the_default_and_says_why(
     assert layer["why"] in capsys.readouterr().out
     assert layer["kernel_macs"] * 4 == layer["macs"]
     assert [text.split(":")[:2] for text in layer["rejected"]] == [["winograd", "outputs=6"]]
+    assert layer["tuning"] is layer["seconds"] is None
     assert compiled(graph, tmp_path, "--algorithm", "auto") == layer
 
 
@@ -122,3 +130,65 @@ def test_layers_without_a_knob_stay_with_tflite(
 def test_auto_and_a_name_that_it_chooses(graph: Path, tmp_path: Path) -> None:
     names = ",".join(["auto", *REGISTRY.names()])
     assert compiled(graph, tmp_path, "--algorithm", names)["algorithm"] == "winograd"
+
+
+# Records of earlier measurements
+
+
+#: Linked by nobody, which takes seconds.
+SOURCES = ("--output-format", "delegate-source")
+
+
+@pytest.fixture
+def board(graph: Path, tmp_path: Path) -> Path:
+    """The folder of a board: its best choice, the untuned one, and one of another version."""
+    best = trial(graph, "indirect:columns=3", 0.5)
+    gone = Candidate.of("indirect", {**best.candidate.knobs, "unroll": 4})
+    log = Log(tmp_path / "pixel6")
+    for found in (trial(graph, "winograd", 0.75), best, trial(graph, gone, 0.1)):
+        log.append(found)
+    return tmp_path / "pixel6"
+
+
+def trial(graph: Path, choice: str | Candidate, milliseconds: float, **fields: Any) -> Record:
+    (layer,) = tflite_model.read(graph).layers
+    assert layer.workload is not None
+    return record(layer.workload, Simd.named("cortex-a76"), choice, milliseconds, **fields)
+
+
+def test_tuning_records(
+    graph: Path, board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = compiled(graph, tmp_path, "--tuning-records", str(board), *SOURCES)
+    assert (layer["algorithm"], layer["tuning"]) == ("indirect", "tuned")
+    assert layer["knobs"] == trial(graph, "indirect:columns=3", 0.5).candidate.knobs
+    assert layer["seconds"] == pytest.approx(5e-4)
+    assert layer["why"] == "tuned: 0.5 ms on pixel6 (0.75 ms untuned)"
+    printed = capsys.readouterr()
+    line = "records measured on pixel6: 1 layers tuned, 0 transferred from others, 0 untuned"
+    assert line in printed.out.splitlines()
+    (warning,) = printed.err.splitlines()
+    assert warning.startswith("tvmc: warning: 1 records left out: indirect has no knob 'unroll'")
+
+
+def test_modelled_records_are_said_to_be(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Log(tmp_path / "emulated")
+    log.append(trial(graph, "mec", 0.5, cost_kind="modelled", board="emulated"))
+    compiled(graph, tmp_path, "--tuning-records", str(log.path), *SOURCES)
+    output = capsys.readouterr().out
+    assert "records modelled, not measured, for emulated: 1 layers tuned" in output
+
+
+def test_each_path_has_records_for_the_target(graph: Path, board: Path, tmp_path: Path) -> None:
+    other = Log(tmp_path / "rpi")
+    other.append(trial(graph, "mec", 0.1, target="cortex-a53"))
+    arguments: dict[str, Any] = {"target": "cortex-a76", "output": tmp_path / "lib.so"}
+    with pytest.raises(
+        LeanconvError, match="rpi has no records for cortex-a76, but for cortex-a53"
+    ):
+        tvmc.compile(graph, tuning_records=[board, tmp_path / "rpi"], **arguments)
+    with pytest.raises(LeanconvError, match="no tuning records at "):
+        tvmc.compile(graph, tuning_records=[tmp_path / "nowhere"], **arguments)
+    assert not (tmp_path / "lib.so").exists()

@@ -22,10 +22,13 @@ from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
+from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources
+from tflite_delegate.model import read
+from tflite_delegate.selection import block_of, of_one_kernel
 from tflite_delegate.table import kernel_table
 
 HOST = Simd.named("host")
@@ -172,6 +175,41 @@ def test_groups_are_looped_over(tmp_path: Path, litert: InterpreterApi) -> None:
     (live,) = read_report(library, delegate)["layers"]
     assert live["name"] == "leanconv/im2col conv3x3 g3 6x9x15->21"
     assert live["packed_bytes"] == layer.packed_bytes
+
+
+# Records
+
+
+def test_a_delegate_from_records(tmp_path: Path, litert: InterpreterApi) -> None:
+    """A layer of two groups for three images, a block, and a layer that is not on record."""
+    convs = [Conv(8, groups=2), Conv(8, depthwise=True, seed=1), Conv(6, (1, 1), seed=2), Conv(5)]
+    model, library = write_model(tmp_path, chain((3, 9, 10, 8), convs)), tmp_path / "lib.so"
+    network = read(model)
+    workloads = [of_one_kernel(layer.workload) for layer in network.layers if layer.workload]
+    records = [
+        record(workloads[0], HOST, "im2col:columns=2", 1.0),
+        record(workloads[1], HOST, "depthwise", 1.0),
+        record(workloads[2], HOST, "indirect", 1.0),
+        record(block_of(network, (1, 2)), HOST, "fused_block:strip_rows=3:row_block=3", 1.5),
+    ]
+    report = build(model, library, HOST, records=records).to_dict()
+    assert report["tuning"] == {"board": "pixel6", "cost_kind": "measured", "warnings": ()}
+    grouped, depthwise, pointwise, last = report["layers"]
+    assert grouped["knobs"] == records[0].candidate.knobs
+    assert grouped["seconds"] == pytest.approx(3 * 2 * 1e-3)
+    assert depthwise["knobs"] == pointwise["knobs"] == records[3].candidate.knobs
+    assert depthwise["seconds"] == pytest.approx(3 * 1.5e-3)
+    assert pointwise["seconds"] is last["seconds"] is None
+    sources = [layer["tuning"] for layer in report["layers"]]
+    assert sources == ["tuned", "tuned", "tuned", "default"]
+
+    interpreter, builtin = (
+        litert.open(model, litert.load_delegate(str(library))),
+        litert.open(model),
+    )
+    inputs = random_inputs(interpreter)
+    for y, expected in zip(run(interpreter, inputs), run(builtin, inputs), strict=True):
+        assert np.allclose(y, expected, rtol=0, atol=1e-5)
 
 
 # The table

@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from schedules.tuning.measure import Outcome
 
 from schedules.block import workload_from_text
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate, Workload
+from schedules.tuning.measure import Outcome
 from schedules.tuning.records import Log, best, load
 from schedules.tuning.runners.base import BoardLost
 from schedules.tuning.settings import Settings
@@ -67,15 +68,16 @@ def tune(folder: Path, measurer: FakeMeasurer, **options):  # type: ignore[no-un
     log = Log(folder, "float32")
     known = load(folder) if (folder / "float32.jsonl").exists() else []
     statuses: list[Status] = []
+    machine: Any = measurer
     tuner = Tuner(
         TASKS,
         SIMD,
-        measurer,
+        machine,
         log,
         "fake",
         known,
         Options(**options),
-        statuses.append,  # type: ignore[arg-type]
+        statuses.append,
     )
     tuner.run()
     return tuner, statuses

@@ -1,0 +1,217 @@
+"""What to compile for a layer or block, given what was measured on the target before.
+
+A workload that has records gets the best of its candidates that the user's limits allow; one
+that has none, the candidate that a cost model trained on all records ranks first, if that promises
+to be clearly faster than the plan that would be compiled without records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from schedules.block import Block
+from schedules.errors import LeanconvError
+from schedules.planner import Limits, Plan, default_limits, exceeded
+from schedules.simd import Simd
+from schedules.tuning.candidate import Workload
+from schedules.tuning.cost_model import CostModel
+from schedules.tuning.records import MODELLED, Record, of_target, ranked
+from schedules.tuning.search import make_search
+from schedules.tuning.space import Space
+from schedules.tuning.task import tuning_target
+from schedules.workload import Conv2dWorkload
+
+#: Where a plan comes from: records of the workload; those of others; or the planner alone.
+TUNED, TRANSFERRED, DEFAULT = "tuned", "transferred", "default"
+
+#: Candidates that the model ranks: the default of each form, what evolves from them, random ones.
+CANDIDATES = 500
+SEED = 0
+#: What has not been measured has to promise so small a part of the default's time. The first of so
+#: many is one that the model flatters: by about this much (scripts/transfer_regret.py).
+PROMISE = 0.9
+
+#: Whether a plan may be compiled at all.
+Accept = Callable[[Plan], bool]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A plan to compile.
+
+    Parameters
+    ----------
+    default : Plan
+        What is compiled without records.
+    source : {"tuned", "transferred", "default"} or None
+        Where it comes from; ``None`` if there are no records at all.
+    seconds : float or None
+        Recorded time of one image, all groups of a layer included, if the plan was measured.
+    """
+
+    plan: Plan
+    default: Plan
+    source: str | None = None
+    seconds: float | None = None
+
+    def because(self, why: str) -> Advice:
+        """The same plan, chosen over others for another reason."""
+        told = f"{why}; {self.plan.why}" if self.source == TUNED else why
+        return replace(self, plan=replace(self.plan, why=told))
+
+
+class Advisor:
+    """Answers from the records of one board.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Those for other targets are left out.
+    limits : Limits
+        What no plan may exceed.
+    model : CostModel, optional
+        One that has learned from these records; by default made when it is needed.
+
+    Raises
+    ------
+    LeanconvError
+        If no record is for ``simd``, or they are of several boards, whose times say nothing about
+        each other.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        simd: Simd,
+        limits: Limits,
+        model: CostModel | None = None,
+    ) -> None:
+        self._simd, self._limits, self._fitted = simd, limits, model
+        own = for_target(records, simd, "what was given")
+        sources = list(dict.fromkeys((record.board, record.cost_kind) for record in own))
+        if len(sources) > 1:
+            names = ", ".join(f"{board} ({kind})" for board, kind in sources)
+            raise LeanconvError(
+                f"the records for {tuning_target(simd)} are of {len(sources)} boards, {names}: "
+                "give those of one"
+            )
+        #: Where the times are from, and how they came about.
+        self.board, self.cost_kind = sources[0]
+        self._left_out: dict[Record, str] = {}
+        self._trials: dict[Workload, list[Record]] = {}
+        for record in own:
+            self._trials.setdefault(record.workload, []).append(record)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each reason why records could not be used."""
+        reasons = Counter(self._left_out.values())
+        return [f"{count} records left out: {why}" for why, count in reasons.items()]
+
+    def layer(self, workload: Conv2dWorkload, default: Plan, accept: Accept) -> Advice:
+        """What to compile for ``workload`` instead of ``default``, if anything."""
+        return (
+            self._tuned(workload, default, accept)
+            or self._transferred(workload, default, accept)
+            or Advice(default, default, DEFAULT)
+        )
+
+    def block(self, block: Block, default: Plan, accept: Accept) -> Advice:
+        """The same for a block, to which records of others do not carry over."""
+        return self._tuned(block, default, accept) or Advice(default, default, DEFAULT)
+
+    # Records of the workload
+
+    def _tuned(self, workload: Workload, default: Plan, accept: Accept) -> Advice | None:
+        """The best plan on record that is allowed."""
+        trials = ranked(self._trials.get(workload, ()), workload)
+        untuned = next((record for record in trials if _is_of(record, default)), None)
+        limits = self._limits_for(workload, default)
+        for record in trials:
+            plan = self._replay(record)
+            if plan is not None and exceeded(plan, limits) is None and accept(plan):
+                why = _why(record, untuned, plan.calls)
+                seconds = plan.calls * record.cost_s
+                return Advice(replace(plan, why=why), default, TUNED, seconds)
+        return None
+
+    def _replay(self, record: Record) -> Plan | None:
+        try:
+            return record.candidate.plan(record.workload, self._simd)
+        except LeanconvError as error:  # of another version: an algorithm or knob that is gone
+            self._left_out[record] = str(error)
+            return None
+
+    # Records of others
+
+    def _transferred(
+        self, workload: Conv2dWorkload, default: Plan, accept: Accept
+    ) -> Advice | None:
+        """The plan that the model ranks first, of those that nothing is known of."""
+        if not self._model.is_fitted:
+            return None
+        space = Space(workload, self._simd, self._limits_for(workload, default))
+        known = {record.candidate for record in self._trials.get(workload, ())}
+        search = make_search("xgb", space, SEED, self._model)
+        proposals = (c for c in search.propose(CANDIDATES) if c not in known)
+        plans = [plan for plan in map(space.plan, proposals) if accept(plan)]
+        untuned, *times = np.exp(self._model.predict([default, *plans]))
+        best = min(range(len(plans)), key=times.__getitem__, default=None)
+        if best is None or times[best] > PROMISE * untuned:
+            return None
+        why = f"{TRANSFERRED}: {times[best] / untuned:.2f} of the untuned time by records of others"
+        return Advice(replace(plans[best], why=why), default, TRANSFERRED)
+
+    @property
+    def _model(self) -> CostModel:
+        if self._fitted is None:
+            self._fitted = CostModel(self._simd)
+            trials = (record for own in self._trials.values() for record in own)
+            self._fitted.fit(record for record in trials if self._replay(record) is not None)
+        return self._fitted
+
+    def _limits_for(self, workload: Workload, default: Plan) -> Limits:
+        """The planner's, or what a plan that was asked for by name takes anyway."""
+        limits = default_limits(workload, self._limits)
+        if limits.error is None or self._limits.error is not None:
+            return limits
+        return replace(limits, error=max(limits.error, default.expected_error))
+
+
+def for_target(records: Sequence[Record], simd: Simd, where: str) -> list[Record]:
+    """Those of ``records`` that are for ``simd``.
+
+    Raises
+    ------
+    LeanconvError
+        If there are none; it says for which targets those in ``where`` are.
+    """
+    target = tuning_target(simd)
+    own = of_target(records, target)
+    if not own:
+        found = "; ".join(sorted({record.target for record in records})) or "nothing"
+        raise LeanconvError(f"{where} has no records for {target}, but for {found}")
+    return own
+
+
+def _is_of(record: Record, plan: Plan) -> bool:
+    candidate = record.candidate
+    return candidate.algorithm == plan.algorithm and candidate.knobs == dict(plan.knobs)
+
+
+def _why(record: Record, untuned: Record | None, calls: int) -> str:
+    how = "modelled for" if record.cost_kind == MODELLED else "on"
+    text = f"{TUNED}: {_milliseconds(record, calls)} {how} {record.board}"
+    if untuned is None:
+        return text
+    if untuned.candidate == record.candidate:
+        return f"{text}, the untuned choice"
+    return f"{text} ({_milliseconds(untuned, calls)} untuned)"
+
+
+def _milliseconds(record: Record, calls: int) -> str:
+    return f"{calls * record.cost_s * 1e3:.4g} ms"

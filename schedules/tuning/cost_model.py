@@ -1,0 +1,121 @@
+"""A model of one board: how long candidates take, learned from what was measured on it.
+
+Gradient-boosted trees (Chen and Guestrin, "XGBoost", KDD 2016) on :mod:`features`, as in "Learning
+to Optimize Tensor Programs" (Chen et al., NeurIPS 2018). They learn the logarithm of a candidate's
+time over that of the layer's untuned default, so that every layer teaches the others.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xgboost
+
+from schedules.block import Block
+from schedules.planner import Plan, plan_block, plan_layer
+from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate, Workload
+from schedules.tuning.features import features
+from schedules.tuning.record import Record
+
+#: Records that teach anything.
+MIN_RECORDS = 8
+#: What failed is learned as so many times slower than the slowest of its layer.
+FAILED = 2.0
+ROUNDS = 100
+PARAMETERS = {
+    "objective": "reg:squarederror",
+    "tree_method": "hist",
+    "max_depth": 6,
+    "eta": 0.1,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+    "nthread": 1,  # as fast as two for so few rows, and always the same sums
+    "verbosity": 0,
+}
+
+
+class CostModel:
+    """Predicts times of candidates on one board.
+
+    What it is fitted to has one target and one kind of costs; the caller sees to that.
+    """
+
+    def __init__(self, simd: Simd, seed: int = 0) -> None:
+        self.simd, self.seed = simd, seed
+        self._rows: dict[tuple[Workload, Candidate], np.ndarray] = {}
+        self._defaults: dict[Workload, Candidate] = {}
+        self._trees: xgboost.Booster | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has seen enough to predict anything."""
+        return self._trees is not None
+
+    def fit(self, records: Iterable[Record]) -> None:
+        """Learn from ``records``, and forget what it knew.
+
+        Candidates that failed count as slower than all others of their layer. A layer of which
+        nothing was measured teaches nothing.
+        """
+        by_workload: dict[Workload, list[Record]] = {}
+        for record in records:
+            by_workload.setdefault(record.workload, []).append(record)
+        references = self._references(by_workload)
+        rows, labels = [], []
+        for workload, reference in references.items():
+            measured = [r.cost_s for r in by_workload[workload] if r.costs_s]
+            failed = FAILED * max(measured)
+            for record in by_workload[workload]:
+                rows.append(self._row(workload, record.candidate))
+                labels.append(np.log((record.cost_s if record.costs_s else failed) / reference))
+        if len(rows) < MIN_RECORDS:
+            self._trees = None
+            return
+        data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
+        self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
+
+    def predict(self, plans: Sequence[Plan]) -> np.ndarray:
+        """``log(time / time of the layer's untuned default)`` of each plan, float64."""
+        assert self._trees is not None, "fit it to enough records first"
+        if not plans:
+            return np.zeros(0)
+        rows = np.array([features(plan, self.simd) for plan in plans], np.float32)
+        return self._trees.inplace_predict(rows).astype(np.float64)
+
+    def _references(self, by_workload: dict[Workload, list[Record]]) -> dict[Workload, float]:
+        """Seconds of the untuned default of each layer of which anything was measured.
+
+        Where it was not, as it failed or is beyond a limit that the user has set, it is estimated:
+        as many times the layer's best as it is elsewhere.
+        """
+        best, references = {}, {}
+        for workload, records in by_workload.items():
+            costs = {record.candidate: record.cost_s for record in records if record.costs_s}
+            if costs:
+                best[workload] = min(costs.values())
+                default = self._default(workload)
+                if default in costs:
+                    references[workload] = costs[default]
+        known = [references[workload] / best[workload] for workload in references]
+        ratio = statistics.median(known) if known else 1.0
+        return {workload: references.get(workload, ratio * best[workload]) for workload in best}
+
+    def _default(self, workload: Workload) -> Candidate:
+        """What is compiled untuned, without limits."""
+        if workload not in self._defaults:
+            if isinstance(workload, Block):
+                plan = plan_block(workload, self.simd)
+            else:
+                plan = plan_layer(workload, self.simd)
+            self._defaults[workload] = Candidate.of(plan.algorithm, plan.knobs)
+        return self._defaults[workload]
+
+    def _row(self, workload: Workload, candidate: Candidate) -> np.ndarray:
+        key = workload, candidate
+        if key not in self._rows:
+            plan = candidate.plan(workload, self.simd)
+            self._rows[key] = np.array(features(plan, self.simd), np.float32)
+        return self._rows[key]

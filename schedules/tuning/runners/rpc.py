@@ -1,0 +1,213 @@
+"""Boards behind a TVM RPC tracker.
+
+A batch goes to any board with the right key. Boards come and go: a batch whose board is lost goes
+to another, or to the same when it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from schedules.toolchain import Toolchain
+from schedules.tuning.runners.base import Batch, BoardLost, Runner
+from schedules.tuning.runners.rpc_session import Job, SessionLost, SessionProcess
+from schedules.tuning.runners.rpc_tracker import Address, Tracker
+
+_LOG = logging.getLogger(__name__)
+
+#: Boards that a batch may lose before it is suspected itself.
+LOSSES = 2
+#: How often a closed runner, or a tracker that is gone, is looked after.
+PERIOD_SECONDS = 0.5
+
+
+class RpcRunner(Runner):
+    """Boards that a tracker has under one key.
+
+    Parameters
+    ----------
+    tracker : tuple of str and int
+        Where the tracker listens.
+    key : str
+        What the boards are called there.
+    simd : Simd
+        What they are.
+    toolchain : Toolchain, optional
+        Compiler for them.
+    wait_s : float
+        How long a batch waits for a board to be there and free.
+    answer_s : float
+        A board that takes longer to accept a session hangs.
+    notify : callable
+        Told of every board that is lost.
+
+    Raises
+    ------
+    LeanconvError
+        If the tracker does not answer, or has no board with that key.
+    """
+
+    name = "rpc"
+
+    def __init__(
+        self,
+        tracker: Address,
+        key: str,
+        simd: Simd,
+        toolchain: Toolchain | None = None,
+        *,
+        wait_s: float = 120.0,
+        answer_s: float = 10.0,
+        notify: Callable[[str], None] = _LOG.warning,
+    ) -> None:
+        self._tracker = tracker
+        self._tracker_name = f"{tracker[0]}:{tracker[1]}"
+        self._key = key
+        self._wait_s = wait_s
+        self._answer_s = answer_s
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._idle: list[SessionProcess] = []
+        self._busy: set[SessionProcess] = set()
+        self._hanging: set[Address] = set()
+        self._closed = threading.Event()
+        self._check_key()
+        self._folder = Path(tempfile.mkdtemp(prefix="leanconv_rpc_"))
+        self._shim = build_shim(self._folder, simd, toolchain or Toolchain.default())
+
+    def boards(self) -> int:
+        """Boards that are registered and did not hang; a board that hung counts when it is back."""
+        try:
+            with Tracker(self._tracker) as tracker:
+                registered = set(tracker.boards().get(self._key, ()))
+                return max(len(registered - self._hanging), tracker.free_boards(self._key))
+        except OSError:
+            return 0
+
+    def run(self, batch: Batch) -> Sequence[dict[str, Any]]:
+        """The JSON lines that the program printed on whichever board had time for it."""
+        losses: list[str] = []
+        until = time.monotonic() + self._wait_s
+        while len(losses) < LOSSES:
+            try:
+                board, (status, output) = self._run_once(batch, until)
+                return _json_lines(board, status, output)
+            except SessionLost as lost:
+                self._notify(f"{lost}; trying again")
+                # A board that never accepted the batch says nothing about it.
+                if lost.started:
+                    losses.append(str(lost))
+                    until = time.monotonic() + self._wait_s
+        raise BoardLost(f"lost twice with the same candidates: {'; '.join(losses)}")
+
+    def close(self) -> None:
+        """End all sessions; a batch that still runs is lost."""
+        self._closed.set()
+        with self._lock:
+            processes = [*self._idle, *self._busy]
+            self._idle.clear()
+        for process in processes:
+            process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _check_key(self) -> None:
+        try:
+            with Tracker(self._tracker) as tracker:
+                boards = tracker.boards()
+        except OSError as error:
+            raise LeanconvError(
+                f"RPC tracker {self._tracker_name} does not answer ({error.strerror or error}): "
+                "start one with `python -m tvm.exec.rpc_tracker`"
+            ) from None
+        if self._key not in boards:
+            others = ", ".join(sorted(boards)) or "none at all"
+            raise LeanconvError(
+                f"RPC tracker {self._tracker_name} has no board with the key {self._key!r}; "
+                f"keys there: {others}"
+            )
+
+    def _run_once(self, batch: Batch, until: float) -> tuple[Address, tuple[int, str]]:
+        with self._process() as process:
+            board, match_key = self._next_board(until)
+            job = Job(board, match_key, batch.folder, self._shim, self._answer_s, batch.timeout_s)
+            try:
+                answer = process.run(job)
+            except SessionLost:
+                self._hanging.add(board)
+                raise
+            self._hanging.discard(board)
+            return board, answer
+
+    def _next_board(self, until: float) -> tuple[Address, str]:
+        """The board whose turn it is, and the key that opens it; waits for both and the tracker."""
+        while not self._closed.is_set():
+            try:
+                with Tracker(self._tracker) as tracker:
+                    tracker.request(self._key)
+                    while time.monotonic() < until and not self._closed.is_set():
+                        if granted := tracker.granted(PERIOD_SECONDS):
+                            return granted
+                problem = "all are busy or gone"
+            except OSError as error:
+                problem = f"the tracker does not answer ({error.strerror or error})"
+            if time.monotonic() >= until:
+                raise BoardLost(
+                    f"no board with the key {self._key!r} at RPC tracker {self._tracker_name} "
+                    f"within {self._wait_s:g} s: {problem}"
+                )
+            self._closed.wait(PERIOD_SECONDS)
+        raise BoardLost("the runner was closed")
+
+    @contextmanager
+    def _process(self) -> Iterator[SessionProcess]:
+        """A process of this caller's own; it is kept for others unless the body fails."""
+        with self._lock:
+            process = self._idle.pop() if self._idle else None
+        process = process or SessionProcess()
+        with self._lock:
+            self._busy.add(process)
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        else:
+            with self._lock:
+                self._idle.append(process)
+        finally:
+            with self._lock:
+                self._busy.discard(process)
+
+
+def build_shim(folder: Path, simd: Simd, toolchain: Toolchain) -> Path:
+    """The library through which a session on ``simd`` runs programs, made in ``folder``."""
+    sources = resources.files("schedules.tuning") / "csrc"
+    for name in ("rpc_exec.c", "exports.map"):
+        (folder / name).write_bytes((sources / name).read_bytes())
+    library = folder / "rpc_exec.so"
+    toolchain.link_library(folder, ["rpc_exec.c"], [], library, simd)
+    return library
+
+
+def _json_lines(board: Address, status: int, output: str) -> list[dict[str, Any]]:
+    """The lines of ``output`` that are JSON objects; the others are a system's complaints."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    objects = [json.loads(line) for line in lines if line.startswith("{")]
+    if not objects:
+        said = f": {lines[-1]}" if lines else ""
+        raise LeanconvError(
+            f"board {board[0]}:{board[1]}: the program ended at once with status {status}{said}"
+        )
+    return objects

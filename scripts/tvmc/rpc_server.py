@@ -1,0 +1,86 @@
+"""``tvmc rpc-server``: what a board runs so that ``tvmc tune`` can measure on it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import Any, NoReturn
+
+LAST_PORT = 65535
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of ``tvmc``."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "rpc-server",
+        help="let others measure on this board",
+        description="Run what an RPC tracker's clients send to this board; whoever reaches its "
+        "port runs programs here, so keep it inside of a trusted network.",
+    )
+    command.set_defaults(run=serve)
+    add = command.add_argument
+    add("--tracker", metavar="HOST:PORT", type=address, required=True, help="the RPC tracker")
+    add(
+        "--key",
+        metavar="NAME",
+        type=board_key,
+        required=True,
+        help="what boards like this one are called",
+    )
+    add("--host", default="0.0.0.0", help="address to listen at [%(default)s]")
+    add("--port", type=_port, default=9091, help="port to listen at [%(default)s]")
+    add(
+        "--port-end",
+        type=_port,
+        default=9199,
+        help="last port to try when it is taken [%(default)s]",
+    )
+    add("-v", "--verbose", action="store_true", help="tell of every session")
+
+
+def address(text: str) -> tuple[str, int]:
+    """The type of an argument ``HOST:PORT``; an IPv6 address may stand in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, like 192.168.0.10:9190")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def board_key(text: str) -> str:
+    """The type of an argument that names a kind of boards."""
+    if not text or any(character.isspace() for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name without spaces")
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def serve(options: argparse.Namespace) -> NoReturn:
+    """Serve until Ctrl-C or SIGTERM."""
+    from tvmc.board_server import BoardServer
+
+    signal.signal(signal.SIGTERM, _terminate)
+    server = BoardServer(
+        options.tracker,
+        options.key,
+        options.host,
+        range(options.port, max(options.port, options.port_end) + 1),
+        notice=_print,
+        detail=_print if options.verbose else None,
+    )
+    _print(f"board {options.key!r} listens at {options.host}:{server.port}")
+    server.serve()
+
+
+def _terminate(number: int, _frame: Any) -> NoReturn:
+    # An exception, so that the session under way is ended first.
+    sys.exit(128 + number)
+
+
+def _print(text: str) -> None:
+    print(f"tvmc: {text}", file=sys.stderr, flush=True)

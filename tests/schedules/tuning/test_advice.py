@@ -1,0 +1,213 @@
+"""What records change: the plan of a layer, within limits, and never those of another target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedules.block import Block
+from schedules.errors import LeanconvError
+from schedules.planner import NO_LIMITS, Limits, Plan, plan_block, plan_layer
+from schedules.simd import Simd
+from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
+from schedules.tuning.candidate import Candidate
+from schedules.tuning.records import MODELLED, Record
+from schedules.tuning.space import Space
+from schedules.workload import Conv2dWorkload
+from tests.support.trials import candidate, record
+
+SIMD = Simd.named("cortex-a76")
+LAYER = Conv2dWorkload.from_text("14x14x64->64 k3x3 p1,1,1,1 relu")
+GROUP = Conv2dWorkload.from_text("14x14x12->10 k3x3 p1,1,1,1 of4")
+BLOCK = Block(
+    (
+        Conv2dWorkload.from_text("14x14x16->16 k3x3 p1,1,1,1 g16 relu6"),
+        Conv2dWorkload.from_text("14x14x16->8 k1x1"),
+    )
+)
+
+
+def anything(_plan: Plan) -> bool:
+    return True
+
+
+def trial(choice: str | Candidate, milliseconds: float | None, **fields: Any) -> Record:
+    return record(LAYER, SIMD, choice, milliseconds, **fields)
+
+
+def advice(*records: Record, choice: str = "auto", limits: Limits = NO_LIMITS) -> Advice:
+    default = plan_layer(LAYER, SIMD, choice, limits)
+    return Advisor(records, SIMD, limits).layer(LAYER, default, anything)
+
+
+def test_the_fastest_on_record() -> None:
+    untuned, best = trial("winograd", 0.15), trial("indirect:columns=3", 0.1234)
+    given = advice(untuned, trial("mec", 0.2), best, trial("im2col", None))
+    assert given.source == TUNED
+    assert given.seconds == pytest.approx(1.234e-4)
+    assert (given.plan.algorithm, given.plan.knobs) == ("indirect", best.candidate.knobs)
+    assert given.plan.why == "tuned: 0.1234 ms on pixel6 (0.15 ms untuned)"
+
+
+def test_why_without_the_untuned_choice_and_with_only_that() -> None:
+    assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
+    same = advice(trial("winograd", 0.15)).plan
+    assert same.why == "tuned: 0.15 ms on pixel6, the untuned choice"
+    assert same.knobs == plan_layer(LAYER, SIMD).knobs
+    modelled = advice(trial("mec", 0.2, cost_kind=MODELLED)).plan
+    assert modelled.why == "tuned: 0.2 ms modelled for pixel6"
+
+
+def test_limits_hold() -> None:
+    """The fastest takes 73728 bytes and errs as much as three definitions; the next 11520."""
+    records = [trial("winograd:outputs=4", 0.1), trial("im2col_tiled", 0.2), trial("indirect", 0.3)]
+    for limits, algorithm in [
+        (NO_LIMITS, "winograd"),
+        (Limits(workspace_bytes=73727), "im2col_tiled"),
+        (Limits(workspace_bytes=11519), "indirect"),
+        (Limits(error=1e-9), "im2col_tiled"),
+    ]:
+        assert advice(*records, limits=limits).plan.algorithm == algorithm
+
+
+def test_no_less_accurate_than_the_planner_allows() -> None:
+    inaccurate, slower = trial("winograd:outputs=6", 0.1), trial("winograd:outputs=2", 0.2)
+    assert advice(inaccurate, slower).plan.knobs["outputs"] == 2
+    assert advice(inaccurate, slower, choice="winograd").plan.knobs["outputs"] == 2
+    asked = "winograd:outputs=6"
+    assert advice(inaccurate, slower, choice=asked).plan.knobs["outputs"] == 6
+    assert advice(inaccurate, slower, limits=Limits(error=1.0)).plan.knobs["outputs"] == 6
+
+
+def test_only_what_is_accepted() -> None:
+    default = plan_layer(LAYER, SIMD)
+    advisor = Advisor([trial("winograd", 0.1), trial("mec", 0.2)], SIMD, NO_LIMITS)
+    given = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "mec")
+    assert given.plan.algorithm == "mec"
+    refused = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "indirect")
+    assert refused == Advice(default, default, DEFAULT)
+
+
+def test_times_of_a_group_are_the_layers() -> None:
+    advisor = Advisor([record(GROUP, SIMD, "indirect", 0.5)], SIMD, NO_LIMITS)
+    given = advisor.layer(GROUP, plan_layer(GROUP, SIMD), anything)
+    assert given.seconds == pytest.approx(4 * 0.5e-3)
+    assert "2 ms on pixel6" in given.plan.why
+
+
+def test_blocks() -> None:
+    best = record(BLOCK, SIMD, "fused_block:strip_rows=2", 0.1)
+    advisor = Advisor([best, record(BLOCK, SIMD, "fused_block", 0.2)], SIMD, NO_LIMITS)
+    default = plan_block(BLOCK, SIMD)
+    given = advisor.block(BLOCK, default, anything)
+    assert given.plan.knobs == best.candidate.knobs != default.knobs
+    assert given.because("faster").plan.why == f"faster; {given.plan.why}"
+
+
+def test_knobs_and_algorithms_that_are_gone() -> None:
+    knobs = candidate(LAYER, SIMD, "indirect").knobs
+    gone = [
+        trial(Candidate.of("indirect", {**knobs, "unroll": 4}), 0.1),
+        trial(Candidate.of("indirect", {**knobs, "unroll": 8}), 0.1),
+        trial(Candidate.of("fft", {}), 0.1),
+    ]
+    default = plan_layer(LAYER, SIMD)
+    advisor = Advisor([*gone, trial("mec", 0.2)], SIMD, NO_LIMITS)
+    assert advisor.warnings == []
+    assert advisor.layer(LAYER, default, anything).plan.algorithm == "mec"
+    twice, once = advisor.warnings
+    assert twice.startswith("2 records left out: indirect has no knob 'unroll'")
+    assert once.startswith("1 records left out: unknown algorithm 'fft'")
+    assert advice(*gone) == Advice(default, default, DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ([{"target": "b"}, {"target": "a,+x"}], r"no records for cortex-a76, but for a,\+x; b"),
+        ([{}, {"board": "rpi"}], r"of 2 boards, pixel6 \(measured\), rpi \(measured\): give"),
+        ([{}, {"cost_kind": MODELLED}], r"pixel6 \(measured\), pixel6 \(modelled\)"),
+    ],
+)
+def test_records_that_say_nothing_about_this_processor(
+    fields: list[dict[str, Any]], message: str
+) -> None:
+    layers = zip((LAYER, GROUP), fields, strict=True)
+    records = [record(layer, SIMD, "mec", 0.1, **own) for layer, own in layers]
+    with pytest.raises(LeanconvError, match=message):
+        Advisor(records, SIMD, NO_LIMITS)
+
+
+def test_records_for_others_are_left_out() -> None:
+    other = trial("mec", 0.1, target="cortex-a53", board="rpi")
+    assert advice(other, trial("indirect", 0.2)).plan.algorithm == "indirect"
+
+
+# Layers that are not on record
+
+
+class Favourites:
+    """Instead of a model: plans of one algorithm, with few columns, are said to be fast."""
+
+    is_fitted = True
+
+    def __init__(self, algorithm: str, ratio: float) -> None:
+        self.algorithm, self.ratio = algorithm, ratio
+
+    def predict(self, plans: Sequence[Plan]) -> np.ndarray:
+        times = (
+            self.ratio * (1 + plan.knobs["columns"] / 1e3)
+            if plan.algorithm == self.algorithm
+            else 1
+            for plan in plans
+        )
+        return np.log(np.fromiter(times, float))
+
+
+def transferred(
+    model: Any, accept: Accept = anything, limits: Limits = NO_LIMITS, *more: Record
+) -> Advice:
+    advisor = Advisor([record(GROUP, SIMD, "indirect", 0.1), *more], SIMD, limits, model)
+    return advisor.layer(LAYER, plan_layer(LAYER, SIMD, limits=limits), accept)
+
+
+def test_what_the_model_promises() -> None:
+    given = transferred(Favourites("indirect", 0.5))
+    assert (given.source, given.seconds) == (TRANSFERRED, None)
+    assert (given.plan.algorithm, given.plan.knobs["columns"]) == ("indirect", 1)
+    assert given.plan.why == "transferred: 0.50 of the untuned time by records of others"
+
+
+def test_the_model_has_to_promise_enough() -> None:
+    default = plan_layer(LAYER, SIMD)
+    assert transferred(Favourites("indirect", 0.95)) == Advice(default, default, DEFAULT)
+
+
+def test_what_is_transferred_is_accepted_within_the_limits_and_not_measured() -> None:
+    fast = Favourites("im2col_tiled", 0.5)
+    assert transferred(fast, lambda plan: plan.algorithm == "indirect").source == DEFAULT
+    assert transferred(fast, anything, Limits(workspace_bytes=0)).source == DEFAULT
+    chosen = transferred(fast).plan
+    failed = trial(Candidate.of(chosen.algorithm, chosen.knobs), None)
+    second = transferred(fast, anything, NO_LIMITS, failed)
+    assert second.source == TRANSFERRED
+    assert second.plan.knobs != chosen.knobs
+
+
+def test_a_model_is_made_of_the_records() -> None:
+    """On other layers, the untuned choice takes many times as long as kn2row_aa."""
+    records = []
+    for size in (10, 12, 16, 20):
+        layer = replace(LAYER, in_height=size, in_width=size)
+        space, random = Space(layer, SIMD), Random(size)
+        for found in [*space.starts(), *(space.sample(random) for _ in range(20))]:
+            fast = found.algorithm == "kn2row_aa"
+            records.append(record(layer, SIMD, found, 0.1 if fast else 1.0))
+    given = transferred(None, anything, NO_LIMITS, *records)
+    assert (given.source, given.plan.algorithm) == (TRANSFERRED, "kn2row_aa")
+    assert transferred(None).source == DEFAULT  # too few to learn from

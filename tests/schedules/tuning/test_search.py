@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from schedules.block import workload_from_text
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate
+from schedules.tuning.cost_model import CostModel
+from schedules.tuning.record import Record
+from schedules.tuning.search import SEARCHES, make_search
+from schedules.tuning.space import Space
+from tests.support.tuning import made_up_record
+
+SIMD = Simd.named("x86-64-v4")
+BATCH = 8
+SMALL = "28x28x32->32 k3x3 p1,1,1,1 g32 relu6"
+LARGE = "112x112x3->64 k7x7 s2x2 p3,3,3,3 relu"
+
+
+def space_of(text: str) -> Space:
+    return Space(workload_from_text(text), SIMD)
+
+
+def seconds(candidate: Candidate) -> float:
+    """A narrow valley: eight or nine sums, of as many pixels as channels' vectors come close to."""
+    knobs = candidate.knobs
+    vectors = knobs["panel"] / 16
+    far = abs(math.log2(knobs["columns"] * vectors / 9)) + abs(math.log2(knobs["columns"] / 3))
+    order = 0.2 * knobs["order"].startswith("panels")
+    return 1e-3 * (1 + far + order + 0.5 * (candidate.algorithm != "indirect"))
+
+
+def tune(
+    name: str, space: Space, trials: int, seed: int = 0, known: Sequence[Record] = ()
+) -> list[Record]:
+    """All records after ``trials`` more of them."""
+    model = CostModel(SIMD, seed)
+    search, records = make_search(name, space, seed, model), list(known)
+    for _ in range(trials // BATCH):
+        model.fit(records)
+        search.update(records)
+        proposed = search.propose(BATCH)
+        records += [made_up_record(space.workload, c, seconds(c)) for c in proposed]
+    return records
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_candidate_is_proposed_once_and_the_default_first(name: str) -> None:
+    space = space_of(SMALL)
+    model = CostModel(SIMD)
+    search = make_search(name, space, 0, model)
+    everything = list(space)
+    proposed = search.propose(1)
+    assert proposed == [space.default]
+    while more := search.propose(7):
+        proposed += more
+        records = [made_up_record(space.workload, c, 1.0 + len(str(c))) for c in proposed]
+        search.update(records)
+        model.fit(records)
+    assert len(proposed) == len(everything) and {*proposed} == {*everything}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_what_is_recorded_is_not_proposed(name: str) -> None:
+    space = space_of(SMALL)
+    search = make_search(name, space, 0, CostModel(SIMD))
+    known = list(space)[::2]
+    search.update([made_up_record(space.workload, c, None) for c in known])
+    search.update([made_up_record(workload_from_text(LARGE), c, 1.0) for c in space])
+    assert {*search.propose(1000)} == {*space} - {*known}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_it_goes_on_as_if_it_had_not_been_interrupted(name: str) -> None:
+    whole = tune(name, space_of(LARGE), 40)
+    half = tune(name, space_of(LARGE), 24)
+    assert tune(name, space_of(LARGE), 16, known=half) == whole
+
+
+def test_another_process_proposes_the_same() -> None:
+    script = (
+        f"from {__name__} import LARGE, space_of, tune\n"
+        "for record in tune('xgb', space_of(LARGE), 32):\n"
+        "    print(record.candidate)\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    here = [str(record.candidate) for record in tune("xgb", space_of(LARGE), 32)]
+    assert out.stdout.split() == here
+
+
+def test_xgb_takes_at_most_half_of_the_trials_of_random() -> None:
+    space = space_of(LARGE)
+    best = min(map(seconds, space))
+
+    def trials(name: str, seed: int) -> int:
+        costs = [record.cost_s for record in tune(name, space, 96, seed=seed)]
+        return next((i for i, cost in enumerate(costs) if cost <= 1.03 * best), len(costs))
+
+    needed = {
+        name: statistics.median(trials(name, seed) for seed in range(3))
+        for name in ("xgb", "random")
+    }
+    assert needed["xgb"] <= needed["random"] / 2
+
+
+def test_seeds_differ() -> None:
+    by_seed = [[r.candidate for r in tune("random", space_of(LARGE), 16, seed=s)] for s in (0, 1)]
+    assert by_seed[0] != by_seed[1]
+
+
+def test_an_unknown_name_is_reported() -> None:
+    with pytest.raises(LeanconvError, match="unknown search 'sga': one of xgb, ga"):
+        make_search("sga", space_of(SMALL), 0, None)

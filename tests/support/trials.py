@@ -1,0 +1,43 @@
+"""Records as if they had been measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schedules.block import Block
+from schedules.planner import FUSED_BLOCK, Choice, plan_block, plan_form
+from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate, Workload
+from schedules.tuning.records import MEASURED, Record
+from schedules.tuning.task import tuning_target
+
+
+def candidate(workload: Workload, simd: Simd, choice: str) -> Candidate:
+    """The default of what ``NAME:KNOB=VALUE`` leaves open."""
+    name, knobs = Choice.parse(choice).algorithm, Choice.parse(choice).knobs
+    if isinstance(workload, Block):
+        return Candidate.of(FUSED_BLOCK.name, plan_block(workload, simd, knobs).knobs)
+    return Candidate.of(name, plan_form(Choice(name, knobs), workload, simd).knobs)
+
+
+def record(
+    workload: Workload,
+    simd: Simd,
+    choice: str | Candidate,
+    milliseconds: float | None,
+    **fields: Any,
+) -> Record:
+    """A trial of ``choice``; without a time, one that failed."""
+    if isinstance(choice, str):
+        choice = candidate(workload, simd, choice)
+    values: dict[str, Any] = {
+        "costs_s": () if milliseconds is None else (milliseconds * 1e-3,) * 3,
+        "samples": 5,
+        "error": "it crashed" if milliseconds is None else None,
+        "target": tuning_target(simd),
+        "board": "pixel6",
+        "cost_kind": MEASURED,
+        "tvm": "0.27",
+        "timestamp": 0,
+    }
+    return Record(workload, choice, **{**values, **fields})
