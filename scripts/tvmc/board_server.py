@@ -39,6 +39,8 @@ PATIENCE = 8
 #: A client says hello at once.
 HELLO_SECONDS = 5.0
 LONGEST_HELLO = 1024
+#: Hosts that stand for every address of the machine.
+ALL_ADDRESSES = ("0.0.0.0", "::")
 #: Linux: the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
 
@@ -53,7 +55,7 @@ class BoardServer:
     key : str
         What boards of this kind are called.
     host : str
-        Address to listen at.
+        Address to listen at, and, unless it stands for all, to be reached at.
     ports : sequence of int
         The first free one is taken.
     notice : callable
@@ -78,6 +80,9 @@ class BoardServer:
         self._detail = detail
         self._tracker: Tracker | None = None
         self._told_of_loss = False
+        # By default the tracker tells clients the address that it sees, which serves nobody else
+        # when this board is the tracker's own machine.
+        self._reported_host = None if host in ALL_ADDRESSES else host
         self._listener = _listen(host, ports)
         self.port: int = self._listener.getsockname()[1]
 
@@ -103,7 +108,7 @@ class BoardServer:
         """
         tracker = self._registered()
         match_key = base.random_key(self._key)
-        tracker.ask(TrackerCode.PUT, self._key, (self.port, match_key), None)
+        tracker.ask(TrackerCode.PUT, self._key, (self.port, match_key), self._reported_host)
         absent = 0
         while absent < PATIENCE:
             if select.select([self._listener], [], [], PERIOD_SECONDS)[0]:
@@ -118,7 +123,7 @@ class BoardServer:
     def _registered(self) -> Tracker:
         if self._tracker is None:
             tracker = Tracker(self._tracker_address)
-            info = {"key": f"server:{self._key}", "addr": (None, self.port)}
+            info = {"key": f"server:{self._key}", "addr": (self._reported_host, self.port)}
             tracker.ask(TrackerCode.UPDATE_INFO, info)
             self._tracker = tracker
             self._told_of_loss = False
@@ -161,15 +166,15 @@ class BoardServer:
 
     def _run_session(self, connection: socket.socket, seconds: float | None) -> None:
         folder = Path(tempfile.mkdtemp(prefix="rpc_session_"))
-        ended, running = os.pipe()
+        ended, running = socket.socketpair()
         child = 0
         try:
             self._tell(f"session in {folder}")
             child = os.fork()
             if child == 0:
                 self._become_session(connection, folder)
-            os.close(running)
-            # The other end of the pipe closes with the session.
+            # The session has it, too: it closes when the session ends.
+            running.close()
             poll = select.poll()
             poll.register(ended, select.POLLIN)
             poll.register(connection, select.POLLRDHUP)
@@ -178,7 +183,7 @@ class BoardServer:
         finally:
             if child:
                 _kill_group(child)
-            os.close(ended)
+            ended.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     def _become_session(self, connection: socket.socket, folder: Path) -> NoReturn:

@@ -98,11 +98,6 @@ class SessionProcess:
         except EOFError:
             raise LeanconvError("the process for RPC sessions could not be started") from None
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it takes another job."""
-        return self._process.is_alive()
-
     def kill(self) -> None:
         """End it whatever it does; who waits for a job gets :class:`SessionLost`."""
         self._process.kill()
@@ -128,13 +123,21 @@ class SessionProcess:
                 if started:
                     return answer
                 started = True
+            self.kill()
         except (EOFError, OSError):
-            answer = _Failure("it did not answer in time", is_lost=True)
-        self.kill()
+            self.kill()
+            answer = _Failure(_ending(self._process.exitcode), is_lost=True)
         reason = f"board {job.board[0]}:{job.board[1]}: {answer.reason}"
         if answer.is_lost:
             raise SessionLost(reason, started)
         raise LeanconvError(reason)
+
+
+def _ending(status: int | None) -> str:
+    """Why a process said nothing more."""
+    if status == -signal.SIGALRM:
+        return "it did not answer in time"
+    return f"the RPC client ended with status {status}"
 
 
 def _serve(connection: Connection) -> None:

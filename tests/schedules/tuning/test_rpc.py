@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -23,26 +25,16 @@ from schedules.tuning.candidate import Candidate
 from schedules.tuning.measure import Measurer
 from schedules.tuning.runners.base import PROGRAM, Batch, BoardLost
 from schedules.tuning.runners.rpc import RpcRunner
-from schedules.tuning.runners.rpc_tracker import Address
+from schedules.tuning.runners.rpc_tracker import Address, Tracker
 from schedules.tuning.settings import Settings
 from schedules.workload import Conv2dWorkload
-from tvmc.command import LineParser
-from tvmc.rpc_server import add_parser, address
+from tvmc.cli import main
+from tvmc.rpc_server import address
 
 KEY = "board"
 HOST = Simd.named("host")
 #: Importing TVM takes seconds on a busy machine.
 PATIENCE_S = 40.0
-RPC_SERVER = """
-import sys
-from tvmc.command import LineParser, exit_status
-from tvmc.rpc_server import add_parser
-if __name__ == "__main__":
-    parser = LineParser(prog="tvmc")
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["rpc-server", *sys.argv[1:]])
-    sys.exit(exit_status("tvmc", lambda: options.run(options)))
-"""
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -64,7 +56,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-class Tracker:
+class TrackerProcess:
     """TVM's own, at a port of its own."""
 
     def __init__(self) -> None:
@@ -98,16 +90,8 @@ class Board:
         ports = ["--host", "127.0.0.1", "--port", str(self.port), "--port-end", str(self.port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    RPC_SERVER,
-                    "--tracker",
-                    self._tracker,
-                    "--key",
-                    KEY,
-                    *ports,
-                ],
+                [sys.executable, "-m", "tvmc", "rpc-server"]
+                + ["--tracker", self._tracker, "--key", KEY, *ports],
                 stderr=log,
                 env={**os.environ, "BOARD": self.name, "TMPDIR": str(self.folder)},
             )
@@ -134,8 +118,8 @@ class Board:
 
 
 @pytest.fixture(scope="module")
-def tracker() -> Iterator[Tracker]:
-    tracker = Tracker()
+def tracker() -> Iterator[TrackerProcess]:
+    tracker = TrackerProcess()
     yield tracker
     tracker.kill()
 
@@ -145,7 +129,7 @@ StartBoards = Callable[[int], list[Board]]
 
 @pytest.fixture(scope="module")
 def start_boards(
-    tracker: Tracker, tmp_path_factory: pytest.TempPathFactory
+    tracker: TrackerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartBoards]:
     """Have so many boards; they live on until a test ends them."""
     folder = tmp_path_factory.mktemp("boards")
@@ -173,7 +157,7 @@ Connect = Callable[..., RpcRunner]
 
 
 @pytest.fixture
-def connect(tracker: Tracker) -> Iterator[Connect]:
+def connect(tracker: TrackerProcess) -> Iterator[Connect]:
     """A runner for the boards of the test."""
     runners: list[RpcRunner] = []
 
@@ -201,6 +185,7 @@ def batch(tmp_path: Path) -> Callable[..., Batch]:
 
 
 DONE = """echo '{"board": "'$BOARD'"}'; echo '{"done": true}'"""
+RPC_MAGIC, RPC_MISMATCH = 0xFF271, 0xFF273
 #: The first time, tell which board and process it was.
 FIRST = "[ -e $SCRATCH/board ] || { echo $$ > $SCRATCH/pid; echo $BOARD > $SCRATCH/board;"
 SLEEP = "exec sleep 1000; }"
@@ -315,6 +300,48 @@ def test_end_to_end(start_boards: StartBoards, connect: Connect) -> None:
     assert len(outcome.samples_s) == 2
 
 
+def say_hello(client: socket.socket, name: str) -> None:
+    client.settimeout(PATIENCE_S)
+    client.sendall(struct.pack("<ii", RPC_MAGIC, len(name)) + name.encode())
+
+
+def until_closed(client: socket.socket) -> bytes:
+    received = b""
+    while more := client.recv(1000):
+        received += more
+    return received
+
+
+def test_sessions_have_a_time_limit(tracker: TrackerProcess, start_boards: StartBoards) -> None:
+    boards = {board.port: board for board in start_boards(2)}
+    with Tracker(tracker.address) as queue:
+        queue.request(KEY)
+        granted = queue.granted(PATIENCE_S)
+    assert granted
+    address, match_key = granted
+    with socket.create_connection(address) as client:
+        say_hello(client, f"client:{match_key} -timeout=0.3")
+        assert until_closed(client).startswith(struct.pack("<i", RPC_MAGIC))
+    wait_until(boards[address[1]].is_clean)
+    assert boards[address[1]].is_alive()
+
+
+def test_strangers_are_turned_away(start_boards: StartBoards, connect: Connect, batch: Any) -> None:
+    boards = start_boards(2)
+    for board in boards:
+        with socket.create_connection(("127.0.0.1", board.port), PATIENCE_S) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert not until_closed(client)
+        with socket.create_connection(("127.0.0.1", board.port)) as client:
+            say_hello(client, f"client:{KEY}:0.5")
+            assert until_closed(client) == struct.pack("<i", RPC_MISMATCH)
+    assert connect().run(batch(DONE))[1] == {"done": True}
+    # Without -v there is nothing to say of all that.
+    for board in boards:
+        assert not {"session", "turned"} & set(board.log.read_text().split())
+
+
 def test_wrong_key(start_boards: StartBoards, connect: Connect) -> None:
     start_boards(2)
     start = time.monotonic()
@@ -350,7 +377,7 @@ def test_a_board_that_comes_back_goes_on(
 
 
 def test_a_tracker_that_is_restarted(
-    tracker: Tracker, start_boards: StartBoards, connect: Connect, batch: Any
+    tracker: TrackerProcess, start_boards: StartBoards, connect: Connect, batch: Any
 ) -> None:
     (board,) = start_boards(1)
     runner = connect()
@@ -385,11 +412,19 @@ def test_a_server_that_is_ended_takes_its_session_along(
 def test_unreachable_tracker(connect: Connect) -> None:
     with pytest.raises(LeanconvError, match=r"tracker 127.0.0.1:\d+ does not answer .*refused"):
         connect(tracker=("127.0.0.1", free_port()))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(LeanconvError, match=r"does not answer \(timed out"):
-            connect(tracker=silent.getsockname())
+            connect(tracker=server.getsockname())
         assert time.monotonic() - start < 10
+
+
+def test_something_else_than_a_tracker(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
+        answered = thread.submit(lambda: server.accept()[0].sendall(b"HTTP/1.1 400"))
+        with pytest.raises(LeanconvError, match=r"127.0.0.1:\d+ is no TVM RPC tracker"):
+            connect(tracker=server.getsockname())
+        answered.result()
 
 
 # The command
@@ -397,10 +432,8 @@ def test_unreachable_tracker(connect: Connect) -> None:
 
 def call_server(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What it complains of."""
-    parser = LineParser(prog="tvmc")
-    add_parser(parser.add_subparsers())
     with pytest.raises(SystemExit) as stop:
-        parser.parse_args(["rpc-server", *arguments])
+        main(["rpc-server", *arguments])
     assert stop.value.code == 2
     return capsys.readouterr().err
 
