@@ -16,7 +16,7 @@ from schedules.simd import PRESETS
 from schedules.toolchain import Toolchain
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.measure import Measurer
-from schedules.tuning.records import MODELLED
+from schedules.tuning.record import MODELLED
 from schedules.tuning.runners.command import CommandRunner
 from schedules.tuning.settings import Settings
 from schedules.workload import Conv2dWorkload
