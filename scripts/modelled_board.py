@@ -69,6 +69,9 @@ def modelled(
         )
     remaining = iter(regions)
     for line in lines:
+        if "board" in line:
+            yield {"board": {**line["board"], "cost_kind": MODELLED}}
+            continue
         if "kernel" not in line or line["error"] is not None:
             yield line
             continue
