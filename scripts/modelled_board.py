@@ -22,6 +22,7 @@ from typing import Any
 from board import Board, ending
 from core_model import CORES, Core, cache_geometry, find_core, instructions
 from schedules.errors import LeanconvError
+from schedules.tuning.record import MODELLED
 from schedules.tuning.runners.process import json_lines
 from tvmc.command import LineParser, exit_status
 
@@ -68,6 +69,9 @@ def modelled(
         )
     remaining = iter(regions)
     for line in lines:
+        if "board" in line:
+            yield {"board": {**line["board"], "cost_kind": MODELLED}}
+            continue
         if "kernel" not in line or line["error"] is not None:
             yield line
             continue
@@ -76,7 +80,7 @@ def modelled(
         yield {
             **line,
             "samples_s": [core.seconds(region)],
-            "cost_kind": "modelled",
+            "cost_kind": MODELLED,
             "instructions": executed,
             "l1_misses": region["l1_misses"],
             "l2_misses": region["l2_misses"],

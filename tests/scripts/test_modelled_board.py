@@ -16,7 +16,7 @@ from schedules.simd import PRESETS
 from schedules.toolchain import Toolchain
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.measure import Measurer
-from schedules.tuning.records import MODELLED
+from schedules.tuning.record import MODELLED
 from schedules.tuning.runners.command import CommandRunner
 from schedules.tuning.settings import Settings
 from schedules.workload import Conv2dWorkload
@@ -55,7 +55,7 @@ def run(capsys: pytest.CaptureFixture[str], program: Path, cpu: str = CPU) -> li
 
 def test_known_kernels_have_known_counts(capsys: pytest.CaptureFixture[str], program: Path) -> None:
     first, *kernels, last = run(capsys, program)
-    assert (first, last) == ({"board": {"cpu": "test"}}, {"done": True})
+    assert (first, last) == ({"board": {"cpu": "test", "cost_kind": MODELLED}}, {"done": True})
     one, eight, wrong, *reads = kernels
     assert wrong == {"kernel": 2, "samples_s": [], "error": "wrong: off by 1"}
     for kernel in (one, eight, *reads):
