@@ -7,7 +7,6 @@ to another, or to the same when it is back.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import threading
 import time
@@ -84,8 +83,8 @@ class RpcRunner(Runner):
         self._hanging: set[Address] = set()
         self._closed = threading.Event()
         self._check_key()
-        self._folder = Path(tempfile.mkdtemp(prefix="leanconv_rpc_"))
-        self._shim = build_shim(self._folder, simd, toolchain or Toolchain.default())
+        self._folder = tempfile.TemporaryDirectory(prefix="leanconv-rpc-")
+        self._shim = build_shim(Path(self._folder.name), simd, toolchain or Toolchain.default())
 
     def boards(self) -> int:
         """Boards that are registered and did not hang; a board that hung counts when it is back."""
@@ -104,6 +103,7 @@ class RpcRunner(Runner):
             try:
                 return self._run_once(batch, until)
             except SessionLost as lost:
+                self._check_open()
                 self._notify(f"{lost}; trying again")
                 # A board that never accepted the batch says nothing about it.
                 if lost.started:
@@ -119,7 +119,7 @@ class RpcRunner(Runner):
             self._idle.clear()
         for process in processes:
             process.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def _check_key(self) -> None:
         try:
@@ -136,6 +136,10 @@ class RpcRunner(Runner):
                 f"RPC tracker {self._tracker_name} has no board with the key {self._key!r}; "
                 f"keys there: {others}"
             )
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise BoardLost("the runner was closed")
 
     def _run_once(self, batch: Batch, until: float) -> list[dict[str, Any]]:
         with self._process() as process:
@@ -156,11 +160,12 @@ class RpcRunner(Runner):
 
     def _next_board(self, until: float) -> tuple[Address, str]:
         """The board whose turn it is, and the key that opens it; waits for both and the tracker."""
-        while not self._closed.is_set():
+        while True:
             try:
                 with Tracker(self._tracker) as tracker:
                     tracker.request(self._key)
-                    while time.monotonic() < until and not self._closed.is_set():
+                    while time.monotonic() < until:
+                        self._check_open()
                         if granted := tracker.granted(PERIOD_SECONDS):
                             return granted
                 problem = "all are busy or gone"
@@ -172,13 +177,12 @@ class RpcRunner(Runner):
                     f"within {self._wait_s:g} s: {problem}"
                 )
             self._closed.wait(PERIOD_SECONDS)
-        raise BoardLost("the runner was closed")
+            self._check_open()
 
     @contextmanager
     def _process(self) -> Iterator[SessionProcess]:
         """A process of this caller's own; it is kept for others unless the body fails."""
-        if self._closed.is_set():
-            raise BoardLost("the runner was closed")
+        self._check_open()
         with self._lock:
             process = self._idle.pop() if self._idle else None
         process = process or SessionProcess()

@@ -277,13 +277,15 @@ def test_closing_ends_what_runs(
     start_boards: StartBoards, connect: Connect, batch: Any, tmp_path: Path
 ) -> None:
     start_boards(2)
-    runner = connect()
+    told: list[str] = []
+    runner = connect(notify=told.append)
     with ThreadPoolExecutor(1) as thread:
         lines = thread.submit(runner.run, batch(f"{FIRST} {SLEEP}"))
         wait_until((tmp_path / "board").exists)
         runner.close()
         with pytest.raises(BoardLost, match="closed"):
             lines.result(PATIENCE_S)
+    assert not told
     wait_until(lambda: is_over(tmp_path))
 
 
