@@ -3,11 +3,13 @@
     python scripts/bench_networks.py
     python scripts/bench_networks.py mobilenet_v2 resnet50 --threads 1 --json rows.json --svg docs
     python scripts/bench_networks.py squeezenet --workspace-limit 0
+    python scripts/bench_networks.py --tuning-records tuning_logs/host
 
 Batch 1, float32. All runtimes of a network are timed in one process in turns, each number of
 threads in a run of its own, as idle threads of one library slow down another's.
 
 min, p25, median: of one inference, and their ratios to LiteRT + XNNPACK (below 1 is faster)
+leanconv, tuned: compiled with tuning records, besides without; tuned/untuned are ratios of the two
 speed-up: 1 thread against so many, in turns
 arena: memory that TFLite's tensors share, leanconv's workspace included
 packed: weights in leanconv's layout
@@ -42,6 +44,7 @@ from network_rows import HEADER, NOT_INSTALLED, Row, picture, picture_names, thr
 from network_runners import (
     BUILT_IN,
     RUNNERS,
+    TUNED,
     XNNPACK,
     Runner,
     image_path,
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--algorithm", default="auto", help="as for tvmc compile, one of them [%(default)s]")
     add("--workspace-limit", type=byte_count, metavar="BYTES", help="as for tvmc compile")
     add("--objective", choices=OBJECTIVES, default="time", help="as for tvmc compile [%(default)s]")
+    add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
+        help="compile with them as well, and compare")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
     add("--svg", type=Path, metavar="FOLDER", help="write pictures of times and memory there")
     options = parser.parse_args(arguments)
@@ -142,12 +147,13 @@ def bench(
     (image,) = random_inputs(built_in)
     expected = built_in.run([image])
     np.save(image_path(folder), image)
-    reasons, report = _prepare(name, graph, folder, options)
-    bound = network_bound(graph, report, built_in, expected) if report else None
+    kinds = [kind for kind in RUNNERS if kind != TUNED or options.tuning_records]
+    reasons, reports = _prepare(name, graph, folder, kinds, options)
+    bounds = {k: network_bound(graph, report, built_in, expected) for k, report in reports.items()}
     del built_in
     rows = []
     for threads in options.threads:
-        batch = [Row(name, threads, kind, reason=reasons.get(kind)) for kind in RUNNERS]
+        batch = [Row(name, threads, kind, reason=reasons.get(kind)) for kind in kinds]
         _say(f"{name}, {thread_count(threads)}: measuring memory …")
         for row in batch:
             if row.reason is None:
@@ -159,39 +165,45 @@ def bench(
         del runners, calls
         for row in batch:
             row.timing, row.base = timings.get(row.runtime), timings.get(XNNPACK)
-            if row.runtime == LEANCONV and row.timing:
-                row.bound = bound
-                row.speed_up = _speed_up(graph, folder, image, threads, options)
+            if row.runtime in bounds and row.timing:
+                row.bound = bounds[row.runtime]
+                row.speed_up = _speed_up(row.runtime, graph, folder, image, threads, options)
+            if row.runtime == TUNED:
+                row.untuned = timings.get(LEANCONV)
         rows += batch
     return rows
 
 
 def _prepare(
-    name: str, graph: Path, folder: Path, options: argparse.Namespace
-) -> tuple[dict[str, str], dict[str, Any] | None]:
-    """Compile and convert: a reason for each runtime that cannot be, and the compiler's report."""
+    name: str, graph: Path, folder: Path, kinds: Sequence[str], options: argparse.Namespace
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Compile and convert: a reason for each runtime that cannot be, and the compiler's reports."""
     _say(f"{name}: compiling …")
     reasons: dict[str, str] = {}
-    report = None
-    try:
-        report = tvmc.compile(
-            graph,
-            output=library_path(folder),
-            algorithms=[options.algorithm],
-            workspace_limit=options.workspace_limit,
-            objective=options.objective,
-        ).to_dict()
-    except LeanconvError as error:
-        reasons[LEANCONV] = str(error)
+    reports: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        if kind not in (LEANCONV, TUNED):
+            continue
+        try:
+            reports[kind] = tvmc.compile(
+                graph,
+                output=library_path(folder, kind),
+                algorithms=[options.algorithm],
+                workspace_limit=options.workspace_limit,
+                objective=options.objective,
+                tuning_records=options.tuning_records if kind == TUNED else (),
+            ).to_dict()
+        except LeanconvError as error:
+            reasons[kind] = str(error)
     _say(f"{name}: converting for the other runtimes …")
-    for kind in RUNNERS:
+    for kind in kinds:
         try:
             prepare(kind, graph, folder)
         except ImportError:
             reasons[kind] = NOT_INSTALLED
         except Exception as error:  # each library has its own
             reasons[kind] = _one_line(error)
-    return reasons, report
+    return reasons, reports
 
 
 def _measure_memory(row: Row, graph: Path, folder: Path, meter: HeapMeter) -> None:
@@ -231,12 +243,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _speed_up(
-    graph: Path, folder: Path, image: Any, threads: int, options: argparse.Namespace
+    kind: str, graph: Path, folder: Path, image: Any, threads: int, options: argparse.Namespace
 ) -> float | None:
-    """Of our delegate over its single thread, in a run of their own."""
+    """Of a delegate over its single thread, in a run of their own."""
     if threads == 1:
         return None
-    runners = {str(count): RUNNERS[LEANCONV](graph, count, folder) for count in (1, threads)}
+    runners = {str(count): RUNNERS[kind](graph, count, folder) for count in (1, threads)}
     for runner in runners.values():
         runner.set_input(image)
     calls = {count: runner.invoke for count, runner in runners.items()}

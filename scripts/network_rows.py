@@ -44,6 +44,7 @@ class Row:
     reason: str | None = None
     timing: Timing | None = None
     base: Timing | None = None
+    untuned: Timing | None = None
     speed_up: float | None = None
     memory: NetworkMemory | None = None
     difference: float | None = None
@@ -51,10 +52,17 @@ class Row:
 
     def ratios(self) -> dict[str, float] | None:
         """To XNNPACK in the same run."""
-        if self.timing is None or self.base is None:
+        return self._ratios(self.base)
+
+    def tuned_ratios(self) -> dict[str, float] | None:
+        """To leanconv without tuning records in the same run."""
+        return self._ratios(self.untuned)
+
+    def _ratios(self, base: Timing | None) -> dict[str, float] | None:
+        if self.timing is None or base is None:
             return None
-        minima, medians = self.timing.ratio(self.base)
-        quartiles = self.timing.percentile(25) / self.base.percentile(25)
+        minima, medians = self.timing.ratio(base)
+        quartiles = self.timing.percentile(25) / base.percentile(25)
         return {"min": minima, "p25": quartiles, "median": medians}
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +74,7 @@ class Row:
             "reason": self.reason,
             "times": self.timing.to_dict() if self.timing else None,
             "ratios": self.ratios(),
+            "tuned_ratios": self.tuned_ratios(),
             "speed_up": self.speed_up,
             "memory": asdict(self.memory) if self.memory else None,
             "max_difference": self.difference,

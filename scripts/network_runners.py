@@ -26,6 +26,8 @@ from schedules.errors import LeanconvError
 #: is loaded, which TVM may be the cause of.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+#: leanconv again, with tuning records.
+TUNED = f"{LEANCONV}, tuned"
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"
 NCNN, ONNX_RUNTIME = "ncnn", "ONNX Runtime"
 
@@ -55,6 +57,10 @@ def _built_in(graph: Path, threads: int, folder: Path) -> Runner:
 
 def _leanconv(graph: Path, threads: int, folder: Path) -> Runner:
     return _litert(graph, threads, folder, delegate=library_path(folder))
+
+
+def _tuned(graph: Path, threads: int, folder: Path) -> Runner:
+    return _litert(graph, threads, folder, delegate=library_path(folder, TUNED))
 
 
 def _onnx_runtime(_graph: Path, threads: int, folder: Path) -> Runner:
@@ -114,6 +120,7 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     XNNPACK: _litert,
     BUILT_IN: _built_in,
     LEANCONV: _leanconv,
+    TUNED: _tuned,
     NCNN: _ncnn,
     ONNX_RUNTIME: _onnx_runtime,
 }
@@ -122,9 +129,9 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
 # What is prepared of a network in a folder of its own
 
 
-def library_path(folder: Path) -> Path:
-    """Where the delegate is."""
-    return folder / "network.so"
+def library_path(folder: Path, kind: str = LEANCONV) -> Path:
+    """Where the delegate is: for either kind a name of its own, or the other would be loaded."""
+    return folder / ("tuned.so" if kind == TUNED else "network.so")
 
 
 def image_path(folder: Path) -> Path:
@@ -170,6 +177,7 @@ def _convert_to_ncnn(folder: Path) -> None:
     if done.returncode or not all(path.exists() for path in _ncnn_paths(folder)):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LeanconvError(f"pnnx cannot convert it: {last}")
-    kept = {*_ncnn_paths(folder), _onnx_path(folder), library_path(folder), image_path(folder)}
+    kept = {*_ncnn_paths(folder), _onnx_path(folder), image_path(folder)}
+    kept |= {library_path(folder, kind) for kind in (LEANCONV, TUNED)}
     for path in set(folder.iterdir()) - kept:
         path.unlink()

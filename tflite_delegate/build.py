@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from schedules import __version__
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
+from schedules.interrupts import interrupts_blocked
 from schedules.memory import align
 from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
 from schedules.simd import Simd
@@ -257,7 +257,7 @@ def _compile(
             finish(_compile_kernel(kernel, selection.simd))
     else:
         with _workers(jobs, folder) as executor:
-            with _interrupts_blocked():  # for the processes that the first call starts
+            with interrupts_blocked():  # for the processes that the first call starts
                 pending = [executor.submit(_compile_kernel, k, selection.simd) for k in kernels]
             for future in as_completed(pending):
                 try:
@@ -292,16 +292,6 @@ def _workers(jobs: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
             process.join()
         raise
     executor.shutdown()
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """New processes leave Ctrl-C, which a terminal sends to all of them, to this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _use_temporary_folder(folder: str) -> None:

@@ -8,7 +8,7 @@ to be clearly faster than the plan that would be compiled without records.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,14 +129,28 @@ class Advisor:
     def _tuned(self, workload: Workload, default: Plan, accept: Accept) -> Advice | None:
         """The best plan on record that is allowed."""
         trials = ranked(self._trials.get(workload, ()), workload)
-        untuned = next((record for record in trials if _is_of(record, default)), None)
         limits = self._limits_for(workload, default)
-        for record in trials:
+        # The untuned choice is measured as often as the best, which says nothing of its rank.
+        untuned = next((record for record in trials if _is_of(record, default)), None)
+        others = (record for record in trials if record is not untuned)
+        best: tuple[Record, Plan] | None = None
+        for records in ([untuned] if untuned else [], others):
+            found = self._first_allowed(records, limits, accept)
+            if found and (best is None or found[0].cost_s < best[0].cost_s):
+                best = found
+        if best is None:
+            return None
+        record, plan = best
+        why = _why(record, untuned, plan.calls)
+        return Advice(replace(plan, why=why), default, TUNED, plan.calls * record.cost_s)
+
+    def _first_allowed(
+        self, records: Iterable[Record], limits: Limits, accept: Accept
+    ) -> tuple[Record, Plan] | None:
+        for record in records:
             plan = self._replay(record)
             if plan is not None and exceeded(plan, limits) is None and accept(plan):
-                why = _why(record, untuned, plan.calls)
-                seconds = plan.calls * record.cost_s
-                return Advice(replace(plan, why=why), default, TUNED, seconds)
+                return record, plan
         return None
 
     def _replay(self, record: Record) -> Plan | None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,6 +18,7 @@ from types import TracebackType
 
 from schedules.c_abi import KernelObject
 from schedules.errors import LeanconvError
+from schedules.interrupts import interrupts_blocked
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
 
@@ -121,7 +120,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_compile_all, args=(theirs, simd), daemon=True)
-        with _interrupts_blocked():
+        with interrupts_blocked():
             process.start()
         theirs.close()  # so that its death can be read
         return cls(process, ours, time.monotonic() + START_SECONDS)
@@ -155,16 +154,6 @@ class _Worker:
         self.process.join()
         self.connection.close()
         self.is_alive = False
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """New processes leave Ctrl-C, which a terminal sends to all of them, to this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _compile_all(connection: Connection, simd: Simd) -> None:

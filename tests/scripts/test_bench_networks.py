@@ -13,16 +13,23 @@ import numpy as np
 import pytest
 
 import bench_networks
+import make_models
 import network_runners
 import onnx_export
 from inference import LEANCONV, Session, max_difference, random_inputs, runtime
 from network_rows import HEADER, NOT_INSTALLED
-from network_runners import BUILT_IN, NCNN, ONNX_RUNTIME, RUNNERS, XNNPACK
+from network_runners import BUILT_IN, NCNN, ONNX_RUNTIME, RUNNERS, TUNED, XNNPACK
 from node_times import describe, seconds_by_operator, single_nodes
 from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from schedules.tuning.records import Log
+from tests.support.trials import record
+from tflite_delegate import model as tflite_model
 
 SVG = "{http://www.w3.org/2000/svg}"
 MODULES = {NCNN: ("ncnn", "onnx", "pnnx"), ONNX_RUNTIME: ("onnx", "onnxruntime")}
+#: Without tuning records.
+UNTUNED = [name for name in RUNNERS if name != TUNED]
 ABSENT = {
     name
     for name, modules in MODULES.items()
@@ -44,7 +51,7 @@ def test_table_rows_and_pictures(
     written = bench(tmp_path, "small", "--threads", "1,2", "--svg", str(tmp_path))
     rows = written["rows"]
     assert [(r["network"], r["threads"], r["runtime"]) for r in rows] == [
-        ("small", threads, name) for threads in (1, 2) for name in RUNNERS
+        ("small", threads, name) for threads in (1, 2) for name in UNTUNED
     ]
     output = capsys.readouterr()
     assert "small: compiling …" in output.err.splitlines()
@@ -60,9 +67,9 @@ def test_table_rows_and_pictures(
             check_measured(row, base)
     for threads in (1, 2):
         titles = marks(tmp_path / f"networks_time_{threads}.svg")
-        assert [title.partition(",")[0] for title in titles] == [n for n in RUNNERS if n != XNNPACK]
-    assert len(marks(tmp_path / "networks_heap.svg")) == len(RUNNERS) - 1
-    assert len(marks(tmp_path / "networks_rss.svg")) == len(RUNNERS) - 1
+        assert [title.partition(",")[0] for title in titles] == [n for n in UNTUNED if n != XNNPACK]
+    assert len(marks(tmp_path / "networks_heap.svg")) == len(UNTUNED) - 1
+    assert len(marks(tmp_path / "networks_rss.svg")) == len(UNTUNED) - 1
     breakdown = written["breakdown"]
     assert list(breakdown) == [BUILT_IN, XNNPACK, LEANCONV]
     assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} <= set(breakdown[LEANCONV])
@@ -96,14 +103,27 @@ def marks(path: Path) -> list[str]:
 
 
 def test_choices_reach_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in RUNNERS.keys() - {LEANCONV, BUILT_IN}:
+    """An algorithm that needs workspace, with wide panels on record; and no workspace at all."""
+    for name in RUNNERS.keys() - {LEANCONV, TUNED, BUILT_IN}:
         monkeypatch.delitem(RUNNERS, name)
-    needs_workspace = ("--algorithm", "im2col_tiled"), ("--workspace-limit", "0")
-    for arguments, expected in zip(needs_workspace, (True, False), strict=True):
-        rows = bench(tmp_path, "small", "--threads", "1", *arguments)["rows"]
-        (row,) = (row for row in rows if row["runtime"] == LEANCONV)
-        assert row["ratios"] is None  # without XNNPACK
-        assert (row["memory"]["workspace_bytes"] > 0) == expected
+    layer = tflite_model.read(make_models.ensure(["small"])[0]).layers[0].workload
+    assert layer is not None
+    Log(tmp_path).append(record(layer, Simd.named("host"), "im2col_tiled:panel=64", 1.0))
+
+    lowered = ("--algorithm", "im2col_tiled", "--tuning-records", str(tmp_path))
+    rows = bench(tmp_path, "small", "--threads", "1", *lowered)["rows"]
+    _, untuned, tuned = rows
+    assert [row["runtime"] for row in rows] == [BUILT_IN, LEANCONV, TUNED]
+    assert untuned["ratios"] is untuned["tuned_ratios"] is None  # without XNNPACK
+    assert untuned["memory"]["workspace_bytes"] > 0
+    assert tuned["memory"]["packed_bytes"] > untuned["memory"]["packed_bytes"]
+    assert tuned["max_difference"] <= tuned["bound"]
+    for figure in ("min", "p25", "median"):
+        ratio = tuned["times"][f"{figure}_s"] / untuned["times"][f"{figure}_s"]
+        assert tuned["tuned_ratios"][figure] == pytest.approx(ratio)
+
+    _, row = bench(tmp_path, "small", "--threads", "1", "--workspace-limit", "0")["rows"]
+    assert (row["runtime"], row["memory"]["workspace_bytes"]) == (LEANCONV, 0)
 
 
 def test_what_is_missing_or_fails_is_shown_with_the_reason(
@@ -141,7 +161,7 @@ def test_what_is_missing_or_fails_is_shown_with_the_reason(
     output = capsys.readouterr().out
     text, table = output.splitlines(), output.partition("\nin short")[0].splitlines()
     cells = {line[:50]: line for line in table if line.startswith("small ")}
-    assert [NOT_INSTALLED in line for line in cells.values()] == [name == NCNN for name in RUNNERS]
+    assert [NOT_INSTALLED in line for line in cells.values()] == [name == NCNN for name in UNTUNED]
     assert sum(" failed " in line for line in cells.values()) == 2
     assert f"small, {ONNX_RUNTIME}, 1 thread: {reasons[ONNX_RUNTIME]}" in text
 

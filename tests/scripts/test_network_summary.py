@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarking import Timing
 from inference import LEANCONV
 from network_rows import Row
-from network_runners import NCNN, XNNPACK
+from network_runners import NCNN, TUNED, XNNPACK
 from network_summary import summary
 
 
@@ -30,3 +30,16 @@ def test_one_line_a_network_and_the_mean() -> None:
 def test_a_single_network_has_no_mean() -> None:
     _, lines = summary([row("a", XNNPACK, 2e-3), row("a", LEANCONV, 1e-3)])
     assert len(lines) == 1
+
+
+def test_tuned_beside_untuned() -> None:
+    rows = []
+    for network, factor in (("a", 0.5), ("b", 0.125)):
+        tuned = row(network, TUNED, 1e-3 * factor)
+        tuned.untuned = Timing((1e-3,))
+        rows += [row(network, XNNPACK, 2e-3), row(network, LEANCONV, 1e-3), tuned]
+    header, lines = summary(rows)
+    table = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [line["tuned/untuned min"] for line in table] == ["0.500", "0.125", "0.250"]
+    assert [line["tuned/untuned median"] for line in table] == ["0.500", "0.125", "0.250"]
+    assert [line[TUNED] for line in table] == ["0.250", "0.062", "0.125"]

@@ -54,6 +54,15 @@ def test_the_fastest_on_record() -> None:
     assert given.plan.why == "tuned: 0.1234 ms on pixel6 (0.15 ms untuned)"
 
 
+def test_more_samples_count_more_but_not_for_the_untuned_choice() -> None:
+    """The play-off measures the best again; and the untuned choice, though others are better."""
+    lucky, better = trial("mec", 0.1), trial("indirect", 0.11, samples=20)
+    assert advice(lucky, better).plan.algorithm == "indirect"
+    untuned = trial("winograd", 0.15, samples=20)
+    assert advice(lucky, untuned).plan.algorithm == "mec"
+    assert advice(better, trial("winograd", 0.1, samples=20)).plan.algorithm == "winograd"
+
+
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:
     assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
     same = advice(trial("winograd", 0.15)).plan
