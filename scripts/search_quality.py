@@ -220,8 +220,8 @@ def print_rows(rows: Sequence[Row]) -> None:
     """One layer: what there is to find, and how soon each search does."""
     first = rows[0]
     print(
-        f"{first.workload}: {first.candidates} candidates, {first.failed} failed; untuned takes "
-        f"{first.untuned:.3f} of the best, {first.best_s * 1e3:.4g} ms: {first.best}"
+        f"{first.workload}: {first.candidates} candidates, {first.failed} failed\n"
+        f"best {first.best_s * 1e3:.4g} ms: {first.best}; untuned {first.untuned:.3f} times that"
     )
     lines = [
         [

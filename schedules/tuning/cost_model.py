@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xgboost
 
-from schedules.block import Block
-from schedules.planner import Plan, plan_block, plan_layer
+from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate, Workload
 from schedules.tuning.features import features
 from schedules.tuning.record import Record
+from schedules.tuning.untuned import untuned_candidate
 
 #: Records that teach anything.
 MIN_RECORDS = 8
@@ -105,13 +105,8 @@ class CostModel:
         return {workload: references.get(workload, ratio * best[workload]) for workload in best}
 
     def _default(self, workload: Workload) -> Candidate:
-        """What is compiled untuned, without limits."""
         if workload not in self._defaults:
-            if isinstance(workload, Block):
-                plan = plan_block(workload, self.simd)
-            else:
-                plan = plan_layer(workload, self.simd)
-            self._defaults[workload] = Candidate.of(plan.algorithm, plan.knobs)
+            self._defaults[workload] = untuned_candidate(workload, self.simd)
         return self._defaults[workload]
 
     def _row(self, workload: Workload, candidate: Candidate) -> np.ndarray:

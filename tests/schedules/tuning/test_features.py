@@ -32,7 +32,7 @@ def named(space: Space, candidate: Candidate) -> dict[str, float]:
 def test_candidates_are_told_apart(text: str, target: str) -> None:
     space = Space(workload_from_text(text), Simd.named(target))
     random = Random(0)
-    candidates = {*space.starts(), *(space.sample(random) for _ in range(60))}
+    candidates = {*space.starts(), *(space.sample(random) for _ in range(30))}
     rows = {features(space.plan(candidate), space.simd) for candidate in candidates}
     assert len(rows) == len(candidates)
     assert all(map(math.isfinite, (number for row in rows for number in row)))
