@@ -670,29 +670,44 @@ class Board:
         LeanconvError
             As `run`, and when the program fails.
         """
-        counts = self._run_regions("count_instructions", "", argv, cpu, options)[1]
+        outcome, counts = self._run_regions("count_instructions", [], argv, cpu, options)
+        if outcome.returncode != 0:
+            raise LeanconvError(f"{argv[0]} {ending(outcome)} on the emulated {cpu}")
         return [_with_total(count) for count in counts]
 
     def profile_regions(
-        self, argv: Sequence[str | Path], caches: str, cpu: str = DEFAULT_CPU, **options: Any
-    ) -> tuple[str, list[dict[str, Any]]]:
-        """What a program printed, and the executed blocks and cache misses of its regions.
+        self,
+        argv: Sequence[str | Path],
+        caches: Sequence[str],
+        cpu: str = DEFAULT_CPU,
+        **options: Any,
+    ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+        """Executed blocks and cache misses of each region that an aarch64 program marks.
 
         Parameters
         ----------
         argv, cpu, **options
-            As in `run`.
+            As in `run`; the program's output is kept.
         caches
-            ``l1=BYTES:WAYS,l2=BYTES:WAYS``: see EMULATOR_SOURCES/profile_regions.c, also for the
-            keys of a region. Regions are those of `count_regions`, and so are the errors.
+            ``l1=BYTES:WAYS`` and ``l2=BYTES:WAYS``: see EMULATOR_SOURCES/profile_regions.c, also
+            for the keys of a region.
+
+        Returns
+        -------
+        process, list of dict
+            The ended program, whatever its status, and what it did, a dict a region.
+
+        Raises
+        ------
+        LeanconvError
+            As `run`.
         """
-        outcome, regions = self._run_regions("profile_regions", f",{caches}", argv, cpu, options)
-        return outcome.stdout, regions
+        return self._run_regions("profile_regions", caches, argv, cpu, options)
 
     def _run_regions(
         self,
         plugin: Plugin,
-        plugin_arguments: str,
+        plugin_arguments: Sequence[str],
         argv: Sequence[str | Path],
         cpu: str,
         options: Mapping[str, Any],
@@ -701,17 +716,12 @@ class Board:
         _check_aarch64_file(Path(options.get("cwd", "."), argv[0]), "program")
         with tempfile.TemporaryDirectory() as scratch:
             regions = Path(scratch) / "regions"
-            command = self.command(
-                argv,
-                cpu,
-                plugin=plugin,
-                plugin_arguments=_plugin_output(regions) + plugin_arguments,
-            )
+            regions.touch()
+            arguments = ",".join([_plugin_output(regions), *plugin_arguments])
+            command = self.command(argv, cpu, plugin=plugin, plugin_arguments=arguments)
             outcome = subprocess.run(
                 command, text=True, check=False, **{"capture_output": True, **options}
             )
-            if outcome.returncode != 0:
-                raise LeanconvError(f"{argv[0]} {_ending(outcome)} on the emulated {cpu}")
             return outcome, _read_regions(regions)
 
     def invoke(
@@ -797,7 +807,7 @@ class Board:
             if outcome.returncode != 0:
                 refused = _error_line(outcome.stderr, ("error: ",))
                 if not refused:
-                    raise LeanconvError(f"running {model} {_ending(outcome)} on the emulated {cpu}")
+                    raise LeanconvError(f"running {model} {ending(outcome)} on the emulated {cpu}")
                 for link, path in names.items():
                     refused = refused.replace(f"{scratch}/{link}", str(path))
                     refused = refused.replace(f" {link}", f" {path}")
@@ -876,7 +886,7 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "no message"
 
 
-def _ending(outcome: subprocess.CompletedProcess[str]) -> str:
+def ending(outcome: subprocess.CompletedProcess[str]) -> str:
     """How a process failed, for the middle of a sentence."""
     last = f" ({_last_line(outcome.stderr)})" if outcome.stderr else ""
     if outcome.returncode < 0:

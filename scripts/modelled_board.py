@@ -19,9 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from board import Board
+from board import Board, ending
 from core_model import CORES, Core, cache_geometry, find_core, instructions
 from schedules.errors import LeanconvError
+from schedules.tuning.record import MODELLED
+from schedules.tuning.runners.process import json_lines
 from tvmc.command import LineParser, exit_status
 
 
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(program: Path, cpu: str) -> None:
-    """Print the program's lines, with modelled times.
+    """Print the program's lines, with modelled times, also those before it crashed.
 
     Raises
     ------
@@ -46,12 +48,13 @@ def run(program: Path, cpu: str) -> None:
     """
     core = find_core(cpu)
     # The environment and the program's name lie on its stack, and would move what else does.
-    printed, regions = Board.default().profile_regions(
+    outcome, regions = Board.default().profile_regions(
         [f"./{program.name}", "--once"], cache_geometry(cpu), cpu, cwd=program.parent, env={}
     )
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    for line in modelled(lines, regions, core):
+    for line in modelled(json_lines(outcome.stdout), regions, core):
         print(json.dumps(line), flush=True)
+    if outcome.returncode != 0:
+        raise LeanconvError(f"{program} {ending(outcome)} on the emulated {cpu}")
 
 
 def modelled(
@@ -74,7 +77,7 @@ def modelled(
         yield {
             **line,
             "samples_s": [core.seconds(region)],
-            "cost_kind": "modelled",
+            "cost_kind": MODELLED,
             "instructions": executed,
             "l1_misses": region["l1_misses"],
             "l2_misses": region["l2_misses"],

@@ -171,11 +171,11 @@ def _choices(knobs: Mapping[str, Knob], names: Sequence[str]) -> Iterator[tuple[
 def _divisor(product: Product, simd: Simd) -> Callable[[Any], bool]:
     """The rule for blocks of reduction steps: equal ones, in whole vectors where these load them.
 
-    Elsewhere one step or several make next to no difference: one other choice is enough.
+    Where scalars are broadcast, a block is a loop that LLVM unrolls as it likes: the untuned choice
+    is enough.
     """
-    lanes = simd.lanes(product.workload.dtype) if simd.fma_by_element else 4
-    sizes = range(lanes, product.taps.depth + 1, lanes) if simd.fma_by_element else (1, 4)
-    return lambda size: size in sizes and product.taps.depth % size == 0
+    lanes, depth = simd.lanes(product.workload.dtype), product.taps.depth
+    return lambda size: simd.fma_by_element and size % lanes == 0 and depth % size == 0
 
 
 def _shared(workload: Conv2dWorkload, simd: Simd, default: Knobs) -> bool:

@@ -7,8 +7,9 @@ time over that of the layer's untuned default, so that every layer teaches the o
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xgboost
@@ -57,25 +58,23 @@ class CostModel:
     def fit(self, records: Iterable[Record]) -> None:
         """Learn from ``records``, and forget what it knew.
 
-        Candidates that failed count as slower than all others of their layer. A layer of which
-        nothing was measured teaches nothing.
+        Of a candidate that was measured again, the last record counts. Candidates that failed count
+        as slower than all others of their layer. A layer of which nothing was measured teaches
+        nothing.
         """
-        by_workload: dict[Workload, list[Record]] = {}
+        by_workload: dict[Workload, dict[Candidate, float]] = {}
         for record in records:
-            by_workload.setdefault(record.workload, []).append(record)
-        references = self._references(by_workload)
+            by_workload.setdefault(record.workload, {})[record.candidate] = record.cost_s
         rows, labels = [], []
-        for workload, reference in references.items():
-            measured = [r.cost_s for r in by_workload[workload] if r.costs_s]
-            failed = FAILED * max(measured)
-            for record in by_workload[workload]:
-                rows.append(self._row(workload, record.candidate))
-                labels.append(np.log((record.cost_s if record.costs_s else failed) / reference))
-        if len(rows) < MIN_RECORDS:
-            self._trees = None
-            return
-        data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
-        self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
+        for workload, reference in self._references(by_workload).items():
+            costs = by_workload[workload]
+            failed = FAILED * max(filter(math.isfinite, costs.values()))
+            rows += [self._row(workload, candidate) for candidate in costs]
+            labels += [math.log(min(cost, failed) / reference) for cost in costs.values()]
+        self._trees = None
+        if len(rows) >= MIN_RECORDS:
+            data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
+            self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
 
     def predict(self, plans: Sequence[Plan]) -> np.ndarray:
         """``log(time / time of the layer's untuned default)`` of each plan, float64."""
@@ -85,21 +84,23 @@ class CostModel:
         rows = np.array([features(plan, self.simd) for plan in plans], np.float32)
         return self._trees.inplace_predict(rows).astype(np.float64)
 
-    def _references(self, by_workload: dict[Workload, list[Record]]) -> dict[Workload, float]:
+    def _references(
+        self, by_workload: Mapping[Workload, Mapping[Candidate, float]]
+    ) -> dict[Workload, float]:
         """Seconds of the untuned default of each layer of which anything was measured.
 
         Where it was not, as it failed or is beyond a limit that the user has set, it is estimated:
         as many times the layer's best as it is elsewhere.
         """
         best, references = {}, {}
-        for workload, records in by_workload.items():
-            costs = {record.candidate: record.cost_s for record in records if record.costs_s}
-            if costs:
-                best[workload] = min(costs.values())
-                default = self._default(workload)
-                if default in costs:
-                    references[workload] = costs[default]
-        known = [references[workload] / best[workload] for workload in references]
+        for workload, costs in by_workload.items():
+            fastest = min(costs.values())
+            if math.isfinite(fastest):
+                best[workload] = fastest
+                untuned = costs.get(self._default(workload), math.inf)
+                if math.isfinite(untuned):
+                    references[workload] = untuned
+        known = [untuned / best[workload] for workload, untuned in references.items()]
         ratio = statistics.median(known) if known else 1.0
         return {workload: references.get(workload, ratio * best[workload]) for workload in best}
 

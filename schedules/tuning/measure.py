@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from schedules.algorithms import Unsupported
 from schedules.errors import LeanconvError
+from schedules.packing import PackedWeights
 from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
@@ -25,8 +26,12 @@ from schedules.tuning.records import MEASURED
 from schedules.tuning.runners.base import Runner
 from schedules.tuning.settings import Settings
 
-#: Kernels that take turns in one program. More would be closer in time, but all are lost with it.
+#: Kernels that take turns in one program: more are measured closer in time, and lost together.
 BATCH_KERNELS = 16
+#: Their packed weights, which a board has to hold at the same time.
+BATCH_BYTES = 2**28
+#: Tensors of workloads that were measured before stay on disk, for batches to come.
+TENSOR_BYTES = 2**30
 #: What Linux calls the features of :class:`Simd`, where it has names of its own.
 LINUX_FEATURES = {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"}
 #: An error is one line of so many characters at most.
@@ -54,8 +59,8 @@ class Measurer:
         Where to measure; closed by whoever made it.
     settings : Settings
         How, if a call does not say otherwise.
-    jobs : int
-        Kernels that are compiled at the same time.
+    jobs : int, optional
+        Kernels that are compiled at the same time; by default as many as there are cores.
     toolchain : Toolchain, optional
         What links programs; by default zig.
     """
@@ -65,21 +70,22 @@ class Measurer:
         simd: Simd,
         runner: Runner,
         settings: Settings,
-        jobs: int,
+        jobs: int | None = None,
         toolchain: Toolchain | None = None,
     ) -> None:
         self.simd = simd
         self.runner = runner
         self.settings = settings
         self._folder = tempfile.TemporaryDirectory(prefix="leanconv-tune-")
-        folder = Path(self._folder.name)
+        self._root = Path(self._folder.name)
         try:
-            self._writer = ProgramWriter(folder, simd, toolchain or Toolchain.default())
+            self._writer = ProgramWriter(self._root, simd, toolchain or Toolchain.default())
         except BaseException:
             self._folder.cleanup()
             raise
-        self._builder = Builder(simd, jobs, settings.build_timeout_s)
-        self._tensors: Tensors | None = None
+        cores = len(os.sched_getaffinity(0))
+        self._builder = Builder(simd, jobs or cores, settings.build_timeout_s)
+        self._tensors: dict[Workload, Tensors] = {}
 
     def __enter__(self) -> Measurer:
         return self
@@ -167,7 +173,7 @@ class Measurer:
         """Results by index, from as many boards as there are."""
         tensors = self._tensors_of(workload)
         boards = max(1, self.runner.boards())
-        batches = list(_batches(list(built), boards))
+        batches = _batches(built, boards)
 
         def run(indices: Sequence[int]) -> dict[int, dict[str, Any]]:
             lines = self._run(tensors, [built[index] for index in indices], settings)
@@ -184,14 +190,16 @@ class Measurer:
         return {index: result for results in done for index, result in results.items()}
 
     def _tensors_of(self, workload: Workload) -> Tensors:
-        """Files of the workload; those of the one before are removed."""
-        if self._tensors is None or self._tensors.problem.workload != workload:
-            folder = Path(self._folder.name) / "tensors"
-            self._tensors = None
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            self._tensors = Tensors(folder, Problem.of(workload))
-        return self._tensors
+        """Files of the workload; of others, those not used for longest make room."""
+        tensors = self._tensors.pop(workload, None)
+        while self._tensors and sum(t.size for t in self._tensors.values()) > TENSOR_BYTES:
+            self._tensors.pop(next(iter(self._tensors))).remove()
+        if tensors is None:
+            tensors = Tensors(self._root, Problem.of(workload))
+        elif tensors.size > TENSOR_BYTES:
+            tensors.remove_weights()
+        self._tensors[workload] = tensors
+        return tensors
 
     def _run(
         self, tensors: Tensors | None, kernels: Sequence[Compiled], settings: Settings
@@ -203,12 +211,25 @@ class Measurer:
             shutil.rmtree(batch.folder)
 
 
-def _batches(indices: Sequence[int], boards: int) -> Iterator[Sequence[int]]:
-    """Equal shares for the boards, or for several rounds of them."""
-    count = max(min(boards, len(indices)), -(-len(indices) // BATCH_KERNELS))
-    bounds = [len(indices) * i // count for i in range(count + 1)]
-    for first, end in pairwise(bounds):
-        yield indices[first:end]
+def _batches(built: Mapping[int, Compiled], boards: int) -> list[list[int]]:
+    """Shares of the kernels, by index: those with the same weights side by side."""
+    most = min(BATCH_KERNELS, -(-len(built) // boards))
+    layouts = list(dict.fromkeys(compiled.plan.parts for compiled in built.values()))
+    batches: list[list[int]] = []
+    held: dict[tuple[PackedWeights, ...], int] = {}
+    for index in sorted(built, key=lambda index: layouts.index(built[index].plan.parts)):
+        plan = built[index].plan
+        own = sum(
+            part.bytes(layer.element_bytes)
+            for layer, part in zip(plan.layers, plan.parts, strict=True)
+        )
+        is_heavy = plan.parts not in held and sum(held.values()) + own > BATCH_BYTES
+        if not batches or len(batches[-1]) == most or is_heavy:
+            batches.append([])
+            held.clear()
+        held[plan.parts] = own
+        batches[-1].append(index)
+    return batches
 
 
 def _results(

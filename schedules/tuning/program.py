@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,6 @@ from schedules.tuning.settings import Settings
 SOURCES = ("board.c", "call.c", "inputs.c", "measure.c")
 HEADERS = ("batch.h", "measure.h")
 TABLE = "table.c"
-#: Tensors on disk, for batches to come.
-STORE_BYTES = 2**30
 #: For a board to get the files, and to start.
 START_SECONDS = 60.0
 
@@ -57,10 +56,10 @@ class TensorFile:
 
 
 class Tensors:
-    """Files with the tensors of one problem, in a folder of their own."""
+    """Files with the tensors of one problem, in a new folder below ``parent``."""
 
-    def __init__(self, folder: Path, problem: Problem) -> None:
-        self.folder = folder
+    def __init__(self, parent: Path, problem: Problem) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tensors-", dir=parent))
         self.problem = problem
         self.digest = hashlib.sha256(problem.workload.to_text().encode()).hexdigest()[:12]
         self._weights: dict[tuple[PackedWeights, ...], TensorFile] = {}
@@ -73,19 +72,27 @@ class Tensors:
 
     def weights(self, parts: tuple[PackedWeights, ...]) -> TensorFile:
         """Packed weights of all layers, each at a cache line; behind them, likewise, biases."""
-        if parts in self._weights:
-            self._weights[parts] = self._weights.pop(parts)  # the last used are kept longest
-            return self._weights[parts]
-        arrays = list(map(packing.pack, self.problem.weights, parts))
-        biases = list(map(packing.pack_bias, self.problem.biases, parts))
-        digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-        self._weights[parts] = self._write(f"w{digest}", arrays, biases)
+        if parts not in self._weights:
+            arrays = map(packing.pack, self.problem.weights, parts)
+            biases = map(packing.pack_bias, self.problem.biases, parts)
+            digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+            self._weights[parts] = self._write(f"w{digest}", arrays, biases)
         return self._weights[parts]
 
-    def shrink(self) -> None:
-        """Remove the weights not used for longest, until all take no more than STORE_BYTES."""
-        while sum(file.size for file in self._weights.values()) > STORE_BYTES:
-            self._weights.pop(next(iter(self._weights))).path.unlink()
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in [self.x, self.expected, *self._weights.values()])
+
+    def remove_weights(self) -> None:
+        """Remove what can be written again."""
+        for file in self._weights.values():
+            file.path.unlink()
+        self._weights.clear()
+
+    def remove(self) -> None:
+        """Remove the files; batches that have links to them keep them."""
+        shutil.rmtree(self.folder)
 
     def _write(
         self, name: str, first: Iterable[np.ndarray], second: Iterable[np.ndarray] = ()
@@ -133,7 +140,6 @@ class ProgramWriter:
             files = {file.path.name: file for file in used if file is not None}
             for name, file in files.items():
                 os.link(file.path, folder / name)
-            tensors.shrink()
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             build = Path(name)
             for header in HEADERS:

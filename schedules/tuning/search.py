@@ -8,6 +8,8 @@ from schedules.tuning.evolution import GeneticSearch, GuidedSearch
 from schedules.tuning.proposals import GridSearch, RandomSearch, Search
 from schedules.tuning.space import Space
 
+__all__ = ["SEARCHES", "Search", "make_search"]
+
 #: The first is the default.
 SEARCHES = ("xgb", "ga", "random", "gridsearch")
 

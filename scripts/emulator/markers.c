@@ -1,7 +1,7 @@
 /* Markers that open and close a counted region on the emulated board.
  *
  * Both are hint instructions that no Arm core gives a meaning to: a real core runs them as nops,
- * and the emulator's plugin (count_instructions.c) recognises their encodings. */
+ * and the emulator's plugins recognise their encodings. */
 
 __attribute__((visibility("default"))) void leanconv_region_start(void) {
     __asm__ volatile("hint #100" ::: "memory");

@@ -4,11 +4,13 @@
  *
  * appends one JSON object a closed region to FILE, in the order in which the regions closed:
  *
- *   {"l1_misses": n, "l2_misses": n, "blocks": [{"executions": n, "fma_chain": n, "v_fma": n, …},
- * …]}
+ *   {"l1_misses": n, "l2_misses": n, "blocks": [{"executions": n, …}, …]}
  *
- * with one entry for every block of straight-line code that was executed in the region. The block
- * of a marker itself belongs to the caller and is left out. Programs have one thread.
+ * with one entry for every block of straight-line code that was executed in the region, as the
+ * emulator cuts them: its executions, instructions by class (a64.h), loads and stores of vector
+ * registers in parts of at most 8 and at most 16 bytes ("v_ld_8", "v_ld_16", "v_st_8", "v_st_16"),
+ * and "fma_chain" (below). The block of a marker itself belongs to the caller and is left out.
+ * Programs have one thread.
  *
  * Both caches are empty at the program's start, and every load and store goes through them, inside
  * and outside regions. They are set-associative with 64-byte lines, replace what was used least
@@ -103,7 +105,7 @@ static void on_memory(unsigned thread, qemu_plugin_meminfo_t info, uint64_t addr
 struct block {
     struct block *next;
     uint64_t executions;
-    uint32_t fma_chain;
+    uint32_t fma_chain, loads_8, loads_16, stores_8, stores_16;
     struct counts counts;
 };
 
@@ -144,6 +146,17 @@ static void on_start_marker(unsigned thread, void *userdata) {
 
 static FILE *output;
 
+static void print_block(const char *separator, const struct block *block) {
+    fprintf(output, "%s{\"executions\": %" PRIu64, separator, block->executions);
+    for (int i = 0; i < COUNTERS; i++)
+        fprintf(output, ", \"%s\": %" PRIu32, counter_names[i], block->counts.of[i]);
+    fprintf(output, ", \"v_ld_8\": %" PRIu32 ", \"v_ld_16\": %" PRIu32, block->loads_8,
+            block->loads_16);
+    fprintf(output, ", \"v_st_8\": %" PRIu32 ", \"v_st_16\": %" PRIu32, block->stores_8,
+            block->stores_16);
+    fprintf(output, ", \"fma_chain\": %" PRIu32 "}", block->fma_chain);
+}
+
 static void on_stop_marker(unsigned thread, void *userdata) {
     (void)thread;
     (void)userdata;
@@ -153,15 +166,24 @@ static void on_stop_marker(unsigned thread, void *userdata) {
     for (const struct block *block = blocks; block; block = block->next) {
         if (block->executions == 0)
             continue;
-        fprintf(output, "%s{\"executions\": %" PRIu64 ", \"fma_chain\": %" PRIu32, separator,
-                block->executions, block->fma_chain);
-        for (int i = 0; i < COUNTERS; i++)
-            fprintf(output, ", \"%s\": %" PRIu32, counter_names[i], block->counts.of[i]);
-        fputs("}", output);
+        print_block(separator, block);
         separator = ", ";
     }
     fputs("]}\n", output);
     fflush(output); /* the program may end by a signal */
+}
+
+static void add_instruction(struct block *block, struct instruction instruction) {
+    const uint32_t parts_8 = (instruction.vector_bytes + 7) / 8;
+    const uint32_t parts_16 = (instruction.vector_bytes + 15) / 16;
+    add(&block->counts, instruction);
+    if (instruction.class == V_LD) {
+        block->loads_8 += parts_8;
+        block->loads_16 += parts_16;
+    } else if (instruction.class == V_ST) {
+        block->stores_8 += parts_8;
+        block->stores_16 += parts_16;
+    }
 }
 
 static void on_block_translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -182,7 +204,7 @@ static void on_block_translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) 
                 insn, word == START_MARKER ? on_start_marker : on_stop_marker,
                 QEMU_PLUGIN_CB_NO_REGS, NULL);
         }
-        add(&block->counts, instruction);
+        add_instruction(block, instruction);
         extend_chains(&chains, word, instruction.class);
         qemu_plugin_register_vcpu_mem_cb(insn, on_memory, QEMU_PLUGIN_CB_NO_REGS,
                                          QEMU_PLUGIN_MEM_RW, NULL);
@@ -224,7 +246,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
             make_cache(&l2, value);
     }
     if (!output || !l1.lines || !l2.lines) {
-        fputs("profile_regions: needs out=FILE,l1=BYTES:WAYS,l2=BYTES:WAYS, powers of two\n",
+        fputs("profile_regions: needs out=FILE,l1=BYTES:WAYS,l2=BYTES:WAYS with 2^n sets\n",
               stderr);
         return -1;
     }

@@ -38,12 +38,12 @@ def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_packages_and_the_c_sources(wheel: Path, repo_root: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    sources = repo_root / "tflite_delegate" / "csrc"
     patterns = ("*.c", "*.h", "*.map", "CMakeLists.txt")
     expected = {
-        f"tflite_delegate/csrc/{path.name}"
+        path.relative_to(repo_root).as_posix()
+        for folder in ("tflite_delegate/csrc", "schedules/tuning/csrc")
         for pattern in patterns
-        for path in sources.glob(pattern)
+        for path in (repo_root / folder).glob(pattern)
     }
     assert len(expected) > 10
     expected |= {f"tvmc/{path.name}" for path in (repo_root / "scripts/tvmc").glob("*.py")}

@@ -72,7 +72,7 @@ def test_killed_and_started_again(graph: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     log = logs / "float32.jsonl"
     command = [sys.executable, "-m", "tvmc", "tune", str(graph), "-o", str(logs)]
-    command += ["--trials", "24", *map(str, QUICK)]
+    command += ["--trials", "16", *map(str, QUICK)]
     process = subprocess.Popen(command, start_new_session=True)
     try:
         wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") >= 8, process)
@@ -80,11 +80,11 @@ def test_killed_and_started_again(graph: Path, tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     before = load(log)
-    assert 8 <= len(before) < 24
+    assert 8 <= len(before) < 16
     assert subprocess.run(command, check=True, capture_output=True).returncode == 0
     after = load(log)
     assert after[: len(before)] == before
-    assert sum(trials(after).values()) == 24 and max(trials(after).values()) == 1
+    assert sum(trials(after).values()) == 16 and max(trials(after).values()) == 1
 
 
 def test_interrupted(graph: Path, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_from_python(graph: Path, tmp_path: Path) -> None:
         (["{graph}", "--rpc-tracker", "somewhere"], "a tracker needs the key of its boards"),
         (["{graph}", "--rpc-tracker", "x", "--rpc-key", "k"], "'x' is not HOST:PORT"),
         (["{graph}", "--board-command", "no-such-program {program}"], "no-such-program"),
-        (["{graph}", "--target", "cortex-a76"], "aarch64"),
+        (["{graph}", "--target", "cortex-a76"], "cannot run what was compiled for it"),
         (["{graph}", "--target", "z80"], "unknown target 'z80'"),
         (["{graph}", "--tuning-records", "missing"], "missing"),
         (["{graph}", "--trials", "0"], "not a number above 0"),

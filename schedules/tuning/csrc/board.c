@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What machine this is.
+// What machine this is, and which of its cores measure.
 
 #define _GNU_SOURCE
 
@@ -165,4 +165,40 @@ void print_board(void) {
     print_string(os);
     printf(", \"memory_bytes\": %" PRIu64 "}}\n", memory_bytes());
     free(info.features);
+}
+
+// What Linux thinks a core can do, of 1024; 0 if all are alike.
+static unsigned capacity(int core) {
+    char path[64];
+    unsigned value = 0;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpu_capacity", core);
+    FILE *file = fopen(path, "r");
+    if (file) {
+        value = fscanf(file, "%u", &value) == 1 ? value : 0;
+        fclose(file);
+    }
+    return value;
+}
+
+void use_largest_cores(void) {
+    cpu_set_t cores, largest;
+    unsigned most = 0;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) {
+        return;
+    }
+    CPU_ZERO(&largest);
+    for (int core = 0; core < CPU_SETSIZE; core++) {
+        if (!CPU_ISSET(core, &cores)) {
+            continue;
+        }
+        unsigned own = capacity(core);
+        if (own > most) {
+            CPU_ZERO(&largest);
+            most = own;
+        }
+        if (own == most) {
+            CPU_SET(core, &largest);
+        }
+    }
+    sched_setaffinity(0, sizeof largest, &largest); // at worst, all cores measure
 }

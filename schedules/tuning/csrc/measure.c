@@ -169,6 +169,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGCHLD, SIG_DFL); // ignored, by whoever started this, children could not be waited for
     print_board();
+    use_largest_cores();
     char *slash = strrchr(argv[0], '/');
     if (slash) {
         *slash = 0;

@@ -47,5 +47,7 @@ double now(void);
 
 // board.c: a JSON line about this machine.
 void print_board(void);
+// Leave the little cores of a phone alone, so that all samples are of one kind of core.
+void use_largest_cores(void);
 
 #endif

@@ -12,6 +12,8 @@ from schedules.tuning.runners.process import run_process
 
 #: What a template may say of a batch.
 FIELDS = ("{folder}", "{program}")
+#: A board that was lost so often in a row is taken for gone.
+MOST_LOST = 3
 
 
 class CommandRunner(Runner):
@@ -38,10 +40,11 @@ class CommandRunner(Runner):
         self.template = template
         self.name = name
         self._has_worked = False
+        self._lost = 0
 
     def boards(self) -> int:
-        """One, as far as is known here."""
-        return 1
+        """One, until it was lost several times in a row."""
+        return 0 if self._lost >= MOST_LOST else 1
 
     def run(self, batch: Batch) -> Sequence[dict[str, Any]]:
         """The JSON lines that the program printed; see :class:`Runner`."""
@@ -51,11 +54,12 @@ class CommandRunner(Runner):
             command = command.replace(field, shlex.quote(str(value)))
         ending = run_process(command, batch.folder, batch.timeout_s)
         if ending.in_time and ending.lines:
-            self._has_worked = True
+            self._has_worked, self._lost = True, 0
             return ending.lines
         problem = ending.last
         if not ending.in_time:
             problem = f"nothing for {batch.timeout_s:.0f} s"
         if self._has_worked:
+            self._lost += 1
             raise BoardLost(f"{self.name}: the board is lost: {problem}")
         raise LeanconvError(f"{self.name}: the command does not reach a board: {problem}")

@@ -20,7 +20,7 @@ class Ending:
     error, or else its exit status; ``in_time`` is false if it had to be ended.
     """
 
-    lines: tuple[dict[str, Any], ...]
+    lines: list[dict[str, Any]]
     last: str
     in_time: bool
 
@@ -59,7 +59,7 @@ def run_process(command: Sequence[str] | str, folder: Path, timeout_s: float) ->
             raise
     said = [line.strip() for line in errors.splitlines() if line.strip()]
     last = said[-1] if said else f"exit status {process.returncode}"
-    return Ending(tuple(json_lines(output)), last, in_time)
+    return Ending(json_lines(output), last, in_time)
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ to another, or to the same when it is back.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from schedules.errors import LeanconvError
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from schedules.tuning.runners.base import Batch, BoardLost, Runner
+from schedules.tuning.runners.process import json_lines
 from schedules.tuning.runners.rpc_session import Job, SessionLost, SessionProcess
 from schedules.tuning.runners.rpc_tracker import Address, Tracker
 
@@ -102,8 +102,7 @@ class RpcRunner(Runner):
         until = time.monotonic() + self._wait_s
         while len(losses) < LOSSES:
             try:
-                board, (status, output) = self._run_once(batch, until)
-                return _json_lines(board, status, output)
+                return self._run_once(batch, until)
             except SessionLost as lost:
                 self._notify(f"{lost}; trying again")
                 # A board that never accepted the batch says nothing about it.
@@ -138,17 +137,22 @@ class RpcRunner(Runner):
                 f"keys there: {others}"
             )
 
-    def _run_once(self, batch: Batch, until: float) -> tuple[Address, tuple[int, str]]:
+    def _run_once(self, batch: Batch, until: float) -> list[dict[str, Any]]:
         with self._process() as process:
             board, match_key = self._next_board(until)
             job = Job(board, match_key, batch.folder, self._shim, self._answer_s, batch.timeout_s)
             try:
-                answer = process.run(job)
+                status, output = process.run(job)
             except SessionLost:
                 self._hanging.add(board)
                 raise
             self._hanging.discard(board)
-            return board, answer
+        if lines := json_lines(output):
+            return lines
+        said = output.strip().splitlines() or ["it said nothing"]
+        raise LeanconvError(
+            f"board {board[0]}:{board[1]}: the program failed with status {status}: {said[-1]}"
+        )
 
     def _next_board(self, until: float) -> tuple[Address, str]:
         """The board whose turn it is, and the key that opens it; waits for both and the tracker."""
@@ -173,6 +177,8 @@ class RpcRunner(Runner):
     @contextmanager
     def _process(self) -> Iterator[SessionProcess]:
         """A process of this caller's own; it is kept for others unless the body fails."""
+        if self._closed.is_set():
+            raise BoardLost("the runner was closed")
         with self._lock:
             process = self._idle.pop() if self._idle else None
         process = process or SessionProcess()
@@ -199,15 +205,3 @@ def build_shim(folder: Path, simd: Simd, toolchain: Toolchain) -> Path:
     library = folder / "rpc_exec.so"
     toolchain.link_library(folder, ["rpc_exec.c"], [], library, simd)
     return library
-
-
-def _json_lines(board: Address, status: int, output: str) -> list[dict[str, Any]]:
-    """The lines of ``output`` that are JSON objects; the others are a system's complaints."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    objects = [json.loads(line) for line in lines if line.startswith("{")]
-    if not objects:
-        said = f": {lines[-1]}" if lines else ""
-        raise LeanconvError(
-            f"board {board[0]}:{board[1]}: the program ended at once with status {status}{said}"
-        )
-    return objects

@@ -86,8 +86,9 @@ class SessionProcess:
     """A process that runs jobs one by one; after a failure it is dead."""
 
     def __init__(self) -> None:
-        # A fresh interpreter: TVM's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
+        # Forked from a fresh process that imported TVM: after a loss, the next starts at once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tvm.rpc"])
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(other_end,), daemon=True)
         self._process.start()
@@ -141,8 +142,6 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # Ctrl-C goes to the whole terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import tvm.rpc  # noqa: F401
-
     # The C++ client comments on every lost connection.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     connection.send("ready")

@@ -13,7 +13,7 @@ from schedules.tuning.candidate import Candidate
 from schedules.tuning.cost_model import MIN_RECORDS, CostModel
 from schedules.tuning.record import Record
 from schedules.tuning.space import Space
-from tests.support.tuning import made_up_record
+from tests.support.records import record
 
 #: Seconds, or ``None`` for what fails.
 Cost: TypeAlias = Callable[[Space, Candidate], "float | None"]
@@ -36,7 +36,7 @@ def space_of(text: str) -> Space:
 def records_of(space: Space, count: int, cost: Cost = seconds) -> list[Record]:
     random = Random(1)
     candidates = dict.fromkeys([space.default, *(space.sample(random) for _ in range(count))])
-    return [made_up_record(space.workload, c, cost(space, c)) for c in candidates]
+    return [record(cost(space, c), workload=space.workload, candidate=c) for c in candidates]
 
 
 def predicted(records: list[Record], space: Space) -> np.ndarray:
@@ -50,7 +50,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_it_ranks_a_layer_that_it_has_never_seen() -> None:
-    records = [record for text in LAYERS[:2] for record in records_of(space_of(text), 40)]
+    records = [r for text in LAYERS[:2] for r in records_of(space_of(text), 40)]
     unseen = space_of(LAYERS[2])
     predictions = predicted(records, unseen)
     actual = np.array([seconds(unseen, candidate) for candidate in unseen])
@@ -73,15 +73,15 @@ def test_no_layer_counts_more_because_it_takes_longer() -> None:
         *records_of(spaces[0], 40),
         *records_of(spaces[1], 40, lambda *of: 1000 * seconds(*of)),
     ]
-    equal = [record for space in spaces for record in records_of(space, 40)]
+    equal = [r for space in spaces for r in records_of(space, 40)]
     assert predicted(slow, spaces[0]) == pytest.approx(predicted(equal, spaces[0]), abs=1e-3)
 
 
 def test_a_layer_whose_default_failed_teaches_all_the_same() -> None:
     spaces = [space_of(text) for text in LAYERS[:2]]
     _, *rest = records_of(spaces[1], 40)
-    failed = made_up_record(spaces[1].workload, spaces[1].default, None)
-    complete = [record for space in spaces for record in records_of(space, 40)]
+    failed = record(None, workload=spaces[1].workload, candidate=spaces[1].default)
+    complete = [r for space in spaces for r in records_of(space, 40)]
     without = predicted([*records_of(spaces[0], 40), failed, *rest], spaces[1])
     assert rank_correlation(without, predicted(complete, spaces[1])) > 0.8
 
@@ -110,5 +110,5 @@ def test_a_few_records_teach_nothing() -> None:
     assert not model.is_fitted
     model.fit(records[:MIN_RECORDS])
     assert model.is_fitted
-    model.fit(made_up_record(space.workload, r.candidate, None) for r in records)
+    model.fit(record(None, workload=space.workload, candidate=r.candidate) for r in records)
     assert not model.is_fitted

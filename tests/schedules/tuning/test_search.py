@@ -5,7 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
@@ -17,7 +17,7 @@ from schedules.tuning.cost_model import CostModel
 from schedules.tuning.record import Record
 from schedules.tuning.search import SEARCHES, make_search
 from schedules.tuning.space import Space
-from tests.support.tuning import made_up_record
+from tests.support.records import record
 
 SIMD = Simd.named("x86-64-v4")
 BATCH = 8
@@ -38,6 +38,12 @@ def seconds(candidate: Candidate) -> float:
     return 1e-3 * (1 + far + order + 0.5 * (candidate.algorithm != "indirect"))
 
 
+def made_up(
+    space: Space, candidates: Iterable[Candidate], cost: Callable[[Candidate], float | None]
+) -> list[Record]:
+    return [record(cost(c), workload=space.workload, candidate=c) for c in candidates]
+
+
 def tune(
     name: str, space: Space, trials: int, seed: int = 0, known: Sequence[Record] = ()
 ) -> list[Record]:
@@ -48,7 +54,7 @@ def tune(
         model.fit(records)
         search.update(records)
         proposed = search.propose(BATCH)
-        records += [made_up_record(space.workload, c, seconds(c)) for c in proposed]
+        records += made_up(space, proposed, seconds)
     return records
 
 
@@ -62,7 +68,9 @@ def test_every_candidate_is_proposed_once_and_the_default_first(name: str) -> No
     assert proposed == [space.default]
     while more := search.propose(7):
         proposed += more
-        records = [made_up_record(space.workload, c, 1.0 + len(str(c))) for c in proposed]
+        records = [
+            record(1.0 + len(str(c)), workload=space.workload, candidate=c) for c in proposed
+        ]
         search.update(records)
         model.fit(records)
     assert len(proposed) == len(everything) and {*proposed} == {*everything}
@@ -73,8 +81,8 @@ def test_what_is_recorded_is_not_proposed(name: str) -> None:
     space = space_of(SMALL)
     search = make_search(name, space, 0, CostModel(SIMD))
     known = list(space)[::2]
-    search.update([made_up_record(space.workload, c, None) for c in known])
-    search.update([made_up_record(workload_from_text(LARGE), c, 1.0) for c in space])
+    search.update(made_up(space, known, lambda _: None))
+    search.update(record(1.0, workload=workload_from_text(LARGE), candidate=c) for c in space)
     assert {*search.propose(1000)} == {*space} - {*known}
 
 
@@ -88,13 +96,13 @@ def test_it_goes_on_as_if_it_had_not_been_interrupted(name: str) -> None:
 def test_another_process_proposes_the_same() -> None:
     script = (
         f"from {__name__} import LARGE, space_of, tune\n"
-        "for record in tune('xgb', space_of(LARGE), 32):\n"
+        "for record in tune('xgb', space_of(LARGE), 16):\n"
         "    print(record.candidate)\n"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", script]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    here = [str(record.candidate) for record in tune("xgb", space_of(LARGE), 32)]
+    here = [str(r.candidate) for r in tune("xgb", space_of(LARGE), 16)]
     assert out.stdout.split() == here
 
 
@@ -103,7 +111,7 @@ def test_xgb_takes_at_most_half_of_the_trials_of_random() -> None:
     best = min(map(seconds, space))
 
     def trials(name: str, seed: int) -> int:
-        costs = [record.cost_s for record in tune(name, space, 96, seed=seed)]
+        costs = [r.cost_s for r in tune(name, space, 64, seed=seed)]
         return next((i for i, cost in enumerate(costs) if cost <= 1.03 * best), len(costs))
 
     needed = {
