@@ -2,7 +2,8 @@
 
 The first of many candidates by a model's ranking is one that the model flatters. By how much, the
 layers on record tell: each is left out once, and what a model of the others ranks first of its
-candidates is compared with what it truly takes. Promises are believed but for that much.
+candidates is compared with what it truly takes. Promises are believed but for that much. Layers of
+which only good candidates are on record, as of a log that was pruned, tell nothing about that.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedules.planner import Plan, plan_layer
+from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.cost_model import CostModel
 from schedules.tuning.records import Record, ranked
+from schedules.tuning.untuned import untuned_candidate
 from schedules.workload import Conv2dWorkload
 
 #: Models that each leave out a part of the layers.
 FOLDS = 5
 #: Layers that have to be checked before anything is believed.
 MIN_LAYERS = 4
+#: And each of them has so many candidates that take more than so many times as long as its best.
+MIN_SLOW, SLOW = 8, 1.25
 #: Percentage of promises that were less flattered than what is allowed for.
 CONFIDENCE = 75
 
@@ -72,14 +76,15 @@ def _flattery(
 ) -> float | None:
     """Time over promised time of what ``model`` ranks first of a layer's candidates.
 
-    ``None`` if it promises nothing, or the untuned choice was not measured.
+    ``None`` if it promises nothing, or there is nothing to compare with.
     """
     costs = {record.candidate: record.cost_s for record in ranked(records, layer)}
-    default = plan_layer(layer, simd)
-    untuned = Candidate.of(default.algorithm, default.knobs)
-    if untuned not in costs:
+    slow = sum(cost > SLOW * min(costs.values()) for cost in costs.values())
+    untuned = untuned_candidate(layer, simd)
+    if untuned not in costs or slow < MIN_SLOW:
         return None
-    plan, promise = _first(model, default, [c.plan(layer, simd) for c in costs])
+    plans = [candidate.plan(layer, simd) for candidate in costs]
+    plan, promise = _first(model, untuned.plan(layer, simd), plans)
     if promise >= 1:
         return None
     return costs[Candidate.of(plan.algorithm, plan.knobs)] / costs[untuned] / promise

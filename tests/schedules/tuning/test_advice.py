@@ -211,16 +211,17 @@ def test_what_is_transferred_is_accepted_within_the_limits_and_not_measured() ->
 
 
 def test_what_is_known_of_other_layers() -> None:
-    """On those, the untuned choice takes many times as long as kn2row_aa."""
+    """On those, tiles of one or two columns take a tenth of the time of all others."""
     records = []
     for size in (8, 10, 12, 16, 20):
         layer = replace(LAYER, in_height=size, in_width=size)
         space, random = Space(layer, SIMD), Random(size)
         for found in dict.fromkeys([*space.starts(), *(space.sample(random) for _ in range(20))]):
-            fast = found.algorithm == "kn2row_aa"
+            fast = found.knobs["columns"] <= 2
             records.append(record(layer, SIMD, found, 0.1 if fast else 1.0))
     default = plan_layer(LAYER, SIMD)
     given = Advisor(records, SIMD, NO_LIMITS).layer(LAYER, default, anything)
-    assert (given.source, given.plan.algorithm) == (TRANSFERRED, "kn2row_aa")
+    assert given.source == TRANSFERRED
+    assert given.plan.knobs["columns"] <= 2 < default.knobs["columns"]
     few = Advisor(records[:20], SIMD, NO_LIMITS).layer(LAYER, default, anything)
     assert few == Advice(default, default, DEFAULT)

@@ -12,9 +12,10 @@ import pytest
 from schedules.planner import Plan, plan_layer
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import Record
+from schedules.tuning.records import Record, ranked
 from schedules.tuning.space import Space
 from schedules.tuning.transfer import Transfer
+from schedules.tuning.untuned import untuned_record
 from schedules.workload import Conv2dWorkload
 from tests.support.trials import record
 
@@ -72,3 +73,16 @@ def test_flattery_is_what_noise_makes_of_promises() -> None:
 def test_too_few_layers() -> None:
     few = {replace(LAYER, in_height=size, in_width=size) for size in SIZES[:3]}
     assert Transfer.learn([r for r in records(1.0) if r.workload in few], SIMD) is None
+
+
+def test_a_log_that_was_pruned_tells_nothing() -> None:
+    """The best three of each layer, and the untuned choice."""
+    found = records(1.0)
+    kept = [
+        trial
+        for layer in dict.fromkeys(trial.workload for trial in found)
+        for trial in [*ranked(found, layer)[:3], untuned_record(ranked(found, layer))]
+        if trial is not None
+    ]
+    assert len(kept) > len(SIZES)
+    assert Transfer.learn(kept, SIMD) is None
