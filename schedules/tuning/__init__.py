@@ -10,5 +10,5 @@ From the ground up:
 - building it and running it on a board: :mod:`settings`, :mod:`problem`, :mod:`builder`,
   :mod:`program`, :mod:`runners`; all of that for some candidates: :mod:`measure`;
 - a whole model: :mod:`budget`, :mod:`tuner`;
-- what to compile, given records: :mod:`advice`.
+- what to compile, given records: :mod:`transfer`, :mod:`advice`.
 """

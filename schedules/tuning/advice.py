@@ -1,8 +1,7 @@
 """What to compile for a layer or block, given what was measured on the target before.
 
-A workload that has records gets the best of its candidates that the user's limits allow; one
-that has none, the candidate that a cost model trained on all records ranks first, if that promises
-to be clearly faster than the plan that would be compiled without records.
+A workload that has records gets the best of its candidates that the user's limits allow; a layer
+that has none, what the records of other layers promise (:mod:`transfer`), if that is credible.
 """
 
 from __future__ import annotations
@@ -10,30 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from functools import cached_property
 
 from schedules.block import Block
 from schedules.errors import LeanconvError
 from schedules.planner import Limits, Plan, default_limits, exceeded
 from schedules.simd import Simd
 from schedules.tuning.candidate import Workload
-from schedules.tuning.cost_model import CostModel
 from schedules.tuning.records import MODELLED, Record, of_target, ranked
 from schedules.tuning.search import make_search
 from schedules.tuning.space import Space
 from schedules.tuning.task import tuning_target
+from schedules.tuning.transfer import Transfer
 from schedules.workload import Conv2dWorkload
 
 #: Where a plan comes from: records of the workload; those of others; or the planner alone.
 TUNED, TRANSFERRED, DEFAULT = "tuned", "transferred", "default"
 
-#: Candidates that the model ranks: the default of each form, what evolves from them, random ones.
+#: Candidates that a model ranks: the default of each form, what evolves from them, random ones.
 CANDIDATES = 500
 SEED = 0
-#: What has not been measured has to promise so small a part of the default's time. The first of so
-#: many is one that the model flatters: by about this much (scripts/transfer_regret.py).
-PROMISE = 0.9
 
 #: Whether a plan may be compiled at all.
 Accept = Callable[[Plan], bool]
@@ -73,8 +68,8 @@ class Advisor:
         Those for other targets are left out.
     limits : Limits
         What no plan may exceed.
-    model : CostModel, optional
-        One that has learned from these records; by default made when it is needed.
+    transfer : Transfer, optional
+        What was learned from these records; by default that is done when it is needed.
 
     Raises
     ------
@@ -88,9 +83,11 @@ class Advisor:
         records: Sequence[Record],
         simd: Simd,
         limits: Limits,
-        model: CostModel | None = None,
+        transfer: Transfer | None = None,
     ) -> None:
-        self._simd, self._limits, self._fitted = simd, limits, model
+        self._simd, self._limits = simd, limits
+        if transfer is not None:
+            self._transfer = transfer  # instead of the cached property
         own = for_target(records, simd, "what was given")
         sources = list(dict.fromkeys((record.board, record.cost_kind) for record in own))
         if len(sources) > 1:
@@ -165,28 +162,26 @@ class Advisor:
     def _transferred(
         self, workload: Conv2dWorkload, default: Plan, accept: Accept
     ) -> Advice | None:
-        """The plan that the model ranks first, of those that nothing is known of."""
-        if not self._model.is_fitted:
+        """The plan that promises most, of those that nothing is known of."""
+        if self._transfer is None:
             return None
         space = Space(workload, self._simd, self._limits_for(workload, default))
         known = {record.candidate for record in self._trials.get(workload, ())}
-        search = make_search("xgb", space, SEED, self._model)
+        search = make_search("xgb", space, SEED, self._transfer.model)
         proposals = (c for c in search.propose(CANDIDATES) if c not in known)
         plans = [plan for plan in map(space.plan, proposals) if accept(plan)]
-        untuned, *times = np.exp(self._model.predict([default, *plans]))
-        best = min(range(len(plans)), key=times.__getitem__, default=None)
-        if best is None or times[best] > PROMISE * untuned:
+        found = self._transfer.best(default, plans)
+        if found is None:
             return None
-        why = f"{TRANSFERRED}: {times[best] / untuned:.2f} of the untuned time by records of others"
-        return Advice(replace(plans[best], why=why), default, TRANSFERRED)
+        plan, promise = found
+        why = f"{TRANSFERRED}: {promise:.2f} of the untuned time by the records of other layers"
+        return Advice(replace(plan, why=why), default, TRANSFERRED)
 
-    @property
-    def _model(self) -> CostModel:
-        if self._fitted is None:
-            self._fitted = CostModel(self._simd)
-            trials = (record for own in self._trials.values() for record in own)
-            self._fitted.fit(record for record in trials if self._replay(record) is not None)
-        return self._fitted
+    @cached_property
+    def _transfer(self) -> Transfer | None:
+        trials = (record for own in self._trials.values() for record in own)
+        usable = [record for record in trials if self._replay(record) is not None]
+        return Transfer.learn(usable, self._simd)
 
     def _limits_for(self, workload: Workload, default: Plan) -> Limits:
         """The planner's, or what a plan that was asked for by name takes anyway."""

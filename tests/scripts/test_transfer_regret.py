@@ -14,6 +14,7 @@ import pytest
 import transfer_regret
 from schedules.planner import plan_layer
 from schedules.simd import Simd
+from schedules.tuning import advice
 from schedules.tuning.candidate import Candidate, Workload
 from schedules.tuning.measure import Outcome
 from schedules.tuning.records import Log
@@ -23,7 +24,7 @@ from tests.support.trials import record
 
 HOST = Simd.named("host")
 LAYER = Conv2dWorkload.from_text("14x14x32->32 k3x3 p1,1,1,1 relu")
-SIZES = (10, 12, 16)
+SIZES = (8, 10, 12, 16, 20)
 
 
 def milliseconds(candidate: Candidate) -> float:
@@ -51,12 +52,13 @@ class FakeMeasurer:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Path:
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(advice, "CANDIDATES", 50)
     log = Log(tmp_path)
     for size in SIZES:
         layer = replace(LAYER, in_height=size, in_width=size)
         space, random = Space(layer, HOST), Random(size)
-        found = [*space.starts(), *(space.sample(random) for _ in range(30))]
+        found = [*space.starts(), *(space.sample(random) for _ in range(20))]
         for candidate in dict.fromkeys(found):
             log.append(record(layer, HOST, candidate, milliseconds(candidate)))
     return log.path
@@ -78,27 +80,26 @@ def test_table_and_rows(
         default = plan_layer(layer, HOST)
         untuned = milliseconds(Candidate.of(default.algorithm, default.knobs)) * 1e-3
         assert row["untuned_s"] == pytest.approx(untuned)
-        # What is learned from the two others is better than nothing.
+        # What is learned from the others is better than nothing.
         assert row["source"] == "transferred"
         assert row["algorithm"] == "mec"
         assert row["advised_s"] < row["untuned_s"]
     median, percentile = capsys.readouterr().out.splitlines()[-2:]
     ratios = sorted(row["advised_s"] / row["tuned_s"] for row in rows)
-    assert f"{ratios[1]:.3f}" in median
-    assert percentile.split()[:6] == ["90th", "percentile", "3", "of", "3", "transferred"]
+    assert f"{ratios[2]:.3f}" in median
+    assert percentile.split()[:6] == ["90th", "percentile", "5", "of", "5", "transferred"]
 
 
 def test_some_of_the_layers(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_regret, "Measurer", FakeMeasurer)
     written = []
-    for seed in (0, 0, 1):
+    for seed in (0, 1):
         path = tmp_path / "rows.json"
         arguments = ["--layers", "1", "--seed", str(seed), "--json", str(path)]
         assert transfer_regret.main([str(log), *arguments]) == 0
         (row,) = json.loads(path.read_text())
         written.append(row["layer"])
-    assert written[0] == written[1]
-    assert len(set(written)) > 1
+    assert len(set(written)) == 2
 
 
 def test_what_cannot_be_measured(

@@ -1,0 +1,90 @@
+"""What the records of other layers promise for one that was never measured.
+
+The first of many candidates by a model's ranking is one that the model flatters. By how much, the
+layers on record tell: each is left out once, and what a model of the others ranks first of its
+candidates is compared with what it truly takes. Promises are believed but for that much. Layers of
+which only good candidates are on record, as of a log that was pruned, tell nothing about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schedules.planner import Plan
+from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate
+from schedules.tuning.cost_model import CostModel
+from schedules.tuning.records import Record, ranked
+from schedules.tuning.untuned import untuned_candidate
+from schedules.workload import Conv2dWorkload
+
+#: Models that each leave out a part of the layers.
+FOLDS = 5
+#: Layers that have to be checked before anything is believed.
+MIN_LAYERS = 4
+#: And each of them has so many candidates that take more than so many times as long as its best.
+MIN_SLOW, SLOW = 8, 1.25
+#: Percentage of promises that were less flattered than what is allowed for.
+CONFIDENCE = 75
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A model of all layers on record, and how many times too good its promises are."""
+
+    model: CostModel
+    flattery: float
+
+    @classmethod
+    def learn(cls, records: Sequence[Record], simd: Simd) -> Transfer | None:
+        """From records of one board; ``None`` if they are too few to learn from."""
+        model = CostModel(simd)
+        workloads = dict.fromkeys(record.workload for record in records)
+        layers = [layer for layer in workloads if isinstance(layer, Conv2dWorkload)]
+        checks = []
+        for fold in range(FOLDS):
+            left_out = layers[fold::FOLDS]
+            model.fit(record for record in records if record.workload not in left_out)
+            if model.is_fitted:
+                checks += [_flattery(model, records, layer, simd) for layer in left_out]
+        known = [check for check in checks if check is not None]
+        model.fit(records)
+        if not model.is_fitted or len(known) < MIN_LAYERS:
+            return None
+        return cls(model, max(1.0, float(np.percentile(known, CONFIDENCE))))
+
+    def best(self, default: Plan, plans: Sequence[Plan]) -> tuple[Plan, float] | None:
+        """The plan that promises most, and the part of ``default``'s time that it promises.
+
+        ``None`` if that may well be slower than ``default``.
+        """
+        plan, promise = _first(self.model, default, [default, *plans])
+        return (plan, promise) if promise * self.flattery < 1 else None
+
+
+def _first(model: CostModel, default: Plan, plans: Sequence[Plan]) -> tuple[Plan, float]:
+    untuned, *times = np.exp(model.predict([default, *plans])).tolist()
+    best = min(range(len(plans)), key=times.__getitem__)
+    return plans[best], times[best] / untuned
+
+
+def _flattery(
+    model: CostModel, records: Sequence[Record], layer: Conv2dWorkload, simd: Simd
+) -> float | None:
+    """Time over promised time of what ``model`` ranks first of a layer's candidates.
+
+    ``None`` if it promises nothing, or there is nothing to compare with.
+    """
+    costs = {record.candidate: record.cost_s for record in ranked(records, layer)}
+    slow = sum(cost > SLOW * min(costs.values()) for cost in costs.values())
+    untuned = untuned_candidate(layer, simd)
+    if untuned not in costs or slow < MIN_SLOW:
+        return None
+    plans = [candidate.plan(layer, simd) for candidate in costs]
+    plan, promise = _first(model, untuned.plan(layer, simd), plans)
+    if promise >= 1:
+        return None
+    return costs[Candidate.of(plan.algorithm, plan.knobs)] / costs[untuned] / promise
