@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Filtering:
         """``n = m + r - 1``."""
         return len(self.image)
 
-    @property
+    @cached_property
     def amplification(self) -> float:
         """How much the rounding errors of the ``n`` products grow: root mean square over outputs.
 

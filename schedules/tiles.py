@@ -167,7 +167,7 @@ def tile_cost(
     return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
 
