@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xgboost
 
+from schedules.errors import LeanconvError
 from schedules.planner import Plan
 from schedules.simd import Simd
 from schedules.tuning.candidate import Candidate, Workload
@@ -46,7 +47,7 @@ class CostModel:
 
     def __init__(self, simd: Simd, seed: int = 0) -> None:
         self.simd, self.seed = simd, seed
-        self._rows: dict[tuple[Workload, Candidate], np.ndarray] = {}
+        self._rows: dict[tuple[Workload, Candidate], np.ndarray | None] = {}
         self._defaults: dict[Workload, Candidate] = {}
         self._trees: xgboost.Booster | None = None
 
@@ -60,7 +61,7 @@ class CostModel:
 
         Of a candidate that was measured again, the last record counts. Candidates that failed count
         as slower than all others of their layer. A layer of which nothing was measured teaches
-        nothing.
+        nothing, and so does a candidate that its algorithm no longer has.
         """
         by_workload: dict[Workload, dict[Candidate, float]] = {}
         for record in records:
@@ -69,8 +70,11 @@ class CostModel:
         for workload, reference in self._references(by_workload).items():
             costs = by_workload[workload]
             failed = FAILED * max(filter(math.isfinite, costs.values()))
-            rows += [self._row(workload, candidate) for candidate in costs]
-            labels += [math.log(min(cost, failed) / reference) for cost in costs.values()]
+            for candidate, cost in costs.items():
+                row = self._row(workload, candidate)
+                if row is not None:
+                    rows.append(row)
+                    labels.append(math.log(min(cost, failed) / reference))
         self._trees = None
         if len(rows) >= MIN_RECORDS:
             data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
@@ -109,9 +113,14 @@ class CostModel:
             self._defaults[workload] = untuned_candidate(workload, self.simd)
         return self._defaults[workload]
 
-    def _row(self, workload: Workload, candidate: Candidate) -> np.ndarray:
+    def _row(self, workload: Workload, candidate: Candidate) -> np.ndarray | None:
+        """Features; ``None`` for knobs that there are no longer."""
         key = workload, candidate
         if key not in self._rows:
-            plan = candidate.plan(workload, self.simd)
-            self._rows[key] = np.array(features(plan, self.simd), np.float32)
+            try:
+                plan = candidate.plan(workload, self.simd)
+            except LeanconvError:  # Unsupported, or no such algorithm
+                self._rows[key] = None
+            else:
+                self._rows[key] = np.array(features(plan, self.simd), np.float32)
         return self._rows[key]
