@@ -7,6 +7,7 @@ to be ended takes its own process along, and the next candidate gets a new one.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import time
 from collections import deque
@@ -93,7 +94,8 @@ class Builder:
 
     def _start(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker.start(self.simd))
+            with interrupts_blocked():  # for the process too, and none is forgotten
+                self._workers.append(_Worker.start(self.simd))
 
     def _next_events(self) -> list[_Worker]:
         """Workers that have something to say, or no time left."""
@@ -120,8 +122,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_compile_all, args=(theirs, simd), daemon=True)
-        with interrupts_blocked():
-            process.start()
+        process.start()
         theirs.close()  # so that its death can be read
         return cls(process, ours, time.monotonic() + START_SECONDS)
 
@@ -164,6 +165,10 @@ def _compile_all(connection: Connection, simd: Simd) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     try:
         connection.send(None)
+        # What LLVM says when it gives up is not for the terminal, which may show a display.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         while True:
             name, plan = connection.recv()
             connection.send(_compile(name, plan, simd))

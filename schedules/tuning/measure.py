@@ -185,8 +185,11 @@ class Measurer:
             executor = ThreadPoolExecutor(min(boards, len(batches)))
             try:
                 done = list(executor.map(run, batches))
-            finally:
+            except KeyboardInterrupt:
                 executor.shutdown(wait=False, cancel_futures=True)
+                raise
+            finally:  # if a board is lost, what runs on the others comes to its end
+                executor.shutdown(cancel_futures=True)
         return {index: result for results in done for index, result in results.items()}
 
     def _tensors_of(self, workload: Workload) -> Tensors:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -62,6 +63,7 @@ class Tensors:
         self.folder = Path(tempfile.mkdtemp(prefix="tensors-", dir=parent))
         self.problem = problem
         self.digest = hashlib.sha256(problem.workload.to_text().encode()).hexdigest()[:12]
+        self._lock = threading.Lock()
         self._weights: dict[tuple[PackedWeights, ...], TensorFile] = {}
         self.x = self._write("x", [problem.x])
         self.expected = self._write("y", [problem.expected])
@@ -72,12 +74,13 @@ class Tensors:
 
     def weights(self, parts: tuple[PackedWeights, ...]) -> TensorFile:
         """Packed weights of all layers, each at a cache line; behind them, likewise, biases."""
-        if parts not in self._weights:
-            arrays = map(packing.pack, self.problem.weights, parts)
-            biases = map(packing.pack_bias, self.problem.biases, parts)
-            digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-            self._weights[parts] = self._write(f"w{digest}", arrays, biases)
-        return self._weights[parts]
+        with self._lock:  # batches for several boards are written at the same time
+            if parts not in self._weights:
+                arrays = map(packing.pack, self.problem.weights, parts)
+                biases = map(packing.pack_bias, self.problem.biases, parts)
+                digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+                self._weights[parts] = self._write(f"w{digest}", arrays, biases)
+            return self._weights[parts]
 
     @property
     def size(self) -> int:
