@@ -73,7 +73,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("target", ["cortex-a76", "cortex-a53"])
+@pytest.mark.parametrize(
+    "target", ["cortex-a76", pytest.param("cortex-a53", marks=pytest.mark.slow)]
+)
 def test_zoo(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,

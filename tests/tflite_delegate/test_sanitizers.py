@@ -335,7 +335,11 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
-@pytest.mark.parametrize("sanitizer", OPTIONS)
+@pytest.mark.parametrize(
+    "sanitizer",
+    # The second looks for everything that the first does.
+    [pytest.param("undefined", marks=pytest.mark.slow), "address,undefined", "thread"],
+)
 def test_trained_models(
     host: Callable[..., Path],
     layers_of: Callable[..., Layers],
