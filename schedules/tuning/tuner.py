@@ -180,15 +180,30 @@ class Tuner:
             if not candidates:
                 state.exhausted = True
                 continue
-            fresh = self._measure(state, candidates, None)
+            fresh = self.measure(state.task.workload, candidates)
+            state.records += fresh
             self._search(state).update(fresh)
             self._tell("trials", state)
         for state in self.progress:
             finalists = self._finalists(state)
             if len(finalists) > 1:
-                settings = replace(self.measurer.settings, repeat=FINAL_SAMPLES)
-                self._measure(state, finalists, settings)
+                state.records += self.measure(state.task.workload, finalists, FINAL_SAMPLES)
                 self._tell("play-off", state)
+
+    def measure(
+        self, workload: Workload, candidates: Sequence[Candidate], repeat: int | None = None
+    ) -> list[Record]:
+        """Measure side by side, ``repeat`` samples of each, and append to the log."""
+        settings = self.measurer.settings
+        if repeat is not None:
+            settings = replace(settings, repeat=repeat)
+        records = []
+        for outcome in self._outcomes(workload, candidates, settings):
+            record = self._record(workload, outcome)
+            self.log.append(record)
+            records.append(record)
+        self.records += records
+        return records
 
     # One batch
 
@@ -206,21 +221,8 @@ class Tuner:
             self.model.fit(self.records)
             self._learnt = len(self.records)
 
-    def _measure(
-        self, state: Progress, candidates: Sequence[Candidate], settings: Settings | None
-    ) -> list[Record]:
-        """Measure, append to the log, and remember."""
-        records = []
-        for outcome in self._outcomes(state.task.workload, candidates, settings):
-            record = self._record(state.task.workload, outcome)
-            self.log.append(record)
-            records.append(record)
-            state.records.append(record)
-            self.records.append(record)
-        return records
-
     def _outcomes(
-        self, workload: Workload, candidates: Sequence[Candidate], settings: Settings | None
+        self, workload: Workload, candidates: Sequence[Candidate], settings: Settings
     ) -> Iterator[Outcome]:
         """Measured together; if a board was lost over them, one by one, to find the culprit."""
         try:

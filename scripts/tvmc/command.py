@@ -12,6 +12,7 @@ from schedules.errors import LeanconvError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+LAST_PORT = 65535
 
 
 class LineParser(argparse.ArgumentParser):
@@ -39,6 +40,21 @@ def byte_count(text: str) -> int:
             f"{text!r} is not a number of bytes, like 65536, 64K or 2M"
         )
     return int(number) * (unit or 1)
+
+
+def address(text: str) -> tuple[str, int]:
+    """The type of an argument ``HOST:PORT``; an IPv6 address may stand in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, like 192.168.0.10:9190")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def board_key(text: str) -> str:
+    """The type of an argument that names a kind of boards."""
+    if not text or any(character.isspace() for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name without spaces")
+    return text
 
 
 def positive(text: str) -> float:

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-LAST_PORT = 65535
+from tvmc.command import LAST_PORT, address, board_key
 
 
 def add_parser(commands: Any) -> None:
@@ -28,21 +28,6 @@ def add_parser(commands: Any) -> None:
     add("--port-end", type=_port, default=9199,
         help="last port to try when that is taken [%(default)s]")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="tell of every session")
-
-
-def address(text: str) -> tuple[str, int]:
-    """The type of an argument ``HOST:PORT``; an IPv6 address may stand in brackets."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, like 192.168.0.10:9190")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def board_key(text: str) -> str:
-    """The type of an argument that names a kind of boards."""
-    if not text or any(character.isspace() for character in text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name without spaces")
-    return text
 
 
 def _port(text: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedules.block import workload_from_text
-from tvmc.command import at_least_one, byte_count, positive
+from tvmc.command import address, at_least_one, board_key, byte_count, positive
 from tvmc.tables import format_table
 from tvmc.tuner import TUNERS, TaskReport, TuneReport, tune
 
@@ -39,8 +39,11 @@ def add_parser(commands: Any) -> None:
         help="leave a layer alone after N trials without gain [%(default)s]")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="of random choices [%(default)s]")
     board = command.add_argument_group("the board", "without these, this machine")
-    board.add_argument("--rpc-tracker", metavar="HOST:PORT", help="a TVM RPC tracker")
-    board.add_argument("--rpc-key", metavar="KEY", help="the key of its boards; all of them serve")
+    board.add_argument("--rpc-tracker", metavar="HOST:PORT", type=address,
+        help="a TVM RPC tracker")  # fmt: skip
+    board.add_argument(
+        "--rpc-key", metavar="KEY", type=board_key, help="the key of its boards; all of them serve"
+    )
     board.add_argument("--board-command", metavar="COMMAND",
         help="a shell command that runs {program}, of {folder}, on the board and prints what it "
         "prints, by adb or ssh")  # fmt: skip

@@ -71,7 +71,7 @@ def tune(
     min_repeat_ms: float = 10.0,
     timeout: float = 10.0,
     parallel: int | None = None,
-    rpc_tracker: str | None = None,
+    rpc_tracker: tuple[str, int] | None = None,
     rpc_key: str | None = None,
     board_command: str | None = None,
     tuning_records: Sequence[str | Path] = (),
@@ -108,8 +108,10 @@ def tune(
         Seconds after which a candidate is given up.
     parallel : int, optional
         Candidates to compile at the same time; by default as many as there are cores.
-    rpc_tracker, rpc_key : str, optional
-        ``HOST:PORT`` of a TVM RPC tracker, and the key of the boards to measure on.
+    rpc_tracker : tuple of str and int, optional
+        Host and port of a TVM RPC tracker.
+    rpc_key : str, optional
+        What the boards behind it are called that are to be measured on.
     board_command : str, optional
         A shell command that runs ``{program}`` of ``{folder}`` on a board, for example by ``adb``
         or ``ssh``, and prints what it prints. Without it and a tracker, this machine is the board.
@@ -182,7 +184,7 @@ def tune(
 def _runner(
     simd: Simd,
     toolchain: Toolchain,
-    rpc_tracker: str | None,
+    rpc_tracker: tuple[str, int] | None,
     rpc_key: str | None,
     board_command: str | None,
 ) -> Runner:
@@ -190,7 +192,7 @@ def _runner(
     if rpc_tracker and rpc_key:
         from schedules.tuning.runners.rpc import RpcRunner
 
-        return RpcRunner(tracker_address(rpc_tracker), rpc_key, simd, toolchain)
+        return RpcRunner(rpc_tracker, rpc_key, simd, toolchain)
     if board_command:
         from schedules.tuning.runners.command import CommandRunner
 
@@ -198,14 +200,6 @@ def _runner(
     from schedules.tuning.runners.local import LocalRunner
 
     return LocalRunner()
-
-
-def tracker_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``; raises LeanconvError if that is not what ``text`` is."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise LeanconvError(f"{text!r} is not HOST:PORT of an RPC tracker")
-    return host, int(port)
 
 
 def _known(output: Path, others: Sequence[str | Path], target: str, cost_kind: str) -> list[Record]:

@@ -29,7 +29,7 @@ from schedules.tuning.runners.rpc_tracker import Address, Tracker
 from schedules.tuning.settings import Settings
 from schedules.workload import Conv2dWorkload
 from tvmc.cli import main
-from tvmc.rpc_server import address
+from tvmc.command import address
 
 KEY = "board"
 HOST = Simd.named("host")
