@@ -146,14 +146,14 @@ def _shown(verbose: bool) -> Iterator[Notify]:
     with Live(Text("compiling the first candidates"), console=console, transient=True) as live:
 
         def show(status: Status) -> None:
-            live.update(Text("\n".join(_lines(status))))
+            live.update(Text("\n".join(lines(status))))
             if verbose:
                 live.console.print(_line(status), markup=False, highlight=False)
 
         yield show
 
 
-def _lines(status: Status) -> list[str]:
+def lines(status: Status) -> list[str]:
     """What the live display says."""
     known = not math.isnan(status.seconds_left)
     left = f", about {_duration(status.seconds_left)} left" if known else ""

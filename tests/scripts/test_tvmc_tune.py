@@ -10,17 +10,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tvmc
+from schedules.block import workload_from_text
 from schedules.simd import Simd
+from schedules.tuning.candidate import Candidate
 from schedules.tuning.records import Record, best, load
-from schedules.tuning.tuner import FINAL_SAMPLES
+from schedules.tuning.tuner import FINAL_SAMPLES, Status
+from tests.support.records import record
 from tests.support.tflite_writer import Conv, chain, single_conv
 from tvmc.cli import main
+from tvmc.tune_command import lines
 
 RunTvmc = Callable[..., subprocess.CompletedProcess[str]]
 #: Samples as short as they can be: what is tested is not the time.
@@ -213,3 +218,20 @@ def group_members(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+def test_display() -> None:
+    """What a terminal shows: task, algorithm, gain, errors, boards, time left."""
+    workload = workload_from_text("28x28x64->64 k3x3 p1,1,1,1 relu")
+    winograd, indirect = Candidate("winograd", ()), Candidate("indirect", ())
+    best = record(0.8e-3, workload=workload, candidate=winograd)
+    untuned = record(1e-3, workload=workload, candidate=indirect)
+    status = Status("trials", workload, best, untuned, 64, 100, 3, 4e-3, 5e-3, 2, 30.0, 17.0)
+    assert lines(status) == [
+        "trials: 64 of 100, 3 failed; boards: 2; 30 s, about 17 s left",
+        "layers tried so far: 4 ms, 0.800 of untuned",
+        "now: conv3x3 28x28x64->64 relu: winograd 0.8 ms, 0.800 of untuned",
+    ]
+    lost = replace(status, boards=0, best=None, seconds_left=float("nan"), seconds=600.0)
+    assert lines(lost)[0].endswith("boards: 0 (waiting for one to come back); 10 min")
+    assert lines(lost)[2] == "now: conv3x3 28x28x64->64 relu: nothing works yet"
