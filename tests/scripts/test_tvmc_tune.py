@@ -142,8 +142,8 @@ def test_from_python(graph: Path, tmp_path: Path) -> None:
         notify=statuses.append,
     )
     assert report.trials == 3 and statuses[0].boards == 1
-    for record in load(tmp_path / "logs"):
-        assert record.candidate.plan(record.workload, Simd.named("host")).workspace_bytes == 0
+    for trial in load(tmp_path / "logs"):
+        assert trial.candidate.plan(trial.workload, Simd.named("host")).workspace_bytes == 0
 
 
 @pytest.mark.parametrize(
