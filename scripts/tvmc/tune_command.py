@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    # Whoever ends it, nothing of it stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _shown(options.verbose) as notify:
             report = tune(

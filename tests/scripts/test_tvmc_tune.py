@@ -92,15 +92,24 @@ def test_killed_and_started_again(graph: Path, tmp_path: Path) -> None:
     assert sum(trials(after).values()) == 16 and max(trials(after).values()) == 1
 
 
-def test_interrupted(graph: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(graph: Path, tmp_path: Path, number: signal.Signals) -> None:
     logs = tmp_path / "logs"
     command = [sys.executable, "-m", "tvmc", "tune", str(graph), "-o", str(logs)]
     command += ["--trials", "500", *map(str, QUICK)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    process = subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, text=True, env=environment
+    )
     try:
         log = logs / "float32.jsonl"
         wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") >= 8, process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.terminate()
         _, errors = process.communicate(timeout=60)
     finally:
         end_all(process)
@@ -111,6 +120,7 @@ def test_interrupted(graph: Path, tmp_path: Path) -> None:
     ]
     assert len(load(logs)) >= 8
     assert not group_members(process.pid)
+    assert not os.listdir(scratch)
 
 
 def test_tunes_on_the_emulated_board(run_tvmc: RunTvmc, tmp_path: Path, repo_root: Path) -> None:
