@@ -37,6 +37,11 @@ from tflite_delegate.arena import held_bytes
 from tflite_delegate.chains import Chain
 from tflite_delegate.model import Layer, Model
 
+#: Part of the time of its layers that a block has to save, or to cost, so that measured times
+#: decide about it. By themselves, kernels find in the caches what a network leaves there or does
+#: not: MobileNetV2's blocks measured 5 to 8 % slower than their layers, and save 3 % of its time.
+CLEAR = 0.1
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -274,7 +279,7 @@ class _Planner:
     def _saving_time(
         self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
     ) -> dict[Chain, Advice]:
-        """The blocks that save time: those that were measured, then those by the model.
+        """The blocks that save time: where measuring is clear, and then those by the model.
 
         Of each, those that save most first.
         """
@@ -282,8 +287,10 @@ class _Planner:
         for chain, advice in candidates.items():
             alone = [kernels[0] for i in chain if (kernels := layers[i].kernels)]
             seconds = [kernel.seconds for kernel in alone if kernel.seconds is not None]
-            if advice.seconds is not None and len(seconds) == len(chain):
-                measured[chain] = sum(seconds) - advice.seconds
+            known = advice.seconds is not None and len(seconds) == len(chain)
+            gain = sum(seconds) - (advice.seconds or 0.0)
+            if known and abs(gain) > CLEAR * sum(seconds):
+                measured[chain] = gain
             elif len(alone) == len(chain):
                 plans = [kernel.untuned or kernel.plan for kernel in alone]
                 modelled[chain] = block_gain(advice.default, plans, self.simd)

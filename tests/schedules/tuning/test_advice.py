@@ -64,6 +64,12 @@ def test_more_samples_count_more_but_not_for_the_untuned_choice() -> None:
     assert advice(better, trial("winograd", 0.1, samples=20)).plan.algorithm == "winograd"
 
 
+def test_what_hardly_gains_is_left_untuned() -> None:
+    untuned = trial("winograd", 0.15)
+    assert advice(trial("mec", 0.147), untuned).plan.algorithm == "winograd"
+    assert advice(trial("mec", 0.143), untuned).plan.algorithm == "mec"
+
+
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:
     assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
     same = advice(trial("winograd", 0.15)).plan
