@@ -131,7 +131,7 @@ def measure_again(workload: Workload, tuner: Tuner) -> list[Record]:
     """Many samples of the fastest: among so many short measurements, these are partly luck."""
     table = believed(workload, tuner.records)
     fastest = sorted(table.values(), key=lambda record: record.cost_s)[:LEADERS]
-    unsure = [record.candidate for record in fastest if record.samples < FINAL_SAMPLES]
+    unsure = [r.candidate for r in fastest if r.error is None and r.samples < FINAL_SAMPLES]
     return tuner.measure(workload, unsure, FINAL_SAMPLES)
 
 

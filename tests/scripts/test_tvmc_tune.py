@@ -100,9 +100,11 @@ def test_interrupted(graph: Path, tmp_path: Path, number: signal.Signals) -> Non
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored by a child
     process = subprocess.Popen(
         command, start_new_session=True, stderr=subprocess.PIPE, text=True, env=environment
     )
+    signal.signal(signal.SIGINT, before)
     try:
         log = logs / "float32.jsonl"
         wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") >= 8, process)
@@ -160,7 +162,7 @@ def test_from_python(graph: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["missing.tflite"], "model missing.tflite does not exist"),
-        (["{graph}", "--rpc-tracker", "somewhere"], "a tracker needs the key of its boards"),
+        (["{graph}", "--rpc-tracker", "somewhere:9190"], "a tracker needs the key of its boards"),
         (["{graph}", "--rpc-tracker", "x", "--rpc-key", "k"], "'x' is not HOST:PORT"),
         (["{graph}", "--board-command", "no-such-program {program}"], "no-such-program"),
         (["{graph}", "--target", "cortex-a76"], "cannot run what was compiled for it"),
