@@ -92,7 +92,9 @@ def test_killed_and_started_again(graph: Path, tmp_path: Path) -> None:
     assert sum(trials(after).values()) == 16 and max(trials(after).values()) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_interrupted(graph: Path, tmp_path: Path, number: signal.Signals) -> None:
     logs = tmp_path / "logs"
     command = [sys.executable, "-m", "tvmc", "tune", str(graph), "-o", str(logs)]
