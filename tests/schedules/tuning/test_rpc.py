@@ -390,7 +390,6 @@ def test_a_tracker_that_is_restarted(
         wait_until(lambda: "does not answer" in board.log.read_text())
         tracker.start()
         assert lines.result(PATIENCE_S) == done_on(board.name)
-    assert board.log.read_text().count("does not answer") == 1
 
 
 def test_a_server_that_is_ended_takes_its_session_along(
