@@ -161,6 +161,7 @@ def test_what_is_missing_or_fails_is_shown_with_the_reason(
     output = capsys.readouterr().out
     text, table = output.splitlines(), output.partition("\nin short")[0].splitlines()
     cells = {line[:50]: line for line in table if line.startswith("small ")}
+    assert len(cells) == len(UNTUNED)
     for name in UNTUNED:
         (line,) = (line for start, line in cells.items() if f" {name} " in start)
         assert (NOT_INSTALLED in line) == (name == NCNN)
