@@ -1,0 +1,85 @@
+"""Small TVM modules, packed as `tvmc compile` packs them, with numpy as their reference."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+
+from schedules.simd import Simd
+from schedules.toolchain import Toolchain
+from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata
+
+HOST = Simd.named("host")
+#: Of :func:`mixed`, whose function `add` passes for one of ours.
+METADATA = Metadata(
+    leanconv="1.2.3",
+    tvm=tvm.__version__,
+    model="mixed.tflite",
+    target="host",
+    tvm_target=HOST.target,
+    inputs=(TensorInfo("image", (2, 3), "float32"), TensorInfo("codes:0", (4,), "int8")),
+    outputs=(TensorInfo("sum", (2, 3), "float32"), TensorInfo("largest", (4,), "int8")),
+    kernels={"add": KernelInfo("conv1x1 1x2x3->3", "indirect", 1536, 2048)},
+)
+
+
+def mixed() -> tvm.IRModule:
+    """Two inputs and two outputs, of float32 and of int8."""
+    image = relax.Var("image", relax.TensorType((2, 3), "float32"))
+    codes = relax.Var("codes", relax.TensorType((4,), "int8"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [image, codes]):
+        with builder.dataflow():
+            total = builder.emit(relax.op.add(image, relax.const(np.float32(0.5))))
+            total = builder.emit(relax.op.multiply(total, total))
+            largest = builder.emit(relax.op.maximum(codes, relax.const(np.int8(-3))))
+            outputs = builder.emit_output(relax.Tuple([total, largest]))
+        builder.emit_func_output(outputs)
+    return builder.get()
+
+
+def mixed_in_numpy(image: NDArray[Any], codes: NDArray[Any]) -> list[NDArray[Any]]:
+    """What :func:`mixed` computes."""
+    return [(image + np.float32(0.5)) ** 2, np.maximum(codes, np.int8(-3))]
+
+
+def single() -> tvm.IRModule:
+    """One input and one output, which is no tuple."""
+    image = relax.Var("image", relax.TensorType((2, 3), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [image]):
+        builder.emit_func_output(builder.emit(relax.op.negative(image)))
+    return builder.get()
+
+
+#: Of :func:`single`.
+SINGLE_METADATA = replace(
+    METADATA, inputs=METADATA.inputs[:1], outputs=METADATA.outputs[:1], kernels={}
+)
+
+
+def compiled(
+    path: Path, module: tvm.IRModule, metadata: Metadata | None, simd: Simd = HOST
+) -> Path:
+    """Compile ``module`` into the library ``path``; without ``metadata`` it is none of ours."""
+    module = with_metadata(module, metadata) if metadata else module
+    executable = tvm.compile(module, target=tvm.target.Target(simd.target))
+    executable.export_library(str(path), fcompile=_linker(simd), workspace_dir=str(path.parent))
+    return path
+
+
+def _linker(simd: Simd) -> Callable[..., None]:
+    def link(output: str, files: Sequence[str], **_: Any) -> None:
+        command = [*Toolchain.default().command, "-target", f"{simd.arch}-linux-gnu.2.17"]
+        command += ["-shared", "-fPIC", "-O1", "-o", output, *files]
+        subprocess.run(command, check=True)
+
+    return link
