@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from schedules import __version__
-from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
 from schedules.interrupts import interrupts_blocked
-from schedules.memory import align
-from schedules.planner import AUTO, NO_LIMITS, Limits, Plan, compile_plans
+from schedules.planner import AUTO, NO_LIMITS, Limits, compile_plans
+from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
+from schedules.selection import Kernel, Selection
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
-from schedules.tuning.advice import Advisor
 from schedules.tuning.records import Record
-from tflite_delegate.arena import held_bytes
-from tflite_delegate.model import Layer
+from tflite_delegate import model as tflite_model
+from tflite_delegate.model import Model
 from tflite_delegate.remainder import Partition, between, operator_name, partitions
-from tflite_delegate.selection import Kernel, Selection, select
+from tflite_delegate.selection import select
 from tflite_delegate.table import kernel_table
 
 #: Called with how many steps are done, how many there are, and what comes next.
@@ -37,51 +36,6 @@ Progress = Callable[[int, int, str], None]
 TABLE = "kernel_table.c"
 #: What csrc/ ships.
 SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one layer.
-
-    ``workspace_bytes`` counts one thread, and each further one needs ``thread_bytes`` more; groups
-    use it one after another. ``algorithm``, ``knobs`` and the byte counts are those of the default
-    kernel where several algorithms are compiled for the layer. ``nodes`` are the node ``index`` and
-    the neighbours that the kernel does as well; ``block`` the indices of all layers that it
-    computes, if they are several.
-    """
-
-    index: int
-    nodes: Sequence[int]
-    op: str
-    geometry: str
-    claimed: bool
-    algorithm: str | None
-    block: Sequence[int]
-    knobs: Mapping[str, Any] | None
-    workspace_bytes: int
-    thread_bytes: int
-    weight_bytes: int
-    packed_bytes: int
-    macs: int
-    kernel_macs: int
-    expected_error: float | None
-    why: str | None
-    rejected: Sequence[str]
-    reason: str | None
-    tuning: str | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class TuningReport:
-    """The records that were used: of which board, and whether it was measured or modelled.
-
-    ``warnings`` are about records that could not be.
-    """
-
-    board: str
-    cost_kind: str
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -161,7 +115,8 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    selection = select(model_path, simd, algorithms, limits, objective, records)
+    model = tflite_model.read(model_path)
+    selection = select(model, simd, algorithms, limits, objective, records)
     steps = len(selection.kernels) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -175,7 +130,7 @@ def build(
         library = linked.read_bytes()
         replace_atomically(output, library)
     notify(steps, steps, f"wrote {output.name}")
-    return _report(selection, kernels, len(library), time.monotonic() - start)
+    return _report(model, selection, kernels, len(library), time.monotonic() - start)
 
 
 def export_sources(
@@ -199,7 +154,8 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    selection = select(model_path, simd, algorithms, limits, objective, records)
+    model = tflite_model.read(model_path)
+    selection = select(model, simd, algorithms, limits, objective, records)
     steps = len(selection.kernels)
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -212,7 +168,7 @@ def export_sources(
     except OSError as error:
         raise LeanconvError(f"cannot write {folder}: {error.strerror}") from None
     size = sum(len(kernel.data) for kernel in kernels)
-    return _report(selection, kernels, size, time.monotonic() - start)
+    return _report(model, selection, kernels, size, time.monotonic() - start)
 
 
 # Compiling
@@ -232,7 +188,7 @@ def _write_sources(
     for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
         if entry.name.endswith(SOURCE_SUFFIXES):
             (folder / entry.name).write_bytes(entry.read_bytes())
-    table = kernel_table(compiled, selection.model.path.name, selection.simd)
+    table = kernel_table(compiled, selection.network.name, selection.simd)
     (folder / TABLE).write_text(table, encoding="utf-8")
     sources = sorted(path.name for path in folder.glob("*.c"))
     return compiled, sources
@@ -315,100 +271,29 @@ def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
 
 
 def _report(
-    selection: Selection, kernels: Sequence[Kernel], library_bytes: int, seconds: float
+    model: Model,
+    selection: Selection,
+    kernels: Sequence[Kernel],
+    library_bytes: int,
+    seconds: float,
 ) -> Report:
     compiled = {kernel.name: kernel.compiled for kernel in kernels if kernel.compiled}
-    model = selection.model
     in_kernels = [node for s in selection.layers if s.kernels for node in s.layer.nodes]
     others = between(model, in_kernels)
     return Report(
-        model=model.path.name,
+        model=model.name,
         target=selection.simd.name,
         leanconv=__version__,
         objective=selection.objective,
         algorithms=tuple(dict.fromkeys(kernel.plan.algorithm for kernel in selection.kernels)),
-        layers=tuple(_layer_report(selection, compiled, i) for i in range(len(selection.layers))),
+        layers=layer_reports(selection, compiled),
         between={step.index: operator_name(step.code) for step in others},
         left=partitions(model, [*in_kernels, *(step.index for step in others)]),
-        peak_bytes=_peak_bytes(selection),
+        peak_bytes=peak_bytes(selection),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
-        tuning=_tuning_report(selection.advisor),
+        tuning=tuning_report(selection.advisor),
     )
-
-
-def _tuning_report(advisor: Advisor | None) -> TuningReport | None:
-    if advisor is None:
-        return None
-    return TuningReport(advisor.board, advisor.cost_kind, tuple(advisor.warnings))
-
-
-def _peak_bytes(selection: Selection) -> int:
-    blocks = {chain: kernel.plan for chain, kernel in selection.blocks.items()}
-    in_block = {position for chain in blocks for position in chain}
-    alone = {
-        position: selected.kernels[0].plan
-        for position, selected in enumerate(selection.layers)
-        if selected.kernels and position not in in_block
-    }
-    return max(held_bytes(selection.model, alone, blocks), default=0)
-
-
-def _layer_report(
-    selection: Selection, compiled: Mapping[str, CKernel], position: int
-) -> LayerReport:
-    selected = selection.layers[position]
-    layer = selected.layer
-    kernel = selected.kernels[0] if selected.kernels else None
-    plan = kernel.plan if kernel else None
-    chain = next((chain for chain in selection.blocks if position in chain), (position,))
-    place = chain.index(position) if plan and len(plan.layers) > 1 else 0
-    return LayerReport(
-        index=layer.index,
-        nodes=list(layer.nodes),
-        op=layer.op,
-        geometry=layer.geometry,
-        claimed=plan is not None,
-        algorithm=plan.algorithm if plan else None,
-        block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
-        knobs=dict(plan.knobs) if plan else None,
-        workspace_bytes=plan.workspace_bytes if plan else 0,
-        thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
-        weight_bytes=layer.weight_bytes,
-        packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,
-        macs=layer.macs,
-        kernel_macs=_kernel_macs(plan, place) if plan else 0,
-        expected_error=plan.expected_error if plan else None,
-        why=plan.why if plan else None,
-        rejected=list(plan.rejected) if plan else [],
-        reason=selected.reason,
-        tuning=kernel.tuning if kernel else None,
-        seconds=_seconds(layer, kernel) if kernel and place == 0 else None,
-    )
-
-
-def _seconds(layer: Layer, kernel: Kernel) -> float | None:
-    """Of the layer, or of the block that begins with it, by the records."""
-    assert layer.workload is not None
-    return None if kernel.seconds is None else layer.workload.batch * kernel.seconds
-
-
-def _kernel_macs(plan: Plan, place: int) -> int:
-    """Multiply-accumulates of one layer of the plan; what is done twice, its first layer does."""
-    later = sum(layer.macs for layer in plan.layers[1:])
-    return plan.calls * (plan.macs - later if place == 0 else plan.layers[place].macs)
-
-
-def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
-    """Bytes of one layer's packed weights and biases; of each group, aligned.
-
-    A kernel of a single layer reads float32 weights where they are, if they are in its order.
-    """
-    part = plan.parts[place]
-    if len(plan.parts) == 1 and part.in_place and layer.float_order == part.layout:
-        return 0
-    group = part.bytes(plan.layers[place].element_bytes)
-    return align(group) * (plan.calls - 1) + group
 
 
 def _check_folder(path: Path) -> None:

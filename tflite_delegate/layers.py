@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import tflite
 
 from schedules.errors import LeanconvError
+from schedules.network import CONV, DENSE, DEPTHWISE, Layer, describe
 from schedules.workload import Conv2dWorkload
 from tflite_delegate.graph import Graph, Node, Tensor
 
@@ -25,49 +26,8 @@ OPERATORS = {
     tflite.BuiltinOperator.DEPTHWISE_CONV_2D: "DEPTHWISE_CONV_2D",
     tflite.BuiltinOperator.FULLY_CONNECTED: "FULLY_CONNECTED",
 }
+_KINDS = {"CONV_2D": CONV, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE}
 _OPTIONS = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions"}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a model, and the nodes that leanconv computes with it.
-
-    Parameters
-    ----------
-    index : int
-        Index of the node in the model's graph, which is its place in the order of execution.
-    op : {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-        TFLite's name of the operator.
-    geometry : str
-        A short description for tables, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
-    workload : Conv2dWorkload or None
-        What to compile; ``None`` if leanconv does not take the layer.
-    reason : str or None
-        Why it does not.
-    weight_bytes : int
-        Bytes of the weights in the model, without the bias.
-    macs : int
-        Multiply-accumulates of one inference; 0 if the shape is not known.
-    nodes : tuple of int
-        The node itself, and the neighbours whose work the layer does as well.
-    input, output : int or None
-        Tensors in front of and behind all of these.
-    float_order : str or None
-        The layout (see :mod:`schedules.packing`) that the model's weights are in already; ``None``
-        if they or the bias are float16.
-    """
-
-    index: int
-    op: str
-    geometry: str
-    workload: Conv2dWorkload | None
-    reason: str | None
-    weight_bytes: int
-    macs: int
-    nodes: tuple[int, ...] = ()
-    input: int | None = None
-    output: int | None = None
-    float_order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +75,12 @@ class _Window:
 def read_layer(graph: Graph, node: Node) -> Layer:
     """``node``, whose code is one of :data:`OPERATORS`, as a layer of its own."""
     op = OPERATORS[node.code]
+    kind = _KINDS[op]
 
     def refused(reason: str, geometry: str = "?", weight_bytes: int = 0, macs: int = 0) -> Layer:
-        return Layer(node.index, op, geometry, None, reason, weight_bytes, macs, (node.index,))
+        return Layer(
+            node.index, op, kind, geometry, None, reason, weight_bytes, macs, (node.index,)
+        )
 
     if len(node.inputs) < 2 or not node.outputs:
         return refused("malformed node: input, weights or output missing")
@@ -144,13 +107,14 @@ def read_layer(graph: Graph, node: Node) -> Layer:
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     reason_or_none = _why_not({x.type, y.type}, weights, bias, workload)
     if reason_or_none is not None:
-        return refused(reason_or_none, describe(op, workload), weights.bytes, workload.macs)
+        return refused(reason_or_none, describe(kind, workload), weights.bytes, workload.macs)
     constants = [weights] if bias is None else [weights, bias]
     order = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
     return Layer(
         node.index,
         op,
-        describe(op, workload),
+        kind,
+        describe(kind, workload),
         workload,
         None,
         weights.bytes,
@@ -160,14 +124,6 @@ def read_layer(graph: Graph, node: Node) -> Layer:
         y_index,
         order if all(constant.type == "float32" for constant in constants) else None,
     )
-
-
-def describe(op: str, workload: Conv2dWorkload) -> str:
-    """A short description for tables; a fully-connected layer is ``dense [ROWSx]C->M``."""
-    if op != "FULLY_CONNECTED":
-        return workload.describe()
-    text = workload.describe().removeprefix("conv1x1 1x")
-    return f"dense {text.removeprefix('1x')}"
 
 
 def _kind(op: str, weights: Tensor) -> str:

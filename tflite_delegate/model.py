@@ -7,16 +7,17 @@ Everything in a file is taken for possibly damaged.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import tflite
 
+from schedules import network
+from schedules.chains import find_chains
 from schedules.errors import LeanconvError
-from tflite_delegate.chains import Chain, find_chains
+from schedules.network import Layer, Network
 from tflite_delegate.graph import DAMAGE, Graph, checked_length
-from tflite_delegate.layers import OPERATORS, Layer, read_layer
+from tflite_delegate.layers import OPERATORS, read_layer
 from tflite_delegate.units import merge_neighbours
 
 __all__ = ["Layer", "Model", "Step", "read"]
@@ -25,45 +26,27 @@ _IDENTIFIER = b"TFL3"
 
 
 @dataclass(frozen=True)
-class Step:
-    """A node: its operator as TFLite numbers it, and the tensors that it reads and writes."""
+class Step(network.Step):
+    """A node; ``code`` is its operator as TFLite numbers it."""
 
-    index: int
     code: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Model:
-    """The layers of a .tflite model.
+class Model(Network):
+    """The layers of a .tflite model's main graph.
 
     Parameters
     ----------
     path : Path
         The file.
-    layers : tuple of Layer
-        One for every convolution, depthwise and fully-connected node of the main graph.
     subgraphs : int
         Graphs in the model; all but the first (bodies of loops and conditions) are not read.
-    chains : tuple of tuple of int
-        Positions of layers that one kernel could compute (see :mod:`tflite_delegate.chains`).
-    steps : tuple of Step
-        Every node of the main graph in the order of execution.
-    inputs, outputs : tuple of int
-        Tensors of the main graph that a caller writes and reads.
-    sizes : mapping of int to int
-        Bytes of each tensor that is computed or an input; for a batch of one where it is not known.
     """
 
-    path: Path
-    layers: tuple[Layer, ...]
-    subgraphs: int
-    chains: tuple[Chain, ...]
     steps: tuple[Step, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    sizes: Mapping[int, int]
+    path: Path
+    subgraphs: int
 
 
 def read(path: str | Path) -> Model:
@@ -111,21 +94,27 @@ def _read(path: Path, content: mmap.mmap) -> Model:
     steps = tuple(
         Step(
             node.index,
-            node.code,
             tuple(tensor for tensor in node.inputs if tensor is not None),
             tuple(tensor for tensor in node.outputs if tensor is not None),
+            node.code,
         )
         for node in graph.nodes
     )
     inputs = tuple(sorted(graph.inputs))
     computed = [tensor for step in steps for tensor in step.outputs]
+
+    def only_reader(tensor: int) -> int | None:
+        reader = graph.only_reader(tensor)
+        return None if reader is None else reader.index
+
     return Model(
-        path,
-        layers,
-        subgraphs,
-        find_chains(graph, layers),
-        steps,
-        inputs,
-        tuple(sorted(graph.outputs)),
-        {tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
+        name=path.name,
+        layers=layers,
+        chains=find_chains(layers, only_reader),
+        steps=steps,
+        inputs=inputs,
+        outputs=tuple(sorted(graph.outputs)),
+        sizes={tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
+        path=path,
+        subgraphs=subgraphs,
     )

@@ -9,9 +9,9 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.packing import Matrix
 from schedules.planner import Plan
+from schedules.selection import Kernel
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
-from tflite_delegate.selection import Kernel
 
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (

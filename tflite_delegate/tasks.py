@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from schedules.algorithms import REGISTRY
 from schedules.block import Block
 from schedules.planner import FUSED_BLOCK
+from schedules.selection import block_of, of_one_kernel
 from schedules.simd import Simd
 from schedules.tuning.task import Task
 from schedules.workload import Conv2dWorkload
 from tflite_delegate.model import Model
-from tflite_delegate.selection import block_of, of_one_kernel
 
 
 def tasks(models: Sequence[Model], simd: Simd) -> list[Task]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import tflite
 
+from schedules.network import DENSE, Layer, describe
 from schedules.workload import Conv2dWorkload
 from tflite_delegate.graph import Graph, Node
-from tflite_delegate.layers import ACTIVATIONS, Layer, describe
+from tflite_delegate.layers import ACTIVATIONS
 
 #: Operators that are activations.
 _ACTIVATION_NODES = {
@@ -34,14 +35,14 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     if with_residual is not layer:
         layer = _merge_activation(graph, with_residual, "output_activation")
     assert layer.workload is not None
-    return replace(layer, geometry=describe(layer.op, layer.workload))
+    return replace(layer, geometry=describe(layer.kind, layer.workload))
 
 
 def _merge_pad(graph: Graph, layer: Layer) -> Layer:
     assert layer.workload is not None and layer.input is not None
     pad = graph.producers.get(layer.input)
     is_pad = pad is not None and pad.code == tflite.BuiltinOperator.PAD and len(pad.inputs) == 2
-    if not is_pad or layer.op == "FULLY_CONNECTED" or layer.workload.is_padded:
+    if not is_pad or layer.kind == DENSE or layer.workload.is_padded:
         return layer
     assert pad is not None
     source, amounts_index = pad.inputs

@@ -13,11 +13,11 @@ from tvm import s_tir, te
 from schedules import epilogue, packing
 from schedules.c_abi import mark_stage
 from schedules.planner import Plan, compile_plans
+from schedules.selection import Kernel
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import build as builder
-from tflite_delegate.selection import Kernel
 from tflite_delegate.table import kernel_table
 
 

@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
+from schedules.selection import block_of, of_one_kernel
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from tests.support.kernels import serves
@@ -28,7 +29,6 @@ from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.model import read
-from tflite_delegate.selection import block_of, of_one_kernel
 from tflite_delegate.table import kernel_table
 
 HOST = Simd.named("host")

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from schedules.arena import held_bytes
 from schedules.errors import LeanconvError
 from schedules.planner import Limits
+from schedules.selection import Selection
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.tflite_writer import ACTIVATIONS, Conv, ModelWriter
-from tflite_delegate.arena import held_bytes
 from tflite_delegate.model import Layer, Model, read
 from tflite_delegate.remainder import between, partitions
-from tflite_delegate.selection import Selection, select
+from tflite_delegate.selection import select
 
 HOST = Simd.named("host")
 SHAPE = (1, 8, 8, 6)

@@ -15,12 +15,12 @@ from schedules.c_abi import CKernel, Stage
 from schedules.memory import align
 from schedules.packing import Matrix, PackedWeights
 from schedules.planner import Plan
+from schedules.selection import Kernel
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tests.support.chains import ChainPlan
 from tests.tflite_delegate.test_sanitizers import compiler
 from tflite_delegate import build as builder
-from tflite_delegate.selection import Kernel
 from tflite_delegate.table import kernel_table
 
 SOURCES = Path(builder.__file__).with_name("csrc")

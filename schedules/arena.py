@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schedules.network import Chain, Network
 from schedules.planner import Plan
-from tflite_delegate.chains import Chain
-from tflite_delegate.model import Model
 
 
-def held_bytes(model: Model, layers: Mapping[int, Plan], blocks: Mapping[Chain, Plan]) -> list[int]:
+def held_bytes(
+    network: Network, layers: Mapping[int, Plan], blocks: Mapping[Chain, Plan]
+) -> list[int]:
     """Bytes of tensors and workspace while each step runs.
 
     Parameters
@@ -30,24 +31,24 @@ def held_bytes(model: Model, layers: Mapping[int, Plan], blocks: Mapping[Chain, 
     time_of: dict[int, int] = {}
     workspace: dict[int, int] = {}
     for positions, plan in units.items():
-        nodes = [node for position in positions for node in model.layers[position].nodes]
+        nodes = [node for position in positions for node in network.layers[position].nodes]
         time_of |= dict.fromkeys(nodes, max(nodes))
         workspace[max(nodes)] = plan.workspace_bytes
-    end = len(model.steps)
-    written = dict.fromkeys(model.inputs, -1)
-    read: dict[int, int] = dict.fromkeys((*model.inputs, *model.outputs), end)
-    for step in model.steps:
+    end = len(network.steps)
+    written = dict.fromkeys(network.inputs, -1)
+    read: dict[int, int] = dict.fromkeys((*network.inputs, *network.outputs), end)
+    for step in network.steps:
         time = time_of.get(step.index, step.index)
         written |= dict.fromkeys(step.outputs, time)
         for tensor in step.inputs:
             read[tensor] = max(read.get(tensor, -1), time)
     # A tensor that is written and read in one step is inside of a unit.
     lives = [
-        (written[tensor], read[tensor], model.sizes[tensor])
+        (written[tensor], read[tensor], network.sizes[tensor])
         for tensor in written
         if read.get(tensor, -1) > written[tensor]
     ]
-    times = sorted({time_of.get(step.index, step.index) for step in model.steps})
+    times = sorted({time_of.get(step.index, step.index) for step in network.steps})
     return [
         workspace.get(time, 0) + sum(size for first, last, size in lives if first <= time <= last)
         for time in times

@@ -6,36 +6,35 @@ blocks of MobileNetV1, V2 and their relatives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from tflite_delegate.graph import Graph
-from tflite_delegate.layers import Layer
+from schedules.network import CONV, DENSE, Chain, Layer
 
-#: Positions of layers in the model's order of execution.
-Chain = tuple[int, ...]
+#: Index of the node that alone reads a tensor; ``None`` if there is no such node.
+OnlyReader = Callable[[int], int | None]
 
 
-def find_chains(graph: Graph, layers: Sequence[Layer]) -> tuple[Chain, ...]:
+def find_chains(layers: Sequence[Layer], only_reader: OnlyReader) -> tuple[Chain, ...]:
     """Every chain of two or three layers; they may overlap."""
-    return tuple(_chains(graph, layers))
+    return tuple(_chains(layers, only_reader))
 
 
-def _chains(graph: Graph, layers: Sequence[Layer]) -> Iterator[Chain]:
+def _chains(layers: Sequence[Layer], only_reader: OnlyReader) -> Iterator[Chain]:
     positions = {layer.index: position for position, layer in enumerate(layers)}
     followers = {
         position: follower
         for position, layer in enumerate(layers)
-        if (follower := _follower(graph, layers, positions, layer)) is not None
+        if (follower := _follower(layers, positions, layer, only_reader)) is not None
     }
     producers = {follower: position for position, follower in followers.items()}
     for depthwise, pointwise in followers.items():
         first, last = layers[depthwise].workload, layers[pointwise].workload
         if not (first and last and first.is_depthwise and last.is_pointwise and last.groups == 1):
             continue
-        if layers[pointwise].op == "FULLY_CONNECTED":
+        if layers[pointwise].kind == DENSE:
             continue
         producer = producers.get(depthwise)
-        if producer is not None and layers[producer].op == "CONV_2D":
+        if producer is not None and layers[producer].kind == CONV:
             workload = layers[producer].workload
             if workload is not None and workload.groups == 1:
                 yield producer, depthwise, pointwise
@@ -43,13 +42,13 @@ def _chains(graph: Graph, layers: Sequence[Layer]) -> Iterator[Chain]:
 
 
 def _follower(
-    graph: Graph, layers: Sequence[Layer], positions: dict[int, int], layer: Layer
+    layers: Sequence[Layer], positions: dict[int, int], layer: Layer, only_reader: OnlyReader
 ) -> int | None:
     """Position of the layer that alone reads ``layer``'s output, and pads nothing of its own."""
     if layer.workload is None or layer.output is None or layer.workload.residual:
         return None
-    reader = graph.only_reader(layer.output)
-    position = None if reader is None else positions.get(reader.index)
+    reader = only_reader(layer.output)
+    position = None if reader is None else positions.get(reader)
     if position is None or layers[position].input != layer.output:
         return None
     follower = layers[position].workload
