@@ -282,7 +282,7 @@ def _is_whole(library: bytes) -> bool:
     try:
         file = ELFFile(io.BytesIO(library))
         ends = [part["p_offset"] + part["p_filesz"] for part in file.iter_segments("PT_LOAD")]
-    except ELFError:
+    except (ELFError, ValueError, OverflowError):
         return False
     sections_end = file["e_shoff"] + file["e_shnum"] * file["e_shentsize"]
     return max([sections_end, *ends]) <= len(library)
