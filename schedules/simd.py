@@ -1,22 +1,21 @@
 """What a schedule must know of a target: lanes, registers, caches, cores, features.
 
 A :class:`Simd` is made from a preset name, from ``host``, or from any TVM target (a dict, a JSON
-string, or the ``llvm -mtriple=… -mcpu=…`` strings of old TVM). Nothing else in the package looks
-at a target.
+string, a tag such as ``raspberry-pi/4b-aarch64``, or the ``llvm -mtriple=… -mcpu=…`` strings of old
+TVM). Nothing else in the package looks at a target.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from schedules import tvm_target
 from schedules.errors import LeanconvError
 from schedules.workload import DTYPE_BYTES
 
@@ -108,7 +107,7 @@ class Simd:
 
     @classmethod
     def named(cls, name: str) -> Simd:
-        """The target that a user names: ``host``, a preset, JSON, or ``llvm -mcpu=…``.
+        """The target that a user names: ``host``, a preset, JSON, a tag of TVM, ``llvm -mcpu=…``.
 
         Raises
         ------
@@ -119,15 +118,12 @@ class Simd:
             return _host()
         if name in PRESETS:
             return PRESETS[name]
-        if name.lstrip().startswith("{"):
-            try:
-                return cls.from_target(json.loads(name))
-            except json.JSONDecodeError as error:
-                raise LeanconvError(f"target {name!r} is not valid JSON: {error}") from None
-        if name.split()[:1] == ["llvm"]:
-            return cls.from_target(_parse_llvm_string(name))
+        target = tvm_target.parse(name)
+        if target is not None:
+            return cls.from_target(target)
         raise LeanconvError(
-            f"unknown target {name!r}: host, {', '.join(PRESETS)}, a JSON target, or 'llvm -mcpu=…'"
+            f"unknown target {name!r}: host, {', '.join(PRESETS)}, a tag of TVM such as "
+            "raspberry-pi/4b-aarch64, a JSON target, or 'llvm -mcpu=…'"
         )
 
     @classmethod
@@ -135,6 +131,7 @@ class Simd:
         """A :class:`Simd` for a TVM target given as a dict.
 
         Processors without a preset get the caches of the plainest core with the same registers.
+        Without a processor and a triple it is this machine.
 
         Raises
         ------
@@ -144,34 +141,45 @@ class Simd:
         kind = target.get("kind")
         if kind != "llvm":
             raise LeanconvError(f"target kind {kind!r} is not supported: only llvm")
-        unknown = set(target) - {"kind", "mtriple", "mcpu", "mattr", "tag", "keys", "num-cores"}
-        if unknown:
-            raise LeanconvError(f"target attribute {sorted(unknown)[0]!r} is not supported")
-        mtriple = str(target.get("mtriple", ""))
-        mcpu = str(target.get("mcpu", ""))
-        mattr = tuple(str(attribute) for attribute in target.get("mattr", ()))
-        arch = (mtriple.split("-")[0] if mtriple else platform.machine()).replace(
-            "arm64", "aarch64"
-        )
-        if (arch, False) not in TRIPLES:
-            raise LeanconvError(f"architecture {arch!r} is not supported: x86_64 or aarch64")
-        if arch == "x86_64":
-            wide = "avx512" in "".join(mattr) or mcpu in _AVX512_CPUS
+        mtriple, mcpu = (tvm_target.string(target, name) for name in ("mtriple", "mcpu"))
+        arch = _arch(mtriple, mcpu)
+        tvm_target.check_names(target)
+        mattr = tvm_target.features(target)
+        if not mtriple and not mcpu:
+            base = _host()
+        elif arch == "x86_64":
+            wide = "+avx512" in "".join(mattr) or mcpu in _AVX512_CPUS
             base = PRESETS["x86-64-v4" if wide else "x86-64-v3"]
-        else:
+        elif mcpu:
             base = PRESETS.get(mcpu, PRESETS["cortex-a53"])
             if base.arch != arch:
                 raise LeanconvError(f"processor {mcpu!r} is not an {arch} processor")
+        else:
+            base = replace(PRESETS["cortex-a53"], mcpu="generic")
         extra = frozenset(attribute[1:] for attribute in mattr if attribute.startswith("+"))
         return replace(
             base,
             name=mcpu or base.name,
-            mcpu=mcpu or ("generic" if arch == "aarch64" else base.mcpu),
+            mcpu=mcpu or base.mcpu,
             mattr=mattr,
             features=base.features | (extra & _ARMV8_2),
             android="android" in mtriple,
-            cores=int(target.get("num-cores", base.cores)),
+            cores=tvm_target.cores(target, base.cores),
         )
+
+
+def _arch(mtriple: str, mcpu: str) -> str:
+    """The instruction set: that of the triple, or of the processor, or of this machine."""
+    if mtriple:
+        arch = mtriple.split("-")[0]
+    elif mcpu in PRESETS:
+        arch = PRESETS[mcpu].arch
+    else:
+        arch = "x86_64" if mcpu in _AVX512_CPUS else _machine()
+    arch = arch.replace("arm64", "aarch64")
+    if (arch, False) not in TRIPLES:
+        raise LeanconvError(f"architecture {arch!r} is not supported: x86_64 or aarch64")
+    return arch
 
 
 _AVX512_CPUS = frozenset(
@@ -179,28 +187,6 @@ _AVX512_CPUS = frozenset(
     + ("icelake-server", "tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids")
     + ("graniterapids", "znver4", "znver5")
 )
-
-
-def _parse_llvm_string(text: str) -> dict[str, Any]:
-    """``llvm -mtriple=T -mcpu=C -mattr=+a,+b`` (old TVM) as the dict that TVM takes today."""
-    target: dict[str, Any] = {"kind": "llvm"}
-    try:
-        words = shlex.split(text)[1:]
-    except ValueError as error:
-        raise LeanconvError(f"target {text!r}: {error}") from None
-    for word in words:
-        key, equals, value = word.lstrip("-").partition("=")
-        if not word.startswith("-") or not equals:
-            raise LeanconvError(f"target {text!r}: {word!r} is not of the form -name=value")
-        if key in ("mtriple", "mcpu"):
-            target[key] = value
-        elif key == "mattr":
-            target[key] = value.split(",")
-        elif key == "num-cores" and value.isdigit():
-            target[key] = int(value)
-        elif key not in ("device", "model", "keys", "libs"):  # old hints that change nothing here
-            raise LeanconvError(f"target {text!r}: {word!r} is not supported")
-    return target
 
 
 def _arm(
@@ -239,7 +225,7 @@ def _host() -> Simd:
     A preset instead of LLVM's name of the processor: what is compiled then needs no more than the
     features that the delegate checks before it claims a layer.
     """
-    machine = platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
+    machine = _machine()
     try:
         info = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError as error:
@@ -261,6 +247,11 @@ def _host() -> Simd:
         l2_bytes=_cache_bytes(2, base.l2_bytes),
         cores=len(os.sched_getaffinity(0)),
     )
+
+
+def _machine() -> str:
+    """This machine's instruction set."""
+    return platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
 
 
 def _cache_bytes(level: int, default: int) -> int:
