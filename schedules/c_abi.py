@@ -144,7 +144,7 @@ def compile_schedules(schedules: Mapping[str, s_tir.Schedule], simd: Simd) -> Ke
         What to compile for.
     """
     module, kernels = lower(schedules, simd)
-    library = _codegen(module, simd)
+    library = codegen(module, simd)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.o"
         library.write_to_file(str(path))
@@ -154,7 +154,7 @@ def compile_schedules(schedules: Mapping[str, s_tir.Schedule], simd: Simd) -> Ke
 def assembly(schedule: s_tir.Schedule, simd: Simd) -> str:
     """The assembly of one kernel, for people and for tests that count instructions."""
     module, _ = lower({"kernel": schedule}, simd)
-    return str(_codegen(module, simd).inspect_source("asm"))
+    return str(codegen(module, simd).inspect_source("asm"))
 
 
 def lower(
@@ -246,7 +246,8 @@ def _ScalarizeSingleLanes(
     return function.with_body(map_loops(function.body, scalarize))
 
 
-def _codegen(module: tvm.IRModule, simd: Simd) -> tvm.runtime.Module:
+def codegen(module: tvm.IRModule, simd: Simd) -> tvm.runtime.Module:
+    """Machine code for lowered functions."""
     target = tvm.target.Target(simd.target)
     module = tirx.transform.BindTarget(target)(module)
     module = tirx.transform.LowerTVMBuiltin()(module)
