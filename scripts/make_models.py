@@ -28,7 +28,7 @@ from typing import Any
 
 import architectures
 import random_weights
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, application
 from random_weights import randomise
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
@@ -340,6 +340,9 @@ def _int8(model: Any) -> bytes:
 #: Every model by name.
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
+    "efficientnet_b0": Recipe(
+        "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32
+    ),
     "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
     "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
     "small": Recipe("a few layers, float32", _small, _float32),
