@@ -1,27 +1,95 @@
-"""What every command here has in common: one-line errors and exit statuses."""
+"""What every command here has in common: one-line errors, exit statuses, types of arguments."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 from schedules.errors import LeanconvError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+#: Packages whose log is shown.
+LOGGERS = ("schedules", "tflite_delegate", "tvmc")
 LAST_PORT = 65535
+
+
+class _Append(argparse._AppendAction):
+    """Collects what is given several times; argparse would add it to the default instead.
+
+    The default may come from a configuration file, over which the command line wins.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is self.default:
+            setattr(namespace, self.dest, [])
+        super().__call__(parser, namespace, values, option_string)
 
 
 class LineParser(argparse.ArgumentParser):
     """A parser whose complaints are one line, like every other error."""
 
+    def __init__(self, **options: Any) -> None:
+        # Wide enough for most options, whose help then needs no line of its own.
+        formatter = partial(argparse.HelpFormatter, max_help_position=32)
+        super().__init__(**{"formatter_class": formatter, **options})
+        self.register("action", "append", _Append)
+
+    @property
+    def commands(self) -> dict[str, LineParser]:
+        """The commands of this one, by name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return dict(action.choices)
+        return {}
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """All options and positional arguments."""
+        return self._actions
+
+    @property
+    def options(self) -> dict[str, argparse.Action]:
+        """The options, by each of their flags."""
+        return self._option_string_actions
+
+    def convert(self, action: argparse.Action, text: str) -> Any:
+        """``text`` as an argument of ``action``.
+
+        Raises
+        ------
+        argparse.ArgumentError
+            If it is none; ``message`` says why.
+        """
+        value = self._get_value(action, text)
+        self._check_value(action, value)
+        return value
+
     def error(self, message: str) -> NoReturn:
         """Print the complaint and exit with status 2."""
         command = self.prog.split()[0]
         self.exit(EXIT_BAD_INPUT, f"{command}: error: {message}\n")
+
+
+def add_common_options(command: LineParser) -> None:
+    """Add the options that every command has."""
+    command.add_argument("--config", metavar="FILE", type=Path,
+        help="a JSON file with options by name, over which those given here win")  # fmt: skip
+    command.add_argument("-v", "--verbose", action="count", default=0,
+        help="say what is done; -vv: also how")  # fmt: skip
 
 
 def at_least_one(text: str) -> int:
@@ -57,6 +125,14 @@ def board_key(text: str) -> str:
     return text
 
 
+def names(text: str) -> list[str]:
+    """The type of an argument ``NAME`` or ``NAME,NAME``."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME,NAME")
+    return found
+
+
 def positive(text: str) -> float:
     """The type of an argument that is a finite number above 0."""
     try:
@@ -66,6 +142,29 @@ def positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+@contextlib.contextmanager
+def shown_log(verbose: int) -> Iterator[None]:
+    """The packages' log on standard error: warnings; with 1 what is done, from 2 on everything."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("%(name)s: %(message)s" if verbose > 1 else "%(message)s")
+    )
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    try:
+        yield
+    except LeanconvError:
+        logging.getLogger("tvmc").debug("where the error comes from:", exc_info=True)
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
 
 
 def exit_status(command: str, action: Callable[[], object]) -> int:

@@ -22,12 +22,11 @@ def add_parser(commands: Any) -> None:
     add = command.add_argument
     add("--tracker", metavar="HOST:PORT", type=address, required=True, help="the RPC tracker")
     add("--key", metavar="NAME", type=board_key, required=True, help="what the tracker calls it")
-    add("--host", default="0.0.0.0",
+    add("--host", metavar="ADDRESS", default="0.0.0.0",
         help="address to listen at; a single one is told to clients [%(default)s]")  # fmt: skip
-    add("--port", type=_port, default=9091, help="port to listen at [%(default)s]")
-    add("--port-end", type=_port, default=9199,
+    add("--port", metavar="N", type=_port, default=9091, help="port to listen at [%(default)s]")
+    add("--port-end", metavar="N", type=_port, default=9199,
         help="last port to try when that is taken [%(default)s]")  # fmt: skip
-    add("-v", "--verbose", action="store_true", help="tell of every session")
 
 
 def _port(text: str) -> int:

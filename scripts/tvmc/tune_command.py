@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from schedules.block import workload_from_text
 from tvmc.command import address, at_least_one, board_key, byte_count, positive
 from tvmc.tables import format_table
+from tvmc.target_options import add_target_options, chosen_target
 from tvmc.tuner import TUNERS, TaskReport, TuneReport, tune
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "tune",
         help="find the fastest kernels on a board",
+        usage="tvmc tune MODEL [MODEL …] -o DIR [options]",
         description="Tune the layers of .tflite models on the processor that shall run them.",
     )
     command.set_defaults(run=_tune)
@@ -32,52 +34,61 @@ def add_parser(commands: Any) -> None:
     add("models", metavar="MODEL", type=Path, nargs="+", help="the .tflite files")
     add("-o", "--output", metavar="DIR", type=Path, required=True,
         help="the board's folder of records, such as tuning_logs/pixel6")  # fmt: skip
-    add("--target", default="host", help="host, a name from `tvmc targets`, or a TVM target [host]")
+    add("--report", metavar="FILE", type=Path, help="write what became of each layer, as JSON")
+    add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
+    add_target_options(command)
+    _add_search_options(command.add_argument_group("the search"))
+    _add_board_options(command.add_argument_group("the board", "without these, this machine"))
+    _add_timing_options(command.add_argument_group("how a candidate is timed"))
+
+
+def _add_search_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--trials", type=at_least_one, default=1000, metavar="N",
         help="candidates to try, those in DIR included [%(default)s]")  # fmt: skip
     add("--tuner", choices=TUNERS, default="xgb", help="how they are chosen [%(default)s]")
     add("--early-stopping", type=at_least_one, default=64, metavar="N",
         help="leave a layer alone after N trials without gain [%(default)s]")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="of random choices [%(default)s]")
-    board = command.add_argument_group("the board", "without these, this machine")
-    board.add_argument("--rpc-tracker", metavar="HOST:PORT", type=address,
-        help="a TVM RPC tracker")  # fmt: skip
-    board.add_argument(
-        "--rpc-key", metavar="KEY", type=board_key, help="the key of its boards; all of them serve"
-    )
-    board.add_argument("--board-command", metavar="COMMAND",
-        help="a shell command that runs {program}, of {folder}, on the board and prints what it "
-        "prints, by adb or ssh")  # fmt: skip
-    timing = command.add_argument_group("how a candidate is timed")
-    timing.add_argument("--number", type=at_least_one, default=1, metavar="N",
-        help="calls of a sample at least [%(default)s]")  # fmt: skip
-    timing.add_argument("--repeat", type=at_least_one, default=5, metavar="N",
-        help="samples, of which the median counts [%(default)s]")  # fmt: skip
-    timing.add_argument("--min-repeat-ms", type=positive, default=10.0, metavar="MS",
-        help="a sample lasts at least so long [%(default)s]")  # fmt: skip
-    timing.add_argument("--timeout", type=positive, default=10.0, metavar="S",
-        help="give up a candidate after so many seconds [%(default)s]")  # fmt: skip
-    add("--parallel", type=at_least_one, metavar="N", help="candidates compiled at the same time")
     add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
         help="more records of this target to learn from")  # fmt: skip
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most")  # fmt: skip
-    add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
-    add("--report", metavar="FILE", type=Path, help="write what became of each layer, as JSON")
-    add("-v", "--verbose", action="store_true", help="a line for every batch")
+    add("--parallel", type=at_least_one, metavar="N", help="candidates compiled at the same time")
+
+
+def _add_board_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--rpc-tracker", metavar="HOST:PORT", type=address, help="a TVM RPC tracker")
+    add("--rpc-key", metavar="KEY", type=board_key, help="the key of its boards; all of them serve")
+    add("--board-command", metavar="COMMAND",
+        help="a shell command that runs {program}, of {folder}, on the board and prints what it "
+        "prints, by adb or ssh")  # fmt: skip
+
+
+def _add_timing_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--number", type=at_least_one, default=1, metavar="N",
+        help="calls of a sample at least [%(default)s]")  # fmt: skip
+    add("--repeat", type=at_least_one, default=5, metavar="N",
+        help="samples, of which the median counts [%(default)s]")  # fmt: skip
+    add("--min-repeat-ms", type=positive, default=10.0, metavar="MS",
+        help="a sample lasts at least so long [%(default)s]")  # fmt: skip
+    add("--timeout", type=positive, default=10.0, metavar="S",
+        help="give up a candidate after so many seconds [%(default)s]")  # fmt: skip
 
 
 def _tune(options: argparse.Namespace) -> None:
     # Whoever ends it, nothing of it stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _shown(options.verbose) as notify:
+        with _shown(options.verbose > 0) as notify:
             report = tune(
                 options.models,
                 output=options.output,
-                target=options.target,
+                target=chosen_target(options),
                 trials=options.trials,
                 tuner=options.tuner,
                 early_stopping=options.early_stopping,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from schedules.errors import LeanconvError
 from schedules.files import write_json
 from schedules.simd import Simd
+from tvmc.loader import Model
 
 if TYPE_CHECKING:
     from schedules.toolchain import Toolchain
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 #: How candidates are chosen: tvmc's names.
 TUNERS = ("xgb", "ga", "random", "gridsearch")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class TuneReport:
 
 
 def tune(
-    models: str | Path | Sequence[str | Path],
+    models: str | Path | Model | Sequence[str | Path | Model],
     *,
     output: str | Path,
     target: str = "host",
@@ -85,8 +88,9 @@ def tune(
 
     Parameters
     ----------
-    models : path or sequence of paths
-        The .tflite files; a layer that several of them have is tuned once.
+    models : path, Model, or a sequence of them
+        The .tflite files, or what :func:`tvmc.loader.load` made of them; a layer that several of
+        them have is tuned once.
     output : path
         Folder of the board's records, ``tuning_logs/<board>``: one line a trial is added to
         ``<dtype>.jsonl``. Trials that are there already are not repeated.
@@ -153,10 +157,14 @@ def tune(
     from tflite_delegate import model as tflite_model
     from tflite_delegate.tasks import tasks
 
-    paths = [models] if isinstance(models, str | Path) else list(models)
+    _LOG.debug("target %r is %s", target, simd)
+    given = [models] if isinstance(models, str | Path | Model) else list(models)
+    paths = [model.path if isinstance(model, Model) else model for model in given]
     work = tasks([tflite_model.read(path) for path in paths], simd)
     if not work:
         raise LeanconvError("the models have no layer that leanconv can take: nothing to tune")
+    for task in work:
+        _LOG.debug("%d times %s", task.count, task.workload.to_text())
     settings = Settings(number, repeat, min_repeat_ms, timeout)
     options = Options(trials, tuner, early_stopping, seed, Limits(workspace_limit, max_error))
     with contextlib.ExitStack() as stack:
@@ -167,6 +175,7 @@ def tune(
             Measurer(simd, runner, settings, parallel or len(os.sched_getaffinity(0)), toolchain)
         )
         board = measurer.probe()
+        _LOG.debug("board: %s", board)
         info = BoardInfo.of(output.name, tuning_target(simd), board)
         check_same(output, info)
         kind = str(board.get("cost_kind", MEASURED))

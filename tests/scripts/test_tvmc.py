@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def test_the_library_function_tells_its_progress(graph: Path, tmp_path: Path) ->
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "--version") == (0, f"tvmc (leanconv) {schedules.__version__}\n", "")
+    versions = f"tvmc (leanconv) {schedules.__version__}, TVM {version('apache-tvm')}\n"
+    assert call(capsys, "--version") == (0, versions, "")
     for arguments in ([], ["compile"], ["targets"], ["algorithms"]):
         status, text, _ = call(capsys, *arguments, "--help")
         assert status == 0

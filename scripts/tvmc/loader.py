@@ -1,0 +1,99 @@
+"""A model before it is compiled: its inputs and outputs, and which layers leanconv takes."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schedules.errors import LeanconvError
+
+if TYPE_CHECKING:
+    from tflite_delegate.graph import Graph
+    from tflite_delegate.model import Layer
+    from tvmc.package import TensorInfo
+
+
+@dataclass(frozen=True)
+class Model:
+    """What :func:`load` found; :mod:`tvmc`'s functions take it in place of a path.
+
+    Parameters
+    ----------
+    path : Path
+        The .tflite file.
+    inputs, outputs : tuple of TensorInfo
+        Those of the main graph, in its order, in the shapes that the file has.
+    layers : tuple of Layer
+        One for every convolution, depthwise and fully-connected node; ``reason`` says why leanconv
+        leaves a layer alone.
+    input_shapes : mapping of str to tuple of int
+        Other shapes for inputs, by name, as they were given.
+    """
+
+    path: Path
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    layers: tuple[Layer, ...]
+    input_shapes: Mapping[str, tuple[int, ...]]
+
+
+def load(path: str | Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+    """Read a .tflite model.
+
+    Parameters
+    ----------
+    path : path
+        The .tflite file.
+    input_shapes : mapping of str to tuple of int, optional
+        Shapes for some of its inputs, kept for whoever compiles it.
+
+    Raises
+    ------
+    LeanconvError
+        If the file is not a whole .tflite model, or ``input_shapes`` names no input of it.
+    """
+    from tflite_delegate import model as tflite_model  # imports numpy
+
+    path = Path(path)
+    layers = tflite_model.read(path).layers
+    inputs, outputs = _signature(path)
+    names = [tensor.name for tensor in inputs]
+    for name in input_shapes or {}:
+        if name not in names:
+            raise LeanconvError(f"{path} has no input {name!r}: {', '.join(names)}")
+    return Model(path, inputs, outputs, layers, dict(input_shapes or {}))
+
+
+def _signature(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of the main graph of a file that was read before."""
+    import tflite
+
+    from tflite_delegate.graph import DAMAGE, Graph
+
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        try:
+            graph = Graph(tflite.Model.GetRootAs(content, 0), content)
+            inputs = _tensors(graph, graph.graph.InputsLength(), graph.graph.Inputs)
+            outputs = _tensors(graph, graph.graph.OutputsLength(), graph.graph.Outputs)
+        except DAMAGE as error:
+            detail = " ".join(str(error).split())
+            raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
+    return inputs, outputs
+
+
+def _tensors(graph: Graph, count: int, index_of: Callable[[int], int]) -> tuple[TensorInfo, ...]:
+    from tvmc.package import TensorInfo
+
+    found = []
+    for index in map(index_of, range(count)):
+        if index >= 0:  # negative: left out
+            tensor = graph.tensor(index)
+            name = (graph.graph.Tensors(index).Name() or b"").decode()
+            found.append(TensorInfo(name, tensor.shape, tensor.type))
+    return tuple(found)
