@@ -7,6 +7,7 @@
 from schedules import __version__
 from tvmc.compiler import compile
 from tvmc.loader import load
+from tvmc.runner import run
 from tvmc.tuner import tune
 
-__all__ = ["__version__", "compile", "load", "tune"]
+__all__ = ["__version__", "compile", "load", "run", "tune"]

@@ -22,6 +22,7 @@ from tvmc.config import apply_config
 from tvmc.old_flags import check_old
 from tvmc.records import add_parser as add_records
 from tvmc.rpc_server import add_parser as add_rpc_server
+from tvmc.run_command import add_parser as add_run
 from tvmc.tables import format_bytes, format_table
 from tvmc.tune_command import add_parser as add_tune
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> None:
-    parser = _parser()
+    parser = tvmc_parser()
     check_old(parser, words)
     apply_config(parser, words)
     options = parser.parse_args(words)
@@ -43,7 +44,7 @@ def _run(words: Sequence[str]) -> None:
         options.run(options)
 
 
-def _parser() -> LineParser:
+def tvmc_parser() -> LineParser:
     parser = LineParser(
         prog="tvmc",
         description="Compile the convolutions of TFLite models for memory-limited devices.",
@@ -53,6 +54,7 @@ def _parser() -> LineParser:
     add_compile(commands)
     add_tune(commands)
     add_records(commands)
+    add_run(commands)
     add_rpc_server(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")

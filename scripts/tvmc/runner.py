@@ -1,0 +1,171 @@
+"""What stands behind ``tvmc run``, for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from tvmc.jobs import Job, Outcome
+from tvmc.package import Package, TensorInfo, load
+from tvmc.profiler import build_profiler
+from tvmc.remote import Request, last_line, run_remotely
+from tvmc.run_result import RunResult
+from tvmc.tensors import input_values
+
+_LOG = logging.getLogger(__name__)
+#: The second four bytes of every .tflite file.
+_TFLITE_MAGIC = b"TFL3"
+
+
+def run(
+    model: str | Path,
+    *,
+    inputs: Mapping[str, ArrayLike] | None = None,
+    fill_mode: str = "random",
+    seed: int = 0,
+    repeat: int = 1,
+    number: int = 1,
+    end_to_end: bool = False,
+    profile: bool = False,
+    num_threads: int | None = None,
+    rpc_tracker: tuple[str, int] | None = None,
+    rpc_key: str | None = None,
+    rpc_timeout: float = 600.0,
+    delegate: str | Path | None = None,
+    delegate_options: Mapping[str, str] | None = None,
+) -> RunResult:
+    """Run a compiled module, or a .tflite model with or without a delegate.
+
+    Parameters
+    ----------
+    model : path
+        A module of ``tvmc compile -f so`` or ``-f tar``, for TVM's virtual machine; or a .tflite
+        file, for LiteRT.
+    inputs : mapping of str to array, optional
+        Values by the names of the model's inputs.
+    fill_mode : {"random", "zeros", "ones"}
+        What the inputs without a value hold.
+    seed : int
+        Of random values.
+    repeat, number : int
+        How many samples of the time to take, and the calls that a sample is the mean of. They come
+        after a first call that does not count.
+    end_to_end : bool
+        Whether the time of a call includes the way of inputs and outputs, from and to Python.
+    profile : bool
+        Whether to find out as well where the time goes.
+    num_threads : int, optional
+        Threads that compute; by default as many as TVM takes, and one in LiteRT.
+    rpc_tracker : tuple of str and int, optional
+        Run a module on a board behind this tracker, and not here.
+    rpc_key : str, optional
+        What boards of that kind are called there.
+    rpc_timeout : float
+        Seconds that the board is waited for, and again its answer.
+    delegate : path, optional
+        The library of an external delegate for a .tflite model.
+    delegate_options : mapping of str to str, optional
+        Handed to the delegate.
+
+    Raises
+    ------
+    LeanconvError
+        If the model or an input is wrong, the model cannot be run, or a board does not answer.
+    """
+    path = Path(model)
+    if bool(rpc_tracker) != bool(rpc_key):
+        raise LeanconvError("a tracker needs the key of its boards, and a key a tracker")
+    if min(repeat, number, num_threads or 1) < 1:
+        raise LeanconvError("samples, calls and threads are at least 1")
+
+    def job(expected: Sequence[TensorInfo]) -> Job:
+        for info in expected:
+            source = "given" if inputs and info.name in inputs else fill_mode
+            _LOG.info("input %s: %s, %s", info.name, info, source)
+        values = input_values(expected, inputs or {}, fill_mode, seed)
+        return Job(values, repeat, number, end_to_end, num_threads, profile)
+
+    if is_tflite(path):
+        if rpc_tracker:
+            raise LeanconvError(f"boards run compiled modules: tvmc compile {path} -f so")
+        library = None if delegate is None else Path(delegate)
+        return _run_tflite(path, library, delegate_options or {}, num_threads or 1, job)
+    if delegate is not None:
+        raise LeanconvError(f"a delegate is for .tflite models, and {path} is none")
+    with load(path) as package:
+        known = package.metadata
+        _LOG.info("%s for %s, by leanconv %s", known.model, known.target, known.leanconv)
+        _LOG.debug("TVM %s, target %s", known.tvm, known.tvm_target)
+        if rpc_tracker and rpc_key:
+            return _run_remotely(package, job(known.inputs), rpc_tracker, rpc_key, rpc_timeout)
+        return _run_here(package, job(known.inputs))
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether a file is a .tflite model, by its content, or by its name if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:] == _TFLITE_MAGIC
+    except OSError:
+        return path.suffix == ".tflite"
+
+
+def _run_tflite(
+    path: Path,
+    delegate: Path | None,
+    options: Mapping[str, str],
+    threads: int,
+    job: Callable[[Sequence[TensorInfo]], Job],
+) -> RunResult:
+    from tvmc.tflite_session import TfliteSession
+
+    session = TfliteSession(path, delegate, options, threads)
+    outcome = session.run(prepared := job(session.inputs()))
+    runtime = "LiteRT" if delegate is None else f"LiteRT with {delegate.name}"
+    return RunResult.of(path.name, runtime, prepared, outcome, session.kernels())
+
+
+def _run_here(package: Package, job: Job) -> RunResult:
+    package.check_runs_here()
+    with _profiler(package, job) as profiler:
+        from tvmc.vm_session import run_here  # imports TVM, which takes a second
+
+        try:
+            outcome = run_here(package.library, profiler, job)
+        except LeanconvError:
+            raise
+        except Exception as error:  # TVM raises all kinds
+            raise LeanconvError(f"cannot run {package.path}: {last_line(error)}") from None
+    return _result(package, "TVM", job, outcome)
+
+
+def _run_remotely(
+    package: Package, job: Job, tracker: tuple[str, int], key: str, timeout_s: float
+) -> RunResult:
+    with _profiler(package, job) as profiler:
+        target = package.metadata.target
+        request = Request(tracker, key, timeout_s, target, package.library, profiler, job)
+        board, outcome = run_remotely(request)
+    return _result(package, f"TVM on board {board}", job, outcome)
+
+
+@contextlib.contextmanager
+def _profiler(package: Package, job: Job) -> Iterator[Path | None]:
+    """The library that profiles the package's module, if the job is to be profiled."""
+    if not job.profile:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
+        yield build_profiler(Path(folder), Simd.from_target(package.metadata.tvm_target))
+
+
+def _result(package: Package, runtime: str, job: Job, outcome: Outcome) -> RunResult:
+    known = package.metadata
+    return RunResult.of(known.model, runtime, job, outcome, known.kernels)
