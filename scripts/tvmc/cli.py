@@ -45,6 +45,7 @@ def _run(words: Sequence[str]) -> None:
 
 
 def tvmc_parser() -> LineParser:
+    """The parser of the command line, with all commands."""
     parser = LineParser(
         prog="tvmc",
         description="Compile the convolutions of TFLite models for memory-limited devices.",

@@ -17,37 +17,39 @@ if TYPE_CHECKING:
 
 # schedules.tuning imports TVM, which takes a second: not before a command runs.
 
+_PATH = "a file of records, or a folder with *.jsonl files"
+
 
 def add_parser(commands: Any) -> None:
     """Add ``records`` to the commands of ``tvmc``."""
     group = commands.add_parser(
         "records",
         help="show, join and prune what tuning measured",
-        description="Show, join and prune tuning records. PATH is a file of records, or a folder "
-        "with *.jsonl files.",
+        description="Show, join and prune tuning records.",
     )
     commands = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     command = commands.add_parser("show", help="every trial, the best of each workload first")
     command.set_defaults(run=_show)
-    command.add_argument("path", metavar="PATH", type=Path)
+    command.add_argument("path", metavar="PATH", type=Path, help=_PATH)
     command.add_argument("--workload", metavar="TEXT", help="only this one, as in the table")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     command = commands.add_parser("best", help="the best of each workload and target")
     command.set_defaults(run=_best)
-    command.add_argument("path", metavar="PATH", type=Path)
+    command.add_argument("path", metavar="PATH", type=Path, help=_PATH)
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write these records")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     command = commands.add_parser("merge", help="all records of several files, each once, by time")
     command.set_defaults(run=_merge)
-    command.add_argument("paths", metavar="PATH", type=Path, nargs="+")
-    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    command.add_argument("paths", metavar="PATH", type=Path, nargs="+", help=_PATH)
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True,
+        help="where to write them")  # fmt: skip
 
     command = commands.add_parser("prune", help="leave out what is no longer of use")
     command.set_defaults(run=_prune)
-    command.add_argument("path", metavar="PATH", type=Path)
+    command.add_argument("path", metavar="PATH", type=Path, help=_PATH)
     command.add_argument("--keep", metavar="N", type=at_least_one, required=True,
         help="of each workload and target, the best records of so many algorithms, beside the best "
         "of all and the untuned default")  # fmt: skip

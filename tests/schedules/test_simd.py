@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tvm
@@ -62,6 +63,42 @@ def test_targets_of_tvm_are_understood(text: str) -> None:
     assert simd.l2_bytes == PRESETS["cortex-a76"].l2_bytes
 
 
+def test_tags_of_tvm() -> None:
+    pi, phone = Simd.named("raspberry-pi/4b-aarch64"), Simd.named("arm/pixel2")
+    assert (pi.name, pi.cores, pi.features) == ("cortex-a72", 4, PRESETS["cortex-a72"].features)
+    # Tuning records are kept by processor and attributes: the tag's `+neon` is left out.
+    assert pi.target == PRESETS["cortex-a72"].target
+    assert (phone.mcpu, phone.android) == ("generic", True)
+    server = Simd.named("aws/cpu/c5.12xlarge")
+    assert (server.arch, server.vector_bytes, server.cores) == ("x86_64", 64, 24)
+
+
+def test_every_tag_is_understood_or_refused() -> None:
+    understood = 0
+    for tag in tvm.target.list_tags():
+        try:
+            understood += Simd.named(str(tag)).arch in ("x86_64", "aarch64")
+        except LeanconvError as error:
+            assert "is not supported" in str(error), tag
+    assert understood > 10
+
+
+def test_llvm_alone_is_this_machine() -> None:
+    assert Simd.named("llvm") == Simd.named("host")
+    assert Simd.named("llvm -num-cores=3") == replace(Simd.named("host"), cores=3)
+
+
+def test_the_processor_tells_the_instruction_set() -> None:
+    assert Simd.named("llvm -mcpu=cortex-a76") == PRESETS["cortex-a76"]
+    assert Simd.named("llvm -mcpu=znver4").arch == "x86_64"
+
+
+def test_what_tvm_prints_is_understood() -> None:
+    """A target as TVM writes it has its host and what it derived of it."""
+    target = tvm.target.Target(PRESETS["cortex-a55"].target)
+    assert Simd.named(str(target)) == PRESETS["cortex-a55"]
+
+
 def test_android_triple_is_kept() -> None:
     assert Simd.named("llvm -mtriple=aarch64-linux-android24 -mcpu=cortex-a55").android
 
@@ -81,6 +118,17 @@ def test_unknown_arm_core_gets_the_plainest() -> None:
         ('{"kind": "cuda"}', "only llvm"),
         ('{"kind": "llvm", "mtriple": "riscv64-linux-gnu"}', "'riscv64' is not supported"),
         ('{"kind": "llvm", "surprise": 1}', "'surprise' is not supported"),
+        ('{"kind": "llvm", "mcpu": 5}', "'mcpu': 5 is not a string"),
+        ('{"kind": "llvm", "mattr": "+a"}', r"'mattr': '\+a' is not a list"),
+        ('{"kind": "llvm", "mattr": [1]}', "'mattr': 1 is not of the form"),
+        ('{"kind": "llvm", "num-cores": "2"}', "'num-cores': '2' is not a number above 0"),
+        ('{"kind": "llvm", "num-cores": true}', "'num-cores': True is not a number above 0"),
+        ("no/tag", "unknown target 'no/tag'"),
+        ("nvidia/geforce-rtx-3090", "'cuda' is not supported"),
+        ("arm/rasp3b", "'armv7l' is not supported"),
+        ("llvm -mattr=neon", "'neon' is not of the form"),
+        ("llvm -mcpu=a -mcpu=b", "-mcpu is there twice"),
+        ("llvm -num-cores=0", "'num-cores': 0 is not a number above 0"),
         ("llvm mcpu", "not of the form -name=value"),
         ("llvm -surprise=1", "'-surprise=1' is not supported"),
         ('llvm -mcpu="x', "quotation"),
