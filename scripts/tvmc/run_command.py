@@ -11,8 +11,7 @@ from typing import Any
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import address, at_least_one, board_key, positive
-from tvmc.runner import run
-from tvmc.tensors import FILL_MODES, read_npz, write_npz
+from tvmc.runner import FILL_MODES, run
 
 
 def add_parser(commands: Any) -> None:
@@ -82,6 +81,8 @@ def delegate_options(text: str) -> dict[str, str]:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from tvmc.tensors import read_npz, write_npz  # imports numpy
+
     # Whoever ends it, nothing of it stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for path in (options.outputs, options.report):
@@ -115,7 +116,7 @@ def _run(options: argparse.Namespace) -> None:
         print(result.format_times())
     median = statistics.median(result.times) * 1e3
     written = " and ".join(str(path) for path in (options.outputs, options.report) if path)
-    print(f"{result.model} in {result.runtime}: {median:.4g} ms", end="")
+    print(f"{result.model}, {result.runtime}: {median:.4g} ms", end="")
     print(f"; wrote {written}" if written else "")
 
 

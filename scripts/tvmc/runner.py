@@ -7,17 +7,23 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING
 
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
-from tvmc.jobs import Job, Outcome
-from tvmc.package import Package, TensorInfo, load
-from tvmc.profiler import build_profiler
-from tvmc.remote import Request, last_line, run_remotely
-from tvmc.run_result import RunResult
-from tvmc.tensors import input_values
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from tvmc.jobs import Job
+    from tvmc.package import Package, TensorInfo
+    from tvmc.run_result import RunResult
+    from tvmc.vm_process import Boards
+
+# Modules that import TVM or numpy are imported when something is run.
+
+#: What inputs without a value hold; see :mod:`tvmc.tensors`.
+FILL_MODES = ("random", "zeros", "ones")
 
 _LOG = logging.getLogger(__name__)
 #: The second four bytes of every .tflite file.
@@ -85,6 +91,11 @@ def run(
     if min(repeat, number, num_threads or 1) < 1:
         raise LeanconvError("samples, calls and threads are at least 1")
 
+    from tvmc.jobs import Job
+    from tvmc.package import load
+    from tvmc.tensors import input_values
+    from tvmc.vm_process import Boards
+
     def job(expected: Sequence[TensorInfo]) -> Job:
         for info in expected:
             source = "given" if inputs and info.name in inputs else fill_mode
@@ -99,13 +110,12 @@ def run(
         return _run_tflite(path, library, delegate_options or {}, num_threads or 1, job)
     if delegate is not None:
         raise LeanconvError(f"a delegate is for .tflite models, and {path} is none")
+    boards = Boards(rpc_tracker, rpc_key, rpc_timeout) if rpc_tracker and rpc_key else None
     with load(path) as package:
         known = package.metadata
         _LOG.info("%s for %s, by leanconv %s", known.model, known.target, known.leanconv)
         _LOG.debug("TVM %s, target %s", known.tvm, known.tvm_target)
-        if rpc_tracker and rpc_key:
-            return _run_remotely(package, job(known.inputs), rpc_tracker, rpc_key, rpc_timeout)
-        return _run_here(package, job(known.inputs))
+        return _run_module(package, boards, job(known.inputs))
 
 
 def is_tflite(path: Path) -> bool:
@@ -124,6 +134,7 @@ def _run_tflite(
     threads: int,
     job: Callable[[Sequence[TensorInfo]], Job],
 ) -> RunResult:
+    from tvmc.run_result import RunResult
     from tvmc.tflite_session import TfliteSession
 
     session = TfliteSession(path, delegate, options, threads)
@@ -132,40 +143,26 @@ def _run_tflite(
     return RunResult.of(path.name, runtime, prepared, outcome, session.kernels())
 
 
-def _run_here(package: Package, job: Job) -> RunResult:
-    package.check_runs_here()
+def _run_module(package: Package, boards: Boards | None, job: Job) -> RunResult:
+    from tvmc.run_result import RunResult
+    from tvmc.vm_process import Request, run_in_process
+
+    if not boards:
+        package.check_runs_here()
+    known = package.metadata
     with _profiler(package, job) as profiler:
-        from tvmc.vm_session import run_here  # imports TVM, which takes a second
-
-        try:
-            outcome = run_here(package.library, profiler, job)
-        except LeanconvError:
-            raise
-        except Exception as error:  # TVM raises all kinds
-            raise LeanconvError(f"cannot run {package.path}: {last_line(error)}") from None
-    return _result(package, "TVM", job, outcome)
-
-
-def _run_remotely(
-    package: Package, job: Job, tracker: tuple[str, int], key: str, timeout_s: float
-) -> RunResult:
-    with _profiler(package, job) as profiler:
-        target = package.metadata.target
-        request = Request(tracker, key, timeout_s, target, package.library, profiler, job)
-        board, outcome = run_remotely(request)
-    return _result(package, f"TVM on board {board}", job, outcome)
+        request = Request(package.library, profiler, job, known.target, boards)
+        place, outcome = run_in_process(request)
+    return RunResult.of(known.model, f"TVM on {place}", job, outcome, known.kernels)
 
 
 @contextlib.contextmanager
 def _profiler(package: Package, job: Job) -> Iterator[Path | None]:
     """The library that profiles the package's module, if the job is to be profiled."""
+    from tvmc.profiler import build_profiler
+
     if not job.profile:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
         yield build_profiler(Path(folder), Simd.from_target(package.metadata.tvm_target))
-
-
-def _result(package: Package, runtime: str, job: Job, outcome: Outcome) -> RunResult:
-    known = package.metadata
-    return RunResult.of(known.model, runtime, job, outcome, known.kernels)

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
 from tvmc.package import TensorInfo
+from tvmc.runner import FILL_MODES
 
-#: What inputs without a value hold.
-FILL_MODES = ("random", "zeros", "ones")
 #: Random integers stay within a byte, which every type of a model holds or nearly does.
 SMALLEST, LARGEST = -128, 255
 
@@ -69,8 +68,8 @@ def input_values(
     given : mapping of str to array
         Values by the inputs' names, of their shapes, and of types that theirs can represent.
     fill_mode : str
-        One of :data:`FILL_MODES`, for the others. Random floating-point numbers are uniform in
-        [-1, 1); random integers lie between :data:`SMALLEST` and :data:`LARGEST`.
+        One of :data:`tvmc.runner.FILL_MODES`, for the others. Random floating-point numbers are
+        uniform in [-1, 1); random integers lie between :data:`SMALLEST` and :data:`LARGEST`.
     seed : int
         Of the random values.
 

@@ -5,15 +5,12 @@ Both are sessions of TVM with the same interface, so that both are one piece of 
 
 from __future__ import annotations
 
-import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import tvm
 from numpy.typing import NDArray
-from tvm import relax, rpc
+from tvm import relax
 
 from schedules.errors import LeanconvError
 from tvmc.jobs import Job, Outcome
@@ -21,38 +18,8 @@ from tvmc.profiler import profile
 from tvmc.timing import sampled
 
 MAIN = "main"
-#: TVM reads it when a thread first needs helpers.
-THREADS_VARIABLE = "TVM_NUM_THREADS"
 #: Of TVM's thread pool: helpers on the big cores, if there are such.
 BIG_CORES = 1
-
-
-class _Here(rpc.LocalSession):  # type: ignore[misc]
-    """This process, as a session that says less than TVM's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        logging.getLogger("RPCServer").setLevel(logging.WARNING)
-
-    def download(self, name: str) -> bytes:
-        """The content of a file in the session's folder."""
-        return Path(self.get_function("tvm.rpc.server.workpath")(name)).read_bytes()
-
-
-def run_here(library: Path, profiler: Path | None, job: Job) -> Outcome:
-    """Run, time and profile in this process; otherwise as :func:`run_job`."""
-    before = os.environ.get(THREADS_VARIABLE)
-    if job.threads:
-        os.environ[THREADS_VARIABLE] = str(job.threads)
-    try:
-        # Each thread has its own pool of helpers, whose size is never raised again.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(lambda: run_job(_Here(), library, profiler, job)).result()
-    finally:
-        if job.threads:
-            del os.environ[THREADS_VARIABLE]
-            if before is not None:
-                os.environ[THREADS_VARIABLE] = before
 
 
 def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Outcome:
@@ -72,7 +39,7 @@ def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Out
     Raises
     ------
     LeanconvError
-        If there are not as many threads.
+        If the board has not as many threads.
     Exception
         Of any type, with what TVM has to say.
     """
@@ -107,8 +74,8 @@ def _use_threads(session: Any, threads: int) -> None:
     available = session.get_function("runtime.NumThreads")()
     if available != threads:
         raise LeanconvError(
-            f"TVM has {available} threads there, not {threads}: a board's server takes more from "
-            f"its variable {THREADS_VARIABLE}, up to the number of cores"
+            f"TVM has {available} threads on the board, not {threads}: start its server with "
+            f"TVM_NUM_THREADS={threads}"
         )
 
 
