@@ -45,6 +45,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schedules.errors import LeanconvError
+from schedules.toolchain import GLIBC
 
 EMULATOR_SOURCES = Path(__file__).resolve().parent / "emulator"
 
@@ -622,6 +623,18 @@ class Board:
         if not self.is_ready():
             raise LeanconvError(f"the emulated board is not set up; run {_SETUP_COMMAND}")
 
+    @property
+    def python_packages(self) -> Path:
+        """The folder of the Python packages for aarch64, TVM's among them.
+
+        Raises
+        ------
+        LeanconvError
+            When the board is not set up.
+        """
+        self._require_ready()
+        return self.folder / _SYSTEM / _SITE
+
     # -- checking
 
     @property
@@ -1069,17 +1082,32 @@ def _unpack_wheels(wheels: Sequence[Path], site: Path) -> None:
 
 
 def _compile_library(source: Path, library: Path, machine: str, *options: str) -> None:
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.2.17"]
+    command = ["cc", "-target", f"{machine}-linux-gnu.{GLIBC}"]
     command += ["-std=c11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
-    compiled = subprocess.run(
-        [*command, *options, str(source), "-o", str(library)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run_zig([*command, *options, source, "-o", library], source.name)
+
+
+def run_zig(arguments: Sequence[str | Path], what: str) -> None:
+    """Run zig, the compiler.
+
+    Parameters
+    ----------
+    arguments
+        Its own, ``cc`` or ``c++`` first.
+    what
+        What it compiles, for the message.
+
+    Raises
+    ------
+    LeanconvError
+        With the compiler's first error.
+    """
+    command = [sys.executable, "-m", "ziglang", *map(str, arguments)]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     if compiled.returncode != 0:
-        cause = _error_line(compiled.stderr, ("error:",)) or _last_line(compiled.stderr)
-        raise LeanconvError(f"ziglang cannot compile {source.name}: {cause}")
+        lines = [line for line in compiled.stderr.splitlines() if "error:" in line]
+        cause = lines[0].strip() if lines else _last_line(compiled.stderr)
+        raise LeanconvError(f"ziglang cannot compile {what}: {cause}")
 
 
 # ---- the command -----------------------------------------------------------------------------

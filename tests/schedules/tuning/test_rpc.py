@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import board_rpc
 from schedules.errors import LeanconvError
 from schedules.planner import Choice, plan_form
 from schedules.simd import Simd
@@ -25,96 +22,23 @@ from schedules.tuning.candidate import Candidate
 from schedules.tuning.measure import Measurer
 from schedules.tuning.runners.base import PROGRAM, Batch, BoardLost
 from schedules.tuning.runners.rpc import RpcRunner
-from schedules.tuning.runners.rpc_tracker import Address, Tracker
+from schedules.tuning.runners.rpc_tracker import Tracker
 from schedules.tuning.settings import Settings
 from schedules.workload import Conv2dWorkload
+from tests.support.rpc import (
+    KEY,
+    PATIENCE_S,
+    TVMC_SERVER,
+    Board,
+    TrackerProcess,
+    free_port,
+    is_running,
+    wait_until,
+)
 from tvmc.cli import main
 from tvmc.command import address
 
-KEY = "board"
 HOST = Simd.named("host")
-#: Importing TVM takes seconds on a busy machine.
-PATIENCE_S = 40.0
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-class TrackerProcess:
-    """TVM's own, at a port of its own."""
-
-    def __init__(self) -> None:
-        self.address: Address = ("127.0.0.1", free_port())
-        self.start()
-
-    def start(self) -> None:
-        port = self.address[1]
-        ports = ["--port", str(port), "--port-end", str(port + 1)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", *ports],
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-class Board:
-    """An RPC server. Its programs find its name in ``$BOARD``; sessions are in ``folder``."""
-
-    def __init__(self, tracker: Address, name: str, folder: Path) -> None:
-        self.name, self.folder, self.log = name, folder / name, folder / f"{name}.log"
-        self.folder.mkdir()
-        self.port = free_port()
-        self._tracker = f"{tracker[0]}:{tracker[1]}"
-
-    def start(self) -> None:
-        ports = ["--host", "127.0.0.1", "--port", str(self.port), "--port-end", str(self.port)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tvmc", "rpc-server"]
-                + ["--tracker", self._tracker, "--key", KEY, *ports],
-                stderr=log,
-                env={**os.environ, "BOARD": self.name, "TMPDIR": str(self.folder)},
-            )
-
-    def is_registered(self) -> bool:
-        return "registered" in self.log.read_text()
-
-    def is_alive(self) -> bool:
-        return hasattr(self, "process") and self.process.poll() is None
-
-    def is_clean(self) -> bool:
-        return not list(self.folder.iterdir())
-
-    def kill(self) -> None:
-        """As a power cut would."""
-        self.process.kill()
-        self.process.wait()
-        for folder in self.folder.iterdir():
-            shutil.rmtree(folder)
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +51,18 @@ def tracker() -> Iterator[TrackerProcess]:
 StartBoards = Callable[[int], list[Board]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["with Python", "without Python"])
 def start_boards(
-    tracker: TrackerProcess, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tracker: TrackerProcess,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[StartBoards]:
-    """Have so many boards; they live on until a test ends them."""
+    """Have so many boards of one kind; they live on until a test ends them."""
     folder = tmp_path_factory.mktemp("boards")
-    both = [Board(tracker.address, name, folder) for name in "ab"]
+    command: Sequence[str] = TVMC_SERVER
+    if request.param == "without Python":
+        command = [str(board_rpc.build(HOST, tmp_path_factory.mktemp("server")))]
+    both = [Board(tracker.address, name, folder, command) for name in "ab"]
 
     def start(count: int) -> list[Board]:
         boards = sorted(both, key=lambda board: not board.is_alive())
