@@ -150,6 +150,42 @@ class Toolchain:
             output.unlink()
             raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
 
+    def link_module(self, objects: Sequence[str], output: Path, simd: Simd) -> None:
+        """Link what TVM compiled into a library for its runtime, which has what it needs.
+
+        Parameters
+        ----------
+        objects : sequence of str
+            Files, in one folder, where intermediate files stay as well.
+        output : Path
+            The shared library to write.
+        simd : Simd
+            The target.
+
+        Raises
+        ------
+        LeanconvError
+            With the linker's first error, or if it linked for another processor.
+        """
+        output = output.absolute()
+        folder = Path(objects[0]).absolute().parent
+        target = self._target_options(simd)
+        options = [*target, "-shared", "-s", "-Wl,-z,noexecstack"]
+        options.append(f"-Wl,-z,max-page-size={elf.PAGE_BYTES}")
+        if self.is_zig and simd.android:
+            libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
+        else:
+            libraries = ["-lm"]
+        self._run([*options, *objects, *libraries, "-o", str(output)], folder)
+        needed = {
+            name for path in objects for name in elf.undefined_symbols(Path(path).read_bytes())
+        }
+        runtime = [name for name in needed if name.startswith("TVM")]
+        problems = elf.problems(output, simd, {**ANDROID_SYMBOLS, "libtvm_runtime.so": runtime})
+        if problems:
+            output.unlink()
+            raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
+
     def compile_objects(self, folder: Path, sources: Sequence[str], simd: Simd) -> list[str]:
         """Compile C ``sources``, side by side; the names of the objects, all in ``folder``."""
         target = self._target_options(simd)

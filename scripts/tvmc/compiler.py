@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,17 @@ from tvmc.progress import Progress
 if TYPE_CHECKING:
     from schedules.tuning.records import Record
     from tflite_delegate.build import Report
+    from tvmc.loader import Model
+    from tvmc.module_compiler import ModuleReport
 
 #: As of :mod:`schedules.planner`, whose import takes a second.
 OBJECTIVES = ("time", "memory", "least-memory")
 #: What :func:`compile` can make of a model.
-OUTPUT_FORMATS = ("delegate", "delegate-source")
+OUTPUT_FORMATS = ("delegate", "delegate-source", "so", "tar")
 
 
 def compile(
-    model: str | Path,
+    model: str | Path | Model,
     *,
     output: str | Path,
     target: str = "host",
@@ -36,22 +38,29 @@ def compile(
     jobs: int | None = None,
     report: str | Path | None = None,
     progress: Progress | None = None,
-) -> Report:
-    """Compile the convolutions of a .tflite model into a delegate.
+    dump_code: Sequence[str] = (),
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    pass_config: Mapping[str, int | bool | str] | None = None,
+    opt_level: int = 3,
+    disabled_passes: Sequence[str] = (),
+) -> Report | ModuleReport:
+    """Compile a .tflite model: its convolutions into a delegate, or all of it for TVM's runtime.
 
     Parameters
     ----------
-    model : path
-        The .tflite file.
+    model : path or Model
+        The .tflite file, or what :func:`tvmc.load` made of it.
     output : path
-        The shared library, or for ``delegate-source`` the folder, to write.
+        The shared library or tar, or for ``delegate-source`` the folder, to write.
     target : str
         Whatever :meth:`schedules.simd.Simd.named` takes.
-    output_format : {"delegate", "delegate-source"}
-        A shared library for TFLite, or C sources and kernels to be built by CMake.
+    output_format : {"delegate", "delegate-source", "so", "tar"}
+        A shared library for TFLite, or C sources and kernels to be built by CMake; a library for
+        TVM's runtime, or a tar of it and its description, for :func:`tvmc.run`.
     algorithms : sequence of str
         Algorithms to compile for every layer that they support, each as ``NAME`` or
-        ``NAME:KNOB=VALUE``; ``auto`` chooses one for each layer.
+        ``NAME:KNOB=VALUE``; ``auto`` chooses one for each layer. For TVM's runtime, each layer has
+        one, the first that supports it.
     workspace_limit : int, optional
         Bytes of workspace that no layer may exceed, for one thread.
     max_error : float, optional
@@ -69,25 +78,37 @@ def compile(
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
-        Layers to compile at the same time; by default as many as there are cores.
+        Layers of a delegate to compile at the same time; by default as many as there are cores.
     report : path, optional
-        Where to write ``Report.to_dict()`` as JSON.
+        Where to write the result's ``to_dict()`` as JSON.
     progress : callable, optional
         Called with (layers done, layers in all, text).
+    dump_code : sequence of {"asm", "tir", "relax"}
+        What to write beside the output, as OUTPUT.asm and so on. This and what follows is for "so"
+        and "tar" only.
+    input_shapes : mapping of str to tuple of int, optional
+        Other shapes for inputs, by name; only the batch can be another.
+    pass_config, opt_level, disabled_passes
+        As of :class:`tvm.transform.PassContext`.
+
+    Returns
+    -------
+    Report or ModuleReport
+        What was done with each layer; the latter for "so" and "tar".
 
     Raises
     ------
     LeanconvError
         If the input is wrong or something cannot be written; nothing is left half-written.
     """
-    model, output = Path(model), Path(output)
+    path, output = Path(model if isinstance(model, str | Path) else model.path), Path(output)
     report = None if report is None else Path(report)
     if output_format not in OUTPUT_FORMATS:
-        raise LeanconvError(
-            f"unknown output format {output_format!r}: {' or '.join(OUTPUT_FORMATS)}"
-        )
+        raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
+    is_module = output_format in ("so", "tar")
     simd = Simd.named(target)
-    _check_outputs(model, output, report, is_folder=output_format == "delegate-source")
+    dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
+    _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
 
     from schedules.planner import Limits  # imports TVM, which takes a second
     from schedules.toolchain import Toolchain
@@ -98,13 +119,29 @@ def compile(
         "limits": Limits(workspace_limit, max_error),
         "objective": objective,
         "records": _load_records(tuning_records, simd),
-        "jobs": jobs,
         "progress": progress,
     }
-    if output_format == "delegate-source":
-        result = export_sources(model, output, simd, **options)
+    result: Report | ModuleReport
+    if is_module:
+        from tvmc.loader import Model, load
+        from tvmc.module_compiler import Passes, compile_module
+
+        shapes = input_shapes or (model.input_shapes if isinstance(model, Model) else None)
+        result = compile_module(
+            load(path, shapes),
+            output,
+            simd,
+            is_tar=output_format == "tar",
+            toolchain=Toolchain.named(cc),
+            passes=Passes(opt_level, pass_config, disabled_passes),
+            dump_code=dump_code,
+            **options,
+        )
+    elif output_format == "delegate-source":
+        result = export_sources(path, output, simd, jobs=jobs, **options)
     else:
-        result = build(model, output, simd, toolchain=Toolchain.named(cc), **options)
+        toolchain = Toolchain.named(cc)
+        result = build(path, output, simd, toolchain=toolchain, jobs=jobs, **options)
     if report is not None:
         write_json(report, result.to_dict())
     return result
@@ -119,16 +156,16 @@ def _load_records(paths: Sequence[str | Path], simd: Simd) -> list[Record]:
     return [record for path, found in loaded for record in for_target(found, simd, str(path))]
 
 
-def _check_outputs(model: Path, output: Path, report: Path | None, is_folder: bool) -> None:
+def _check_outputs(model: Path, output: Path, others: Sequence[Path], output_format: str) -> None:
     """Find out before the work whether its results can be written, and destroy nothing."""
-    if not is_folder:
+    if output_format != "delegate-source":
         check_writable(output)
-    if report is not None:
-        check_writable(report)
-        if report.resolve() == output.resolve():
-            raise LeanconvError(f"{report} cannot be both the output and the report")
-    for path in (output, report):
-        if path is not None and path.resolve() == model.resolve():
+    for path in others:
+        check_writable(path)
+        if path.resolve() == output.resolve():
+            raise LeanconvError(f"{path} cannot be both the output and the report")
+    for path in (output, *others):
+        if path.resolve() == model.resolve():
             raise LeanconvError(f"cannot write {path}: it is the model")
 
 

@@ -1,0 +1,250 @@
+"""``tvmc compile -f so | tar``: a whole model as a module for TVM's runtime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+
+from schedules import __version__
+from schedules.errors import LeanconvError
+from schedules.files import replace_atomically
+from schedules.planner import Limits
+from schedules.relax_pass import FunctionReport, schedule_convolutions
+from schedules.relax_pipeline import lower_to_calls, lower_to_loops
+from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
+from schedules.simd import Simd
+from schedules.toolchain import Toolchain
+from schedules.tuning.records import Record
+from tflite_delegate.relax_import import import_model
+from tvmc.loader import Model
+from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata, write_tar
+from tvmc.progress import Progress
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """What became of a model that was compiled for TVM's runtime.
+
+    ``layers`` has one entry for every convolution, depthwise and fully-connected layer of the
+    imported model; ``others`` counts the functions that TVM made of the rest. ``peak_bytes`` is the
+    most that tensors and one thread's workspace take at once, before TVM fuses the rest.
+    ``tuning`` is ``None`` without records.
+    """
+
+    model: str
+    target: str
+    leanconv: str
+    tvm: str
+    objective: str
+    algorithms: tuple[str, ...]
+    layers: tuple[LayerReport, ...]
+    others: Mapping[str, int]
+    peak_bytes: int
+    library_bytes: int
+    seconds: float
+    tuning: TuningReport | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How TVM's passes run: level, options of theirs, and which of them do not."""
+
+    level: int = 3
+    config: Mapping[str, int | bool | str] | None = None
+    disabled: Sequence[str] = ()
+
+
+def compile_module(
+    model: Model,
+    output: Path,
+    simd: Simd,
+    *,
+    is_tar: bool,
+    algorithms: Sequence[str],
+    limits: Limits,
+    objective: str,
+    records: Sequence[Record],
+    toolchain: Toolchain,
+    passes: Passes,
+    dump_code: Sequence[str],
+    progress: Progress | None,
+) -> ModuleReport:
+    """Compile ``model`` into a package (:mod:`tvmc.package`); options as of :func:`tvmc.compile`.
+
+    Raises
+    ------
+    LeanconvError
+        If something cannot be imported, compiled or written; nothing is left half-written.
+    """
+    start = time.monotonic()
+    module = import_model(model.path, model.input_shapes)
+    reports: list[FunctionReport] = []
+    schedule = schedule_convolutions(
+        simd,
+        algorithms=algorithms,
+        limits=limits,
+        objective=objective,
+        records=records,
+        progress=progress,
+        report=reports.append,
+    )
+    target = tvm.target.Target(simd.target)
+    try:
+        context = tvm.transform.PassContext(
+            opt_level=passes.level,
+            config=dict(passes.config or {}),
+            disabled_pass=list(passes.disabled),
+        )
+        with context, target:
+            loops = lower_to_loops(simd)(schedule(module))
+            metadata = _metadata(model, simd, loops, reports)
+            calls = lower_to_calls(simd)(with_metadata(loops, metadata))
+            executable = tvm.compile(calls, target, relax_pipeline=None)
+    except LeanconvError:
+        raise
+    except Exception as error:  # of whatever kind TVM raises
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise LeanconvError(
+            f"TVM cannot compile {model.path}: {lines[-1] if lines else type(error).__name__}"
+        ) from None
+    for code in dump_code:
+        text = _code(code, loops, executable, reports, simd)
+        replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
+    library_bytes = _write(output, executable, metadata, simd, toolchain, is_tar)
+    seconds = round(time.monotonic() - start, 3)
+    return _report(model, simd, objective, loops, reports, library_bytes, seconds)
+
+
+def _metadata(
+    model: Model, simd: Simd, module: tvm.IRModule, reports: Sequence[FunctionReport]
+) -> Metadata:
+    main = module["main"]
+    results = main.ret_ty.fields if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    kernels = {
+        kernel.name: KernelInfo(
+            kernel.plan.describe(),
+            kernel.plan.algorithm,
+            kernel.workspace_bytes,
+            kernel.packed_bytes,
+        )
+        for report in reports
+        for kernel in report.kernels
+    }
+    return Metadata(
+        leanconv=__version__,
+        tvm=importlib.metadata.version("apache-tvm"),
+        model=model.path.name,
+        target=simd.name,
+        tvm_target=simd.target,
+        inputs=_tensors(model.inputs, [parameter.ty for parameter in main.params]),
+        outputs=_tensors(model.outputs, results),
+        kernels=kernels,
+    )
+
+
+def _tensors(infos: Sequence[TensorInfo], types: Sequence[Any]) -> tuple[TensorInfo, ...]:
+    """The names that the model has, and the shapes that were compiled."""
+    found = []
+    for info, tensor in zip(infos, types, strict=True):
+        shape = getattr(tensor.shape, "values", None)
+        if shape is None or not all(isinstance(size, tirx.IntImm) for size in shape):
+            raise LeanconvError(f"the shape of {info.name!r} is not known before the model runs")
+        found.append(TensorInfo(info.name, tuple(map(int, shape)), str(tensor.dtype)))
+    return tuple(found)
+
+
+def _write(
+    output: Path,
+    executable: Any,
+    metadata: Metadata,
+    simd: Simd,
+    toolchain: Toolchain,
+    is_tar: bool,
+) -> int:
+    """Link and write; the bytes of the library."""
+    with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
+        library = Path(name) / "mod.so"
+
+        def link(path: str, objects: Sequence[str], **_: Any) -> None:
+            toolchain.link_module(objects, Path(path), simd)
+
+        executable.export_library(str(library), fcompile=link, workspace_dir=name)
+        if is_tar:
+            write_tar(output, library, metadata)
+        else:
+            replace_atomically(output, library.read_bytes())
+        return library.stat().st_size
+
+
+def _code(
+    kind: str,
+    loops: tvm.IRModule,
+    executable: Any,
+    reports: Sequence[FunctionReport],
+    simd: Simd,
+) -> str:
+    """What was compiled, for people: ``relax``, ``tir`` or ``asm``."""
+    if kind == "asm":
+        return "\n".join(_sources(executable.mod, "asm"))
+    if kind == "relax":
+        functions = {v: f for v, f in loops.functions_items() if isinstance(f, relax.Function)}
+        return str(tvm.IRModule(functions).script(show_meta=False))
+    functions = {v: f for v, f in loops.functions_items() if isinstance(f, tirx.PrimFunc)}
+    plans = {k.compiled.name: k.plan for report in reports for k in report.kernels}
+    kernels = (
+        f"# {name}: {plan.algorithm} {plan.describe()}\n{plan.schedule(simd).mod['main'].script()}"
+        for name, plan in plans.items()
+    )
+    return "\n\n".join([*kernels, str(tvm.IRModule(functions).script(show_meta=False))])
+
+
+def _sources(module: Any, kind: str) -> list[str]:
+    """What each module in a tree of them was compiled to."""
+    own = [module.inspect_source(kind)] if module.kind == "llvm" else []
+    return own + [text for child in module.imports for text in _sources(child, kind)]
+
+
+def _report(
+    model: Model,
+    simd: Simd,
+    objective: str,
+    module: tvm.IRModule,
+    reports: Sequence[FunctionReport],
+    library_bytes: int,
+    seconds: float,
+) -> ModuleReport:
+    report = next(iter(reports), None)
+    selection = report.selection if report else None
+    others = Counter(
+        str(variable.name_hint)
+        for variable, function in module.functions_items()
+        if isinstance(function, tirx.PrimFunc)
+    )
+    used = [kernel.plan.algorithm for kernel in report.kernels] if report else []
+    return ModuleReport(
+        model=model.path.name,
+        target=simd.name,
+        leanconv=__version__,
+        tvm=importlib.metadata.version("apache-tvm"),
+        objective=objective,
+        algorithms=tuple(dict.fromkeys(used)),
+        layers=layer_reports(selection, report.compiled) if report and selection else (),
+        others=dict(others),
+        peak_bytes=peak_bytes(selection) if selection else 0,
+        library_bytes=library_bytes,
+        seconds=seconds,
+        tuning=tuning_report(selection.advisor) if selection else None,
+    )
