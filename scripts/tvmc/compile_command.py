@@ -112,6 +112,7 @@ def _compile(options: argparse.Namespace) -> None:
 
 def print_report(report: dict[str, Any]) -> None:
     """The layers for people."""
+    host = "TVM" if "tvm" in report else "TFLite"
     rows = []
     for layer in report["layers"]:
         claimed = layer["claimed"]
@@ -124,7 +125,7 @@ def print_report(report: dict[str, Any]) -> None:
                 layer["algorithm"] if claimed else "-",
                 format_bytes(layer["workspace_bytes"]) if claimed else "-",
                 format_bytes(layer["packed_bytes"]) if claimed else "-",
-                layer["why"] if claimed else f"left to TFLite: {layer['reason']}",
+                layer["why"] if claimed else f"left to {host}: {layer['reason']}",
             ]
         )
     header = (
@@ -156,6 +157,9 @@ def print_report(report: dict[str, Any]) -> None:
 
 def _print_others(report: dict[str, Any]) -> None:
     """The nodes that are no layers."""
+    if "tvm" in report:
+        print(f"the rest, by TVM: {', '.join(sorted(report['others'])) or 'nothing'}")
+        return
     between, left = report["between"], report["left"]
     if between:
         counts = Counter(between.values())
