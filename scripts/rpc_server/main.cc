@@ -33,7 +33,8 @@ constexpr char USAGE[] =
     std::exit(printed ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-enum Option { TRACKER = 256, KEY, HOST, PORT, PORT_END };
+// Of the long options, above those of one letter.
+enum Option { TRACKER = 256, KEY, HOST, PORT, PORT_END, VERBOSE, HELP };
 
 constexpr option OPTIONS[] = {
     {"tracker", required_argument, nullptr, TRACKER},
@@ -41,8 +42,8 @@ constexpr option OPTIONS[] = {
     {"host", required_argument, nullptr, HOST},
     {"port", required_argument, nullptr, PORT},
     {"port-end", required_argument, nullptr, PORT_END},
-    {"verbose", no_argument, nullptr, 'v'},
-    {"help", no_argument, nullptr, 'h'},
+    {"verbose", no_argument, nullptr, VERBOSE},
+    {"help", no_argument, nullptr, HELP},
     {},
 };
 
@@ -122,13 +123,18 @@ Options parse(int count, char **words) {
             options.port_end = port_of("--port-end", optarg);
             break;
         case 'v':
+        case VERBOSE:
             options.verbose = true;
             break;
         case 'h':
+        case HELP:
             print_usage();
         case ':':
             complain("argument %s: its value is missing", words[optind - 1]);
         default:
+            // Only getopt knows where it is among letters.
+            if (optopt > 0 && optopt < TRACKER)
+                complain("unknown argument -%c: see --help", optopt);
             complain("unknown argument %s: see --help", words[optind - 1]);
         }
     }
