@@ -28,7 +28,7 @@ def add_module_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("TVM modules", "only with -f so and -f tar")
     add = group.add_argument
     add("--input-shapes", metavar="SHAPES", type=_input_shapes,
-        help="other shapes than the model's: 'name:[1,224,224,3] name2:[…]'")  # fmt: skip
+        help="shapes of inputs for another batch: 'name:[8,224,224,3] name2:[…]'")  # fmt: skip
     add("--dump-code", metavar="CODE[,CODE…]", type=_codes,
         help=f"write OUT.CODE beside the output: {', '.join(CODES)}")  # fmt: skip
     add("-O", "--opt-level", metavar="LEVEL", type=int, choices=range(5),

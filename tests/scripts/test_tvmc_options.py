@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
+from tests.support.tflite_writer import Conv, chain
 from tvmc.cli import main, tvmc_parser
 from tvmc.command import shown_log
 from tvmc.old_flags import OLD_FLAGS, answer, check_old
@@ -31,8 +34,6 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> Compile:
         calls.append({"model": model, **options})
         return SimpleNamespace(tuning=None, to_dict=dict)
 
-    formats = ("delegate", "delegate-source", "so", "tar")
-    monkeypatch.setattr("tvmc.compile_command.OUTPUT_FORMATS", formats)
     monkeypatch.setattr("tvmc.compile_command.compile", record)
     monkeypatch.setattr("tvmc.compile_command.print_report", lambda report: None)
 
@@ -82,6 +83,20 @@ def test_options_of_modules(compiled: Compile) -> None:
 def test_defaults_are_those_of_the_library_function(compiled: Compile) -> None:
     assert set(compiled(*MODULE)) == set(compiled())
     assert compiled("-O", "0", *MODULE)["opt_level"] == 0
+
+
+def test_a_module_and_what_is_dumped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph, module, report = (tmp_path / name for name in ("m.tflite", "m.tar", "r.json"))
+    graph.write_bytes(chain((1, 8, 8, 4), [Conv(8), Conv(4, dilation=(2, 2), activation="tanh")]))
+    outputs = ("-f", "tar", "-o", str(module), "--report", str(report), "--dump-code", "tir,asm")
+    assert main(["compile", str(graph), *outputs, "--opt-level", "2"]) == 0
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"m.tflite", "m.tar", "r.json", "m.tar.tir", "m.tar.asm"}
+    text = capsys.readouterr().out
+    for layer in json.loads(report.read_text())["layers"]:
+        assert layer["geometry"] in text
+    assert "the rest, by TVM: " in text and "TFLite" not in text
+    assert f"wrote {module} and {report}" in text
 
 
 NAMES = st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters="[],"), min_size=1)
@@ -197,11 +212,9 @@ def test_the_same_attribute_twice(compiled: Compile) -> None:
 # What old tvmc had
 
 
-@pytest.mark.parametrize("command", ["compile", "tune"])
+@pytest.mark.parametrize("command", ["compile", "tune", "run"])
 def test_every_old_flag_is_answered(refused: Refused, command: str) -> None:
-    patterns = OLD_FLAGS[f"tvmc {command}"]
-    assert len(patterns) > 15
-    for pattern in patterns:
+    for pattern in OLD_FLAGS[f"tvmc {command}"]:
         flag = pattern.replace("*", "x")
         assert f"tvmc: error: {flag}: " in refused(command, "m.tflite", "-o", "out", flag, "value")
         assert f"{flag}: " in refused(command, "m.tflite", f"{flag}=value")
