@@ -24,6 +24,7 @@ from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
 from schedules.simd import Simd
 from schedules.toolchain import GLIBC
+from tvmc.command import LineParser, exit_status
 
 SOURCES = Path(__file__).resolve().parent / "rpc_server"
 PROGRAM = "leanconv-rpc-server"
@@ -106,7 +107,7 @@ def _compile(simd: Simd, libraries: Sequence[Path], scratch: Path) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="board_rpc.py", description="Make the RPC server for boards without Python."
     )
     add = parser.add_argument
@@ -118,16 +119,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    arguments = _parser().parse_args(argv)
-    try:
-        program = build(Simd.named(arguments.target), arguments.output)
-    except LeanconvError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"{program} and {len(LIBRARIES)} libraries: copy {arguments.output} to the board")
-    return 0
+    options = _parser().parse_args(argv)
+
+    def make() -> None:
+        program = build(Simd.named(options.target), options.output)
+        print(f"{program} and {len(LIBRARIES)} libraries: copy {options.output} to the board")
+
+    return exit_status("board_rpc", make)
 
 
 if __name__ == "__main__":

@@ -737,6 +737,12 @@ def test_unwritable_json(
     assert line == f"cannot write {target}: No such file or directory"
 
 
+def test_sources_that_do_not_compile(tmp_path: Path) -> None:
+    (tmp_path / "wrong.c").write_text("int main(void) { return unknown; }\n")
+    with pytest.raises(LeanconvError, match=r"cannot compile it: .*wrong.c:1:.* error: .*unknown"):
+        board_script.run_zig(["cc", "-c", tmp_path / "wrong.c", "-o", tmp_path / "o"], "it")
+
+
 def test_board_that_is_not_set_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -239,7 +239,7 @@ def test_ports_that_are_taken(server: Server) -> None:
 def build_error(capfd: pytest.CaptureFixture[str], target: str, folder: Path) -> str:
     assert board_rpc.main(["--target", target, "-o", str(folder)]) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("error: ")
+    assert line.startswith("board_rpc: error: ")
     return line
 
 
