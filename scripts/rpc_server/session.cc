@@ -3,6 +3,7 @@
 #include "session.h"
 
 #include <cerrno>
+#include <climits>
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
@@ -47,9 +48,11 @@ Session::~Session() {
 }
 
 pid_t Session::start() {
-    const char *parent = std::getenv("TMPDIR");
-    if (!folder_.format("%s/rpc_session_XXXXXX", parent && *parent ? parent : "/tmp") ||
-        !mkdtemp(folder_.data()))
+    const char *chosen = std::getenv("TMPDIR");
+    // Absolute, since the session works in it.
+    std::array<char, PATH_MAX> parent;
+    if (!realpath(chosen && *chosen ? chosen : "/tmp", parent.data()) ||
+        !folder_.format("%s/rpc_session_XXXXXX", parent.data()) || !mkdtemp(folder_.data()))
         return -1;
     has_folder_ = true;
     int ends[2];
