@@ -6,8 +6,9 @@ It stands by itself in anybody's pipeline, in front of ``LegalizeOps``::
 
 Each layer, or block of layers, becomes a call of a kernel with weights that are packed here, at
 compile time. The kernels, compiled (:mod:`schedules.relax_kernels`), are among the module's
-``external_mods``, as those of TVM's own code generators are. Whatever the pass does not take it
-leaves as it is; :class:`FunctionReport` says why.
+``external_mods``, as those of TVM's own code generators are; like these, they run under the virtual
+machine's bytecode. Whatever the pass does not take it leaves as it is; :class:`FunctionReport` says
+why.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import relax
 
 from schedules import relax_kernels, relax_network
 from schedules.c_abi import CKernel, lower
+from schedules.errors import LeanconvError
 from schedules.planner import AUTO, NO_LIMITS, Limits
 from schedules.relax_kernels import RelaxKernel
 from schedules.relax_network import RelaxNetwork
@@ -30,6 +33,9 @@ from schedules.simd import Simd
 from schedules.tuning.records import Record
 
 _LOG = logging.getLogger(__name__)
+
+# Otherwise it comes out of a pass as a RuntimeError.
+tvm_ffi.register_error("LeanconvError", LeanconvError)
 
 #: Called with how many kernels are compiled, how many there are, and what comes next.
 Progress = Callable[[int, int, str], None]
