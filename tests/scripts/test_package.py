@@ -14,12 +14,10 @@ import tvm
 from tvm import relax
 
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS, Simd
-from tests.support.modules import HOST, METADATA, compiled, mixed
+from schedules.simd import Simd
+from tests.support.modules import FOREIGN, FOREIGN_METADATA, HOST, METADATA, compiled, mixed
 from tvmc import package
 from tvmc.package import Metadata, with_metadata, write_tar
-
-FOREIGN = PRESETS["x86-64-v3" if platform.machine() == "aarch64" else "cortex-a76"]
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +60,9 @@ def test_tar(library: Path, tmp_path: Path) -> None:
 
 
 def test_a_library_for_another_architecture(tmp_path: Path) -> None:
-    metadata = replace(METADATA, target=FOREIGN.name, tvm_target=FOREIGN.target)
-    path = compiled(tmp_path / "foreign.so", mixed(), metadata, FOREIGN)
+    path = compiled(tmp_path / "foreign.so", mixed(), FOREIGN_METADATA, FOREIGN)
     with package.load(path) as found:
-        assert found.metadata == metadata
+        assert found.metadata == FOREIGN_METADATA
         expected = f"{path} is for {FOREIGN.arch} .*, this machine is {platform.machine()}"
         with pytest.raises(LeanconvError, match=expected):
             found.check_runs_here()

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm import relax
+from tvm import relax, te
 
-from schedules.simd import Simd
+from schedules.simd import PRESETS, Simd
 from schedules.toolchain import Toolchain
 from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata
 
 HOST = Simd.named("host")
+#: A processor that this machine is not.
+FOREIGN = PRESETS["x86-64-v3" if HOST.arch == "aarch64" else "cortex-a76"]
 #: Of :func:`mixed`, whose function `add` passes for one of ours.
 METADATA = Metadata(
     leanconv="1.2.3",
@@ -29,6 +31,7 @@ METADATA = Metadata(
     outputs=(TensorInfo("sum", (2, 3), "float32"), TensorInfo("largest", (4,), "int8")),
     kernels={"add": KernelInfo("conv1x1 1x2x3->3", "indirect", 1536, 2048)},
 )
+FOREIGN_METADATA = replace(METADATA, target=FOREIGN.name, tvm_target=FOREIGN.target)
 
 
 def mixed() -> tvm.IRModule:
@@ -51,18 +54,26 @@ def mixed_in_numpy(image: NDArray[Any], codes: NDArray[Any]) -> list[NDArray[Any
     return [(image + np.float32(0.5)) ** 2, np.maximum(codes, np.int8(-3))]
 
 
-def single() -> tvm.IRModule:
-    """One input and one output, which is no tuple."""
-    image = relax.Var("image", relax.TensorType((2, 3), "float32"))
+def calling(function: str, *arguments: int) -> tvm.IRModule:
+    """The difference of the one input and what the C library's ``function`` returns."""
+    image = relax.Var("image", relax.TensorType((1,), "float32"))
     builder = relax.BlockBuilder()
+
+    def compute(tensor: te.Tensor) -> te.Tensor:
+        called = tvm.tirx.call_extern("int32", function, *arguments)
+        return te.compute((1,), lambda i: tensor[i] - called.astype("float32"))
+
     with builder.function("main", [image]):
-        builder.emit_func_output(builder.emit(relax.op.negative(image)))
+        builder.emit_func_output(builder.emit_te(compute, image))
     return builder.get()
 
 
-#: Of :func:`single`.
-SINGLE_METADATA = replace(
-    METADATA, inputs=METADATA.inputs[:1], outputs=METADATA.outputs[:1], kernels={}
+#: Of :func:`calling`.
+CALLING_METADATA = replace(
+    METADATA,
+    inputs=(TensorInfo("image", (1,), "float32"),),
+    outputs=(TensorInfo("difference", (1,), "float32"),),
+    kernels={},
 )
 
 
