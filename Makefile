@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 # Two at a time: each holds TVM and TensorFlow, and compiles on every core.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
-C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]')
+C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]' -o -name '*.cc')
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -140,4 +140,4 @@ def _sigmoid(x: Any) -> Any:
     )
     one = tirx.const(1.0, "float32")
     result = one / (one + power * tirx.reinterpret("float32", bits))
-    return tirx.Select(x == x, result, x)  # not a number stays what it is
+    return tirx.Select(tirx.isnan(x), x, result)

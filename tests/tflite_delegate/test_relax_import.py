@@ -1,0 +1,76 @@
+"""What TVM's importer is told, and what it says, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tflite
+import tvm
+from tvm import relax
+
+from schedules import relax_network
+from schedules.errors import LeanconvError
+from tflite_delegate.relax_import import import_model
+
+
+def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
+    module = relax.transform.FoldConstant()(module)
+    return relax_network.read("main", module["main"])
+
+
+def test_layers_are_those_of_the_delegate(shared_models: Path) -> None:
+    """Two readers, of the file and of what TVM makes of it, see the same layers."""
+    from tflite_delegate.model import read
+
+    path = shared_models / "mobilenet_vww96_float.tflite"
+    ours, theirs = read(path), folded(import_model(path))
+    assert [la.workload for la in ours.layers] == [la.workload for la in theirs.layers]
+    assert [la.geometry for la in ours.layers] == [la.geometry for la in theirs.layers]
+    assert ours.chains == theirs.chains
+
+
+def test_hybrid_weights(shared_models: Path) -> None:
+    """int8 weights of float32 operators, dequantised by hand."""
+    path = shared_models / "dscnn_kws_float.tflite"
+    network = folded(import_model(path))
+    assert all(layer.reason is None for layer in network.layers)
+    model = tflite.Model.GetRootAs(path.read_bytes(), 0)
+    graph = model.Subgraphs(0)
+    operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
+    first = next(
+        operator
+        for operator in operators
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
+        == tflite.BuiltinOperator.CONV_2D
+    )
+    weights = graph.Tensors(first.Inputs(1))
+    assert weights.Type() == tflite.TensorType.INT8
+    stored = model.Buffers(weights.Buffer()).DataAsNumpy().view(np.int8)
+    scale = weights.Quantization().ScaleAsNumpy().reshape(-1, 1)
+    expected = stored.reshape(len(scale) if len(scale) > 1 else 1, -1) * scale
+    found = network.constants[network.layers[0].index].weights
+    assert np.array_equal(found.ravel(), expected.astype(np.float32).ravel())
+
+
+def test_batch(shared_models: Path) -> None:
+    path = shared_models / "resnet8_cifar10_float.tflite"
+    network = folded(import_model(path, {"input_1": (3, 32, 32, 3)}))
+    assert {layer.workload.batch for layer in network.layers[:-1] if layer.workload} == {3}
+
+
+def test_refused(shared_models: Path, tmp_path: Path, made_model: Callable[[str], Path]) -> None:
+    path = shared_models / "resnet8_cifar10_float.tflite"
+    with pytest.raises(LeanconvError, match="has no input 'image': input_1"):
+        import_model(path, {"image": (1, 32, 32, 3)})
+    with pytest.raises(LeanconvError, match="only its first size can be another, not 1x64x32x3"):
+        import_model(path, {"input_1": (1, 64, 32, 3)})
+    with pytest.raises(LeanconvError, match="does not exist"):
+        import_model(tmp_path / "nothing.tflite")
+    empty = tmp_path / "cut.tflite"
+    empty.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(LeanconvError, match=r"cut\.tflite is damaged") as error:
+        import_model(empty)
+    assert "\n" not in str(error.value)
