@@ -8,12 +8,15 @@ arithmetic alone, since a loop that calls the C library is not vectorised.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
 import tvm
 from tvm import relax, s_tir, te, tirx
+
+_LOG = logging.getLogger(__name__)
 
 #: Elements that a thread needs to be worth waking up.
 ELEMENTS_PER_THREAD = 16 * 1024
@@ -39,8 +42,12 @@ def schedule_for_cpu(threads: int) -> tvm.transform.Pass:
     def run(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         for variable, function in module.functions_items():
             if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
-                scheduled = _scheduled(function, threads)
-                module.update_func(variable, scheduled.with_attr("tirx.is_scheduled", True))
+                try:
+                    function = _scheduled(function, threads)
+                except s_tir.ScheduleError:
+                    _LOG.debug("%s is no loop nest: it stays as it is", variable.name_hint)
+                    continue
+                module.update_func(variable, function.with_attr("tirx.is_scheduled", True))
         return module
 
     return run

@@ -122,6 +122,29 @@ def test_threads_share_large_functions_only() -> None:
     assert np.array_equal(result(loops, x), abs(x))
 
 
+OTHERS: dict[str, tuple[Callable[..., relax.Expr], Callable[[np.ndarray], np.ndarray]]] = {
+    "no loop nest": (lambda x: relax.op.cumsum(x, 1), lambda x: x.cumsum(1)),
+    "calls a library": (
+        lambda x: relax.op.topk(x, 2, ret_type="values"),
+        lambda x: -np.sort(-x, -1)[..., :2],
+    ),
+    "two results": (lambda x: relax.op.argmax(x, 1), lambda x: x.argmax(1)),
+    "transposed": (lambda x: relax.op.permute_dims(x), lambda x: x.T),
+    "to a scalar": (lambda x: relax.op.max(x), lambda x: x.max()),
+    "first axis": (lambda x: relax.op.min(x, [0]), lambda x: x.min(0)),
+    "joined": (lambda x: relax.op.concat([x, x], 2), lambda x: np.concatenate([x, x], 2)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_operators(name: str) -> None:
+    operator, reference = OTHERS[name]
+    loops, _ = lowered(module((4, 6, 8), lambda b, x: b.emit(operator(x))))
+    # Whole numbers, whose sums are exact.
+    x = np.random.default_rng(0).permutation(4 * 6 * 8).reshape(4, 6, 8).astype(np.float32)
+    assert np.array_equal(result(loops, x), reference(x))
+
+
 def test_sigmoid() -> None:
     """Over all of its range, and what is no number.
 
