@@ -266,6 +266,8 @@ def _package(path: Path, library: Path, description: str | None) -> Package:
         raise LeanconvError(f"the library in {path} is damaged or cut off: compile it again")
     if description is None:
         found = _DESCRIPTION.search(data)
+        if "tflite_plugin_create_delegate" in elf.exported_symbols(library):
+            raise LeanconvError(f"{path} is a delegate: tvmc run MODEL --delegate {path}")
         if not found:
             raise LeanconvError(
                 f"{path} is no module that `tvmc compile` made: it has no description"

@@ -11,13 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from schedules.errors import LeanconvError
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from tvmc.jobs import FunctionTime
-
-#: Where the library leaves its figures.
-FILE = "profile.txt"
 
 
 def build_profiler(folder: Path, simd: Simd) -> Path:
@@ -37,13 +33,13 @@ def build_profiler(folder: Path, simd: Simd) -> Path:
 
 
 def profile(
-    session: Any, machine: Any, library: Any, function: str, runs: int
+    device: Any, machine: Any, library: Any, function: str, runs: int
 ) -> list[FunctionTime]:
     """Call ``function`` of a virtual machine ``runs`` times, its inputs being set.
 
     Parameters
     ----------
-    session : tvm.rpc.RPCSession
+    device : tvm.runtime.Device
         Where the machine is.
     machine : tvm.relax.VirtualMachine
         What to profile.
@@ -55,14 +51,16 @@ def profile(
     list of FunctionTime
         All runs together, in the order of the first calls.
     """
+    import tvm
+
     # No function can be an argument in an RPC session, but a module can: besides a function, the
     # machine takes the name of one that returns it, and that one's arguments.
     machine.module["set_instrument"]("ffi.ModuleGetFunction", library, "instrument", False)
     for _ in range(runs):
         machine.invoke_stateful(function)
-    if library["write_profile"](session.get_function("tvm.rpc.server.workpath")(FILE)):
-        raise LeanconvError("the profile cannot be written: the disk may be full")
-    lines = bytes(session.download(FILE)).decode(errors="replace").splitlines()
+    text = tvm.runtime.empty((library["profile_size"](),), "uint8", device)
+    library["read_profile"](text)
+    lines = text.numpy().tobytes().rstrip(b"\0").decode(errors="replace").splitlines()
     fields = (line.split(" ", 2) for line in lines)
     return [
         FunctionTime(name, int(calls), int(nanoseconds) * 1e-9)

@@ -65,7 +65,7 @@ def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Out
     functions = []
     if profiler:
         instrument = _loaded(session, profiler)
-        functions = profile(session, machine, instrument, MAIN, job.repeat * job.number)
+        functions = profile(device, machine, instrument, MAIN, job.repeat * job.number)
     return Outcome(_outputs(machine), times, functions)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import tvmc
 from make_models import LAYERS
 from schedules.errors import LeanconvError
+from schedules.simd import PRESETS
 from schedules.tuning.runners.rpc_tracker import Tracker
 from tests.conftest import Compiled
 from tests.support.modules import (
@@ -37,6 +38,7 @@ from tests.support.rpc import KEY, PATIENCE_S, Board, TrackerProcess, free_port,
 from tvmc.cli import main
 from tvmc.jobs import FunctionTime, Job, Outcome
 from tvmc.package import TensorInfo, write_tar
+from tvmc.profiler import build_profiler
 from tvmc.run_result import RunResult
 from tvmc.tensors import input_values, read_npz, write_npz
 
@@ -130,6 +132,20 @@ def test_a_module_that_crashes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "a module for host was ended by SIGABRT" in complaint(capsys, path)
 
 
+def test_time_is_counted_where_it_is_spent(tmp_path: Path) -> None:
+    path = compiled(tmp_path / "sleep.so", calling("usleep", 300_000), CALLING_METADATA)
+    result = tvmc.run(path, inputs={"image": np.ones(1, np.float32)}, profile=True)
+    np.testing.assert_array_equal(result.outputs["output_0"], [1])
+    seconds = {row.name: row.seconds for row in result.profile}
+    assert min(*result.times, seconds["compute"]) >= 0.3
+    # It called what slept.
+    assert seconds["inner"] < 0.3
+
+
+def test_profilers_link_for_android(tmp_path: Path) -> None:
+    assert build_profiler(tmp_path, PRESETS["cortex-a76-android"]).is_file()
+
+
 def test_metadata_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = replace(METADATA, inputs=METADATA.inputs[:1])
     path = compiled(tmp_path / "other.so", mixed(), other)
@@ -178,6 +194,7 @@ def test_a_delegate(
     assert row["kernel"]["layers"] == layer["geometry"]
     assert row["kernel"]["packed_bytes"] == layer["packed_bytes"]
     assert f"LiteRT with {delegate.library.name}: " in text
+    assert "is a delegate: tvmc run MODEL --delegate" in complaint(capsys, delegate.library)
 
 
 def test_a_model_end_to_end(shared_models: Path) -> None:
@@ -376,7 +393,9 @@ def test_what_boards_cannot_do(library: Path, tracker: TrackerProcess, tmp_path:
     with pytest.raises(LeanconvError, match=f"no board with the key 'rasp'; keys there: {KEY}"):
         tvmc.run(library, rpc_tracker=tracker.address, rpc_key="rasp")
     foreign = compiled(tmp_path / "foreign.so", mixed(), FOREIGN_METADATA, FOREIGN)
-    with pytest.raises(LeanconvError, match=f"board .* cannot run a module for {FOREIGN.name}: "):
+    with pytest.raises(
+        LeanconvError, match=f"board .* cannot run a module for {FOREIGN.name}: it does not load"
+    ):
         tvmc.run(foreign, **where)
 
 

@@ -63,8 +63,11 @@ def calling(function: str, *arguments: int) -> tvm.IRModule:
         called = tvm.tirx.call_extern("int32", function, *arguments)
         return te.compute((1,), lambda i: tensor[i] - called.astype("float32"))
 
+    with builder.function("inner", [image]):
+        inner = builder.emit_func_output(builder.emit_te(compute, image))
+    image = relax.Var("image", image.ty)
     with builder.function("main", [image]):
-        builder.emit_func_output(builder.emit_te(compute, image))
+        builder.emit_func_output(builder.emit(inner(image)))
     return builder.get()
 
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Times what TVM's virtual machine calls, here or inside of an RPC session, where no Python can
-// look on. `instrument` is for VirtualMachine.set_instrument; `write_profile` writes a line for
-// each function, in the order of their first calls: calls, nanoseconds without what it called
-// itself, and the name. The functions follow the C ABI of tvm-ffi and need nothing of TVM.
+// look on. `instrument` is for the machine; `profile_size` says how many bytes `read_profile`
+// writes into the tensor that it is given: a line for each function, in the order of their first
+// calls, with its calls, its nanoseconds without what it called itself, and its name. The functions
+// follow the C ABI of tvm-ffi and need nothing of TVM.
 
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -14,7 +15,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-// Of tvm-ffi's ABI: a value on the stack, and a string on the heap.
+// Of tvm-ffi's ABI: a value on the stack, and a string and a tensor on the heap.
 typedef struct {
     int32_t type_index;
     uint32_t small_length;
@@ -24,12 +25,27 @@ typedef struct {
         char v_bytes[8];
     };
 } TVMFFIAny;
-enum { kTVMFFIInt = 1, kTVMFFIRawStr = 8, kTVMFFISmallStr = 11, kTVMFFIStr = 65 };
+enum {
+    kTVMFFIInt = 1,
+    kTVMFFIDLTensorPtr = 7,
+    kTVMFFIRawStr = 8,
+    kTVMFFISmallStr = 11,
+    kTVMFFIStr = 65,
+    kTVMFFITensor = 70
+};
 typedef struct {
     char header[24];
     const char *data;
     size_t size;
 } StringObject;
+// The rest of a tensor is known to who made it.
+typedef struct {
+    void *data;
+} DLTensor;
+typedef struct {
+    char header[24];
+    DLTensor tensor;
+} TensorObject;
 
 enum { DEEPEST_CALL = 64, FIRST_CAPACITY = 64, NAMED_ARGUMENTS = 3 };
 
@@ -53,8 +69,10 @@ static int depth;
 
 EXPORT int __tvm_ffi_instrument(void *self, const TVMFFIAny *arguments, int32_t argument_count,
                                 TVMFFIAny *result);
-EXPORT int __tvm_ffi_write_profile(void *self, const TVMFFIAny *arguments, int32_t argument_count,
-                                   TVMFFIAny *result);
+EXPORT int __tvm_ffi_profile_size(void *self, const TVMFFIAny *arguments, int32_t argument_count,
+                                  TVMFFIAny *result);
+EXPORT int __tvm_ffi_read_profile(void *self, const TVMFFIAny *arguments, int32_t argument_count,
+                                  TVMFFIAny *result);
 
 static int64_t now(void) {
     struct timespec time;
@@ -88,9 +106,12 @@ static Function *function_named(const char *name, size_t length) {
             return &functions[i];
     if (function_count == function_capacity) {
         const size_t capacity = function_capacity ? 2 * function_capacity : FIRST_CAPACITY;
-        Function *larger = realloc(functions, capacity * sizeof *larger);
+        Function *larger = calloc(capacity, sizeof *larger);
         if (!larger)
             return NULL;
+        if (function_count)
+            memcpy(larger, functions, function_count * sizeof *larger);
+        free(functions);
         functions = larger;
         function_capacity = capacity;
     }
@@ -137,26 +158,38 @@ int __tvm_ffi_instrument(void *self, const TVMFFIAny *arguments, int32_t argumen
     return 0;
 }
 
-// Writes to the path that is its argument; the result is 0 if that worked.
-int __tvm_ffi_write_profile(void *self, const TVMFFIAny *arguments, int32_t argument_count,
-                            TVMFFIAny *result) {
+// Writes the lines as far as `size` bytes go; returns the bytes that all of them take.
+static size_t write_lines(char *buffer, size_t size) {
+    size_t length = 1; // the last byte is 0
+    for (size_t i = 0; i < function_count; i++) {
+        const size_t left = size >= length ? size - length + 1 : 0;
+        length += (size_t)snprintf(left ? buffer + length - 1 : NULL, left, "%lld %lld %s\n",
+                                   (long long)functions[i].calls,
+                                   (long long)functions[i].nanoseconds, functions[i].name);
+    }
+    return length;
+}
+
+int __tvm_ffi_profile_size(void *self, const TVMFFIAny *arguments, int32_t argument_count,
+                           TVMFFIAny *result) {
     (void)self;
-    *result = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = 1};
-    if (argument_count < 1)
-        return 0;
-    char path[4096];
-    size_t length;
-    const char *name = text(&arguments[0], &length);
-    if (length >= sizeof path)
-        return 0;
-    memcpy(path, name, length);
-    path[length] = 0;
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return 0;
-    for (size_t i = 0; i < function_count; i++)
-        fprintf(file, "%lld %lld %s\n", (long long)functions[i].calls,
-                (long long)functions[i].nanoseconds, functions[i].name);
-    result->v_int64 = fclose(file) ? 1 : 0;
+    (void)arguments;
+    (void)argument_count;
+    *result = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = (int64_t)write_lines(NULL, 0)};
+    return 0;
+}
+
+// Its argument is a tensor of as many bytes as `profile_size` says.
+int __tvm_ffi_read_profile(void *self, const TVMFFIAny *arguments, int32_t argument_count,
+                           TVMFFIAny *result) {
+    (void)self;
+    *result = (TVMFFIAny){.type_index = kTVMFFIInt};
+    void *data = NULL;
+    if (argument_count == 1 && arguments[0].type_index == kTVMFFIDLTensorPtr)
+        data = ((const DLTensor *)arguments[0].v_pointer)->data;
+    else if (argument_count == 1 && arguments[0].type_index == kTVMFFITensor)
+        data = ((const TensorObject *)arguments[0].v_pointer)->tensor.data;
+    if (data)
+        result->v_int64 = (int64_t)write_lines(data, write_lines(NULL, 0));
     return 0;
 }
