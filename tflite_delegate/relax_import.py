@@ -7,7 +7,11 @@ dequantised first. That is more exact than TFLite's kernels, which also quantise
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +48,32 @@ def import_model(
     tflite_model.read(path)  # says what is wrong with a file that is no model
     model = tflite.Model.GetRootAs(path.read_bytes(), 0)
     shapes = _checked_shapes(path, model.Subgraphs(0), input_shapes or {})
-    try:
-        module = from_tflite(model, shapes, op_converter=_Converter)
-    except LeanconvError:
-        raise
-    except Exception as error:  # of whatever kind the importer raises
-        raise LeanconvError(f"TVM cannot import {path}: {_first_line(error)}") from None
+    problem = ""
+    with _quiet():
+        try:
+            module = from_tflite(model, shapes, op_converter=_Converter)
+        except Exception as error:  # of whatever kind the importer raises
+            problem = _first_line(error)
+            # What it left unfinished complains when it goes.
+            traceback.clear_frames(error.__traceback__)
+    if problem:
+        raise LeanconvError(f"TVM cannot import {path}: {problem}")
     module["main"] = module["main"].without_attr("params")
     return module
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what TVM's C++ writes to standard error."""
+    sys.stderr.flush()
+    own = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
 
 
 def _checked_shapes(
