@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from schedules.errors import LeanconvError
+from tvmc.package import TensorInfo
 from tvmc.probe import Probe
 
 Arrays = list[NDArray[Any]]
@@ -165,6 +167,12 @@ class Session:
         function(pointer, text, size)
         report: dict[str, Any] = json.loads(text.value.decode())
         return report
+
+
+def tensor_info(details: Mapping[str, Any]) -> TensorInfo:
+    """What an interpreter tells of a tensor, as modules describe theirs."""
+    shape = tuple(int(size) for size in details["shape"])
+    return TensorInfo(details["name"], shape, np.dtype(details["dtype"]).name)
 
 
 def _load_delegate(runtime: Runtime, path: Path, options: Mapping[str, str]) -> Any:

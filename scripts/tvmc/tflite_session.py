@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from tvmc.interpreter import Session, runtime
+from tvmc.interpreter import Session, runtime, tensor_info
 from tvmc.jobs import FunctionTime, Job, Outcome
 from tvmc.package import KernelInfo, TensorInfo
 from tvmc.timing import sampled
@@ -46,7 +43,7 @@ class TfliteSession:
 
     def inputs(self) -> list[TensorInfo]:
         """What the model takes."""
-        return [_tensor_info(details) for details in self._session.inputs()]
+        return [tensor_info(details) for details in self._session.inputs()]
 
     def kernels(self) -> dict[str, KernelInfo]:
         """Kernels of a leanconv delegate, by the names of their nodes."""
@@ -85,8 +82,3 @@ class TfliteSession:
         for node in probe.nodes:
             found.setdefault(node.name, []).extend(node.seconds)
         return [FunctionTime(name, len(times), sum(times)) for name, times in found.items()]
-
-
-def _tensor_info(details: Mapping[str, Any]) -> TensorInfo:
-    shape = tuple(int(size) for size in details["shape"])
-    return TensorInfo(details["name"], shape, np.dtype(details["dtype"]).name)
