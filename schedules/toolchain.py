@@ -170,7 +170,7 @@ class Toolchain:
         output = output.absolute()
         folder = Path(objects[0]).absolute().parent
         target = self._target_options(simd)
-        options = [*target, "-shared", "-s", "-Wl,-z,noexecstack"]
+        options = [*target, "-shared", "-s", "-Wl,-Bsymbolic", "-Wl,-z,noexecstack"]
         options.append(f"-Wl,-z,max-page-size={elf.PAGE_BYTES}")
         if self.is_zig and simd.android:
             libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
