@@ -8,6 +8,7 @@ dequantised first. That is more exact than TFLite's kernels, which also quantise
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -54,8 +55,10 @@ def import_model(
             module = from_tflite(model, shapes, op_converter=_Converter)
         except Exception as error:  # of whatever kind the importer raises
             problem = _first_line(error)
-            # What it left unfinished complains when it goes.
+            # What it left unfinished complains when it goes: here, where nobody hears it.
             traceback.clear_frames(error.__traceback__)
+            del error
+            gc.collect()
     if problem:
         raise LeanconvError(f"TVM cannot import {path}: {problem}")
     module["main"] = module["main"].without_attr("params")

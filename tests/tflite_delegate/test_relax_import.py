@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +76,25 @@ def test_refused(shared_models: Path, tmp_path: Path, made_model: Callable[[str]
     with pytest.raises(LeanconvError, match=r"cut\.tflite is damaged") as error:
         import_model(empty)
     assert "\n" not in str(error.value)
+
+
+def test_a_failed_import_says_one_thing(shared_models: Path, tmp_path: Path) -> None:
+    """Neither TVM's C++ nor anything at the end of the process adds to it."""
+    data = bytearray((shared_models / "resnet8_cifar10_float.tflite").read_bytes())
+    model = tflite.Model.GetRootAs(data, 0)
+    operators = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    softmax = next(o for o in operators if o.BuiltinCode() == tflite.BuiltinOperator.SOFTMAX)
+    for field in (4, 10):  # deprecated_builtin_code, builtin_code
+        place = softmax._tab.Offset(field)
+        if place:
+            data[softmax._tab.Pos + place] = tflite.BuiltinOperator.BIDIRECTIONAL_SEQUENCE_RNN
+    path = tmp_path / "rnn.tflite"
+    path.write_bytes(data)
+    command = [sys.executable, "-m", "tvmc", "compile", str(path), "-f", "so"]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "m.so")], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"tvmc: error: TVM cannot import {path}: ")
+    assert not (tmp_path / "m.so").exists()
