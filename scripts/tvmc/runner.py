@@ -90,6 +90,8 @@ def run(
         raise LeanconvError("a tracker needs the key of its boards, and a key a tracker")
     if min(repeat, number, num_threads or 1) < 1:
         raise LeanconvError("samples, calls and threads are at least 1")
+    if delegate_options and delegate is None:
+        raise LeanconvError("there are options for a delegate, but there is no delegate")
 
     from tvmc.jobs import Job
     from tvmc.package import load

@@ -228,6 +228,7 @@ def test_wrong_options(
         ((library, "--delegate", library), "a delegate is for .tflite models"),
         ((graph, "--delegate", tmp_path / "missing.so"), "there is no file"),
         ((graph, "--delegate", library), "is no external delegate of TFLite"),
+        ((graph, "--delegate-options", "verbose:1"), "but there is no delegate"),
         ((graph, *tracker, "--rpc-key", KEY), "boards run compiled modules"),
         ((library, *tracker), "a tracker needs the key of its boards"),
         ((library, "--rpc-key", KEY), "a tracker needs the key of its boards"),
