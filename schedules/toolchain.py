@@ -177,9 +177,9 @@ class Toolchain:
         else:
             libraries = ["-lm"]
         self._run([*options, *objects, *libraries, "-o", str(output)], folder)
-        needed = {
-            name for path in objects for name in elf.undefined_symbols(Path(path).read_bytes())
-        }
+        # TVM packs its bytecode as C, which needs nothing, if it has compiled nothing itself.
+        compiled = [Path(path) for path in objects if Path(path).suffix != ".c"]
+        needed = {name for path in compiled for name in elf.undefined_symbols(path.read_bytes())}
         runtime = [name for name in needed if name.startswith("TVM")]
         problems = elf.problems(output, simd, {**ANDROID_SYMBOLS, "libtvm_runtime.so": runtime})
         if problems:
