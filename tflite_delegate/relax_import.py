@@ -3,6 +3,7 @@
 Quantised operators become float32 ones between ``dequantize`` and ``quantize``. Hybrid ones, which
 multiply float32 activations with int8 weights, are unknown to the importer: here their weights are
 dequantised first. That is more exact than TFLite's kernels, which also quantise the activations.
+Averages of quantised images, which it would truncate, are rounded.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _times(shape: Sequence[int]) -> str:
 
 
 class _Converter(OperatorConverter):  # type: ignore[misc]
-    """TVM's, with float32 weights for hybrid operators."""
+    """TVM's, with float32 weights for hybrid operators, and averages that are not truncated."""
 
     def __init__(
         self, model: tflite.Model, subgraph: tflite.SubGraph, *arguments: Any, **keywords: Any
@@ -123,6 +124,20 @@ class _Converter(OperatorConverter):  # type: ignore[misc]
             if tensor is not None and tensor.tensor_idx in self._dequantised:
                 tensor.qnn_params = None
         return tensors
+
+    def convert_pool2d(self, op: tflite.Operator, pool_type: str) -> Any:
+        """The same, but averages of codes are rounded to the nearest one: TVM's are truncated."""
+        (source,), (result,) = self.get_input_tensors(op), self.get_output_tensors(op)
+        if pool_type != "average" or source.qnn_params is None:
+            return super().convert_pool2d(op, pool_type)
+        codes, name = self.get_expr(source.tensor_idx), get_tensor_name(self.subgraph, op.Inputs(0))
+        known = set(self._dequantised)
+        self._dequantised |= {source.tensor_idx, result.tensor_idx}
+        self.exp_tab.set_expr(name, self.dequantize(codes, source), force_override=True)
+        average = super().convert_pool2d(op, pool_type)
+        self.exp_tab.set_expr(name, codes, force_override=True)
+        self._dequantised = known
+        return self.quantize(average, result)
 
     def _dequantise(self, inputs: Sequence[int]) -> None:
         image, weights = (self.subgraph.Tensors(index) for index in inputs)
