@@ -10,9 +10,9 @@ The function calls each stage on all threads of TVM's pool, image by image and g
 caller allocates the workspace as it does ``Y``, so that Relax's memory plan shares it between
 kernels.
 
-Both are compiled here, into one module of TVM's runtime. TVM's own lowering, which a Relax module's
-functions go through, would allocate register tiles on the heap, and knows neither stages nor masked
-loops.
+Both are compiled into one module of TVM's runtime, or the C functions into objects that are linked
+with it. TVM's own lowering, which a Relax module's functions go through, would allocate register
+tiles on the heap, and knows neither stages nor masked loops.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def build(kernels: Sequence[RelaxKernel], functions: tvm.IRModule, simd: Simd) -
     kernels : sequence of RelaxKernel
         Each becomes a function of its name.
     functions : IRModule
-        Their C functions, lowered.
+        Their C functions, lowered; without those that are compiled already.
     """
     target = tvm.target.Target(simd.target)
     passes = [

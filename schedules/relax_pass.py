@@ -25,6 +25,7 @@ from tvm import relax
 from schedules import relax_kernels, relax_network
 from schedules.c_abi import CKernel, lower
 from schedules.errors import LeanconvError
+from schedules.parallel import Progress
 from schedules.planner import AUTO, NO_LIMITS, Limits
 from schedules.relax_kernels import RelaxKernel
 from schedules.relax_network import RelaxNetwork
@@ -34,11 +35,12 @@ from schedules.tuning.records import Record
 
 _LOG = logging.getLogger(__name__)
 
-# Otherwise it comes out of a pass as a RuntimeError.
+# Otherwise they come out of a pass as RuntimeErrors.
 tvm_ffi.register_error("LeanconvError", LeanconvError)
+tvm_ffi.register_error("KeyboardInterrupt", KeyboardInterrupt)
 
-#: Called with how many kernels are compiled, how many there are, and what comes next.
-Progress = Callable[[int, int, str], None]
+#: Compiles kernels: their C functions, by the names of the kernels.
+Compiler = Callable[[Sequence[Kernel]], Mapping[str, CKernel]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def schedule_convolutions(
     limits: Limits = NO_LIMITS,
     objective: str = "time",
     records: Sequence[Record] = (),
+    compile_kernels: Compiler | None = None,
     progress: Progress | None = None,
     report: Callable[[FunctionReport], object] | None = None,
 ) -> tvm.transform.Pass:
@@ -81,8 +84,12 @@ def schedule_convolutions(
     algorithms, limits, objective, records
         As of :func:`schedules.selection.select`; with several algorithms, each layer takes the
         first that supports it.
+    compile_kernels : callable, optional
+        Called once, with the kernels of all functions, each of another name; compiles them into
+        objects that its owner links with the module, as :mod:`schedules.parallel` does. By default
+        they are lowered here and compiled with the module, which can then run without being linked.
     progress : callable, optional
-        Called with (kernels done, kernels in all, text).
+        Called with (kernels done, kernels in all, text), while they are lowered here.
     report : callable, optional
         Called for every Relax function that has layers.
 
@@ -102,7 +109,12 @@ def schedule_convolutions(
                 if network.layers:
                     chosen = select(network, simd, algorithms, limits, objective, records)
                     found.append((variable, network, _renamed(chosen, f"{network.name}_")))
-        compiled, functions = _lower([s for _, _, s in found], simd, progress)
+        wanted = [kernel for _, _, selection in found for kernel in selection.kernels]
+        functions = tvm.IRModule({})
+        if compile_kernels is None:
+            compiled = _lower(wanted, simd, functions, progress)
+        else:
+            compiled = compile_kernels(wanted)
         kernels: dict[str, RelaxKernel] = {}
         for variable, network, selection in found:
             rewriter = _Rewriter(network, selection, compiled, simd)
@@ -141,12 +153,10 @@ def _renamed(selection: Selection, prefix: str) -> Selection:
 
 
 def _lower(
-    selections: Sequence[Selection], simd: Simd, progress: Progress | None
-) -> tuple[dict[str, CKernel], tvm.IRModule]:
-    """The C functions of all kernels."""
-    kernels = [kernel for selection in selections for kernel in selection.kernels]
+    kernels: Sequence[Kernel], simd: Simd, functions: tvm.IRModule, progress: Progress | None
+) -> Mapping[str, CKernel]:
+    """Add the C functions of all kernels to ``functions``."""
     compiled: dict[str, CKernel] = {}
-    functions = tvm.IRModule({})
     for done, kernel in enumerate(kernels):
         if progress is not None:
             text = f"{kernel.plan.algorithm} {kernel.plan.describe()}"
@@ -154,7 +164,7 @@ def _lower(
         module, described = lower({kernel.name: kernel.plan.schedule(simd)}, simd)
         functions.update(module)
         compiled |= described
-    return compiled, functions
+    return compiled
 
 
 def _log_unmatched(selection: Selection) -> None:

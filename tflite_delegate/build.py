@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,8 +13,8 @@ from typing import Any
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
-from schedules.interrupts import interrupts_blocked
-from schedules.planner import AUTO, NO_LIMITS, Limits, compile_plans
+from schedules.parallel import compile_kernels
+from schedules.planner import AUTO, NO_LIMITS, Limits
 from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
 from schedules.selection import Kernel, Selection
 from schedules.simd import Simd
@@ -182,7 +178,9 @@ def _write_sources(
     Returns the compiled kernels, each of which is in an object named after it, and the names of the
     C files.
     """
-    compiled = _compile(folder, selection, jobs, steps, notify)
+    compiled = compile_kernels(
+        selection.kernels, selection.simd, jobs, lambda done, _, text: notify(done, steps, text)
+    )
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
@@ -192,79 +190,6 @@ def _write_sources(
     (folder / TABLE).write_text(table, encoding="utf-8")
     sources = sorted(path.name for path in folder.glob("*.c"))
     return compiled, sources
-
-
-def _compile(
-    folder: Path, selection: Selection, jobs: int | None, steps: int, notify: Progress
-) -> list[Kernel]:
-    """Compile every kernel, in processes of their own where more than one can run."""
-    kernels = selection.kernels
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(kernels))
-    done: dict[str, Kernel] = {}
-
-    def finish(kernel: Kernel) -> None:
-        done[kernel.name] = kernel
-        text = f"compiled {kernel.plan.algorithm} {kernel.plan.describe()}"
-        notify(len(done), steps, text)
-
-    notify(0, steps, f"compiling {len(kernels)} kernels")
-    if jobs == 1:
-        for kernel in kernels:
-            finish(_compile_kernel(kernel, selection.simd))
-    else:
-        with _workers(jobs, folder) as executor:
-            with interrupts_blocked():  # for the processes that the first call starts
-                pending = [executor.submit(_compile_kernel, k, selection.simd) for k in kernels]
-            for future in as_completed(pending):
-                try:
-                    finish(future.result())
-                except BrokenExecutor:
-                    raise LeanconvError(
-                        "a compiling process died, perhaps for want of memory: try --jobs 1"
-                    ) from None
-    return [done[kernel.name] for kernel in kernels]
-
-
-@contextmanager
-def _workers(jobs: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end at once when the work is interrupted.
-
-    Their temporary files are in ``folder``, since they may not come to remove them.
-    """
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_use_temporary_folder,
-        initargs=(str(folder),),
-    )
-    try:
-        yield executor
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        # Not terminate(): LLVM has a handler for that signal, which can wait for ever.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-            process.join()
-        raise
-    executor.shutdown()
-
-
-def _use_temporary_folder(folder: str) -> None:
-    tempfile.tempdir = folder
-
-
-def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
-    try:
-        result = compile_plans({kernel.name: kernel.plan}, simd)
-    except Exception as error:  # of whatever kind TVM raises, which not every process could unpack
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        plan = kernel.plan
-        raise LeanconvError(
-            f"{plan.algorithm} cannot be compiled for {plan.describe()}: {lines[-1]}; "
-            "please report it, and try another --algorithm"
-        ) from None
-    return replace(kernel, compiled=result.kernels[kernel.name], data=result.data)
 
 
 # Files and report

@@ -78,7 +78,7 @@ def compile(
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
-        Layers of a delegate to compile at the same time; by default as many as there are cores.
+        Kernels to compile at the same time; by default as many as there are cores.
     report : path, optional
         Where to write the result's ``to_dict()`` as JSON.
     progress : callable, optional
@@ -119,6 +119,7 @@ def compile(
         "limits": Limits(workspace_limit, max_error),
         "objective": objective,
         "records": _load_records(tuning_records, simd),
+        "jobs": jobs,
         "progress": progress,
     }
     result: Report | ModuleReport
@@ -138,10 +139,10 @@ def compile(
             **options,
         )
     elif output_format == "delegate-source":
-        result = export_sources(path, output, simd, jobs=jobs, **options)
+        result = export_sources(path, output, simd, **options)
     else:
         toolchain = Toolchain.named(cc)
-        result = build(path, output, simd, toolchain=toolchain, jobs=jobs, **options)
+        result = build(path, output, simd, toolchain=toolchain, **options)
     if report is not None:
         write_json(report, result.to_dict())
     return result

@@ -15,12 +15,15 @@ import tvm
 from tvm import relax, tirx
 
 from schedules import __version__
+from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
+from schedules.parallel import compile_kernels
 from schedules.planner import Limits
 from schedules.relax_pass import FunctionReport, schedule_convolutions
 from schedules.relax_pipeline import lower_to_calls, lower_to_loops
 from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
+from schedules.selection import Kernel
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from schedules.tuning.records import Record
@@ -80,6 +83,7 @@ def compile_module(
     toolchain: Toolchain,
     passes: Passes,
     dump_code: Sequence[str],
+    jobs: int | None,
     progress: Progress | None,
 ) -> ModuleReport:
     """Compile ``model`` into a package (:mod:`tvmc.package`); options as of :func:`tvmc.compile`.
@@ -91,6 +95,12 @@ def compile_module(
     """
     start = time.monotonic()
     module = import_model(model.path, model.input_shapes)
+    objects: list[Kernel] = []
+
+    def compiler(kernels: Sequence[Kernel]) -> dict[str, CKernel]:
+        objects.extend(compile_kernels(kernels, simd, jobs, progress))
+        return {kernel.name: kernel.compiled for kernel in objects if kernel.compiled}
+
     reports: list[FunctionReport] = []
     schedule = schedule_convolutions(
         simd,
@@ -98,6 +108,8 @@ def compile_module(
         limits=limits,
         objective=objective,
         records=records,
+        # Objects do not show their assembly.
+        compile_kernels=None if "asm" in dump_code else compiler,
         progress=progress,
         report=reports.append,
     )
@@ -123,7 +135,7 @@ def compile_module(
     for code in dump_code:
         text = _code(code, loops, executable, reports, simd)
         replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
-    library_bytes = _write(output, executable, metadata, simd, toolchain, is_tar)
+    library_bytes = _write(output, executable, objects, metadata, simd, toolchain, is_tar)
     seconds = round(time.monotonic() - start, 3)
     return _report(model, simd, objective, loops, reports, library_bytes, seconds)
 
@@ -169,19 +181,25 @@ def _tensors(infos: Sequence[TensorInfo], types: Sequence[Any]) -> tuple[TensorI
 def _write(
     output: Path,
     executable: Any,
+    kernels: Sequence[Kernel],
     metadata: Metadata,
     simd: Simd,
     toolchain: Toolchain,
     is_tar: bool,
 ) -> int:
-    """Link and write; the bytes of the library."""
+    """Link with the objects of ``kernels`` and write; the bytes of the library."""
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         library = Path(name) / "mod.so"
+        objects = {str(Path(name) / f"{kernel.name}.o"): kernel.data for kernel in kernels}
+        for path, data in objects.items():
+            Path(path).write_bytes(data)
 
         def link(path: str, objects: Sequence[str], **_: Any) -> None:
             toolchain.link_module(objects, Path(path), simd)
 
-        executable.export_library(str(library), fcompile=link, workspace_dir=name)
+        executable.export_library(
+            str(library), fcompile=link, addons=list(objects), workspace_dir=name
+        )
         if is_tar:
             write_tar(output, library, metadata)
         else:

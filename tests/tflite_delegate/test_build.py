@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from schedules import parallel
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.selection import block_of, of_one_kernel
@@ -26,7 +27,6 @@ from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.test_delegate import check_conv
-from tflite_delegate import build as builder
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.model import read
 from tflite_delegate.table import kernel_table
@@ -337,7 +337,7 @@ def test_failed_link_leaves_the_old_library(model: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "model.tflite"]
 
 
-COMPILE_KERNEL = builder._compile_kernel
+COMPILE_KERNEL = parallel._compile_kernel
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -345,9 +345,9 @@ def test_kernel_that_cannot_be_compiled(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     if jobs == 1:
-        monkeypatch.setattr(builder, "compile_plans", _refuse)
+        monkeypatch.setattr(parallel, "compile_plans", _refuse)
     else:  # processes start afresh: they would not see the change
-        monkeypatch.setattr(builder, "_compile_kernel", _compile_refused)
+        monkeypatch.setattr(parallel, "_compile_kernel", _compile_refused)
     with pytest.raises(LeanconvError, match=r"cannot be compiled for conv\dx\d .*: the last line;"):
         build(model, tmp_path / "lib.so", HOST, jobs=jobs)
     assert not (tmp_path / "lib.so").exists()
@@ -359,7 +359,7 @@ def _refuse(plans: Any, simd: Simd) -> None:
 
 def _compile_refused(kernel: Any, simd: Simd) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(builder, "compile_plans", _refuse)
+        patch.setattr(parallel, "compile_plans", _refuse)
         return COMPILE_KERNEL(kernel, simd)
 
 
@@ -370,7 +370,7 @@ def _die(kernel: Any, simd: Simd) -> None:
 def test_compiling_process_that_dies(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "_compile_kernel", _die)
+    monkeypatch.setattr(parallel, "_compile_kernel", _die)
     with pytest.raises(LeanconvError, match="a compiling process died"):
         build(model, tmp_path / "lib.so", HOST, jobs=2)
 
