@@ -22,6 +22,8 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 import board_rpc
 import tvmc
 from board import Board as EmulatedBoard
+from inference import Session, max_difference, random_inputs, runtime
+from network_bound import network_bound
 from schedules import elf
 from schedules.errors import LeanconvError
 from schedules.simd import PRESETS, Simd
@@ -261,3 +263,33 @@ def test_folders_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFix
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
         assert f"cannot write {folder}: " in build_error(capfd, "host", folder)
+
+
+def test_model(server: Server, tracker: TrackerProcess, board: Board, shared_models: Path,
+               tmp_path: Path) -> None:  # fmt: skip
+    """A whole network, compiled for the board, agrees with TFLite's built-in kernels here."""
+    assert board.is_alive()
+    graph, module = shared_models / "resnet8_cifar10_float.tflite", tmp_path / "module.tar"
+    report = tvmc.compile(
+        graph,
+        output=module,
+        output_format="tar",
+        target=server.simd.name,
+        algorithms=["indirect", "dense"],
+    )
+    session = Session(graph, runtime("litert"), xnnpack=False)
+    values = random_inputs(session)
+    expected = session.run(values)
+    result = tvmc.run(
+        module,
+        inputs={session.inputs()[0]["name"]: values[0]},
+        rpc_tracker=tracker.address,
+        rpc_key=KEY,
+        rpc_timeout=PATIENCE_S,
+        profile=True,
+    )
+    bound = network_bound(graph, report.to_dict(), session, expected)
+    assert max_difference(list(result.outputs.values()), expected) <= bound
+    ours = [(row.calls, row.kernel) for row in result.profile if row.kernel]
+    assert sum(calls for calls, _ in ours) == len(report.layers) == 10
+    assert {kernel.algorithm for _, kernel in ours} == set(report.algorithms)
