@@ -28,10 +28,13 @@ from numpy.typing import NDArray
 from inference import Session
 from schedules.algorithms.winograd_domain import Domain
 from schedules.cook_toom import Filtering
+from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
 
 UNIT_ROUNDOFF = 2.0**-24
 FAILURE_PROBABILITY = 1e-9
+#: So many deviations a sum of many random errors exceeds with that probability.
+SPREAD = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
 
 
 def network_bound(
@@ -42,15 +45,15 @@ def network_bound(
     Parameters
     ----------
     graph, report : path, mapping
-        The .tflite file, and ``Report.to_dict()`` of what was compiled for it.
+        The .tflite file, and ``to_dict()`` of the report on what was compiled for it: the
+        ``layers`` of a delegate or of a module for TVM are the file's, in the same order.
     built_in : Session
         The same file without delegates.
     expected : sequence of arrays
         Its outputs.
     """
     depth = sum(_sums(graph, report, built_in))
-    spread = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
-    relative = 2 * spread * UNIT_ROUNDOFF * depth
+    relative = 2 * SPREAD * UNIT_ROUNDOFF * depth
     bound = 0.0
     for output in expected:
         is_softmax = bool(output.min() >= 0 and abs(float(output.sum()) - 1) < 1e-3)
@@ -61,14 +64,13 @@ def network_bound(
 
 
 def winograd_transforms(
-    report: Mapping[str, Any], layer: tflite_model.Layer
+    entry: Mapping[str, Any], workload: Conv2dWorkload | None
 ) -> tuple[Filtering, Filtering] | None:
-    """The F(m, r) of a layer, down and across, if it was compiled with Winograd's algorithm."""
-    entry = next(entry for entry in report["layers"] if entry["index"] == layer.index)
+    """The F(m, r) of a layer, down and across, if its report says that it is Winograd's."""
     if entry["algorithm"] != "winograd":
         return None
-    assert layer.workload is not None
-    domain = Domain.of(layer.workload, entry["knobs"])
+    assert workload is not None
+    domain = Domain.of(workload, entry["knobs"])
     return domain.rows, domain.columns
 
 
@@ -87,8 +89,8 @@ def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[flo
         if node["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
     }
     sums = []
-    for layer in tflite_model.read(graph).layers:
-        transforms = winograd_transforms(report, layer)
+    for layer, entry in zip(tflite_model.read(graph).layers, report["layers"], strict=True):
+        transforms = winograd_transforms(entry, layer.workload)
         shape = weights[layer.index]
         if transforms is not None:
             amplification = math.prod(transform.amplification for transform in transforms)

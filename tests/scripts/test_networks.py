@@ -157,7 +157,8 @@ def layer_bound(
     assert layer.workload is not None
     bare = replace(layer.workload, activation="none", residual=False, output_activation="none")
     exact, bound = conv2d(bare, x, weights, offset)
-    transforms = winograd_transforms(report, layer)
+    entry = next(entry for entry in report["layers"] if entry["index"] == layer.index)
+    transforms = winograd_transforms(entry, layer.workload)
     if transforms is not None:
         bound = winograd_bound(bare, transforms, x, weights, offset)
     return finish(layer.workload, exact, bound, residual)
