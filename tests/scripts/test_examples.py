@@ -25,19 +25,69 @@ OWN_ALGORITHM = EXAMPLES / "own_algorithm.py"
 HOST = Simd.named("host")
 
 
-def test_own_algorithm_runs(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, str(OWN_ALGORITHM)], cwd=tmp_path, capture_output=True, text=True
+def run(example: str, folder: Path) -> list[str]:
+    """The lines that an example prints; it leaves nothing in the current folder."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / example)], cwd=folder, capture_output=True, text=True
     )
-    assert run.returncode == 0, run.stderr
-    memory, difference = run.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())
+    return done.stdout.splitlines()
+
+
+def difference(line: str, label: str) -> float:
+    """The figure behind ``label``."""
+    found = re.fullmatch(rf"{re.escape(label)}:? (\S+)", line)
+    assert found, line
+    return float(found[1])
+
+
+def test_own_algorithm_runs(tmp_path: Path) -> None:
+    memory, last = run("own_algorithm.py", tmp_path)
     assert memory == f"padded: {58 * 58 * 64 * 4} bytes of workspace"
-    found = re.fullmatch(r"largest difference to TFLite's built-in kernel: (\S+)", difference)
-    assert found and 0 < float(found[1]) < 1e-5
+    assert 0 < difference(last, "largest difference to TFLite's built-in kernel") < 1e-5
 
 
-def test_own_algorithm_is_short() -> None:
-    assert len(OWN_ALGORITHM.read_text(encoding="utf-8").splitlines()) < 60
+def test_kernel_in_tvm_runs(tmp_path: Path) -> None:
+    in_tvm, tvm_difference, in_c, c_difference = run("kernel_in_tvm.py", tmp_path)
+    assert in_tvm.startswith("TVM: X [1, 28, 896], W [")
+    assert re.fullmatch(r"C: strips_stage0; [1-9]\d* bytes", in_c)
+    for line in (tvm_difference, c_difference):
+        # The sums of 288 products of -1 to 1 are about 10.
+        assert 0 < difference(line, "largest difference to float64") < 1e-4
+
+
+def test_relax_pipeline_runs(tmp_path: Path) -> None:
+    before, *left, after, first, middle, last, compared = run("relax_pipeline.py", tmp_path)
+    assert (before, after) == ("as it is:", "in NHWC:")
+    reason = "layout NCHW: only NHWC; relax.transform.ConvertLayout makes it so"
+    assert left == [f"  relax.nn.conv2d is left to TVM: {reason}"] * 3
+    geometries = [
+        "conv3x3 s2 64x64x3->32 relu",
+        "conv3x3 32x32x32->32 relu +",
+        "conv1x1 32x32x32->10",
+    ]
+    for line, geometry in zip((first, middle, last), geometries, strict=True):
+        taken, algorithm = line.strip().split(": ")
+        assert taken == geometry
+        assert algorithm in REGISTRY.names()
+    assert difference(compared, "largest difference to TVM's own") < 1e-5
+
+
+def test_tvmc_from_python_runs(tmp_path: Path) -> None:
+    taken, compiled, time, kernel, trials, tuned = run("tvmc_from_python.py", tmp_path)
+    assert taken == "conv3x3 56x56x64->64 relu: leanconv takes it"
+    found = re.fullmatch(r"compiled: (\w+), since .+", compiled)
+    assert found and found[1] in REGISTRY.names()
+    assert re.fullmatch(r"TVM on this machine: \d+\.\d\d ms", time)
+    assert re.fullmatch(rf"  main_\w+: {found[1]}, \d+ bytes", kernel)
+    assert re.fullmatch(r"2 trials on this-machine: \w+", trials)
+    assert difference(tuned, "compiled: tuned; largest difference") < 1e-4
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_examples_are_short(example: str) -> None:
+    assert len((EXAMPLES / example).read_text(encoding="utf-8").splitlines()) < 80
 
 
 @pytest.fixture
