@@ -99,7 +99,7 @@ def build(
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
-        Layers that are compiled at the same time; by default as many as there are cores.
+        As of :func:`schedules.parallel.compile_kernels`.
     progress : callable, optional
         Called with (steps done, steps in all, text).
 

@@ -78,7 +78,9 @@ def compile(
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
-        Kernels to compile at the same time; by default as many as there are cores.
+        Kernels to compile at the same time; by default as many as there are cores, where there are
+        enough kernels. Processes compile them, and import the script that calls this: it needs
+        ``if __name__ == "__main__":``, as for :mod:`multiprocessing`.
     report : path, optional
         Where to write the result's ``to_dict()`` as JSON.
     progress : callable, optional
