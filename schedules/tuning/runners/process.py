@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -75,4 +76,5 @@ def json_lines(output: str) -> list[dict[str, Any]]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it came to its end meanwhile
+        os.killpg(process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import stat
 import sys
 import time
@@ -58,6 +59,15 @@ def test_local_keeps_what_was_printed_in_time(tmp_path: Path) -> None:
     endless = batch(tmp_path, script, timeout_s=0.3)
     assert LocalRunner().run(endless) == BOARD
     assert_ended(int((endless.folder / "child").read_text()))
+
+
+def test_an_interrupt_is_no_fault_of_a_program_that_ends_with_it(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            LocalRunner().run(batch(tmp_path, "#!/bin/sh\nsleep .05\nkill -INT $PPID\n"))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_program_of_another_processor(tmp_path: Path) -> None:
