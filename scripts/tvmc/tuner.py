@@ -181,8 +181,12 @@ def tune(
         kind = str(board.get("cost_kind", MEASURED))
         known = _known(output, tuning_records, tuning_target(simd), kind)
         log = Log(output, work[0].workload.dtype)
-        info.write(output)
         machine = Tuner(work, simd, measurer, log, output.name, known, options, notify)
+        if not machine.progress:
+            raise LeanconvError(
+                "no layer has a kernel within --workspace-limit and --max-error: allow more"
+            )
+        info.write(output)
         machine.run()
     result = _report(machine, kind)
     if report is not None:

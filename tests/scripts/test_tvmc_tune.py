@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 
 import tvmc
+from schedules.algorithms import Unsupported
 from schedules.block import workload_from_text
 from schedules.simd import Simd
+from schedules.tuning import tuner as tuner_module
 from schedules.tuning.candidate import Candidate
 from schedules.tuning.records import Record, best, load
 from schedules.tuning.tuner import FINAL_SAMPLES, Status
@@ -123,8 +126,11 @@ def test_interrupted(graph: Path, tmp_path: Path, number: signal.Signals) -> Non
         "tvmc: interrupted",
     ]
     assert len(load(logs)) >= 8
-    assert not group_members(process.pid)
     assert not os.listdir(scratch)
+    # Those of multiprocessing and zig end when they notice that this one has.
+    until = time.monotonic() + 10
+    while forgotten := processes_of(scratch):
+        assert time.monotonic() < until, forgotten
 
 
 def test_tunes_on_the_emulated_board(run_tvmc: RunTvmc, tmp_path: Path, repo_root: Path) -> None:
@@ -205,6 +211,24 @@ def test_a_folder_of_another_board_is_refused(
     assert len(load(logs)) == 1
 
 
+def test_limits_that_leave_nothing(
+    graph: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def nothing(*_: Any) -> Any:
+        raise Unsupported("its workspace is over the limit")
+
+    monkeypatch.setattr(tuner_module, "Space", nothing)
+    logs = tmp_path / "logs"
+    assert main(["tune", str(graph), "-o", str(logs), "--workspace-limit", "0"]) == 2
+    assert capsys.readouterr().err == (
+        "tvmc: error: no layer has a kernel within --workspace-limit and --max-error: allow more\n"
+    )
+    assert not logs.exists()
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     """Until it holds, as long as the process lives."""
     end = time.monotonic() + 120
@@ -221,16 +245,13 @@ def end_all(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def group_members(group: int) -> list[int]:
-    """Processes that are still in a process group."""
+def processes_of(scratch: Path) -> list[int]:
+    """Processes with that ``TMPDIR``, whatever group or session they moved to."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            found.append(int(stat.parent.name))
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"TMPDIR={scratch}".encode() in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
     return found
 
 
