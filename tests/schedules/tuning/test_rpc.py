@@ -312,13 +312,20 @@ def test_a_tracker_that_is_restarted(
 ) -> None:
     (board,) = start_boards(1)
     runner = connect()
+    # It may have been there before its tracker.
+    before = len(board.log.read_text())
+
+    def told() -> str:
+        return board.log.read_text()[before:]
+
     tracker.kill()
     assert runner.boards() == 0
     with ThreadPoolExecutor(1) as thread:
         lines = thread.submit(runner.run, batch(DONE))
-        wait_until(lambda: "does not answer" in board.log.read_text())
+        wait_until(lambda: "does not answer" in told())
         tracker.start()
         assert lines.result(PATIENCE_S) == done_on(board.name)
+    assert (told().count("does not answer"), told().count("registered")) == (1, 1)
 
 
 def test_a_server_that_is_ended_takes_its_session_along(
