@@ -86,8 +86,8 @@ def compile(
     progress : callable, optional
         Called with (layers done, layers in all, text).
     dump_code : sequence of {"asm", "tir", "relax"}
-        What to write beside the output, as OUTPUT.asm and so on. This and what follows is for "so"
-        and "tar" only.
+        What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
+        one by one. This and what follows is for "so" and "tar" only.
     input_shapes : mapping of str to tuple of int, optional
         Other shapes for inputs, by name; only the batch can be another.
     pass_config, opt_level, disabled_passes
