@@ -47,7 +47,7 @@ class Log:
                 try:
                     _write_whole(file, data)
                     os.fsync(file)
-                except BaseException:
+                except OSError:  # an interrupt finds a whole line, which stays
                     with contextlib.suppress(OSError):
                         os.ftruncate(file, size)
                     raise

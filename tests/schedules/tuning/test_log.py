@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import resource
 import signal
 from dataclasses import replace
@@ -135,6 +136,16 @@ def test_a_line_that_did_not_fit_is_taken_back(tmp_path: Path) -> None:
     assert errors.get() == f"cannot append to {path}: File too large"
     assert path.read_bytes().count(b"\n") == len(load(path)) == 3
     assert path.read_bytes().endswith(b"\n")
+
+
+def test_an_interrupt_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_file: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Log(tmp_path).append(record(1e-3))
+    assert load(tmp_path) == [record(1e-3)]
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
