@@ -190,10 +190,10 @@ def _lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         _ScalarizeSingleLanes,
         s.StmtSimplify(),
         t.VectorizeLoop(True),
-        t.UnrollLoop(),
+        # Before unrolling, which makes a Winograd kernel thirty times as long.
         s.RenormalizeSplitPattern(),
+        t.UnrollLoop(),
         t.StmtSimplify(),
-        t.RemoveNoOp(),
         s.RewriteUnsafeSelect(),
         t.CommonSubexprElim(),
     ]
