@@ -24,12 +24,13 @@ import numpy as np
 
 import tvmc
 from benchmarking import interleave, milliseconds
-from inference import LEANCONV, Runtime, Session, max_difference, random_inputs, runtime
+from inference import LEANCONV, max_difference, random_inputs
 from make_models import LAYERS, ConvLayer, ensure
 from peers import PEERS, Problem
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_table
 
 XNNPACK = "LiteRT + XNNPACK"

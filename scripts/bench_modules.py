@@ -30,12 +30,13 @@ from typing import Any
 import tvmc
 from architectures import ARCHITECTURES
 from benchmarking import Timing, interleave, milliseconds
-from inference import LEANCONV, Arrays, Session, max_difference, random_inputs, runtime
+from inference import LEANCONV, max_difference, random_inputs
 from make_models import RECIPES, ensure
 from network_runners import BUILT_IN, XNNPACK
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Arrays, Session, runtime
 from tvmc.tables import format_bytes, format_table
 from tvmc.vm_process import THREADS_VARIABLE
 

@@ -36,7 +36,7 @@ import tvmc
 from architectures import ARCHITECTURES
 from benchmarking import interleave
 from heap_peak import HeapMeter
-from inference import LEANCONV, Arrays, Session, max_difference, random_inputs, runtime
+from inference import LEANCONV, max_difference, random_inputs
 from make_models import RECIPES, ensure
 from network_bound import network_bound
 from network_memory import measure
@@ -57,6 +57,7 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
 from tvmc.compiler import OBJECTIVES, known_algorithms
+from tvmc.interpreter import Arrays, Session, runtime
 from tvmc.tables import format_table
 
 #: The network whose time is broken down.

@@ -22,13 +22,14 @@ from pathlib import Path
 import tvmc
 from architectures import ARCHITECTURES
 from benchmarking import interleave, milliseconds
-from inference import Session, random_inputs, runtime
+from inference import random_inputs
 from make_models import ensure
 from node_times import WITH_WEIGHTS, single_nodes
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tflite_delegate import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Session, runtime
 from tvmc.tables import format_table
 
 HEADER = ("operator", "layer", "algorithm", "leanconv ms", "XNNPACK ms", "min ratio", "median")

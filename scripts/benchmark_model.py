@@ -24,19 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarking import Timing
-from inference import (
-    COMPARISON_HEADER,
-    MEMORY_NOTE,
-    Arrays,
-    Session,
-    compare,
-    delegate_memory,
-    random_inputs,
-    runtime,
-)
+from inference import COMPARISON_HEADER, MEMORY_NOTE, compare, delegate_memory, random_inputs
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Arrays, Session, runtime
+from tvmc.run_command import delegate_options
 from tvmc.tables import format_bytes, format_table
 
 #: Seconds that the C++ tool warms up for at least.
@@ -61,7 +54,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--max_secs", type=float, default=150.0, help="start no run after this time [150]")
     add("--warmup_runs", type=int, default=1)
     add("--external_delegate_path", type=Path, help="shared library of a delegate")
-    add("--external_delegate_options", type=_delegate_options, default={}, metavar="K:V;K:V")
+    add("--external_delegate_options", type=delegate_options, default={}, metavar="K:V;K:V")
     add("--use_xnnpack", type=_boolean, nargs="?", const=True, default=True,
         help="false: the built-in kernels for what no delegate takes [true]")  # fmt: skip
     add("--enable_op_profiling", type=_boolean, nargs="?", const=True, default=False,
@@ -292,17 +285,6 @@ def _boolean(text: str) -> bool:
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return values[text.lower()]
-
-
-def _delegate_options(text: str) -> dict[str, str]:
-    """``key:value;key:value`` as a mapping."""
-    options = {}
-    for part in filter(None, text.split(";")):
-        key, colon, value = part.partition(":")
-        if not colon or not key:
-            raise argparse.ArgumentTypeError(f"{part!r} is not key:value")
-        options[key] = value
-    return options
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from benchmarking import Timing, interleave, milliseconds
 from charts import dot_chart
 from exact import max_errors
 from heap_peak import HeapMeter, HeapUse
-from inference import Runtime, Session, random_inputs, runtime
+from inference import random_inputs
 from make_models import LITERATURE_LAYERS, ensure
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
@@ -44,6 +44,7 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_bytes, format_table
 
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"

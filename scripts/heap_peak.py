@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from inference import Runtime, Session, delegate_memory, runtime
+from inference import delegate_memory
 from schedules.errors import LeanconvError
 from schedules.toolchain import GLIBC
+from tvmc.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_bytes
 
 SOURCE = Path(__file__).with_name("heap_peak.c")

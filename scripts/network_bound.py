@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import Session
 from schedules.algorithms.winograd_domain import Domain
 from schedules.cook_toom import Filtering
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
+from tvmc.interpreter import Session
 
 UNIT_ROUNDOFF = 2.0**-24
 FAILURE_PROBABILITY = 1e-9

@@ -15,8 +15,9 @@ import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 
 from benchmarking import interleave, milliseconds
-from inference import Session, random_inputs
+from inference import random_inputs
 from schedules.files import replace_atomically
+from tvmc.interpreter import Session
 from tvmc.tables import format_table
 
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;

@@ -37,7 +37,7 @@ import tvmc
 from charts import dot_chart
 from exact import blocks
 from float32 import Array
-from inference import Session, random_inputs, runtime
+from inference import random_inputs
 from make_models import LAYERS, ConvLayer, ensure
 from schedules.algorithms import REGISTRY
 from schedules.cook_toom import filtering
@@ -47,6 +47,7 @@ from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.interpreter import Session, runtime
 from tvmc.tables import format_table
 from winograd_forms import OUTPUTS, Form, candidates, forms
 

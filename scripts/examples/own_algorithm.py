@@ -8,13 +8,14 @@ from tvm import s_tir, topi
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # scripts/
 import tvmc
-from inference import compare, runtime
+from inference import compare
 from make_models import ensure
 from schedules import c_abi, microkernel, patches, tiles
 from schedules.algorithms import REGISTRY, indirect
 from schedules.knobs import Knobs
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
+from tvmc.interpreter import runtime
 
 
 class Padded(indirect.Indirect):

@@ -174,25 +174,16 @@ def _serve(request: Request, send: Callable[[object], None]) -> None:
 
 def _next_board(boards: Boards) -> tuple[tuple[str, int], str]:
     """The board whose turn it is, and the key that opens it."""
-    from schedules.tuning.runners.rpc_tracker import Tracker
+    from schedules.tuning.runners.rpc_tracker import Tracker, check_key
 
-    name = f"RPC tracker {boards.tracker[0]}:{boards.tracker[1]}"
+    check_key(boards.tracker, boards.key)
     try:
         with Tracker(boards.tracker) as tracker:
-            known = tracker.boards()
-            if boards.key not in known:
-                others = ", ".join(sorted(known)) or "none at all"
-                raise LeanconvError(
-                    f"{name} has no board with the key {boards.key!r}; keys there: {others}"
-                )
             tracker.request(boards.key)
             if granted := tracker.granted(boards.timeout_s):
                 return granted
     except OSError as error:
-        raise LeanconvError(
-            f"{name} does not answer ({error.strerror or error}): "
-            "start one with `python -m tvm.exec.rpc_tracker`"
-        ) from None
+        raise LeanconvError(f"the RPC tracker was lost: {error.strerror or error}") from None
     raise LeanconvError(
         f"every board with the key {boards.key!r} is busy for more than {boards.timeout_s:g} s"
     )

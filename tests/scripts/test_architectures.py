@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from architectures import ARCHITECTURES
-from inference import Session, random_inputs, runtime
+from inference import random_inputs
 from tflite_delegate import model as tflite_model
+from tvmc.interpreter import Session, runtime
 
 #: Millions of multiply-accumulates and of weights, as the papers and model zoos quote them; biases
 #: and batch normalisation, which the .tflite files fold into biases, are below the last digit.

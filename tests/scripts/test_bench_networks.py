@@ -16,7 +16,7 @@ import bench_networks
 import make_models
 import network_runners
 import onnx_export
-from inference import LEANCONV, Session, max_difference, random_inputs, runtime
+from inference import LEANCONV, max_difference, random_inputs
 from network_rows import HEADER, NOT_INSTALLED
 from network_runners import BUILT_IN, NCNN, ONNX_RUNTIME, RUNNERS, TUNED, XNNPACK
 from node_times import describe, seconds_by_operator, single_nodes
@@ -25,6 +25,7 @@ from schedules.simd import Simd
 from schedules.tuning.records import Log
 from tests.support.trials import record
 from tflite_delegate import model as tflite_model
+from tvmc.interpreter import Session, runtime
 
 SVG = "{http://www.w3.org/2000/svg}"
 MODULES = {NCNN: ("ncnn", "onnx", "pnnx"), ONNX_RUNTIME: ("onnx", "onnxruntime")}

@@ -15,8 +15,9 @@ import pytest
 
 import benchmark_model
 from benchmarking import Timing
-from inference import Session, random_inputs, runtime
+from inference import random_inputs
 from tests.conftest import Compiled
+from tvmc.interpreter import Session, runtime
 
 NUMBER = r"[0-9.e+]+"
 COUNT_LINE = (

@@ -22,7 +22,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 import board_rpc
 import tvmc
 from board import Board as EmulatedBoard
-from inference import Session, max_difference, random_inputs, runtime
+from inference import max_difference, random_inputs
 from network_bound import network_bound
 from schedules import elf
 from schedules.errors import LeanconvError
@@ -37,6 +37,7 @@ from tests.support.modules import (
     mixed_in_numpy,
 )
 from tests.support.rpc import KEY, PATIENCE_S, Board, TrackerProcess, wait_until
+from tvmc.interpreter import Session, runtime
 from tvmc.package import Metadata
 
 ARM = PRESETS["cortex-a72"]

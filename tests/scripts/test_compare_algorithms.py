@@ -12,10 +12,10 @@ import pytest
 
 from compare_algorithms import BUILT_IN, HEADER, XNNPACK, Row, _batches, _session, main
 from heap_peak import HeapUse
-from inference import Session, runtime
 from make_models import LITERATURE_LAYERS
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
+from tvmc.interpreter import Session, runtime
 from tvmc.tables import format_bytes
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -34,7 +34,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tvmc
-from inference import Arrays, Session, max_difference, random_inputs, runtime
+from inference import max_difference, random_inputs
 from network_bound import SPREAD, network_bound, winograd_transforms
 from tests.support.float64_graph import (
     WITH_WEIGHTS,
@@ -44,6 +44,7 @@ from tests.support.float64_graph import (
     with_negated_filter,
 )
 from tests.support.tflite_writer import with_outputs
+from tvmc.interpreter import Arrays, Session, runtime
 
 #: What `make test` runs of each kind; the others take longer to compile.
 FLOAT = ("coverage", "small_fp16")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import schedules
-from inference import Session, runtime
+from tvmc.interpreter import Session, runtime
 
 
 @pytest.fixture(scope="module")

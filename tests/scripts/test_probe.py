@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tflite
 
-from inference import Session, heap_bytes, random_inputs, runtime
+from inference import heap_bytes, random_inputs
+from tvmc.interpreter import Session, runtime
 
 RUNTIMES = ("litert", "tensorflow")
 

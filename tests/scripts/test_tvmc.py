@@ -17,13 +17,13 @@ import pytest
 
 import schedules
 import tvmc
-from inference import Session, runtime
 from make_models import LAYERS
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.simd import PRESETS
 from tests.conftest import Compiled
 from tvmc.cli import main
+from tvmc.interpreter import Session, runtime
 
 RunTvmc = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,13 +13,13 @@ import pytest
 
 import tvmc
 from board import Board
-from inference import Session, runtime
 from network_bound import network_bound
 from schedules.algorithms import REGISTRY
 from schedules.simd import Simd
 from tests.tflite_delegate import test_operators
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
+from tvmc.interpreter import Session, runtime
 
 BuildDelegate = Callable[..., Path]
 RunOnBoard = Callable[..., "dict[str, Outcome]"]

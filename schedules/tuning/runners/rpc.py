@@ -22,7 +22,7 @@ from schedules.toolchain import Toolchain
 from schedules.tuning.runners.base import Batch, BoardLost, Runner
 from schedules.tuning.runners.process import json_lines
 from schedules.tuning.runners.rpc_session import Job, SessionLost, SessionProcess
-from schedules.tuning.runners.rpc_tracker import Address, Tracker
+from schedules.tuning.runners.rpc_tracker import Address, Tracker, check_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class RpcRunner(Runner):
         self._busy: set[SessionProcess] = set()
         self._hanging: set[Address] = set()
         self._closed = threading.Event()
-        self._check_key()
+        check_key(tracker, key)
         self._folder = tempfile.TemporaryDirectory(prefix="leanconv-rpc-")
         self._shim = build_shim(Path(self._folder.name), simd, toolchain or Toolchain.default())
 
@@ -120,22 +120,6 @@ class RpcRunner(Runner):
         for process in processes:
             process.kill()
         self._folder.cleanup()
-
-    def _check_key(self) -> None:
-        try:
-            with Tracker(self._tracker) as tracker:
-                boards = tracker.boards()
-        except OSError as error:
-            raise LeanconvError(
-                f"RPC tracker {self._tracker_name} does not answer ({error.strerror or error}): "
-                "start one with `python -m tvm.exec.rpc_tracker`"
-            ) from None
-        if self._key not in boards:
-            others = ", ".join(sorted(boards)) or "none at all"
-            raise LeanconvError(
-                f"RPC tracker {self._tracker_name} has no board with the key {self._key!r}; "
-                f"keys there: {others}"
-            )
 
     def _check_open(self) -> None:
         if self._closed.is_set():

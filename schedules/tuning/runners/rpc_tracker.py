@@ -94,3 +94,25 @@ class Tracker:
             return base.recvjson(self._socket)
         except ValueError:
             raise ConnectionError("the tracker's answer is unreadable") from None
+
+
+def check_key(address: Address, key: str) -> None:
+    """Make sure that the tracker at ``address`` has boards called ``key``.
+
+    Raises
+    ------
+    LeanconvError
+        If it has none, or does not answer.
+    """
+    name = f"RPC tracker {address[0]}:{address[1]}"
+    try:
+        with Tracker(address) as tracker:
+            boards = tracker.boards()
+    except OSError as error:
+        raise LeanconvError(
+            f"{name} does not answer ({error.strerror or error}): "
+            "start one with `python -m tvm.exec.rpc_tracker`"
+        ) from None
+    if key not in boards:
+        others = ", ".join(sorted(boards)) or "none at all"
+        raise LeanconvError(f"{name} has no board with the key {key!r}; keys there: {others}")
