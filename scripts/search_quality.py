@@ -3,11 +3,11 @@
     python scripts/search_quality.py
     python scripts/search_quality.py "56x56x64->64 k1x1 relu" --records quality_logs --json FILE
 
-Every candidate of a layer's space is measured once on this machine, into a log from which an
-interrupted run goes on; that takes about a second a candidate; the fastest are measured again with
-more samples. Then each search is played on what
-was measured, as `tvmc tune` would use it: nothing is measured again, so that searches and seeds can
-be compared as often as one likes.
+Every candidate of a layer's space is measured once on this machine, which should have nothing else
+to do, into a log from which an interrupted run goes on; that takes one to two seconds a candidate,
+most of them for compiling. The fastest are measured again with more samples. Then each search is
+played on what was measured, as `tvmc tune` would use it: nothing is measured again, so that searches
+and seeds can be compared as often as one likes.
 """
 
 from __future__ import annotations
