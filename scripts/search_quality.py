@@ -6,8 +6,8 @@
 Every candidate of a layer's space is measured once on this machine, which should have nothing else
 to do, into a log from which an interrupted run goes on; that takes one to two seconds a candidate,
 most of them for compiling. The fastest are measured again with more samples. Then each search is
-played on what was measured, as `tvmc tune` would use it: nothing is measured again, so that searches
-and seeds can be compared as often as one likes.
+played on what was measured, as `tvmc tune` would use it: nothing is measured again, so that
+searches and seeds can be compared as often as one likes.
 """
 
 from __future__ import annotations
