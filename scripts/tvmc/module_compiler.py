@@ -69,6 +69,18 @@ class Passes:
     config: Mapping[str, int | bool | str] | None = None
     disabled: Sequence[str] = ()
 
+    def context(self) -> tvm.transform.PassContext:
+        """The same for TVM; raises LeanconvError if it does not know an option."""
+        try:
+            return tvm.transform.PassContext(
+                opt_level=self.level,
+                config=dict(self.config or {}),
+                disabled_pass=list(self.disabled),
+            )
+        except Exception as error:  # it lists every option that there is
+            told, _, _ = str(error).strip().splitlines()[-1].partition(" candidates are")
+            raise LeanconvError(f"--pass-config: {told}") from None
+
 
 def compile_module(
     model: Model,
@@ -115,12 +127,7 @@ def compile_module(
     )
     target = tvm.target.Target(simd.target)
     try:
-        context = tvm.transform.PassContext(
-            opt_level=passes.level,
-            config=dict(passes.config or {}),
-            disabled_pass=list(passes.disabled),
-        )
-        with context, target:
+        with passes.context(), target:
             loops = lower_to_loops(simd)(schedule(module))
             metadata = _metadata(model, simd, loops, reports)
             calls = lower_to_calls(simd)(with_metadata(loops, metadata))

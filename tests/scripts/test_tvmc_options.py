@@ -287,3 +287,23 @@ def test_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     errors = capsys.readouterr().err
     assert "tvmc.tuner: target 'host' is Simd(" in errors
     assert "Traceback" in errors and errors.endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("foo.bar=1", "Invalid config option 'foo.bar'"),
+        ("tirx.disable_vectorize=abc", "Expect config tirx.disable_vectorize to have type bool"),
+    ],
+)
+def test_an_option_that_tvm_does_not_know(
+    setting: str, told: str, shared_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "module.so"
+    model = shared_models / "dscnn_kws_float.tflite"
+    command = ["compile", str(model), "-f", "so", "-o", str(output), "--pass-config", setting]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tvmc: error: --pass-config: {told}")
+    assert len(line) < 160
+    assert not output.exists()
