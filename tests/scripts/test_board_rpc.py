@@ -181,6 +181,36 @@ def test_modules_compute(run: Run, board: Board) -> None:
     wait_until(board.is_clean)
 
 
+def test_model(server: Server, tracker: TrackerProcess, board: Board, shared_models: Path,
+               tmp_path: Path) -> None:  # fmt: skip
+    """A whole network, compiled for the board, agrees with TFLite's built-in kernels here."""
+    assert board.is_alive()  # the tests behind this one end it
+    graph, module = shared_models / "resnet8_cifar10_float.tflite", tmp_path / "module.tar"
+    report = tvmc.compile(
+        graph,
+        output=module,
+        output_format="tar",
+        target=server.simd.name,
+        algorithms=["indirect", "dense"],
+    )
+    session = Session(graph, runtime("litert"), xnnpack=False)
+    values = random_inputs(session)
+    expected = session.run(values)
+    result = tvmc.run(
+        module,
+        inputs={session.inputs()[0]["name"]: values[0]},
+        rpc_tracker=tracker.address,
+        rpc_key=KEY,
+        rpc_timeout=PATIENCE_S,
+        profile=True,
+    )
+    bound = network_bound(graph, report.to_dict(), session, expected)
+    assert max_difference(list(result.outputs.values()), expected) <= bound
+    ours = [(row.calls, row.kernel) for row in result.profile if row.kernel]
+    assert sum(calls for calls, _ in ours) == len(report.layers) == 10
+    assert {kernel.algorithm for _, kernel in ours} == set(report.algorithms)
+
+
 def test_sessions_end_alone(run: Run, board: Board) -> None:
     server = board.process.pid
     with pytest.raises(LeanconvError, match=rf"board 127.0.0.1:{board.port} was lost: "):
@@ -264,33 +294,3 @@ def test_folders_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFix
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
         assert f"cannot write {folder}: " in build_error(capfd, "host", folder)
-
-
-def test_model(server: Server, tracker: TrackerProcess, board: Board, shared_models: Path,
-               tmp_path: Path) -> None:  # fmt: skip
-    """A whole network, compiled for the board, agrees with TFLite's built-in kernels here."""
-    assert board.is_alive()
-    graph, module = shared_models / "resnet8_cifar10_float.tflite", tmp_path / "module.tar"
-    report = tvmc.compile(
-        graph,
-        output=module,
-        output_format="tar",
-        target=server.simd.name,
-        algorithms=["indirect", "dense"],
-    )
-    session = Session(graph, runtime("litert"), xnnpack=False)
-    values = random_inputs(session)
-    expected = session.run(values)
-    result = tvmc.run(
-        module,
-        inputs={session.inputs()[0]["name"]: values[0]},
-        rpc_tracker=tracker.address,
-        rpc_key=KEY,
-        rpc_timeout=PATIENCE_S,
-        profile=True,
-    )
-    bound = network_bound(graph, report.to_dict(), session, expected)
-    assert max_difference(list(result.outputs.values()), expected) <= bound
-    ours = [(row.calls, row.kernel) for row in result.profile if row.kernel]
-    assert sum(calls for calls, _ in ours) == len(report.layers) == 10
-    assert {kernel.algorithm for _, kernel in ours} == set(report.algorithms)
