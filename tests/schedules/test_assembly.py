@@ -14,7 +14,13 @@ from schedules.workload import Conv2dWorkload
 from tests.support.assembly import inner_loops, vectors_stored_on_x86_stack
 from tests.support.kernels import serves
 
-ARM = [name for name, simd in PRESETS.items() if simd.arch == "aarch64" and not simd.android]
+#: Cores like the Cortex-A76 in all but their caches.
+ALIKE = ("neoverse-n1", "apple-m1")
+ARM = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
+    for name, simd in PRESETS.items()
+    if simd.arch == "aarch64" and not simd.android
+]
 
 #: (image, C, M, kernel, stride): a layer of each kind in MobileNets, ResNets and VGG.
 LAYERS = [
