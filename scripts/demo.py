@@ -17,8 +17,8 @@ import tvmc
 from inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
 from make_models import cache_folder, ensure
 from schedules.files import check_writable, write_json
-from tvmc.cli import print_report
 from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.compile_command import print_report
 from tvmc.interpreter import runtime
 from tvmc.progress import shown_progress
 from tvmc.tables import format_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
-from schedules.parallel import compile_kernels
+from schedules.parallel import Progress, compile_kernels
 from schedules.planner import AUTO, NO_LIMITS, Limits
 from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
 from schedules.selection import Kernel, Selection
@@ -25,9 +25,6 @@ from tflite_delegate.model import Model
 from tflite_delegate.remainder import Partition, between, operator_name, partitions
 from tflite_delegate.selection import select
 from tflite_delegate.table import kernel_table
-
-#: Called with how many steps are done, how many there are, and what comes next.
-Progress = Callable[[int, int, str], None]
 
 TABLE = "kernel_table.c"
 #: What csrc/ ships.

@@ -15,7 +15,6 @@ from schedules import __version__
 from schedules.simd import PRESETS, Simd
 from tvmc.command import LineParser, add_common_options, exit_status, shown_log
 from tvmc.compile_command import add_parser as add_compile
-from tvmc.compile_command import print_report
 from tvmc.compiler import known_algorithms
 from tvmc.completion import add_parser as add_completion
 from tvmc.config import apply_config
@@ -25,8 +24,6 @@ from tvmc.rpc_server import add_parser as add_rpc_server
 from tvmc.run_command import add_parser as add_run
 from tvmc.tables import format_bytes, format_table
 from tvmc.tune_command import add_parser as add_tune
-
-__all__ = ["main", "print_report"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -135,10 +135,7 @@ def compile_module(
     except LeanconvError:
         raise
     except Exception as error:  # of whatever kind TVM raises
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise LeanconvError(
-            f"TVM cannot compile {model.path}: {lines[-1] if lines else type(error).__name__}"
-        ) from None
+        raise LeanconvError(f"TVM cannot compile {model.path}: {_last_line(error)}") from None
     for code in dump_code:
         text = _code(code, loops, executable, reports, simd)
         replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
@@ -204,14 +201,24 @@ def _write(
         def link(path: str, objects: Sequence[str], **_: Any) -> None:
             toolchain.link_module(objects, Path(path), simd)
 
-        executable.export_library(
-            str(library), fcompile=link, addons=list(objects), workspace_dir=name
-        )
+        try:
+            executable.export_library(
+                str(library), fcompile=link, addons=list(objects), workspace_dir=name
+            )
+        except (LeanconvError, OSError):
+            raise
+        except Exception as error:  # of whatever kind TVM raises, as on a full disk
+            raise LeanconvError(f"TVM cannot export {output}: {_last_line(error)}") from None
         if is_tar:
             write_tar(output, library, metadata)
         else:
             replace_atomically(output, library.read_bytes())
         return library.stat().st_size
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _code(
