@@ -24,11 +24,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import tvm
@@ -145,10 +144,10 @@ def compile_schedules(schedules: Mapping[str, s_tir.Schedule], simd: Simd) -> Ke
     """
     module, kernels = lower(schedules, simd)
     library = codegen(module, simd)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.o"
-        library.write_to_file(str(path))
-        return KernelObject(path.read_bytes(), kernels)
+    # In memory: on a full disk, LLVM would end the process.
+    with os.fdopen(os.memfd_create("kernels.o"), "rb") as file:
+        library.write_to_file(f"/proc/self/fd/{file.fileno()}", "o")
+        return KernelObject(file.read(), kernels)
 
 
 def assembly(schedule: s_tir.Schedule, simd: Simd) -> str:

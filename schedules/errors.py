@@ -1,4 +1,12 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and the line of any other that is for them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: So many names that may have been meant are told.
+NEAREST = 3
 
 
 class LeanconvError(Exception):
@@ -6,3 +14,21 @@ class LeanconvError(Exception):
 
     Commands print it as ``error: …`` on standard error and exit with status 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """The line of ``error`` that tells what is wrong.
+
+    Behind it TVM prints what it was about, often a whole module. A traceback, as of a board's
+    answer, has it at the end.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a line that refuses ``name``: what may have been meant, if there is anything."""
+    names = difflib.get_close_matches(name, sorted(known), NEAREST, 0.5)
+    return f": {' or '.join(names)}?" if names else ""

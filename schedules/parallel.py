@@ -5,15 +5,21 @@ TVM lowers and LLVM compiles one kernel at a time; a network has dozens of them.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
-from schedules.errors import LeanconvError
+from schedules.algorithms import REGISTRY
+from schedules.errors import LeanconvError, reason
 from schedules.interrupts import interrupts_blocked
 from schedules.planner import compile_plans
 from schedules.selection import Kernel
@@ -21,6 +27,10 @@ from schedules.simd import Simd
 
 #: With fewer kernels, processes take longer to start, and to import TVM, than they save.
 ENOUGH = 8
+
+_LOG = logging.getLogger(__name__)
+#: How the files end that have what each process wrote to standard error.
+_OUTPUT = ".stderr"
 
 #: Called with how many kernels are compiled, how many there are, and which is at hand.
 Progress = Callable[[int, int, str], None]
@@ -71,32 +81,57 @@ def compile_kernels(
         for kernel in kernels:
             finish(_compile_kernel(kernel, simd))
     else:
-        with _workers(jobs) as executor:
-            with interrupts_blocked():  # for the processes that the first call starts
-                pending = [executor.submit(_compile_kernel, kernel, simd) for kernel in kernels]
+        modules = sorted({type(REGISTRY.get(name)).__module__ for name in REGISTRY.names()})
+        with _workers(jobs, modules) as executor, ExitStack() as starting:
+            # For the processes that the calls start.
+            starting.enter_context(interrupts_blocked())
+            if "__main__" not in modules:
+                starting.enter_context(_main_hidden())
+            pending = [executor.submit(_compile_kernel, kernel, simd) for kernel in kernels]
+            starting.close()
             for future in as_completed(pending):
                 try:
                     finish(future.result())
                 except BrokenExecutor:
-                    raise LeanconvError(
-                        "a compiling process died, perhaps for want of memory: try --jobs 1"
-                    ) from None
+                    raise LeanconvError(_death(modules)) from None
     return [done[kernel.name] for kernel in kernels]
 
 
+def _death(modules: Sequence[str]) -> str:
+    """Why a process may have died."""
+    if "__main__" in modules:
+        return (
+            "a compiling process died: a script with an algorithm of its own needs "
+            '`if __name__ == "__main__":` around what it does, or jobs=1'
+        )
+    return "a compiling process died, perhaps for want of memory: try --jobs 1"
+
+
 @contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+def _main_hidden() -> Iterator[None]:
+    """New processes do not run the user's script again, which may have no guard against it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _workers(jobs: int, modules: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     """Processes that end at once when the work is interrupted.
 
-    Their temporary files are in a folder of this process, since they may not come to remove them.
+    They import ``modules``, which register algorithms. Their temporary files are in a folder of
+    this process, since they may not come to remove them; what TVM and LLVM print there is logged.
     """
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
         others = set(multiprocessing.active_children())
         executor = ProcessPoolExecutor(
             jobs,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_use_temporary_folder,
-            initargs=(folder,),
+            initializer=_prepare_worker,
+            initargs=(folder, modules),
         )
         try:
             yield executor
@@ -106,22 +141,34 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
                 process.join()
+            _log_output(folder)
             raise
         executor.shutdown()
+        _log_output(folder)
 
 
-def _use_temporary_folder(folder: str) -> None:
+def _prepare_worker(folder: str, modules: Sequence[str]) -> None:
     tempfile.tempdir = folder
+    with Path(folder, f"{os.getpid()}{_OUTPUT}").open("wb") as output:
+        os.dup2(output.fileno(), 2)
+    for name in modules:
+        importlib.import_module(name)
+
+
+def _log_output(folder: str) -> None:
+    """Tell what the processes wrote to standard error."""
+    for path in sorted(Path(folder).glob(f"*{_OUTPUT}")):
+        for line in path.read_text(errors="replace").splitlines():
+            _LOG.info("a compiling process: %s", line)
 
 
 def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
     try:
         result = compile_plans({kernel.name: kernel.plan}, simd)
     except Exception as error:  # of whatever kind TVM raises, which not every process could unpack
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         plan = kernel.plan
         raise LeanconvError(
-            f"{plan.algorithm} cannot be compiled for {plan.describe()}: {lines[-1]}; "
+            f"{plan.algorithm} cannot be compiled for {plan.describe()}: {reason(error)}; "
             "please report it, and try another --algorithm"
         ) from None
     return replace(kernel, compiled=result.kernels[kernel.name], data=result.data)

@@ -31,6 +31,7 @@ from schedules.fused_block import FusedBlock
 from schedules.knobs import NO_KNOBS, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
+from schedules.tiles import ORDERS
 from schedules.workload import Conv2dWorkload
 
 #: The name under which the planner chooses.
@@ -66,6 +67,9 @@ OBJECTIVES = ("time", "memory", "least-memory")
 #: that multiply as the definition does: what transforms saves too much time to be measured by.
 MEMORY_FACTOR = 1.04
 
+#: The words of loop orders.
+_LOOPS = frozenset(",".join(ORDERS).split(","))
+
 #: Whatever the layer takes.
 NO_LIMITS = Limits()
 
@@ -95,8 +99,24 @@ class Choice:
             knob, equals, value = setting.partition("=")
             if not (knob and equals and value) or name == AUTO:
                 raise LeanconvError(f"{text!r} is not NAME or NAME:KNOB=VALUE")
+            if knob in knobs:
+                raise LeanconvError(f"{text!r}: {knob} is there twice")
             knobs[knob] = int(value) if value.isdecimal() else value
         return cls(name, knobs)
+
+    @classmethod
+    def parse_all(cls, texts: str | Sequence[str]) -> list[Choice]:
+        """Choices, each once; several may be in one text, with commas between them.
+
+        A loop order, ``indirect:order=rows,columns,panels``, has commas of its own.
+        """
+        found: list[str] = []
+        for part in ",".join([texts] if isinstance(texts, str) else texts).split(","):
+            if found and "=" in found[-1] and part.partition(":")[0] in _LOOPS:
+                found[-1] += f",{part}"
+            else:
+                found.append(part)
+        return [cls.parse(text) for text in dict.fromkeys(found)]
 
     def __str__(self) -> str:
         return ":".join(

@@ -121,7 +121,7 @@ def select(
     """
     if objective not in OBJECTIVES:
         raise LeanconvError(f"unknown objective {objective!r}: one of {', '.join(OBJECTIVES)}")
-    choices = [Choice.parse(text) for text in dict.fromkeys(algorithms)]
+    choices = Choice.parse_all(algorithms)
     names = [choice.algorithm for choice in choices]
     for name in names:
         if names.count(name) > 1:

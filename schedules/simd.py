@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from schedules import tvm_target
+from schedules import llvm_names, tvm_target
 from schedules.errors import LeanconvError
 from schedules.workload import DTYPE_BYTES
 
 KIB = 1024
+#: Threads that share a layer at most: more than processors have, fewer than a system refuses.
+MAX_THREADS = 1024
 ANDROID_SUFFIX = "-android"
 #: Android's triple needs all four parts: with three, LLVM uses x18, which the platform reserves.
 TRIPLES = {
@@ -156,6 +158,11 @@ class Simd:
                 raise LeanconvError(f"processor {mcpu!r} is not an {arch} processor")
         else:
             base = replace(PRESETS["cortex-a53"], mcpu="generic")
+        triple = TRIPLES[arch, "android" in mtriple]
+        if mcpu and mcpu not in PRESETS:
+            llvm_names.check_processor(mcpu, triple, TRIPLES.values())
+        if mattr:
+            llvm_names.check_features(mattr, triple)
         extra = frozenset(attribute[1:] for attribute in mattr if attribute.startswith("+"))
         return replace(
             base,

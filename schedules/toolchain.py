@@ -144,7 +144,7 @@ class Toolchain:
             libraries = ["-lm", "-ldl"]
         else:
             libraries = ["-lm", "-lpthread", "-ldl"]
-        self._run([*options, *compiled, *objects, *libraries, "-o", str(output)], folder)
+        self._link([*options, *compiled, *objects, *libraries], output, folder)
         problems = elf.problems(output, simd, ANDROID_SYMBOLS)
         if problems:
             output.unlink()
@@ -176,7 +176,7 @@ class Toolchain:
             libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
         else:
             libraries = ["-lm"]
-        self._run([*options, *objects, *libraries, "-o", str(output)], folder)
+        self._link([*options, *objects, *libraries], output, folder)
         # TVM packs its bytecode as C, which needs nothing, if it has compiled nothing itself.
         compiled = [Path(path) for path in objects if Path(path).suffix != ".c"]
         needed = {name for path in compiled for name in elf.undefined_symbols(path.read_bytes())}
@@ -210,7 +210,7 @@ class Toolchain:
         """
         output = output.absolute()
         options = [*self._target_options(simd), "-s", *(["-static"] if simd.android else [])]
-        self._run([*options, *objects, "-lm", "-o", str(output)], folder)
+        self._link([*options, *objects, "-lm"], output, folder)
         with output.open("rb") as file:
             machine = elf.machine(file)
         if machine != elf.MACHINES[simd.arch]:
@@ -242,6 +242,14 @@ class Toolchain:
                 [*target, *options, f"-Wl,-soname,{library}", source.name, "-o", library], folder
             )
         return list(ANDROID_SYMBOLS)
+
+    def _link(self, arguments: Sequence[str], output: Path, folder: Path) -> None:
+        output.unlink(missing_ok=True)
+        self._run([*arguments, "-o", str(output)], folder)
+        if not output.is_file():
+            raise LeanconvError(
+                f"{shlex.join(self.command)} wrote nothing: it is no compiler that takes -o FILE"
+            )
 
     def _run(self, arguments: Sequence[str], folder: Path) -> None:
         try:

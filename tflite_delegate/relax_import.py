@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tflite
@@ -15,7 +12,8 @@ import tvm
 from tvm.relax.frontend.tflite import from_tflite
 from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, reason
+from schedules.quiet import stderr_kept
 from tflite_delegate import model as tflite_model
 from tflite_delegate.relax_converter import Converter
 
@@ -42,11 +40,11 @@ def import_model(
     model = tflite.Model.GetRootAs(path.read_bytes(), 0)
     shapes = _checked_shapes(path, model.Subgraphs(0), input_shapes or {})
     problem = ""
-    with _quiet():
+    with stderr_kept():
         try:
             module = from_tflite(model, shapes, op_converter=Converter)
         except Exception as error:  # of whatever kind the importer raises
-            problem = _first_line(error)
+            problem = reason(error)
             # What it left unfinished complains when it goes: here, where nobody hears it.
             traceback.clear_frames(error.__traceback__)
             del error
@@ -55,20 +53,6 @@ def import_model(
         raise LeanconvError(f"TVM cannot import {path}: {problem}")
     module["main"] = module["main"].without_attr("params")
     return module
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what TVM's C++ writes to standard error."""
-    sys.stderr.flush()
-    own = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(own, 2)
-        os.close(own)
 
 
 def _checked_shapes(
@@ -92,8 +76,3 @@ def _checked_shapes(
 
 def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from schedules.c_abi import KernelObject
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, reason
 from schedules.interrupts import interrupts_blocked
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
@@ -180,5 +180,4 @@ def _compile(name: str, plan: Plan, simd: Simd) -> KernelObject | str:
     try:
         return compile_plans({name: plan}, simd)
     except Exception as error:  # of whatever kind TVM raises, which not every process could unpack
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"cannot be compiled: {lines[-1].strip()}"
+        return f"cannot be compiled: {reason(error)}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from schedules.errors import LeanconvError
+from schedules.simd import MAX_THREADS
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -97,6 +98,14 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
+
+
+def thread_count(text: str) -> int:
+    """The type of an argument that says how many threads compute."""
+    count = at_least_one(text)
+    if count > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} threads are more than the {MAX_THREADS} possible")
+    return count
 
 
 def byte_count(text: str) -> int:

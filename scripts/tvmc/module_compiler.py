@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import tempfile
 import time
 from collections import Counter
@@ -13,10 +14,11 @@ from typing import Any
 
 import tvm
 from tvm import relax, tirx
+from tvm_ffi.registry import list_global_func_names
 
 from schedules import __version__
 from schedules.c_abi import CKernel
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, nearest, reason
 from schedules.files import replace_atomically
 from schedules.parallel import compile_kernels
 from schedules.planner import Limits
@@ -70,16 +72,35 @@ class Passes:
     disabled: Sequence[str] = ()
 
     def context(self) -> tvm.transform.PassContext:
-        """The same for TVM; raises LeanconvError if it does not know an option."""
+        """The same for TVM; raises LeanconvError if it does not know an option or a pass."""
+        disabled = self._disabled()
         try:
             return tvm.transform.PassContext(
                 opt_level=self.level,
                 config=dict(self.config or {}),
-                disabled_pass=list(self.disabled),
+                disabled_pass=disabled,
             )
         except Exception as error:  # it lists every option that there is
-            told, _, _ = str(error).strip().splitlines()[-1].partition(" candidates are")
-            raise LeanconvError(f"--pass-config: {told}") from None
+            told, _, known = reason(error).partition(" candidates are: ")
+            name = re.search("'(.*)'", told)
+            meant = nearest(name[1], re.split(r"[ ,]+", known)) if name and known else ""
+            raise LeanconvError(f"--pass-config: {told}{meant}") from None
+
+    def _disabled(self) -> list[str]:
+        """The passes to leave out; TVM compares their names with the folder in front or without."""
+        known = [name.split(".") for name in list_global_func_names() if ".transform." in name]
+        by_name: dict[str, set[str]] = {}
+        for parts in known:
+            by_name.setdefault(parts[-1], {parts[-1]}).add(f"{parts[0]}.{parts[-1]}")
+        found: set[str] = set()
+        for name in self.disabled:
+            names = by_name.get(name.rpartition(".")[2], set())
+            if name not in names:
+                raise LeanconvError(
+                    f"--disabled-pass: TVM has no pass {name!r}{nearest(name, by_name)}"
+                )
+            found |= names if "." not in name else {name}
+        return sorted(found)
 
 
 def compile_module(
@@ -106,6 +127,7 @@ def compile_module(
         If something cannot be imported, compiled or written; nothing is left half-written.
     """
     start = time.monotonic()
+    context = passes.context()
     module = import_model(model.path, model.input_shapes)
     objects: list[Kernel] = []
 
@@ -127,7 +149,7 @@ def compile_module(
     )
     target = tvm.target.Target(simd.target)
     try:
-        with passes.context(), target:
+        with context, target:
             loops = lower_to_loops(simd)(schedule(module))
             metadata = _metadata(model, simd, loops, reports)
             calls = lower_to_calls(simd)(with_metadata(loops, metadata))
@@ -135,7 +157,7 @@ def compile_module(
     except LeanconvError:
         raise
     except Exception as error:  # of whatever kind TVM raises
-        raise LeanconvError(f"TVM cannot compile {model.path}: {_last_line(error)}") from None
+        raise LeanconvError(f"TVM cannot compile {model.path}: {reason(error)}") from None
     for code in dump_code:
         text = _code(code, loops, executable, reports, simd)
         replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
@@ -208,17 +230,12 @@ def _write(
         except (LeanconvError, OSError):
             raise
         except Exception as error:  # of whatever kind TVM raises, as on a full disk
-            raise LeanconvError(f"TVM cannot export {output}: {_last_line(error)}") from None
+            raise LeanconvError(f"TVM cannot export {output}: {reason(error)}") from None
         if is_tar:
             write_tar(output, library, metadata)
         else:
             replace_atomically(output, library.read_bytes())
         return library.stat().st_size
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _code(

@@ -10,7 +10,7 @@ from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
-from tvmc.command import address, at_least_one, board_key, positive
+from tvmc.command import address, at_least_one, board_key, positive, thread_count
 from tvmc.runner import FILL_MODES, run
 
 
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     add("--print-top", type=at_least_one, metavar="N", help="print the N largest values")
     add("--report", metavar="FILE", type=Path, help="write times and profile as JSON")
     add("--device", choices=["cpu"], default="cpu", help="what computes [%(default)s]")
-    add("--num-threads", type=at_least_one, metavar="N",
+    add("--num-threads", type=thread_count, metavar="N",
         help="threads that compute [as many as TVM takes; LiteRT: 1]")  # fmt: skip
     _add_timing_options(command.add_argument_group("time"))
     _add_board_options(command.add_argument_group("the board", "without these, this machine"))

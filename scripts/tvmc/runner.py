@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schedules.errors import LeanconvError
-from schedules.simd import Simd
+from schedules.simd import MAX_THREADS, Simd
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -90,6 +90,8 @@ def run(
         raise LeanconvError("a tracker needs the key of its boards, and a key a tracker")
     if min(repeat, number, num_threads or 1) < 1:
         raise LeanconvError("samples, calls and threads are at least 1")
+    if (num_threads or 1) > MAX_THREADS:
+        raise LeanconvError(f"{num_threads} threads are more than the {MAX_THREADS} possible")
     if delegate_options and delegate is None:
         raise LeanconvError("there are options for a delegate, but there is no delegate")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, reason
 from tvmc.jobs import Job, Outcome
 
 #: A board that takes longer to accept a session hangs.
@@ -161,15 +161,14 @@ def _serve(request: Request, send: Callable[[object], None]) -> None:
     except LeanconvError:
         raise
     except Exception as error:  # TVM raises all kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1] if lines else type(error).__name__
+        told = reason(error)
         # Only an answer of the board has this type.
         if boards and type(error) is not RPCError:
-            raise LeanconvError(f"{place} was lost: {reason}") from None
-        if "Failed to load dynamic shared library" in reason:
+            raise LeanconvError(f"{place} was lost: {told}") from None
+        if "Failed to load dynamic shared library" in told:
             # It would tell of files that are missing, whatever it is.
-            reason = "it does not load, as one for another processor"
-        raise LeanconvError(f"{place} cannot run a module for {request.target}: {reason}") from None
+            told = "it does not load, as one for another processor"
+        raise LeanconvError(f"{place} cannot run a module for {request.target}: {told}") from None
 
 
 def _next_board(boards: Boards) -> tuple[tuple[str, int], str]:

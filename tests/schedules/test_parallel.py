@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from schedules.toolchain import Toolchain
 from tests.schedules.test_algorithms import layer
 from tests.support.kernels import Case
 from tests.support.relax_layers import chain_module
+from tests.support.tflite_writer import Conv, chain
 
 HOST = Simd.named("host")
 
@@ -50,13 +54,53 @@ def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         """With so many processes."""
 
-    def ask(jobs: int) -> Any:
+    def ask(jobs: int, modules: Sequence[str]) -> Any:
+        assert "schedules.algorithms.indirect" in modules
         raise Asked(jobs)
 
     monkeypatch.setattr(parallel, "_workers", ask)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5))
     with pytest.raises(Asked, match="5"):
         compile_kernels(kernels(ENOUGH), HOST)
+
+
+SCRIPT = """
+import sys
+
+import tvmc
+
+print("once")
+tvmc.compile(sys.argv[1], output=sys.argv[2], jobs=2)
+"""
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    script, graph = tmp_path / "script.py", tmp_path / "model.tflite"
+    script.write_text(SCRIPT)
+    graph.write_bytes(chain([1, 4, 4, 3], [Conv(4, (1, 1)), Conv(4, (3, 3))]))
+    command = [sys.executable, str(script), str(graph), str(tmp_path / "lib.so")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n", "")
+
+
+def _complain(kernel: Kernel, simd: Simd) -> Kernel:
+    os.write(2, b"LLVM has something to say\n")
+    return COMPILE_KERNEL(kernel, simd)
+
+
+COMPILE_KERNEL = parallel._compile_kernel
+
+
+def test_what_processes_say_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(parallel, "_compile_kernel", _complain)
+    with caplog.at_level("INFO"):
+        compile_kernels(kernels(2), HOST, 2)
+    assert "LLVM has something to say" in caplog.text
+    assert capfd.readouterr().err == ""
 
 
 # In a Relax module

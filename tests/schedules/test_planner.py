@@ -118,12 +118,24 @@ def test_knobs_are_set_by_name() -> None:
     assert plan.workspace_bytes == 2 * plan_layer(RESNET, SIMD, "winograd").workspace_bytes
 
 
+def test_loop_orders_have_commas() -> None:
+    text = "mec:solution=A,indirect:order=rows,columns,panels:panel=32,im2col,mec:solution=A"
+    expected = ["mec:solution=A", "indirect:order=rows,columns,panels:panel=32", "im2col"]
+    for texts in (text, text.split(",")):
+        assert list(map(str, Choice.parse_all(texts))) == expected
+    with pytest.raises(LeanconvError, match="unknown algorithm 'rows'"):
+        Choice.parse_all("indirect,rows")
+    with pytest.raises(LeanconvError, match="unknown algorithm 'mek'"):
+        Choice.parse_all("mec:solution=A,mek")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("winograd:outputs", "is not NAME or NAME:KNOB=VALUE"),
         ("winograd:=4", "is not NAME or NAME:KNOB=VALUE"),
         ("auto:outputs=4", "is not NAME or NAME:KNOB=VALUE"),
+        ("winograd:outputs=4:outputs=2", "outputs is there twice"),
         ("winograd:tiles=4", "winograd has no knob 'tiles': one of columns, panel"),
         ("winograd:outputs=5", "winograd has no outputs = 5: one of 2, 4, 6"),
         ("im2row", "unknown algorithm 'im2row'"),

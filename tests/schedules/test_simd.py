@@ -133,8 +133,22 @@ def test_unknown_arm_core_gets_the_plainest() -> None:
         ("llvm -surprise=1", "'-surprise=1' is not supported"),
         ('llvm -mcpu="x', "quotation"),
         ("llvm -mtriple=aarch64-linux-gnu -mcpu=x86-64-v4", "not an aarch64 processor"),
+        (
+            "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a77x",
+            "LLVM knows no processor 'cortex-a77x': cortex-a77 or cortex",
+        ),
+        ("llvm -mtriple=x86_64-linux-gnu -mcpu=a b", "'b' is not of the form"),
+        ("llvm -mtriple=x86_64-linux-gnu '-mcpu=a b'", "LLVM knows no processor 'a b'"),
+        ("llvm -mtriple=x86_64-linux-gnu -mcpu=neoverse-n2", "add -mtriple=aarch64-unknown-linux"),
+        (
+            "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a76 -mattr=+fp16fml,+dotprd",
+            "LLVM knows no feature 'dotprd': dotprod",
+        ),
     ],
 )
-def test_what_cannot_be_understood_says_why(text: str, message: str) -> None:
+def test_what_cannot_be_understood_says_why(
+    text: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(LeanconvError, match=message):
         Simd.named(text)
+    assert capfd.readouterr().err == ""

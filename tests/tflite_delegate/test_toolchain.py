@@ -226,6 +226,11 @@ def test_silent_failure_of_a_compiler(tmp_path: Path) -> None:
         link(tmp_path, Toolchain.named("false"), Simd.named("host"))
 
 
+def test_a_command_that_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LeanconvError, match="true wrote nothing: it is no compiler"):
+        link(tmp_path, Toolchain.named("true"), Simd.named("host"))
+
+
 @pytest.mark.parametrize("command", ["", "  ", "cc 'unfinished"])
 def test_malformed_command(command: str) -> None:
     with pytest.raises(LeanconvError, match="compiler"):

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import uuid4
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, reason
 from schedules.tuning.runners.rpc_tracker import Address
 
 #: The slowest network with which files arrive in time.
@@ -191,5 +191,4 @@ def _failure(error: Exception) -> _Failure:
     """What happened, in one line; only an answer of the board has this type."""
     from tvm.error import RPCError
 
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _Failure(lines[-1] if lines else str(type(error)), type(error) is not RPCError)
+    return _Failure(reason(error), type(error) is not RPCError)

@@ -1,0 +1,28 @@
+"""The line of an error that is for users."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedules.errors import nearest, reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\n Shapes do not match \n@I.ir_module\nclass Module:\n    pass", "Shapes do not match"),
+        (
+            "Traceback (most recent call last):\n  File x\nRPCError: no such file",
+            "RPCError: no such",
+        ),
+        (" \n", "ValueError"),
+    ],
+)
+def test_reason(text: str, line: str) -> None:
+    assert reason(ValueError(text)).startswith(line)
+    assert "\n" not in reason(ValueError(text))
+
+
+def test_nearest() -> None:
+    assert nearest("fuseop", ["FuseTIR", "fuseops", "x"]) == ": fuseops?"
+    assert nearest("zzz", ["FuseOps"]) == ""
