@@ -125,9 +125,21 @@ def fits_registers(
     return sums + columns + vectors + spare <= simd.vector_registers
 
 
-def weights_fit(workload: Conv2dWorkload, simd: Simd) -> bool:
-    """Whether the weights stay in the L2 cache, which they share with the image."""
-    return workload.weight_bytes <= simd.l2_bytes // 2
+def stay_in_l2(size: int, simd: Simd) -> bool:
+    """Whether ``size`` bytes of weights or image stay in the L2 cache, which both share."""
+    return size <= simd.l2_bytes // 2
+
+
+def panel_streams(workload: Conv2dWorkload, simd: Simd, panel: int) -> bool:
+    """Whether weights pass through the L1 cache for every tile, with the image beside them.
+
+    So do all that do not stay in the L2 cache; and long panels of an image that does not stay
+    there, for which all panels are read for one tile after another.
+    """
+    if not stay_in_l2(workload.weight_bytes, simd):
+        return True
+    panel_bytes = workload.reduction * panel * workload.element_bytes
+    return not stay_in_l2(workload.input_bytes, simd) and panel_bytes > simd.l1_bytes // 2
 
 
 def tile_cost(
@@ -145,6 +157,7 @@ def tile_cost(
     vectors = panel // panel_lanes(simd, workload.dtype, panel)
     full_vectors = panel / lanes
     k_block = default_k_block(workload, simd, taps, columns, vectors)
+    streams = panel_streams(workload, simd, panel)
 
     def step(pixels: int) -> float:
         sums = pixels * full_vectors
@@ -154,8 +167,8 @@ def tile_cost(
             return sums + pixels / lanes + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
-        # Weights that stream through the L2 cache take half of the loads' time.
-        loads = (pixels + vectors) * (1 if weights_fit(workload, simd) else 2)
+        # Weights that stream take half of the loads' time.
+        loads = (pixels + vectors) * (2 if streams else 1)
         slots = max(sums, loads / simd.loads_per_fma)
         return slots + (broadcasts + 4 * full_vectors + 2) / 4
 
@@ -169,14 +182,7 @@ def tile_cost(
 
 @lru_cache(maxsize=8192)
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
-    """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`.
-
-    Its order keeps in cache what is used again. Few weights stay in the L1 cache while every pixel
-    passes once. Else a panel that is used for every tile of the image before the next one is loaded
-    is best where there are enough panels for every core, or where the weights are too many for the
-    L2 cache and more than the image; else image rows are outermost, with all panels for a tile if
-    the weights stay in the cache, or all tiles of a row for a panel.
-    """
+    """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`."""
     lanes = vector_lanes(simd, workload.dtype)
     shapes = [
         (columns, panel)
@@ -189,22 +195,41 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
         return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]
 
     columns, panel = min(shapes, key=cost)
-    rows_columns_panels, rows_panels_columns, panels_rows_columns = ORDERS
-    panels = -(-workload.out_channels // panel)
-    fits = weights_fit(workload, simd)
-    smaller_image = workload.input_bytes <= workload.weight_bytes
-    enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
-    if workload.weight_bytes <= simd.l1_bytes // 2:
-        order = rows_columns_panels
-    elif enough_panels or (smaller_image and not fits):
-        order = panels_rows_columns
-    elif fits:
-        order = rows_columns_panels
-    else:
-        order = rows_panels_columns
+    order = default_order(workload, simd, row_pixels, columns, panel)
     vectors = panel // panel_lanes(simd, workload.dtype, panel)
     k_block = default_k_block(workload, simd, taps, columns, vectors)
     return Tile(columns, panel, k_block, order)
+
+
+def default_order(
+    workload: Conv2dWorkload, simd: Simd, row_pixels: int, columns: int, panel: int
+) -> str:
+    """The order of tiles of ``columns`` pixels by ``panel`` channels that keeps most in cache.
+
+    Few weights stay in the L1 cache while every pixel passes once. Else the order that reads the
+    fewest bytes again from beyond the L2 cache: of the image for every panel, of an image row for
+    every panel, or of the weights for every row or every tile. If several read none, the panel is
+    outermost where there are enough panels for every core, else all panels follow for a tile.
+    """
+    tile_by_tile, row_by_row, panel_by_panel = ORDERS
+    if workload.weight_bytes <= simd.l1_bytes // 2:
+        return tile_by_tile
+
+    def again(size: int, passes: int) -> int:
+        return 0 if stay_in_l2(size, simd) else size * (passes - 1)
+
+    rows = max(workload.pixels // row_pixels, 1)
+    panels = -(-workload.out_channels // panel)
+    row_bytes = workload.input_bytes // rows
+    weights = workload.weight_bytes
+    bytes_again = {
+        panel_by_panel: again(workload.input_bytes, panels),
+        tile_by_tile: again(weights, rows * -(-row_pixels // columns)),
+        row_by_row: again(weights, rows) + rows * again(row_bytes, panels),
+    }
+    enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
+    preferred = panel_by_panel if enough_panels else tile_by_tile
+    return min(ORDERS, key=lambda order: (bytes_again[order], order != preferred))
 
 
 def default_k_block(

@@ -20,7 +20,7 @@ from schedules.algorithms.mec import lowered_product
 from schedules.knobs import Knob, Knobs
 from schedules.patches import vectorize_channels
 from schedules.simd import Simd
-from schedules.tiles import weights_fit
+from schedules.tiles import stay_in_l2
 from schedules.workload import Conv2dWorkload
 
 #: A strip is lowered once, so it is outermost.
@@ -37,7 +37,7 @@ class MecStrip(Indirect):
         choices = super().knobs(workload, simd)
         if workload.is_pointwise:
             return choices
-        default = STRIP_ORDERS[0 if weights_fit(workload, simd) else 1]
+        default = STRIP_ORDERS[0 if stay_in_l2(workload.weight_bytes, simd) else 1]
         padding = row_padding(workload, reached_rows(workload))
         return {**choices, "order": Knob(STRIP_ORDERS, default), "row_padding": padding}
 

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from schedules import c_abi
+from schedules.algorithms.indirect import as_rows
 from schedules.patches import Taps
 from schedules.planner import plan_layer
 from schedules.simd import PRESETS, Simd
@@ -90,11 +91,50 @@ def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
     assert k_block(layer(7, 64, 12), out_of_order) == 4  # its tiles take every register
 
 
-def test_large_weights_of_a_small_image_stay_panel_by_panel() -> None:
-    simd = PRESETS["cortex-a53"]
-    workload = layer(7, 512, 512)
-    taps = Taps.of(workload, simd)
-    assert default_tile(workload, simd, taps, 7).order == "panels,rows,columns"
+TILE_BY_TILE, ROW_BY_ROW, PANEL_BY_PANEL = ORDERS
+
+
+@pytest.mark.parametrize(
+    ("name", "workload", "order"),
+    [
+        # The image does not stay in the L2 cache, the weights do: it must not pass once a panel.
+        ("x86-64-v4", layer(33, 512, 256, 1), TILE_BY_TILE),
+        ("x86-64-v4", layer(33, 480, 160, 1), TILE_BY_TILE),
+        ("neoverse-n1", layer(33, 512, 256, 1), TILE_BY_TILE),
+        ("x86-64-v4", layer(224, 64, 64), TILE_BY_TILE),
+        # Both stay there.
+        ("x86-64-v4", layer(14, 512, 256, 1), PANEL_BY_PANEL),
+        # The weights do not.
+        ("x86-64-v4", layer(14, 256, 1024, 1), PANEL_BY_PANEL),
+        ("cortex-a53", layer(7, 512, 512), PANEL_BY_PANEL),
+        # Neither: the image once a panel, or all weights once a row. One row is the same for both.
+        ("x86-64-v4", layer(96, 256, 512), PANEL_BY_PANEL),
+        ("x86-64-v4", layer(320, 64, 512), ROW_BY_ROW),
+        ("x86-64-v4", layer(33, 960, 160, 1), ROW_BY_ROW),
+        # The weights stay in the L1 cache.
+        ("x86-64-v4", layer(112, 32, 64, 1), TILE_BY_TILE),
+    ],
+)
+def test_the_order_reads_least_again_from_beyond_the_l2_cache(
+    name: str, workload: Conv2dWorkload, order: str
+) -> None:
+    simd = PRESETS[name]
+    rows = as_rows(workload)
+    tile = default_tile(rows, simd, Taps.of(rows, simd), rows.out_width)
+    assert tile.order == order
+
+
+def test_long_panels_that_stream_are_wide() -> None:
+    """Where the image does not stay in the L2 cache, weights pass the L1 cache for every tile."""
+    simd = PRESETS["x86-64-v4"]
+
+    def panel(channels: int, size: int) -> int:
+        rows = as_rows(layer(size, channels, 256, 1))
+        return default_tile(rows, simd, Taps.of(rows, simd), rows.out_width).panel
+
+    assert panel(512, 33) == 32
+    assert panel(128, 66) == 16  # one panel and the image share the L1 cache
+    assert panel(512, 14) == 16  # the image stays
 
 
 def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
