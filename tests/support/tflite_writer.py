@@ -235,6 +235,24 @@ class ModelWriter:
         self.operator(schema.BuiltinOperator.DEQUANTIZE, [index], [output])
         return output
 
+    def sparse_constant(self, shape: Sequence[int], values: np.ndarray, sparsity: Any) -> int:
+        """Add a sparse constant with a DENSIFY, and a DEQUANTIZE of float16; return the output."""
+        element_type = str(values.dtype)
+        index, dense = self.tensor(shape, element_type, values), self.tensor(shape, element_type)
+        self.tensors[index].sparsity = sparsity
+        self.operator(
+            schema.BuiltinOperator.DENSIFY,
+            [index],
+            [dense],
+            schema.DensifyOptionsT(),
+            schema.BuiltinOptions.DensifyOptions,
+        )
+        if element_type != "float16":
+            return dense
+        output = self.tensor(shape)
+        self.operator(schema.BuiltinOperator.DEQUANTIZE, [dense], [output])
+        return output
+
     def operator(
         self,
         code: int,
