@@ -30,7 +30,8 @@ static int only_reader(const struct lc_graph *graph, int tensor) {
 static void add_candidate(struct search *search, const struct lc_chain *chain) {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
-    if (chain->ends_with_pad || lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
+    if (chain->ends_with_pad || lc_is_unread(search->graph, lc_chain_output(chain)) ||
+        lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
         return;
     }
     const struct lc_kernel *kernel =

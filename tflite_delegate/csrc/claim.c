@@ -9,6 +9,7 @@
 #include "candidate.h"
 #include "cpu.h"
 #include "geometry.h"
+#include "inplace.h"
 #include "log.h"
 #include "node.h"
 #include "operators.h"
@@ -82,6 +83,12 @@ static void leave(struct claims *claims, int index, int32_t builtin_code) {
     }
 }
 
+// Whether nobody needs what a node of one output computes.
+static bool is_unread(const struct lc_graph *graph, const struct tfl_node *node) {
+    return node->outputs->size == 1 && lc_tensor(graph->context, node->outputs->data[0]) &&
+           lc_is_unread(graph, node->outputs->data[0]);
+}
+
 static int claim_layers(struct claims *claims) {
     struct lc_graph *graph = &claims->graph;
     for (int place = 0; place < graph->plan->size; place++) {
@@ -94,7 +101,8 @@ static int claim_layers(struct claims *claims) {
         if (status != TFL_OK) {
             return status;
         }
-        if (!lc_core_name(registration->builtin_code) || node->delegate || graph->claimed[place]) {
+        if (!lc_core_name(registration->builtin_code) || node->delegate || graph->claimed[place] ||
+            is_unread(graph, node)) {
             continue;
         }
         if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
@@ -133,9 +141,10 @@ static int claim_operators(struct claims *claims) {
         }
         int32_t code = registration->builtin_code;
         if (!graph->claimed[place] && !node->delegate && follows(graph, node) &&
-            !lc_operator_refuses(graph->context, node, code)) {
+            !is_unread(graph, node) && !lc_operator_refuses(graph->context, node, code)) {
+            uint64_t inplace = lc_inplace_of(graph, lc_operator_for(code), node);
             claims->replacements[place] = (struct lc_replacement){
-                .registration = lc_operator_registration(code),
+                .registration = lc_operator_registration(code, inplace),
                 .node_count = 1,
                 .nodes = {index},
             };

@@ -32,6 +32,10 @@ static bool allocate(struct lc_graph *graph, const struct tfl_ints *plan, size_t
     return true;
 }
 
+bool lc_is_unread(const struct lc_graph *graph, int tensor) {
+    return graph->uses[tensor].readers == 0 && !graph->uses[tensor].is_graph_output;
+}
+
 int lc_dequantized_constant(const struct lc_graph *graph, const struct tfl_node *node,
                             const struct tfl_registration *registration) {
     if (registration->builtin_code != TFL_BUILTIN_DEQUANTIZE || node->inputs->size != 1 ||

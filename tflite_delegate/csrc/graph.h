@@ -32,6 +32,9 @@ int lc_graph_read(struct lc_graph *graph, struct tfl_context *context);
 
 void lc_graph_free(struct lc_graph *graph);
 
+// Whether nobody needs what is in the tensor. A delegate's node gets no memory for such an output.
+bool lc_is_unread(const struct lc_graph *graph, int tensor);
+
 // The output of a node that dequantizes a float16 constant, or -1.
 int lc_dequantized_constant(const struct lc_graph *graph, const struct tfl_node *node,
                             const struct tfl_registration *registration);

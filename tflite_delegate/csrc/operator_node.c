@@ -171,7 +171,7 @@ static const char *operator_name(const struct tfl_context *context,
     return node && node->name[0] ? node->name : NULL;
 }
 
-struct tfl_registration lc_operator_registration(int32_t builtin_code) {
+struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace) {
     const struct lc_operator *kind = lc_operator_for(builtin_code);
     return (struct tfl_registration){
         .init = operator_init,
@@ -181,6 +181,6 @@ struct tfl_registration lc_operator_registration(int32_t builtin_code) {
         .profiling_string = operator_name,
         .custom_name = kind->name,
         .version = 1,
-        .inplace_operator = kind->inplace,
+        .inplace_operator = inplace,
     };
 }

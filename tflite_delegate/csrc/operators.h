@@ -35,7 +35,7 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
 const char *lc_operator_infer(const struct lc_operator *kind, const struct lc_operation *operation,
                               struct lc_shape *output);
 
-// The node that replaces one claimed node of a known operator.
-struct tfl_registration lc_operator_registration(int32_t builtin_code);
+// The node that replaces one claimed node of a known operator. inplace: enum tfl_inplace.
+struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace);
 
 #endif // LEANCONV_OPERATORS_H

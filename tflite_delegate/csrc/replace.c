@@ -23,7 +23,7 @@ static bool is_unread(const struct lc_graph *graph, int index) {
         return false;
     }
     int output = lc_dequantized_constant(graph, node, registration);
-    return output >= 0 && graph->uses[output].readers == 0 && !graph->uses[output].is_graph_output;
+    return output >= 0 && lc_is_unread(graph, output);
 }
 
 static int do_nothing(struct tfl_context *context, struct tfl_node *node) {

@@ -7,6 +7,11 @@
 
 #include "operation.h"
 
+// The constant that tells the new shape is never shared, and comes first if its index is lower.
+enum {
+    SHARES_MEMORY = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1 | TFL_INPLACE_DATA_UNMODIFIED,
+};
+
 static void copy_all(const struct lc_operation *operation) {
     const struct tfl_tensor *output = &operation->context->tensors[operation->output];
     if (output->data != lc_input_data(operation, 0)) { // TFLite may have them share memory
@@ -100,7 +105,7 @@ const struct lc_operator lc_reshaping_operators[] = {
         .most_inputs = 2,
         .has_integers = true,
         .params_bytes = sizeof(struct tfl_reshape_params),
-        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_DATA_UNMODIFIED,
+        .inplace = SHARES_MEMORY,
         .infer = reshape_infer,
         .compute = copy_all,
     },
@@ -110,7 +115,7 @@ const struct lc_operator lc_reshaping_operators[] = {
         .least_inputs = 1,
         .most_inputs = 1,
         .params_bytes = sizeof(struct tfl_squeeze_params),
-        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_DATA_UNMODIFIED,
+        .inplace = SHARES_MEMORY,
         .infer = squeeze_infer,
         .compute = copy_all,
     },
@@ -120,7 +125,7 @@ const struct lc_operator lc_reshaping_operators[] = {
         .least_inputs = 2,
         .most_inputs = 2,
         .has_integers = true,
-        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_DATA_UNMODIFIED,
+        .inplace = SHARES_MEMORY,
         .infer = expand_dims_infer,
         .compute = copy_all,
     },

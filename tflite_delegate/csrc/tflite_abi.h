@@ -63,11 +63,12 @@ enum tfl_builtin {
     TFL_BUILTIN_HARD_SWISH = 117
 };
 
-// Bits of `inplace_operator`: which inputs the output may share its memory with.
+// Bits of `inplace_operator`: which inputs the first output may share its memory with. A delegate's
+// node has its inputs in the order of their indices, each once.
 enum tfl_inplace {
-    TFL_INPLACE_INPUT_0 = 1,
-    TFL_INPLACE_INPUT_1 = 2,
-    TFL_INPLACE_DATA_UNMODIFIED = 8 // the memory is left as it is
+    TFL_INPLACE_DATA_UNMODIFIED = 1, // the memory is left as it is
+    TFL_INPLACE_INPUT_0 = 4,
+    TFL_INPLACE_INPUT_1 = 8
 };
 
 enum { TFL_OPTIONAL_TENSOR = -1 };
