@@ -7,15 +7,17 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import tflite
 import tvm
 from tvm.relax.frontend.tflite import from_tflite
-from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
 
 from schedules.errors import LeanconvError, reason
 from schedules.quiet import stderr_kept
 from tflite_delegate import model as tflite_model
-from tflite_delegate.relax_converter import Converter
+from tflite_delegate.graph import DAMAGE
+from tflite_delegate.importer.dilation import merge_dilations
+from tflite_delegate.importer.editable import EditableGraph
+from tflite_delegate.importer.reading import read_model
+from tflite_delegate.importer.walk import Walk
 
 
 def import_model(
@@ -28,7 +30,8 @@ def import_model(
     path : path
         The .tflite file.
     input_shapes : mapping of str to shape, optional
-        Other shapes for inputs, by TFLite's names; only the first size, the batch, may differ.
+        Other shapes for inputs, by TFLite's names; the first size, the batch, may be another one,
+        and so may the sizes that the file leaves open, which have to be given.
 
     Raises
     ------
@@ -37,14 +40,19 @@ def import_model(
     """
     path = Path(path)
     tflite_model.read(path)  # says what is wrong with a file that is no model
-    model = tflite.Model.GetRootAs(path.read_bytes(), 0)
-    shapes = _checked_shapes(path, model.Subgraphs(0), input_shapes or {})
+    try:
+        model = read_model(path.read_bytes())
+    except DAMAGE as error:
+        raise LeanconvError(f"{path} is damaged: {reason(error)}") from None
+    _set_shapes(path, model.graphs[0], input_shapes or {})
     problem = ""
     with stderr_kept():
         try:
-            module = from_tflite(model, shapes, op_converter=Converter)
+            for graph in model.graphs:
+                merge_dilations(model, graph)
+            module = from_tflite(model, op_converter=Walk)
         except Exception as error:  # of whatever kind the importer raises
-            problem = reason(error)
+            problem = f"{model.current}{reason(error)}"
             # What it left unfinished complains when it goes: here, where nobody hears it.
             traceback.clear_frames(error.__traceback__)
             del error
@@ -55,23 +63,33 @@ def import_model(
     return module
 
 
-def _checked_shapes(
-    path: Path, graph: tflite.SubGraph, wanted: Mapping[str, Sequence[int]]
-) -> dict[str, tuple[int, ...]]:
-    """``wanted`` by the importer's names of the inputs."""
-    indices = {graph.Tensors(i).Name().decode(): i for i in graph.InputsAsNumpy().tolist()}
-    shapes = {}
-    for name, shape in wanted.items():
-        if name not in indices:
-            raise LeanconvError(f"{path} has no input {name!r}: {', '.join(indices)}")
-        own = graph.Tensors(indices[name]).ShapeAsNumpy().tolist()
-        if list(shape[1:]) != own[1:]:
+def _set_shapes(path: Path, graph: EditableGraph, wanted: Mapping[str, Sequence[int]]) -> None:
+    """Give the inputs the shapes that were asked for."""
+    inputs = {tensor.name.decode(): tensor for tensor in map(graph.Tensors, graph.inputs)}
+    for name in wanted:
+        if name not in inputs:
+            raise LeanconvError(f"{path} has no input {name!r}: {', '.join(inputs)}")
+    for name, tensor in inputs.items():
+        own = tensor.shape
+        unknown = [axis for axis in tensor.open_axes if axis or own[0] < 1]
+        if name not in wanted and unknown:
+            sizes = ",".join("?" if axis in unknown else str(n) for axis, n in enumerate(own))
             raise LeanconvError(
-                f"input {name!r} is {_times(own)}: only its first size can be another, "
-                f"not {_times(shape)}"
+                f"input {name!r} of {path} has sizes that the model leaves open: "
+                f"--input-shapes {name}:[{sizes}] says them"
             )
-        shapes[get_tensor_name(graph, indices[name])] = tuple(shape)
-    return shapes
+        shape = tuple(wanted.get(name, own))
+        free = sorted({0, *tensor.open_axes})
+        is_fit = len(shape) == len(own) and all(
+            size >= 1 if axis in free else size == own[axis] for axis, size in enumerate(shape)
+        )
+        if not is_fit:
+            only = "its first size" if free == [0] else f"sizes {free}"
+            raise LeanconvError(
+                f"input {name!r} is {_times(own)}: only {only} can be another, not {_times(shape)}"
+            )
+        tensor.has_changed = shape != own
+        tensor.shape, tensor.is_inferred, tensor.signature = shape, True, ()
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -79,21 +79,24 @@ def _signature(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ..
     ):
         try:
             graph = Graph(tflite.Model.GetRootAs(content, 0), content)
-            inputs = _tensors(graph, graph.graph.InputsLength(), graph.graph.Inputs)
-            outputs = _tensors(graph, graph.graph.OutputsLength(), graph.graph.Outputs)
+            inputs = _tensors(graph, "input", graph.graph.InputsLength(), graph.graph.Inputs)
+            outputs = _tensors(graph, "output", graph.graph.OutputsLength(), graph.graph.Outputs)
         except DAMAGE as error:
             detail = " ".join(str(error).split())
             raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
     return inputs, outputs
 
 
-def _tensors(graph: Graph, count: int, index_of: Callable[[int], int]) -> tuple[TensorInfo, ...]:
+def _tensors(
+    graph: Graph, kind: str, count: int, index_of: Callable[[int], int]
+) -> tuple[TensorInfo, ...]:
+    from tflite_delegate.names import unique_names
     from tvmc.package import TensorInfo
 
-    found = []
-    for index in map(index_of, range(count)):
-        if index >= 0:  # negative: left out
-            tensor = graph.tensor(index)
-            name = (graph.graph.Tensors(index).Name() or b"").decode()
-            found.append(TensorInfo(name, tensor.shape, tensor.type))
-    return tuple(found)
+    indices = [index for index in map(index_of, range(count)) if index >= 0]  # negative: left out
+    names = unique_names([graph.graph.Tensors(index).Name() for index in indices], kind)
+    tensors = map(graph.tensor, indices)
+    return tuple(
+        TensorInfo(name, tensor.shape, tensor.type)
+        for name, tensor in zip(names, tensors, strict=True)
+    )

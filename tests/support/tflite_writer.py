@@ -32,24 +32,21 @@ TYPES = {
     "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
     "int64": schema.TensorType.INT64,
+    "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
+    "bool": schema.TensorType.BOOL,
 }
-#: The options of operators that have any, by the name of their table in the schema.
+#: Versions of operators that have a later first one, or of which a test needs one.
+VERSIONS = {schema.BuiltinOperator.DEQUANTIZE: 3, schema.BuiltinOperator.BROADCAST_TO: 2}
+#: Tables of options whose names do not follow from the operator's, as PackOptions from PACK.
 OPTIONS = {
-    "ADD": "AddOptions",
-    "SUB": "SubOptions",
-    "MUL": "MulOptions",
-    "DIV": "DivOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
-    "MEAN": "ReducerOptions",
-    "SUM": "ReducerOptions",
-    "SOFTMAX": "SoftmaxOptions",
-    "LEAKY_RELU": "LeakyReluOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "PAD": "PadOptions",
-    "RESHAPE": "ReshapeOptions",
-    "SQUEEZE": "SqueezeOptions",
+    **dict.fromkeys(
+        ("MEAN", "SUM", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_ANY", "REDUCE_ALL"),
+        "ReducerOptions",
+    ),
 }
 
 
@@ -270,19 +267,28 @@ class ModelWriter:
         operator.builtinOptions, operator.builtinOptionsType = options, options_type
         self.operators.append(operator)
 
-    def node(self, name: str, inputs: Sequence[int], shape: Sequence[int], **fields: Any) -> int:
+    def node(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        element_type: str = "float32",
+        **fields: Any,
+    ) -> int:
         """Add a node by its operator's name and the fields of its options; return the output.
 
-        ``shape`` is the output's; ``fusedActivationFunction`` is a key of :data:`ACTIVATIONS`.
+        ``shape`` and ``element_type`` are the output's; ``fusedActivationFunction`` is a key of
+        :data:`ACTIVATIONS`.
         """
         options, options_type = None, 0
-        if name in OPTIONS:
-            options = getattr(schema, f"{OPTIONS[name]}T")()
-            options_type = getattr(schema.BuiltinOptions, OPTIONS[name])
+        table = OPTIONS.get(name, f"{name.title().replace('_', '')}Options")
+        if hasattr(schema, f"{table}T"):
+            options = getattr(schema, f"{table}T")()
+            options_type = getattr(schema.BuiltinOptions, table)
             for field, value in fields.items():
                 is_activation = field == "fusedActivationFunction"
                 setattr(options, field, ACTIVATIONS[value] if is_activation else value)
-        output = self.tensor(shape)
+        output = self.tensor(shape, element_type)
         code = getattr(schema.BuiltinOperator, name)
         self.operator(code, inputs, [output], options, options_type)
         return output
@@ -370,7 +376,7 @@ class ModelWriter:
             entry = schema.OperatorCodeT()
             entry.builtinCode = code
             entry.deprecatedBuiltinCode = min(code, 127)
-            entry.version = 3 if code == schema.BuiltinOperator.DEQUANTIZE else 1
+            entry.version = VERSIONS.get(code, 1)
             model.operatorCodes.append(entry)
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

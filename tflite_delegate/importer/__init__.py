@@ -1,0 +1,1 @@
+"""What happens to a .tflite model before and while TVM's importer reads it."""

@@ -1,0 +1,128 @@
+"""The walk through a graph: TVM's conversions one by one, each result checked against the model.
+
+Relax infers shapes as the walk goes on, for the batch that was asked for. Each tensor takes on what
+was found, so that no conversion reads a shape that the file has for another batch, and what the
+graph computes from shapes is a constant by the time that somebody needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tflite
+from tvm import relax, tirx
+from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
+
+from schedules.errors import LeanconvError
+from tflite_delegate.importer.editable import TYPE_NAMES, EditableOperator, EditableTensor
+from tflite_delegate.importer.folding import folded
+from tflite_delegate.relax_converter import Converter
+
+#: Values that are no tensors: their operators follow them by name.
+_HANDLES = (tflite.TensorType.RESOURCE, tflite.TensorType.VARIANT, tflite.TensorType.STRING)
+
+
+class Walk(Converter):
+    """Converts the graphs of an :class:`~tflite_delegate.importer.editable.EditableModel`."""
+
+    def convert_op_to_relax(self) -> None:
+        """Convert all operators of the subgraph, in its order."""
+        self._check_order()
+        for node in self.subgraph.operators:
+            self.model.current = f"operator {node.position} ({node.name}): "
+            constants = folded(self.subgraph, node)
+            if constants is None:
+                self._convert(node)
+                continue
+            for index, values in zip(node.outputs, constants, strict=True):
+                self.model.set_constant(self.subgraph.tensors[index], values)
+        self.model.current = ""
+
+    def get_expr(self, input_tensor_idx: int) -> Any:
+        """The tensor in Relax; the importer's own knows computed tensors and inputs alone."""
+        if self.has_expr(input_tensor_idx):
+            return super().get_expr(input_tensor_idx)
+        (tensor,) = self.get_tensors([input_tensor_idx])
+        return self.get_tensor_expr(tensor)
+
+    def _convert(self, node: EditableOperator) -> None:
+        result = self.convert_map[self.get_op_code_str(node)](op=node)
+        if result is None:  # a handle, or values that the importer knows
+            return
+        result = self.bb.normalize(result)
+        outputs = [self.subgraph.tensors[index] for index in node.outputs]
+        parts = [result] if len(outputs) == 1 else [result[i] for i in range(len(outputs))]
+        is_as_written = self._has_shapes_of_the_file(node)
+        for index, tensor, part in zip(node.outputs, outputs, parts, strict=True):
+            part = self.bb.normalize(part)
+            _accept(tensor, part.ty, is_as_written)
+            self.exp_tab.set_expr(get_tensor_name(self.subgraph, index), part)
+
+    def _has_shapes_of_the_file(self, node: EditableOperator) -> bool:
+        """Whether no operand has another shape than in the file, so that no result may have."""
+        tensors = [self.subgraph.tensors[index] for index in node.inputs if index >= 0]
+        return not any(tensor.has_changed or tensor.open_axes for tensor in tensors)
+
+    def _check_order(self) -> None:
+        """Every operand is known when its reader's turn comes, and is computed once."""
+        tensors = self.subgraph.tensors
+        known = set(self.subgraph.inputs)
+        if len(known) < len(self.subgraph.inputs):
+            raise LeanconvError("an input is named twice")
+        known |= {index for index, tensor in enumerate(tensors) if tensor.buffer}
+        for node in self.subgraph.operators:
+            self.model.current = f"operator {node.position} ({node.name}): "
+            self._check_operands(tensors, known, node)
+        self.model.current = ""
+        self._check_known(tensors, known, self.subgraph.outputs)
+
+    def _check_operands(
+        self, tensors: Sequence[EditableTensor], known: set[int], node: EditableOperator
+    ) -> None:
+        self._check_known(tensors, known, [index for index in node.inputs if index >= 0])
+        for index in node.outputs:
+            if index < 0:
+                raise LeanconvError("a result without a tensor")
+            if index in known:
+                raise LeanconvError(f"tensor {index} has another value already")
+            known.add(index)
+
+    @staticmethod
+    def _check_known(
+        tensors: Sequence[EditableTensor], known: set[int], indices: Sequence[int]
+    ) -> None:
+        for index in indices:
+            if index in known:
+                continue
+            if tensors[index].is_variable:
+                raise LeanconvError("it keeps a state between runs, which modules do not")
+            raise LeanconvError(f"tensor {index} is read before it is computed")
+
+
+def _accept(tensor: EditableTensor, found: Any, is_as_written: bool) -> None:
+    """Let the tensor have the type that Relax found, if the model does not say otherwise.
+
+    Raises
+    ------
+    LeanconvError
+        If the importer understood something else than TFLite does, or a size is not known.
+    """
+    if tensor.type in _HANDLES:
+        return
+    if not isinstance(found, relax.TensorType):
+        raise LeanconvError("its result is no tensor")
+    expected = TYPE_NAMES.get(tensor.type, f"type {tensor.type}")
+    sizes = getattr(found.shape, "values", None)
+    if sizes is None or not all(isinstance(size, tirx.IntImm) for size in sizes):
+        raise LeanconvError("the size of its result is only known when the model runs")
+    shape = tuple(map(int, sizes))
+    if expected == "complex64":  # pairs of numbers in Relax
+        expected, shape = "float32", shape[:-1]
+    if str(found.dtype) != expected:
+        raise LeanconvError(f"the importer makes {found.dtype} of it, TFLite {expected}")
+    has_changed = shape != tensor.shape
+    if is_as_written and has_changed and tensor.shape and not tensor.open_axes:
+        raise LeanconvError(f"the importer makes {shape} of it, TFLite {tensor.shape}")
+    tensor.has_changed = tensor.has_changed or has_changed
+    tensor.shape, tensor.is_inferred, tensor.signature = shape, True, ()
