@@ -20,7 +20,7 @@ from tvm import relax
 from schedules.chains import find_chains
 from schedules.errors import LeanconvError
 from schedules.network import CONV, DENSE, DEPTHWISE, Layer, Network, Step, describe
-from schedules.workload import DTYPE_BYTES, Conv2dWorkload
+from schedules.workload import DTYPE_BYTES, Conv2dWorkload, composed
 
 CONV2D, MATMUL = "relax.nn.conv2d", "relax.matmul"
 #: ``relax.clip`` to these bounds is an activation that kernels know.
@@ -211,12 +211,16 @@ class _Reader:
 
     def _merge_activation(self, layer: Layer, slot: str) -> Layer:
         assert layer.workload is not None and layer.output is not None
-        if getattr(layer.workload, slot) != "none":
-            return layer
+        before = getattr(layer.workload, slot)
         node = self._only_reader(layer.output)
         if node is not None:
-            activation = _activation(self.values[node])
-            return self._extended(layer, node, {slot: activation}) if activation else layer
+            behind = _activation(self.values[node])
+            activation = composed(before, behind) if behind else None
+            if activation is None:
+                return layer
+            return self._merge_activation(self._extended(layer, node, {slot: activation}), slot)
+        if before != "none":
+            return layer
         nodes = self._hard_swish(layer.output)
         for node in nodes:
             layer = self._extended(layer, node, {slot: "hard_swish"})

@@ -29,6 +29,26 @@ ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
 #: "Searching for MobileNetV3", arXiv 1905.02244, section 5.2).
 HARD_SWISH = "hard_swish"
 
+
+def composed(first: str, second: str) -> str | None:
+    """The activation that is ``second`` behind ``first``; ``None`` if it has no name here.
+
+    A clamp behind a clamp is one, to the second's interval of the first's ends.
+    """
+    if first == "none":
+        return second
+    if first not in ACTIVATIONS or second not in ACTIVATIONS:
+        return None
+    (a, b), (least, most) = _interval(first), _interval(second)
+    ends = (min(max(a, least), most), min(max(b, least), most))
+    return next((name for name in ACTIVATIONS if _interval(name) == ends), None)
+
+
+def _interval(activation: str) -> tuple[float, float]:
+    lower, upper = ACTIVATIONS[activation]
+    return (-math.inf if lower is None else lower, math.inf if upper is None else upper)
+
+
 _ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH))
 #: What :meth:`Conv2dWorkload.to_text` writes, a group for each field.
 _TEXT = re.compile(

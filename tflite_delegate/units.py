@@ -1,7 +1,8 @@
 """The neighbours of a layer whose work its kernel does as well.
 
 In front of a convolution that pads nothing, a PAD of zeros. Behind a layer, an activation; the ADD
-of a tensor that is there already, as in a residual connection; and an activation behind that.
+of a tensor that is there already, as in a residual connection; and an activation behind that. An
+activation may be several that make up one, as RELU behind RELU6.
 Tensors in between must be read by nobody else. The delegate merges by the same rules.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import replace
 import tflite
 
 from schedules.network import DENSE, Layer, describe
-from schedules.workload import Conv2dWorkload
+from schedules.workload import Conv2dWorkload, composed
 from tflite_delegate.graph import Graph, Node
 from tflite_delegate.layers import ACTIVATIONS
 
@@ -71,10 +72,13 @@ def _merge_pad(graph: Graph, layer: Layer) -> Layer:
 def _merge_activation(graph: Graph, layer: Layer, slot: str) -> Layer:
     assert layer.workload is not None and layer.output is not None
     node = graph.only_reader(layer.output)
-    activation = _ACTIVATION_NODES.get(node.code) if node else None
-    if node is None or activation is None or getattr(layer.workload, slot) != "none":
+    if node is None or node.code not in _ACTIVATION_NODES:
         return layer
-    return _extended(layer, node, {slot: activation})
+    activation = composed(getattr(layer.workload, slot), _ACTIVATION_NODES[node.code])
+    if activation is None:
+        return layer
+    longer = _extended(layer, node, {slot: activation})
+    return layer if longer is layer else _merge_activation(graph, longer, slot)
 
 
 def _merge_residual(graph: Graph, layer: Layer) -> Layer:

@@ -10,6 +10,7 @@ import pytest
 import tvm
 from tvm import relax
 
+from schedules import relax_network
 from schedules.algorithms import REGISTRY
 from schedules.block import Block
 from schedules.errors import LeanconvError
@@ -295,6 +296,32 @@ def test_read_by_others() -> None:
     assert np.array_equal(b, a + case.bias)
     assert np.array_equal(c, np.maximum(b, 0))
     check(b, case)
+
+
+@pytest.mark.parametrize(
+    ("clips", "activation", "taken"),
+    [
+        ([(0, 6), (0, np.inf)], "relu6", 2),
+        ([(0, np.inf), (0, 6), (0, 6)], "relu6", 3),
+        ([(-1, 1), (0, 6)], "relu_n1_to_1", 1),
+    ],
+)
+def test_a_clamp_behind_a_clamp(
+    clips: list[tuple[float, float]], activation: str, taken: int
+) -> None:
+    workload = layer(8, (6, 9), 3)
+    builder = relax.BlockBuilder()
+    x = image_variable(workload)
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(conv2d(workload, x, Case.random(workload).weights))
+            for least, most in clips:
+                y = builder.emit(relax.op.clip(y, least, most))
+            y = builder.emit_output(relax.op.negative(y))
+        builder.emit_func_output(y)
+    (found,) = relax_network.read("main", builder.get()["main"]).layers
+    assert found.workload is not None
+    assert (found.workload.activation, len(found.nodes)) == (activation, 1 + taken)
 
 
 # What is left

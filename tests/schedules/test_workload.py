@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
-from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload, same_padding
+from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload, composed, same_padding
 
 SMALL: dict[str, Any] = {
     "in_height": 5,
@@ -194,3 +194,29 @@ def test_text_that_is_no_layer(text: str) -> None:
 def test_text_of_an_impossible_layer() -> None:
     with pytest.raises(LeanconvError, match="stride_height = 0"):
         Conv2dWorkload.from_text("5x7x3->4 k3x2 s0x1")
+
+
+def clamped(value: float, activation: str) -> float:
+    lower, upper = ACTIVATIONS[activation]
+    value = value if lower is None else max(value, lower)
+    return value if upper is None else min(value, upper)
+
+
+def test_a_clamp_behind_a_clamp() -> None:
+    values = [x / 2 for x in range(-20, 21)]
+    graphs = {name: [clamped(x, name) for x in values] for name in ACTIVATIONS}
+    for first in ACTIVATIONS:
+        for second in ACTIVATIONS:
+            both = [clamped(clamped(x, first), second) for x in values]
+            known = next((name for name, graph in graphs.items() if graph == both), None)
+            assert composed(first, second) == known, (first, second)
+    assert composed("relu", "relu6") == composed("relu6", "relu") == "relu6"
+    assert composed("relu", "relu_n1_to_1") is None
+
+
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, HARD_SWISH])
+def test_what_is_no_clamp_is_alone(activation: str) -> None:
+    assert composed("none", activation) == activation
+    assert composed(HARD_SWISH, activation) is None
+    if activation != "none":
+        assert composed(activation, HARD_SWISH) is None

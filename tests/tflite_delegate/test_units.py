@@ -15,6 +15,7 @@ from schedules.simd import Simd
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tests.support.units import Unit
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
+from tflite_delegate import model as tflite_model
 
 BuildDelegate = Callable[..., Path]
 HOST = Simd.named("host")
@@ -198,6 +199,30 @@ def prefixes(build_delegate: BuildDelegate) -> Path:
                 unit.add(writer, inputs[-2] if residual else inputs[-1], shape, inputs[-1])
             )
     return build_delegate(writer.finish(inputs, outputs), ["im2col"])
+
+
+def test_activations_in_a_row(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """They are taken in as long as they make up one that there is; both readers agree."""
+    operators = ("RELU", "RELU6", "RELU_N1_TO_1", "HARD_SWISH")
+    writer = ModelWriter()
+    x = writer.tensor(SHAPE)
+    outputs = []
+    for fused in ("none", "relu", "relu6", "relu_n1_to_1"):
+        for operator in operators:
+            y, shape = writer.conv(x, SHAPE, Conv(4, (1, 1), activation=fused))
+            for name in (operator, "RELU"):
+                y = writer.node(name, [y], shape)
+            outputs.append(y)
+    residual = Unit(Conv(4, (1, 1)), None, "RELU6", "relu", "RELU6")
+    y = writer.node("RELU", [x], SHAPE)
+    outputs.append(writer.node("RELU", [residual.add(writer, x, SHAPE, y)], SHAPE))
+    model = writer.finish([x], outputs)
+    library = build_delegate(model, ["indirect"])
+    claimed = check_against_builtin(litert, library, model)
+    layers = tflite_model.read(library.parent / f"model_{library.stem[3:]}.tflite").layers
+    assert claimed == [list(layer.nodes) for layer in layers]
+    taken = [len(nodes) - 1 for nodes in claimed]
+    assert taken == [2, 2, 1, 1] + [2, 2, 0, 0] + [2, 2, 0, 0] + [0, 0, 1, 0] + [4]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@
 #include "merge.h"
 
 enum {
-    LC_MAX_LAYER_NODES = 5, // PAD, core, activation, ADD, activation
+    LC_MAX_LAYER_NODES = 6, // PAD, core, activations, ADD, activations: rarely more than one
     LC_MAX_NODES = LC_MAX_LAYERS * LC_MAX_LAYER_NODES
 };
 

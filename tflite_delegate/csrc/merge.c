@@ -2,8 +2,10 @@
 
 #include "merge.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "geometry.h"
 #include "tensor.h"
 
 static bool is_float(const struct tfl_tensor *tensor) {
@@ -94,11 +96,37 @@ static int32_t activation_of(int32_t builtin_code) {
     }
 }
 
+// The activation that is `second` behind `first`, or TFL_ACTIVATION_NONE if it has no name. A clamp
+// behind a clamp is one, to the second's interval of the first's ends.
+static int32_t composed(int32_t first, int32_t second) {
+    static const int32_t clamps[] = {TFL_ACTIVATION_RELU, TFL_ACTIVATION_RELU_N1_TO_1,
+                                     TFL_ACTIVATION_RELU6};
+    if (first == TFL_ACTIVATION_NONE) {
+        return second;
+    }
+    if (first == LC_ACTIVATION_HARD_SWISH || second == LC_ACTIVATION_HARD_SWISH) {
+        return TFL_ACTIVATION_NONE;
+    }
+    float a, b, least, most;
+    lc_activation_range(first, &a, &b);
+    lc_activation_range(second, &least, &most);
+    a = fminf(fmaxf(a, least), most);
+    b = fminf(fmaxf(b, least), most);
+    for (size_t i = 0; i < sizeof clamps / sizeof *clamps; i++) {
+        lc_activation_range(clamps[i], &least, &most);
+        if (a == least && b == most) {
+            return clamps[i];
+        }
+    }
+    return TFL_ACTIVATION_NONE;
+}
+
 static const char *merge_activation(struct lc_layer *layer, int32_t activation) {
     int32_t *place =
         layer->residual == TFL_OPTIONAL_TENSOR ? &layer->activation : &layer->output_activation;
-    if (*place != TFL_ACTIVATION_NONE) {
-        return "there is an activation already";
+    activation = composed(*place, activation);
+    if (activation == TFL_ACTIVATION_NONE) {
+        return "there is another activation already";
     }
     *place = activation;
     return NULL;
