@@ -164,8 +164,7 @@ def test_stretched_operands(litert: InterpreterApi, library: Path, first: bool) 
     """Only the operand that has the output's shape gives its place."""
     graph = Graph()
     axes = graph.writer.constant(np.array([1, 2], np.int32))
-    fields = {"keepDims": True}
-    mean = graph.writer.node("MEAN", [graph.x, axes], (1, 1, 1, 12), **fields)
+    mean = graph.writer.node("MEAN", [graph.x, axes], (1, 1, 1, 12), keepDims=True)
     operands = [mean, graph.x] if first else [graph.x, mean]
     centred = graph.node("SUB", *operands)
     grown = graph.node("MAXIMUM", graph.node("RELU", mean, shape=(1, 1, 1, 12)), centred)

@@ -71,10 +71,7 @@ class EditableTensor(tflite.Tensor):  # type: ignore[misc]
     are the elements of a constant, else ``None``; a variable keeps its value between runs.
     """
 
-    def __init__(
-        self, shape: Sequence[int], element_type: int, source: tflite.Tensor | None = None
-    ) -> None:
-        self._tab = None if source is None else source._tab
+    def __init__(self, shape: Sequence[int], element_type: int) -> None:
         self.name = b""
         self.shape = tuple(shape)
         self.type = element_type
@@ -113,8 +110,8 @@ class EditableTensor(tflite.Tensor):  # type: ignore[misc]
     def Quantization(self) -> Quantization | None:
         return self.quantization
 
-    def Sparsity(self) -> Any:
-        return None if self._tab is None else super().Sparsity()
+    def Sparsity(self) -> None:
+        """Sparse constants are made dense as they are read."""
 
 
 class EditableOperator(tflite.Operator):  # type: ignore[misc]
@@ -270,7 +267,7 @@ class EditableModel(tflite.Model):  # type: ignore[misc]
         self.buffers.append(_Buffer(values.reshape(-1).view(np.uint8)))
 
     def set_bytes(self, tensor: EditableTensor, stored: NDArray[np.uint8]) -> None:
-        """Give a tensor bytes that only its own converter reads: sparse elements, strings."""
+        """Give a tensor bytes that are no numbers, such as strings."""
         tensor.buffer = len(self.buffers)
         self.buffers.append(_Buffer(stored))
 

@@ -66,6 +66,8 @@ def _results(
     values = [None if tensor is None else tensor.data for tensor in tensors]
     if any(tensor is not None and tensor.data is None for tensor in tensors):
         return None
+    if node.name == "DENSIFY":  # dense since it was read
+        return [value for value in values if value is not None]
     if node.name == "DEQUANTIZE":
         assert tensors[0] is not None
         return [_dequantised(tensors[0])]

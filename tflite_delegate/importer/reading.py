@@ -1,8 +1,8 @@
 """Read a .tflite file into an :class:`~tflite_delegate.importer.editable.EditableModel`.
 
-What files say in several ways is said in one: constants lie in buffers of their own, wherever the
-file keeps them; four-bit integers are int8; tensors have unique names; quantisation has a zero
-point for each scale, and an axis that the tensor has.
+What files say in several ways is said in one: constants are dense, and in buffers of their own,
+wherever the file keeps them; four-bit integers are int8; tensors have unique names; quantisation
+has a zero point for each scale, and an axis that the tensor has.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tflite_delegate.importer.editable import (
     Quantization,
 )
 from tflite_delegate.names import unique_names
+from tflite_delegate.sparsity import densify
 
 _QUANTISED_TYPES = {
     tflite.TensorType.INT4,
@@ -158,7 +159,7 @@ def _read_tensor(
     if rank > MAX_RANK or source.ShapeSignatureLength() > MAX_RANK:
         raise ValueError(f"tensor {index} has {rank} dimensions")
     shape = source.ShapeAsNumpy().tolist() if rank else []
-    tensor = EditableTensor(shape, source.Type(), source)
+    tensor = EditableTensor(shape, source.Type())
     tensor.name = source.Name() or b""
     tensor.is_variable = bool(source.IsVariable())
     if source.ShapeSignatureLength():
@@ -168,27 +169,33 @@ def _read_tensor(
     tensor.quantization = _read_quantization(index, tensor, source)
     data = stored[source.Buffer()]
     if data is not None:
-        _set_data(model, index, tensor, data)
+        _set_data(model, index, tensor, data, source.Sparsity())
     if tensor.type == tflite.TensorType.INT4:
         tensor.type = tflite.TensorType.INT8
     return tensor
 
 
 def _set_data(
-    model: EditableModel, index: int, tensor: EditableTensor, data: NDArray[np.uint8]
+    model: EditableModel,
+    index: int,
+    tensor: EditableTensor,
+    data: NDArray[np.uint8],
+    sparsity: tflite.SparsityParameters | None,
 ) -> None:
     """Make the tensor the constant that these bytes are."""
-    if tensor.Sparsity() is not None or tensor.type not in {
-        *TYPE_NAMES,
-        tflite.TensorType.INT4,
-    }:
+    is_packed = tensor.type == tflite.TensorType.INT4
+    if tensor.type not in TYPE_NAMES and not is_packed:
         model.set_bytes(tensor, data)
         return
     if min(tensor.shape, default=0) < 0:
         raise ValueError(f"tensor {index} is a constant of {tensor.shape}")
     count = math.prod(tensor.shape)
-    is_packed = tensor.type == tflite.TensorType.INT4
     dtype = np.dtype("int8" if is_packed else TYPE_NAMES[tensor.type])
+    if sparsity is not None:
+        if is_packed or data.size % dtype.itemsize:
+            raise ValueError(f"sparse tensor {index} holds {data.size} bytes of {dtype}")
+        model.set_constant(tensor, densify(tensor.shape, sparsity, data.view(dtype)))
+        return
     size = (count + 1) // 2 if is_packed else count * dtype.itemsize
     if data.size != size:
         raise ValueError(f"tensor {index} holds {data.size} bytes of {size}")

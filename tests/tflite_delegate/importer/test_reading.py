@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.errors import LeanconvError
 from tests.support.imported import assert_as_litert, imported, litert
+from tests.support.sparse import sparse
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.importer.reading import read_model
 from tflite_delegate.relax_import import import_model
@@ -131,3 +132,17 @@ def test_damage(tmp_path: Path) -> None:
     path.write_bytes(packed(model))
     with pytest.raises(LeanconvError, match=r"cut\.tflite is damaged: tensor 1 holds 576 bytes of"):
         import_model(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_sparse_constants(dtype: str, tmp_path: Path) -> None:
+    """Weights behind DENSIFY and, if float16, DEQUANTIZE."""
+    weights = whole((4, 3, 3, 4), dtype)
+    weights[RNG.random(weights.shape) < 0.7] = 0
+    values, sparsity = sparse(weights, (0, 1, 2, 3), compressed=(3,))
+    writer = ModelWriter()
+    x = writer.tensor((1, 5, 6, 4))
+    dense = writer.sparse_constant(weights.shape, values, sparsity)
+    bias = writer.constant(whole((4,)))
+    y, _ = writer.conv(x, (1, 5, 6, 4), Conv(4), constants=[dense, bias])
+    assert_as_litert(writer.finish([x], [y]), tmp_path, [whole((1, 5, 6, 4))])
