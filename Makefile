@@ -17,8 +17,8 @@ demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
 test: lint board ## what every change must pass
 	$(PYTEST) -m "not slow"
 
-test-all: lint board ## with the long checks
-	$(PYTEST)
+test-all: lint board ## with the long checks, and everything compiled anew
+	LEANCONV_STORE=off $(PYTEST)
 
 lint: venv ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

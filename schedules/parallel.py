@@ -19,11 +19,13 @@ from pathlib import Path
 from types import ModuleType
 
 from schedules.algorithms import REGISTRY
+from schedules.c_abi import KernelObject
 from schedules.errors import LeanconvError, reason
 from schedules.interrupts import interrupts_blocked
 from schedules.planner import compile_plans
 from schedules.selection import Kernel
 from schedules.simd import Simd
+from schedules.stored_kernels import find_kernels
 
 #: With fewer kernels, processes take longer to start, and to import TVM, than they save.
 ENOUGH = 8
@@ -63,9 +65,6 @@ def compile_kernels(
     LeanconvError
         If a kernel cannot be compiled, or a process dies.
     """
-    if jobs is None:
-        jobs = len(os.sched_getaffinity(0)) if len(kernels) >= ENOUGH else 1
-    jobs = min(jobs, len(kernels))
     done: dict[str, Kernel] = {}
 
     def tell(text: str) -> None:
@@ -77,24 +76,42 @@ def compile_kernels(
         tell(f"compiled {kernel.plan.algorithm} {kernel.plan.describe()}")
 
     tell(f"compiling {len(kernels)} kernels")
+    missing = []
+    for kernel in kernels:
+        stored = find_kernels({kernel.name: kernel.plan}, simd)
+        if stored is None:
+            missing.append(kernel)
+        else:
+            finish(_compiled(kernel, stored))
+    jobs = min(jobs or _default_jobs(len(missing)), len(missing))
     if jobs <= 1:
-        for kernel in kernels:
+        for kernel in missing:
             finish(_compile_kernel(kernel, simd))
     else:
-        modules = sorted({type(REGISTRY.get(name)).__module__ for name in REGISTRY.names()})
-        with _workers(jobs, modules) as executor, ExitStack() as starting:
-            # For the processes that the calls start.
-            starting.enter_context(interrupts_blocked())
-            if "__main__" not in modules:
-                starting.enter_context(_main_hidden())
-            pending = [executor.submit(_compile_kernel, kernel, simd) for kernel in kernels]
-            starting.close()
-            for future in as_completed(pending):
-                try:
-                    finish(future.result())
-                except BrokenExecutor:
-                    raise LeanconvError(_death(modules)) from None
+        _compile_in_processes(missing, simd, jobs, finish)
     return [done[kernel.name] for kernel in kernels]
+
+
+def _default_jobs(kernels: int) -> int:
+    return len(os.sched_getaffinity(0)) if kernels >= ENOUGH else 1
+
+
+def _compile_in_processes(
+    kernels: Sequence[Kernel], simd: Simd, jobs: int, finish: Callable[[Kernel], None]
+) -> None:
+    modules = sorted({type(REGISTRY.get(name)).__module__ for name in REGISTRY.names()})
+    with _workers(jobs, modules) as executor, ExitStack() as starting:
+        # For the processes that the calls start.
+        starting.enter_context(interrupts_blocked())
+        if "__main__" not in modules:
+            starting.enter_context(_main_hidden())
+        pending = [executor.submit(_compile_kernel, kernel, simd) for kernel in kernels]
+        starting.close()
+        for future in as_completed(pending):
+            try:
+                finish(future.result())
+            except BrokenExecutor:
+                raise LeanconvError(_death(modules)) from None
 
 
 def _death(modules: Sequence[str]) -> str:
@@ -171,4 +188,8 @@ def _compile_kernel(kernel: Kernel, simd: Simd) -> Kernel:
             f"{plan.algorithm} cannot be compiled for {plan.describe()}: {reason(error)}; "
             "please report it, and try another --algorithm"
         ) from None
+    return _compiled(kernel, result)
+
+
+def _compiled(kernel: Kernel, result: KernelObject) -> Kernel:
     return replace(kernel, compiled=result.kernels[kernel.name], data=result.data)

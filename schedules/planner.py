@@ -31,6 +31,7 @@ from schedules.fused_block import FusedBlock
 from schedules.knobs import NO_KNOBS, Knobs
 from schedules.packing import PackedWeights
 from schedules.simd import Simd
+from schedules.stored_kernels import find_kernels, keep_kernels
 from schedules.tiles import ORDERS
 from schedules.workload import Conv2dWorkload
 
@@ -375,7 +376,10 @@ def exceeded(plan: Plan, limits: Limits) -> str | None:
 
 
 def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> c_abi.KernelObject:
-    """Compile one kernel a plan, named by a C identifier, into one object."""
-    return c_abi.compile_schedules(
-        {name: plan.schedule(simd) for name, plan in plans.items()}, simd
-    )
+    """Compile one kernel a plan, named by a C identifier, into one object; or get it as it was."""
+    compiled = find_kernels(plans, simd)
+    if compiled is None:
+        schedules = {name: plan.schedule(simd) for name, plan in plans.items()}
+        compiled = c_abi.compile_schedules(schedules, simd)
+        keep_kernels(plans, simd, compiled)
+    return compiled

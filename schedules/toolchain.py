@@ -12,16 +12,18 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from schedules import elf
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
+from schedules.store import Store, digest
 
 #: The oldest glibc that zig links for: a library then loads on every later one.
 GLIBC = "2.17"
@@ -33,6 +35,8 @@ COMPILE_OPTIONS = (
     *("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden"),
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
 )
+#: Where gcc and clang look for headers beside what their options say.
+HEADER_PATHS = ("CPATH", "C_INCLUDE_PATH")
 #: For the library; ``CMakeLists.txt`` has the same.
 LINK_OPTIONS = (
     "-shared",
@@ -86,7 +90,11 @@ class Toolchain:
     @classmethod
     def default(cls) -> Toolchain:
         """The zig that is installed beside this package."""
-        return cls((sys.executable, "-m", "ziglang", "cc"), is_zig=True)
+        package = find_spec("ziglang")
+        if package is None or package.origin is None:
+            raise LeanconvError("the package ziglang is missing: install it, or name a compiler")
+        # Not `python -m ziglang`, which starts a Python for each call.
+        return cls((str(Path(package.origin).parent / "zig"), "cc"), is_zig=True)
 
     @classmethod
     def named(cls, command: str | None) -> Toolchain:
@@ -187,16 +195,43 @@ class Toolchain:
             raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
 
     def compile_objects(self, folder: Path, sources: Sequence[str], simd: Simd) -> list[str]:
-        """Compile C ``sources``, side by side; the names of the objects, all in ``folder``."""
-        target = self._target_options(simd)
-        compiled = [str(Path(source).with_suffix(".o")) for source in sources]
+        """Compile C ``sources``, side by side; the names of the objects, all in ``folder``.
+
+        Those that were compiled before come from the store.
+        """
+        options = [*self._target_options(simd), *COMPILE_OPTIONS, "-I."]
+        compiled = {source: str(Path(source).with_suffix(".o")) for source in sources}
+        store = Store.default()
+        keys = self._object_keys(folder, sources, options) if store.folder else {}
+        missing = []
+        for source in sources:
+            data = store.get(keys[source]) if keys else None
+            if data is None:
+                missing.append(source)
+            else:
+                (folder / compiled[source]).write_bytes(data)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
-            commands = [
-                [*target, *COMPILE_OPTIONS, "-I.", "-c", source, "-o", compiled_source]
-                for source, compiled_source in zip(sources, compiled, strict=True)
-            ]
+            commands = [[*options, "-c", source, "-o", compiled[source]] for source in missing]
             list(executor.map(lambda command: self._run(command, folder), commands))
-        return compiled
+        for source in missing if keys else ():
+            path = folder / compiled[source]
+            if path.is_file():  # whatever the command is
+                store.put(keys[source], path.read_bytes())
+        return list(compiled.values())
+
+    def _object_keys(
+        self, folder: Path, sources: Sequence[str], options: Sequence[str]
+    ) -> dict[str, str]:
+        """The name in the store of the object of each source.
+
+        Any of the headers in ``folder`` may be in any source.
+        """
+        headers = [path for path in sorted(folder.iterdir()) if path.suffix == ".h"]
+        texts = [part for path in headers for part in (path.name, path.read_bytes())]
+        common = digest(_compiler_digest(self, tuple(options)), *texts)
+        return {
+            source: digest(common, source, (folder / source).read_bytes()) for source in sources
+        }
 
     def link_program(self, folder: Path, objects: Sequence[str], output: Path, simd: Simd) -> None:
         """Link ``objects``, all in ``folder``, into an executable.
@@ -251,7 +286,8 @@ class Toolchain:
                 f"{shlex.join(self.command)} wrote nothing: it is no compiler that takes -o FILE"
             )
 
-    def _run(self, arguments: Sequence[str], folder: Path) -> None:
+    def _run(self, arguments: Sequence[str], folder: Path) -> str:
+        """What the compiler says, if it succeeds."""
         try:
             result = subprocess.run(
                 [*self.command, *arguments],
@@ -275,6 +311,23 @@ class Toolchain:
             ) from None
         if result.returncode != 0:
             raise LeanconvError(f"{shlex.join(self.command)} failed: {_first_error(result)}")
+        return result.stdout
+
+
+@cache
+def _compiler_digest(toolchain: Toolchain, options: tuple[str, ...]) -> str:
+    """The hash of what an object depends on beside its sources: the compiler and its options.
+
+    Its predefined macros tell its version, whatever script starts it, and the target.
+    """
+    folder = Path(tempfile.gettempdir())
+    macros = toolchain._run([*options, "-dM", "-E", "-x", "c", os.devnull], folder)
+    path = shutil.which(toolchain.command[0])
+    size = Path(path).stat().st_size if path else 0
+    searched = [os.environ.get(name, "") for name in HEADER_PATHS]
+    # Each environment has its own zig, which brings its own headers.
+    command = toolchain.command[1:] if toolchain.is_zig else toolchain.command
+    return digest(shlex.join([*command, *options]), str(size), macros, *searched)
 
 
 def _zig_environment() -> dict[str, str]:

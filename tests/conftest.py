@@ -15,6 +15,7 @@ import pytest
 
 import make_models
 import tvmc
+from schedules.store import SWITCH
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +32,12 @@ class Compiled:
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return ROOT
+
+
+@pytest.fixture
+def nothing_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is compiled anew, and nothing of it kept."""
+    monkeypatch.setenv(SWITCH, "off")
 
 
 @pytest.fixture(scope="session")

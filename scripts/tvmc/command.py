@@ -93,6 +93,12 @@ def add_common_options(command: LineParser) -> None:
         help="say what is done; -vv: also how")  # fmt: skip
 
 
+def add_store_option(command: argparse.ArgumentParser) -> None:
+    """Add the option of the commands that compile kernels; see :mod:`schedules.store`."""
+    command.add_argument("--no-store", action="store_true",
+        help="compile everything anew, and keep nothing of it in the cache folder")  # fmt: skip
+
+
 def at_least_one(text: str) -> int:
     """The type of an argument that counts something."""
     if not text.isdecimal() or int(text) < 1:

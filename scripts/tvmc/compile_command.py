@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tvmc.command import at_least_one, byte_count, names, positive
+from schedules.store import bypassed
+from tvmc.command import add_store_option, at_least_one, byte_count, names, positive
 from tvmc.compiler import OBJECTIVES, OUTPUT_FORMATS, compile
 from tvmc.module_options import add_module_options, module_options
 from tvmc.progress import shown_progress
@@ -37,6 +38,7 @@ def add_parser(commands: Any) -> None:
     add("--cc", "--cross-compiler", metavar="COMMAND", action=_Once,
         help="C compiler for the target instead of the bundled zig")  # fmt: skip
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
+    add_store_option(command)
     add_target_options(command)
     _add_kernel_options(command.add_argument_group("kernels"))
     add_module_options(command)
@@ -87,7 +89,7 @@ def _layout(text: str) -> str:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    with shown_progress(options.verbose > 0) as progress:
+    with bypassed(options.no_store), shown_progress(options.verbose > 0) as progress:
         report = compile(
             options.model,
             target=chosen_target(options),

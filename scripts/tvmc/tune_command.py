@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedules.block import workload_from_text
-from tvmc.command import address, at_least_one, board_key, byte_count, positive
+from schedules.store import bypassed
+from tvmc.command import (
+    add_store_option,
+    address,
+    at_least_one,
+    board_key,
+    byte_count,
+    positive,
+)
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
 from tvmc.tuner import TUNERS, TaskReport, TuneReport, tune
@@ -36,6 +44,7 @@ def add_parser(commands: Any) -> None:
         help="the board's folder of records, such as tuning_logs/pixel6")  # fmt: skip
     add("--report", metavar="FILE", type=Path, help="write what became of each layer, as JSON")
     add("--cc", metavar="COMMAND", help="C compiler for the target instead of the bundled zig")
+    add_store_option(command)
     add_target_options(command)
     _add_search_options(command.add_argument_group("the search"))
     _add_board_options(command.add_argument_group("the board", "without these, this machine"))
@@ -84,7 +93,7 @@ def _tune(options: argparse.Namespace) -> None:
     # Whoever ends it, nothing of it stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _shown(options.verbose > 0) as notify:
+        with bypassed(options.no_store), _shown(options.verbose > 0) as notify:
             report = tune(
                 options.models,
                 output=options.output,

@@ -89,6 +89,7 @@ def test_several_kernels_share_an_object() -> None:
     ]
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_compilation_is_reproducible() -> None:
     simd = PRESETS["cortex-a76"]
     first, second = (

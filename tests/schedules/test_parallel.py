@@ -35,6 +35,7 @@ def kernels(count: int) -> list[Kernel]:
     return [Kernel(f"kernel_{index}", plan) for index in range(count)]
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_processes_give_the_same() -> None:
     one, several = (compile_kernels(kernels(3), HOST, jobs) for jobs in (1, 2))
     assert [kernel.name for kernel in several] == ["kernel_0", "kernel_1", "kernel_2"]
@@ -50,6 +51,7 @@ def test_few_kernels_are_compiled_here(count: int, monkeypatch: pytest.MonkeyPat
     assert steps == [(done, count) for done in range(count + 1)]
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         """With so many processes."""
@@ -74,6 +76,7 @@ tvmc.compile(sys.argv[1], output=sys.argv[2], jobs=2)
 """
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     script, graph = tmp_path / "script.py", tmp_path / "model.tflite"
     script.write_text(SCRIPT)
@@ -91,6 +94,7 @@ def _complain(kernel: Kernel, simd: Simd) -> Kernel:
 COMPILE_KERNEL = parallel._compile_kernel
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_what_processes_say_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import tvmc
 from schedules.errors import LeanconvError
 from schedules.simd import Simd
+from schedules.store import SWITCH, Store
 from tests.support.tflite_writer import Conv, chain
 from tvmc.cli import main, tvmc_parser
 from tvmc.command import shown_log
@@ -27,12 +28,20 @@ MODULE = ("-f", "so")
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> Compile:
+def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """Where the store was when tvmc.compile was called."""
+    monkeypatch.delenv(SWITCH, raising=False)
+    return []
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, folders: list[Path | None]) -> Compile:
     """What `tvmc compile` would call tvmc.compile with."""
     calls: list[dict[str, Any]] = []
 
     def record(model: object, **options: Any) -> Any:
         calls.append({"model": model, **options})
+        folders.append(Store.default().folder)
         return SimpleNamespace(tuning=None, to_dict=dict)
 
     monkeypatch.setattr("tvmc.compile_command.compile", record)
@@ -61,6 +70,16 @@ def refused(compiled: Compile, capsys: pytest.CaptureFixture[str]) -> Refused:
         return output.err
 
     return run
+
+
+# The store
+
+
+def test_no_store(compiled: Compile, folders: list[Path | None]) -> None:
+    assert "no_store" not in compiled("--no-store")
+    compiled()
+    assert folders[0] is None
+    assert folders[1] is not None
 
 
 # Options of TVM modules

@@ -86,6 +86,7 @@ def test_names_of_libraries(model: Path, tmp_path: Path, name: str) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_one_process_and_several_give_the_same(model: Path, tmp_path: Path) -> None:
     for jobs in (1, 2):
         build(model, tmp_path / f"lib{jobs}", HOST, jobs=jobs)
@@ -340,6 +341,7 @@ def test_failed_link_leaves_the_old_library(model: Path, tmp_path: Path) -> None
 COMPILE_KERNEL = parallel._compile_kernel
 
 
+@pytest.mark.usefixtures("nothing_stored")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_kernel_that_cannot_be_compiled(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
@@ -367,6 +369,7 @@ def _die(kernel: Any, simd: Simd) -> None:
     os._exit(1)
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_compiling_process_that_dies(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +378,7 @@ def test_compiling_process_that_dies(
         build(model, tmp_path / "lib.so", HOST, jobs=2)
 
 
+@pytest.mark.usefixtures("nothing_stored")
 def test_interrupt_ends_the_workers(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,8 @@ from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.planner import compile_plans, plan_layer
 from schedules.simd import PRESETS, Simd
-from schedules.toolchain import ANDROID_SYMBOLS, Toolchain
+from schedules.store import SWITCH
+from schedules.toolchain import ANDROID_SYMBOLS, Toolchain, _compiler_digest
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, single_conv
 from tflite_delegate.table import kernel_table
@@ -297,3 +298,81 @@ def test_other_systems_use_all_registers(tmp_path: Path) -> None:
     """So that the test above sees what it looks for."""
     simd = Simd.named("cortex-a76")
     assert moves_through_x18(link(tmp_path, Toolchain.default(), simd, CROWDED))
+
+
+# The store
+
+
+@pytest.fixture
+def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Compile ``a.c`` and ``b.c`` with an option; what the compiler was called to compile."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(SWITCH, raising=False)
+    log, script = tmp_path / "log", tmp_path / "cc"
+    zig = " ".join(Toolchain.default().command)
+    script.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {zig} "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "a.h").write_text("int a(void);")
+    (tmp_path / "a.c").write_text('#include "a.h"\nint a(void) { return 1; }')
+    (tmp_path / "b.c").write_text("int b(void) { return 2; }")
+
+    def compile_them(option: str = "-DN=1") -> list[str]:
+        for path in [log, *tmp_path.glob("*.o")]:
+            path.unlink(missing_ok=True)
+        toolchain = Toolchain.named(f"{script} {option}")
+        objects = toolchain.compile_objects(tmp_path, ["a.c", "b.c"], Simd.named("host"))
+        assert objects == ["a.o", "b.o"]
+        assert all(
+            elf.undefined_symbols((tmp_path / name).read_bytes()) == set() for name in objects
+        )
+        lines = log.read_text().splitlines() if log.exists() else []
+        return sorted(re.findall(r"-c (\S+)", " ".join(lines)))
+
+    return compile_them
+
+
+def test_objects_come_from_the_store(logged: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert logged() == ["a.c", "b.c"]
+    whole = [(tmp_path / name).read_bytes() for name in ("a.o", "b.o")]
+    assert logged() == []
+    assert [(tmp_path / name).read_bytes() for name in ("a.o", "b.o")] == whole
+
+
+def test_what_objects_depend_on(
+    logged: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged()
+    (tmp_path / "a.c").write_text("int a(void) { return 3; }")
+    assert logged() == ["a.c"]
+    (tmp_path / "a.h").write_text("long a(void);")
+    assert logged() == ["a.c", "b.c"]
+    assert logged("-DN=2") == ["a.c", "b.c"]
+    assert logged() == []
+    monkeypatch.setenv("CPATH", str(tmp_path))
+    _compiler_digest.cache_clear()
+    assert logged() == ["a.c", "b.c"]
+    monkeypatch.setenv(SWITCH, "off")
+    assert logged() == logged() == ["a.c", "b.c"]
+
+
+def test_another_compiler_under_the_same_name(
+    logged: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    logged()
+    script = tmp_path / "cc"
+    script.write_text(script.read_text().replace("exec", "exec  "))
+    _compiler_digest.cache_clear()
+    assert logged() == ["a.c", "b.c"]
+
+
+def test_targets_do_not_share_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(SWITCH, raising=False)
+    (tmp_path / "a.c").write_text("int a(void) { return 1; }")
+    for target in ("x86-64-v3", "cortex-a76", "x86-64-v4-android", "cortex-a76-android"):
+        simd = Simd.named(target)
+        for _ in range(2):
+            Toolchain.default().compile_objects(tmp_path, ["a.c"], simd)
+            with (tmp_path / "a.o").open("rb") as file:
+                assert elf.machine(file) == elf.MACHINES[simd.arch]
+    assert sum(path.is_file() for path in (tmp_path / "cache" / "leanconv").rglob("*")) == 4
