@@ -130,6 +130,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
     plan = kernel.plan
     fields = {
         "algorithm": _c_string(plan.algorithm),
+        "type": _c_string(f"leanconv/{plan.algorithm}"),
         "name": _c_string(f"leanconv/{plan.algorithm} {plan.describe()}"),
         "layers": f"{kernel.name}_layers",
         "parts": f"{kernel.name}_parts",

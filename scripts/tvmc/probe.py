@@ -42,6 +42,7 @@ class _Tensor(c.Structure):
 
 
 _Invoke = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p)
+_ProfilingString = c.CFUNCTYPE(c.c_char_p, c.c_void_p, c.c_void_p)
 
 
 class _Registration(c.Structure):
@@ -132,8 +133,7 @@ class Probe:
             context.contents.get_node_and_registration(
                 address, index, c.byref(node), c.byref(registration)
             )
-            custom = registration.contents.custom_name
-            name = custom.decode(errors="replace") if custom else self._op_names[index]
+            name = _name(address, node, registration.contents) or self._op_names[index]
             self.nodes.append(Node(index, name, registration.contents))
         return 0
 
@@ -171,6 +171,19 @@ class Probe:
         finally:
             for node, original in zip(self.nodes, originals, strict=True):
                 node.registration.invoke = original
+
+
+def _name(context: Any, node: Any, registration: Any) -> str | None:
+    """The type of a delegate's node and what it says of itself, as TFLite's profile has them.
+
+    ``None`` if it is a node of TFLite's own.
+    """
+    if not registration.custom_name:
+        return None
+    texts = [registration.custom_name]
+    if registration.profiling_string:
+        texts.append(_ProfilingString(registration.profiling_string)(context, node))
+    return " ".join(text.decode(errors="replace") for text in texts if text)
 
 
 def _timed(invoke: Any, seconds: list[float]) -> Any:

@@ -12,9 +12,10 @@
 // Compile the delegate with -Dmalloc=host_malloc -Dcalloc=host_calloc
 // -Dposix_memalign=host_posix_memalign.
 //
-// usage: host LAYERS ALGORITHM THREADS INTERPRETERS (end|begin) [harm]
+// usage: host LAYERS ALGORITHM THREADS INTERPRETERS (end|begin) [one_node] [harm]
 //
-// With `harm`, allocations fail and nodes are damaged. The first layer must have a bias.
+// With `one_node`, all layers are one node, if the algorithm serves them all. With `harm`,
+// allocations fail and nodes are damaged. The first layer must have a bias.
 //
 // LAYERS is a binary file of convolutions, each 16 int32 (see struct layer), its constants, and for
 // every output channel a float64: an error that ALGORITHM may make where no input exceeds 1.
@@ -68,7 +69,7 @@ int host_posix_memalign(void **memory, size_t alignment, size_t size) {
 
 // Memory between inaccessible pages
 
-static bool place_at_end;
+static bool place_at_end, as_one_node;
 
 struct guarded {
     void *mapping;
@@ -611,7 +612,8 @@ static bool run_layer(struct interpreter *self, int number) {
         return false;
     }
     const char *name = registration.profiling_string(&self->context, &self->nodes[index].node);
-    CHECK(name && strncmp(name, "leanconv/", 9) == 0);
+    CHECK(name && name[0] && strncmp(name, "leanconv/", 9) != 0); // that is in front of it
+    CHECK(strncmp(registration.custom_name, "leanconv/", 9) == 0);
     int x = self->inputs[number], y = self->outputs[number];
     allocate(self, x, sizeof(float));
     allocate(self, y, sizeof(float));
@@ -631,24 +633,59 @@ static void resize_input(struct interpreter *self, int number, int batch, int mo
                   ints(4, batch, layer->height + more, layer->width + 2 * more, layer->channels));
 }
 
+// Prepares and runs the node that computes all layers. False if prepare failed.
+static bool run_network(struct interpreter *self, int batch, int more) {
+    int index = self->plan->data[0];
+    struct tfl_registration registration = self->nodes[index].registration;
+    for (int i = 0; i < layer_count; i++) {
+        resize_input(self, i, batch, more);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (registration.prepare(&self->context, &self->nodes[index].node) != TFL_OK) {
+            return false;
+        }
+    }
+    for (int i = 0; i < layer_count; i++) {
+        allocate(self, self->inputs[i], sizeof(float));
+        allocate(self, self->outputs[i], sizeof(float));
+        fill(&self->context.tensors[self->inputs[i]], (unsigned)i);
+    }
+    const struct tfl_ints *temporaries = self->nodes[index].node.temporaries;
+    CHECK(temporaries->size <= 1);
+    for (int i = 0; i < temporaries->size; i++) {
+        allocate(self, temporaries->data[i], 64);
+    }
+    CHECK(registration.invoke(&self->context, &self->nodes[index].node) == TFL_OK);
+    for (int i = 0; i < layer_count; i++) {
+        check_output(&layers[i], &self->context.tensors[self->inputs[i]],
+                     &self->context.tensors[self->outputs[i]]);
+    }
+    return true;
+}
+
 struct run {
     struct tfl_delegate *delegate;
     int threads;
     int claimed;
-    bool good;
+    bool good, is_network;
 };
 
 static void *run_interpreter(void *argument) {
     struct run *run = argument;
     struct interpreter *self = interpreter_new(run->threads);
     run->good = run->delegate->Prepare(&self->context, run->delegate) == TFL_OK;
-    for (int i = 0; run->good && i < layer_count; i++) {
+    // As compiled, twice; a batch; another image; and back.
+    const int batches[] = {1, 1, 2, 1, 1}, more[] = {0, 0, 0, 1, 0};
+    run->is_network = self->plan->size == 1 && layer_count > 1;
+    for (int j = 0; run->good && run->is_network && j < 5; j++) {
+        run->good = run_network(self, batches[j], more[j]);
+        run->claimed = layer_count;
+    }
+    for (int i = 0; run->good && !run->is_network && i < layer_count; i++) {
         if (!self->nodes[self->conv_nodes[i]].node.delegate) {
             continue;
         }
         run->claimed++;
-        // As compiled, twice; a batch; another image; and back.
-        const int batches[] = {1, 1, 2, 1, 1}, more[] = {0, 0, 0, 1, 0};
         for (int j = 0; run->good && j < 5; j++) {
             resize_input(self, i, batches[j], more[j]);
             run->good = run_layer(self, i);
@@ -668,10 +705,10 @@ static void *run_interpreter(void *argument) {
 }
 
 // The whole life of a delegate. Returns the claimed layers of the first interpreter, or -1 if an
-// allocation failed where the delegate could not go on.
-static int scenario(char *algorithm, int threads, int interpreters) {
-    char *key = "algorithm";
-    struct tfl_delegate *delegate = tflite_plugin_create_delegate(&key, &algorithm, 1, NULL);
+// allocation failed where the delegate could not go on; and whether they were one node.
+static int scenario(char *algorithm, int threads, int interpreters, bool *is_network) {
+    char *keys[] = {"algorithm", "one_node"}, *values[] = {algorithm, as_one_node ? "1" : "0"};
+    struct tfl_delegate *delegate = tflite_plugin_create_delegate(keys, values, 2, NULL);
     if (!delegate) {
         return -1;
     }
@@ -692,6 +729,7 @@ static int scenario(char *algorithm, int threads, int interpreters) {
     CHECK(strstr(report, "\"live_bytes\": 0, \"layers\": []"));
     tflite_plugin_destroy_delegate(delegate);
     int claimed = runs[0].claimed;
+    *is_network = runs[0].is_network;
     free(runs);
     free(handles);
     return good ? claimed : -1;
@@ -833,19 +871,22 @@ static int run_damaged(void) {
 }
 
 int main(int argc, char **argv) {
-    CHECK(argc == 6 || argc == 7);
+    CHECK(argc >= 6 && argc <= 8);
     read_layers(argv[1]);
     int threads = atoi(argv[3]), interpreters = atoi(argv[4]);
     place_at_end = strcmp(argv[5], "end") == 0;
-    int claimed = scenario(argv[2], threads, interpreters);
+    as_one_node = argc > 6 && strcmp(argv[6], "one_node") == 0;
+    bool harm = strcmp(argv[argc - 1], "harm") == 0;
+    bool was_network = false;
+    int claimed = scenario(argv[2], threads, interpreters, &was_network);
     CHECK(claimed >= 0);
-    printf("claimed %d of %d\n", claimed, layer_count);
+    printf("claimed %d of %d%s\n", claimed, layer_count, was_network ? " as one node" : "");
     int count = atomic_load(&allocations);
-    for (failing = 0; argc == 7 && failing < count; failing++) {
+    for (failing = 0; harm && failing < count; failing++) {
         atomic_store(&allocations, 0);
-        scenario(argv[2], threads, interpreters);
+        scenario(argv[2], threads, interpreters, &was_network);
     }
-    if (argc == 7) {
+    if (harm) {
         failing = -1;
         printf("survived %d failing allocations\n", count);
         printf("left %d kinds of damaged nodes\n", run_damaged());

@@ -191,6 +191,7 @@ def test_chain_after_chain(litert: InterpreterApi, library: Path) -> None:
 
 def test_verbose(litert: InterpreterApi, library: Path, capfd: pytest.CaptureFixture[str]) -> None:
     litert.open(model_of(TWO), litert.load_delegate(str(library), {"verbose": 1}))
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if "leanconv" in line]
+    line, end = [line for line in capfd.readouterr().err.splitlines() if "leanconv" in line]
     names = " | ".join(workload.describe() for workload in workloads(TWO))
     assert line.startswith(f"leanconv: node 0 + 1 + 2 + 3 + 4: leanconv/naive_chain {names}: ")
+    assert end.startswith("leanconv: no operator is left to TFLite")

@@ -395,12 +395,31 @@ def test_many_interpreters(
         assert output == f"{layers.claimed}\n"
 
 
+@pytest.mark.parametrize("sanitizer", OPTIONS)
+def test_one_node(
+    host: Callable[..., Path],
+    layers_of: Callable[..., Layers],
+    run_host: Callable[..., str],
+    small_model: Path,
+    sanitizer: str,
+) -> None:
+    """Several interpreters that are one node each, and every allocation failed in turn."""
+    program, layers = host(small_model, sanitizer), layers_of(small_model, "im2col")
+    output = run_host(program, layers.path, "im2col", 3, 4, "begin", "one_node")
+    assert output == f"{layers.claimed} as one node\n"
+    output = run_host(program, layers.path, "im2col", 2, 1, "end", "one_node", "harm")
+    lines = output.splitlines()
+    assert lines[0] == f"{layers.claimed} as one node"
+    assert int(lines[1].split()[1]) > 10 * layers.served
+    assert lines[2] == "left 34 kinds of damaged nodes"
+
+
 IN_LITERT = """
 import sys
 from tests.tflite_delegate.conftest import _litert, random_inputs, run
 
 api = _litert()
-delegate = api.load_delegate(sys.argv[2])
+delegate = api.load_delegate(sys.argv[2], {"one_node": sys.argv[3]})
 interpreter = api.open(open(sys.argv[1], "rb").read(), delegate, num_threads=2)
 inputs = random_inputs(interpreter)
 run(interpreter, inputs)
@@ -474,9 +493,10 @@ def test_in_litert(
     model = shared_models / f"{name}.tflite"
     layers = [layer.workload for layer in tflite_model.read(model).layers]
     compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
-    result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for))
-    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-    assert "ERROR: AddressSanitizer" not in result.stderr
+    for one_node in (0, 1):
+        result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for), one_node)
+        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+        assert "ERROR: AddressSanitizer" not in result.stderr
 
 
 def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
@@ -491,6 +511,7 @@ def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Pa
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     model = tmp_path / "operators.tflite"
     model.write_bytes(test_operators.zoo_model())
-    result = run_python("-c", IN_LITERT, model, sanitized_delegate(model))
-    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-    assert "ERROR: AddressSanitizer" not in result.stderr
+    for one_node in (0, 1):
+        result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), one_node)
+        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+        assert "ERROR: AddressSanitizer" not in result.stderr

@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "candidate.h"
+#include "coverage.h"
 #include "cpu.h"
 #include "geometry.h"
 #include "inplace.h"
 #include "log.h"
+#include "network.h"
 #include "node.h"
 #include "operators.h"
 #include "replace.h"
@@ -21,6 +23,7 @@ struct claims {
     struct lc_delegate *delegate;
     struct lc_replacement *replacements; // by the place in the plan of a core or operator
     int32_t layers, unknown;             // float layers with a kernel, and without
+    struct lc_coverage coverage;
 };
 
 // Layers
@@ -155,11 +158,36 @@ static int claim_operators(struct claims *claims) {
     return TFL_OK;
 }
 
+// False if every node of ours is to be a node of TFLite.
+static bool replace_as_one(struct claims *claims, int *status) {
+    const struct lc_coverage *coverage = &claims->coverage;
+    const char *reason = NULL;
+    if (!claims->delegate->options.one_node || coverage->ours == 0) {
+        return false;
+    }
+    if (coverage->ours == coverage->nodes) {
+        reason = lc_network_replace(&claims->graph, claims->delegate, claims->replacements, status);
+        if (!reason) {
+            return true;
+        }
+    } else if (coverage->left < 0) {
+        reason = "another delegate has taken a part";
+    }
+    lc_log_many_nodes(coverage, &claims->graph, reason);
+    return false;
+}
+
 static int replace_all(struct claims *claims) {
     struct tfl_delegate *base = &claims->delegate->base;
-    int status = lc_replace_unread(&claims->graph, base);
-    return status == TFL_OK ? lc_replace_claimed(&claims->graph, base, claims->replacements)
-                            : status;
+    int status = TFL_OK;
+    claims->coverage = lc_coverage_of(&claims->graph);
+    if (!replace_as_one(claims, &status)) {
+        status = lc_replace_unread(&claims->graph, base);
+        if (status == TFL_OK) {
+            status = lc_replace_claimed(&claims->graph, base, claims->replacements);
+        }
+    }
+    return status;
 }
 
 // The delegate's Prepare
@@ -187,6 +215,7 @@ static int record(struct claims *claims) {
                (int)claims->unknown, (int)(claims->layers + claims->unknown),
                algorithm ? algorithm : "", algorithm ? " " : "", lc_library.model);
     }
+    lc_log_coverage(&claims->coverage, delegate);
     return TFL_OK;
 }
 

@@ -88,7 +88,8 @@ enum { LC_MAX_LAYERS = 3 };
 // Computes a chain of layers, each the input of the next; only the last may have a residual.
 struct lc_kernel {
     const char *algorithm;
-    const char *name;                 // shown in TFLite's profile
+    const char *type;                 // "leanconv/" and the algorithm
+    const char *name;                 // type, a space, and the layers
     const struct lc_geometry *layers; // of all groups
     const struct lc_part *parts;      // one for each layer
     int32_t layer_count;              // 1 to LC_MAX_LAYERS

@@ -3,6 +3,7 @@
 #include "node.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels.h"
 #include "log.h"
@@ -99,10 +100,14 @@ static void node_free(struct tfl_context *context, void *user_data) {
     }
 }
 
-static const char *node_name(const struct tfl_context *context, const struct tfl_node *tfl_node) {
+// What TFLite's profile shows behind the type: the layers.
+static const char *node_layers(const struct tfl_context *context, const struct tfl_node *tfl_node) {
     (void)context;
     const struct lc_node *node = tfl_node->user_data;
-    return node && node->name[0] ? node->name : NULL;
+    if (!node || !node->name[0]) {
+        return NULL;
+    }
+    return node->name + (node->kernel ? strlen(node->kernel->type) + 1 : strlen("leanconv/"));
 }
 
 struct tfl_registration lc_node_registration(const struct lc_kernel *kernel) {
@@ -111,8 +116,8 @@ struct tfl_registration lc_node_registration(const struct lc_kernel *kernel) {
         .free = node_free,
         .prepare = lc_node_prepare,
         .invoke = lc_node_invoke,
-        .profiling_string = node_name,
-        .custom_name = kernel->name,
+        .profiling_string = node_layers,
+        .custom_name = kernel->type,
         .version = 1,
     };
 }

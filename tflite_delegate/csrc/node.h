@@ -17,6 +17,7 @@
 #include "tflite_abi.h"
 #include "weights.h"
 
+struct lc_network;
 struct lc_node;
 struct lc_operator_node;
 
@@ -28,6 +29,7 @@ struct lc_delegate {
     struct lc_lock lock;                // guards what follows
     struct lc_node *nodes;              // of all interpreters that live
     struct lc_operator_node *operators; // likewise
+    struct lc_network *waiting;         // built, and not yet in a node of TFLite
     size_t live_bytes;                  // packed weights and biases of these
     int32_t unknown;                    // float layers without a kernel, of the graph prepared last
 };

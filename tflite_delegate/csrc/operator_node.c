@@ -164,11 +164,13 @@ static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_nod
     return TFL_OK;
 }
 
-static const char *operator_name(const struct tfl_context *context,
-                                 const struct tfl_node *tfl_node) {
+// What TFLite's profile shows behind the operator's name: the shape, if it has one.
+static const char *operator_shape(const struct tfl_context *context,
+                                  const struct tfl_node *tfl_node) {
     (void)context;
     const struct lc_operator_node *node = tfl_node->user_data;
-    return node && node->name[0] ? node->name : NULL;
+    const char *space = node ? strchr(node->name, ' ') : NULL;
+    return space ? space + 1 : NULL;
 }
 
 struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace) {
@@ -178,7 +180,7 @@ struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t 
         .free = operator_free,
         .prepare = operator_prepare,
         .invoke = operator_invoke,
-        .profiling_string = operator_name,
+        .profiling_string = operator_shape,
         .custom_name = kind->name,
         .version = 1,
         .inplace_operator = inplace,

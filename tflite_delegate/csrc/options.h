@@ -12,6 +12,7 @@ enum { LC_MAX_THREADS = 64 };
 struct lc_options {
     int32_t num_threads;   // 0: as many as the interpreter
     int32_t verbose;       // 1: a line for each claimed layer; 2: also for those left to TFLite
+    int32_t one_node;      // 1: a graph that is all ours becomes one node
     const char *algorithm; // NULL: any; else one of lc_library.algorithms
 };
 

@@ -6,13 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "geometry.h"
 #include "kernels.h"
 #include "node.h"
 #include "tensor.h"
-
-// Workspace is asked for in rows of this size, so that the number of rows fits TFLite's int.
-enum { WORKSPACE_ROW = 64 };
 
 // What prepare finds out before it changes the node.
 struct shapes {
@@ -57,53 +55,14 @@ static int infer(const struct lc_chain *chain, struct tfl_context *context, stru
     return status;
 }
 
-// Has the node's temporaries name these tensors. TFLite frees the array.
-static bool set_temporaries(struct tfl_node *tfl_node, const int *tensors, int count) {
-    if (!tfl_node->temporaries || tfl_node->temporaries->size != count) {
-        struct tfl_ints *temporaries = lc_new_ints(count);
-        if (!temporaries) {
-            return false;
-        }
-        free(tfl_node->temporaries);
-        tfl_node->temporaries = temporaries;
-    }
-    for (int i = 0; i < count; i++) {
-        tfl_node->temporaries->data[i] = tensors[i];
-    }
-    return true;
-}
-
-static bool add_workspace(struct lc_node *node, struct tfl_context *context) {
-    int index;
-    if (context->AddTensors(context, 1, &index) != TFL_OK) {
-        return false;
-    }
-    node->workspace = index;
-    struct tfl_tensor *added = &context->tensors[index];
-    added->type = TFL_UINT8;
-    added->allocation_type = TFL_ARENA_RW;
-    added->name = "leanconv/workspace";
-    return true;
-}
-
 // Asks TFLite's arena for `bytes` of workspace. False if it cannot be had.
 static bool request_workspace(struct lc_node *node, struct tfl_context *context,
                               struct tfl_node *tfl_node, size_t bytes) {
-    size_t rows = bytes / WORKSPACE_ROW + (bytes % WORKSPACE_ROW != 0);
-    if (rows == 0) {
-        return set_temporaries(tfl_node, NULL, 0);
+    if (bytes == 0) {
+        return lc_set_temporaries(tfl_node, NULL, 0);
     }
-    if (rows > INT32_MAX || (node->workspace < 0 && !add_workspace(node, context))) {
-        return false;
-    }
-    struct tfl_ints *dims = lc_new_ints(2);
-    if (!dims) {
-        return false;
-    }
-    dims->data[0] = (int)rows;
-    dims->data[1] = WORKSPACE_ROW;
-    return context->ResizeTensor(context, &context->tensors[node->workspace], dims) == TFL_OK &&
-           set_temporaries(tfl_node, &node->workspace, 1);
+    return lc_arena_request(context, &node->workspace, "leanconv/workspace", bytes) &&
+           lc_set_temporaries(tfl_node, &node->workspace, 1);
 }
 
 // Asks it for what the generic kernel needs: the tensors between the layers. False if it cannot.
@@ -112,7 +71,7 @@ static bool request_intermediates(const struct lc_chain *chain, struct tfl_node 
     for (int32_t i = 1; i < chain->layer_count; i++) {
         tensors[i - 1] = chain->layers[i].input;
     }
-    return set_temporaries(tfl_node, tensors, chain->layer_count - 1);
+    return lc_set_temporaries(tfl_node, tensors, chain->layer_count - 1);
 }
 
 // The compiled kernel for the shapes, with its workspace; NULL if there is none.

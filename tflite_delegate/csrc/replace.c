@@ -7,15 +7,15 @@
 
 #include "tensor.h"
 
-static int replace(struct tfl_context *context, struct tfl_delegate *delegate,
-                   struct tfl_registration registration, const struct tfl_ints *nodes) {
+int lc_replace_nodes(struct tfl_context *context, struct tfl_delegate *delegate,
+                     struct tfl_registration registration, const struct tfl_ints *nodes) {
     struct tfl_registration_argument argument = {.registration = registration};
     return context->ReplaceNodeSubsetsWithDelegateKernels(context, argument, nodes, delegate);
 }
 
 // Float16 constants
 
-static bool is_unread(const struct lc_graph *graph, int index) {
+bool lc_is_unread_constant(const struct lc_graph *graph, int index) {
     struct tfl_node *node;
     struct tfl_registration *registration;
     if (graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration) !=
@@ -45,11 +45,12 @@ int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegat
     }
     unread->size = 0;
     for (int place = 0; place < graph->plan->size; place++) {
-        if (is_unread(graph, graph->plan->data[place])) {
+        if (lc_is_unread_constant(graph, graph->plan->data[place])) {
             unread->data[unread->size++] = graph->plan->data[place];
         }
     }
-    int status = unread->size > 0 ? replace(graph->context, delegate, nothing, unread) : TFL_OK;
+    int status =
+        unread->size > 0 ? lc_replace_nodes(graph->context, delegate, nothing, unread) : TFL_OK;
     free(unread);
     return status;
 }
@@ -71,8 +72,8 @@ int lc_replace_claimed(const struct lc_graph *graph, struct tfl_delegate *delega
         }
         nodes.size = replacement->node_count;
         memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
-        int status = replace(graph->context, delegate, replacement->registration,
-                             (const struct tfl_ints *)(const void *)&nodes);
+        int status = lc_replace_nodes(graph->context, delegate, replacement->registration,
+                                      (const struct tfl_ints *)(const void *)&nodes);
         if (status != TFL_OK) {
             return status;
         }
