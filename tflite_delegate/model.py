@@ -16,7 +16,7 @@ from schedules import network
 from schedules.chains import find_chains
 from schedules.errors import LeanconvError
 from schedules.network import Layer, Network
-from tflite_delegate.graph import DAMAGE, Graph, checked_length
+from tflite_delegate.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.layers import OPERATORS, read_layer
 from tflite_delegate.units import merge_neighbours
 
@@ -27,9 +27,14 @@ _IDENTIFIER = b"TFL3"
 
 @dataclass(frozen=True)
 class Step(network.Step):
-    """A node; ``code`` is its operator as TFLite numbers it."""
+    """A node.
+
+    ``code`` is its operator as TFLite numbers it; ``is_float``, whether it reads and writes nothing
+    but float32, and constants of int32 such as shapes.
+    """
 
     code: int
+    is_float: bool
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def _read(path: Path, content: mmap.mmap) -> Model:
             tuple(tensor for tensor in node.inputs if tensor is not None),
             tuple(tensor for tensor in node.outputs if tensor is not None),
             node.code,
+            _is_float(graph, node),
         )
         for node in graph.nodes
     )
@@ -118,3 +124,10 @@ def _read(path: Path, content: mmap.mmap) -> Model:
         path=path,
         subgraphs=subgraphs,
     )
+
+
+def _is_float(graph: Graph, node: Node) -> bool:
+    inputs = [graph.tensor(index) for index in node.inputs if index is not None]
+    outputs = [graph.tensor(index) for index in node.outputs if index is not None]
+    sizes = [tensor for tensor in inputs if tensor.type == "int32" and tensor.is_whole_constant]
+    return all(t.type == "float32" for t in (*inputs, *outputs) if t not in sizes)

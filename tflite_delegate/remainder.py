@@ -1,28 +1,28 @@
 """The nodes that no compiled kernel computes: which of them the delegate takes, which TFLite keeps.
 
-The delegate computes the operators of :data:`OPERATORS` in C, for every shape, where they follow
-one of its layers. What is left falls into partitions, runs of nodes without one of ours in between.
+The delegate computes the operators of :data:`OPERATORS` in C, for every shape, where tensors join
+them to one of its layers. What is left falls into partitions, runs of nodes without one of ours in
+between.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from itertools import groupby
 
 import tflite
 
 from tflite_delegate.model import Model, Step
 
-#: What csrc/operators.c knows.
+_LIST = resources.files("tflite_delegate").joinpath("csrc").joinpath("operator_list.h")
+#: What csrc/operators.c knows: both read the same list.
 OPERATORS = frozenset(
     getattr(tflite.BuiltinOperator, name)
-    for name in (
-        "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "RELU", "RELU6", "RELU_N1_TO_1",
-        "LEAKY_RELU", "PRELU", "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN",
-        "SUM", "SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "CONCATENATION",
-    )
-)  # fmt: skip
+    for name in re.findall(r"^LC_OPERATOR\((\w+)\)$", _LIST.read_text("utf-8"), re.MULTILINE)
+)
 _NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if name[:1].isupper()}
 
 
@@ -45,15 +45,52 @@ def operator_name(code: int) -> str:
 
 
 def between(model: Model, compiled: Sequence[int]) -> tuple[Step, ...]:
-    """The nodes behind the ``compiled`` ones that the delegate computes by itself."""
-    ours = {tensor for i in compiled for tensor in model.steps[i].outputs}
-    steps = []
-    for step in model.steps:
-        follows = any(tensor in ours for tensor in step.inputs)
-        if step.index not in compiled and step.code in OPERATORS and follows:
-            steps.append(step)
-            ours.update(step.outputs)
-    return tuple(steps)
+    """The nodes around the ``compiled`` ones that the delegate computes by itself.
+
+    An operator joins a node of ours that computes what it reads or reads what it computes, and so
+    on from operator to operator, as in csrc/operator_claim.c.
+    """
+    possible = [
+        step
+        for step in model.steps
+        if step.index not in compiled and step.code in OPERATORS and step.is_float
+    ]
+    joined = set(compiled)
+    computed = {tensor for i in compiled for tensor in model.steps[i].outputs}
+    read = {tensor for i in compiled for tensor in model.steps[i].inputs}
+    while True:
+        new = [
+            step
+            for step in possible
+            if step.index not in joined
+            and (computed.intersection(step.inputs) or read.intersection(step.outputs))
+        ]
+        if not new:
+            break
+        for step in new:
+            joined.add(step.index)
+            computed.update(step.outputs)
+            read.update(step.inputs)
+    kept = _with_layers(model, joined, set(compiled))
+    return tuple(step for step in possible if step.index in kept)
+
+
+def _with_layers(model: Model, joined: set[int], layers: set[int]) -> set[int]:
+    """``joined`` without what would only cut TFLite's nodes into more pieces.
+
+    That is a run of operators without a layer between two nodes of TFLite's.
+    """
+    runs = [(ours, list(run)) for ours, run in groupby(_timed(model), lambda s: s.index in joined)]
+    for _, run in runs[1:-1]:
+        indices = {step.index for step in run}
+        if not indices & layers:
+            joined = joined - indices
+    return joined
+
+
+def _timed(model: Model) -> list[Step]:
+    """Every node but the constants that TFLite expands once, which takes no time."""
+    return [step for step in model.steps if step.code != tflite.BuiltinOperator.DEQUANTIZE]
 
 
 def partitions(model: Model, taken: Sequence[int]) -> tuple[Partition, ...]:
@@ -64,10 +101,12 @@ def partitions(model: Model, taken: Sequence[int]) -> tuple[Partition, ...]:
         return sum(model.sizes.get(tensor, 0) for tensor in tensors)
 
     ours = set(taken)
-    # A constant that TFLite expands once takes no time.
-    steps = [s for s in model.steps if s.code != tflite.BuiltinOperator.DEQUANTIZE]
-    runs = [list(run) for is_ours, run in groupby(steps, lambda s: s.index in ours) if not is_ours]
-    whole = max(elements(steps), 1)
+    runs = [
+        list(run)
+        for is_ours, run in groupby(_timed(model), lambda s: s.index in ours)
+        if not is_ours
+    ]
+    whole = max(elements(_timed(model)), 1)
     return tuple(
         Partition(
             tuple(step.index for step in run),

@@ -70,7 +70,7 @@ static void unary_compute(const struct lc_operation *operation) {
 }
 
 #define BINARY(builtin, bytes)                                                                     \
-    {                                                                                              \
+    const struct lc_operator lc_operator_##builtin = {                                             \
         .builtin_code = TFL_BUILTIN_##builtin,                                                     \
         .name = "leanconv/" #builtin,                                                              \
         .least_inputs = 2,                                                                         \
@@ -83,7 +83,7 @@ static void unary_compute(const struct lc_operation *operation) {
     }
 
 #define UNARY(builtin, bytes)                                                                      \
-    {                                                                                              \
+    const struct lc_operator lc_operator_##builtin = {                                             \
         .builtin_code = TFL_BUILTIN_##builtin,                                                     \
         .name = "leanconv/" #builtin,                                                              \
         .least_inputs = 1,                                                                         \
@@ -94,19 +94,16 @@ static void unary_compute(const struct lc_operation *operation) {
         .inplace = TFL_INPLACE_INPUT_0,                                                            \
     }
 
-const struct lc_operator lc_arithmetic_operators[] = {
-    BINARY(ADD, sizeof(struct tfl_arithmetic_params)),
-    BINARY(SUB, sizeof(struct tfl_arithmetic_params)),
-    BINARY(MUL, sizeof(struct tfl_arithmetic_params)),
-    BINARY(DIV, sizeof(struct tfl_arithmetic_params)),
-    BINARY(MAXIMUM, 0),
-    BINARY(MINIMUM, 0),
-    BINARY(PRELU, 0),
-    UNARY(RELU, 0),
-    UNARY(RELU_N1_TO_1, 0),
-    UNARY(RELU6, 0),
-    UNARY(LEAKY_RELU, sizeof(struct tfl_leaky_relu_params)),
-    UNARY(HARD_SWISH, 0),
-    UNARY(LOGISTIC, 0),
-    {0},
-};
+BINARY(ADD, sizeof(struct tfl_arithmetic_params));
+BINARY(SUB, sizeof(struct tfl_arithmetic_params));
+BINARY(MUL, sizeof(struct tfl_arithmetic_params));
+BINARY(DIV, sizeof(struct tfl_arithmetic_params));
+BINARY(MAXIMUM, 0);
+BINARY(MINIMUM, 0);
+BINARY(PRELU, 0);
+UNARY(RELU, 0);
+UNARY(RELU_N1_TO_1, 0);
+UNARY(RELU6, 0);
+UNARY(LEAKY_RELU, sizeof(struct tfl_leaky_relu_params));
+UNARY(HARD_SWISH, 0);
+UNARY(LOGISTIC, 0);

@@ -10,11 +10,10 @@
 #include "coverage.h"
 #include "cpu.h"
 #include "geometry.h"
-#include "inplace.h"
 #include "log.h"
 #include "network.h"
 #include "node.h"
-#include "operators.h"
+#include "operator_claim.h"
 #include "replace.h"
 #include "tensor.h"
 
@@ -57,7 +56,6 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
             claims->graph.claimed[i] |= claims->graph.plan->data[i] == chain->nodes[j];
         }
     }
-    claims->graph.uses[lc_chain_output(chain)].is_ours = true;
     claims->layers += chain->layer_count;
     if (claims->delegate->options.verbose >= 1) {
         log_claimed(&claims->graph, candidate);
@@ -119,43 +117,8 @@ static int claim_layers(struct claims *claims) {
 
 // Operators
 
-// Whether a node reads what another claimed node computes.
-static bool follows(const struct lc_graph *graph, const struct tfl_node *node) {
-    for (int i = 0; i < node->inputs->size; i++) {
-        if (lc_tensor(graph->context, node->inputs->data[i]) &&
-            graph->uses[node->inputs->data[i]].is_ours) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// The operators of ours that follow a claimed node.
 static int claim_operators(struct claims *claims) {
-    struct lc_graph *graph = &claims->graph;
-    for (int place = 0; place < graph->plan->size; place++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int index = graph->plan->data[place];
-        int status =
-            graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
-        if (status != TFL_OK) {
-            return status;
-        }
-        int32_t code = registration->builtin_code;
-        if (!graph->claimed[place] && !node->delegate && follows(graph, node) &&
-            !is_unread(graph, node) && !lc_operator_refuses(graph->context, node, code)) {
-            uint64_t inplace = lc_inplace_of(graph, lc_operator_for(code), node);
-            claims->replacements[place] = (struct lc_replacement){
-                .registration = lc_operator_registration(code, inplace),
-                .node_count = 1,
-                .nodes = {index},
-            };
-            graph->claimed[place] = true;
-            graph->uses[node->outputs->data[0]].is_ours = true;
-        }
-    }
-    return TFL_OK;
+    return lc_claim_operators(&claims->graph, claims->replacements);
 }
 
 // False if every node of ours is to be a node of TFLite.

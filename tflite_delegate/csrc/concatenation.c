@@ -41,7 +41,7 @@ static const char *concatenation_infer(const struct lc_operation *operation,
 static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct concatenation *self = argument;
-    float *output = lc_output_data(self->operation);
+    float *output = lc_output_data(self->operation, 0);
     for (int i = 0; i < self->operation->inputs->size; i++) {
         struct lc_shape x = lc_input_shape(self->operation, i);
         size_t count = (size_t)lc_count(&x, self->axis, x.rank);
@@ -56,7 +56,7 @@ static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int
 }
 
 static void concatenation_compute(const struct lc_operation *operation) {
-    struct lc_shape y = lc_output_shape(operation);
+    struct lc_shape y = lc_output_shape(operation, 0);
     int32_t axis = ((const struct tfl_concatenation_params *)operation->params)->axis;
     lc_find_axis(y.rank, &axis);
     struct concatenation self = {operation, axis, lc_count(&y, axis, y.rank)};
@@ -64,16 +64,13 @@ static void concatenation_compute(const struct lc_operation *operation) {
                      &self);
 }
 
-const struct lc_operator lc_concatenating_operators[] = {
-    {
-        .builtin_code = TFL_BUILTIN_CONCATENATION,
-        .name = "leanconv/CONCATENATION",
-        .least_inputs = 1,
-        .most_inputs = INT_MAX,
-        .params_bytes = sizeof(struct tfl_concatenation_params),
-        .refuses = concatenation_refuses,
-        .infer = concatenation_infer,
-        .compute = concatenation_compute,
-    },
-    {0},
+const struct lc_operator lc_operator_CONCATENATION = {
+    .builtin_code = TFL_BUILTIN_CONCATENATION,
+    .name = "leanconv/CONCATENATION",
+    .least_inputs = 1,
+    .most_inputs = INT_MAX,
+    .params_bytes = sizeof(struct tfl_concatenation_params),
+    .refuses = concatenation_refuses,
+    .infer = concatenation_infer,
+    .compute = concatenation_compute,
 };

@@ -17,9 +17,9 @@ struct lc_shape lc_input_shape(const struct lc_operation *operation, int i) {
     return shape;
 }
 
-struct lc_shape lc_output_shape(const struct lc_operation *operation) {
+struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
     struct lc_shape shape = {0};
-    lc_read_shape(&operation->context->tensors[operation->output], &shape);
+    lc_read_shape(lc_tensor(operation->context, operation->outputs->data[i]), &shape);
     return shape;
 }
 
@@ -27,14 +27,15 @@ const float *lc_input_data(const struct lc_operation *operation, int i) {
     return lc_input(operation, i)->data;
 }
 
-float *lc_output_data(const struct lc_operation *operation) {
-    return operation->context->tensors[operation->output].data;
+float *lc_output_data(const struct lc_operation *operation, int i) {
+    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[i]);
+    return output ? output->data : NULL;
 }
 
-const int32_t *lc_integers(const struct lc_operation *operation, int32_t *count) {
-    struct lc_shape shape = lc_input_shape(operation, 1);
+const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count) {
+    struct lc_shape shape = lc_input_shape(operation, i);
     *count = lc_count(&shape, 0, shape.rank);
-    return lc_input(operation, 1)->data;
+    return lc_input(operation, i)->data;
 }
 
 bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape) {

@@ -13,7 +13,7 @@
 #include "pool.h"
 #include "tflite_abi.h"
 
-enum { LC_MAX_RANK = 6 };
+enum { LC_MAX_RANK = 6, LC_MAX_OUTPUTS = 64 };
 
 struct lc_shape {
     int32_t rank;
@@ -23,9 +23,8 @@ struct lc_shape {
 // The operands of one node.
 struct lc_operation {
     struct tfl_context *context;
-    const struct tfl_ints *inputs; // tensor indices
-    int output;
-    const void *params; // builtin_data
+    const struct tfl_ints *inputs, *outputs; // tensor indices
+    const void *params;                      // builtin_data
     int32_t builtin_code;
     int32_t threads;
 };
@@ -34,38 +33,37 @@ struct lc_operator {
     int32_t builtin_code;
     const char *name; // shown in TFLite's profile: "leanconv/" and TFLite's name
     int least_inputs, most_inputs;
-    bool has_integers;   // the second input holds constant int32; all others are float32
+    bool splits;         // into several outputs; else there is one
+    uint32_t integers;   // inputs that hold constant int32, by bit; all others are float32
     size_t params_bytes; // of builtin_data
     uint64_t inplace;    // enum tfl_inplace
 
     // Why the parameters are not supported, NULL if they are. May be NULL.
     const char *(*refuses)(const struct lc_operation *operation);
-    // The shape of the output, for inputs that have passed lc_operation_shapes. Returns NULL, or
-    // what is wrong with the inputs' shapes or integers.
-    const char *(*infer)(const struct lc_operation *operation, struct lc_shape *output);
-    // Computes the output, which has that shape and at least one element.
+    // The shape of every output, for inputs whose shapes can be read. Returns NULL, or what is
+    // wrong with the inputs' shapes or integers.
+    const char *(*infer)(const struct lc_operation *operation, struct lc_shape *outputs);
+    // Computes the outputs, which have these shapes and are not all empty.
     void (*compute)(const struct lc_operation *operation);
 };
 
-// Operators, by the file that implements them.
-extern const struct lc_operator lc_arithmetic_operators[];
-extern const struct lc_operator lc_concatenating_operators[];
-extern const struct lc_operator lc_padding_operators[];
-extern const struct lc_operator lc_pooling_operators[];
-extern const struct lc_operator lc_reducing_operators[];
-extern const struct lc_operator lc_reshaping_operators[];
-extern const struct lc_operator lc_softmax_operators[];
+// lc_operator_ADD and all others
+#define LC_OPERATOR(name) extern const struct lc_operator lc_operator_##name;
+#include "operator_list.h"
+#undef LC_OPERATOR
 
 // Input number `i`, and its shape.
 const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i);
 struct lc_shape lc_input_shape(const struct lc_operation *operation, int i);
-struct lc_shape lc_output_shape(const struct lc_operation *operation);
+struct lc_shape lc_output_shape(const struct lc_operation *operation, int i);
 
 const float *lc_input_data(const struct lc_operation *operation, int i);
-float *lc_output_data(const struct lc_operation *operation);
 
-// The constants of the second input; their number is written to `count`.
-const int32_t *lc_integers(const struct lc_operation *operation, int32_t *count);
+// NULL for one of several outputs that nobody reads.
+float *lc_output_data(const struct lc_operation *operation, int i);
+
+// The constants of input number `i`; their number is written to `count`.
+const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count);
 
 // Reads a tensor's shape. False if its rank exceeds LC_MAX_RANK or its elements INT32_MAX.
 bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape);

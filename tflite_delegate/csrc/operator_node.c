@@ -33,17 +33,39 @@ static void delist(struct lc_operator_node *node) {
     lc_unlock(&delegate->lock);
 }
 
+static size_t ints_bytes(const struct tfl_ints *ints) {
+    return sizeof *ints + sizeof(int) * (size_t)ints->size;
+}
+
+// Forgets the outputs that nobody reads: TFLite gives them no memory.
+static void drop_unread(struct tfl_ints *outputs, const struct tfl_ints *read) {
+    for (int i = 0; i < outputs->size; i++) {
+        bool is_read = false;
+        for (int j = 0; j < read->size; j++) {
+            is_read |= read->data[j] == outputs->data[i];
+        }
+        if (!is_read) {
+            outputs->data[i] = TFL_OPTIONAL_TENSOR;
+        }
+    }
+}
+
 // A copy of the operands of the node that was claimed, behind the struct. NULL without memory.
 static struct lc_operator_node *copy_claimed(struct tfl_context *context,
-                                             const struct tfl_node *claimed, int32_t builtin_code) {
+                                             const struct tfl_node *claimed, int32_t builtin_code,
+                                             const struct tfl_ints *read) {
     const struct lc_operator *kind = lc_operator_for(builtin_code);
-    size_t inputs_bytes = sizeof(int) * (size_t)(1 + claimed->inputs->size);
-    struct lc_operator_node *node = calloc(1, sizeof *node + inputs_bytes + kind->params_bytes);
+    size_t inputs_bytes = ints_bytes(claimed->inputs), outputs_bytes = ints_bytes(claimed->outputs);
+    struct lc_operator_node *node =
+        calloc(1, sizeof *node + inputs_bytes + outputs_bytes + kind->params_bytes);
     if (!node) {
         return NULL;
     }
-    char *inputs = (char *)(node + 1), *params = inputs + inputs_bytes;
+    char *inputs = (char *)(node + 1), *outputs = inputs + inputs_bytes;
+    char *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
+    memcpy(outputs, claimed->outputs, outputs_bytes);
+    drop_unread((struct tfl_ints *)outputs, read);
     if (kind->params_bytes) {
         memcpy(params, claimed->builtin_data, kind->params_bytes);
     }
@@ -51,7 +73,7 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     node->operation = (struct lc_operation){
         .context = context,
         .inputs = (const void *)inputs,
-        .output = claimed->outputs->data[0],
+        .outputs = (const void *)outputs,
         .params = params,
         .builtin_code = builtin_code,
     };
@@ -67,7 +89,8 @@ static void *operator_init(struct tfl_context *context, const char *buffer, size
     if (context->GetNodeAndRegistration(context, index, &claimed, &registration) != TFL_OK) {
         return NULL;
     }
-    struct lc_operator_node *node = copy_claimed(context, claimed, registration->builtin_code);
+    struct lc_operator_node *node =
+        copy_claimed(context, claimed, registration->builtin_code, delegate_params->output_tensors);
     if (node) {
         node->delegate = (struct lc_delegate *)delegate_params->delegate;
         node->index = index;
@@ -93,7 +116,7 @@ static bool same_dims(const struct tfl_ints *dims, const struct lc_shape *shape)
 }
 
 static int resize(struct tfl_context *context, int tensor, const struct lc_shape *shape) {
-    if (same_dims(context->tensors[tensor].dims, shape)) {
+    if (tensor == TFL_OPTIONAL_TENSOR || same_dims(context->tensors[tensor].dims, shape)) {
         return TFL_OK;
     }
     size_t bytes = sizeof(int) * (size_t)shape->rank;
@@ -126,17 +149,21 @@ static int operator_prepare(struct tfl_context *context, struct tfl_node *tfl_no
         context->ReportError(context, "leanconv: out of memory");
         return TFL_ERROR;
     }
-    struct lc_shape output;
-    const char *problem = lc_operator_infer(node->kind, &node->operation, &output);
+    struct lc_shape outputs[LC_MAX_OUTPUTS];
+    const char *problem = lc_operator_infer(node->kind, &node->operation, outputs);
     if (problem) {
         context->ReportError(context, "leanconv: node %d (%s): %s", node->index, node->kind->name,
                              problem);
         return TFL_ERROR;
     }
     lc_lock(&node->delegate->lock);
-    describe(node, &output);
+    describe(node, outputs);
     lc_unlock(&node->delegate->lock);
-    return resize(context, node->operation.output, &output);
+    int status = TFL_OK;
+    for (int i = 0; status == TFL_OK && i < node->operation.outputs->size; i++) {
+        status = resize(context, node->operation.outputs->data[i], &outputs[i]);
+    }
+    return status;
 }
 
 // Invoke
@@ -146,10 +173,14 @@ static bool has_data(const struct tfl_tensor *tensor) { return tensor->data || !
 static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     struct lc_operator_node *node = tfl_node->user_data;
     struct lc_operation *operation = &node->operation;
-    const struct tfl_tensor *output = &context->tensors[operation->output];
-    bool all = has_data(output);
+    bool all = true, any = false;
     for (int i = 0; i < operation->inputs->size; i++) {
         all &= has_data(lc_input(operation, i));
+    }
+    for (int i = 0; i < operation->outputs->size; i++) {
+        const struct tfl_tensor *output = lc_tensor(context, operation->outputs->data[i]);
+        all &= !output || has_data(output);
+        any |= output && output->bytes;
     }
     if (!all) {
         context->ReportError(context, "leanconv: node %d (%s): a tensor has no data", node->index,
@@ -157,7 +188,7 @@ static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_nod
         return TFL_ERROR;
     }
     operation->threads = lc_threads_for(node->delegate, context);
-    if (output->bytes) {
+    if (any) {
         node->kind->compute(operation);
     }
     atomic_fetch_add_explicit(&node->calls, 1, memory_order_relaxed);

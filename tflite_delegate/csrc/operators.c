@@ -4,25 +4,23 @@
 
 #include "tensor.h"
 
-static const struct lc_operator *const tables[] = {
-    lc_arithmetic_operators, lc_concatenating_operators, lc_reshaping_operators,
-    lc_padding_operators,    lc_pooling_operators,       lc_reducing_operators,
-    lc_softmax_operators,
+static const struct lc_operator *const operators[] = {
+#define LC_OPERATOR(name) &lc_operator_##name,
+#include "operator_list.h"
+#undef LC_OPERATOR
 };
 
 const struct lc_operator *lc_operator_for(int32_t builtin_code) {
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        for (const struct lc_operator *entry = tables[i]; entry->name; entry++) {
-            if (entry->builtin_code == builtin_code) {
-                return entry;
-            }
+    for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
+        if (operators[i]->builtin_code == builtin_code) {
+            return operators[i];
         }
     }
     return NULL;
 }
 
 static bool is_integer_input(const struct lc_operator *kind, int i) {
-    return kind->has_integers && i == 1;
+    return i < 32 && kind->integers >> i & 1;
 }
 
 // Constants that TFLite computes while it prepares the graph are not known yet: only the model's.
@@ -37,18 +35,22 @@ static bool holds_integers(const struct tfl_tensor *tensor) {
 }
 
 const char *lc_operator_infer(const struct lc_operator *kind, const struct lc_operation *operation,
-                              struct lc_shape *output) {
+                              struct lc_shape *outputs) {
     for (int i = 0; i < operation->inputs->size; i++) {
         struct lc_shape shape;
         if (!lc_read_shape(lc_input(operation, i), &shape)) {
             return "a tensor has too many dimensions or elements";
         }
     }
-    const char *problem = kind->infer(operation, output);
-    int32_t elements = 1;
-    for (int i = 0; !problem && i < output->rank; i++) {
-        if (output->dims[i] > 0 && __builtin_mul_overflow(elements, output->dims[i], &elements)) {
-            problem = "the output has too many elements";
+    const char *problem = kind->infer(operation, outputs);
+    for (int number = 0; !problem && number < operation->outputs->size; number++) {
+        const struct lc_shape *output = &outputs[number];
+        int32_t elements = 1;
+        for (int i = 0; i < output->rank; i++) {
+            if (output->dims[i] > 0 &&
+                __builtin_mul_overflow(elements, output->dims[i], &elements)) {
+                problem = "the output has too many elements";
+            }
         }
     }
     return problem;
@@ -60,7 +62,8 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
     if (!kind) {
         return "unknown operator";
     }
-    if (!node->inputs || !node->outputs || node->outputs->size != 1 ||
+    if (!node->inputs || !node->outputs || node->outputs->size < 1 ||
+        node->outputs->size > (kind->splits ? LC_MAX_OUTPUTS : 1) ||
         node->inputs->size < kind->least_inputs || node->inputs->size > kind->most_inputs ||
         (kind->params_bytes && !node->builtin_data)) {
         return "malformed node";
@@ -68,22 +71,25 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
     const struct lc_operation operation = {
         .context = context,
         .inputs = node->inputs,
-        .output = node->outputs->data[0],
+        .outputs = node->outputs,
         .params = node->builtin_data,
         .builtin_code = builtin_code,
     };
-    const struct tfl_tensor *output = lc_tensor(context, operation.output);
-    if (!output) {
-        return "malformed node";
+    bool is_float = true;
+    for (int i = 0; i < node->outputs->size; i++) {
+        const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[i]);
+        if (!output) {
+            return "malformed node";
+        }
+        is_float &= output->type == TFL_FLOAT32;
     }
-    bool is_float = output->type == TFL_FLOAT32;
     for (int i = 0; i < node->inputs->size; i++) {
         const struct tfl_tensor *input = lc_input(&operation, i);
         if (!input) {
             return "malformed node";
         }
         if (is_integer_input(kind, i) && !holds_integers(input)) {
-            return "its second input is not a constant of int32";
+            return "an input is not a constant of int32";
         }
         is_float &= is_integer_input(kind, i) || input->type == TFL_FLOAT32;
     }
@@ -91,6 +97,6 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
         return "not float32";
     }
     const char *reason = kind->refuses ? kind->refuses(&operation) : NULL;
-    struct lc_shape shape;
-    return reason ? reason : lc_operator_infer(kind, &operation, &shape);
+    struct lc_shape outputs[LC_MAX_OUTPUTS];
+    return reason ? reason : lc_operator_infer(kind, &operation, outputs);
 }

@@ -31,9 +31,9 @@ const struct lc_operator *lc_operator_for(int32_t builtin_code);
 const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_node *node,
                                 int32_t builtin_code);
 
-// The shape of the output; NULL, or what is wrong with the inputs.
+// The shapes of the outputs, LC_MAX_OUTPUTS at most; NULL, or what is wrong with the inputs.
 const char *lc_operator_infer(const struct lc_operator *kind, const struct lc_operation *operation,
-                              struct lc_shape *output);
+                              struct lc_shape *outputs);
 
 // The node that replaces one claimed node of a known operator. inplace: enum tfl_inplace.
 struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace);

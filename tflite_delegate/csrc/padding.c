@@ -18,7 +18,7 @@ struct padding {
 
 static const char *padding_infer(const struct lc_operation *operation, struct lc_shape *output) {
     int32_t count;
-    const int32_t *paddings = lc_integers(operation, &count);
+    const int32_t *paddings = lc_integers(operation, 1, &count);
     *output = lc_input_shape(operation, 0);
     if (count != 2 * output->rank) {
         return "malformed paddings";
@@ -93,35 +93,33 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
 }
 
 static void padding_compute(const struct lc_operation *operation) {
-    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation);
+    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
     struct padding self = {
         .value = operation->inputs->size > 2 ? *lc_input_data(operation, 2) : 0.0f,
         .x = lc_input_data(operation, 0),
-        .y = lc_output_data(operation),
+        .y = lc_output_data(operation, 0),
     };
     int32_t count, elements = lc_count(&y, 0, y.rank);
-    find_axes(&self, &x, &y, lc_integers(operation, &count));
+    find_axes(&self, &x, &y, lc_integers(operation, 1, &count));
     lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
 }
 
-const struct lc_operator lc_padding_operators[] = {
-    {
-        .builtin_code = TFL_BUILTIN_PAD,
-        .name = "leanconv/PAD",
-        .least_inputs = 2,
-        .most_inputs = 2,
-        .has_integers = true,
-        .infer = padding_infer,
-        .compute = padding_compute,
-    },
-    {
-        .builtin_code = TFL_BUILTIN_PADV2,
-        .name = "leanconv/PADV2",
-        .least_inputs = 3,
-        .most_inputs = 3,
-        .has_integers = true,
-        .infer = padding_infer,
-        .compute = padding_compute,
-    },
-    {0},
+const struct lc_operator lc_operator_PAD = {
+    .builtin_code = TFL_BUILTIN_PAD,
+    .name = "leanconv/PAD",
+    .least_inputs = 2,
+    .most_inputs = 2,
+    .integers = 1u << 1,
+    .infer = padding_infer,
+    .compute = padding_compute,
+};
+
+const struct lc_operator lc_operator_PADV2 = {
+    .builtin_code = TFL_BUILTIN_PADV2,
+    .name = "leanconv/PADV2",
+    .least_inputs = 3,
+    .most_inputs = 3,
+    .integers = 1u << 1,
+    .infer = padding_infer,
+    .compute = padding_compute,
 };

@@ -174,7 +174,7 @@ static void pool_compute(const struct lc_operation *operation) {
     struct pooling self = {
         .channels = x.dims[3],
         .x = lc_input_data(operation, 0),
-        .y = lc_output_data(operation),
+        .y = lc_output_data(operation, 0),
     };
     find_axes(operation, &self);
     lc_activation_range(params->activation, &self.least, &self.most);
@@ -184,7 +184,7 @@ static void pool_compute(const struct lc_operation *operation) {
 }
 
 #define POOL(builtin)                                                                              \
-    {                                                                                              \
+    const struct lc_operator lc_operator_##builtin = {                                             \
         .builtin_code = TFL_BUILTIN_##builtin,                                                     \
         .name = "leanconv/" #builtin,                                                              \
         .least_inputs = 1,                                                                         \
@@ -195,8 +195,5 @@ static void pool_compute(const struct lc_operation *operation) {
         .compute = pool_compute,                                                                   \
     }
 
-const struct lc_operator lc_pooling_operators[] = {
-    POOL(MAX_POOL_2D),
-    POOL(AVERAGE_POOL_2D),
-    {0},
-};
+POOL(MAX_POOL_2D);
+POOL(AVERAGE_POOL_2D);

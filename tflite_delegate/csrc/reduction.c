@@ -32,7 +32,7 @@ struct reduction {
 static const char *find_reduced(const struct lc_operation *operation, int32_t rank,
                                 bool reduced[LC_MAX_RANK]) {
     int32_t count;
-    const int32_t *axes = lc_integers(operation, &count);
+    const int32_t *axes = lc_integers(operation, 1, &count);
     memset(reduced, 0, LC_MAX_RANK * sizeof *reduced);
     for (int32_t i = 0; i < count; i++) {
         int32_t axis = axes[i];
@@ -187,9 +187,9 @@ LC_VECTOR static void divide(float *y, int32_t count, float divisor) {
 }
 
 static void reduction_compute(const struct lc_operation *operation) {
-    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation);
+    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
     int32_t x_elements = lc_count(&x, 0, x.rank), y_elements = lc_count(&y, 0, y.rank);
-    struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation)};
+    struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation, 0)};
     bool reduced[LC_MAX_RANK];
     find_reduced(operation, x.rank, reduced);
     find_extents(&self, &x, reduced);
@@ -216,19 +216,16 @@ static void reduction_compute(const struct lc_operation *operation) {
 }
 
 #define REDUCTION(builtin)                                                                         \
-    {                                                                                              \
+    const struct lc_operator lc_operator_##builtin = {                                             \
         .builtin_code = TFL_BUILTIN_##builtin,                                                     \
         .name = "leanconv/" #builtin,                                                              \
         .least_inputs = 2,                                                                         \
         .most_inputs = 2,                                                                          \
-        .has_integers = true,                                                                      \
+        .integers = 1u << 1,                                                                       \
         .params_bytes = sizeof(struct tfl_reducer_params),                                         \
         .infer = reduction_infer,                                                                  \
         .compute = reduction_compute,                                                              \
     }
 
-const struct lc_operator lc_reducing_operators[] = {
-    REDUCTION(MEAN),
-    REDUCTION(SUM),
-    {0},
-};
+REDUCTION(MEAN);
+REDUCTION(SUM);

@@ -13,16 +13,18 @@ enum {
 };
 
 static void copy_all(const struct lc_operation *operation) {
-    const struct tfl_tensor *output = &operation->context->tensors[operation->output];
-    if (output->data != lc_input_data(operation, 0)) { // TFLite may have them share memory
-        memcpy(output->data, lc_input_data(operation, 0), output->bytes);
+    struct lc_shape shape = lc_output_shape(operation, 0);
+    const float *x = lc_input_data(operation, 0);
+    float *y = lc_output_data(operation, 0);
+    if (y != x) { // TFLite may have them share memory
+        memcpy(y, x, (size_t)lc_count(&shape, 0, shape.rank) * sizeof *y);
     }
 }
 
 // The wanted shape, where one size may be -1: in a tensor or, in older models, a parameter.
 static const int32_t *wanted_shape(const struct lc_operation *operation, int32_t *rank) {
     if (operation->inputs->size > 1) {
-        return lc_integers(operation, rank);
+        return lc_integers(operation, 1, rank);
     }
     const struct tfl_reshape_params *params = operation->params;
     *rank = params->num_dimensions;
@@ -85,7 +87,7 @@ static const char *expand_dims_infer(const struct lc_operation *operation,
                                      struct lc_shape *output) {
     struct lc_shape x = lc_input_shape(operation, 0);
     int32_t count;
-    const int32_t *axes = lc_integers(operation, &count);
+    const int32_t *axes = lc_integers(operation, 1, &count);
     int32_t axis = count == 1 ? axes[0] : INT_MIN;
     if (x.rank == LC_MAX_RANK || axis < -x.rank - 1 || !lc_find_axis(x.rank + 1, &axis)) {
         return "malformed axis";
@@ -97,37 +99,36 @@ static const char *expand_dims_infer(const struct lc_operation *operation,
     return NULL;
 }
 
-const struct lc_operator lc_reshaping_operators[] = {
-    {
-        .builtin_code = TFL_BUILTIN_RESHAPE,
-        .name = "leanconv/RESHAPE",
-        .least_inputs = 1,
-        .most_inputs = 2,
-        .has_integers = true,
-        .params_bytes = sizeof(struct tfl_reshape_params),
-        .inplace = SHARES_MEMORY,
-        .infer = reshape_infer,
-        .compute = copy_all,
-    },
-    {
-        .builtin_code = TFL_BUILTIN_SQUEEZE,
-        .name = "leanconv/SQUEEZE",
-        .least_inputs = 1,
-        .most_inputs = 1,
-        .params_bytes = sizeof(struct tfl_squeeze_params),
-        .inplace = SHARES_MEMORY,
-        .infer = squeeze_infer,
-        .compute = copy_all,
-    },
-    {
-        .builtin_code = TFL_BUILTIN_EXPAND_DIMS,
-        .name = "leanconv/EXPAND_DIMS",
-        .least_inputs = 2,
-        .most_inputs = 2,
-        .has_integers = true,
-        .inplace = SHARES_MEMORY,
-        .infer = expand_dims_infer,
-        .compute = copy_all,
-    },
-    {0},
+const struct lc_operator lc_operator_RESHAPE = {
+    .builtin_code = TFL_BUILTIN_RESHAPE,
+    .name = "leanconv/RESHAPE",
+    .least_inputs = 1,
+    .most_inputs = 2,
+    .integers = 1u << 1,
+    .params_bytes = sizeof(struct tfl_reshape_params),
+    .inplace = SHARES_MEMORY,
+    .infer = reshape_infer,
+    .compute = copy_all,
+};
+
+const struct lc_operator lc_operator_SQUEEZE = {
+    .builtin_code = TFL_BUILTIN_SQUEEZE,
+    .name = "leanconv/SQUEEZE",
+    .least_inputs = 1,
+    .most_inputs = 1,
+    .params_bytes = sizeof(struct tfl_squeeze_params),
+    .inplace = SHARES_MEMORY,
+    .infer = squeeze_infer,
+    .compute = copy_all,
+};
+
+const struct lc_operator lc_operator_EXPAND_DIMS = {
+    .builtin_code = TFL_BUILTIN_EXPAND_DIMS,
+    .name = "leanconv/EXPAND_DIMS",
+    .least_inputs = 2,
+    .most_inputs = 2,
+    .integers = 1u << 1,
+    .inplace = SHARES_MEMORY,
+    .infer = expand_dims_infer,
+    .compute = copy_all,
 };

@@ -88,22 +88,19 @@ static void softmax_compute(const struct lc_operation *operation) {
         .count = x.dims[x.rank - 1],
         .beta = ((const struct tfl_softmax_params *)operation->params)->beta,
         .x = lc_input_data(operation, 0),
-        .y = lc_output_data(operation),
+        .y = lc_output_data(operation, 0),
     };
     lc_operation_run(operation, lc_count(&x, 0, x.rank - 1), lc_count(&x, 0, x.rank), run_rows,
                      &self);
 }
 
-const struct lc_operator lc_softmax_operators[] = {
-    {
-        .builtin_code = TFL_BUILTIN_SOFTMAX,
-        .name = "leanconv/SOFTMAX",
-        .least_inputs = 1,
-        .most_inputs = 1,
-        .params_bytes = sizeof(struct tfl_softmax_params),
-        .inplace = TFL_INPLACE_INPUT_0,
-        .infer = softmax_infer,
-        .compute = softmax_compute,
-    },
-    {0},
+const struct lc_operator lc_operator_SOFTMAX = {
+    .builtin_code = TFL_BUILTIN_SOFTMAX,
+    .name = "leanconv/SOFTMAX",
+    .least_inputs = 1,
+    .most_inputs = 1,
+    .params_bytes = sizeof(struct tfl_softmax_params),
+    .inplace = TFL_INPLACE_INPUT_0,
+    .infer = softmax_infer,
+    .compute = softmax_compute,
 };
