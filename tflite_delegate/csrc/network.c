@@ -107,21 +107,26 @@ static bool add_step(struct lc_network *network, const struct lc_replacement *re
         return false;
     }
     memcpy(nodes->data, replacement->nodes, (size_t)nodes->size * sizeof(int));
-    const struct tfl_delegate_params params = {
-        .delegate = &network->delegate->base,
-        .nodes_to_replace = nodes,
-    };
     step->registration = replacement->registration;
     step->node = (struct tfl_node){
         .inputs = find_inputs(network->context, nodes),
         .outputs = find_outputs(network->context, nodes),
         .temporaries = lc_new_ints(0),
-        .user_data = replacement->registration.init(network->context, (const void *)&params, 0),
         .delegate = &network->delegate->base,
     };
+    bool allocated = step->node.inputs && step->node.outputs && step->node.temporaries;
+    const struct tfl_delegate_params params = {
+        .delegate = &network->delegate->base,
+        .nodes_to_replace = nodes,
+        .input_tensors = step->node.inputs,
+        .output_tensors = step->node.outputs,
+    };
+    if (allocated) {
+        step->node.user_data =
+            replacement->registration.init(network->context, (const void *)&params, 0);
+    }
     free(nodes);
-    return step->node.inputs && step->node.outputs && step->node.temporaries &&
-           step->node.user_data;
+    return allocated && step->node.user_data;
 }
 
 // The replacement whose last node is at `place` of the plan; NULL if there is none.
