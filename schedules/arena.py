@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schedules.memory import align
 from schedules.network import Chain, Network
 from schedules.planner import Plan
+
+
+def with_staged(workspace_bytes: int, staged_bytes: int) -> int:
+    """Workspace of a kernel and, behind it on a cache line, of its result before it is spread."""
+    return align(workspace_bytes) + staged_bytes if staged_bytes else workspace_bytes
 
 
 def held_bytes(
@@ -33,7 +39,8 @@ def held_bytes(
     for positions, plan in units.items():
         nodes = [node for position in positions for node in network.layers[position].nodes]
         time_of |= dict.fromkeys(nodes, max(nodes))
-        workspace[max(nodes)] = plan.workspace_bytes
+        staged = max(network.layers[position].staged_bytes for position in positions)
+        workspace[max(nodes)] = with_staged(plan.workspace_bytes, staged)
     end = len(network.steps)
     written = dict.fromkeys(network.inputs, -1)
     read: dict[int, int] = dict.fromkeys((*network.inputs, *network.outputs), end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from schedules.network import CONV, DENSE, Chain, Layer
+from schedules.network import CONV, DENSE, TRANSPOSED, Chain, Layer
 
 #: Index of the node that alone reads a tensor; ``None`` if there is no such node.
 OnlyReader = Callable[[int], int | None]
@@ -51,6 +51,8 @@ def _follower(
     position = None if reader is None else positions.get(reader)
     if position is None or layers[position].input != layer.output:
         return None
+    if TRANSPOSED in (layer.kind, layers[position].kind):
+        return None  # what such a layer's kernel computes is spread first
     follower = layers[position].workload
     # A file may contradict itself: then each layer is what its own input says.
     agrees = follower is not None and follower.input_shape == layer.workload.output_shape

@@ -14,12 +14,12 @@ from schedules.workload import Conv2dWorkload
 Chain = tuple[int, ...]
 
 #: What a layer is, whatever its operator is called.
-CONV, DEPTHWISE, DENSE = "conv", "depthwise", "dense"
+CONV, DEPTHWISE, DENSE, TRANSPOSED = "conv", "depthwise", "dense", "transposed"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution, depthwise convolution or fully-connected layer, and what goes with it.
+    """One convolution of whatever kind or fully-connected layer, and what goes with it.
 
     Parameters
     ----------
@@ -27,12 +27,13 @@ class Layer:
         Index of the node in the network's graph, which is its place in the order of execution.
     op : str
         Its operator's name, such as ``CONV_2D`` or ``relax.nn.conv2d``.
-    kind : {"conv", "depthwise", "dense"}
+    kind : {"conv", "depthwise", "dense", "transposed"}
         What that operator is.
     geometry : str
         A short description for tables, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
     workload : Conv2dWorkload or None
-        What to compile; ``None`` if leanconv does not take the layer.
+        What to compile; ``None`` if leanconv does not take the layer. Of a transposed convolution,
+        the sub-pixel one.
     reason : str or None
         Why it does not.
     weight_bytes : int
@@ -46,6 +47,9 @@ class Layer:
     float_order : str or None
         The layout (see :mod:`schedules.packing`) that the network's weights are in already;
         ``None`` if there is none, or they or the bias are not float32.
+    staged_bytes : int
+        Bytes of workspace for one image of the kernel's result, where it is not yet the layer's
+        output: a sub-pixel convolution's.
     """
 
     index: int
@@ -60,6 +64,7 @@ class Layer:
     input: int | None = None
     output: int | None = None
     float_order: str | None = None
+    staged_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Network:
     name : str
         For messages and reports.
     layers : tuple of Layer
-        One for every convolution, depthwise and fully-connected node.
+        One for every convolution, depthwise, transposed and fully-connected node.
     chains : tuple of tuple of int
         Positions of layers that one kernel could compute (see :mod:`schedules.chains`).
     steps : sequence of Step

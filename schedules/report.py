@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedules.arena import held_bytes
+from schedules.arena import held_bytes, with_staged
 from schedules.c_abi import CKernel
 from schedules.memory import align
 from schedules.network import Layer
@@ -103,7 +103,7 @@ def _layer_report(
         algorithm=plan.algorithm if plan else None,
         block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
         knobs=dict(plan.knobs) if plan else None,
-        workspace_bytes=plan.workspace_bytes if plan else 0,
+        workspace_bytes=with_staged(plan.workspace_bytes, layer.staged_bytes) if plan else 0,
         thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
         weight_bytes=layer.weight_bytes,
         packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,

@@ -188,6 +188,10 @@ class _Planner:
         """One kernel for each choice that can serve the layer, or why none can."""
         if layer.workload is None:
             return Selected(layer, (), layer.reason)
+        limit = self.limits.workspace_bytes
+        if limit is not None and layer.staged_bytes > limit:
+            reason = f"{layer.staged_bytes} bytes of workspace for its sub-pixel image"
+            return Selected(layer, (), f"{reason}: more than --workspace-limit")
         workload = of_one_kernel(layer.workload)
         if workload not in self.planned:
             self.planned[workload] = self._plan(layer, workload)

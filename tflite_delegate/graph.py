@@ -76,13 +76,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator of the graph: its builtin code, and tensor indices (``None``: left out)."""
+    """One operator of the graph: its builtin code, and tensor indices (``None``: left out).
+
+    ``custom`` is the name of a custom operator.
+    """
 
     index: int
     code: int
     inputs: tuple[int | None, ...]
     outputs: tuple[int | None, ...]
     operator: tflite.Operator
+    custom: str | None = None
 
     def options(self, kind: str) -> Any | None:
         """The options table, e.g. ``"Conv2DOptions"``; ``None`` if the node has no such table."""
@@ -170,6 +174,7 @@ class Graph:
             tuple(self._index(operator.Inputs(i)) for i in range(inputs)),
             tuple(self._index(operator.Outputs(i)) for i in range(outputs)),
             operator,
+            self._custom(operator),
         )
 
     def _code(self, operator: tflite.Operator) -> int:
@@ -181,6 +186,13 @@ class Graph:
             # Codes up to 126 are in the old field, which is one byte; later ones in the new.
             self._codes[index] = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         return self._codes[index]
+
+    def _custom(self, operator: tflite.Operator) -> str | None:
+        """The name of a custom operator, ``None`` of a built-in one."""
+        if self._code(operator) != tflite.BuiltinOperator.CUSTOM:
+            return None
+        name = self.model.OperatorCodes(operator.OpcodeIndex()).CustomCode()
+        return None if name is None else name.decode(errors="replace")
 
     def _index(self, index: int) -> int | None:
         if index >= self.tensors:

@@ -17,7 +17,7 @@ from schedules.chains import find_chains
 from schedules.errors import LeanconvError
 from schedules.network import Layer, Network
 from tflite_delegate.graph import DAMAGE, Graph, Node, checked_length
-from tflite_delegate.layers import OPERATORS, read_layer
+from tflite_delegate.layers import layer_operator, read_layer
 from tflite_delegate.units import merge_neighbours
 
 __all__ = ["Layer", "Model", "Step", "read"]
@@ -94,7 +94,7 @@ def _read(path: Path, content: mmap.mmap) -> Model:
     layers = tuple(
         merge_neighbours(graph, read_layer(graph, node))
         for node in graph.nodes
-        if node.code in OPERATORS
+        if layer_operator(node) is not None
     )
     steps = tuple(
         Step(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import tflite
 
-from schedules.network import DENSE, Layer, describe
+from schedules.network import DENSE, TRANSPOSED, Layer, describe
 from schedules.workload import Conv2dWorkload, composed
 from tflite_delegate.graph import Graph, Node
 from tflite_delegate.layers import ACTIVATIONS
@@ -30,6 +30,8 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     """``layer`` with all neighbours that can be merged into it."""
     if layer.workload is None:
         return layer
+    if layer.kind == TRANSPOSED:
+        return _merge_transposed(graph, layer)
     layer = _merge_pad(graph, layer)
     layer = _merge_activation(graph, layer, "activation")
     with_residual = _merge_residual(graph, layer)
@@ -37,6 +39,15 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
         layer = _merge_activation(graph, with_residual, "output_activation")
     assert layer.workload is not None
     return replace(layer, geometry=describe(layer.kind, layer.workload))
+
+
+def _merge_transposed(graph: Graph, layer: Layer) -> Layer:
+    """Its sub-pixel convolution is neither that of the padded image nor what a residual adds to."""
+    merged = _merge_activation(graph, layer, "activation")
+    if merged is layer:
+        return layer
+    assert merged.workload is not None
+    return replace(merged, geometry=f"{layer.geometry} {merged.workload.activation}")
 
 
 def _merge_pad(graph: Graph, layer: Layer) -> Layer:

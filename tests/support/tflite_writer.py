@@ -361,8 +361,10 @@ class ModelWriter:
         amounts = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], np.int32)
         return self.node("PAD", [x, self.constant(amounts)], shape), shape
 
-    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """The model as the bytes of a .tflite file."""
+    def finish(
+        self, inputs: Sequence[int], outputs: Sequence[int], custom_code: str | None = None
+    ) -> bytes:
+        """The model as the bytes of a .tflite file; ``custom_code`` names its custom operator."""
         graph = schema.SubGraphT()
         graph.tensors, graph.operators = self.tensors, self.operators
         graph.inputs, graph.outputs = list(inputs), list(outputs)
@@ -376,6 +378,8 @@ class ModelWriter:
             entry = schema.OperatorCodeT()
             entry.builtinCode = code
             entry.deprecatedBuiltinCode = min(code, 127)
+            if code == schema.BuiltinOperator.CUSTOM:
+                entry.customCode = custom_code
             entry.version = VERSIONS.get(code, 1)
             model.operatorCodes.append(entry)
         builder = flatbuffers.Builder(1024)

@@ -104,10 +104,12 @@ static struct names exchange(const struct lc_graph *graph, const struct lc_chain
                                                    &registration) != TFL_OK) {
             continue; // it was there a moment ago
         }
-        for (int j = 1; j < node->inputs->size; j++) {
-            int before = node->inputs->data[j];
-            node->inputs->data[j] = names.tensors[i][j - 1];
-            names.tensors[i][j - 1] = before;
+        const struct lc_operands operands = lc_core_operands(lc_operator_code(registration));
+        const int places[2] = {operands.weights, operands.bias};
+        for (int j = 0; j < 2 && places[j] < node->inputs->size; j++) {
+            int before = node->inputs->data[places[j]];
+            node->inputs->data[places[j]] = names.tensors[i][j];
+            names.tensors[i][j] = before;
         }
     }
     return names;

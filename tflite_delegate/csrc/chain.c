@@ -10,7 +10,8 @@ static struct lc_layer *last_layer(struct lc_chain *chain) {
 }
 
 static bool can_grow(const struct lc_chain *chain) {
-    return chain->layer_count < LC_MAX_LAYERS && lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR;
+    return chain->layer_count < LC_MAX_LAYERS && lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR &&
+           !(chain->layer_count && chain->layers[chain->layer_count - 1].upsampling.rows);
 }
 
 static const char *append_pad(struct lc_chain *chain, const struct tfl_context *context,
@@ -44,6 +45,7 @@ static const char *append_core(struct lc_chain *chain, const struct tfl_context 
     if (!reason && before) {
         // A row of a dense layer is an image of another: a batch would not be the same.
         bool follows = layer.input == before->output && layer.is_dense == before->is_dense &&
+                       !layer.upsampling.rows &&
                        lc_tensor(context, layer.input)->allocation_type == TFL_ARENA_RW;
         reason = follows ? NULL : "it does not read what the chain computes";
     }
@@ -62,7 +64,7 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
         context->GetNodeAndRegistration(context, index, &node, &registration) != TFL_OK) {
         return "there is no such node";
     }
-    const struct lc_node_view view = {index, registration->builtin_code, node};
+    const struct lc_node_view view = {index, lc_operator_code(registration), node};
     struct lc_layer *last = last_layer(chain);
     const char *reason = "not an operator of a layer";
     if (node->delegate) {

@@ -102,14 +102,15 @@ static int claim_layers(struct claims *claims) {
         if (status != TFL_OK) {
             return status;
         }
-        if (!lc_core_name(registration->builtin_code) || node->delegate || graph->claimed[place] ||
+        int32_t code = lc_operator_code(registration);
+        if (!lc_core_name(code) || node->delegate || graph->claimed[place] ||
             is_unread(graph, node)) {
             continue;
         }
         if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
             claim_chain(claims, place, &candidate);
         } else {
-            leave(claims, index, registration->builtin_code);
+            leave(claims, index, code);
         }
     }
     return TFL_OK;

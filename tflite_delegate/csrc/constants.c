@@ -35,10 +35,30 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
     return scratch;
 }
 
-size_t lc_weight_index(const struct lc_geometry *g, enum lc_layout layout, size_t m, size_t tap) {
-    if (layout == LC_TAPS) {
-        return tap * (size_t)g->out_channels + m;
-    }
+const float *lc_weights_read(const struct lc_constants *constants, const struct lc_geometry *g,
+                             size_t m, size_t tap, size_t c, size_t count, float *scratch) {
+    size_t channels = (size_t)(g->in_channels / g->groups);
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
-    return (m * taps + tap) * (size_t)(g->in_channels / g->groups);
+    const struct lc_upsampling *up = &constants->upsampling;
+    if (up->rows) {
+        tap = lc_upsampled_tap(up, m, tap);
+        if (tap == SIZE_MAX) {
+            return memset(scratch, 0, count * sizeof *scratch);
+        }
+        taps = (size_t)up->kernel_height * (size_t)up->kernel_width;
+        m %= (size_t)up->channels;
+    }
+    size_t index = constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
+                                                : (m * taps + tap) * channels;
+    return lc_constant_read(&constants->weights, index + c, count, scratch);
+}
+
+float lc_bias_read(const struct lc_constants *constants, size_t m) {
+    if (!constants->bias.data) {
+        return 0.0f;
+    }
+    float scratch;
+    const struct lc_upsampling *up = &constants->upsampling;
+    m = up->rows ? m % (size_t)up->channels : m;
+    return *lc_constant_read(&constants->bias, m, 1, &scratch);
 }

@@ -102,17 +102,57 @@ static bool holds(const struct tfl_tensor *tensor, size_t elements, int32_t imag
            (elements == 0 || tensor->data) && tensor->bytes >= elements;
 }
 
+static bool run_spread(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    lc_spread_rows(argument, begin, end);
+    return true;
+}
+
+// Whether a compiled kernel runs, which needs its workspace.
+static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
+    return node->kernel && (workspace || !node->workspace_bytes);
+}
+
+// One image, computed into the workspace and spread over the output if it is a transposed
+// convolution's.
+static bool run_image(const struct lc_node *node, const struct tfl_context *context,
+                      struct image image, uint8_t *workspace, int32_t threads) {
+    struct lc_spread spread;
+    bool is_spread = lc_layer_spread(node->chain.layers, node->layers, &spread);
+    if (is_spread) {
+        if (!workspace) {
+            return false;
+        }
+        spread.to = image.y;
+        spread.from = image.y = (float *)(void *)(workspace + node->staged);
+    }
+    bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
+                                             : run_generic(node, context, image, threads);
+    return done && (!is_spread || lc_pool_run(threads, spread.height.size, run_spread, &spread));
+}
+
+// Elements of one image of the output.
+static bool output_elements(const struct lc_node *node, size_t *elements) {
+    const struct lc_geometry *last = &node->layers[node->chain.layer_count - 1];
+    size_t input;
+    struct lc_spread spread;
+    if (!lc_layer_spread(node->chain.layers, node->layers, &spread)) {
+        return lc_image_elements(last, &input, elements);
+    }
+    *elements = (size_t)spread.up->channels;
+    return lc_multiply(elements, spread.height.size) && lc_multiply(elements, spread.width.size);
+}
+
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     struct lc_node *node = tfl_node->user_data;
     const struct lc_chain *chain = &node->chain;
-    const struct lc_geometry *first = node->layers, *last = first + chain->layer_count - 1;
     // Read at every call: TFLite moves data whenever it plans its arena again.
     const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
     size_t x_elements, y_elements, unused;
-    if (!lc_image_elements(first, &x_elements, &unused) ||
-        !lc_image_elements(last, &unused, &y_elements) || !holds(input, x_elements, node->batch) ||
+    if (!lc_image_elements(node->layers, &x_elements, &unused) ||
+        !output_elements(node, &y_elements) || !holds(input, x_elements, node->batch) ||
         !holds(output, y_elements, node->batch) ||
         (residual && !holds(residual, y_elements, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
@@ -120,15 +160,13 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
         return TFL_ERROR;
     }
     uint8_t *workspace = node->workspace_bytes ? context->tensors[node->workspace].data : NULL;
-    bool compiled = node->kernel && (workspace || !node->workspace_bytes);
     // The interpreter's thread count may have changed; the workspace is for those of prepare.
     int32_t threads = lc_threads_for(node->delegate, context);
     threads = threads < node->threads ? threads : node->threads;
     struct image image = {
         .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
     for (int32_t i = 0; i < node->batch; i++) {
-        if (!(compiled ? run_kernel(node, context, image, workspace, threads)
-                       : run_generic(node, context, image, threads))) {
+        if (!run_image(node, context, image, workspace, threads)) {
             context->ReportError(context, "leanconv: %s failed", node->name);
             return TFL_ERROR;
         }
@@ -136,7 +174,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
         image.r += image.r && !node->repeats_residual ? y_elements : 0;
         image.y += y_elements;
     }
-    atomic_fetch_add_explicit(compiled ? &node->calls : &node->generic_calls, 1,
+    atomic_fetch_add_explicit(is_compiled(node, workspace) ? &node->calls : &node->generic_calls, 1,
                               memory_order_relaxed);
     return TFL_OK;
 }

@@ -7,6 +7,15 @@
 #include "checked.h"
 #include "geometry.h"
 #include "tensor.h"
+#include "upsampling.h"
+
+int32_t lc_operator_code(const struct tfl_registration *registration) {
+    bool is_custom = registration->builtin_code == TFL_BUILTIN_CUSTOM && registration->custom_name;
+    if (is_custom && strcmp(registration->custom_name, "Convolution2DTransposeBias") == 0) {
+        return LC_CUSTOM_TRANSPOSE_CONV_BIAS;
+    }
+    return registration->builtin_code;
+}
 
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {
@@ -16,9 +25,18 @@ const char *lc_core_name(int32_t builtin_code) {
         return "DEPTHWISE_CONV_2D";
     case TFL_BUILTIN_FULLY_CONNECTED:
         return "FULLY_CONNECTED";
+    case TFL_BUILTIN_TRANSPOSE_CONV:
+        return "TRANSPOSE_CONV";
+    case LC_CUSTOM_TRANSPOSE_CONV_BIAS:
+        return "Convolution2DTransposeBias";
     default:
         return NULL;
     }
+}
+
+struct lc_operands lc_core_operands(int32_t builtin_code) {
+    return builtin_code == TFL_BUILTIN_TRANSPOSE_CONV ? (struct lc_operands){2, 1, 3}
+                                                      : (struct lc_operands){0, 1, 2};
 }
 
 // Parameters
@@ -63,12 +81,33 @@ static const char *read_dense(struct lc_layer *layer, const struct tfl_dense_par
     return params->weights_format ? "weights are shuffled" : NULL;
 }
 
+static const char *read_transposed(struct lc_layer *layer,
+                                   const struct tfl_transpose_conv_params *params) {
+    layer->upsampling = (struct lc_upsampling){
+        .rows = params->stride_height,
+        .columns = params->stride_width,
+        .same = params->padding == TFL_PADDING_SAME,
+    };
+    layer->stride_height = layer->stride_width = 1;
+    layer->dilation_height = layer->dilation_width = 1;
+    if (params->stride_height < 1 || params->stride_width < 1) {
+        return "malformed stride";
+    }
+    return layer->upsampling.same || params->padding == TFL_PADDING_VALID ? NULL
+                                                                          : "unknown padding";
+}
+
 static const char *read_params(struct lc_layer *layer, int32_t builtin_code, const void *params) {
     const char *reason;
     if (builtin_code == TFL_BUILTIN_CONV_2D) {
         reason = read_window(layer, params);
     } else if (builtin_code == TFL_BUILTIN_DEPTHWISE_CONV_2D) {
         reason = read_depthwise(layer, params);
+    } else if (builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
+        reason = read_transposed(layer, params);
+        layer->activation = ((const struct tfl_transpose_conv_params *)params)->activation;
+    } else if (builtin_code == LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
+        reason = read_transposed(layer, params);
     } else {
         reason = read_dense(layer, params);
     }
@@ -83,6 +122,20 @@ static const char *read_params(struct lc_layer *layer, int32_t builtin_code, con
 
 static int constant_behind(int tensor, const int *half_sources) {
     return half_sources && half_sources[tensor] >= 0 ? half_sources[tensor] : tensor;
+}
+
+// Turns the kernel that was read into that of the sub-pixel convolution.
+static const char *read_subpixels(struct lc_layer *layer) {
+    struct lc_upsampling *up = &layer->upsampling;
+    up->kernel_height = layer->kernel_height;
+    up->kernel_width = layer->kernel_width;
+    up->channels = layer->out_channels;
+    layer->kernel_height = lc_upsampled_taps(up->kernel_height, up->rows);
+    layer->kernel_width = lc_upsampled_taps(up->kernel_width, up->columns);
+    return __builtin_mul_overflow(layer->out_channels, up->rows, &layer->out_channels) ||
+                   __builtin_mul_overflow(layer->out_channels, up->columns, &layer->out_channels)
+               ? "the stride is too large"
+               : NULL;
 }
 
 static const char *read_weights(struct lc_layer *layer, const struct tfl_context *context,
@@ -114,7 +167,7 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     }
     layer->out_channels = dims[0];
     layer->group_channels = dims[3];
-    return NULL;
+    return layer->upsampling.rows ? read_subpixels(layer) : NULL;
 }
 
 static const char *read_bias(struct lc_layer *layer, const struct tfl_context *context,
@@ -132,21 +185,49 @@ static const char *read_bias(struct lc_layer *layer, const struct tfl_context *c
     }
     size_t elements;
     bool fits = lc_count_elements(bias->dims, &elements);
-    return fits && elements == (size_t)layer->out_channels ? NULL : "malformed bias";
+    int32_t channels = layer->upsampling.rows ? layer->upsampling.channels : layer->out_channels;
+    return fits && elements == (size_t)channels ? NULL : "malformed bias";
+}
+
+// The first input of a TRANSPOSE_CONV: batch, rows, columns and channels of its output.
+static const char *read_output_shape(struct lc_layer *layer, const struct tfl_tensor *shape) {
+    if (!shape || shape->type != TFL_INT32 || !lc_is_constant(shape) || !shape->data ||
+        shape->bytes < 4 * sizeof(int32_t)) {
+        return "its output's shape is not constant";
+    }
+    int32_t dims[4];
+    memcpy(dims, shape->data, sizeof dims);
+    layer->upsampling.out_batch = dims[0];
+    layer->upsampling.out_height = dims[1];
+    layer->upsampling.out_width = dims[2];
+    return dims[0] < 1 || dims[1] < 1 || dims[2] < 1 ? "its output is empty" : NULL;
+}
+
+// NULL if there are none.
+static const void *params_of(struct lc_node_view core) {
+    if (core.builtin_code != LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
+        return core.node->builtin_data;
+    }
+    bool is_whole = core.node->custom_initial_data_size >= (int)(3 * sizeof(int));
+    return is_whole ? core.node->custom_initial_data : NULL;
 }
 
 const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
                           struct lc_node_view core, const int *half_sources) {
     const struct tfl_node *node = core.node;
-    if (!node->builtin_data || !node->inputs || !node->outputs || node->inputs->size < 2 ||
-        node->inputs->size > 3 || node->outputs->size != 1) {
+    const struct lc_operands operands = lc_core_operands(core.builtin_code);
+    const void *params = params_of(core);
+    if (!params || !node->inputs || !node->outputs || node->inputs->size < operands.bias ||
+        node->inputs->size > operands.bias + 1 || node->outputs->size != 1) {
         return "malformed node";
     }
+    const int *inputs = node->inputs->data;
+    bool has_bias = node->inputs->size > operands.bias;
     *layer = (struct lc_layer){
         .core = core.index,
-        .input = node->inputs->data[0],
-        .weights = node->inputs->data[1],
-        .bias = node->inputs->size > 2 ? node->inputs->data[2] : TFL_OPTIONAL_TENSOR,
+        .input = inputs[operands.input],
+        .weights = inputs[operands.weights],
+        .bias = has_bias ? inputs[operands.bias] : TFL_OPTIONAL_TENSOR,
         .residual = TFL_OPTIONAL_TENSOR,
         .output = node->outputs->data[0],
         .source = LC_ROWS,
@@ -159,7 +240,10 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (input->type != TFL_FLOAT32 || output->type != TFL_FLOAT32) {
         return "not float32";
     }
-    const char *reason = read_params(layer, core.builtin_code, node->builtin_data);
+    const char *reason = read_params(layer, core.builtin_code, params);
+    if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
+        reason = read_output_shape(layer, lc_tensor(context, inputs[0]));
+    }
     reason = reason ? reason : read_weights(layer, context, half_sources);
     return reason ? reason : read_bias(layer, context, half_sources);
 }
@@ -178,5 +262,6 @@ struct lc_constants lc_layer_constants(const struct lc_layer *layer,
         .weights = constant_of(context, layer->weights),
         .bias = constant_of(context, layer->bias),
         .layout = layer->source,
+        .upsampling = layer->upsampling,
     };
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One layer as the model states it, and the geometry that follows from an input shape: a CONV_2D,
-// DEPTHWISE_CONV_2D or FULLY_CONNECTED node, its core, and the nodes that are merged with it.
+// DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED node, its core, and the nodes that are
+// merged with it.
 
 #ifndef LEANCONV_LAYER_H
 #define LEANCONV_LAYER_H
@@ -11,12 +12,16 @@
 
 #include "kernel_table.h"
 #include "tflite_abi.h"
+#include "upsampling.h"
 #include "weights.h"
+
+// MediaPipe's custom operator Convolution2DTransposeBias, among the codes of built-in ones.
+enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16 };
 
 // A node of the graph.
 struct lc_node_view {
     int index;
-    int32_t builtin_code;
+    int32_t builtin_code; // as lc_operator_code
     const struct tfl_node *node;
 };
 
@@ -38,10 +43,21 @@ struct lc_layer {
     bool is_dense;                                    // fully connected
     bool keep_num_dims;                               // a dense output has the input's rank
     int32_t activation, output_activation;            // as in struct lc_geometry
+    struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the
+                                     // sub-pixel one; else all zeros
 };
+
+// The code of a node's operator: that of a built-in one, or LC_CUSTOM_*.
+int32_t lc_operator_code(const struct tfl_registration *registration);
 
 // The name of an operator that can be a layer's core, NULL of any other.
 const char *lc_core_name(int32_t builtin_code);
+
+// Where a core has its input, weights and bias among its inputs.
+struct lc_operands {
+    int input, weights, bias;
+};
+struct lc_operands lc_core_operands(int32_t builtin_code);
 
 // Reads a core node. `half_sources` maps the output of a DEQUANTIZE to its float16 constant and
 // every other tensor to -1; NULL if the node's inputs name the constants already.
@@ -53,6 +69,11 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
 // Returns NULL, or what is wrong with the shape.
 const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
                               struct lc_geometry *geometry, int32_t *batch);
+
+// How the sub-pixel convolution of this geometry becomes an image of the output. False if the layer
+// is no transposed convolution.
+bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
+                     struct lc_spread *spread);
 
 // The shape of the output, NULL without memory. TFLite may free it.
 struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,

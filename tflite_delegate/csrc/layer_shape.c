@@ -65,7 +65,8 @@ static const char *read_image(const struct lc_layer *layer, const struct tfl_int
     if (d[0] < 0 || d[1] < 1 || d[2] < 1) {
         return "the input is empty";
     }
-    if (d[3] < 1 || d[3] % layer->group_channels) {
+    if (d[3] < 1 || d[3] % layer->group_channels ||
+        (layer->upsampling.rows && d[3] != layer->group_channels)) {
         return "the input does not have as many channels as the weights, nor a multiple of them";
     }
     *batch = d[0];
@@ -76,6 +77,30 @@ static const char *read_image(const struct lc_layer *layer, const struct tfl_int
     return layer->out_channels % geometry->groups
                ? "the output channels do not divide into the groups of the input"
                : NULL;
+}
+
+// The padding of the sub-pixel convolution.
+static const char *pad_subpixels(const struct lc_upsampling *up, int32_t batch,
+                                 struct lc_geometry *geometry) {
+    struct lc_upsampled_axis height, width;
+    if (!lc_upsample_rows(up, geometry->in_height, &height) ||
+        !lc_upsample_columns(up, geometry->in_width, &width) ||
+        (up->out_batch && up->out_batch != batch)) {
+        return "the output's shape does not fit the input's";
+    }
+    geometry->pad_top = height.before;
+    geometry->pad_bottom = height.after;
+    geometry->pad_left = width.before;
+    geometry->pad_right = width.after;
+    return NULL;
+}
+
+bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
+                     struct lc_spread *spread) {
+    const struct lc_upsampling *up = &layer->upsampling;
+    *spread = (struct lc_spread){.up = up, .columns = lc_out_width(geometry)};
+    return up->rows && lc_upsample_rows(up, geometry->in_height, &spread->height) &&
+           lc_upsample_columns(up, geometry->in_width, &spread->width);
 }
 
 const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
@@ -101,6 +126,12 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
     if (problem) {
         return problem;
     }
+    if (layer->upsampling.rows) {
+        problem = pad_subpixels(&layer->upsampling, *batch, geometry);
+        if (problem) {
+            return problem;
+        }
+    }
     if (!infer_axis(layer->same_padding, geometry->in_height, geometry->kernel_height,
                     geometry->stride_height, geometry->dilation_height, &geometry->pad_top,
                     &geometry->pad_bottom) ||
@@ -122,8 +153,14 @@ struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
         return NULL;
     }
     if (!layer->is_dense) {
-        const int image[4] = {batch, lc_out_height(geometry), lc_out_width(geometry),
-                              geometry->out_channels};
+        int image[4] = {batch, lc_out_height(geometry), lc_out_width(geometry),
+                        geometry->out_channels};
+        struct lc_spread spread;
+        if (lc_layer_spread(layer, geometry, &spread)) {
+            image[1] = spread.height.size;
+            image[2] = spread.width.size;
+            image[3] = spread.up->channels;
+        }
         memcpy(dims->data, image, sizeof image);
         return dims;
     }

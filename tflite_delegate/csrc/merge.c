@@ -67,7 +67,7 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
 }
 
 const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
-    if (layer->is_dense || layer->input != pad->output) {
+    if (layer->is_dense || layer->upsampling.rows || layer->input != pad->output) {
         return "not a convolution of the padded image";
     }
     layer->input = pad->input;
@@ -141,6 +141,9 @@ static const char *merge_add(struct lc_layer *layer, const struct tfl_context *c
     }
     if (layer->residual != TFL_OPTIONAL_TENSOR) {
         return "there is a residual already";
+    }
+    if (layer->upsampling.rows) {
+        return "a transposed convolution has no residual";
     }
     int other = node->inputs->data[node->inputs->data[0] == layer->output];
     const struct tfl_tensor *sum = lc_tensor(context, layer->output);

@@ -48,6 +48,7 @@ struct lc_node {
     const struct lc_kernel *kernel; // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;
+    size_t staged; // offset in the workspace of an image that is spread over the output
     char name[256];
 
     bool repeats_residual; // of one image, for a batch

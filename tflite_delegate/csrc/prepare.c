@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "checked.h"
 #include "geometry.h"
 #include "kernels.h"
 #include "node.h"
@@ -65,8 +66,32 @@ static bool request_workspace(struct lc_node *node, struct tfl_context *context,
            lc_set_temporaries(tfl_node, &node->workspace, 1);
 }
 
-// Asks it for what the generic kernel needs: the tensors between the layers. False if it cannot.
-static bool request_intermediates(const struct lc_chain *chain, struct tfl_node *tfl_node) {
+// Adds room for an image that is spread over the output. False on overflow.
+static bool add_staged(const struct lc_node *node, const struct shapes *shapes, size_t *bytes,
+                       size_t *staged) {
+    size_t input, output;
+    struct lc_spread spread;
+    if (!lc_layer_spread(node->chain.layers, shapes->layers, &spread)) {
+        return true;
+    }
+    bool fits = lc_round_up(bytes);
+    *staged = *bytes;
+    return fits && lc_image_elements(shapes->layers, &input, &output) &&
+           lc_multiply(&output, sizeof(float)) && lc_add(bytes, output);
+}
+
+// Asks it for what the generic kernel needs: the tensors between the layers, or the image that is
+// spread over the output. False if it cannot.
+static bool request_intermediates(struct lc_node *node, struct tfl_context *context,
+                                  struct tfl_node *tfl_node, const struct shapes *shapes,
+                                  size_t *bytes, size_t *staged) {
+    const struct lc_chain *chain = &node->chain;
+    if (!add_staged(node, shapes, bytes, staged)) {
+        return false;
+    }
+    if (*bytes) {
+        return request_workspace(node, context, tfl_node, *bytes);
+    }
     int tensors[LC_MAX_LAYERS];
     for (int32_t i = 1; i < chain->layer_count; i++) {
         tensors[i - 1] = chain->layers[i].input;
@@ -77,16 +102,17 @@ static bool request_intermediates(const struct lc_chain *chain, struct tfl_node 
 // The compiled kernel for the shapes, with its workspace; NULL if there is none.
 static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_context *context,
                                              struct tfl_node *tfl_node, const struct shapes *shapes,
-                                             int32_t threads, size_t *bytes) {
+                                             int32_t threads, size_t *bytes, size_t *staged) {
     const struct lc_kernel *kernel =
         node->is_packed ? lc_find_kernel(shapes->layers, node->chain.layer_count,
                                          node->delegate->options.algorithm, node->claimed_kernel)
                         : NULL;
     if (kernel && lc_workspace_bytes(kernel, threads, bytes) &&
+        add_staged(node, shapes, bytes, staged) &&
         request_workspace(node, context, tfl_node, *bytes)) {
         return kernel;
     }
-    *bytes = 0;
+    *bytes = *staged = 0;
     return NULL;
 }
 
@@ -115,10 +141,10 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
     node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
     int32_t threads = lc_threads_for(node->delegate, context);
-    size_t bytes = 0;
+    size_t bytes = 0, staged = 0;
     const struct lc_kernel *kernel =
-        choose_kernel(node, context, tfl_node, &shapes, threads, &bytes);
-    if (!kernel && !request_intermediates(&node->chain, tfl_node)) {
+        choose_kernel(node, context, tfl_node, &shapes, threads, &bytes, &staged);
+    if (!kernel && !request_intermediates(node, context, tfl_node, &shapes, &bytes, &staged)) {
         context->ReportError(context, "leanconv: out of memory");
         return TFL_ERROR;
     }
@@ -128,6 +154,7 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     node->kernel = kernel;
     node->threads = threads;
     node->workspace_bytes = bytes;
+    node->staged = staged;
     name_node(node);
     lc_unlock(&node->delegate->lock);
     return TFL_OK;

@@ -75,10 +75,9 @@ static void accumulate_channel(const struct lc_geometry *g, const float *x,
         for (int32_t kw = 0; kw < g->kernel_width; kw++) {
             int64_t offset = lc_multiply_add(kw, g->dilation_width, -(int64_t)g->pad_left);
             size_t tap = (size_t)kh * (size_t)g->kernel_width + (size_t)kw;
-            size_t index = lc_weight_index(g, constants->layout, (size_t)m, tap);
             for (size_t c = 0; c < channels; c += CHUNK) {
                 size_t count = channels - c < CHUNK ? channels - c : CHUNK;
-                const float *w = lc_constant_read(&constants->weights, index + c, count, scratch);
+                const float *w = lc_weights_read(constants, g, (size_t)m, tap, c, count, scratch);
                 accumulate_row(g, x + (size_t)row * row_elements + c, w, count, offset, out_width,
                                y);
             }
@@ -103,15 +102,13 @@ static void activate(int32_t activation, float *values, size_t count) {
 
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end) {
     const struct lc_geometry *g = layer->geometry;
-    const struct lc_constant *bias = &layer->constants->bias;
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
     size_t row_elements = (size_t)out_width * out_channels;
     for (int32_t oy = begin; oy < end; oy++) {
         float *out_row = layer->y + (size_t)oy * row_elements;
         for (int32_t m = 0; m < g->out_channels; m++) {
-            float scratch;
-            float start = bias->data ? *lc_constant_read(bias, (size_t)m, 1, &scratch) : 0.0f;
+            float start = lc_bias_read(layer->constants, (size_t)m);
             for (int32_t ox = 0; ox < out_width; ox++) {
                 out_row[(size_t)ox * out_channels + (size_t)m] = start;
             }

@@ -48,6 +48,7 @@ enum tfl_builtin {
     TFL_BUILTIN_RELU6 = 21,
     TFL_BUILTIN_RESHAPE = 22,
     TFL_BUILTIN_SOFTMAX = 25,
+    TFL_BUILTIN_CUSTOM = 32,
     TFL_BUILTIN_PAD = 34,
     TFL_BUILTIN_MEAN = 40,
     TFL_BUILTIN_SUB = 41,
@@ -57,6 +58,7 @@ enum tfl_builtin {
     TFL_BUILTIN_MAXIMUM = 55,
     TFL_BUILTIN_MINIMUM = 57,
     TFL_BUILTIN_PADV2 = 60,
+    TFL_BUILTIN_TRANSPOSE_CONV = 67,
     TFL_BUILTIN_EXPAND_DIMS = 70,
     TFL_BUILTIN_SUM = 74,
     TFL_BUILTIN_LEAKY_RELU = 98,
@@ -210,6 +212,14 @@ struct tfl_depthwise_params {
     int activation;
     int dilation_width_factor;
     int dilation_height_factor;
+};
+
+// Of a TRANSPOSE_CONV node; newer hosts append fields.
+struct tfl_transpose_conv_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int activation;
 };
 
 // Of a FULLY_CONNECTED node.

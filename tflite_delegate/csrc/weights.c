@@ -7,8 +7,6 @@
 
 #include "checked.h"
 
-enum { CACHE_LINE = 64 };
-
 // How the packed weights of one call are made of the model's: for each point of the transform's
 // domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one
 // channel, LC_TAPS one panel of all.
@@ -91,10 +89,10 @@ static void pack_matrix(float *packed, const struct layout *layout,
     for (size_t m = 0; m < layout->out_channels; m++) {
         float *next = column_of(packed, layout, 0, m);
         for (size_t tap = 0; tap < layout->taps; tap++) {
-            size_t index = lc_weight_index(layout->geometry, constants->layout, first + m, tap);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
-                const float *row = lc_constant_read(&constants->weights, index + c, count, scratch);
+                const float *row =
+                    lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
                 for (size_t i = 0; i < count; i++, next += layout->panel) {
                     *next = row[i];
                 }
@@ -112,8 +110,7 @@ static void transform_channels(double *sums, size_t c, size_t count, const struc
     size_t kernel_width = (size_t)layout->geometry->kernel_width;
     memset(sums, 0, count * sizeof *sums);
     for (size_t tap = 0; tap < layout->taps; tap++) {
-        size_t index = lc_weight_index(layout->geometry, constants->layout, m, tap);
-        const float *row = lc_constant_read(&constants->weights, index + c, count, scratch);
+        const float *row = lc_weights_read(constants, layout->geometry, m, tap, c, count, scratch);
         double h = height[tap / kernel_width], w = width[tap % kernel_width];
         for (size_t i = 0; i < count; i++) {
             sums[i] += h * (double)row[i] * w;
@@ -149,23 +146,17 @@ struct places {
     size_t group_pitch, bytes;
 };
 
-// Rounds up to whole cache lines. False on overflow.
-static bool round_up(size_t *bytes) {
-    bool good = lc_add(bytes, CACHE_LINE - 1);
-    *bytes = *bytes / CACHE_LINE * CACHE_LINE;
-    return good;
-}
-
 // Puts `bytes` on the next cache line behind *end. False on overflow.
 static bool place(size_t *end, size_t *begin, size_t bytes) {
-    bool good = round_up(end);
+    bool good = lc_round_up(end);
     *begin = *end;
     return lc_add(end, bytes) && good;
 }
 
 static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
     return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
-           kernel->parts->layout != LC_PANELS && kernel->parts->layout == (int)constants->layout;
+           !constants->upsampling.rows && kernel->parts->layout != LC_PANELS &&
+           kernel->parts->layout == (int)constants->layout;
 }
 
 static bool reads_bias_in_place(const struct lc_kernel *kernel,
@@ -197,7 +188,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
         }
     }
     places->bytes = places->group_pitch = end;
-    if (!round_up(&places->group_pitch)) {
+    if (!lc_round_up(&places->group_pitch)) {
         return false;
     }
     size_t before_last = places->group_pitch;
@@ -215,15 +206,14 @@ static void pack_call(char *block, const struct places *places, const struct lc_
         struct layout layout;
         layout_of(&layout, kernel, i);
         float *weights = (float *)(void *)(block + places->weights[i]);
-        float *bias = (float *)(void *)(block + places->bias[i]), scratch;
+        float *bias = (float *)(void *)(block + places->bias[i]);
         size_t first = call * layout.out_channels;
         if (!reads_in_place(kernel, layers)) {
             (layout.transform ? pack_transformed : pack_matrix)(weights, &layout, &layers[i],
                                                                 first);
         }
-        const struct lc_constant *source = &layers[i].bias;
-        for (size_t m = 0; source->data && m < layout.out_channels; m++) {
-            bias[m] = *lc_constant_read(source, first + m, 1, &scratch);
+        for (size_t m = 0; layers[i].bias.data && m < layout.out_channels; m++) {
+            bias[m] = lc_bias_read(&layers[i], first + m);
         }
     }
 }
@@ -239,7 +229,7 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     if (places.bytes == 0) {
         return true;
     }
-    if (posix_memalign(&block, CACHE_LINE, places.bytes) != 0) {
+    if (posix_memalign(&block, LC_CACHE_LINE, places.bytes) != 0) {
         return false;
     }
     memset(block, 0, places.bytes);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernel_table.h"
+#include "upsampling.h"
 
 // A float32 or float16 constant of the model, read in place.
 struct lc_constant {
@@ -20,6 +21,7 @@ struct lc_constant {
 struct lc_constants {
     struct lc_constant weights, bias;
     enum lc_layout layout;
+    struct lc_upsampling upsampling; // of a transposed convolution, whose weights are in LC_ROWS
 };
 
 float lc_half_to_float(uint16_t half);
@@ -28,10 +30,14 @@ float lc_half_to_float(uint16_t half);
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch);
 
-// Where a model that holds its weights in `layout` has those of output channel `m` and tap
-// kh K_w + kw: the index of that for the group's first input channel. Those of the others follow.
-size_t lc_weight_index(const struct lc_geometry *geometry, enum lc_layout layout, size_t m,
-                       size_t tap);
+// The weights of output channel `m` and tap kh K_w + kw for `count` of the group's input channels
+// from `c` on, as lc_constant_read.
+const float *lc_weights_read(const struct lc_constants *constants,
+                             const struct lc_geometry *geometry, size_t m, size_t tap, size_t c,
+                             size_t count, float *scratch);
+
+// The bias of output channel `m`; 0 if there is none.
+float lc_bias_read(const struct lc_constants *constants, size_t m);
 
 // What a kernel reads instead of the model's constants. One block of memory, which holds the
 // weights and biases of one group after another.
