@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import tflite
+import tvm
 from tvm import relax
 from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter, get_tensor_name
 
+from schedules.errors import LeanconvError
 from tflite_delegate.layers import OPERATORS
+from tflite_delegate.relax_transposed import transposed_convolution
+from tflite_delegate.upsampling import Axis
 
 
 class Converter(OperatorConverter):  # type: ignore[misc]
@@ -54,6 +58,48 @@ class Converter(OperatorConverter):  # type: ignore[misc]
         self.exp_tab.set_expr(name, codes, force_override=True)
         self._dequantised = known
         return self.quantize(average, result)
+
+    def convert_transpose_conv(self, op: tflite.Operator) -> Any:
+        """As a sub-pixel convolution, with the output's exact size and its fused activation."""
+        output_shape, weights, x, *rest = self.get_input_tensors(op)
+        (y,) = self.get_output_tensors(op)
+        options = tflite.TransposeConvOptions()
+        options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+        same = options.Padding() == tflite.Padding.SAME
+        shape = [int(size) for size in self.get_tensor_shape(x)]
+        values = self._float_constant(weights)
+        bias = self._float_constant(rest[0]) if rest and rest[0].tensor_idx >= 0 else None
+        _, height, width, _ = (int(size) for size in self.get_tensor_value(output_shape))
+        rows = Axis.of(shape[1], height, values.shape[1], options.StrideH(), same)
+        columns = Axis.of(shape[2], width, values.shape[2], options.StrideW(), same)
+        image = self.get_expr(x.tensor_idx)
+        if x.qnn_params:
+            image = self.dequantize(image, x)
+        result = transposed_convolution(image, shape, values, bias, rows, columns)
+        activation = options.FusedActivationFunction()
+        result = self.convert_fused_activation_function(result, activation)
+        return self.quantize(result, y) if y.qnn_params else result
+
+    def _float_constant(self, tensor: Any) -> np.ndarray:
+        """Weights or a bias as float32, dequantised if they are quantised."""
+        if self.has_expr(tensor.tensor_idx):
+            known = self.get_expr(tensor.tensor_idx)
+            if isinstance(known, relax.Call) and isinstance(known.args[0], tvm.ir.GenericConst):
+                known = known.args[0]  # float16, cast
+            if not isinstance(known, tvm.ir.GenericConst):
+                raise LeanconvError("TRANSPOSE_CONV: weights are computed at run time")
+            return known.value.numpy().astype(np.float32)
+        values = self.get_tensor_value_or_prefetched(tensor)
+        quantization = tensor.tensor.Quantization()
+        if quantization is None or quantization.ScaleLength() == 0:
+            return values.astype(np.float32)
+        along = [1] * values.ndim
+        along[quantization.QuantizedDimension()] = -1
+        scale, zero = (
+            numbers.reshape(along if numbers.size > 1 else ()).astype(np.float64)
+            for numbers in (quantization.ScaleAsNumpy(), quantization.ZeroPointAsNumpy())
+        )
+        return ((values.astype(np.float64) - zero) * scale).astype(np.float32)
 
     def _dequantise(self, inputs: Sequence[int]) -> None:
         image, weights = (self.subgraph.Tensors(index) for index in inputs)
