@@ -108,7 +108,7 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    sources += [SOURCES / "weights.c", SOURCES / "constants.c"]
+    sources += [SOURCES / name for name in ("weights.c", "constants.c", "upsampling.c")]
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
     subprocess.run([*command, "-o", str(program)], check=True)
