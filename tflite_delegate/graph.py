@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import tflite
 
+from tflite_delegate.sparsity import stored_places
+
 #: What reading a damaged flatbuffer raises. OverflowError and TypeError come from offsets that are
 #: no valid index, UnicodeDecodeError is a ValueError.
 DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError)
@@ -50,7 +52,7 @@ class Tensor:
             axis for axis in range(rank) if axis < signature and tensor.ShapeSignature(axis) < 0
         }
         self.type = _TYPE_NAMES.get(tensor.Type(), f"type {tensor.Type()}")
-        self.sparse = tensor.Sparsity() is not None
+        self.sparsity = tensor.Sparsity()
         if tensor.Buffer() >= graph.buffers:
             raise ValueError(f"tensor {index} names buffer {tensor.Buffer()} of {graph.buffers}")
         buffer = graph.model.Buffers(tensor.Buffer())
@@ -70,8 +72,14 @@ class Tensor:
 
     @property
     def is_whole_constant(self) -> bool:
-        """Whether the constant holds as many bytes as its shape promises."""
-        return self.is_constant and self.stored_bytes >= self.bytes
+        """Whether the constant holds as many bytes as its shape, or its sparse form, promises."""
+        if not self.is_constant or self.sparsity is None:
+            return self.is_constant and self.stored_bytes >= self.bytes
+        try:
+            elements = stored_places(self.shape, self.sparsity).size
+        except DAMAGE:
+            return False
+        return self.stored_bytes * 8 >= elements * _TYPE_BITS.get(self.type, 0)
 
 
 @dataclass(frozen=True)
@@ -141,15 +149,23 @@ class Graph:
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def constant_behind(self, index: int) -> Tensor:
-        """The float16 constant behind a DEQUANTIZE, or the tensor itself."""
-        tensor, producer = self.tensor(index), self.producers.get(index)
-        if producer is not None and producer.code == tflite.BuiltinOperator.DEQUANTIZE:
-            source_index = producer.inputs[0] if producer.inputs else None
-            if source_index is not None:
-                source = self.tensor(source_index)
-                if source.type == "float16" and source.is_constant and source.shape == tensor.shape:
-                    return source
-        return tensor
+        """The float16 or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
+        dequantized = self._input_of(index, tflite.BuiltinOperator.DEQUANTIZE)
+        stored = index if dequantized is None else dequantized
+        densified = self._input_of(stored, tflite.BuiltinOperator.DENSIFY)
+        tensor, source = self.tensor(index), self.tensor(stored if densified is None else densified)
+        if dequantized is None and densified is None:
+            return tensor
+        fits = source.is_constant and source.shape == tensor.shape
+        fits = fits and source.type == (tensor.type if dequantized is None else "float16")
+        is_dense = densified is None
+        return source if fits and is_dense == (source.sparsity is None) else tensor
+
+    def _input_of(self, tensor: int, code: int) -> int | None:
+        """What the node reads that computes ``tensor``, if it is one of that operator."""
+        producer = self.producers.get(tensor)
+        is_one = producer is not None and producer.code == code and producer.inputs
+        return producer.inputs[0] if producer is not None and is_one else None
 
     def integers(self, index: int) -> list[int] | None:
         """The elements of a small int32 or int64 constant; ``None`` if it is something else."""

@@ -135,7 +135,7 @@ def read_layer(graph: Graph, node: Node) -> Layer:
         (node.index,),
         x_index,
         y_index,
-        order if all(constant.type == "float32" for constant in constants) else None,
+        order if all(map(_is_readable_in_place, constants)) else None,
     )
 
 
@@ -277,6 +277,10 @@ def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWor
     )
 
 
+def _is_readable_in_place(constant: Tensor) -> bool:
+    return constant.type == "float32" and constant.sparsity is None
+
+
 def _why_not(
     types: set[str], weights: Tensor, bias: Tensor | None, out_channels: int
 ) -> str | None:
@@ -288,14 +292,14 @@ def _why_not(
         return f"{weights.type} weights: not supported yet"
     if not weights.is_constant:
         return "weights are computed at run time"
-    if weights.sparse or not weights.is_whole_constant:
-        return "weights are sparse or incomplete"
+    if not weights.is_whole_constant:
+        return "weights are incomplete"
     if bias is None:
         return None
     if bias.type not in ("float32", "float16"):
         return f"{bias.type} bias: not supported yet"
     if not bias.is_constant:
         return "bias is computed at run time"
-    if bias.sparse or not bias.is_whole_constant or math.prod(bias.shape) != out_channels:
+    if not bias.is_whole_constant or math.prod(bias.shape) != out_channels:
         return "malformed node: bias does not fit the weights"
     return None

@@ -43,6 +43,8 @@ ENUMERATORS: Mapping[str, int] = {
     # TfLiteInPlaceOp
     "TFL_INPLACE_DATA_UNMODIFIED": 1, "TFL_INPLACE_INPUT_0": 4, "TFL_INPLACE_INPUT_1": 8,
     "TFL_INPLACE_INPUT_2": 16,
+    # TfLiteDimensionType
+    "TFL_DIM_DENSE": 0, "TFL_DIM_SPARSE_CSR": 1,
     # kTfLiteOptionalTensor, TfLiteDelegateFlags
     "TFL_OPTIONAL_TENSOR": -1, "TFL_DELEGATE_ALLOW_DYNAMIC_TENSORS": 1,
 }  # fmt: skip
@@ -50,6 +52,14 @@ ENUMERATORS: Mapping[str, int] = {
 #: The field at each offset, and the size.
 LAYOUTS: Mapping[str, tuple[Mapping[str, int], int]] = {
     "tfl_ints": ({"size": 0, "data": 4}, 4),  # TfLiteIntArray
+    "tfl_dim_metadata": (  # TfLiteDimensionMetadata
+        {"format": 0, "dense_size": 4, "array_segments": 8, "array_indices": 16},
+        24,
+    ),
+    "tfl_sparsity": (  # TfLiteSparsity
+        {"traversal_order": 0, "block_map": 8, "dim_metadata": 16, "dim_metadata_size": 24},
+        32,
+    ),
     "tfl_tensor": (  # TfLiteTensor
         {
             "type": 0, "data": 8, "dims": 16, "params.scale": 24, "params.zero_point": 28,

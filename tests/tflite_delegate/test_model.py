@@ -142,7 +142,7 @@ def test_incomplete_weights(tmp_path: Path) -> None:
     w = writer.tensor((6, 3, 3, 4), data=np.zeros(10, np.float32))
     y, _ = writer.conv(x, (1, 8, 8, 4), Conv(6), constants=[w, -1])
     layer = only_layer(tmp_path, writer.finish([x], [y]))
-    assert layer.reason == "weights are sparse or incomplete"
+    assert layer.reason == "weights are incomplete"
 
 
 def test_kernel_larger_than_the_image(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ static void enumerate(struct search *search, struct lc_chain *chain, int place) 
     int core = place;
     while (place >= 0) {
         int32_t layers_before = chain->layer_count;
-        if (lc_chain_append(chain, graph->context, graph->plan->data[place], graph->half_sources)) {
+        if (lc_chain_append(chain, graph->context, graph->plan->data[place], graph->sources)) {
             return;
         }
         core = chain->layer_count > layers_before ? place : core;
@@ -64,7 +64,7 @@ static void enumerate(struct search *search, struct lc_chain *chain, int place) 
 static void enumerate_with_pad(struct search *search, int place) {
     const struct lc_graph *graph = search->graph;
     struct lc_chain core = {0}, chain = {0};
-    if (lc_chain_append(&core, graph->context, graph->plan->data[place], graph->half_sources)) {
+    if (lc_chain_append(&core, graph->context, graph->plan->data[place], graph->sources)) {
         return;
     }
     int input = lc_chain_input(&core), producer = graph->uses[input].producer;
@@ -147,7 +147,7 @@ static bool take(const struct lc_graph *graph, const struct lc_chain *chain) {
         for (int j = 0; j < 2; j++) {
             int old = before.tensors[i][j];
             if (old != constants.tensors[i][j]) {
-                graph->uses[old].readers--;
+                lc_forget_reader(graph, old);
             }
         }
     }

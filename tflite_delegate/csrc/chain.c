@@ -32,12 +32,12 @@ static const char *append_pad(struct lc_chain *chain, const struct tfl_context *
 }
 
 static const char *append_core(struct lc_chain *chain, const struct tfl_context *context,
-                               struct lc_node_view view, const int *half_sources) {
+                               struct lc_node_view view, const int *sources) {
     if (!can_grow(chain)) {
         return "the chain is complete";
     }
     struct lc_layer layer;
-    const char *reason = lc_layer_read(&layer, context, view, half_sources);
+    const char *reason = lc_layer_read(&layer, context, view, sources);
     if (!reason && chain->ends_with_pad) {
         reason = lc_merge_pad(&layer, &chain->pad);
     }
@@ -57,7 +57,7 @@ static const char *append_core(struct lc_chain *chain, const struct tfl_context 
 }
 
 const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context, int index,
-                            const int *half_sources) {
+                            const int *sources) {
     struct tfl_node *node;
     struct tfl_registration *registration;
     if (chain->node_count == LC_MAX_NODES ||
@@ -70,7 +70,7 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
     if (node->delegate) {
         reason = "it is another delegate's";
     } else if (lc_core_name(view.builtin_code)) {
-        reason = append_core(chain, context, view, half_sources);
+        reason = append_core(chain, context, view, sources);
     } else if (view.builtin_code == TFL_BUILTIN_PAD && !chain->ends_with_pad) {
         reason = append_pad(chain, context, view);
     } else if (last && !chain->ends_with_pad) {

@@ -23,10 +23,10 @@ struct lc_chain {
     struct lc_pad pad;
 };
 
-// Appends a node that reads what the chain computes. `half_sources`: see lc_layer_read.
+// Appends a node that reads what the chain computes. `sources`: see lc_layer_read.
 // Returns NULL, or why it cannot be appended; the chain is then as it was.
 const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context, int index,
-                            const int *half_sources);
+                            const int *sources);
 
 // The tensors that a chain reads and computes; of an empty one, TFL_OPTIONAL_TENSOR.
 int lc_chain_input(const struct lc_chain *chain);

@@ -68,7 +68,7 @@ static void leave(struct claims *claims, int index, int32_t builtin_code) {
     struct lc_chain chain = {0};
     struct lc_geometry geometry;
     int32_t batch;
-    const char *reason = lc_chain_append(&chain, context, index, claims->graph.half_sources);
+    const char *reason = lc_chain_append(&chain, context, index, claims->graph.sources);
     if (!reason) {
         reason = lc_chain_geometry(&chain, context, &geometry, &batch);
     }

@@ -11,7 +11,7 @@ void lc_graph_free(struct lc_graph *graph) {
     free(graph->plan);
     free(graph->claimed);
     free(graph->uses);
-    free(graph->half_sources);
+    free(graph->sources);
     *graph = (struct lc_graph){0};
 }
 
@@ -19,14 +19,14 @@ static bool allocate(struct lc_graph *graph, const struct tfl_ints *plan, size_t
     graph->plan = lc_new_ints(plan->size);
     graph->claimed = calloc((size_t)plan->size + 1, sizeof *graph->claimed);
     graph->uses = calloc(tensor_count + 1, sizeof *graph->uses);
-    graph->half_sources = malloc((tensor_count + 1) * sizeof *graph->half_sources);
-    if (!graph->plan || !graph->claimed || !graph->uses || !graph->half_sources) {
+    graph->sources = malloc((tensor_count + 1) * sizeof *graph->sources);
+    if (!graph->plan || !graph->claimed || !graph->uses || !graph->sources) {
         return false;
     }
     // TFLite reuses its array at the next call.
     memcpy(graph->plan->data, plan->data, (size_t)plan->size * sizeof(int));
     for (size_t i = 0; i < tensor_count; i++) {
-        graph->half_sources[i] = -1;
+        graph->sources[i] = -1;
         graph->uses[i].producer = -1;
     }
     return true;
@@ -36,17 +36,42 @@ bool lc_is_unread(const struct lc_graph *graph, int tensor) {
     return graph->uses[tensor].readers == 0 && !graph->uses[tensor].is_graph_output;
 }
 
-int lc_dequantized_constant(const struct lc_graph *graph, const struct tfl_node *node,
-                            const struct tfl_registration *registration) {
-    if (registration->builtin_code != TFL_BUILTIN_DEQUANTIZE || node->inputs->size != 1 ||
-        node->outputs->size != 1) {
+// The constant that a tensor is or is made of.
+static int source_of(const struct lc_graph *graph, int tensor) {
+    return graph->sources[tensor] >= 0 ? graph->sources[tensor] : tensor;
+}
+
+int lc_made_of_constant(const struct lc_graph *graph, const struct tfl_node *node,
+                        const struct tfl_registration *registration) {
+    bool densifies = registration->builtin_code == TFL_BUILTIN_DENSIFY;
+    if ((!densifies && registration->builtin_code != TFL_BUILTIN_DEQUANTIZE) ||
+        node->inputs->size != 1 || node->outputs->size != 1) {
         return -1;
     }
-    const struct tfl_tensor *source = lc_tensor(graph->context, node->inputs->data[0]);
+    const struct tfl_tensor *input = lc_tensor(graph->context, node->inputs->data[0]);
     const struct tfl_tensor *output = lc_tensor(graph->context, node->outputs->data[0]);
-    bool matches = source && output && source->type == TFL_FLOAT16 && lc_is_constant(source) &&
-                   output->type == TFL_FLOAT32;
-    return matches ? node->outputs->data[0] : -1;
+    if (!input || !output) {
+        return -1;
+    }
+    const struct tfl_tensor *source =
+        lc_tensor(graph->context, source_of(graph, node->inputs->data[0]));
+    bool matches = densifies ? source == input && source->sparsity && output->type == source->type
+                             : source->type == TFL_FLOAT16 && output->type == TFL_FLOAT32 &&
+                                   (source != input || !source->sparsity);
+    return matches && lc_is_float_constant(source) ? node->outputs->data[0] : -1;
+}
+
+void lc_forget_reader(const struct lc_graph *graph, int tensor) {
+    struct tfl_node *node;
+    struct tfl_registration *registration;
+    struct lc_use *use = &graph->uses[tensor];
+    use->readers--;
+    if (use->readers == 0 && !use->is_graph_output && use->producer >= 0 &&
+        graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[use->producer],
+                                               &node, &registration) == TFL_OK &&
+        lc_made_of_constant(graph, node, registration) == tensor) {
+        lc_forget_reader(graph, node->inputs->data[0]);
+    }
 }
 
 static void survey_node(struct lc_graph *graph, int place, const struct tfl_node *node,
@@ -63,9 +88,9 @@ static void survey_node(struct lc_graph *graph, int place, const struct tfl_node
             graph->uses[node->outputs->data[i]].producer = place;
         }
     }
-    int output = lc_dequantized_constant(graph, node, registration);
+    int output = lc_made_of_constant(graph, node, registration);
     if (output >= 0) {
-        graph->half_sources[output] = node->inputs->data[0];
+        graph->sources[output] = source_of(graph, node->inputs->data[0]);
     }
 }
 

@@ -23,7 +23,7 @@ struct lc_graph {
     struct tfl_ints *plan; // copy of the execution plan
     bool *claimed;         // of each place in the plan
     struct lc_use *uses;   // of each tensor
-    int *half_sources;     // tensor -> the float16 constant that is dequantized into it, or -1
+    int *sources;          // tensor -> the float16 or sparse constant that is made into it, or -1
 };
 
 // Reads the execution plan. Returns TFL_OK, TFL_ERROR if TFLite cannot tell, or
@@ -35,8 +35,13 @@ void lc_graph_free(struct lc_graph *graph);
 // Whether nobody needs what is in the tensor. A delegate's node gets no memory for such an output.
 bool lc_is_unread(const struct lc_graph *graph, int tensor);
 
-// The output of a node that dequantizes a float16 constant, or -1.
-int lc_dequantized_constant(const struct lc_graph *graph, const struct tfl_node *node,
-                            const struct tfl_registration *registration);
+// The output of a node that makes a float32 or dense tensor of a constant: a DENSIFY, a DEQUANTIZE,
+// or one behind the other. Else -1.
+int lc_made_of_constant(const struct lc_graph *graph, const struct tfl_node *node,
+                        const struct tfl_registration *registration);
+
+// One reader less of what a node makes of a constant. If it was the last, that node reads its input
+// no longer either.
+void lc_forget_reader(const struct lc_graph *graph, int tensor);
 
 #endif // LEANCONV_GRAPH_H

@@ -72,12 +72,15 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
     return true;
 }
 
-static bool run_generic(const struct lc_node *node, const struct tfl_context *context,
-                        struct image image, int32_t threads) {
-    const struct lc_chain *chain = &node->chain;
+static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
+                        int32_t threads) {
+    struct lc_chain *chain = &node->chain;
     const float *x = image.x;
     for (int32_t i = 0; i < chain->layer_count; i++) {
-        const struct lc_layer *layer = &chain->layers[i];
+        struct lc_layer *layer = &chain->layers[i];
+        if (!lc_layer_densify(layer, context)) {
+            return false;
+        }
         struct lc_constants constants = lc_layer_constants(layer, context);
         bool is_last = i == chain->layer_count - 1;
         float *y = is_last ? image.y : context->tensors[layer->output].data;

@@ -2,10 +2,12 @@
 
 #include "layer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "checked.h"
 #include "geometry.h"
+#include "sparsity.h"
 #include "tensor.h"
 #include "upsampling.h"
 
@@ -120,8 +122,8 @@ static const char *read_params(struct lc_layer *layer, int32_t builtin_code, con
 
 // Constants
 
-static int constant_behind(int tensor, const int *half_sources) {
-    return half_sources && half_sources[tensor] >= 0 ? half_sources[tensor] : tensor;
+static int constant_behind(int tensor, const int *sources) {
+    return sources && sources[tensor] >= 0 ? sources[tensor] : tensor;
 }
 
 // Turns the kernel that was read into that of the sub-pixel convolution.
@@ -139,11 +141,11 @@ static const char *read_subpixels(struct lc_layer *layer) {
 }
 
 static const char *read_weights(struct lc_layer *layer, const struct tfl_context *context,
-                                const int *half_sources) {
+                                const int *sources) {
     if (!lc_tensor(context, layer->weights)) {
         return "malformed weights";
     }
-    layer->weights = constant_behind(layer->weights, half_sources);
+    layer->weights = constant_behind(layer->weights, sources);
     const struct tfl_tensor *weights = lc_tensor(context, layer->weights);
     if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : 4)) {
         return "malformed weights";
@@ -171,14 +173,14 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
 }
 
 static const char *read_bias(struct lc_layer *layer, const struct tfl_context *context,
-                             const int *half_sources) {
+                             const int *sources) {
     if (layer->bias == TFL_OPTIONAL_TENSOR) {
         return NULL;
     }
     if (!lc_tensor(context, layer->bias)) {
         return "malformed bias";
     }
-    layer->bias = constant_behind(layer->bias, half_sources);
+    layer->bias = constant_behind(layer->bias, sources);
     const struct tfl_tensor *bias = lc_tensor(context, layer->bias);
     if (!bias || !lc_is_float_constant(bias)) {
         return "bias is not a float constant";
@@ -213,7 +215,7 @@ static const void *params_of(struct lc_node_view core) {
 }
 
 const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
-                          struct lc_node_view core, const int *half_sources) {
+                          struct lc_node_view core, const int *sources) {
     const struct tfl_node *node = core.node;
     const struct lc_operands operands = lc_core_operands(core.builtin_code);
     const void *params = params_of(core);
@@ -244,24 +246,51 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
         reason = read_output_shape(layer, lc_tensor(context, inputs[0]));
     }
-    reason = reason ? reason : read_weights(layer, context, half_sources);
-    return reason ? reason : read_bias(layer, context, half_sources);
+    reason = reason ? reason : read_weights(layer, context, sources);
+    return reason ? reason : read_bias(layer, context, sources);
 }
 
-static struct lc_constant constant_of(const struct tfl_context *context, int index) {
+static struct lc_constant constant_of(const struct tfl_context *context, int index,
+                                      const void *copy) {
     const struct tfl_tensor *tensor = lc_tensor(context, index);
     if (!tensor) {
         return (struct lc_constant){0};
     }
-    return (struct lc_constant){.data = tensor->data, .is_half = tensor->type == TFL_FLOAT16};
+    return (struct lc_constant){
+        .data = tensor->sparsity ? copy : tensor->data,
+        .is_half = tensor->type == TFL_FLOAT16,
+        .is_copy = tensor->sparsity,
+    };
 }
 
 struct lc_constants lc_layer_constants(const struct lc_layer *layer,
                                        const struct tfl_context *context) {
     return (struct lc_constants){
-        .weights = constant_of(context, layer->weights),
-        .bias = constant_of(context, layer->bias),
+        .weights = constant_of(context, layer->weights, layer->densified[0]),
+        .bias = constant_of(context, layer->bias, layer->densified[1]),
         .layout = layer->source,
         .upsampling = layer->upsampling,
     };
+}
+
+bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context) {
+    const int tensors[] = {layer->weights, layer->bias};
+    for (int i = 0; i < 2; i++) {
+        const struct tfl_tensor *tensor = lc_tensor(context, tensors[i]);
+        if (tensor && tensor->sparsity && !layer->densified[i]) {
+            bool is_half = tensor->type == TFL_FLOAT16;
+            layer->densified[i] = lc_densify(tensor, is_half ? sizeof(uint16_t) : sizeof(float));
+            if (!layer->densified[i]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void lc_layer_forget_copies(struct lc_layer *layer) {
+    for (int i = 0; i < 2; i++) {
+        free(layer->densified[i]);
+        layer->densified[i] = NULL;
+    }
 }

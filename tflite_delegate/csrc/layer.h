@@ -29,8 +29,8 @@ struct lc_layer {
     int core; // node index
 
     // Tensor indices, TFL_OPTIONAL_TENSOR for what there is not. Weights and bias name the
-    // constants themselves, also where the model has a DEQUANTIZE between a float16 constant and
-    // the node.
+    // constants themselves, also where the model has a DENSIFY or DEQUANTIZE between a sparse or
+    // float16 constant and the node.
     int input, weights, bias, residual, output;
 
     enum lc_layout source;                // LC_ROWS or LC_TAPS: how the model holds the weights
@@ -43,6 +43,7 @@ struct lc_layer {
     bool is_dense;                                    // fully connected
     bool keep_num_dims;                               // a dense output has the input's rank
     int32_t activation, output_activation;            // as in struct lc_geometry
+    void *densified[2];              // copies of sparse weights and bias; NULL: there are none
     struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the
                                      // sub-pixel one; else all zeros
 };
@@ -59,11 +60,11 @@ struct lc_operands {
 };
 struct lc_operands lc_core_operands(int32_t builtin_code);
 
-// Reads a core node. `half_sources` maps the output of a DEQUANTIZE to its float16 constant and
-// every other tensor to -1; NULL if the node's inputs name the constants already.
+// Reads a core node. `sources` maps what is made of a constant to that constant and every other
+// tensor to -1; NULL if the node's inputs name the constants already.
 // Returns NULL, or why the node is not for this delegate.
 const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
-                          struct lc_node_view core, const int *half_sources);
+                          struct lc_node_view core, const int *sources);
 
 // The geometry of one image for the shape of the input, and the number of images.
 // Returns NULL, or what is wrong with the shape.
@@ -80,8 +81,14 @@ struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
                                       const struct tfl_ints *input_dims,
                                       const struct lc_geometry *geometry, int32_t batch);
 
-// The layer's weights and bias, where the model has them now.
+// The layer's weights and bias, where the model has them now; of sparse ones the dense copies, NULL
+// before lc_layer_densify.
 struct lc_constants lc_layer_constants(const struct lc_layer *layer,
                                        const struct tfl_context *context);
+
+// Copies sparse constants, unless they are already. False if memory cannot be had.
+bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context);
+
+void lc_layer_forget_copies(struct lc_layer *layer);
 
 #endif // LEANCONV_LAYER_H

@@ -40,12 +40,21 @@ static void delist(struct lc_node *node) {
     lc_unlock(&delegate->lock);
 }
 
+static void forget_copies(struct lc_node *node) {
+    for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        lc_layer_forget_copies(&node->chain.layers[i]);
+    }
+}
+
 static void pack(struct lc_node *node, const struct tfl_context *context) {
     struct lc_constants constants[LC_MAX_LAYERS];
+    bool is_dense = true;
     for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        is_dense = lc_layer_densify(&node->chain.layers[i], context) && is_dense;
         constants[i] = lc_layer_constants(&node->chain.layers[i], context);
     }
-    node->is_packed = lc_pack(&node->packed, node->claimed_kernel, constants);
+    node->is_packed = is_dense && lc_pack(&node->packed, node->claimed_kernel, constants);
+    forget_copies(node);
     if (!node->is_packed) {
         lc_log("no memory to pack the weights of %s: it runs slowly", node->claimed_kernel->name);
     }
@@ -95,6 +104,7 @@ static void node_free(struct tfl_context *context, void *user_data) {
     struct lc_node *node = user_data;
     if (node) {
         delist(node);
+        forget_copies(node);
         lc_packed_free(&node->packed);
         free(node);
     }

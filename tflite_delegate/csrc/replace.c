@@ -13,7 +13,7 @@ int lc_replace_nodes(struct tfl_context *context, struct tfl_delegate *delegate,
     return context->ReplaceNodeSubsetsWithDelegateKernels(context, argument, nodes, delegate);
 }
 
-// Float16 constants
+// Constants that kernels read themselves
 
 bool lc_is_unread_constant(const struct lc_graph *graph, int index) {
     struct tfl_node *node;
@@ -22,7 +22,7 @@ bool lc_is_unread_constant(const struct lc_graph *graph, int index) {
         TFL_OK) {
         return false;
     }
-    int output = lc_dequantized_constant(graph, node, registration);
+    int output = lc_made_of_constant(graph, node, registration);
     return output >= 0 && lc_is_unread(graph, output);
 }
 
@@ -36,7 +36,7 @@ int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegat
     static const struct tfl_registration nothing = {
         .prepare = do_nothing,
         .invoke = do_nothing,
-        .custom_name = "leanconv/float16 constants",
+        .custom_name = "leanconv/constants",
         .version = 1,
     };
     struct tfl_ints *unread = lc_new_ints(graph->plan->size);

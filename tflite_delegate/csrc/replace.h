@@ -19,11 +19,11 @@ struct lc_replacement {
 int lc_replace_nodes(struct tfl_context *context, struct tfl_delegate *delegate,
                      struct tfl_registration registration, const struct tfl_ints *nodes);
 
-// Whether a node dequantizes a constant whose float32 copy nobody reads.
+// Whether nobody reads what a node makes of a constant.
 bool lc_is_unread_constant(const struct lc_graph *graph, int index);
 
-// Replaces the DEQUANTIZE nodes whose output only claimed layers read. They would still run, and
-// hold a float32 copy of the weights, if they were left alone.
+// Replaces the DEQUANTIZE and DENSIFY nodes whose output only claimed layers read. They would still
+// run, and hold a dense float32 copy of the weights, if they were left alone.
 int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegate);
 
 // Makes all replacements, one for each place in the plan.

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "checked.h"
+#include "sparsity.h"
 
 struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index) {
     if (index < 0 || (size_t)index >= context->tensors_size) {
@@ -20,10 +21,14 @@ bool lc_is_constant(const struct tfl_tensor *tensor) {
 
 bool lc_is_float_constant(const struct tfl_tensor *tensor) {
     bool is_half = tensor->type == TFL_FLOAT16;
-    size_t bytes;
-    return lc_is_constant(tensor) && tensor->data && !tensor->sparsity &&
-           (is_half || tensor->type == TFL_FLOAT32) && lc_count_elements(tensor->dims, &bytes) &&
-           lc_multiply(&bytes, is_half ? sizeof(uint16_t) : sizeof(float)) &&
+    size_t bytes, element_bytes = is_half ? sizeof(uint16_t) : sizeof(float);
+    if (!lc_is_constant(tensor) || !tensor->data || (!is_half && tensor->type != TFL_FLOAT32)) {
+        return false;
+    }
+    if (tensor->sparsity) {
+        return lc_is_sparse_constant(tensor, element_bytes);
+    }
+    return lc_count_elements(tensor->dims, &bytes) && lc_multiply(&bytes, (int64_t)element_bytes) &&
            tensor->bytes >= bytes;
 }
 

@@ -62,7 +62,8 @@ enum tfl_builtin {
     TFL_BUILTIN_EXPAND_DIMS = 70,
     TFL_BUILTIN_SUM = 74,
     TFL_BUILTIN_LEAKY_RELU = 98,
-    TFL_BUILTIN_HARD_SWISH = 117
+    TFL_BUILTIN_HARD_SWISH = 117,
+    TFL_BUILTIN_DENSIFY = 124
 };
 
 // Bits of `inplace_operator`: which inputs the first output may share its memory with. A delegate's
@@ -72,6 +73,8 @@ enum tfl_inplace {
     TFL_INPLACE_INPUT_0 = 4,
     TFL_INPLACE_INPUT_1 = 8
 };
+
+enum tfl_dim_format { TFL_DIM_DENSE = 0, TFL_DIM_SPARSE_CSR = 1 };
 
 enum { TFL_OPTIONAL_TENSOR = -1 };
 
@@ -84,6 +87,20 @@ struct tfl_node;
 struct tfl_ints {
     int size;
     int data[];
+};
+
+// One level of a sparse tensor, see sparsity.h.
+struct tfl_dim_metadata {
+    int format; // enum tfl_dim_format
+    int dense_size;
+    struct tfl_ints *array_segments, *array_indices;
+};
+
+struct tfl_sparsity {
+    struct tfl_ints *traversal_order;
+    struct tfl_ints *block_map;
+    struct tfl_dim_metadata *dim_metadata;
+    int dim_metadata_size;
 };
 
 struct tfl_tensor {
@@ -106,7 +123,7 @@ struct tfl_tensor {
         int type;
         void *params;
     } quantization;
-    void *sparsity;
+    struct tfl_sparsity *sparsity; // NULL: the tensor is dense
     const struct tfl_ints *dims_signature;
 };
 

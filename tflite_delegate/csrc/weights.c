@@ -155,13 +155,14 @@ static bool place(size_t *end, size_t *begin, size_t bytes) {
 
 static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
     return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
-           !constants->upsampling.rows && kernel->parts->layout != LC_PANELS &&
-           kernel->parts->layout == (int)constants->layout;
+           !constants->weights.is_copy && !constants->upsampling.rows &&
+           kernel->parts->layout != LC_PANELS && kernel->parts->layout == (int)constants->layout;
 }
 
 static bool reads_bias_in_place(const struct lc_kernel *kernel,
                                 const struct lc_constants *constants) {
-    return reads_in_place(kernel, constants) && constants->bias.data && !constants->bias.is_half;
+    return reads_in_place(kernel, constants) && constants->bias.data && !constants->bias.is_half &&
+           !constants->bias.is_copy;
 }
 
 // False if the kernel does not read what this delegate writes, or it is too large.

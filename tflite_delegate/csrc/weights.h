@@ -14,6 +14,7 @@
 struct lc_constant {
     const void *data; // NULL: there is none, all zeros
     bool is_half;
+    bool is_copy; // of a sparse constant: it is dense, and goes away
 };
 
 // Weights and bias of one layer as the model holds them: the weights in LC_ROWS, or in LC_TAPS,
