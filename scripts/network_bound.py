@@ -83,6 +83,7 @@ def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[flo
         details["index"]: details["shape"].tolist()
         for details in built_in.interpreter.get_tensor_details()
     }
+    # Of a layer that cannot be compiled, only TFLite knows the weights.
     weights = {
         node["index"]: shapes[node["inputs"][1]]
         for node in built_in.interpreter._get_ops_details()
@@ -91,12 +92,14 @@ def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[flo
     sums = []
     for layer, entry in zip(tflite_model.read(graph).layers, report["layers"], strict=True):
         transforms = winograd_transforms(entry, layer.workload)
-        shape = weights[layer.index]
         if transforms is not None:
+            assert layer.workload is not None
             amplification = math.prod(transform.amplification for transform in transforms)
-            sums.append(amplification * math.sqrt(shape[-1] + 16))
-        else:
+            sums.append(amplification * math.sqrt(layer.workload.weight_shape[-1] + 16))
+        elif layer.workload is not None:
+            sums.append(math.sqrt(layer.workload.reduction))
+        elif layer.index in weights:
             # The last axis of depthwise weights is the output's channels, the first one is 1.
-            depthwise = layer.op == "DEPTHWISE_CONV_2D"
+            shape, depthwise = weights[layer.index], layer.op == "DEPTHWISE_CONV_2D"
             sums.append(math.sqrt(math.prod(shape[1:3] if depthwise else shape[1:])))
     return sums
