@@ -8,7 +8,7 @@ seed, so that the same call gives the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -396,6 +396,45 @@ def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def merged(contents: Sequence[bytes], signatures: Mapping[str, int] | None = None) -> bytes:
+    """A model of several graphs: the main graphs of models, in this order.
+
+    ``signatures`` are names of graphs, by which a caller can run each; their inputs are ``in_0``
+    and so on, their outputs ``out_0``.
+    """
+    models = [schema.ModelT.InitFromPackedBuf(content, 0) for content in contents]
+    model = models[0]
+    for other in models[1:]:
+        (graph,) = other.subgraphs
+        for tensor in graph.tensors:
+            tensor.buffer += len(model.buffers)
+        for operator in graph.operators:
+            operator.opcodeIndex += len(model.operatorCodes)
+        model.subgraphs.append(graph)
+        model.buffers += other.buffers
+        model.operatorCodes += other.operatorCodes or []
+    model.signatureDefs = []
+    for key, place in (signatures or {}).items():
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key.encode(), place
+        graph = model.subgraphs[place]
+        signature.inputs = _named("in", graph.inputs)
+        signature.outputs = _named("out", graph.outputs)
+        model.signatureDefs.append(signature)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _named(kind: str, tensors: Sequence[int]) -> list[Any]:
+    maps = []
+    for place, tensor in enumerate(tensors):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = f"{kind}_{place}".encode(), int(tensor)
+        maps.append(entry)
+    return maps
 
 
 def _buffer(data: np.ndarray | None) -> Any:

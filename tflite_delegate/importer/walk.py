@@ -15,8 +15,14 @@ from tvm import relax, tirx
 from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
 
 from schedules.errors import LeanconvError
-from tflite_delegate.importer.editable import TYPE_NAMES, EditableOperator, EditableTensor
+from tflite_delegate.importer.editable import (
+    TYPE_NAMES,
+    EditableGraph,
+    EditableOperator,
+    EditableTensor,
+)
 from tflite_delegate.importer.folding import folded
+from tflite_delegate.importer.regions import Regions
 from tflite_delegate.relax_converter import Converter
 
 #: Values that are no tensors: their operators follow them by name.
@@ -26,18 +32,32 @@ _HANDLES = (tflite.TensorType.RESOURCE, tflite.TensorType.VARIANT, tflite.Tensor
 class Walk(Converter):
     """Converts the graphs of an :class:`~tflite_delegate.importer.editable.EditableModel`."""
 
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._regions = Regions(self)
+
     def convert_op_to_relax(self) -> None:
         """Convert all operators of the subgraph, in its order."""
-        self._check_order()
-        for node in self.subgraph.operators:
-            self.model.current = f"operator {node.position} ({node.name}): "
-            constants = folded(self.subgraph, node)
-            if constants is None:
-                self._convert(node)
-                continue
-            for index, values in zip(node.outputs, constants, strict=True):
-                self.model.set_constant(self.subgraph.tensors[index], values)
+        self.check_order(self.subgraph)
+        for node in list(self.subgraph.operators):
+            self.step(node)
         self.model.current = ""
+
+    def step(self, node: EditableOperator) -> None:
+        """Convert one operator."""
+        self.model.current = f"operator {node.position} ({node.name}): "
+        tensors = self.subgraph.tensors
+        results = self._regions.results(node)
+        if results is not None:
+            for index, result in zip(node.outputs, results, strict=True):
+                self._set_equal(index, result)
+            return
+        constants = folded(self.subgraph, node)
+        if constants is None:
+            self._convert(node)
+            return
+        for index, values in zip(node.outputs, constants, strict=True):
+            self.model.set_constant(tensors[index], values)
 
     def get_expr(self, input_tensor_idx: int) -> Any:
         """The tensor in Relax; the importer's own knows computed tensors and inputs alone."""
@@ -59,23 +79,36 @@ class Walk(Converter):
             _accept(tensor, part.ty, is_as_written)
             self.exp_tab.set_expr(get_tensor_name(self.subgraph, index), part)
 
+    def _set_equal(self, index: int, result: int) -> None:
+        """Let tensor ``index`` be what ``result`` is."""
+        tensor, source = self.subgraph.tensors[index], self.subgraph.tensors[result]
+        if source.type != tensor.type:
+            raise LeanconvError(f"its result is of type {source.type}, not {tensor.type}")
+        if source.data is not None:
+            self.model.set_constant(tensor, source.data)
+            return
+        tensor.shape, tensor.is_inferred, tensor.has_changed = source.shape, True, True
+        name = get_tensor_name(self.subgraph, index)
+        self.exp_tab.set_expr(name, self.get_expr(result))
+
     def _has_shapes_of_the_file(self, node: EditableOperator) -> bool:
         """Whether no operand has another shape than in the file, so that no result may have."""
         tensors = [self.subgraph.tensors[index] for index in node.inputs if index >= 0]
         return not any(tensor.has_changed or tensor.open_axes for tensor in tensors)
 
-    def _check_order(self) -> None:
+    def check_order(self, graph: EditableGraph) -> None:
         """Every operand is known when its reader's turn comes, and is computed once."""
-        tensors = self.subgraph.tensors
-        known = set(self.subgraph.inputs)
-        if len(known) < len(self.subgraph.inputs):
+        tensors = graph.tensors
+        known = set(graph.inputs)
+        if len(known) < len(graph.inputs):
             raise LeanconvError("an input is named twice")
         known |= {index for index, tensor in enumerate(tensors) if tensor.buffer}
-        for node in self.subgraph.operators:
-            self.model.current = f"operator {node.position} ({node.name}): "
+        place = self.model.current
+        for node in graph.operators:
+            self.model.current = f"{place}operator {node.position} ({node.name}): "
             self._check_operands(tensors, known, node)
-        self.model.current = ""
-        self._check_known(tensors, known, self.subgraph.outputs)
+        self.model.current = place
+        self._check_known(tensors, known, graph.outputs)
 
     def _check_operands(
         self, tensors: Sequence[EditableTensor], known: set[int], node: EditableOperator

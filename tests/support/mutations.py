@@ -1,0 +1,97 @@
+"""Damaged models, and a process of their own in which each is imported.
+
+    python -m tests.support.mutations MODEL SEED FIRST COUNT
+
+imports ``COUNT`` mutations of a model and prints the number of each before it begins, so that a
+crash tells which one it was. What is neither a module nor one line for users ends it.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import struct
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import tflite
+
+from schedules.errors import LeanconvError
+from tflite_delegate.relax_import import import_model
+
+#: What a damaged count or index is likely to be, at its worst.
+WORDS = (0, 1, 2, 3, 5, 127, 128, 255, 256, 65535, 65536, 2**28, 2**31 - 1, 2**31, 2**32 - 1)
+#: Bytes of address space: a damaged size must not make the import take all memory.
+MAX_MEMORY = 8 << 30
+#: Of one import.
+MAX_SECONDS = 60
+
+
+def structure(content: bytes) -> np.ndarray:
+    """The positions of all bytes that belong to no constant."""
+    is_structure = np.ones(len(content), bool)
+    model = tflite.Model.GetRootAs(content, 0)
+    for index in range(model.BuffersLength()):
+        buffer = model.Buffers(index)
+        if buffer.DataLength():
+            start = buffer._tab.Vector(buffer._tab.Offset(4))
+            is_structure[start : start + buffer.DataLength()] = False
+    return np.flatnonzero(is_structure)
+
+
+def mutated(content: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes:
+    """One damaged copy: bytes or words at ``places`` are others, or the end is missing."""
+    damaged = bytearray(content)
+    kind = rng.integers(10)
+    if kind == 0:
+        return bytes(damaged[: rng.integers(1, len(content))])
+    for place in rng.choice(places, rng.integers(1, 5)):
+        place = int(place)
+        if kind < 4:
+            damaged[place] = rng.integers(256)
+            continue
+        place = min(place // 4 * 4, len(content) - 4)
+        (word,) = struct.unpack_from("<I", damaged, place)
+        near = (word + int(rng.integers(-4, 5))) % 2**32
+        word = near if kind < 7 else int(rng.choice(WORDS))
+        struct.pack_into("<I", damaged, place, word)
+    return bytes(damaged)
+
+
+def import_mutations(path: Path, seed: int, first: int, count: int) -> Counter[str]:
+    """Import each mutation; counts of modules and of refusals.
+
+    Raises
+    ------
+    Exception
+        Whatever is no refusal in one line.
+    """
+    content = path.read_bytes()
+    places = structure(content)
+    outcomes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        file = Path(folder) / "m.tflite"
+        for number in range(first, first + count):
+            print(number, flush=True)
+            rng = np.random.default_rng([seed, number])
+            file.write_bytes(mutated(content, places, rng))
+            signal.alarm(MAX_SECONDS)
+            try:
+                import_model(file)
+                outcomes["module"] += 1
+            except LeanconvError as error:
+                outcomes["refusal"] += 1
+                told = str(error)
+                assert "\n" not in told and len(told) < 2000, f"{path} {number}: {told!r}"
+            finally:
+                signal.alarm(0)
+    return outcomes
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    found = import_mutations(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    print(" ".join(f"{kind}={count}" for kind, count in found.items()))
