@@ -29,6 +29,8 @@ from schedules.stored_kernels import find_kernels
 
 #: With fewer kernels, processes take longer to start, and to import TVM, than they save.
 ENOUGH = 8
+#: For programs that run several of these at once, as the tests do.
+JOBS = "LEANCONV_JOBS"
 
 _LOG = logging.getLogger(__name__)
 #: How the files end that have what each process wrote to standard error.
@@ -50,8 +52,9 @@ def compile_kernels(
     simd : Simd
         What to compile for.
     jobs : int, optional
-        Kernels to compile at the same time; by default as many as there are cores, and one if
-        there are fewer than :data:`ENOUGH`.
+        Kernels to compile at the same time; by default what the environment variable
+        :data:`JOBS` says, or as many as there are cores, and one if there are fewer than
+        :data:`ENOUGH`.
     progress : callable, optional
         Called with (kernels done, kernels in all, text).
 
@@ -93,7 +96,10 @@ def compile_kernels(
 
 
 def _default_jobs(kernels: int) -> int:
-    return len(os.sched_getaffinity(0)) if kernels >= ENOUGH else 1
+    if kernels < ENOUGH:
+        return 1
+    jobs = os.environ.get(JOBS, "")
+    return max(1, int(jobs)) if jobs.isdecimal() else len(os.sched_getaffinity(0))
 
 
 def _compile_in_processes(

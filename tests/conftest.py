@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +16,13 @@ import pytest
 
 import make_models
 import tvmc
+from schedules.parallel import JOBS
 from schedules.store import SWITCH
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault(JOBS, "1")  # each core has its worker
 
 
 @dataclass(frozen=True)

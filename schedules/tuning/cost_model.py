@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import xgboost
 
 from schedules.errors import LeanconvError
 from schedules.planner import Plan
@@ -49,7 +49,7 @@ class CostModel:
         self.simd, self.seed = simd, seed
         self._rows: dict[tuple[Workload, Candidate], np.ndarray | None] = {}
         self._defaults: dict[Workload, Candidate] = {}
-        self._trees: xgboost.Booster | None = None
+        self._trees: Any = None  # xgboost.Booster
 
     @property
     def is_fitted(self) -> bool:
@@ -77,6 +77,8 @@ class CostModel:
                     labels.append(math.log(min(cost, failed) / reference))
         self._trees = None
         if len(rows) >= MIN_RECORDS:
+            import xgboost  # takes a sixth of a second, and few who come here have records
+
             data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
             self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
 

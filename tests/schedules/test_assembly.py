@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,16 +12,12 @@ from schedules.algorithms import REGISTRY
 from schedules.planner import plan_layer
 from schedules.simd import PRESETS
 from schedules.workload import Conv2dWorkload
-from tests.support.assembly import inner_loops, vectors_stored_on_x86_stack
+from tests.support.assembly import assembly_of, inner_loops, vectors_stored_on_x86_stack
 from tests.support.kernels import serves
 
-#: Cores like the Cortex-A76 in all but their caches.
-ALIKE = ("neoverse-n1", "apple-m1")
-ARM = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
-    for name, simd in PRESETS.items()
-    if simd.arch == "aarch64" and not simd.android
-]
+ARM = [name for name, simd in PRESETS.items() if simd.arch == "aarch64" and not simd.android]
+#: The others are like the Cortex-A76 in all but their caches.
+DIFFERENT = [name for name in ARM if name not in ("neoverse-n1", "apple-m1")]
 
 #: (image, C, M, kernel, stride): a layer of each kind in MobileNets, ResNets and VGG.
 LAYERS = [
@@ -79,28 +76,60 @@ WORKLOADS = [workload(*layer) for layer in LAYERS] + [
 ]
 
 
+#: Shapes of matrices of few rows: rows, inputs, outputs.
+MATRICES = list(itertools.product((1, 2, 5), (96, 1001), (1, 24, 1001)))
+
+
+@pytest.mark.parametrize("algorithm", REGISTRY.names())
+@pytest.mark.parametrize("target", DIFFERENT)
+def test_inner_loops_do_not_spill(target: str, algorithm: str) -> None:
+    """Each layer for one of the targets, which take turns.
+
+    So every algorithm meets every target and every layer, and every layer every target.
+    """
+    first = DIFFERENT.index(target) + REGISTRY.names().index(algorithm)
+    check_layers(target, algorithm, WORKLOADS[first % len(DIFFERENT) :: len(DIFFERENT)])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", REGISTRY.names())
 @pytest.mark.parametrize("target", ARM)
-def test_inner_loops_do_not_spill(target: str, algorithm: str) -> None:
+def test_no_inner_loop_spills(target: str, algorithm: str) -> None:
+    check_layers(target, algorithm, WORKLOADS)
+
+
+def check_layers(target: str, algorithm: str, layers: Sequence[Conv2dWorkload]) -> None:
     simd = PRESETS[target]
-    served = [layer for layer in WORKLOADS if serves(algorithm, layer, simd)]
+    served = [layer for layer in layers if serves(algorithm, layer, simd)]
     assert served
     for layer in served:
         plan = plan_layer(layer, simd, algorithm)
-        loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
+        loops = list(inner_loops(assembly_of(plan, simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]
         assert not spilling, f"{plan.describe()} {plan.knobs}: {spilling[0].instructions}"
 
 
 @pytest.mark.parametrize("weights", ["packed", "in_place"])
-@pytest.mark.parametrize("target", ARM)
+@pytest.mark.parametrize("target", DIFFERENT)
 def test_matrices_of_few_rows_do_not_spill(target: str, weights: str) -> None:
+    """Each for one of the targets."""
+    check_matrices(target, weights, MATRICES[DIFFERENT.index(target) :: len(DIFFERENT)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["packed", "in_place"])
+@pytest.mark.parametrize("target", ARM)
+def test_no_matrix_of_few_rows_spills(target: str, weights: str) -> None:
+    check_matrices(target, weights, MATRICES)
+
+
+def check_matrices(target: str, weights: str, matrices: Sequence[tuple[int, int, int]]) -> None:
     simd = PRESETS[target]
-    for rows, channels, outputs in itertools.product((1, 2, 5), (96, 1001), (1, 24, 1001)):
+    for rows, channels, outputs in matrices:
         layer = Conv2dWorkload(1, rows, channels, outputs, 1, 1)
         plan = plan_layer(layer, simd, f"dense:weights={weights}")
-        loops = list(inner_loops(c_abi.assembly(plan.schedule(simd), simd)))
+        loops = list(inner_loops(assembly_of(plan, simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.spills]
         assert not spilling, f"{layer.describe()} {plan.knobs}: {spilling[0].instructions}"
@@ -112,7 +141,7 @@ def test_depthwise_does_not_spill_on_x86(target: str) -> None:
     for layer in WORKLOADS:
         if layer.is_depthwise:
             plan = plan_layer(layer, simd)
-            spills = vectors_stored_on_x86_stack(c_abi.assembly(plan.schedule(simd), simd))
+            spills = vectors_stored_on_x86_stack(assembly_of(plan, simd))
             assert spills == 0, f"{layer.describe()} {plan.knobs}"
     large = {**plan.knobs, "rows": 4, "columns": 8}  # spills are seen
     schedule = REGISTRY.get("depthwise").schedule(plan.layer, simd, large)
@@ -122,7 +151,7 @@ def test_depthwise_does_not_spill_on_x86(target: str) -> None:
 def test_most_of_the_main_loop_multiplies() -> None:
     simd = PRESETS["cortex-a76"]
     plan = plan_layer(workload(*LAYERS[0]), simd, "indirect")
-    loops = inner_loops(c_abi.assembly(plan.schedule(simd), simd))
+    loops = inner_loops(assembly_of(plan, simd))
     assert max(loop.multiply_adds / len(loop.instructions) for loop in loops) >= 0.8
 
 

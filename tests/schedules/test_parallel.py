@@ -62,7 +62,11 @@ def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(parallel, "_workers", ask)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5))
+    monkeypatch.delenv(parallel.JOBS, raising=False)
     with pytest.raises(Asked, match="5"):
+        compile_kernels(kernels(ENOUGH), HOST)
+    monkeypatch.setenv(parallel.JOBS, "3")
+    with pytest.raises(Asked, match="3"):
         compile_kernels(kernels(ENOUGH), HOST)
 
 

@@ -6,6 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from schedules import c_abi
+from schedules.planner import Plan
+from schedules.simd import Simd
+from schedules.store import Store, digest
+from schedules.stored_kernels import kernel_key
+
 _LABEL = re.compile(r"^(\.?[\w$.]+):")
 _BRANCH = re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?(\.?[\w$.]+)$")
 #: Vector registers are stored to the stack, or loaded from there.
@@ -17,6 +23,17 @@ _BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "v": 16}
 
 #: The same on x86-64, to the stack only.
 _TO_STACK_ON_X86 = re.compile(r"^\s*vmov\w+\s+%[xyz]mm\d+, -?\d*\(%rsp", re.MULTILINE)
+
+
+def assembly_of(plan: Plan, simd: Simd) -> str:
+    """The assembly of one kernel of a registered algorithm, from the store if it is there."""
+    store, key = Store.default(), digest("assembly", kernel_key({"kernel": plan}, simd))
+    stored = store.get(key)
+    if stored is not None:
+        return stored.decode()
+    text = c_abi.assembly(plan.schedule(simd), simd)
+    store.put(key, text.encode())
+    return text
 
 
 def vectors_stored_on_x86_stack(assembly: str) -> int:

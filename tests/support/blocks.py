@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from schedules import c_abi, packing
+from schedules import packing
 from schedules.block import Block
 from schedules.fused_block import FusedBlock
 from schedules.knobs import Knobs
 from schedules.memory import align
 from schedules.packing import PackedWeights
+from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
 from tests.support.kernels import (
     GUARD,
@@ -108,12 +109,18 @@ def arguments(case: BlockCase, parts: Sequence[PackedWeights]) -> dict[str, np.n
     return {"w": one_memory(list(weights)), "b": one_memory(list(biases))}
 
 
+def plan_of(block: Block, knobs: Knobs) -> Plan:
+    """The plan with exactly these knobs."""
+    workspace = FUSED_BLOCK.workspace_bytes(block, knobs)
+    parts = FUSED_BLOCK.packed_parts(block, knobs)
+    return Plan(block, FUSED_BLOCK.name, knobs, workspace, parts)
+
+
 class HostBlock:
     """One compiled block, callable on this machine."""
 
     def __init__(self, block: Block, simd: Simd, knobs: Knobs, folder: Path) -> None:
-        schedule = FUSED_BLOCK.schedule(block, simd, knobs)
-        kernels = c_abi.compile_schedules({"kernel": schedule}, simd)
+        kernels = compile_plans({"kernel": plan_of(block, knobs)}, simd)
         self.kernel = kernels.kernels["kernel"]
         self.parts = FUSED_BLOCK.packed_parts(block, knobs)
         self.library = ctypes.CDLL(str(link(kernels, folder / "kernel.so")))
@@ -143,8 +150,8 @@ def run_blocks_on_board(
 
     ``run_python(script, arguments)`` runs a script there.
     """
-    schedules = {name: FUSED_BLOCK.schedule(b, simd, knobs) for name, (b, knobs) in blocks.items()}
-    kernels = c_abi.compile_schedules(schedules, simd)
+    plans = {name: plan_of(block, knobs) for name, (block, knobs) in blocks.items()}
+    kernels = compile_plans(plans, simd)
     library = link(kernels, folder / "kernels.so")
     values: dict[str, Any] = {}
     manifest = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from schedules.c_abi import CKernel, KernelObject
 from schedules.memory import ALIGNMENT
 from schedules.planner import Plan, compile_plans
 from schedules.simd import Simd
+from schedules.store import Store, digest
+from schedules.toolchain import Toolchain
 from schedules.workload import ACTIVATIONS, Conv2dWorkload
 from tests.support.reference import conv2d, finish, winograd_bound
 
@@ -120,10 +122,16 @@ def alone(whole: np.ndarray, groups: int) -> np.ndarray:
 
 def link(kernels: KernelObject, library: Path) -> Path:
     """A shared library of the kernels, for the object's processor."""
+    store, key = Store.default(), digest("ld.lld", version("ziglang"), kernels.data)
+    linked = store.get(key)
+    if linked is not None:
+        library.write_bytes(linked)
+        return library
     object_file = library.with_suffix(".o")
     object_file.write_bytes(kernels.data)
-    linker = [sys.executable, "-m", "ziglang", "ld.lld", "-shared"]
-    subprocess.run([*linker, "-o", str(library), str(object_file)], check=True)
+    zig = Toolchain.default().command[0]
+    subprocess.run([zig, "ld.lld", "-shared", "-o", library, object_file], check=True)
+    store.put(key, library.read_bytes())
     return library
 
 
