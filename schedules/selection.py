@@ -109,7 +109,20 @@ def select(
     objective: str = "time",
     records: Sequence[Record] = (),
 ) -> Selection:
-    """Plan every layer that can be taken.
+    """Plan every layer of a network that can be taken, as :func:`select_all`."""
+    (selection,) = select_all([network], simd, algorithms, limits, objective, records)
+    return selection
+
+
+def select_all(
+    networks: Sequence[Network],
+    simd: Simd,
+    algorithms: Sequence[str],
+    limits: Limits,
+    objective: str = "time",
+    records: Sequence[Record] = (),
+) -> tuple[Selection, ...]:
+    """Plan every layer of some networks that can be taken; equal layers share their kernels.
 
     With records, knobs are those found best; for the objective "time", algorithms and blocks too.
     Other objectives choose by bytes, and records decide among plans that hold no more.
@@ -127,14 +140,46 @@ def select(
         if names.count(name) > 1:
             raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
     advisor = Advisor(records, simd, limits) if records else None
-    planner = _Planner(network, simd, choices, limits, objective, advisor)
-    planner.check_knobs()
-    return planner.select()
+    first = _Planner(networks[0], simd, choices, limits, objective, advisor)
+    planners = [replace(first, network=network) for network in networks]
+    for choice in choices:
+        _check_knobs(choice, planners)
+    return tuple(planner.select() for planner in planners)
+
+
+def _check_knobs(choice: Choice, planners: Sequence[_Planner]) -> None:
+    """Refuse a choice whose knobs nothing has: a mistake, even if another choice serves all.
+
+    A layer that offers less than others, as a 1x1 convolution does, is left out of that choice.
+    """
+    error = None
+    for planner in planners if choice.knobs else ():
+        for workload in planner.candidates(choice):
+            try:
+                if isinstance(workload, Block):
+                    plan_block(workload, planner.simd, choice.knobs)
+                else:
+                    plan_form(choice, workload, planner.simd)
+                return
+            except Unsupported as reason:
+                error = reason
+    if error is not None:
+        raise LeanconvError(f"no layer can be compiled with {choice}: {error}")
+
+
+def all_kernels(selections: Sequence[Selection]) -> list[Kernel]:
+    """Every kernel once: longer chains first, then as in each selection."""
+    kernels = [kernel for selection in selections for kernel in selection.kernels]
+    kernels.sort(key=lambda kernel: -len(kernel.plan.layers))
+    return list({kernel.name: kernel for kernel in kernels}.values())
 
 
 @dataclass
 class _Planner:
-    """Plans of a network's layers and blocks, each made once."""
+    """Plans of a network's layers and blocks, each made once.
+
+    Planners of several networks share what is ``planned`` and the names of blocks.
+    """
 
     network: Network
     simd: Simd
@@ -143,6 +188,7 @@ class _Planner:
     objective: str
     advisor: Advisor | None
     planned: dict[Conv2dWorkload, Selected] = field(default_factory=dict)
+    block_names: dict[Block, str] = field(default_factory=dict)
 
     def select(self) -> Selection:
         """Everything that is to be compiled."""
@@ -158,27 +204,8 @@ class _Planner:
             self.network, self.simd, self.objective, tuple(layers), blocks, self.advisor
         )
 
-    def check_knobs(self) -> None:
-        """Refuse a choice whose knobs nothing has: a mistake, even if another choice serves all.
-
-        A layer that offers less than others, as a 1x1 convolution does, is left out of that choice.
-        """
-        for choice in self.choices:
-            error = None
-            for workload in self._candidates(choice) if choice.knobs else ():
-                try:
-                    if isinstance(workload, Block):
-                        plan_block(workload, self.simd, choice.knobs)
-                    else:
-                        plan_form(choice, workload, self.simd)
-                    break
-                except Unsupported as reason:
-                    error = reason
-            else:
-                if error is not None:
-                    raise LeanconvError(f"no layer can be compiled with {choice}: {error}")
-
-    def _candidates(self, choice: Choice) -> list[Conv2dWorkload | Block]:
+    def candidates(self, choice: Choice) -> list[Conv2dWorkload | Block]:
+        """What a choice may be made for."""
         if choice.algorithm == FUSED_BLOCK.name:
             return [block_of(self.network, chain) for chain in self.network.chains]
         layers = self.network.layers
@@ -257,12 +284,15 @@ class _Planner:
             chosen = self._saving_time(candidates, layers)
         else:
             chosen = self._lowering_peak(candidates, layers)
-        workloads = [advice.plan.workload for advice in chosen.values()]
-        names = {workload: f"lc_b{index}" for index, workload in enumerate(workloads)}
         return {
-            chain: _kernel(f"{names[advice.plan.workload]}_{advice.plan.algorithm}", advice)
+            chain: _kernel(self._block_name(advice.plan), advice)
             for chain, advice in chosen.items()
         }
+
+    def _block_name(self, plan: Plan) -> str:
+        assert isinstance(plan.workload, Block)
+        name = self.block_names.setdefault(plan.workload, f"lc_b{len(self.block_names)}")
+        return f"{name}_{plan.algorithm}"
 
     def _block_plans(self, choice: Choice) -> dict[Chain, Advice]:
         """A plan for each chain that one kernel can compute; equal blocks share theirs."""

@@ -15,14 +15,15 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
 from schedules.parallel import Progress, compile_kernels
 from schedules.planner import AUTO, NO_LIMITS, Limits
-from schedules.report import LayerReport, TuningReport, layer_reports, peak_bytes, tuning_report
-from schedules.selection import Kernel, Selection
+from schedules.report import LayerReport, TuningReport, tuning_report
+from schedules.selection import Kernel, Selection, all_kernels
 from schedules.simd import Simd
 from schedules.toolchain import Toolchain
 from schedules.tuning.records import Record
 from tflite_delegate import model as tflite_model
 from tflite_delegate.model import Model
-from tflite_delegate.remainder import Partition, between, operator_name, partitions
+from tflite_delegate.remainder import Partition
+from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.selection import select
 from tflite_delegate.table import kernel_table
 
@@ -35,10 +36,9 @@ SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
 class Report:
     """What :func:`build` did.
 
-    ``layers`` has one entry for every convolution, depthwise and fully-connected layer; ``between``
-    maps the other nodes that the delegate computes to their operators; ``left`` is what TFLite
-    keeps. ``peak_bytes`` is the most that tensors and one thread's workspace take at once.
-    ``tuning`` is ``None`` without records.
+    ``layers``, ``between``, ``left`` and ``peak_bytes`` are those of the main graph, as in
+    :class:`GraphReport`; ``subgraphs`` are the further graphs of the model. ``tuning`` is ``None``
+    without records.
     """
 
     model: str
@@ -50,6 +50,7 @@ class Report:
     between: Mapping[int, str]
     left: tuple[Partition, ...]
     peak_bytes: int
+    subgraphs: tuple[GraphReport, ...]
     library_bytes: int
     seconds: float
     tuning: TuningReport | None
@@ -109,12 +110,12 @@ def build(
     output = Path(output_path)
     check_writable(output)
     model = tflite_model.read(model_path)
-    selection = select(model, simd, algorithms, limits, objective, records)
-    steps = len(selection.kernels) + 1
+    selections = select(model, simd, algorithms, limits, objective, records)
+    steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         folder = Path(name)
-        kernels, sources = _write_sources(folder, selection, jobs, steps, notify)
+        kernels, sources = _write_sources(folder, selections, jobs, steps, notify)
         objects = [f"{kernel.name}.o" for kernel in kernels]
         notify(steps - 1, steps, f"linking {output.name}")
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
@@ -123,7 +124,7 @@ def build(
         library = linked.read_bytes()
         replace_atomically(output, library)
     notify(steps, steps, f"wrote {output.name}")
-    return _report(model, selection, kernels, len(library), time.monotonic() - start)
+    return _report(model, selections, kernels, len(library), time.monotonic() - start)
 
 
 def export_sources(
@@ -148,42 +149,47 @@ def export_sources(
     folder = Path(folder)
     _check_folder(folder)
     model = tflite_model.read(model_path)
-    selection = select(model, simd, algorithms, limits, objective, records)
-    steps = len(selection.kernels)
+    selections = select(model, simd, algorithms, limits, objective, records)
+    steps = len(all_kernels(selections))
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
             fresh = Path(name) / folder.name
             fresh.mkdir()
-            kernels, _ = _write_sources(fresh, selection, jobs, steps, progress or _silent)
+            kernels, _ = _write_sources(fresh, selections, jobs, steps, progress or _silent)
             if folder.exists():
                 folder.rename(Path(name) / "old")
             fresh.rename(folder)
     except OSError as error:
         raise LeanconvError(f"cannot write {folder}: {error.strerror}") from None
     size = sum(len(kernel.data) for kernel in kernels)
-    return _report(model, selection, kernels, size, time.monotonic() - start)
+    return _report(model, selections, kernels, size, time.monotonic() - start)
 
 
 # Compiling
 
 
 def _write_sources(
-    folder: Path, selection: Selection, jobs: int | None, steps: int, notify: Progress
+    folder: Path,
+    selections: Sequence[Selection],
+    jobs: int | None,
+    steps: int,
+    notify: Progress,
 ) -> tuple[list[Kernel], list[str]]:
     """Write everything that a C toolchain needs into ``folder``.
 
     Returns the compiled kernels, each of which is in an object named after it, and the names of the
     C files.
     """
+    simd = selections[0].simd
     compiled = compile_kernels(
-        selection.kernels, selection.simd, jobs, lambda done, _, text: notify(done, steps, text)
+        all_kernels(selections), simd, jobs, lambda done, _, text: notify(done, steps, text)
     )
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
         if entry.name.endswith(SOURCE_SUFFIXES):
             (folder / entry.name).write_bytes(entry.read_bytes())
-    table = kernel_table(compiled, selection.network.name, selection.simd)
+    table = kernel_table(compiled, selections[0].network.name, simd, selections)
     (folder / TABLE).write_text(table, encoding="utf-8")
     sources = sorted(path.name for path in folder.glob("*.c"))
     return compiled, sources
@@ -194,27 +200,30 @@ def _write_sources(
 
 def _report(
     model: Model,
-    selection: Selection,
+    selections: Sequence[Selection],
     kernels: Sequence[Kernel],
     library_bytes: int,
     seconds: float,
 ) -> Report:
     compiled = {kernel.name: kernel.compiled for kernel in kernels if kernel.compiled}
-    in_kernels = [node for s in selection.layers if s.kernels for node in s.layer.nodes]
-    others = between(model, in_kernels)
+    main, *others = (
+        graph_report(graph, selection, compiled)
+        for graph, selection in zip(model.graphs, selections, strict=True)
+    )
     return Report(
         model=model.name,
-        target=selection.simd.name,
+        target=selections[0].simd.name,
         leanconv=__version__,
-        objective=selection.objective,
-        algorithms=tuple(dict.fromkeys(kernel.plan.algorithm for kernel in selection.kernels)),
-        layers=layer_reports(selection, compiled),
-        between={step.index: operator_name(step.code) for step in others},
-        left=partitions(model, [*in_kernels, *(step.index for step in others)]),
-        peak_bytes=peak_bytes(selection),
+        objective=selections[0].objective,
+        algorithms=tuple(dict.fromkeys(kernel.plan.algorithm for kernel in kernels)),
+        layers=main.layers,
+        between=main.between,
+        left=main.left,
+        peak_bytes=main.peak_bytes,
+        subgraphs=tuple(others),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),
-        tuning=tuning_report(selection.advisor),
+        tuning=tuning_report(selections[0].advisor),
     )
 
 

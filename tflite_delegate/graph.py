@@ -1,4 +1,4 @@
-"""The main graph of a .tflite model: its operators and tensors, with every index checked.
+"""A graph of a .tflite model: its operators and tensors, with every index checked.
 
 Only the structure is read, and of the constants what a caller asks for. Everything in a file is
 taken for possibly damaged: every length is checked against the size of the file before it is
@@ -108,11 +108,11 @@ class Node:
 
 
 class Graph:
-    """The main graph of a model."""
+    """One graph of a model, by default the main one."""
 
-    def __init__(self, model: tflite.Model, content: mmap.mmap) -> None:
+    def __init__(self, model: tflite.Model, content: mmap.mmap, number: int = 0) -> None:
         self.model, self.content = model, content
-        self.graph = model.Subgraphs(0)
+        self.graph = model.Subgraphs(number)
         self.opcodes = checked_length(model.OperatorCodesLength(), content, "operator codes")
         self.buffers = checked_length(model.BuffersLength(), content, "buffers")
         self.tensors = checked_length(self.graph.TensorsLength(), content, "tensors")

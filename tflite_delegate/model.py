@@ -7,7 +7,8 @@ Everything in a file is taken for possibly damaged.
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tflite
@@ -39,19 +40,30 @@ class Step(network.Step):
 
 @dataclass(frozen=True)
 class Model(Network):
-    """The layers of a .tflite model's main graph.
+    """The layers of one graph of a .tflite model, and with the main graph all others.
 
     Parameters
     ----------
     path : Path
         The file.
-    subgraphs : int
-        Graphs in the model; all but the first (bodies of loops and conditions) are not read.
+    subgraph : int
+        Which graph of the file it is; 0 is the main one.
+    signatures : tuple of str
+        Keys of the signatures that run the graph.
+    others : tuple of Model
+        Of the main graph: all further ones, such as bodies of loops and conditions.
     """
 
     steps: tuple[Step, ...]
     path: Path
-    subgraphs: int
+    subgraph: int
+    signatures: tuple[str, ...]
+    others: tuple[Model, ...]
+
+    @property
+    def graphs(self) -> tuple[Model, ...]:
+        """This one, and the others."""
+        return (self, *self.others)
 
 
 def read(path: str | Path) -> Model:
@@ -90,7 +102,27 @@ def _read(path: Path, content: mmap.mmap) -> Model:
     subgraphs = checked_length(model.SubgraphsLength(), content, "subgraphs")
     if subgraphs == 0:
         raise LeanconvError(f"{path} is damaged: it has no graph")
-    graph = Graph(model, content)
+    signatures = _signatures(model, content)
+    main, *others = (
+        _read_graph(path, Graph(model, content, number), number, signatures)
+        for number in range(subgraphs)
+    )
+    return replace(main, others=tuple(others))
+
+
+def _signatures(model: tflite.Model, content: mmap.mmap) -> list[tuple[int, str]]:
+    """The graph that each signature runs, and its key."""
+    count = checked_length(model.SignatureDefsLength(), content, "signatures")
+    signatures = [model.SignatureDefs(i) for i in range(count)]
+    return [
+        (signature.SubgraphIndex(), (signature.SignatureKey() or b"").decode(errors="replace"))
+        for signature in signatures
+    ]
+
+
+def _read_graph(
+    path: Path, graph: Graph, number: int, signatures: Sequence[tuple[int, str]]
+) -> Model:
     layers = tuple(
         merge_neighbours(graph, read_layer(graph, node))
         for node in graph.nodes
@@ -122,7 +154,9 @@ def _read(path: Path, content: mmap.mmap) -> Model:
         outputs=tuple(sorted(graph.outputs)),
         sizes={tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
         path=path,
-        subgraphs=subgraphs,
+        subgraph=number,
+        signatures=tuple(key for runs, key in signatures if runs == number),
+        others=(),
     )
 
 

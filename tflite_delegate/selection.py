@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from schedules import selection
 from schedules.errors import LeanconvError
 from schedules.planner import Limits
-from schedules.selection import Selection
+from schedules.selection import Selection, select_all
 from schedules.simd import Simd
 from schedules.tuning.records import Record
 from tflite_delegate import model as tflite_model
@@ -22,8 +21,8 @@ def select(
     limits: Limits,
     objective: str = "time",
     records: Sequence[Record] = (),
-) -> Selection:
-    """As :func:`schedules.selection.select`, for a model or the file that it is in.
+) -> tuple[Selection, ...]:
+    """As :func:`schedules.selection.select_all`, for the graphs of a model or of its file.
 
     Raises
     ------
@@ -32,17 +31,18 @@ def select(
     """
     if not isinstance(model, Model):
         model = tflite_model.read(model)
-    found = selection.select(model, simd, algorithms, limits, objective, records)
-    if not found.kernels:
+    found = select_all(model.graphs, simd, algorithms, limits, objective, records)
+    if not any(selection.kernels for selection in found):
         raise LeanconvError(_nothing_to_compile(model, found))
     return found
 
 
-def _nothing_to_compile(model: Model, selection: Selection) -> str:
+def _nothing_to_compile(model: Model, selections: Sequence[Selection]) -> str:
     name = model.name
-    if not selection.layers:
+    layers = [layer for selection in selections for layer in selection.layers]
+    if not layers:
         return f"{name} has no convolutions: there is nothing to compile"
-    first = next((s for s in selection.layers if s.layer.op == "CONV_2D"), selection.layers[0])
+    first = next((s for s in layers if s.layer.op == "CONV_2D"), layers[0])
     return (
         f"{name} has no float32 convolution that leanconv can take: "
         f"node {first.layer.index}, {first.layer.op} {first.layer.geometry}: {first.reason}"

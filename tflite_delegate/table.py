@@ -9,7 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.packing import Matrix
 from schedules.planner import Plan
-from schedules.selection import Kernel
+from schedules.selection import Kernel, Selection
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
 
@@ -24,8 +24,13 @@ ACTIVATION_CODES = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3, "hard_s
 LAYOUTS = {"panels": "LC_PANELS", "winograd": "LC_PANELS", "rows": "LC_ROWS", "taps": "LC_TAPS"}
 
 
-def kernel_table(kernels: Sequence[Kernel], model_name: str, simd: Simd) -> str:
-    """The C source that tells the delegate about the compiled kernels (see kernel_table.h)."""
+def kernel_table(
+    kernels: Sequence[Kernel], model_name: str, simd: Simd, selections: Sequence[Selection] = ()
+) -> str:
+    """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
+
+    ``selections`` are those of a model's graphs, which say what the kernels were compiled for.
+    """
     unknown = sorted(simd.features - set(CPU_FEATURES))
     if unknown:
         raise LeanconvError(f"the delegate cannot check for the processor feature {unknown[0]!r}")
@@ -50,6 +55,9 @@ def kernel_table(kernels: Sequence[Kernel], model_name: str, simd: Simd) -> str:
             lines += _table_entry(kernel)
         algorithms = ", ".join(_c_string(name) for name in names)
         lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
+    places = _places(kernels, selections)
+    if places:
+        lines += ["", "static const struct lc_place places[] = {", *places, "};"]
     lines += [
         "",
         "const struct lc_library lc_library = {",
@@ -59,6 +67,8 @@ def kernel_table(kernels: Sequence[Kernel], model_name: str, simd: Simd) -> str:
         f"    .features = {features or 0},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
+        f"    .places = {'places' if places else 0},",
+        f"    .place_count = {len(places)},",
         f"    .algorithms = {'algorithms' if kernels else 0},",
         f"    .algorithm_count = {len(names)},",
         "};",
@@ -142,6 +152,23 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "stage_count": len(kernel.compiled.stages),
     }
     return ["    {", *(f"        .{key} = {value}," for key, value in fields.items()), "    },"]
+
+
+def _places(kernels: Sequence[Kernel], selections: Sequence[Selection]) -> list[str]:
+    """The default kernel of each layer or block of the model, by its first core."""
+    numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
+    lines = []
+    for selection in selections:
+        units = {chain: kernel.name for chain, kernel in selection.blocks.items()}
+        in_block = {position for chain in units for position in chain}
+        for position, selected in enumerate(selection.layers):
+            if selected.kernels and position not in in_block:
+                units[(position,)] = selected.kernels[0].name
+        for chain in sorted(units):
+            core = selection.layers[chain[0]].layer.index
+            fields = (len(selection.network.steps), core, f"&kernels[{numbers[units[chain]]}]")
+            lines.append(f"    {{{', '.join(map(str, fields))}}},")
+    return lines
 
 
 def _c_string(text: str) -> str:

@@ -23,7 +23,7 @@ def tasks(models: Sequence[Model], simd: Simd) -> list[Task]:
     """
     layers: Counter[Conv2dWorkload] = Counter()
     blocks: Counter[Block] = Counter()
-    for model in models:
+    for model in (graph for whole in models for graph in whole.graphs):
         for layer in model.layers:
             if layer.workload is not None:
                 workload = of_one_kernel(layer.workload)

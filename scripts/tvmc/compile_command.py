@@ -113,10 +113,23 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """The layers for people."""
+    """The layers for people, graph by graph."""
+    others = [graph for graph in report.get("subgraphs", ()) if graph["layers"]]
     host = "TVM" if "tvm" in report else "TFLite"
+    if report["layers"] or not others:
+        _print_layers(report["layers"], host)
+    _print_others(report)
+    for graph in others:
+        runs = "".join(f", signature {key!r}" for key in graph["signatures"])
+        print(f"\nsubgraph {graph['subgraph']}{runs}:")
+        _print_layers(graph["layers"], host)
+        _print_others(graph)
+    _print_summary(report, [layer for graph in (report, *others) for layer in graph["layers"]])
+
+
+def _print_layers(layers: Sequence[dict[str, Any]], host: str) -> None:
     rows = []
-    for layer in report["layers"]:
+    for layer in layers:
         claimed = layer["claimed"]
         merged = [node for node in layer["nodes"] if node != layer["index"]]
         rows.append(
@@ -140,16 +153,19 @@ def print_report(report: dict[str, Any]) -> None:
         "why",
     )
     print(format_table(header, rows))
-    _print_others(report)
-    claimed = [layer for layer in report["layers"] if layer["claimed"]]
+
+
+def _print_summary(report: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
+    """``layers`` are those of all graphs."""
+    claimed = [layer for layer in layers if layer["claimed"]]
     if report["tuning"]:
         _print_tuning(report["tuning"], Counter(layer["tuning"] for layer in claimed))
-    macs = sum(layer["macs"] for layer in report["layers"])
+    macs = sum(layer["macs"] for layer in layers)
     share = sum(layer["macs"] for layer in claimed) / macs if macs else 0.0
     workspace = max((layer["workspace_bytes"] for layer in claimed), default=0)
     packed = sum(layer["packed_bytes"] for layer in claimed)
     print(
-        f"{len(claimed)} of {len(report['layers'])} layers for {report['target']}, "
+        f"{len(claimed)} of {len(layers)} layers for {report['target']}, "
         f"{share:.1%} of the multiplications; workspace {format_bytes(workspace)} (shared), "
         f"packed weights {format_bytes(packed)}; tensors and workspace at once "
         f"{format_bytes(report['peak_bytes'])}; "

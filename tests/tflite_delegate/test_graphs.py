@@ -287,7 +287,7 @@ def test_what_a_network_holds(model: Callable[..., Model]) -> None:
 def planned(
     network: Model, objective: str = "time", algorithms: Sequence[str] = ("auto",)
 ) -> Selection:
-    return select(network.path, HOST, algorithms, Limits(), objective)
+    return select(network.path, HOST, algorithms, Limits(), objective)[0]
 
 
 def test_memory_as_the_objective_fuses_where_the_network_holds_most(

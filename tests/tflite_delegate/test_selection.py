@@ -55,7 +55,7 @@ def chosen(
     algorithms: tuple[str, ...] = ("auto",),
     objective: str = "time",
 ) -> Selection:
-    return select(model.path, SIMD, algorithms, NO_LIMITS, objective, records)
+    return select(model.path, SIMD, algorithms, NO_LIMITS, objective, records)[0]
 
 
 def layer(model: tflite_model.Model, position: int, choice: str, milliseconds: float) -> Record:

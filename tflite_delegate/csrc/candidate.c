@@ -34,10 +34,13 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
         lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
         return;
     }
+    int32_t count = chain->layer_count;
+    const struct lc_kernel *meant = lc_kernel_at(search->graph->plan->size, chain->layers[0].core,
+                                                 layers, count, search->algorithm);
     const struct lc_kernel *kernel =
-        lc_find_kernel(layers, chain->layer_count, search->algorithm, NULL);
+        meant ? meant : lc_find_kernel(layers, count, search->algorithm, NULL);
     if (kernel) {
-        search->found[search->count++] = (struct lc_candidate){kernel, *chain};
+        search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
     }
 }
 
@@ -80,6 +83,9 @@ static void enumerate_with_pad(struct search *search, int place) {
 
 // Whether `a` is better than `b`.
 static bool is_better(const struct lc_candidate *a, const struct lc_candidate *b) {
+    if (a->is_meant != b->is_meant) {
+        return a->is_meant;
+    }
     if (a->chain.layer_count != b->chain.layer_count) {
         return a->chain.layer_count > b->chain.layer_count;
     }

@@ -195,6 +195,23 @@ static bool claims_allocate(struct claims *claims) {
     return claims->replacements;
 }
 
+static void begin(struct lc_delegate *delegate, struct lc_claim *claim) {
+    lc_lock(&delegate->lock);
+    claim->next = delegate->claims;
+    delegate->claims = claim;
+    lc_unlock(&delegate->lock);
+}
+
+static void end(struct lc_delegate *delegate, const struct lc_claim *claim) {
+    lc_lock(&delegate->lock);
+    struct lc_claim **link = &delegate->claims;
+    while (*link != claim) {
+        link = &(*link)->next;
+    }
+    *link = claim->next;
+    lc_unlock(&delegate->lock);
+}
+
 int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
     struct lc_delegate *delegate = (struct lc_delegate *)base;
     if (delegate->failure[0]) {
@@ -211,10 +228,16 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
+    struct lc_claim claim = {
+        .context = context,
+        .graph_nodes = status == TFL_OK ? claims.graph.plan->size : 0,
+    };
+    begin(delegate, &claim);
     int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }
+    end(delegate, &claim);
     claims_free(&claims);
     return status;
 }

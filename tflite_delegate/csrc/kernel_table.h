@@ -100,6 +100,14 @@ struct lc_kernel {
     int32_t stage_count;
 };
 
+// What the library was compiled for: a kernel, and the first core of its chain in the model. Two
+// chains of one geometry may have different kernels.
+struct lc_place {
+    int32_t graph_nodes; // of the graph that the core is in
+    int32_t core;        // node index
+    const struct lc_kernel *kernel;
+};
+
 struct lc_library {
     const char *version;
     const char *model;               // file name of the model it was compiled for
@@ -107,6 +115,8 @@ struct lc_library {
     uint32_t features;               // LC_CPU_*
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
     size_t kernel_count;
+    const struct lc_place *places;
+    size_t place_count;
     const char *const *algorithms; // compiled in, each named once
     size_t algorithm_count;
 };

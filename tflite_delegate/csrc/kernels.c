@@ -23,16 +23,38 @@ static bool can_run(const struct lc_kernel *kernel) {
     return kernel->calls == 1 || !kernel->layers->residual;
 }
 
+static bool serves(const struct lc_kernel *kernel, const struct lc_geometry *layers,
+                   int32_t layer_count, const char *algorithm) {
+    return kernel->layer_count == layer_count && can_run(kernel) &&
+           memcmp(kernel->layers, layers, (size_t)layer_count * sizeof *layers) == 0 &&
+           (!algorithm || strcmp(algorithm, kernel->algorithm) == 0);
+}
+
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,
                                        const char *algorithm,
                                        const struct lc_kernel *same_weights_as) {
+    if (same_weights_as && serves(same_weights_as, layers, layer_count, algorithm)) {
+        return same_weights_as;
+    }
     for (size_t i = 0; i < lc_library.kernel_count; i++) {
         const struct lc_kernel *kernel = &lc_library.kernels[i];
-        if (kernel->layer_count == layer_count && can_run(kernel) &&
-            memcmp(kernel->layers, layers, (size_t)layer_count * sizeof *layers) == 0 &&
-            (!algorithm || strcmp(algorithm, kernel->algorithm) == 0) &&
+        if (serves(kernel, layers, layer_count, algorithm) &&
             (!same_weights_as || reads_same_weights(kernel, same_weights_as))) {
             return kernel;
+        }
+    }
+    return NULL;
+}
+
+const struct lc_kernel *lc_kernel_at(int32_t graph_nodes, int32_t core,
+                                     const struct lc_geometry *layers, int32_t layer_count,
+                                     const char *algorithm) {
+    // Another model of as many nodes may have the same layer at this place: it is served as well.
+    for (size_t i = 0; i < lc_library.place_count; i++) {
+        const struct lc_place *place = &lc_library.places[i];
+        if (place->graph_nodes == graph_nodes && place->core == core &&
+            serves(place->kernel, layers, layer_count, algorithm)) {
+            return place->kernel;
         }
     }
     return NULL;

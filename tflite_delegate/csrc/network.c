@@ -85,48 +85,57 @@ static struct tfl_ints *find_inputs(struct tfl_context *context, const struct tf
     return inputs;
 }
 
-// The outputs of the last of the nodes: what is between them, nobody else reads.
-static struct tfl_ints *find_outputs(struct tfl_context *context, const struct tfl_ints *nodes) {
+// The outputs of the last of the nodes that somebody reads: what is between the nodes, nobody else
+// does. NULL without memory.
+static struct tfl_ints *find_outputs(const struct lc_graph *graph, const struct tfl_ints *nodes) {
     struct tfl_node *node;
     struct tfl_registration *registration;
-    if (context->GetNodeAndRegistration(context, nodes->data[nodes->size - 1], &node,
-                                        &registration) != TFL_OK) {
+    if (graph->context->GetNodeAndRegistration(graph->context, nodes->data[nodes->size - 1], &node,
+                                               &registration) != TFL_OK) {
         return NULL;
     }
     struct tfl_ints *outputs = lc_new_ints(node->outputs->size);
-    if (outputs) {
-        memcpy(outputs->data, node->outputs->data, (size_t)outputs->size * sizeof(int));
+    if (!outputs) {
+        return NULL;
+    }
+    outputs->size = 0;
+    for (int i = 0; i < node->outputs->size; i++) {
+        int tensor = node->outputs->data[i];
+        if (lc_tensor(graph->context, tensor) && !lc_is_unread(graph, tensor)) {
+            outputs->data[outputs->size++] = tensor;
+        }
     }
     return outputs;
 }
 
-static bool add_step(struct lc_network *network, const struct lc_replacement *replacement) {
+// Makes the node of ours as TFLite would. False without memory.
+static bool add_step(struct lc_network *network, const struct lc_graph *graph,
+                     const struct lc_replacement *replacement) {
     struct lc_step *step = &network->steps[network->step_count++];
     struct tfl_ints *nodes = lc_new_ints(replacement->node_count);
     if (!nodes) {
         return false;
     }
     memcpy(nodes->data, replacement->nodes, (size_t)nodes->size * sizeof(int));
-    step->registration = replacement->registration;
     step->node = (struct tfl_node){
         .inputs = find_inputs(network->context, nodes),
-        .outputs = find_outputs(network->context, nodes),
+        .outputs = find_outputs(graph, nodes),
         .temporaries = lc_new_ints(0),
         .delegate = &network->delegate->base,
     };
-    bool allocated = step->node.inputs && step->node.outputs && step->node.temporaries;
-    const struct tfl_delegate_params params = {
-        .delegate = &network->delegate->base,
-        .nodes_to_replace = nodes,
-        .input_tensors = step->node.inputs,
-        .output_tensors = step->node.outputs,
-    };
-    if (allocated) {
-        step->node.user_data =
-            replacement->registration.init(network->context, (const void *)&params, 0);
+    bool good = step->node.inputs && step->node.outputs && step->node.temporaries;
+    if (good) {
+        const struct tfl_delegate_params params = {
+            .delegate = &network->delegate->base,
+            .nodes_to_replace = nodes,
+            .input_tensors = step->node.inputs,
+            .output_tensors = step->node.outputs,
+        };
+        step->registration = replacement->registration;
+        step->node.user_data = step->registration.init(network->context, (const void *)&params, 0);
     }
     free(nodes);
-    return allocated && step->node.user_data;
+    return good && step->node.user_data;
 }
 
 // The replacement whose last node is at `place` of the plan; NULL if there is none.
@@ -157,7 +166,7 @@ static struct lc_network *network_new(const struct lc_graph *graph, struct lc_de
     // What a step reads has been computed by steps whose last nodes stand before its own.
     for (int place = 0; good && place < graph->plan->size; place++) {
         const struct lc_replacement *replacement = ends_at(graph, replacements, place);
-        good = !replacement || add_step(network, replacement);
+        good = !replacement || add_step(network, graph, replacement);
     }
     if (!good) {
         network_delete(network);

@@ -60,6 +60,28 @@ static void pack(struct lc_node *node, const struct tfl_context *context) {
     }
 }
 
+// The nodes of the graph that is being claimed, 0 if none is.
+static int32_t graph_nodes(struct lc_delegate *delegate, const struct tfl_context *context) {
+    int32_t nodes = 0;
+    lc_lock(&delegate->lock);
+    for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
+        nodes = claim->context == context ? claim->graph_nodes : nodes;
+    }
+    lc_unlock(&delegate->lock);
+    return nodes;
+}
+
+// The kernel that the chain was claimed for.
+static const struct lc_kernel *find_claimed(const struct lc_node *node,
+                                            const struct tfl_context *context) {
+    const struct lc_chain *chain = &node->chain;
+    const char *algorithm = node->delegate->options.algorithm;
+    const struct lc_kernel *meant =
+        lc_kernel_at(graph_nodes(node->delegate, context), chain->layers[0].core, node->layers,
+                     chain->layer_count, algorithm);
+    return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm, NULL);
+}
+
 // Reads the replaced nodes again and packs their weights. False if they are not what was claimed.
 static bool read_claimed(struct lc_node *node, struct tfl_context *context,
                          const struct tfl_ints *replaced) {
@@ -73,8 +95,7 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
         lc_chain_geometry(chain, context, node->layers, &node->batch)) {
         return false;
     }
-    node->claimed_kernel =
-        lc_find_kernel(node->layers, chain->layer_count, node->delegate->options.algorithm, NULL);
+    node->claimed_kernel = find_claimed(node, context);
     if (node->claimed_kernel) {
         pack(node, context);
     }

@@ -21,6 +21,13 @@ struct lc_network;
 struct lc_node;
 struct lc_operator_node;
 
+// A graph whose nodes are being claimed.
+struct lc_claim {
+    const struct tfl_context *context;
+    int32_t graph_nodes; // before any was replaced
+    struct lc_claim *next;
+};
+
 struct lc_delegate {
     struct tfl_delegate base; // what TFLite sees; must be first
     struct lc_options options;
@@ -29,6 +36,7 @@ struct lc_delegate {
     struct lc_lock lock;                // guards what follows
     struct lc_node *nodes;              // of all interpreters that live
     struct lc_operator_node *operators; // likewise
+    struct lc_claim *claims;            // in progress
     struct lc_network *waiting;         // built, and not yet in a node of TFLite
     size_t live_bytes;                  // packed weights and biases of these
     int32_t unknown;                    // float layers without a kernel, of the graph prepared last
