@@ -1,18 +1,13 @@
 """How far two implementations of a network in float32 may be apart.
 
-Rounding errors of a sum are random: with probability 1 - d each, they add up to less than
-sqrt(2 ln(2 / d)) sqrt(K) u of the layer's values, K the number of products in the sum and
-u = 2^-24 the unit roundoff (Higham and Mary 2019, theorem 2.4). Two implementations differ by
-twice that. The networks' weights are scaled such that a layer passes on a disturbance as it passes
-on its input (random_weights.py), neither amplified nor damped relative to the values, so the
-disturbances of all layers add:
+Each layer's rounding errors are bounded as in tvmc/rounding.py. The networks' weights are scaled
+such that a layer passes on a disturbance as it passes on its input (random_weights.py), neither
+amplified nor damped relative to the values, so the disturbances of all layers add:
 
     max |got - expected| <= 2 sqrt(2 ln(2 / d)) u (sum over layers of sqrt(K)) max |expected|,
 
 where a final softmax p multiplies relative disturbances of its input z by at most twice the
-largest |z|, which is at most ln(max p / min p). d is 1e-9. For a layer of Winograd's algorithm,
-sqrt(K) becomes the amplification of its transforms times sqrt(C + 16): the errors of its sums over
-C channels, and of 8 roundings on either side of them, as they arrive in the output.
+largest |z|, which is at most ln(max p / min p).
 """
 
 from __future__ import annotations
@@ -30,11 +25,7 @@ from schedules.cook_toom import Filtering
 from schedules.workload import Conv2dWorkload
 from tflite_delegate import model as tflite_model
 from tvmc.interpreter import Session
-
-UNIT_ROUNDOFF = 2.0**-24
-FAILURE_PROBABILITY = 1e-9
-#: So many deviations a sum of many random errors exceeds with that probability.
-SPREAD = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
+from tvmc.rounding import SPREAD, UNIT_ROUNDOFF, root_of_terms, winograd_outputs
 
 
 def network_bound(
@@ -91,15 +82,15 @@ def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[flo
     }
     sums = []
     for layer, entry in zip(tflite_model.read(graph).layers, report["layers"], strict=True):
-        transforms = winograd_transforms(entry, layer.workload)
-        if transforms is not None:
-            assert layer.workload is not None
-            amplification = math.prod(transform.amplification for transform in transforms)
-            sums.append(amplification * math.sqrt(layer.workload.weight_shape[-1] + 16))
-        elif layer.workload is not None:
-            sums.append(math.sqrt(layer.workload.reduction))
+        if layer.workload is not None:
+            kernel = [layer.workload.kernel_height, layer.workload.kernel_width]
+            channels = layer.workload.weight_shape[-1]
         elif layer.index in weights:
             # The last axis of depthwise weights is the output's channels, the first one is 1.
-            shape, depthwise = weights[layer.index], layer.op == "DEPTHWISE_CONV_2D"
-            sums.append(math.sqrt(math.prod(shape[1:3] if depthwise else shape[1:])))
+            shape = weights[layer.index]
+            kernel = shape[1:3] if len(shape) == 4 else [1, 1]
+            channels = 1 if layer.op == "DEPTHWISE_CONV_2D" else shape[-1]
+        else:
+            continue
+        sums.append(root_of_terms(kernel, channels, winograd_outputs(entry)))
     return sums

@@ -18,6 +18,7 @@ from tvmc.compile_command import add_parser as add_compile
 from tvmc.compiler import known_algorithms
 from tvmc.completion import add_parser as add_completion
 from tvmc.config import apply_config
+from tvmc.diff_command import add_parser as add_diff
 from tvmc.old_flags import check_old
 from tvmc.records import add_parser as add_records
 from tvmc.rpc_server import add_parser as add_rpc_server
@@ -53,6 +54,7 @@ def tvmc_parser() -> LineParser:
     add_tune(commands)
     add_records(commands)
     add_run(commands)
+    add_diff(commands)
     add_rpc_server(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")

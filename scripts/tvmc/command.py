@@ -194,7 +194,7 @@ def exit_status(command: str, action: Callable[[], object]) -> int:
         return 1
     except (LeanconvError, OSError) as error:
         print(f"{command}: error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return getattr(error, "status", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

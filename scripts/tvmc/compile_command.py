@@ -158,6 +158,8 @@ def _print_layers(layers: Sequence[dict[str, Any]], host: str) -> None:
 def _print_summary(report: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
     """``layers`` are those of all graphs."""
     claimed = [layer for layer in layers if layer["claimed"]]
+    if "verification" in report:
+        print(report["verification"])
     if report["tuning"]:
         _print_tuning(report["tuning"], Counter(layer["tuning"] for layer in claimed))
     macs = sum(layer["macs"] for layer in layers)

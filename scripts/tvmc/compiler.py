@@ -43,6 +43,7 @@ def compile(
     pass_config: Mapping[str, int | bool | str] | None = None,
     opt_level: int = 3,
     disabled_passes: Sequence[str] = (),
+    verify: bool = True,
 ) -> Report | ModuleReport:
     """Compile a .tflite model: its convolutions into a delegate, or all of it for TVM's runtime.
 
@@ -79,8 +80,8 @@ def compile(
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
         Kernels to compile at the same time; by default as many as there are cores, where there are
-        enough kernels. Processes compile them, and import the script that calls this: it needs
-        ``if __name__ == "__main__":``, as for :mod:`multiprocessing`.
+        enough kernels. Processes compile them; a script that has an algorithm of its own needs
+        ``if __name__ == "__main__":``, as for :mod:`multiprocessing`, for they import it.
     report : path, optional
         Where to write the result's ``to_dict()`` as JSON.
     progress : callable, optional
@@ -92,6 +93,9 @@ def compile(
         Other shapes for inputs, by name; only the batch can be another.
     pass_config, opt_level, disabled_passes
         As of :class:`tvm.transform.PassContext`.
+    verify : bool
+        Whether to run the module once beside LiteRT, if it is installed and this machine can run
+        both, before anything is written.
 
     Returns
     -------
@@ -102,6 +106,8 @@ def compile(
     ------
     LeanconvError
         If the input is wrong or something cannot be written; nothing is left half-written.
+    WrongModule
+        If what was compiled differs from LiteRT by more than rounding does; nothing is written.
     """
     path, output = Path(model if isinstance(model, str | Path) else model.path), Path(output)
     report = None if report is None else Path(report)
@@ -138,6 +144,7 @@ def compile(
             toolchain=Toolchain.named(cc),
             passes=Passes(opt_level, pass_config, disabled_passes),
             dump_code=dump_code,
+            verify=verify,
             **options,
         )
     elif output_format == "delegate-source":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ class Job:
         That compute; ``None``: as many as the runtime likes.
     profile : bool
         Whether to find out where the time goes, in another ``repeat * number`` calls.
+    keep_results : bool
+        Whether to run the model but once, here, and keep what every function computed.
     """
 
     values: list[NDArray[Any]]
@@ -32,6 +34,7 @@ class Job:
     end_to_end: bool
     threads: int | None
     profile: bool
+    keep_results: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ class Outcome:
         Seconds of one call, a figure for each sample.
     functions : list of FunctionTime
         Where the time of the profiled calls went.
+    results : list of (str, array)
+        Functions and what they computed, if that was to be kept.
     """
 
     outputs: list[NDArray[Any]]
     times: list[float]
     functions: list[FunctionTime]
+    results: list[tuple[str, NDArray[Any]]] = field(default_factory=list)

@@ -33,6 +33,7 @@ from tflite_delegate.relax_import import import_model
 from tvmc.loader import Model
 from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata, write_tar
 from tvmc.progress import Progress
+from tvmc.verification import verify_module
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ModuleReport:
     ``layers`` has one entry for every convolution, depthwise and fully-connected layer of the
     imported model; ``others`` counts the functions that TVM made of the rest. ``peak_bytes`` is the
     most that tensors and one thread's workspace take at once, before TVM fuses the rest.
-    ``tuning`` is ``None`` without records.
+    ``verification`` says in a line what comparing it with LiteRT gave; ``tuning`` is ``None``
+    without records.
     """
 
     model: str
@@ -56,6 +58,7 @@ class ModuleReport:
     peak_bytes: int
     library_bytes: int
     seconds: float
+    verification: str
     tuning: TuningReport | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def compile_module(
     toolchain: Toolchain,
     passes: Passes,
     dump_code: Sequence[str],
+    verify: bool,
     jobs: int | None,
     progress: Progress | None,
 ) -> ModuleReport:
@@ -124,7 +128,8 @@ def compile_module(
     Raises
     ------
     LeanconvError
-        If something cannot be imported, compiled or written; nothing is left half-written.
+        If something cannot be imported, compiled or written, or is wrong; nothing is left behind
+        as if it were good.
     """
     start = time.monotonic()
     context = passes.context()
@@ -161,9 +166,18 @@ def compile_module(
     for code in dump_code:
         text = _code(code, loops, executable, reports, simd)
         replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
-    library_bytes = _write(output, executable, objects, metadata, simd, toolchain, is_tar)
+    with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
+        library = _linked(Path(folder), output, executable, objects, simd, toolchain)
+        verification = "not verified: not asked for"
+        if verify:
+            verification = verify_module(model.path, library, metadata, progress or _silent)
+        if is_tar:
+            write_tar(output, library, metadata)
+        else:
+            replace_atomically(output, library.read_bytes())
+        library_bytes = library.stat().st_size
     seconds = round(time.monotonic() - start, 3)
-    return _report(model, simd, objective, loops, reports, library_bytes, seconds)
+    return _report(model, simd, objective, loops, reports, library_bytes, seconds, verification)
 
 
 def _metadata(
@@ -204,38 +218,36 @@ def _tensors(infos: Sequence[TensorInfo], types: Sequence[Any]) -> tuple[TensorI
     return tuple(found)
 
 
-def _write(
+def _linked(
+    folder: Path,
     output: Path,
     executable: Any,
     kernels: Sequence[Kernel],
-    metadata: Metadata,
     simd: Simd,
     toolchain: Toolchain,
-    is_tar: bool,
-) -> int:
-    """Link with the objects of ``kernels`` and write; the bytes of the library."""
-    with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
-        library = Path(name) / "mod.so"
-        objects = {str(Path(name) / f"{kernel.name}.o"): kernel.data for kernel in kernels}
-        for path, data in objects.items():
-            Path(path).write_bytes(data)
+) -> Path:
+    """A library in ``folder``, linked with the objects of ``kernels``, that becomes ``output``."""
+    library = folder / "mod.so"
+    objects = {str(folder / f"{kernel.name}.o"): kernel.data for kernel in kernels}
+    for path, data in objects.items():
+        Path(path).write_bytes(data)
 
-        def link(path: str, objects: Sequence[str], **_: Any) -> None:
-            toolchain.link_module(objects, Path(path), simd)
+    def link(path: str, objects: Sequence[str], **_: Any) -> None:
+        toolchain.link_module(objects, Path(path), simd)
 
-        try:
-            executable.export_library(
-                str(library), fcompile=link, addons=list(objects), workspace_dir=name
-            )
-        except (LeanconvError, OSError):
-            raise
-        except Exception as error:  # of whatever kind TVM raises, as on a full disk
-            raise LeanconvError(f"TVM cannot export {output}: {reason(error)}") from None
-        if is_tar:
-            write_tar(output, library, metadata)
-        else:
-            replace_atomically(output, library.read_bytes())
-        return library.stat().st_size
+    try:
+        executable.export_library(
+            str(library), fcompile=link, addons=list(objects), workspace_dir=str(folder)
+        )
+    except (LeanconvError, OSError):
+        raise
+    except Exception as error:  # of whatever kind TVM raises, as on a full disk
+        raise LeanconvError(f"TVM cannot export {output}: {reason(error)}") from None
+    return library
+
+
+def _silent(_done: int, _total: int, _text: str) -> None:
+    pass
 
 
 def _code(
@@ -274,6 +286,7 @@ def _report(
     reports: Sequence[FunctionReport],
     library_bytes: int,
     seconds: float,
+    verification: str,
 ) -> ModuleReport:
     report = next(iter(reports), None)
     selection = report.selection if report else None
@@ -295,5 +308,6 @@ def _report(
         peak_bytes=peak_bytes(selection) if selection else 0,
         library_bytes=library_bytes,
         seconds=seconds,
+        verification=verification,
         tuning=tuning_report(selection.advisor) if selection else None,
     )

@@ -20,6 +20,7 @@ _FLAGS = {
     "opt_level": "--opt-level",
     "pass_config": "--pass-config",
     "disabled_passes": "--disabled-pass",
+    "verify": "--no-verify",
 }
 
 
@@ -37,6 +38,8 @@ def add_module_options(command: argparse.ArgumentParser) -> None:
         help="set an option of TVM's passes; may be given several times")  # fmt: skip
     add("--disabled-pass", metavar="NAME[,NAME…]", type=names, dest="disabled_passes",
         help="leave out these passes of TVM")  # fmt: skip
+    add("--no-verify", action="store_false", default=None, dest="verify",
+        help="do not compare the module with LiteRT, where both run")  # fmt: skip
 
 
 def module_options(options: argparse.Namespace) -> dict[str, Any]:

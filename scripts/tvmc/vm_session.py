@@ -20,6 +20,8 @@ from tvmc.timing import sampled
 MAIN = "main"
 #: Of TVM's thread pool: helpers on the big cores, if there are such.
 BIG_CORES = 1
+#: How the machine allocates a tensor.
+_ALLOCATE = "vm.builtin.alloc_tensor"
 
 
 def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Outcome:
@@ -43,6 +45,8 @@ def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Out
     Exception
         Of any type, with what TVM has to say.
     """
+    if job.keep_results:
+        return _kept_results(library, job)
     if job.threads:
         _use_threads(session, job.threads)
     device = session.cpu(0)
@@ -67,6 +71,34 @@ def run_job(session: Any, library: Path, profiler: Path | None, job: Job) -> Out
         instrument = _loaded(session, profiler)
         functions = profile(device, machine, instrument, MAIN, job.repeat * job.number)
     return Outcome(_outputs(machine), times, functions)
+
+
+def _kept_results(library: Path, job: Job) -> Outcome:
+    """Run once in this process; what functions write to is what the machine has just allocated."""
+    device, results = tvm.cpu(), list[tuple[str, NDArray[Any]]]()
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
+    fresh: dict[int, Any] = {}
+
+    def look(_function: Any, name: str, before: bool, result: Any, *arguments: Any) -> None:
+        if before or name.startswith("vm.builtin."):
+            if not before and name == _ALLOCATE:
+                fresh[_address(result)] = result
+            return
+        for tensor in arguments:
+            if isinstance(tensor, tvm.runtime.Tensor) and fresh.pop(_address(tensor), None):
+                results.append((name, tensor.numpy()))
+        if isinstance(result, tvm.runtime.Tensor):
+            results.append((name, result.numpy()))
+
+    machine.set_instrument(look)
+    machine.set_input(MAIN, *[tvm.runtime.tensor(value, device) for value in job.values])
+    machine.invoke_stateful(MAIN)
+    return Outcome(_outputs(machine), [], [], results)
+
+
+def _address(tensor: Any) -> int:
+    """Of the object, and not of what is in it, which may be shared."""
+    return int(tensor.__chandle__())
 
 
 def _use_threads(session: Any, threads: int) -> None:

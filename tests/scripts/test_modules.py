@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 import tvmc
 from inference import max_difference, random_inputs
-from network_bound import SPREAD, network_bound, winograd_transforms
+from network_bound import network_bound, winograd_transforms
 from tests.support.float64_graph import (
     WITH_WEIGHTS,
     Float64Graph,
@@ -45,6 +45,7 @@ from tests.support.float64_graph import (
 )
 from tests.support.tflite_writer import with_outputs
 from tvmc.interpreter import Arrays, Session, runtime
+from tvmc.rounding import SPREAD
 
 #: What `make test` runs of each kind; the others take longer to compile.
 FLOAT = ("coverage", "small_fp16")

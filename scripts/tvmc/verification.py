@@ -1,0 +1,166 @@
+"""Compare a compiled model with LiteRT's built-in kernels, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schedules.errors import LeanconvError
+from schedules.simd import Simd
+from tvmc.delegate_tensors import DelegateTensors
+from tvmc.differences import Progress, Row, Unverifiable, compare
+from tvmc.jobs import Job
+from tvmc.module_tensors import ModuleTensors
+from tvmc.package import Metadata, TensorInfo
+from tvmc.tensors import input_values
+from tvmc.tflite_graph import Array, TfliteGraph
+from tvmc.typical_inputs import typical_inputs
+from tvmc.vm_process import Request, run_in_process
+
+
+class WrongModule(LeanconvError):
+    """A compiled model computes something else than LiteRT."""
+
+    status = 1
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What came of a comparison.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+        Every tensor that can be seen, in graph order.
+    first : Row or None
+        The first that differs by more than its bound.
+    """
+
+    rows: tuple[Row, ...]
+    first: Row | None
+
+    def __str__(self) -> str:
+        """One line."""
+        if self.first is None:
+            share = max((row.share for row in self.rows), default=0.0)
+            return f"{len(self.rows)} tensors compared, at most {share:.2g} of the bound apart"
+        row = self.first
+        return (
+            f"tensor {row.name}, which {row.computed_by} computed for {row.operator}, is "
+            f"{row.difference:.3g} from LiteRT's, over the bound of {row.bound:.3g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "tensors": [row.to_dict() for row in self.rows],
+            "first": self.first.to_dict() if self.first else None,
+        }
+
+
+def diff_module(
+    model: Path,
+    library: Path,
+    metadata: Metadata,
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    seed: int = 0,
+    progress: Progress,
+) -> Differences:
+    """Compare a module for TVM's runtime, which this machine can run.
+
+    Raises
+    ------
+    LeanconvError
+        If ``model`` is not the module's, an input is wrong, or either cannot be run.
+    """
+    graph = TfliteGraph(model)
+    values = _values(graph, metadata.inputs, inputs or {}, seed)
+    if len(metadata.outputs) != sum(tensor >= 0 for tensor in graph.outputs):
+        raise LeanconvError(f"the module was not compiled from {model}")
+    job = Job(values, 1, 1, False, None, False, keep_results=True)
+    progress(0, len(graph.nodes), "running the module")
+    _, outcome = run_in_process(Request(library, None, job, metadata.target, None))
+    by_tensor = dict(zip((t for t in graph.inputs if t >= 0), values, strict=True))
+    tensors = ModuleTensors(graph, outcome.outputs, outcome.results)
+    rows = compare(graph, by_tensor, tensors, progress)
+    return _differences(rows, tensors.first_difference(rows))
+
+
+def diff_delegate(
+    model: Path,
+    delegate: Path,
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    options: Mapping[str, str] | None = None,
+    seed: int = 0,
+    progress: Progress,
+) -> Differences:
+    """The same for a delegate in LiteRT."""
+    from tvmc.interpreter import Session, runtime, tensor_info
+
+    session = Session(model, runtime("litert"), xnnpack=False)
+    graph = TfliteGraph(model)
+    infos = [tensor_info(details) for details in session.inputs()]
+    values = dict(zip(graph.inputs, _values(graph, infos, inputs or {}, seed), strict=True))
+    tensors = DelegateTensors(graph, model, delegate, values, options or {})
+    rows = compare(graph, values, tensors, progress)
+    return _differences(rows, next((row for row in rows if not row.within), None))
+
+
+def verify_module(model: Path, library: Path, metadata: Metadata, progress: Progress) -> str:
+    """Make sure that a module that was just compiled is right, if that can be found out here.
+
+    Returns
+    -------
+    str
+        What was found, or why nothing was, in one line.
+
+    Raises
+    ------
+    WrongModule
+        If it differs from LiteRT by more than rounding does.
+    """
+    target = Simd.from_target(metadata.tvm_target)
+    host = Simd.named("host")
+    if target.arch != host.arch or target.android or not target.features <= host.features:
+        return f"not verified: this machine cannot run it, it is for {metadata.target}"
+    try:
+        found = diff_module(model, library, metadata, progress=progress)
+    except Unverifiable as error:
+        return f"not verified: {error}"
+    except LeanconvError as error:
+        if "leanconv[runtime]" not in str(error):
+            raise
+        return f"not verified: LiteRT is not installed: {error}"
+    if found.first:
+        raise WrongModule(
+            f"the module is wrong: {found}; nothing was written (--no-verify writes it)"
+        )
+    return f"verified with LiteRT: {found}"
+
+
+def _values(
+    graph: TfliteGraph, infos: Sequence[TensorInfo], given: Mapping[str, Array], seed: int
+) -> list[Array]:
+    """Given values, and typical ones for the other inputs."""
+    names = [info.name for info in infos]
+    if all(names.count(name) == 1 for name in names):
+        chosen = input_values(infos, given, "zeros", seed) if given else []
+    elif given:
+        raise LeanconvError("inputs of this model cannot be given: their names are not unique")
+    else:
+        chosen = []
+    typical = typical_inputs(graph, infos, seed)
+    if not chosen:
+        return typical
+    pairs = zip(infos, chosen, typical, strict=True)
+    return [value if info.name in given else other for info, value, other in pairs]
+
+
+def _differences(rows: Sequence[Row], first: Row | None) -> Differences:
+    known = {row.tensor for row in rows}
+    shown = [*rows, *([first] if first and first.tensor not in known else [])]
+    return Differences(tuple(shown), first)
