@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +24,27 @@ PAGE_BYTES = 16384
 def machine(file: IO[bytes]) -> str:
     """The processor that an ELF file is for, in the words of :data:`MACHINES`."""
     return str(ELFFile(file).header["e_machine"])
+
+
+def refusal(path: Path, symbol: str) -> str | None:
+    """Why this machine cannot load a library that has ``symbol``, found out without loading it.
+
+    Completes the sentence "PATH …"; ``None`` if nothing is known to be wrong.
+    """
+    try:
+        with path.open("rb") as file:
+            arch = architecture(machine(file))
+        if arch != platform.machine():
+            return f"is for {arch}, this machine is {platform.machine()}"
+        return None if symbol in exported_symbols(path) else f"has no {symbol}"
+    except ELFError:
+        return "is no shared library"
+
+
+def architecture(machine: str) -> str:
+    """What users call a processor of :func:`machine`."""
+    names = {value: name for name, value in MACHINES.items()}
+    return names.get(machine, machine.removeprefix("EM_").lower())
 
 
 def needed_libraries(path: Path) -> list[str]:

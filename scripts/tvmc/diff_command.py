@@ -48,8 +48,10 @@ def _diff(options: argparse.Namespace) -> None:
     model: Path = options.model
     if options.json is not None:
         _check_output(options)
-    if model.is_file() and not is_tflite(model):
+    if not is_tflite(model):
         raise LeanconvError(f"{model} is not a .tflite model")
+    if not model.is_file():
+        raise LeanconvError(f"there is no file {model}")
     if options.delegate_options and options.delegate is None:
         raise LeanconvError("--delegate-options goes with --delegate")
     inputs = None if options.inputs is None else read_npz(options.inputs)

@@ -125,7 +125,7 @@ def row(graph: TfliteGraph, node: Any, tensor: int, expected: Result, seen: Seen
     """How ``seen`` compares with what was expected."""
     difference, bound = worst(graph, tensor, expected, seen.value)
     return Row(
-        tensor=tensor,
+        tensor=int(tensor),
         name=graph.tensor_name(tensor),
         operator=graph.operator(node),
         shape=tuple(seen.value.shape),

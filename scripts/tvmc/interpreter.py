@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schedules import elf
 from schedules.errors import LeanconvError
 from tvmc.package import TensorInfo
 from tvmc.probe import Probe
@@ -178,12 +179,13 @@ def tensor_info(details: Mapping[str, Any]) -> TensorInfo:
 def _load_delegate(runtime: Runtime, path: Path, options: Mapping[str, str]) -> Any:
     if not path.is_file():
         raise LeanconvError(f"there is no file {path}")
+    # First without the runtime, whose wrapper complains again when it is destroyed.
+    if problem := elf.refusal(path, "tflite_plugin_create_delegate"):
+        raise LeanconvError(f"cannot load the delegate {path}: it {problem}")
     # A bare name would be searched in the system's folders instead of the current one.
     library = str(path.resolve())
     try:
-        # First without the runtime, whose wrapper complains again when it is destroyed.
-        if not hasattr(ctypes.CDLL(library), "tflite_plugin_create_delegate"):
-            raise LeanconvError(f"{path} is no external delegate of TFLite")
+        ctypes.CDLL(library)
         return runtime.load_delegate(library, dict(options))
     except (OSError, RuntimeError, ValueError) as error:
         raise LeanconvError(f"cannot load the delegate {path}: {_one_line(error)}") from None

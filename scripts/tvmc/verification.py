@@ -77,16 +77,15 @@ def diff_module(
         If ``model`` is not the module's, an input is wrong, or either cannot be run.
     """
     graph = TfliteGraph(model)
+    _check_signature(graph, model, metadata)
     values = _values(graph, metadata.inputs, inputs or {}, seed)
-    if len(metadata.outputs) != sum(tensor >= 0 for tensor in graph.outputs):
-        raise LeanconvError(f"the module was not compiled from {model}")
     job = Job(values, 1, 1, False, None, False, keep_results=True)
     progress(0, len(graph.nodes), "running the module")
     _, outcome = run_in_process(Request(library, None, job, metadata.target, None))
     by_tensor = dict(zip((t for t in graph.inputs if t >= 0), values, strict=True))
     tensors = ModuleTensors(graph, outcome.outputs, outcome.results)
     rows = compare(graph, by_tensor, tensors, progress)
-    return _differences(rows, tensors.first_difference(rows))
+    return _differences(graph, rows, tensors.first_difference(rows))
 
 
 def diff_delegate(
@@ -107,7 +106,7 @@ def diff_delegate(
     values = dict(zip(graph.inputs, _values(graph, infos, inputs or {}, seed), strict=True))
     tensors = DelegateTensors(graph, model, delegate, values, options or {})
     rows = compare(graph, values, tensors, progress)
-    return _differences(rows, next((row for row in rows if not row.within), None))
+    return _differences(graph, rows, next((row for row in rows if not row.within), None))
 
 
 def verify_module(model: Path, library: Path, metadata: Metadata, progress: Progress) -> str:
@@ -142,6 +141,16 @@ def verify_module(model: Path, library: Path, metadata: Metadata, progress: Prog
     return f"verified with LiteRT: {found}"
 
 
+def _check_signature(graph: TfliteGraph, model: Path, metadata: Metadata) -> None:
+    """Find out whether a module may be of this model; the batch can be another."""
+    for tensors, infos in (graph.inputs, metadata.inputs), (graph.outputs, metadata.outputs):
+        shapes = [graph.shape(tensor) for tensor in tensors if tensor >= 0]
+        if [s[1:] for s in shapes] != [info.shape[1:] for info in infos]:
+            raise LeanconvError(
+                f"the module was not compiled from {model}: inputs or outputs differ"
+            )
+
+
 def _values(
     graph: TfliteGraph, infos: Sequence[TensorInfo], given: Mapping[str, Array], seed: int
 ) -> list[Array]:
@@ -160,7 +169,7 @@ def _values(
     return [value if info.name in given else other for info, value, other in pairs]
 
 
-def _differences(rows: Sequence[Row], first: Row | None) -> Differences:
-    known = {row.tensor for row in rows}
-    shown = [*rows, *([first] if first and first.tensor not in known else [])]
-    return Differences(tuple(shown), first)
+def _differences(graph: TfliteGraph, rows: Sequence[Row], first: Row | None) -> Differences:
+    computed = [tensor for node in graph.nodes for tensor in node.outputs]
+    by_tensor = {row.tensor: row for row in [*rows, *([first] if first else [])]}
+    return Differences(tuple(by_tensor[t] for t in computed if t in by_tensor), first)
