@@ -46,6 +46,8 @@ from schedules.workload import Conv2dWorkload
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
+#: The m of F(m, r).
+FORMS = (2, 4, 6)
 #: And with so many, it is near that of the definition: the default.
 ACCURATE_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
@@ -177,7 +179,7 @@ def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     """The m of F(m, r) to choose from."""
     kernel = max(workload.kernel_height, workload.kernel_width)
-    return tuple(m for m in (2, 4, 6) if m + kernel - 1 <= MAX_INPUTS)
+    return tuple(m for m in FORMS if m + kernel - 1 <= MAX_INPUTS)
 
 
 def floats(matrix: ExactMatrix) -> Matrix:

@@ -45,8 +45,6 @@ _ROUNDINGS = 4
 _MOVES = 2
 #: Moves are a few of all that errors can do: what they come to may be so many times as much.
 _BEYOND = 2.0
-#: The largest m of Winograd's F(m, r).
-_WINOGRAD_OUTPUTS = 6
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def _weighted(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> 
     kernel = w.shape[1:3] if w.ndim == 4 else ()
     channels = w.size // max(1, size.size * int(np.prod(kernel)))
     is_winograd = winograd and operator == "CONV_2D" and node.builtinOptions.strideW == 1
-    outputs = _WINOGRAD_OUTPUTS if is_winograd and max(kernel) > 1 else None
+    outputs = _winograd_outputs(max(kernel)) if is_winograd else None
     root = root_of_terms(kernel, channels, outputs)
     magnitude = largest * size
     if bias >= 0 and bias in inputs.constants:
@@ -135,6 +133,14 @@ def _weighted(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> 
     spread = np.minimum(size, SPREAD * np.sqrt((w**2).sum(axes)))
     bound = 2 * UNIT_ROUNDOFF * (SPREAD * root + _ROUNDINGS) * magnitude + spread * error
     return np.asarray(bound + graph.step(node.outputs[0]))
+
+
+def _winograd_outputs(taps: int) -> int | None:
+    """The m of the least exact F(m, r) there is."""
+    from schedules.algorithms.winograd import FORMS, MAX_INPUTS
+
+    possible = [m for m in FORMS if taps > 1 and m + taps - 1 <= MAX_INPUTS]
+    return max(possible, default=None)
 
 
 def _local(graph: TfliteGraph, node: Any, inputs: Inputs, tensor: int, y: Array) -> Bound:

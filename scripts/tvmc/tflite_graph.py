@@ -128,7 +128,7 @@ class TfliteGraph:
         quantization = self.tensors[tensor].quantization
         along = [1] * codes.ndim
         if len(quantization.scale) > 1:
-            along[quantization.quantizedDimension] = -1
+            along[_dimension(quantization, codes.ndim)] = -1
         scale, zero = (
             np.asarray(values, np.float64).reshape(along if len(values) > 1 else ())
             for values in (quantization.scale, quantization.zeroPoint)
@@ -159,6 +159,10 @@ class TfliteGraph:
             entry = copy.copy(self.tensors[tensor])
             entry.name, entry.buffer, entry.isVariable = f"t{tensor}", 0, False
             entry.shapeSignature = None
+            if entry.quantization is not None:
+                entry.quantization = copy.copy(entry.quantization)
+                dimension = _dimension(entry.quantization, len(self.shape(tensor)))
+                entry.quantization.quantizedDimension = dimension
             if tensor in values and not self.is_constant(tensor):
                 entry.shape = list(values[tensor].shape)
             data = self._data(tensor, values) if tensor in constants else None
@@ -189,6 +193,12 @@ class TfliteGraph:
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+
+def _dimension(quantization: Any, rank: int) -> int:
+    """The axis that has a scale for each index; old converters gave biases that of their layer."""
+    dimension = int(quantization.quantizedDimension)
+    return dimension if dimension < rank else 0
 
 
 class SingleNode:
