@@ -14,6 +14,7 @@
 #include "network.h"
 #include "node.h"
 #include "operator_claim.h"
+#include "pages.h"
 #include "replace.h"
 #include "tensor.h"
 
@@ -150,6 +151,9 @@ static int replace_all(struct claims *claims) {
         if (status == TFL_OK) {
             status = lc_replace_claimed(&claims->graph, base, claims->replacements);
         }
+    }
+    if (status == TFL_OK) {
+        lc_give_back_pages(&claims->graph, claims->delegate);
     }
     return status;
 }

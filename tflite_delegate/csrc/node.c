@@ -110,6 +110,7 @@ static void *node_init(struct tfl_context *context, const char *buffer, size_t l
         return NULL;
     }
     node->delegate = (struct lc_delegate *)params->delegate;
+    node->context = context;
     node->workspace = -1;
     if (!read_claimed(node, context, params->nodes_to_replace)) {
         lc_packed_free(&node->packed);

@@ -44,6 +44,7 @@ struct lc_delegate {
 
 struct lc_node {
     struct lc_delegate *delegate;
+    const struct tfl_context *context; // of its graph
     struct lc_node *next, *previous;
     struct lc_chain chain;
     const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
