@@ -3,6 +3,10 @@
 Figures are relative: the root mean square of an output's error over that of the output, for
 independent, normally distributed inputs and weights. They are estimates for choosing between
 algorithms, not bounds; ``scripts/winograd_error.py`` prints them beside measured ones.
+
+They are for finite numbers. A NaN or an infinity in the image comes out of a sum of products where
+the sum reads it, as in TFLite. Winograd's transforms subtract: an infinity becomes NaN, and both
+spread over the outputs of every tile that reads them. Reports say so of each such layer.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tvm import te, tirx
 
+from schedules.clamping import at_least, at_most
 from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload
 
 #: Element type -> type in which its products are summed.
@@ -41,14 +42,14 @@ def finish(
 
 
 def activate(value: tirx.Expr, activation: str, dtype: str) -> tirx.Expr:
-    """``value`` after an activation."""
+    """``value`` after an activation; a NaN stays one."""
     if activation == HARD_SWISH:
-        three, six, zero = (tirx.const(number, dtype) for number in (3.0, 6.0, 0.0))
-        clamped = tirx.min(tirx.max(value + three, zero), six)
-        return value * clamped * tirx.const(1 / 6, dtype)
+        # In this order nothing overflows that is no infinity itself.
+        clamped = at_most(at_least(value + tirx.const(3.0, dtype), 0.0), 6.0)
+        return value * (clamped * tirx.const(1 / 6, dtype))
     lower, upper = ACTIVATIONS[activation]
     if lower is not None:
-        value = tirx.max(value, tirx.const(lower, dtype))
+        value = at_least(value, lower)
     if upper is not None:
-        value = tirx.min(value, tirx.const(upper, dtype))
+        value = at_most(value, upper)
     return value

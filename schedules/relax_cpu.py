@@ -16,6 +16,8 @@ from typing import Any
 import tvm
 from tvm import relax, s_tir, te, tirx
 
+from schedules.relax_clamping import clamping_legalizations
+
 _LOG = logging.getLogger(__name__)
 
 #: Elements that a thread needs to be worth waking up.
@@ -31,8 +33,10 @@ _LOG2_E = 1.4426950408889634
 
 
 def legalize_for_cpu() -> tvm.transform.Pass:
-    """``relax.transform.LegalizeOps`` with a sigmoid that can be vectorised."""
-    return relax.transform.LegalizeOps({"relax.sigmoid": _legalize_sigmoid})
+    """``LegalizeOps`` with a sigmoid that can be vectorised and clamps that keep NaN."""
+    return relax.transform.LegalizeOps(
+        {"relax.sigmoid": _legalize_sigmoid, **clamping_legalizations()}
+    )
 
 
 def schedule_for_cpu(threads: int) -> tvm.transform.Pass:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schedules.algorithms import REGISTRY
 from schedules.arena import held_bytes, with_staged
 from schedules.c_abi import CKernel
 from schedules.memory import align
@@ -13,6 +14,9 @@ from schedules.network import Layer
 from schedules.planner import Plan
 from schedules.selection import Kernel, Selection
 from schedules.tuning.advice import Advisor
+
+#: Of algorithms that transform: their sums mix all that an output tile reads.
+NAN_SPREADS = "NaN or infinities in the image make NaN of whole tiles"
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,19 @@ def _layer_report(
         macs=layer.macs,
         kernel_macs=_kernel_macs(plan, place) if plan else 0,
         expected_error=plan.expected_error if plan else None,
-        why=plan.why if plan else None,
+        why=_why(plan) if plan else None,
         rejected=list(plan.rejected) if plan else [],
         reason=selected.reason,
         tuning=kernel.tuning if kernel else None,
         seconds=_seconds(layer, kernel) if kernel and place == 0 else None,
     )
+
+
+def _why(plan: Plan) -> str:
+    """Why this algorithm, and what it does that others do not."""
+    if plan.algorithm in REGISTRY.names() and REGISTRY.get(plan.algorithm).transforms:
+        return f"{plan.why}; {NAN_SPREADS}"
+    return plan.why
 
 
 def _seconds(layer: Layer, kernel: Kernel) -> float | None:

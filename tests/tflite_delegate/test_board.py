@@ -16,7 +16,7 @@ from board import Board
 from network_bound import network_bound
 from schedules.algorithms import REGISTRY
 from schedules.simd import Simd
-from tests.tflite_delegate import test_operators
+from tests.tflite_delegate import test_operators, test_special_values
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
 from tvmc.interpreter import Session, runtime
@@ -178,6 +178,32 @@ def test_delegate_for_android(
     assert outcome.report["claimed"] == len(ZOO)
     for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
         check_conv(conv, x, y, simd=simd)
+
+
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+def test_special_values_on_arm(
+    run_on_board: RunOnBoard,
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    tmp_path: Path,
+    cpu: str,
+) -> None:
+    """NaN and infinities come out as on x86, where TFLite's kernels are the reference."""
+    model = tmp_path / "operators.tflite"
+    content, names = test_special_values.operators(copies=True)
+    model.write_bytes(content)
+    inputs = [test_special_values.FIRST, test_special_values.SECOND]
+    expected = run(litert.open(test_special_values.operators(copies=False)[0]), inputs)
+    library = build_delegate(model, target=cpu)
+    (outcome,) = run_on_board(model, library, inputs, cpu).values()
+    test_special_values.check(names, outcome.outputs, expected)
+    content, names = test_special_values.layers()
+    model.write_bytes(content)
+    library = build_delegate(content, target=cpu)
+    for image in test_special_values.IMAGES[:2]:
+        expected = test_special_values.in_built_in_kernels(litert, image)
+        (outcome,) = run_on_board(model, library, [image], cpu).values()
+        test_special_values.check(names, outcome.outputs, expected)
 
 
 def test_older_processor(

@@ -39,9 +39,9 @@ LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
     case TFL_BUILTIN_DIV:
         return a / b;
     case TFL_BUILTIN_MAXIMUM:
-        return lc_larger(a, b);
+        return lc_select(a > b, a, b); // b, if one is NaN
     case TFL_BUILTIN_MINIMUM:
-        return lc_smaller(a, b);
+        return lc_select(a < b, a, b);
     case TFL_BUILTIN_PRELU:
         return lc_select(a >= 0.0f, a, a * b);
     case TFL_BUILTIN_HARD_SWISH:

@@ -103,7 +103,7 @@ LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struc
         for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
             for (int i = 0; i < vectors; i++) {
                 lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
-                results[i] = is_max ? lc_larger(results[i], part) : results[i] + part;
+                results[i] = is_max ? lc_larger_number(part, results[i]) : results[i] + part;
             }
         }
     }

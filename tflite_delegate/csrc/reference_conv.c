@@ -95,7 +95,7 @@ static void activate(int32_t activation, float *values, size_t count) {
     lc_activation_range(activation, &least, &most);
     for (size_t i = 0; i < count; i++) {
         values[i] = activation == LC_ACTIVATION_HARD_SWISH
-                        ? values[i] * clamp(values[i] + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f)
+                        ? values[i] * (clamp(values[i] + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f))
                         : clamp(values[i], least, most);
     }
 }

@@ -71,7 +71,8 @@ LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {
     return (lc_vector)((mask & (lc_mask)yes) | (~mask & (lc_mask)no));
 }
 
-// One instruction for each register. If b is NaN, so is the result.
+// One instruction for each register. If b is NaN, so is the result; lc_larger_number, whose b must
+// be none, passes over an a that is.
 #if defined(__aarch64__)
 #define LC_HALVES(function, a, b)                                                                  \
     float32x4_t halves[2][2];                                                                      \
@@ -83,9 +84,11 @@ LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {
     return a
 LC_INLINE lc_vector lc_larger(lc_vector a, lc_vector b) { LC_HALVES(vmaxq_f32, a, b); }
 LC_INLINE lc_vector lc_smaller(lc_vector a, lc_vector b) { LC_HALVES(vminq_f32, a, b); }
+LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { LC_HALVES(vmaxnmq_f32, a, b); }
 #else
 LC_INLINE lc_vector lc_larger(lc_vector a, lc_vector b) { return lc_select(a > b, a, b); }
 LC_INLINE lc_vector lc_smaller(lc_vector a, lc_vector b) { return lc_select(a < b, a, b); }
+LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { return lc_select(a > b, a, b); }
 #endif
 
 // A NaN stays one.
