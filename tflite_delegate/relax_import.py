@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import tflite
 import tvm
 from tvm.relax.frontend.tflite import from_tflite
 
@@ -18,12 +19,15 @@ from tflite_delegate.importer.dilation import merge_dilations
 from tflite_delegate.importer.editable import EditableGraph
 from tflite_delegate.importer.reading import read_model
 from tflite_delegate.importer.walk import Walk
+from tflite_delegate.signatures import Signature, named_signature
 
 
 def import_model(
-    path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None
+    path: str | Path,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    signature: str | None = None,
 ) -> tvm.IRModule:
-    """The model's main graph as the function ``main``, its constants inside.
+    """The model's main graph, or a signature's, as the function ``main``, its constants inside.
 
     Parameters
     ----------
@@ -32,6 +36,8 @@ def import_model(
     input_shapes : mapping of str to shape, optional
         Other shapes for inputs, by TFLite's names; the first size, the batch, may be another one,
         and so may the sizes that the file leaves open, which have to be given.
+    signature : str, optional
+        The name of one of the model's; the inputs have the names that it gives them.
 
     Raises
     ------
@@ -41,7 +47,11 @@ def import_model(
     path = Path(path)
     tflite_model.read(path)  # says what is wrong with a file that is no model
     try:
-        model = read_model(path.read_bytes())
+        content = path.read_bytes()
+        chosen = Signature("", 0, {}, {})
+        if signature is not None:
+            chosen = named_signature(path, tflite.Model.GetRootAs(content, 0), signature)
+        model = read_model(content, chosen.graph, chosen.inputs)
     except DAMAGE as error:
         raise LeanconvError(f"{path} is damaged: {reason(error)}") from None
     _set_shapes(path, model.graphs[0], input_shapes or {})

@@ -40,6 +40,7 @@ def compile(
     progress: Progress | None = None,
     dump_code: Sequence[str] = (),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    signature: str | None = None,
     pass_config: Mapping[str, int | bool | str] | None = None,
     opt_level: int = 3,
     disabled_passes: Sequence[str] = (),
@@ -90,7 +91,10 @@ def compile(
         What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
         one by one. This and what follows is for "so" and "tar" only.
     input_shapes : mapping of str to tuple of int, optional
-        Other shapes for inputs, by name; only the batch can be another.
+        Other shapes for inputs, by name: another batch, or sizes that the model leaves open.
+    signature : str, optional
+        The name of the signature whose graph to compile, by default that of the model, or the main
+        graph.
     pass_config, opt_level, disabled_passes
         As of :class:`tvm.transform.PassContext`.
     verify : bool
@@ -135,9 +139,11 @@ def compile(
         from tvmc.loader import Model, load
         from tvmc.module_compiler import Passes, compile_module
 
-        shapes = input_shapes or (model.input_shapes if isinstance(model, Model) else None)
+        if isinstance(model, Model):
+            input_shapes = input_shapes or model.input_shapes
+            signature = signature or model.signature
         result = compile_module(
-            load(path, shapes),
+            load(path, input_shapes, signature),
             output,
             simd,
             is_tar=output_format == "tar",

@@ -31,6 +31,8 @@ class Model:
         leaves a layer alone.
     input_shapes : mapping of str to tuple of int
         Other shapes for inputs, by name, as they were given.
+    signature : str, optional
+        The one whose inputs and outputs these are.
     """
 
     path: Path
@@ -38,9 +40,14 @@ class Model:
     outputs: tuple[TensorInfo, ...]
     layers: tuple[Layer, ...]
     input_shapes: Mapping[str, tuple[int, ...]]
+    signature: str | None = None
 
 
-def load(path: str | Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+def load(
+    path: str | Path,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    signature: str | None = None,
+) -> Model:
     """Read a .tflite model.
 
     Parameters
@@ -49,38 +56,52 @@ def load(path: str | Path, input_shapes: Mapping[str, tuple[int, ...]] | None = 
         The .tflite file.
     input_shapes : mapping of str to tuple of int, optional
         Shapes for some of its inputs, kept for whoever compiles it.
+    signature : str, optional
+        The name of one of the model's signatures, whose graph is then meant, with the names that
+        it has for inputs and outputs; by default the main graph.
 
     Raises
     ------
     LeanconvError
-        If the file is not a whole .tflite model, or ``input_shapes`` names no input of it.
+        If the file is not a whole .tflite model, or ``input_shapes`` or ``signature`` names nothing
+        of it.
     """
     from tflite_delegate import model as tflite_model  # imports numpy
 
     path = Path(path)
     layers = tflite_model.read(path).layers
-    inputs, outputs = _signature(path)
+    inputs, outputs = _interface(path, signature)
     names = [tensor.name for tensor in inputs]
     for name in input_shapes or {}:
         if name not in names:
             raise LeanconvError(f"{path} has no input {name!r}: {', '.join(names)}")
-    return Model(path, inputs, outputs, layers, dict(input_shapes or {}))
+    return Model(path, inputs, outputs, layers, dict(input_shapes or {}), signature)
 
 
-def _signature(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of the main graph of a file that was read before."""
+def _interface(
+    path: Path, signature: str | None
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of a graph of a file that was read before."""
     import tflite
 
     from tflite_delegate.graph import DAMAGE, Graph
+    from tflite_delegate.signatures import Signature, named_signature
 
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         try:
-            graph = Graph(tflite.Model.GetRootAs(content, 0), content)
-            inputs = _tensors(graph, "input", graph.graph.InputsLength(), graph.graph.Inputs)
-            outputs = _tensors(graph, "output", graph.graph.OutputsLength(), graph.graph.Outputs)
+            model = tflite.Model.GetRootAs(content, 0)
+            chosen = Signature("", 0, {}, {})
+            if signature is not None:
+                chosen = named_signature(path, model, signature)
+            graph = Graph(model, content, chosen.graph)
+            source = graph.graph
+            inputs = _tensors(graph, "input", source.InputsLength(), source.Inputs, chosen.inputs)
+            outputs = _tensors(
+                graph, "output", source.OutputsLength(), source.Outputs, chosen.outputs
+            )
         except DAMAGE as error:
             detail = " ".join(str(error).split())
             raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
@@ -88,13 +109,18 @@ def _signature(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ..
 
 
 def _tensors(
-    graph: Graph, kind: str, count: int, index_of: Callable[[int], int]
+    graph: Graph,
+    kind: str,
+    count: int,
+    index_of: Callable[[int], int],
+    known: Mapping[int, str],
 ) -> tuple[TensorInfo, ...]:
     from tflite_delegate.names import unique_names
     from tvmc.package import TensorInfo
 
     indices = [index for index in map(index_of, range(count)) if index >= 0]  # negative: left out
-    names = unique_names([graph.graph.Tensors(index).Name() for index in indices], kind)
+    own = [known.get(index) or graph.graph.Tensors(index).Name() for index in indices]
+    names = unique_names(own, kind)
     tensors = map(graph.tensor, indices)
     return tuple(
         TensorInfo(name, tensor.shape, tensor.type)

@@ -16,6 +16,7 @@ _INPUT_SHAPE = re.compile(r"[\s,]*(\S+?)\s*:\s*\[([\d\s,]*)\]")
 #: The options by their names in :func:`tvmc.compiler.compile`.
 _FLAGS = {
     "input_shapes": "--input-shapes",
+    "signature": "--signature",
     "dump_code": "--dump-code",
     "opt_level": "--opt-level",
     "pass_config": "--pass-config",
@@ -29,7 +30,11 @@ def add_module_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("TVM modules", "only with -f so and -f tar")
     add = group.add_argument
     add("--input-shapes", metavar="SHAPES", type=_input_shapes,
-        help="shapes of inputs for another batch: 'name:[8,224,224,3] name2:[…]'")  # fmt: skip
+        help="shapes of inputs, for another batch or sizes that the model leaves open: "
+        "'name:[8,224,224,3] name2:[…]'")  # fmt: skip
+    add("--signature", metavar="NAME",
+        help="compile the graph of this signature, with its names of inputs and outputs "
+        "[the main graph]")  # fmt: skip
     add("--dump-code", metavar="CODE[,CODE…]", type=_codes,
         help=f"write OUT.CODE beside the output: {', '.join(CODES)}")  # fmt: skip
     add("-O", "--opt-level", metavar="LEVEL", type=int, choices=range(5),

@@ -382,9 +382,7 @@ class ModelWriter:
                 entry.customCode = custom_code
             entry.version = VERSIONS.get(code, 1)
             model.operatorCodes.append(entry)
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)
 
 
 def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
@@ -393,6 +391,11 @@ def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:
     graph = model.subgraphs[0]
     computed = {tensor for node in graph.operators for tensor in node.outputs}
     graph.outputs = sorted({*graph.outputs, *(computed & set(tensors))})
+    return packed(model)
+
+
+def packed(model: Any) -> bytes:
+    """The bytes of a file, from flatbuffers' object of a model."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -423,9 +426,7 @@ def merged(contents: Sequence[bytes], signatures: Mapping[str, int] | None = Non
         signature.inputs = _named("in", graph.inputs)
         signature.outputs = _named("out", graph.outputs)
         model.signatureDefs.append(signature)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def _named(kind: str, tensors: Sequence[int]) -> list[Any]:

@@ -8,7 +8,7 @@ has a zero point for each scale, and an axis that the tensor has.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tflite
@@ -37,7 +37,9 @@ _QUANTISED_TYPES = {
 }
 
 
-def read_model(content: bytes, main: int = 0) -> EditableModel:
+def read_model(
+    content: bytes, main: int = 0, names: Mapping[int, str] | None = None
+) -> EditableModel:
     """The model in the bytes of a .tflite file.
 
     Parameters
@@ -46,6 +48,8 @@ def read_model(content: bytes, main: int = 0) -> EditableModel:
         The whole file, with whatever is behind the flatbuffer.
     main : int
         The subgraph to import, which becomes the first one.
+    names : mapping of int to str, optional
+        What its inputs are to be called, by tensor, instead of their own names.
 
     Raises
     ------
@@ -65,11 +69,18 @@ def read_model(content: bytes, main: int = 0) -> EditableModel:
         _stored(source.Buffers(index), content)
         for index in _counted(source.BuffersLength(), content)
     ]
+    if main >= source.SubgraphsLength():
+        raise ValueError("there is no graph")
     places = list(_counted(source.SubgraphsLength(), content))
     if main:  # nothing calls it, so that it may change places with the first
         places[0], places[main] = places[main], places[0]
     for place in places:
-        model.graphs.append(_read_graph(model, source.Subgraphs(place), stored, content, place))
+        graph = _read_graph(model, source.Subgraphs(place), stored, content)
+        for index, name in (names or {}).items() if place == main else ():
+            if index in graph.inputs:
+                graph.tensors[index].name = name.encode()
+        _name(graph, place)
+        model.graphs.append(graph)
     return model
 
 
@@ -95,7 +106,6 @@ def _read_graph(
     source: tflite.SubGraph,
     stored: list[NDArray[np.uint8] | None],
     content: bytes,
-    place: int,
 ) -> EditableGraph:
     tensors = [
         _read_tensor(model, index, source.Tensors(index), stored)
@@ -124,27 +134,24 @@ def _read_graph(
                 indices(node.OutputsLength(), node.OutputsAsNumpy()),
             )
         )
-    graph = EditableGraph(
+    return EditableGraph(
         tensors,
         operators,
         [i for i in indices(source.InputsLength(), source.InputsAsNumpy()) if i >= 0],
         [i for i in indices(source.OutputsLength(), source.OutputsAsNumpy()) if i >= 0],
     )
-    _name(graph, place)
-    return graph
 
 
 def _name(graph: EditableGraph, place: int) -> None:
     """Give every tensor a name of its own; the inputs keep theirs if they can.
 
     The importer finds tensors by name, and adds constants under names of its own, ``_param_1``.
+    Those of tensors that users do not see begin with a percent sign.
     """
     names = unique_names([graph.tensors[index].name for index in graph.inputs], "input")
-    names = [f"input{name}" if name.startswith("_param_") else name for name in names]
+    names = [f"input{name}" if name.startswith(("_param_", "%")) else name for name in names]
     for index, tensor in enumerate(graph.tensors):
         tensor.name = f"%{place}.{index}".encode()
-        while tensor.name.decode() in names:
-            tensor.name = b"%" + tensor.name
     for index, name in zip(graph.inputs, names, strict=True):
         graph.tensors[index].name = name.encode()
 

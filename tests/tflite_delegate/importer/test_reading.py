@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -13,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from schedules.errors import LeanconvError
 from tests.support.imported import assert_as_litert, imported, litert
 from tests.support.sparse import sparse
-from tests.support.tflite_writer import Conv, ModelWriter
+from tests.support.tflite_writer import Conv, ModelWriter, packed
 from tflite_delegate.importer.reading import read_model
 from tflite_delegate.relax_import import import_model
 
@@ -38,12 +37,6 @@ def edited(content: bytes) -> Any:
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
-def packed(model: Any) -> bytes:
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
 @pytest.mark.parametrize("name", [None, b"", b"conv", b"caf\xe9", b"_param_1", b"%0.1"])
 def test_names(name: bytes | None, tmp_path: Path) -> None:
     """All tensors have the same one, none, or one that the importer would give itself."""
@@ -54,7 +47,7 @@ def test_names(name: bytes | None, tmp_path: Path) -> None:
         tensor.name = name
     np.testing.assert_array_equal(imported(packed(model), tmp_path, [x])[0], expected)
     (parameter,) = import_model(tmp_path / "model.tflite")["main"].params
-    names = {None: "input_0", b"": "input_0", b"_param_1": "input_param_1"}
+    names = {None: "input_0", b"": "input_0", b"_param_1": "input_param_1", b"%0.1": "input%0.1"}
     assert parameter.name == names.get(name, (name or b"").decode(errors="replace"))
 
 
