@@ -59,8 +59,8 @@ _BIONIC = {
         "getpid madvise malloc memcmp memcpy memmove memset open posix_memalign prctl "
         "pthread_cond_destroy pthread_cond_init pthread_cond_signal pthread_cond_wait "
         "pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
-        "pthread_mutex_lock pthread_mutex_unlock pthread_sigmask sched_getaffinity sched_yield "
-        "sigfillset signal snprintf strcmp strlen strrchr vsnprintf waitpid"
+        "pthread_mutex_lock pthread_mutex_unlock pthread_sigmask qsort sched_getaffinity "
+        "sched_yield sigfillset signal snprintf strchr strcmp strlen strrchr vsnprintf waitpid"
     ),
     "libdl.so": "dladdr",
     "libm.so": (

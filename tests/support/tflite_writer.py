@@ -280,6 +280,17 @@ class ModelWriter:
         ``shape`` and ``element_type`` are the output's; ``fusedActivationFunction`` is a key of
         :data:`ACTIVATIONS`.
         """
+        return self.splitting_node(name, inputs, [shape], element_type, **fields)[0]
+
+    def splitting_node(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        shapes: Sequence[Sequence[int]],
+        element_type: str = "float32",
+        **fields: Any,
+    ) -> list[int]:
+        """Like :meth:`node`, with any number of outputs."""
         options, options_type = None, 0
         table = OPTIONS.get(name, f"{name.title().replace('_', '')}Options")
         if hasattr(schema, f"{table}T"):
@@ -288,10 +299,10 @@ class ModelWriter:
             for field, value in fields.items():
                 is_activation = field == "fusedActivationFunction"
                 setattr(options, field, ACTIVATIONS[value] if is_activation else value)
-        output = self.tensor(shape, element_type)
+        outputs = [self.tensor(shape, element_type) for shape in shapes]
         code = getattr(schema.BuiltinOperator, name)
-        self.operator(code, inputs, [output], options, options_type)
-        return output
+        self.operator(code, inputs, outputs, options, options_type)
+        return outputs
 
     def conv(
         self,

@@ -133,3 +133,11 @@ def run(interpreter: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         interpreter.get_tensor(detail["index"]).copy()
         for detail in interpreter.get_output_details()
     ]
+
+
+@pytest.fixture(scope="session")
+def library(build_delegate: Callable[..., Path]) -> Path:
+    """Serves the convolutions in front of every operator that is tested."""
+    from tests.tflite_delegate.operator_cases import convolutions
+
+    return build_delegate(convolutions())

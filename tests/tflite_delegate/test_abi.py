@@ -162,6 +162,12 @@ OWNERS: Mapping[str, Sequence[str]] = {
     "tfl_concatenation_params": ["TfLiteConcatenationParams"],
     "tfl_reshape_params": ["TfLiteReshapeParams"],
     "tfl_squeeze_params": ["TfLiteSqueezeParams"],
+    "tfl_block_params": ["TfLiteDepthToSpaceParams", "TfLiteSpaceToDepthParams"],
+    "tfl_resize_params": ["TfLiteResizeBilinearParams", "TfLiteResizeNearestNeighborParams"],
+    "tfl_mirror_pad_params": ["TfLiteMirrorPaddingParams"],
+    "tfl_pack_params": ["TfLitePackParams"],
+    "tfl_unpack_params": ["TfLiteUnpackParams"],
+    "tfl_strided_slice_params": ["TfLiteStridedSliceParams"],
 }
 
 

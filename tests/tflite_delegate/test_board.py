@@ -16,7 +16,12 @@ from board import Board
 from network_bound import network_bound
 from schedules.algorithms import REGISTRY
 from schedules.simd import Simd
-from tests.tflite_delegate import test_operators, test_special_values
+from tests.tflite_delegate import (
+    operator_cases,
+    test_operators,
+    test_operators_that_move,
+    test_special_values,
+)
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
 from tvmc.interpreter import Session, runtime
@@ -100,20 +105,19 @@ def test_zoo(
 def test_all_operators(
     run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
 ) -> None:
+    cases = test_operators.CASES | test_operators_that_move.CASES
     model = tmp_path / "operators.tflite"
-    model.write_bytes(test_operators.zoo_model())
+    model.write_bytes(operator_cases.zoo_model(cases))
     alone = tmp_path / "convolutions.tflite"
-    alone.write_bytes(test_operators.convolutions())
+    alone.write_bytes(operator_cases.convolutions())
     library = build_delegate(alone, ["auto"], "cortex-a53")
     builtin = litert.open(model)
     inputs = random_inputs(builtin)
     expected = run(builtin, inputs)
     (outcome,) = run_on_board(model, library, inputs, "cortex-a53", 2).values()
-    cases = test_operators.CASES.values()
-    for case, y, y_builtin in zip(cases, outcome.outputs, expected, strict=True):
-        test_operators.check(case, y, y_builtin, inputs)
+    operator_cases.check_all(cases, outcome.outputs, expected, inputs)
     calls = [entry["calls"] for entry in outcome.report["operators"]]
-    assert calls == [1] * sum(case.operators for case in cases)
+    assert calls == [1] * sum(case.operators for case in cases.values())
 
 
 @pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])

@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.test_operators import X, floats, fused, identity, ints
-from tests.tflite_delegate.test_operators import library as library
+from tests.tflite_delegate.operator_cases import X, floats, fused, identity, ints
 from tflite_delegate.model import read
 from tflite_delegate.remainder import between, operator_name
 

@@ -30,7 +30,12 @@ from schedules.toolchain import Toolchain
 from schedules.workload import Conv2dWorkload
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
-from tests.tflite_delegate import test_operators, test_units
+from tests.tflite_delegate import (
+    operator_cases,
+    test_operators,
+    test_operators_that_move,
+    test_units,
+)
 from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.layers import ACTIVATIONS
@@ -510,7 +515,9 @@ def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Pa
 
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     model = tmp_path / "operators.tflite"
-    model.write_bytes(test_operators.zoo_model())
+    model.write_bytes(
+        operator_cases.zoo_model(test_operators.CASES | test_operators_that_move.CASES)
+    )
     for one_node in (0, 1):
         result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), one_node)
         assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr

@@ -48,6 +48,22 @@ LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
         return a * (lc_clamp(a + 3.0f, lc_splat(0.0f), lc_splat(6.0f)) * (1.0f / 6.0f));
     case TFL_BUILTIN_LOGISTIC:
         return lc_logistic(a);
+    case TFL_BUILTIN_TANH:
+        return lc_tanh(a);
+    case TFL_BUILTIN_EXP:
+        return lc_exp_full(a);
+    case TFL_BUILTIN_SQUARED_DIFFERENCE:
+        return (a - b) * (a - b);
+    case TFL_BUILTIN_SQUARE:
+        return a * a;
+    case TFL_BUILTIN_SQRT:
+        return lc_sqrt(a);
+    case TFL_BUILTIN_RSQRT:
+        return 1.0f / lc_sqrt(a);
+    case TFL_BUILTIN_NEG:
+        return -a;
+    case TFL_BUILTIN_ABS:
+        return lc_abs(a);
     default: // RELU and its kind only clamp
         return a;
     }
@@ -101,8 +117,9 @@ LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const f
     float a_copies[MANY], b_copies[MANY];
     a = a_step ? a : repeat(a_copies, a);
     b = b_step ? b : repeat(b_copies, b);
-    // What is between the logistic function's steps fills the registers with one vector.
-    bool few = builtin_code == TFL_BUILTIN_LOGISTIC;
+    // What is between the steps of these fills the registers with one vector.
+    bool few = builtin_code == TFL_BUILTIN_LOGISTIC || builtin_code == TFL_BUILTIN_TANH ||
+               builtin_code == TFL_BUILTIN_EXP;
     LC_ROLLED
     for (; !few && count >= MANY; count -= MANY, a += MANY * a_step, b += MANY * b_step) {
         block(builtin_code, self, a, b, y, MOST_VECTORS);
@@ -147,6 +164,14 @@ ROWS(MINIMUM)
 ROWS(PRELU)
 ROWS(HARD_SWISH)
 ROWS(LOGISTIC)
+ROWS(TANH)
+ROWS(EXP)
+ROWS(SQUARED_DIFFERENCE)
+ROWS(SQUARE)
+ROWS(SQRT)
+ROWS(RSQRT)
+ROWS(NEG)
+ROWS(ABS)
 ROWS(RELU)
 
 static rows_function *rows_for(int32_t builtin_code) {
@@ -170,6 +195,22 @@ static rows_function *rows_for(int32_t builtin_code) {
         return rows_HARD_SWISH;
     case TFL_BUILTIN_LOGISTIC:
         return rows_LOGISTIC;
+    case TFL_BUILTIN_TANH:
+        return rows_TANH;
+    case TFL_BUILTIN_EXP:
+        return rows_EXP;
+    case TFL_BUILTIN_SQUARED_DIFFERENCE:
+        return rows_SQUARED_DIFFERENCE;
+    case TFL_BUILTIN_SQUARE:
+        return rows_SQUARE;
+    case TFL_BUILTIN_SQRT:
+        return rows_SQRT;
+    case TFL_BUILTIN_RSQRT:
+        return rows_RSQRT;
+    case TFL_BUILTIN_NEG:
+        return rows_NEG;
+    case TFL_BUILTIN_ABS:
+        return rows_ABS;
     default:
         return rows_RELU;
     }

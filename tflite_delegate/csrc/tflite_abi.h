@@ -38,6 +38,7 @@ enum tfl_builtin {
     TFL_BUILTIN_CONCATENATION = 2,
     TFL_BUILTIN_CONV_2D = 3,
     TFL_BUILTIN_DEPTHWISE_CONV_2D = 4,
+    TFL_BUILTIN_DEPTH_TO_SPACE = 5,
     TFL_BUILTIN_DEQUANTIZE = 6,
     TFL_BUILTIN_FULLY_CONNECTED = 9,
     TFL_BUILTIN_LOGISTIC = 14,
@@ -47,21 +48,40 @@ enum tfl_builtin {
     TFL_BUILTIN_RELU_N1_TO_1 = 20,
     TFL_BUILTIN_RELU6 = 21,
     TFL_BUILTIN_RESHAPE = 22,
+    TFL_BUILTIN_RESIZE_BILINEAR = 23,
     TFL_BUILTIN_SOFTMAX = 25,
+    TFL_BUILTIN_SPACE_TO_DEPTH = 26,
+    TFL_BUILTIN_TANH = 28,
     TFL_BUILTIN_CUSTOM = 32,
     TFL_BUILTIN_PAD = 34,
+    TFL_BUILTIN_TRANSPOSE = 39,
     TFL_BUILTIN_MEAN = 40,
     TFL_BUILTIN_SUB = 41,
     TFL_BUILTIN_DIV = 42,
     TFL_BUILTIN_SQUEEZE = 43,
+    TFL_BUILTIN_STRIDED_SLICE = 45,
+    TFL_BUILTIN_EXP = 47,
+    TFL_BUILTIN_SPLIT = 49,
     TFL_BUILTIN_PRELU = 54,
     TFL_BUILTIN_MAXIMUM = 55,
     TFL_BUILTIN_MINIMUM = 57,
+    TFL_BUILTIN_NEG = 59,
     TFL_BUILTIN_PADV2 = 60,
+    TFL_BUILTIN_SLICE = 65,
     TFL_BUILTIN_TRANSPOSE_CONV = 67,
     TFL_BUILTIN_EXPAND_DIMS = 70,
     TFL_BUILTIN_SUM = 74,
+    TFL_BUILTIN_SQRT = 75,
+    TFL_BUILTIN_RSQRT = 76,
+    TFL_BUILTIN_PACK = 83,
+    TFL_BUILTIN_UNPACK = 88,
+    TFL_BUILTIN_SQUARE = 92,
+    TFL_BUILTIN_RESIZE_NEAREST_NEIGHBOR = 97,
     TFL_BUILTIN_LEAKY_RELU = 98,
+    TFL_BUILTIN_SQUARED_DIFFERENCE = 99,
+    TFL_BUILTIN_MIRROR_PAD = 100,
+    TFL_BUILTIN_ABS = 101,
+    TFL_BUILTIN_SPLIT_V = 102,
     TFL_BUILTIN_HARD_SWISH = 117,
     TFL_BUILTIN_DENSIFY = 124
 };
@@ -277,6 +297,42 @@ struct tfl_leaky_relu_params {
 struct tfl_concatenation_params {
     int axis;
     int activation;
+};
+
+// Of DEPTH_TO_SPACE and SPACE_TO_DEPTH.
+struct tfl_block_params {
+    int block_size;
+};
+
+// Of RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR.
+struct tfl_resize_params {
+    bool align_corners;
+    bool half_pixel_centers;
+};
+
+enum tfl_mirror { TFL_MIRROR_REFLECT = 1, TFL_MIRROR_SYMMETRIC = 2 };
+
+struct tfl_mirror_pad_params {
+    int mode;
+};
+
+struct tfl_pack_params {
+    int values_count;
+    int axis;
+};
+
+struct tfl_unpack_params {
+    int num;
+    int axis;
+};
+
+struct tfl_strided_slice_params {
+    int begin_mask;
+    int end_mask;
+    int ellipsis_mask;
+    int new_axis_mask;
+    int shrink_axis_mask;
+    bool offset; // the ends are relative to the begins
 };
 
 struct tfl_reshape_params {

@@ -10,6 +10,8 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__x86_64__)
+#include <immintrin.h>
 #endif
 
 enum { LC_LANES = 8 };
@@ -94,6 +96,27 @@ LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { return lc_selec
 // A NaN stays one.
 LC_INLINE lc_vector lc_clamp(lc_vector x, lc_vector least, lc_vector most) {
     return lc_smaller(most, lc_larger(least, x));
+}
+
+// Both clear or keep the sign bit, of a NaN as well.
+LC_INLINE lc_vector lc_abs(lc_vector x) { return (lc_vector)((lc_mask)x & 0x7fffffff); }
+
+LC_INLINE lc_vector lc_copy_sign(lc_vector magnitude, lc_vector sign) {
+    return (lc_vector)((lc_mask)magnitude | ((lc_mask)sign & ~0x7fffffff));
+}
+
+// Element by element; compilers know the vector instruction.
+LC_INLINE lc_vector lc_sqrt(lc_vector x) {
+#if defined(__aarch64__)
+    float32x4_t halves[2];
+    memcpy(halves, &x, sizeof x);
+    halves[0] = vsqrtq_f32(halves[0]);
+    halves[1] = vsqrtq_f32(halves[1]);
+    memcpy(&x, halves, sizeof x);
+    return x;
+#else
+    return (lc_vector)_mm256_sqrt_ps((__m256)x);
+#endif
 }
 
 LC_INLINE float lc_sum(lc_vector v) {
