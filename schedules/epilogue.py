@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from tvm import te, tirx
 
 from schedules.clamping import at_least, at_most
-from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload
+from schedules.sigmoid import swish
+from schedules.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
 #: Element type -> type in which its products are summed.
 ACCUMULATOR_DTYPE: Mapping[str, str] = {"float32": "float32"}
@@ -43,6 +44,8 @@ def finish(
 
 def activate(value: tirx.Expr, activation: str, dtype: str) -> tirx.Expr:
     """``value`` after an activation; a NaN stays one."""
+    if activation == SWISH:
+        return swish(value)
     if activation == HARD_SWISH:
         # In this order nothing overflows that is no infinity itself.
         clamped = at_most(at_least(value + tirx.const(3.0, dtype), 0.0), 6.0)

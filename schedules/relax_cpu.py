@@ -3,7 +3,7 @@
 Operators that fuse into one function are computed in one loop nest. Channels, which lie side by
 side, are the innermost loop, also of reductions (pooling, means), where LLVM then vectorises them;
 the loops outside are shared by the threads if there is enough to share. A sigmoid is computed by
-arithmetic alone, since a loop that calls the C library is not vectorised.
+arithmetic alone (:mod:`schedules.sigmoid`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,12 @@ import tvm
 from tvm import relax, s_tir, te, tirx
 
 from schedules.relax_clamping import clamping_legalizations
+from schedules.sigmoid import sigmoid
 
 _LOG = logging.getLogger(__name__)
 
 #: Elements that a thread needs to be worth waking up.
 ELEMENTS_PER_THREAD = 16 * 1024
-#: An IEEE-754 single: bits of the mantissa, and what is added to the exponent.
-_MANTISSA_BITS, _EXPONENT_BIAS = 23, 127
-#: 2^x for |x| <= 1/2, from the constant term on: minimax in the relative error, which is 2e-9.
-_EXP2 = (
-    1.0, 0.6931472028550458, 0.24022647913632086, 0.055503324711582036, 0.009618437357437254,
-    0.0013398874403918362, 0.00015353361948196152,
-)  # fmt: skip
-_LOG2_E = 1.4426950408889634
 
 
 def legalize_for_cpu() -> tvm.transform.Pass:
@@ -128,7 +121,7 @@ def _legalize_sigmoid(builder: relax.BlockBuilder, call: relax.Call) -> relax.Ex
     (x,) = call.args
     if str(x.ty.dtype) != "float32":
         return builder.call_te(_elementwise(tirx.sigmoid), x, primfunc_name_hint="sigmoid")
-    return builder.call_te(_elementwise(_sigmoid), x, primfunc_name_hint="sigmoid")
+    return builder.call_te(_elementwise(sigmoid), x, primfunc_name_hint="sigmoid")
 
 
 def _elementwise(operation: Callable[[Any], Any]) -> Callable[[te.Tensor], te.Tensor]:
@@ -136,19 +129,3 @@ def _elementwise(operation: Callable[[Any], Any]) -> Callable[[te.Tensor], te.Te
         return te.compute(x.shape, lambda *index: operation(x[index]), name="compute")
 
     return compute
-
-
-def _sigmoid(x: Any) -> Any:
-    """``1 / (1 + e^-x)``; ``e^-x`` stays a normal number."""
-    exponent = tirx.max(tirx.min(x * tirx.const(-_LOG2_E, "float32"), 126.0), -126.0)
-    whole = tirx.floor(exponent + tirx.const(0.5, "float32"))
-    fraction = exponent - whole
-    power = tirx.const(_EXP2[-1], "float32")
-    for coefficient in reversed(_EXP2[:-1]):
-        power = power * fraction + tirx.const(coefficient, "float32")
-    bits = tirx.shift_left(
-        whole.astype("int32") + _EXPONENT_BIAS, tirx.const(_MANTISSA_BITS, "int32")
-    )
-    one = tirx.const(1.0, "float32")
-    result = one / (one + power * tirx.reinterpret("float32", bits))
-    return tirx.Select(tirx.isnan(x), x, result)

@@ -221,10 +221,21 @@ class _Reader:
             return self._merge_activation(self._extended(layer, node, {slot: activation}), slot)
         if before != "none":
             return layer
-        nodes = self._hard_swish(layer.output)
-        for node in nodes:
-            layer = self._extended(layer, node, {slot: "hard_swish"})
+        found = {"hard_swish": self._hard_swish(layer.output), "swish": self._swish(layer.output)}
+        for activation, nodes in found.items():
+            for node in nodes:
+                layer = self._extended(layer, node, {slot: activation})
         return layer
+
+    def _swish(self, tensor: int) -> Sequence[int]:
+        """The nodes of ``x * sigmoid(x)`` if they alone read ``x``, or none."""
+        if tensor in self.results or len(self.readers.get(tensor, [])) != 2:
+            return ()
+        nodes = sorted(self.readers[tensor])
+        operators = [_operator(self.values[node]) for node in nodes]
+        if operators != ["relax.sigmoid", "relax.multiply"] or not set(nodes) <= self.pure:
+            return ()
+        return nodes if self._only_reader(self._output(nodes[0])) == nodes[1] else ()
 
     def _hard_swish(self, tensor: int) -> Sequence[int]:
         """The nodes of ``x * clip(x + 3, 0, 6) / 6`` if they alone read ``x``, or none."""

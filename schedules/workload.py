@@ -25,9 +25,11 @@ ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
     "relu6": (0.0, 6.0),
     "relu_n1_to_1": (-1.0, 1.0),
 }
-#: The activation that clamps to nothing: ``x min(max(x + 3, 0), 6) / 6`` (Howard et al.,
+#: The activations that are no clamps: ``x min(max(x + 3, 0), 6) / 6`` (Howard et al.,
 #: "Searching for MobileNetV3", arXiv 1905.02244, section 5.2).
 HARD_SWISH = "hard_swish"
+#: And what it stands for: ``x / (1 + e^-x)``.
+SWISH = "swish"
 
 
 def composed(first: str, second: str) -> str | None:
@@ -49,7 +51,7 @@ def _interval(activation: str) -> tuple[float, float]:
     return (-math.inf if lower is None else lower, math.inf if upper is None else upper)
 
 
-_ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH))
+_ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH, SWISH))
 #: What :meth:`Conv2dWorkload.to_text` writes, a group for each field.
 _TEXT = re.compile(
     r"(?P<in_height>\d+)x(?P<in_width>\d+)x(?P<in_channels>\d+)->(?P<out_channels>\d+)"
@@ -97,7 +99,7 @@ class Conv2dWorkload:
     group_of : int
         Groups of the layer of which this is one: its channels lie among those of the others, in
         every pixel of input and output. See :meth:`one_group`.
-    activation : {"none", "relu", "relu6", "relu_n1_to_1", "hard_swish"}
+    activation : {"none", "relu", "relu6", "relu_n1_to_1", "hard_swish", "swish"}
         Applied to the accumulator after the bias.
     residual : bool
         Whether another tensor of the output's shape is added after the activation.
@@ -142,7 +144,7 @@ class Conv2dWorkload:
             least = 0 if field.name.startswith("pad_") else 1
             if value < least:
                 raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
-        known = (*ACTIVATIONS, HARD_SWISH)
+        known = (*ACTIVATIONS, HARD_SWISH, SWISH)
         for activation in (self.activation, self.output_activation):
             if activation not in known:
                 raise LeanconvError(f"unknown activation {activation!r}: one of {', '.join(known)}")

@@ -19,7 +19,14 @@ CPU_FEATURES = (
     "neon", "dotprod", "fullfp16",
 )  # fmt: skip
 #: Activations as csrc/kernel_table.h numbers them.
-ACTIVATION_CODES = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3, "hard_swish": 64}
+ACTIVATION_CODES = {
+    "none": 0,
+    "relu": 1,
+    "relu_n1_to_1": 2,
+    "relu6": 3,
+    "hard_swish": 64,
+    "swish": 65,
+}
 #: The weight layouts that csrc/weights.c writes, as C constants.
 LAYOUTS = {"panels": "LC_PANELS", "winograd": "LC_PANELS", "rows": "LC_ROWS", "taps": "LC_TAPS"}
 

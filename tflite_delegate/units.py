@@ -83,13 +83,39 @@ def _merge_pad(graph: Graph, layer: Layer) -> Layer:
 def _merge_activation(graph: Graph, layer: Layer, slot: str) -> Layer:
     assert layer.workload is not None and layer.output is not None
     node = graph.only_reader(layer.output)
-    if node is None or node.code not in _ACTIVATION_NODES:
+    if node is None:
+        return _merge_swish(graph, layer, slot)
+    if node.code not in _ACTIVATION_NODES:
         return layer
     activation = composed(getattr(layer.workload, slot), _ACTIVATION_NODES[node.code])
     if activation is None:
         return layer
     longer = _extended(layer, node, {slot: activation})
     return layer if longer is layer else _merge_activation(graph, longer, slot)
+
+
+def _merge_swish(graph: Graph, layer: Layer, slot: str) -> Layer:
+    """``layer`` with a LOGISTIC of its output and the product of both, if nobody else reads it."""
+    assert layer.workload is not None and layer.output is not None
+    readers = graph.readers.get(layer.output, [])
+    if len(readers) != 2 or layer.output in graph.outputs:
+        return layer
+    logistic, product = sorted(readers, key=lambda node: node.index)
+    codes = (tflite.BuiltinOperator.LOGISTIC, tflite.BuiltinOperator.MUL)
+    options = product.options("MulOptions")
+    gate, swish = (node.outputs[0] if node.outputs else None for node in (logistic, product))
+    is_swish = (
+        (logistic.code, product.code) == codes
+        and gate is not None
+        and swish is not None
+        and set(product.inputs) == {layer.output, gate}
+        and graph.only_reader(gate) is product
+        and options is not None
+        and options.FusedActivationFunction() == tflite.ActivationFunctionType.NONE
+    )
+    if not is_swish or getattr(layer.workload, slot) != "none":
+        return layer
+    return _extended(_extended(layer, logistic, {}), product, {slot: "swish"})
 
 
 def _merge_residual(graph: Graph, layer: Layer) -> Layer:

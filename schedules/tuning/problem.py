@@ -23,15 +23,15 @@ from schedules.accuracy import UNIT_ROUNDOFF
 from schedules.block import Block
 from schedules.planner import Plan
 from schedules.tuning.candidate import Workload
-from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload
+from schedules.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
 #: How many times the largest of normally distributed errors is allowed.
 SAFETY = 4.0
-#: Roundings of an output after its sum: activation (hard_swish: four), residual, that of the
-#: expected output.
-EPILOGUE_ROUNDINGS = 6
-#: The steepest slope of hard_swish; other activations do not magnify errors.
-HARD_SWISH_SLOPE = 1.5
+#: Roundings of an output after its sum: activation (swish: ten), residual, that of the expected
+#: output.
+EPILOGUE_ROUNDINGS = 12
+#: The steepest slopes of activations; others do not magnify errors.
+SLOPES = {HARD_SWISH: 1.5, SWISH: 1.1}
 #: Elements of one factor, in double precision at a time: a dense layer has 10^8 weights.
 CHUNK_ELEMENTS = 2**23
 
@@ -108,10 +108,9 @@ class Problem:
         layers = plan.layers
         largest = math.sqrt(2 * math.log(max(self.expected.size // self._groups, 2)))
         slope = math.prod(
-            HARD_SWISH_SLOPE
+            SLOPES.get(activation, 1.0)
             for layer in layers
             for activation in (layer.activation, layer.output_activation)
-            if activation == HARD_SWISH
         )
         sums = SAFETY * largest * plan.expected_error * self.magnitude
         rounding = EPILOGUE_ROUNDINGS * UNIT_ROUNDOFF * self._largest_output
@@ -168,6 +167,8 @@ def _finish(workload: Conv2dWorkload, sums: np.ndarray, residual: np.ndarray | N
 
 
 def _activate(activation: str, value: np.ndarray) -> np.ndarray:
+    if activation == SWISH:
+        return value / (1 + np.exp(-value))
     if activation == HARD_SWISH:
         return value * np.clip(value + 3, 0, 6) / 6
     least, most = ACTIVATIONS[activation]

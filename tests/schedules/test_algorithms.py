@@ -108,6 +108,7 @@ LAYERS = {
     "residual_relu": layer(7, (9, 17), 3, residual=True, output_activation="relu", batch=2),
     "residual_pointwise": layer(6, (24, 40), 1, residual=True),
     "hard_swish": layer(8, (5, 20), 3, activation="hard_swish"),
+    "swish": layer(7, (5, 20), 3, activation="swish"),
     "group_pointwise_batch": layer(5, (30, 51), 1, groups=3, batch=2).one_group(),
     "depthwise": depthwise(14, 64, 3, activation="relu6"),
     "depthwise_odd_channels": depthwise((13, 15), 42, 3, activation="relu"),

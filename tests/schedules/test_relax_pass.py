@@ -67,6 +67,7 @@ LAYERS = [
     layer(11, (5, 19), 3, activation="relu6", stride=2),
     layer(11, (5, 19), 3, "VALID", activation="relu_n1_to_1", dilation=2),
     layer((9, 6), (7, 33), (1, 5), activation="hard_swish", stride_width=2),
+    layer(6, (5, 18), 3, activation="swish"),
     layer(7, (20, 24), 1, activation="relu"),
     layer(7, (20, 24), 1, batch=3),
     layer(10, (17, 33), 3, batch=2, activation="relu"),

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
-from schedules.workload import ACTIVATIONS, HARD_SWISH, Conv2dWorkload, composed, same_padding
+from schedules.workload import (
+    ACTIVATIONS,
+    HARD_SWISH,
+    SWISH,
+    Conv2dWorkload,
+    composed,
+    same_padding,
+)
 
 SMALL: dict[str, Any] = {
     "in_height": 5,
@@ -140,7 +147,7 @@ def layers(draw: st.DrawFn) -> Conv2dWorkload:
     kernel, strides, dilations = several(2, 1, 7), several(2, 1, 3), several(2, 1, 3)
     spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     image = [span + more for span, more in zip(spans, several(2, 0, 300), strict=True)]
-    activations = st.sampled_from([*ACTIVATIONS, HARD_SWISH])
+    activations = st.sampled_from([*ACTIVATIONS, HARD_SWISH, SWISH])
     residual = draw(st.booleans())
     values: list[Any] = [
         *image,
@@ -214,9 +221,10 @@ def test_a_clamp_behind_a_clamp() -> None:
     assert composed("relu", "relu_n1_to_1") is None
 
 
-@pytest.mark.parametrize("activation", [*ACTIVATIONS, HARD_SWISH])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, HARD_SWISH, SWISH])
 def test_what_is_no_clamp_is_alone(activation: str) -> None:
     assert composed("none", activation) == activation
-    assert composed(HARD_SWISH, activation) is None
-    if activation != "none":
-        assert composed(activation, HARD_SWISH) is None
+    for smooth in (HARD_SWISH, SWISH):
+        assert composed(smooth, activation) is None
+        if activation != "none":
+            assert composed(activation, smooth) is None

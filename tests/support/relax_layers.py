@@ -53,6 +53,8 @@ def activated(builder: relax.BlockBuilder, x: relax.Expr, activation: str) -> re
         return builder.emit(relax.op.clip(x, 0, 6))
     if activation == "relu_n1_to_1":
         return builder.emit(relax.op.clip(x, -1, 1))
+    if activation == "swish":
+        return builder.emit(relax.op.multiply(x, builder.emit(relax.op.sigmoid(x))))
     if activation == "hard_swish":
         shifted = builder.emit(relax.op.add(x, relax.const(np.float32(3))))
         gate = builder.emit(relax.op.clip(shifted, 0, 6))

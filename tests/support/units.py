@@ -28,7 +28,7 @@ class Unit:
     pads : (top, bottom, left, right), optional
         Of the PAD.
     activation, output_activation : str, optional
-        Operators behind the layer and behind the ADD, as in the schema.
+        Operators behind the layer and behind the ADD, as in the schema; or SWISH, which is two.
     residual : str, optional
         The fused activation of the ADD; there is none by default.
     """
@@ -43,7 +43,7 @@ class Unit:
     def nodes(self) -> int:
         """How many the unit has."""
         parts = (self.pads, self.activation, self.residual, self.output_activation)
-        return 1 + sum(part is not None for part in parts)
+        return 1 + sum(part is not None for part in parts) + parts.count("SWISH")
 
     def workload(self, shape: Sequence[int]) -> Conv2dWorkload:
         """What all of it computes of an input."""
@@ -81,12 +81,12 @@ class Unit:
         else:
             y, shape = writer.conv(x, shape, self.layer)
         if self.activation is not None:
-            y = writer.node(self.activation, [y], shape)
+            y = _activated(writer, self.activation, y, shape)
         if self.residual is not None:
             assert r is not None
             y = writer.node("ADD", [r, y], shape, fusedActivationFunction=self.residual)
         if self.output_activation is not None:
-            y = writer.node(self.output_activation, [y], shape)
+            y = _activated(writer, self.output_activation, y, shape)
         return y
 
     def check(
@@ -110,3 +110,9 @@ class Unit:
         top, bottom, left, right = self.pads
         batch, height, width, channels = shape
         return (batch, height + top + bottom, width + left + right, channels)
+
+
+def _activated(writer: ModelWriter, activation: str, x: int, shape: Shape) -> int:
+    if activation == "SWISH":
+        return writer.node("MUL", [x, writer.node("LOGISTIC", [x], shape)], shape)
+    return writer.node(activation, [x], shape)

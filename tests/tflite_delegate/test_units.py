@@ -45,6 +45,9 @@ ZOO: dict[str, tuple[tuple[int, ...], Unit]] = {
         (1, 8, 7, 9), Unit(Conv(9, (5, 3), depthwise=True, weight_type="float16")),
     ),
     "depthwise, one channel": ((1, 8, 7, 1), Unit(Conv(9, depthwise=True, activation="relu"))),
+    "swish": ((1, 7, 7, 6), Unit(Conv(9, padding="VALID"), (0, 1, 2, 1), "SWISH")),
+    "swish, residual": ((1, 5, 6, 8), Unit(Conv(8), None, "SWISH", "none", "SWISH")),
+    "depthwise, swish": ((1, 9, 8, 13), Unit(Conv(13, depthwise=True), activation="SWISH")),
     "dense": ((4, 37), Unit(Dense(21, "relu"))),
     "dense, one row": (
         (1, 70), Unit(Dense(10, bias=False, weight_type="float16"), activation="RELU"),
@@ -223,6 +226,45 @@ def test_activations_in_a_row(litert: InterpreterApi, build_delegate: BuildDeleg
     assert claimed == [list(layer.nodes) for layer in layers]
     taken = [len(nodes) - 1 for nodes in claimed]
     assert taken == [2, 2, 1, 1] + [2, 2, 0, 0] + [2, 2, 0, 0] + [0, 0, 1, 0] + [4]
+
+
+def test_products_that_are_no_swish(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """Both readers agree on what is one."""
+    writer = ModelWriter()
+    x = writer.tensor(SHAPE)
+    outputs = []
+    taken = []
+
+    def layer(is_swish: bool, activation: str = "none") -> tuple[int, int]:
+        y, shape = writer.conv(x, SHAPE, Conv(4, (1, 1), activation=activation))
+        taken.append(2 if is_swish else 0)
+        return y, writer.node("LOGISTIC", [y], shape)
+
+    def product(a: int, b: int, activation: str = "none") -> None:
+        outputs.append(writer.node("MUL", [a, b], SHAPE, fusedActivationFunction=activation))
+
+    y, gate = layer(True)
+    product(gate, y)
+    y, gate = layer(False)
+    product(y, gate, "relu")
+    y, gate = layer(False, "relu6")
+    product(y, gate)
+    y, gate = layer(False)
+    product(gate, gate)
+    outputs.append(y)
+    for other in ("y", "gate"):
+        y, gate = layer(False)
+        product(y, gate)
+        outputs.append(y if other == "y" else gate)
+    y, gate = layer(False)
+    product(y, gate)
+    outputs.append(writer.node("NEG", [gate], SHAPE))
+    model = writer.finish([x], outputs)
+    library = build_delegate(model, ["indirect"])
+    claimed = check_against_builtin(litert, library, model)
+    layers = tflite_model.read(library.parent / f"model_{library.stem[3:]}.tflite").layers
+    assert claimed == [list(layer.nodes) for layer in layers]
+    assert [len(nodes) - 1 for nodes in claimed] == taken
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,28 @@ static int only_reader(const struct lc_graph *graph, int tensor) {
     return is_private ? use->reader : -1;
 }
 
+// The place of a LOGISTIC that reads `tensor`, if nobody else does but a MUL by its output; or -1.
+static int gate_of(const struct lc_graph *graph, int tensor) {
+    const struct lc_use *use = &graph->uses[tensor];
+    struct tfl_node *node;
+    struct tfl_registration *registration;
+    if (use->readers != 2 || use->is_graph_output || graph->claimed[use->reader] ||
+        graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[use->reader],
+                                               &node, &registration) != TFL_OK ||
+        registration->builtin_code != TFL_BUILTIN_MUL || node->inputs->size != 2) {
+        return -1;
+    }
+    int other = node->inputs->data[node->inputs->data[0] == tensor];
+    bool is_other = other != tensor && lc_tensor(graph->context, other) &&
+                    only_reader(graph, other) == use->reader;
+    int producer = is_other ? graph->uses[other].producer : -1;
+    return producer >= 0 && !graph->claimed[producer] ? producer : -1;
+}
+
 static void add_candidate(struct search *search, const struct lc_chain *chain) {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
-    if (chain->ends_with_pad || lc_is_unread(search->graph, lc_chain_output(chain)) ||
+    if (lc_chain_is_open(chain) || lc_is_unread(search->graph, lc_chain_output(chain)) ||
         lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
         return;
     }
@@ -59,7 +77,8 @@ static void enumerate(struct search *search, struct lc_chain *chain, int place) 
             return; // the layer would have to wait for it
         }
         add_candidate(search, chain);
-        place = only_reader(graph, lc_chain_output(chain));
+        int output = lc_chain_output(chain), gate = gate_of(graph, output);
+        place = gate >= 0 ? gate : only_reader(graph, output);
     }
 }
 

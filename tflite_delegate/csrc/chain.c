@@ -10,7 +10,8 @@ static struct lc_layer *last_layer(struct lc_chain *chain) {
 }
 
 static bool can_grow(const struct lc_chain *chain) {
-    return chain->layer_count < LC_MAX_LAYERS && lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR &&
+    return chain->layer_count < LC_MAX_LAYERS && !chain->ends_with_gate &&
+           lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR &&
            !(chain->layer_count && chain->layers[chain->layer_count - 1].upsampling.rows);
 }
 
@@ -56,6 +57,22 @@ static const char *append_core(struct lc_chain *chain, const struct tfl_context 
     return reason;
 }
 
+static const char *append_follower(struct lc_chain *chain, const struct tfl_context *context,
+                                   struct lc_node_view view) {
+    struct lc_layer *last = last_layer(chain);
+    if (chain->ends_with_gate) {
+        const char *reason = lc_merge_product(last, context, view, chain->gate);
+        chain->ends_with_gate = reason;
+        return reason;
+    }
+    if (view.builtin_code == TFL_BUILTIN_LOGISTIC) {
+        const char *reason = lc_gate_read(last, context, view, &chain->gate);
+        chain->ends_with_gate = !reason;
+        return reason;
+    }
+    return lc_merge_follower(last, context, view);
+}
+
 const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context, int index,
                             const int *sources) {
     struct tfl_node *node;
@@ -74,12 +91,16 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
     } else if (view.builtin_code == TFL_BUILTIN_PAD && !chain->ends_with_pad) {
         reason = append_pad(chain, context, view);
     } else if (last && !chain->ends_with_pad) {
-        reason = lc_merge_follower(last, context, view);
+        reason = append_follower(chain, context, view);
     }
     if (!reason) {
         chain->nodes[chain->node_count++] = index;
     }
     return reason;
+}
+
+bool lc_chain_is_open(const struct lc_chain *chain) {
+    return chain->ends_with_pad || chain->ends_with_gate;
 }
 
 int lc_chain_input(const struct lc_chain *chain) {
@@ -92,6 +113,9 @@ int lc_chain_input(const struct lc_chain *chain) {
 int lc_chain_output(const struct lc_chain *chain) {
     if (chain->ends_with_pad) {
         return chain->pad.output;
+    }
+    if (chain->ends_with_gate) {
+        return chain->gate;
     }
     return chain->layer_count ? chain->layers[chain->layer_count - 1].output : TFL_OPTIONAL_TENSOR;
 }

@@ -9,7 +9,7 @@
 #include "merge.h"
 
 enum {
-    LC_MAX_LAYER_NODES = 6, // PAD, core, activations, ADD, activations: rarely more than one
+    LC_MAX_LAYER_NODES = 7, // PAD, core, activation, ADD, activation, of one or two nodes
     LC_MAX_NODES = LC_MAX_LAYERS * LC_MAX_LAYER_NODES
 };
 
@@ -21,12 +21,17 @@ struct lc_chain {
     int32_t node_count;
     bool ends_with_pad; // which waits for a convolution
     struct lc_pad pad;
+    bool ends_with_gate; // the LOGISTIC of a swish, which waits for its MUL
+    int gate;            // its output
 };
 
 // Appends a node that reads what the chain computes. `sources`: see lc_layer_read.
 // Returns NULL, or why it cannot be appended; the chain is then as it was.
 const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context, int index,
                             const int *sources);
+
+// Whether the last node waits for another one.
+bool lc_chain_is_open(const struct lc_chain *chain);
 
 // The tensors that a chain reads and computes; of an empty one, TFL_OPTIONAL_TENSOR.
 int lc_chain_input(const struct lc_chain *chain);

@@ -52,7 +52,10 @@ void lc_activation_range(int32_t activation, float *least, float *most) {
 // " relu", or nothing.
 static const char *activation_name(int32_t activation) {
     static const char *const names[] = {"", " relu", " relu_n1_to_1", " relu6"};
-    return activation == LC_ACTIVATION_HARD_SWISH ? " hard_swish" : names[activation];
+    if (activation == LC_ACTIVATION_HARD_SWISH) {
+        return " hard_swish";
+    }
+    return activation == LC_ACTIVATION_SWISH ? " swish" : names[activation];
 }
 
 // " s2", " s2x1", or nothing where both steps are 1.

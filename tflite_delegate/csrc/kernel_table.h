@@ -23,7 +23,7 @@
 #define LC_CPU_FULLFP16 (1u << 10)
 
 // Activations beside TFLite's enum tfl_activation.
-enum { LC_ACTIVATION_HARD_SWISH = 64 };
+enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 
 // One convolution over one image, float32: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of

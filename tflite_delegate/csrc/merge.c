@@ -104,7 +104,7 @@ static int32_t composed(int32_t first, int32_t second) {
     if (first == TFL_ACTIVATION_NONE) {
         return second;
     }
-    if (first == LC_ACTIVATION_HARD_SWISH || second == LC_ACTIVATION_HARD_SWISH) {
+    if (first > TFL_ACTIVATION_RELU6 || second > TFL_ACTIVATION_RELU6) { // no clamps
         return TFL_ACTIVATION_NONE;
     }
     float a, b, least, most;
@@ -170,6 +170,43 @@ const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *
     }
     const char *reason = activation == TFL_ACTIVATION_NONE ? merge_add(layer, context, node)
                                                            : merge_activation(layer, activation);
+    if (!reason) {
+        layer->output = node->outputs->data[0];
+    }
+    return reason;
+}
+
+// x / (1 + e^-x), of two nodes
+
+const char *lc_gate_read(const struct lc_layer *layer, const struct tfl_context *context,
+                         struct lc_node_view view, int *gate) {
+    const struct tfl_node *node = view.node;
+    if (view.builtin_code != TFL_BUILTIN_LOGISTIC || !node->inputs || !node->outputs ||
+        node->inputs->size != 1 || node->outputs->size != 1 ||
+        node->inputs->data[0] != layer->output ||
+        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        return "not the gate of a swish";
+    }
+    *gate = node->outputs->data[0];
+    return NULL;
+}
+
+const char *lc_merge_product(struct lc_layer *layer, const struct tfl_context *context,
+                             struct lc_node_view view, int gate) {
+    const struct tfl_node *node = view.node;
+    const struct tfl_arithmetic_params *params = node->builtin_data;
+    if (view.builtin_code != TFL_BUILTIN_MUL || !params || !node->inputs || !node->outputs ||
+        node->inputs->size != 2 || node->outputs->size != 1 ||
+        params->activation != TFL_ACTIVATION_NONE ||
+        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        return "not the product of a swish";
+    }
+    const int *factors = node->inputs->data;
+    if (!(factors[0] == layer->output && factors[1] == gate) &&
+        !(factors[0] == gate && factors[1] == layer->output)) {
+        return "not the product of a swish";
+    }
+    const char *reason = merge_activation(layer, LC_ACTIVATION_SWISH);
     if (!reason) {
         layer->output = node->outputs->data[0];
     }

@@ -26,4 +26,14 @@ const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad);
 const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *context,
                               struct lc_node_view view);
 
+// Reads a LOGISTIC node of the layer's output, whose product with that is a swish. Returns NULL, or
+// why it is none.
+const char *lc_gate_read(const struct lc_layer *layer, const struct tfl_context *context,
+                         struct lc_node_view view, int *gate);
+
+// Merges that product, a MUL node. Returns NULL, or why it cannot be merged; the layer is then as
+// it was.
+const char *lc_merge_product(struct lc_layer *layer, const struct tfl_context *context,
+                             struct lc_node_view view, int gate);
+
 #endif // LEANCONV_MERGE_H

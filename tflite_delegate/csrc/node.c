@@ -91,7 +91,7 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
             return false;
         }
     }
-    if (!chain->layer_count || chain->ends_with_pad ||
+    if (!chain->layer_count || lc_chain_is_open(chain) ||
         lc_chain_geometry(chain, context, node->layers, &node->batch)) {
         return false;
     }

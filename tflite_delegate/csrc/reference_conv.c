@@ -2,6 +2,8 @@
 
 #include "reference_conv.h"
 
+#include <math.h>
+
 #include "checked.h"
 #include "geometry.h"
 #include "tflite_abi.h"
@@ -89,14 +91,19 @@ static float clamp(float value, float least, float most) {
     return value < least ? least : value > most ? most : value; // keeps NaN
 }
 
-// value * min(max(value + 3, 0), 6) / 6, or clamped.
+static float hard_swish(float value) {
+    return value * (clamp(value + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f));
+}
+
+static float swish(float value) { return value / (1.0f + expf(-value)); }
+
 static void activate(int32_t activation, float *values, size_t count) {
     float least, most;
     lc_activation_range(activation, &least, &most);
     for (size_t i = 0; i < count; i++) {
-        values[i] = activation == LC_ACTIVATION_HARD_SWISH
-                        ? values[i] * (clamp(values[i] + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f))
-                        : clamp(values[i], least, most);
+        values[i] = activation == LC_ACTIVATION_SWISH        ? swish(values[i])
+                    : activation == LC_ACTIVATION_HARD_SWISH ? hard_swish(values[i])
+                                                             : clamp(values[i], least, most);
     }
 }
 
