@@ -1,0 +1,68 @@
+"""Damaged models are imported or refused in one line, never with a crash or a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.tflite_writer import Conv, Dense, ModelWriter
+
+#: Mutations of each of the trained models, 3,000 in all.
+EACH = 500
+
+
+def survives(path: Path, root: Path, seed: int, count: int, timeout: int) -> str:
+    """Import mutations of a model in a process of its own; the counts that it prints."""
+    command = [sys.executable, "-m", "tests.support.mutations", str(path), str(seed), "0"]
+    done = subprocess.run(
+        [*command, str(count)], capture_output=True, text=True, timeout=timeout, cwd=root
+    )
+    last = done.stdout.splitlines()[-1:]
+    assert done.returncode == 0, f"mutation {last} of {path.name}: {done.stderr[-3000:]}"
+    return last[0]
+
+
+def model() -> bytes:
+    """Convolutions, constants of float16, a dilation, and sizes that the graph computes."""
+    writer = ModelWriter()
+    x = writer.tensor((1, 8, 8, 4), dynamic_batch=True)
+    image, shape = writer.conv(x, (1, 8, 8, 4), Conv(4, weight_type="float16"), dynamic_batch=True)
+    block, pads, crops = (
+        writer.constant(np.array(v, np.int32)) for v in ((2, 2), ((2, 2), (2, 2)), ((0, 0), (0, 0)))
+    )
+    cut = writer.node("SPACE_TO_BATCH_ND", [image, block, pads], (4, 6, 6, 4))
+    small, small_shape = writer.conv(cut, (4, 6, 6, 4), Conv(4, padding="VALID", depthwise=True))
+    assert small_shape == (4, 4, 4, 4)
+    image = writer.node("BATCH_TO_SPACE_ND", [small, block, crops], shape)
+    sizes = writer.node("SHAPE", [image], (4,), "int32", outType=2)
+    places = [writer.constant(np.array([n], np.int32)) for n in (0, 1, 1)]
+    batch = writer.node("STRIDED_SLICE", [sizes, *places], (), "int32", shrinkAxisMask=1)
+    rest = writer.constant(np.array(256, np.int32))
+    target = writer.node("PACK", [batch, rest], (2,), "int32", valuesCount=2)
+    flat = writer.node("RESHAPE", [image, target], (1, 256))
+    dense, _ = writer.dense(flat, (1, 256), Dense(3))
+    return writer.finish([x], [writer.node("SOFTMAX", [dense], (1, 3), beta=1.0)])
+
+
+def test_mutations(repo_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    told = survives(path, repo_root, 0, 150, 300)
+    assert {entry.split("=")[0] for entry in told.split()} == {"module", "refusal"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{network}_{kind}.tflite"
+        for network in ("resnet8_cifar10", "dscnn_kws", "mobilenet_vww96")
+        for kind in ("float", "int8")
+    ],
+)
+def test_mutations_of_trained_models(repo_root: Path, shared_models: Path, name: str) -> None:
+    survives(shared_models / name, repo_root, 1, EACH, 3600)
