@@ -3,10 +3,11 @@ r"""TFLite's benchmark_model for people without the C++ binary.
     python scripts/benchmark_model.py --graph model.tflite \
         --external_delegate_path ./libmodel_delegate.so --num_threads 1
 
-The flags have the names and the defaults of the C++ tool, ``--flag=value`` or ``--flag value``,
-and the summary lines have its form, so what reads the one reads the other. ``--compare`` alternates
-the delegate with XNNPACK and with the built-in kernels in one run; ``--json FILE`` writes the same
-figures for programs.
+The flags have the names and the defaults of the C++ tool, all of which are taken,
+``--flag=value`` or ``--flag value``; one that cannot be honoured here says so in a line. The
+summary lines, profiles and files have its forms, so what reads the one reads the other.
+``--compare`` alternates the delegate with XNNPACK and with the built-in kernels in one run;
+``--json FILE`` writes the same figures for programs.
 """
 
 from __future__ import annotations
@@ -18,22 +19,21 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import benchmark_flags
+import benchmark_profile
+from benchmark_proto import benchmark_result, example
+from benchmark_session import PeakMemory, SignatureSession, read_inputs, resident, resize_inputs
 from benchmarking import Timing
-from inference import COMPARISON_HEADER, MEMORY_NOTE, compare, delegate_memory, random_inputs
+from inference import COMPARISON_HEADER, MEMORY_NOTE, compare, delegate_memory
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
-from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Arrays, Session, runtime
-from tvmc.run_command import delegate_options
+from tvmc.command import exit_status
+from tvmc.interpreter import Session, runtime
 from tvmc.tables import format_bytes, format_table
-
-#: Seconds that the C++ tool warms up for at least.
-WARMUP_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,39 +43,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = LineParser(prog="benchmark_model", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("--graph", type=Path, required=True, help="the .tflite file")
-    add("--num_threads", type=at_least_one, default=1)
-    add("--num_runs", type=at_least_one, default=50, help="at least this many invocations [50]")
-    add("--min_secs", type=float, default=1.0, help="run at least this long [1]")
-    add("--max_secs", type=float, default=150.0, help="start no run after this time [150]")
-    add("--warmup_runs", type=int, default=1)
-    add("--external_delegate_path", type=Path, help="shared library of a delegate")
-    add("--external_delegate_options", type=delegate_options, default={}, metavar="K:V;K:V")
-    add("--use_xnnpack", type=_boolean, nargs="?", const=True, default=True,
-        help="false: the built-in kernels for what no delegate takes [true]")  # fmt: skip
-    add("--enable_op_profiling", type=_boolean, nargs="?", const=True, default=False,
-        help="print the time of every node")  # fmt: skip
-    add("--input_layer_value_files", default="", metavar="NAME:FILE,…",
-        help="raw bytes of the inputs; random values where none is named")  # fmt: skip
-    add("--output_filepath", type=Path, help="write the raw bytes of all outputs here")
-    add("--runtime", choices=("litert", "tensorflow"), default="litert")
-    add("--compare", action="store_true", help="alternate with XNNPACK and the built-in kernels")
-    add("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    return parser.parse_args(arguments)
+    """The command line; what was given for nothing is warned of."""
+    options, unknown = benchmark_flags.parser(__doc__).parse_known_args(arguments)
+    for line in benchmark_flags.warnings(options, unknown):
+        print(f"WARNING: {line}", file=sys.stderr)
+    if options.profiling_output_csv_file:
+        options.op_profiling_output_mode = "csv"
+        options.op_profiling_output_file = options.profiling_output_csv_file
+    return options
 
 
 def run(options: argparse.Namespace) -> None:
     """Benchmark as the options say, and print."""
-    for path in (options.output_filepath, options.json):
-        if path is not None:
-            check_writable(path)
+    files = ("output_filepath", "output_proto_filepath", "result_file_path", "json",
+             "op_profiling_output_file")  # fmt: skip
+    for path in filter(None, (getattr(options, name) for name in files)):
+        check_writable(path)
+    if options.op_profiling_output_mode == "proto" and not options.op_profiling_output_file:
+        raise LeanconvError("--op_profiling_output_mode=proto needs --op_profiling_output_file")
+    if options.list_signatures:
+        list_signatures(options)
+        return
     figures = compare_runtimes(options) if options.compare else benchmark(options)
     if options.json:
         write_json(options.json, figures)
+
+
+def list_signatures(options: argparse.Namespace) -> None:
+    """The keys of the model's signatures."""
+    interpreter = Session(options.graph, runtime(options.runtime), xnnpack=False).interpreter
+    keys = list(interpreter.get_signature_list())
+    info(f"The Model contains {len(keys)} signature key(s).")
+    for key in keys:
+        info(f"-> Signature Key: {key}")
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
@@ -83,61 +83,151 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     chosen = runtime(options.runtime)
     start_rss = _peak_rss_mib()
     info("STARTING!")
-    info(f"Graph: [{options.graph}]")
-    info(f"#threads used for CPU inference: [{options.num_threads}]")
-    if options.external_delegate_path:
-        info(f"External delegate path: [{options.external_delegate_path}]")
-    started = time.perf_counter()
-    session = Session(
-        options.graph,
-        chosen,
-        threads=options.num_threads,
-        delegate=options.external_delegate_path,
-        delegate_options=options.external_delegate_options,
-        xnnpack=options.use_xnnpack,
-    )
-    initialization = time.perf_counter() - started
-    init_rss = _peak_rss_mib()
-    info(f"Loaded model {options.graph}")
-    info(f"The input model file size (MB): {options.graph.stat().st_size / 1e6:.6g}")
-    info(f"Initialized session in {initialization * 1e3:.6g}ms.")
-    session.set_inputs(read_inputs(session, options.input_layer_value_files))
-
-    warmup = _repeat(session, options.warmup_runs, WARMUP_SECONDS, options.max_secs)
-    timing = _repeat(session, options.num_runs, options.min_secs, options.max_secs)
-    warmup_average = statistics.fmean(warmup.seconds) * 1e6
-    average = statistics.fmean(timing.seconds) * 1e6
-    info(
-        f"Inference timings in us: Init: {initialization * 1e6:.0f}, "
-        f"First inference: {warmup.seconds[0] * 1e6:.0f}, "
-        f"Warmup (avg): {warmup_average:.6g}, Inference (avg): {average:.6g}"
-    )
+    _log_parameters(options)
+    with PeakMemory(options) as peak:
+        started = time.perf_counter()
+        session = open_session(options)
+        initialization = time.perf_counter() - started
+        init_rss = _peak_rss_mib()
+        info(f"Loaded model {options.graph}")
+        info(f"The input model file size (MB): {options.graph.stat().st_size / 1e6:.6g}")
+        info(f"Initialized session in {initialization * 1e3:.6g}ms.")
+        _check_delegation(session, options)
+        values = read_inputs(
+            session, options.input_layer_value_files, options.input_layer_value_range
+        )
+        session.set_inputs(values)
+        if options.dry_run:
+            info("Nothing is run, as --dry_run says.")
+            return {"graph": str(options.graph), "runtime": chosen.name, "init_s": initialization}
+        warmup = _repeat(session, options.warmup_runs, options.warmup_min_secs, options)
+        timing = _repeat(session, options.num_runs, options.min_secs, options)
     overall_rss = _peak_rss_mib()
-    info("Note: memory is that of the whole process, this tool included: APPROXIMATE.")
-    info(
-        "Memory footprint delta from the start of the tool (MB): "
-        f"init={init_rss - start_rss:.6g} overall={overall_rss - start_rss:.6g}"
-    )
+    _log_summary(initialization, warmup, timing)
+    _log_memory(init_rss - start_rss, overall_rss - start_rss, peak)
     report = session.report()
     if report:
         info(_describe_report(report))
-    if options.output_filepath:
-        raw = b"".join(np.ascontiguousarray(output).tobytes() for output in session.outputs())
-        replace_atomically(options.output_filepath, raw)
-    profile = _profile(session, options) if options.enable_op_profiling else None
-    return {
+    _write_outputs(session, options)
+    figures = {
         "graph": str(options.graph),
         "runtime": chosen.name,
         "init_s": initialization,
         "first_inference_s": warmup.seconds[0],
-        "warmup_avg_s": warmup_average * 1e-6,
-        "inference_avg_s": average * 1e-6,
+        "warmup_avg_s": statistics.fmean(warmup.seconds),
+        "inference_avg_s": statistics.fmean(timing.seconds),
         **timing.to_dict(),
         "arena_bytes": session.probe().arena_bytes(),
         "peak_rss_delta_bytes": int((overall_rss - start_rss) * 2**20),
+        "peak_rss_bytes": int(peak.mebibytes * 2**20) or None,
         "delegate": report,
-        "profile": profile,
     }
+    if options.result_file_path:
+        growth = (init_rss - start_rss, overall_rss - start_rss)
+        input_bytes = sum(value.nbytes for value in values)
+        raw = _result_proto(options, initialization, warmup, timing, growth, peak, input_bytes)
+        replace_atomically(options.result_file_path, raw)
+        info(f"Saved benchmark result to: {options.result_file_path}")
+    figures["profile"] = _profile(session, options) if options.enable_op_profiling else None
+    return figures
+
+
+def open_session(options: argparse.Namespace) -> SignatureSession:
+    """The model as the options say, with tensors allocated."""
+    session = SignatureSession(
+        options.graph,
+        runtime(options.runtime),
+        options.signature_to_run_for or None,
+        threads=max(options.num_threads, 1),  # -1: what the runtime takes, which is one
+        delegate=options.external_delegate_path,
+        delegate_options=options.external_delegate_options,
+        xnnpack=options.use_xnnpack,
+    )
+    if session.signature is not None:
+        info(f"Using signature: {session.signature}")
+    resize_inputs(session, options.input_layer, options.input_layer_shape)
+    return session
+
+
+def _log_parameters(options: argparse.Namespace) -> None:
+    info(f"Graph: [{options.graph}]")
+    info(f"#threads used for CPU inference: [{options.num_threads}]")
+    if options.external_delegate_path:
+        info(f"External delegate path: [{options.external_delegate_path}]")
+    for flag in benchmark_flags.HONOURED if options.verbose else ():
+        info(f"{flag.name}: [{getattr(options, flag.name)}]")
+
+
+def _check_delegation(session: SignatureSession, options: argparse.Namespace) -> None:
+    """``--require_full_delegation``: one node, and a delegate's."""
+    if not options.require_full_delegation:
+        return
+    nodes = [node for node in session.probe().nodes if node.graph == session.subgraph]
+    if len(nodes) != 1 or not nodes[0].is_delegate:
+        hint = " (leanconv's option one_node:1 makes one node of a graph that is all its own)"
+        raise LeanconvError(
+            f"Disallowed CPU fallback detected: {len(nodes)} nodes"
+            f"{hint if session.report() else ''}"
+        )
+
+
+def _log_summary(initialization: float, warmup: Timing, timing: Timing) -> None:
+    info(
+        f"Inference timings in us: Init: {initialization * 1e6:.0f}, "
+        f"First inference: {warmup.seconds[0] * 1e6:.0f}, "
+        f"Warmup (avg): {statistics.fmean(warmup.seconds) * 1e6:.6g}, "
+        f"Inference (avg): {statistics.fmean(timing.seconds) * 1e6:.6g}"
+    )
+
+
+def _log_memory(init: float, overall: float, peak: PeakMemory) -> None:
+    info("Note: memory is that of the whole process, this tool included: APPROXIMATE.")
+    info(
+        "Memory footprint delta from the start of the tool (MB): "
+        f"init={init:.6g} overall={overall:.6g}"
+    )
+    if peak.mebibytes:
+        whole, shared = resident()
+        info(f"Overall peak memory footprint (MB) via periodic monitoring: {peak.mebibytes:.6g}")
+        info("Memory status at the end of exeution:")  # as the C++ tool spells it
+        info(f"- VmRSS              : {whole:.0f} MB")
+        info(f"+ RssAnnon           : {whole - shared:.0f} MB")
+        info(f"+ RssFile + RssShmem : {shared:.0f} MB")
+
+
+def _write_outputs(session: SignatureSession, options: argparse.Namespace) -> None:
+    outputs = session.named_outputs()
+    if options.output_filepath:
+        raw = b"".join(np.ascontiguousarray(output).tobytes() for _, output in outputs)
+        replace_atomically(options.output_filepath, raw)
+    if options.output_proto_filepath:
+        replace_atomically(options.output_proto_filepath, example(outputs))
+
+
+def _result_proto(
+    options: argparse.Namespace,
+    initialization: float,
+    warmup: Timing,
+    timing: Timing,
+    growth: tuple[float, float],
+    peak: PeakMemory,
+    input_bytes: int,
+) -> bytes:
+    seconds = timing.seconds
+    average = statistics.fmean(seconds)
+    latency = (
+        *(average, min(seconds), max(seconds), statistics.pstdev(seconds), timing.percentile(50)),
+        *(timing.percentile(5), timing.percentile(95), initialization, warmup.seconds[0]),
+        statistics.fmean(warmup.seconds),
+    )
+    return benchmark_result(
+        [value * 1e3 for value in latency],
+        [int(size * 1024) for size in growth],
+        peak.mebibytes or None,
+        options.graph.stat().st_size / 1e6,
+        (len(seconds), len(warmup.seconds)),
+        input_bytes / 2**20 / average,
+    )
 
 
 def compare_runtimes(options: argparse.Namespace) -> dict[str, Any]:
@@ -150,7 +240,7 @@ def compare_runtimes(options: argparse.Namespace) -> dict[str, Any]:
         options.graph,
         options.external_delegate_path,
         runtime=chosen,
-        threads=options.num_threads,
+        threads=max(options.num_threads, 1),
         delegate_options=options.external_delegate_options,
         values=values,
         rounds=options.num_runs,
@@ -161,50 +251,25 @@ def compare_runtimes(options: argparse.Namespace) -> dict[str, Any]:
     return {"results": [result.to_dict() for result in results]}
 
 
-def read_inputs(session: Session, files: str) -> Arrays:
-    """Random inputs, and those of ``name:file,name:file`` from raw files.
-
-    A colon inside a name is written twice, as for the C++ tool.
-
-    Raises
-    ------
-    LeanconvError
-        If a name or a file is unknown, or a file has not the size of its tensor.
-    """
-    values = random_inputs(session)
-    positions = {details["name"]: i for i, details in enumerate(session.inputs())}
-    for part in filter(None, files.split(",")):
-        name, colon, file = part.replace("::", "\0").partition(":")
-        name = name.replace("\0", ":")
-        if not colon:
-            raise LeanconvError(f"--input_layer_value_files: {part!r} is not NAME:FILE")
-        if name not in positions:
-            raise LeanconvError(f"there is no input {name!r}: {', '.join(positions)}")
-        tensor = values[positions[name]]
-        try:
-            data = Path(file).read_bytes()
-        except OSError as error:
-            raise LeanconvError(f"cannot read {file}: {error.strerror}") from None
-        if len(data) != tensor.nbytes:
-            raise LeanconvError(f"{file} has {len(data)} bytes, input {name!r} has {tensor.nbytes}")
-        values[positions[name]] = np.frombuffer(data, tensor.dtype).reshape(tensor.shape)
-    return values
-
-
-def _repeat(session: Session, runs: int, min_seconds: float, max_seconds: float) -> Timing:
+def _repeat(session: Session, runs: int, min_seconds: float, options: argparse.Namespace) -> Timing:
     """Invoke at least ``runs`` times and ``min_seconds``, but start nothing after the maximum."""
     info(
         f"Running benchmark for at least {runs} iterations and at least {min_seconds:g} seconds "
-        f"but terminate if exceeding {max_seconds:g} seconds."
+        f"but terminate if exceeding {options.max_secs:g} seconds."
     )
+    gap = 1.0 / options.run_frequency if options.run_frequency > 0 else 0.0
     seconds: list[float] = []
     start = now = time.perf_counter()
     while not seconds or (
-        (len(seconds) < runs or now - start < min_seconds) and now - start < max_seconds
+        (len(seconds) < runs or now - start < min_seconds) and now - start < options.max_secs
     ):
+        before = time.perf_counter()
         session.invoke()
-        before, now = now, time.perf_counter()
-        seconds.append(now - before)
+        seconds.append(time.perf_counter() - before)
+        pause = start + gap * len(seconds) - time.perf_counter() if gap else options.run_delay
+        if pause > 0:
+            time.sleep(pause)
+        now = time.perf_counter()
     timing = Timing(tuple(seconds))
     info(f"{statistics_line(timing)}\n")
     return timing
@@ -226,39 +291,31 @@ def statistics_line(timing: Timing) -> str:
     )
 
 
-def _profile(session: Session, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time of every node over ``num_runs`` further invocations, printed and returned."""
+def _profile(session: SignatureSession, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of every node over ``num_runs`` further invocations, written and returned."""
     probe = session.probe()
-    session.set_inputs(read_inputs(session, options.input_layer_value_files))
+    session.set_inputs(
+        read_inputs(session, options.input_layer_value_files, options.input_layer_value_range)
+    )
     session.invoke()
     with probe.timing():
         for _ in range(options.num_runs):
             session.invoke()
-    rows: list[dict[str, Any]] = [
-        {"node": node.index, "name": node.name, "avg_s": statistics.fmean(node.seconds)}
-        for node in probe.nodes
-        if node.seconds
-    ]
-    total = sum(row["avg_s"] for row in rows) or 1.0
-    print("============================== Run Order ==============================")
-    table = [
-        [row["node"], row["name"], f"{row['avg_s'] * 1e3:.3f}", f"{100 * row['avg_s'] / total:.1f}"]
+    rows = benchmark_profile.rows_of(probe.nodes)
+    mode, file = options.op_profiling_output_mode, options.op_profiling_output_file
+    if mode == "proto":
+        replace_atomically(file, benchmark_profile.proto_of(rows, options.graph.name))
+    else:
+        form = benchmark_profile.csv_of if mode == "csv" else benchmark_profile.text_of
+        text = f"Operator-wise Profiling Info for Regular Benchmark Runs:\n{form(rows)}"
+        if file:
+            replace_atomically(file, text.encode())
+        else:
+            print(text)
+    return [
+        {"node": row.index, "subgraph": row.graph, "name": row.type, "avg_s": row.average * 1e-6}
         for row in rows
     ]
-    print(format_table(("node", "node type", "avg ms", "%"), table))
-    print(f"\nNumber of nodes executed: {len(rows)}")
-    print("============================== Summary by node type ==============================")
-    by_type: dict[str, list[float]] = {}
-    for row in rows:
-        # All layers of one algorithm are one type.
-        by_type.setdefault(row["name"].split(" ")[0], []).append(row["avg_s"])
-    ordered = sorted(by_type.items(), key=lambda item: -sum(item[1]))
-    table = [
-        [name, len(times), f"{sum(times) * 1e3:.3f}", f"{100 * sum(times) / total:.1f}"]
-        for name, times in ordered
-    ]
-    print(format_table(("node type", "count", "avg ms", "%"), table))
-    return rows
 
 
 def _describe_report(report: dict[str, Any]) -> str:
@@ -278,13 +335,6 @@ def info(text: str) -> None:
 
 def _peak_rss_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _boolean(text: str) -> bool:
-    values = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return values[text.lower()]
 
 
 if __name__ == "__main__":

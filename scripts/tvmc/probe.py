@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tflite_delegate.remainder import operator_name
+
 ARENA_RW, ARENA_RW_PERSISTENT, DYNAMIC = 2, 3, 4  # kinds of tensor allocation
+DELEGATE = 51  # operator code of a node that a delegate computes
 ALLOW_DYNAMIC_TENSORS = 1  # without it, applying a delegate would freeze the graph
 
 
@@ -96,9 +99,22 @@ class Node:
     """One node of the execution plan, after all delegates have taken what they take."""
 
     index: int
-    name: str
+    graph: int  # number of the subgraph
+    kind: str  # its operator, or what a delegate calls this sort of node
+    description: str  # what a delegate's node says of itself
+    outputs: tuple[str, ...]  # names of tensors
     registration: Any = field(repr=False)
     seconds: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Kind and description."""
+        return " ".join(filter(None, (self.kind, self.description)))
+
+    @property
+    def is_delegate(self) -> bool:
+        """Whether a delegate computes it."""
+        return bool(self.registration.custom_name) and self.registration.builtin_code == DELEGATE
 
 
 class Probe:
@@ -113,17 +129,14 @@ class Probe:
 
     def __init__(self, interpreter: Any) -> None:
         self.nodes: list[Node] = []
-        self._context: Any = None
-        self._op_names = {
-            details["index"]: details["op_name"] for details in interpreter._get_ops_details()
-        }
+        self._contexts: list[Any] = []  # of every subgraph
         self._delegate = _Delegate(prepare=_Prepare(self._prepare), flags=ALLOW_DYNAMIC_TENSORS)
         interpreter._interpreter.ModifyGraphWithDelegate(c.addressof(self._delegate))
         # Not the wrapper: it refuses while anybody holds a bound method of the interpreter.
         interpreter._interpreter.AllocateTensors()
 
     def _prepare(self, context: Any, _delegate: Any) -> int:
-        self._context = context
+        self._contexts.append(context)
         address = c.cast(context, c.c_void_p)
         plan = c.POINTER(c.c_int)()
         if context.contents.get_execution_plan(address, c.byref(plan)):
@@ -133,8 +146,16 @@ class Probe:
             context.contents.get_node_and_registration(
                 address, index, c.byref(node), c.byref(registration)
             )
-            name = _name(address, node, registration.contents) or self._op_names[index]
-            self.nodes.append(Node(index, name, registration.contents))
+            self.nodes.append(
+                Node(
+                    index,
+                    len(self._contexts) - 1,
+                    _kind(registration.contents),
+                    _description(address, node, registration.contents),
+                    _output_names(context.contents, node),
+                    registration.contents,
+                )
+            )
         return 0
 
     def arena_bytes(self) -> int:
@@ -143,14 +164,7 @@ class Probe:
         From the first byte of the first tensor in the arena to the last byte of the last one,
         plus the arena of persistent tensors, plus tensors that were allocated one by one.
         """
-        context = self._context.contents
-        tensors = context.tensors[: context.tensors_size]
-        total = sum(t.bytes for t in tensors if t.allocation_type == DYNAMIC and t.data)
-        for kind in (ARENA_RW, ARENA_RW_PERSISTENT):
-            spans = [(t.data, t.bytes) for t in tensors if t.allocation_type == kind and t.data]
-            if spans:
-                total += max(start + size for start, size in spans) - min(spans)[0]
-        return total
+        return sum(_arena_bytes(context.contents) for context in self._contexts)
 
     @contextlib.contextmanager
     def timing(self) -> Iterator[None]:
@@ -173,17 +187,34 @@ class Probe:
                 node.registration.invoke = original
 
 
-def _name(context: Any, node: Any, registration: Any) -> str | None:
-    """The type of a delegate's node and what it says of itself, as TFLite's profile has them.
+def _arena_bytes(context: Any) -> int:
+    tensors = context.tensors[: context.tensors_size]
+    total = sum(t.bytes for t in tensors if t.allocation_type == DYNAMIC and t.data)
+    for kind in (ARENA_RW, ARENA_RW_PERSISTENT):
+        spans = [(t.data, t.bytes) for t in tensors if t.allocation_type == kind and t.data]
+        if spans:
+            total += max(start + size for start, size in spans) - min(spans)[0]
+    return total
 
-    ``None`` if it is a node of TFLite's own.
-    """
-    if not registration.custom_name:
-        return None
-    texts = [registration.custom_name]
-    if registration.profiling_string:
-        texts.append(_ProfilingString(registration.profiling_string)(context, node))
-    return " ".join(text.decode(errors="replace") for text in texts if text)
+
+def _kind(registration: Any) -> str:
+    custom = registration.custom_name
+    return custom.decode(errors="replace") if custom else operator_name(registration.builtin_code)
+
+
+def _description(context: Any, node: Any, registration: Any) -> str:
+    """What a leanconv delegate's node says of itself; nobody else is asked."""
+    ours = (registration.custom_name or b"").startswith(b"leanconv/")
+    if not ours or not registration.profiling_string:
+        return ""
+    text = _ProfilingString(registration.profiling_string)(context, node)
+    return (text or b"").decode(errors="replace")
+
+
+def _output_names(context: Any, node: Any) -> tuple[str, ...]:
+    indices = c.cast(node, c.POINTER(c.POINTER(c.c_int)))[1]  # the second field
+    names = (context.tensors[i].name for i in indices[1 : 1 + indices[0]] if i >= 0)
+    return tuple((name or b"").decode(errors="replace") for name in names)
 
 
 def _timed(invoke: Any, seconds: list[float]) -> Any:
