@@ -102,12 +102,24 @@ def test_an_activation_behind(model: Callable[..., Model], code: int, name: str)
     assert (layer.nodes, layer.input, layer.output) == ((0, 1), x, y)
 
 
-def test_a_fused_activation_stays_before_a_separate_one(model: Callable[..., Model]) -> None:
+@pytest.mark.parametrize(
+    ("fused", "code", "expected"),
+    [
+        ("relu", Op.RELU6, ("relu6", (0, 1))),
+        ("relu6", Op.RELU, ("relu6", (0, 1))),
+        ("relu", Op.RELU_N1_TO_1, ("relu", (0,))),
+        ("relu", Op.HARD_SWISH, ("relu", (0,))),
+    ],
+)
+def test_a_fused_activation_before_a_separate_one(
+    model: Callable[..., Model], fused: str, code: int, expected: tuple[str, tuple[int, ...]]
+) -> None:
+    """They are one where both together are one of the activations."""
     writer = Writer()
     x = writer.tensor(SHAPE)
-    y = writer.unary(Op.RELU6, writer.pointwise(x, 6, 6, "relu"))
+    y = writer.unary(code, writer.pointwise(x, 6, 6, fused))
     (layer,) = model(writer, [x], [y]).layers
-    assert (taken(layer).activation, layer.nodes) == ("relu", (0,))
+    assert (taken(layer).activation, layer.nodes) == expected
 
 
 @pytest.mark.parametrize("swapped", [False, True])
