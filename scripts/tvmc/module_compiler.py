@@ -204,6 +204,7 @@ def _metadata(
         inputs=_tensors(model.inputs, [parameter.ty for parameter in main.params]),
         outputs=_tensors(model.outputs, results),
         kernels=kernels,
+        signature=model.signature,
     )
 
 

@@ -96,6 +96,8 @@ class Metadata:
         In the order of ``main``'s parameters and results.
     kernels : mapping of str to KernelInfo
         By the name of the function that the virtual machine calls.
+    signature : str, optional
+        The model's, whose graph it is; by default the main graph.
     """
 
     leanconv: str
@@ -106,6 +108,7 @@ class Metadata:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     kernels: Mapping[str, KernelInfo]
+    signature: str | None = None
 
     def to_json(self) -> str:
         """One line of ASCII characters."""
@@ -133,6 +136,7 @@ class Metadata:
                 kernels={
                     name: KernelInfo._from_dict(info) for name, info in values["kernels"].items()
                 },
+                signature=_text(values["signature"]) if values.get("signature") else None,
             )
         except KeyError as error:
             raise LeanconvError(f"its description has no {error}") from None

@@ -40,7 +40,9 @@ class NotAlone(Exception):
 
 
 class TfliteGraph:
-    """The main graph of a file that was read before; tensors and nodes by their numbers.
+    """A graph of a file that was read before; tensors and nodes by their numbers.
+
+    It is the main one, or that of a signature, by name.
 
     Raises
     ------
@@ -48,7 +50,7 @@ class TfliteGraph:
         If LiteRT is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, signature: str | None = None) -> None:
         try:
             from ai_edge_litert import schema_py_generated as schema
         except ImportError as error:
@@ -61,6 +63,10 @@ class TfliteGraph:
                 end = buffer.offset + buffer.size
                 buffer.data = np.frombuffer(content[buffer.offset : end], np.uint8)
                 buffer.offset = buffer.size = 0
+        for entry in self._model.signatureDefs or []:
+            if signature is not None and bytes(entry.signatureKey or b"").decode() == signature:
+                graphs, place = self._model.subgraphs, entry.subgraphIndex
+                graphs[0], graphs[place] = graphs[place], graphs[0]
         graph = self._model.subgraphs[0]
         self.nodes: Sequence[Any] = graph.operators or []
         self.tensors: Sequence[Any] = graph.tensors
@@ -87,6 +93,11 @@ class TfliteGraph:
         """In the file."""
         shape = self.tensors[tensor].shape
         return () if shape is None else tuple(map(int, shape))
+
+    def open_axes(self, tensor: int) -> set[int]:
+        """Axes whose size is only known when the model runs: the batch, and what the file says."""
+        sizes = self.tensors[tensor].shapeSignature
+        return {0, *(axis for axis, size in enumerate([] if sizes is None else sizes) if size < 0)}
 
     def is_constant(self, tensor: int) -> bool:
         """Whether the file has its value."""

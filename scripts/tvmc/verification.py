@@ -76,8 +76,8 @@ def diff_module(
     LeanconvError
         If ``model`` is not the module's, an input is wrong, or either cannot be run.
     """
-    graph = TfliteGraph(model)
-    _check_signature(graph, model, metadata)
+    graph = TfliteGraph(model, metadata.signature)
+    _check_interface(graph, model, metadata)
     values = _values(graph, metadata.inputs, inputs or {}, seed)
     job = Job(values, 1, 1, False, None, False, keep_results=True)
     progress(0, len(graph.nodes), "running the module")
@@ -141,14 +141,26 @@ def verify_module(model: Path, library: Path, metadata: Metadata, progress: Prog
     return f"verified with LiteRT: {found}"
 
 
-def _check_signature(graph: TfliteGraph, model: Path, metadata: Metadata) -> None:
-    """Find out whether a module may be of this model; the batch can be another."""
+def _check_interface(graph: TfliteGraph, model: Path, metadata: Metadata) -> None:
+    """Find out whether a module may be of this model; sizes that it leaves open can be others."""
+    are_open = any(len(graph.open_axes(tensor)) > 1 for tensor in graph.inputs if tensor >= 0)
     for tensors, infos in (graph.inputs, metadata.inputs), (graph.outputs, metadata.outputs):
-        shapes = [graph.shape(tensor) for tensor in tensors if tensor >= 0]
-        if [s[1:] for s in shapes] != [info.shape[1:] for info in infos]:
+        given = [tensor for tensor in tensors if tensor >= 0]
+        fits = len(given) == len(infos) and all(
+            _fits(graph, tensor, info.shape, are_open and tensors is graph.outputs)
+            for tensor, info in zip(given, infos, strict=True)
+        )
+        if not fits:
             raise LeanconvError(
                 f"the module was not compiled from {model}: inputs or outputs differ"
             )
+
+
+def _fits(graph: TfliteGraph, tensor: int, shape: Sequence[int], any_size: bool) -> bool:
+    own, free = graph.shape(tensor), graph.open_axes(tensor)
+    return len(own) == len(shape) and all(
+        any_size or axis in free or size == shape[axis] for axis, size in enumerate(own)
+    )
 
 
 def _values(

@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tvmc
 from schedules.errors import LeanconvError
 from tests.support.tflite_writer import Conv, ModelWriter, merged, packed, single_conv
+from tvmc import package
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,10 @@ def test_compiled_by_name(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     model = tvmc.load(path, signature="sub")
     assert [info.name for info in (*model.inputs, *model.outputs)] == ["in_0", "in_1", "out_0"]
-    tvmc.compile(model, output=module, output_format="so")
+    report = tvmc.compile(model, output=module, output_format="so")
+    assert report.to_dict()["verification"].startswith("verified with LiteRT: 1 tensors compared")
+    with package.load(module) as compiled:
+        assert compiled.metadata.signature == "sub"
     rng = np.random.default_rng(0)
     values = {f"in_{i}": rng.standard_normal((2, 3)).astype(np.float32) for i in range(2)}
     runner = Interpreter(model_content=content).get_signature_runner("sub")
@@ -60,3 +64,18 @@ def test_damaged(content: bytes, tmp_path: Path, graph: int, tensors: int, told:
     path.write_bytes(packed(model))
     with pytest.raises(LeanconvError, match=f"is damaged: a signature {told}"):
         tvmc.load(path, signature="sub")
+
+
+def test_sizes_that_the_model_leaves_open(tmp_path: Path) -> None:
+    """They can be said, and the module is compared with LiteRT for these."""
+    writer = ModelWriter()
+    x = writer.tensor((1, 1, 1, 4), signature=(-1, -1, -1, 4))
+    y, _ = writer.conv(x, (1, 1, 1, 4), Conv(4))
+    writer.tensors[y].shapeSignature = [-1, -1, -1, 4]
+    path, module = tmp_path / "m.tflite", tmp_path / "m.so"
+    path.write_bytes(writer.finish([x], [y]))
+    with pytest.raises(LeanconvError, match=r"--input-shapes tensor_0:\[1,\?,\?,4\] says them"):
+        tvmc.compile(path, output=module, output_format="so")
+    shapes = {"tensor_0": (2, 9, 8, 4)}
+    report = tvmc.compile(path, output=module, output_format="so", input_shapes=shapes)
+    assert report.to_dict()["verification"].startswith("verified with LiteRT")
