@@ -742,6 +742,7 @@ static bool damage(struct interpreter *self, int kind) {
     struct tfl_tensor *x = &tensors[node->inputs->data[0]], *w = &tensors[node->inputs->data[1]];
     struct tfl_tensor *b = &tensors[node->inputs->data[2]];
     struct tfl_conv_params *params = node->builtin_data;
+    static struct tfl_sparsity no_order; // of its axes
     switch (kind) {
     case 0:
         node->inputs->data[0] = TFL_OPTIONAL_TENSOR;
@@ -816,7 +817,7 @@ static bool damage(struct interpreter *self, int kind) {
         w->allocation_type = TFL_ARENA_RW;
         return true;
     case 24:
-        w->sparsity = w;
+        w->sparsity = &no_order;
         return true;
     case 25:
         b->dims->data[0]--;
