@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from tflite_delegate.names import unique_names
 from tvmc.interpreter import Session, runtime, tensor_info
 from tvmc.jobs import FunctionTime, Job, Outcome
 from tvmc.package import KernelInfo, TensorInfo
@@ -43,7 +45,9 @@ class TfliteSession:
 
     def inputs(self) -> list[TensorInfo]:
         """What the model takes."""
-        return [tensor_info(details) for details in self._session.inputs()]
+        infos = [tensor_info(details) for details in self._session.inputs()]
+        names = unique_names([info.name for info in infos], "input")
+        return [replace(info, name=name) for info, name in zip(infos, names, strict=True)]
 
     def kernels(self) -> dict[str, KernelInfo]:
         """Kernels of a leanconv delegate, by the names of their nodes."""

@@ -79,3 +79,21 @@ def test_sizes_that_the_model_leaves_open(tmp_path: Path) -> None:
     shapes = {"tensor_0": (2, 9, 8, 4)}
     report = tvmc.compile(path, output=module, output_format="so", input_shapes=shapes)
     assert report.to_dict()["verification"].startswith("verified with LiteRT")
+
+
+@pytest.mark.parametrize(("own", "shown"), [(b"x", ("x", "x_1")), (None, ("input_0", "input_1"))])
+def test_inputs_of_equal_names(own: bytes | None, shown: tuple[str, str], tmp_path: Path) -> None:
+    """LiteRT and modules tell them apart by the same names."""
+    writer = ModelWriter()
+    operands = [writer.tensor((2, 3)), writer.tensor((2, 3))]
+    model = writer.finish(operands, [writer.node("SUB", operands, (2, 3))])
+    edited = schema.ModelT.InitFromPackedBuf(model, 0)
+    for tensor in edited.subgraphs[0].tensors:
+        tensor.name = own
+    path, module = tmp_path / "m.tflite", tmp_path / "m.so"
+    path.write_bytes(packed(edited))
+    tvmc.compile(path, output=module, output_format="so")
+    values = {name: np.full((2, 3), 5 + 2 * i, np.float32) for i, name in enumerate(shown)}
+    for runnable in (path, module):
+        found = tvmc.run(runnable, inputs=values).outputs["output_0"]
+        np.testing.assert_array_equal(found, np.full((2, 3), -2, np.float32))
