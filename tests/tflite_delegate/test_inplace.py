@@ -250,9 +250,8 @@ def test_residuals(litert: InterpreterApi, library: Path) -> None:
     assert not ran.share(clipped, swish)
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_random_graphs(litert: InterpreterApi, library: Path, seed: int) -> None:
-    """Operators in any order on any tensors that are there, some of them outputs."""
+def random_graph(seed: int) -> tuple[Graph, dict[int, tuple[int, ...]]]:
+    """Operators in any order on any tensors that are there; the shapes of these."""
     rng = np.random.default_rng(seed)
     graph = Graph()
     shapes: dict[int, tuple[int, ...]] = {graph.x: SMALL}
@@ -272,10 +271,36 @@ def test_random_graphs(litert: InterpreterApi, library: Path, seed: int) -> None
         else:
             name = str(rng.choice(["RELU6", "LOGISTIC", "HARD_SWISH", "SOFTMAX"]))
             shapes[graph.node(name, x, shape=shapes[x])] = shapes[x]
+    return graph, shapes
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_graphs(litert: InterpreterApi, library: Path, seed: int) -> None:
+    """Some tensors are outputs, and some nobody reads."""
+    graph, shapes = random_graph(seed)
     *_, last = shapes
-    outputs = sorted({last, *(int(t) for t in rng.choice(list(shapes), 2))})
+    others = np.random.default_rng(seed).choice(list(shapes), 2)
+    outputs = sorted({last, *(int(tensor) for tensor in others)})
     ran = Ran(litert, library, graph.writer.finish(graph.inputs, outputs), batch=1 + seed % 2)
     ran.check()
+
+
+@pytest.mark.parametrize("seed", range(24, 36))
+def test_random_graphs_as_one_node(litert: InterpreterApi, library: Path, seed: int) -> None:
+    """The delegate then places the tensors itself."""
+    graph, shapes = random_graph(seed)
+    read = {tensor for operator in graph.writer.operators for tensor in operator.inputs}
+    outputs = [tensor for tensor in shapes if tensor not in read]
+    model = graph.writer.finish(graph.inputs, outputs)
+    delegate = litert.load_delegate(str(library), {"one_node": "1"})
+    one = litert.open(model, delegate)
+    many = litert.open(
+        model, litert.load_delegate(str(library)), experimental_preserve_all_tensors=True
+    )
+    values = random_inputs(many)
+    for result, expected in zip(run(one, values), run(many, values), strict=True):
+        assert np.array_equal(result, expected)
+    assert len(one._get_ops_details()) > len(shapes)  # TFLite has added a node
 
 
 def test_what_nobody_reads_is_not_ours(interpreter_api: InterpreterApi, library: Path) -> None:
