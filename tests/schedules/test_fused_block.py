@@ -74,6 +74,7 @@ BLOCKS: dict[str, tuple[Block, dict[str, Any]]] = {
     "large_kernel_stride": (inverted_residual((15, 14), (8, 32, 24), 5, stride=2), {}),
     "batch": (inverted_residual(9, (6, 18, 6), batch=2, residual=True), {}),
     "hard_swish": (inverted_residual(10, (8, 24, 8), activation="hard_swish"), {}),
+    "swish": (inverted_residual(10, (8, 24, 8), activation="swish", residual=True), {}),
     "no_activation": (inverted_residual(10, (8, 24, 8), activation="none", last="relu"), {}),
     "valid": (inverted_residual(12, (8, 24, 8), 3, "VALID"), {}),
     "dilated": (inverted_residual(12, (8, 24, 8), dilation=2), {}),
@@ -179,7 +180,7 @@ def searching(examples: int) -> settings:
     )
 
 
-ACTIVATIONS = st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1", "hard_swish"])
+ACTIVATIONS = st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1", "hard_swish", "swish"])
 
 
 @st.composite
