@@ -36,6 +36,7 @@ TYPES = {
     "int8": schema.TensorType.INT8,
     "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
+    "resource": schema.TensorType.RESOURCE,
 }
 #: Versions of operators that have a later first one, or of which a test needs one.
 VERSIONS = {schema.BuiltinOperator.DEQUANTIZE: 3, schema.BuiltinOperator.BROADCAST_TO: 2}

@@ -29,6 +29,9 @@ from tflite_delegate.relax_converter import Converter
 _HANDLES = (tflite.TensorType.RESOURCE, tflite.TensorType.VARIANT, tflite.TensorType.STRING)
 
 
+_STATE = "it keeps a state between runs, which modules do not"
+
+
 class Walk(Converter):
     """Converts the graphs of an :class:`~tflite_delegate.importer.editable.EditableModel`."""
 
@@ -36,9 +39,14 @@ class Walk(Converter):
         super().__init__(*arguments, **keywords)
         self._regions = Regions(self)
 
+    def check_unsupported_ops(self) -> None:
+        """Refuse what no conversion can make right, before there is any."""
+        self.check_order(self.subgraph)
+        self._check_states()
+        super().check_unsupported_ops()
+
     def convert_op_to_relax(self) -> None:
         """Convert all operators of the subgraph, in its order."""
-        self.check_order(self.subgraph)
         for node in list(self.subgraph.operators):
             self.step(node)
         self.model.current = ""
@@ -110,6 +118,13 @@ class Walk(Converter):
         self.model.current = place
         self._check_known(tensors, known, graph.outputs)
 
+    def _check_states(self) -> None:
+        """Variables may be set once, before the first run."""
+        for node in self.subgraph.operators:
+            if node.name == "ASSIGN_VARIABLE" and not self.conversion_state["in_call_once_init"]:
+                self.model.current = f"operator {node.position} ({node.name}): "
+                raise LeanconvError(_STATE)
+
     def _check_operands(
         self, tensors: Sequence[EditableTensor], known: set[int], node: EditableOperator
     ) -> None:
@@ -129,7 +144,7 @@ class Walk(Converter):
             if index in known:
                 continue
             if tensors[index].is_variable:
-                raise LeanconvError("it keeps a state between runs, which modules do not")
+                raise LeanconvError(_STATE)
             raise LeanconvError(f"tensor {index} is read before it is computed")
 
 

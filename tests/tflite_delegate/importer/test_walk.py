@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from schedules.errors import LeanconvError
 from tests.support.imported import assert_as_litert, litert
-from tests.support.tflite_writer import ModelWriter
+from tests.support.tflite_writer import ModelWriter, merged
 from tflite_delegate.relax_import import import_model
 
 
@@ -108,3 +109,37 @@ def test_batch_in_reductions(tmp_path: Path) -> None:
     for batch in (1, 2):
         value = np.arange(4 * batch, dtype=np.float32).reshape(batch, 4)
         assert_as_litert(writer.finish([x], [mean]), tmp_path, [value])
+
+
+@pytest.mark.parametrize("in_main", [False, True])
+def test_variables(in_main: bool, tmp_path: Path) -> None:
+    """One that is set before the first run is a constant; one that each run sets is refused."""
+    graphs = []
+    for is_main in (True, False):
+        writer = ModelWriter()
+        x = writer.tensor((2, 3))
+        handle = writer.tensor((), "resource")
+        options = schema.VarHandleOptionsT()
+        options.sharedName = b"v"
+        code, table = schema.BuiltinOperator, schema.BuiltinOptions
+        once = schema.CallOnceOptionsT()
+        once.initSubgraphIndex = 1
+        if is_main:
+            writer.operator(code.CALL_ONCE, [], [], once, table.CallOnceOptions)
+        writer.operator(code.VAR_HANDLE, [], [handle], options, table.VarHandleOptions)
+        y = writer.tensor((2, 3))
+        value = writer.constant(np.arange(6, dtype=np.float32).reshape(2, 3))
+        if is_main:
+            writer.operator(code.READ_VARIABLE, [handle], [y])
+        if in_main or not is_main:
+            writer.operator(code.ASSIGN_VARIABLE, [handle, value], [])
+        outputs = [writer.node("ADD", [x, y], (2, 3))] if is_main else []
+        graphs.append(writer.finish([x] if is_main else [], outputs))
+    content = merged(graphs)
+    if in_main:
+        path = tmp_path / "m.tflite"
+        path.write_bytes(content)
+        with pytest.raises(LeanconvError, match=r"3 \(ASSIGN_VARIABLE\): it keeps a state between"):
+            import_model(path)
+    else:
+        assert_as_litert(content, tmp_path, [np.ones((2, 3), np.float32)])
