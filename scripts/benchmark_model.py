@@ -232,6 +232,8 @@ def _result_proto(
 
 def compare_runtimes(options: argparse.Namespace) -> dict[str, Any]:
     """The delegate, XNNPACK and the built-in kernels in one interleaved run."""
+    if options.signature_to_run_for:
+        raise LeanconvError("--compare runs the main graph, and no signature")
     chosen = runtime(options.runtime)
     session = Session(options.graph, chosen, xnnpack=False)
     values = read_inputs(session, options.input_layer_value_files)

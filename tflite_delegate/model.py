@@ -19,6 +19,7 @@ from schedules.errors import LeanconvError
 from schedules.network import Layer, Network
 from tflite_delegate.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.layers import layer_operator, read_layer
+from tflite_delegate.signatures import Signature, read_signatures
 from tflite_delegate.units import merge_neighbours
 
 __all__ = ["Layer", "Model", "Step", "read"]
@@ -102,7 +103,7 @@ def _read(path: Path, content: mmap.mmap) -> Model:
     subgraphs = checked_length(model.SubgraphsLength(), content, "subgraphs")
     if subgraphs == 0:
         raise LeanconvError(f"{path} is damaged: it has no graph")
-    signatures = _signatures(model, content)
+    signatures = read_signatures(model)
     main, *others = (
         _read_graph(path, Graph(model, content, number), number, signatures)
         for number in range(subgraphs)
@@ -110,19 +111,7 @@ def _read(path: Path, content: mmap.mmap) -> Model:
     return replace(main, others=tuple(others))
 
 
-def _signatures(model: tflite.Model, content: mmap.mmap) -> list[tuple[int, str]]:
-    """The graph that each signature runs, and its key."""
-    count = checked_length(model.SignatureDefsLength(), content, "signatures")
-    signatures = [model.SignatureDefs(i) for i in range(count)]
-    return [
-        (signature.SubgraphIndex(), (signature.SignatureKey() or b"").decode(errors="replace"))
-        for signature in signatures
-    ]
-
-
-def _read_graph(
-    path: Path, graph: Graph, number: int, signatures: Sequence[tuple[int, str]]
-) -> Model:
+def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Signature]) -> Model:
     layers = tuple(
         merge_neighbours(graph, read_layer(graph, node))
         for node in graph.nodes
@@ -155,7 +144,7 @@ def _read_graph(
         sizes={tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
         path=path,
         subgraph=number,
-        signatures=tuple(key for runs, key in signatures if runs == number),
+        signatures=tuple(s.name for s in signatures if s.graph == number),
         others=(),
     )
 

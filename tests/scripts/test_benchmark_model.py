@@ -157,6 +157,7 @@ def test_compare(
             "Disallowed CPU fallback detected: ",
         ),
         (["--graph", "{graph}", "--signature_to_run_for=x"], "there is no signature 'x'"),
+        (["--graph", "{graph}", "--compare", "--signature_to_run_for=x"], "runs the main graph"),
         (["--graph", "{graph}", "--op_profiling_output_mode=xml"], "'xml' is not one of stdout"),
         (["--graph", "{graph}", "--op_profiling_output_mode=proto"], "needs --op_profiling_output"),
         (["--graph", "{graph}", "--input_layer=a"], "are not of the model's 1 inputs"),
