@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,22 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise LeanconvError(f"cannot write {path}: {error.strerror}") from None
+
+
+def check_space(folder: Path, count: int) -> None:
+    """Find out whether ``count`` bytes fit into a folder: what LLVM cannot write ends the process.
+
+    Raises
+    ------
+    LeanconvError
+        If they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < count:
+        raise LeanconvError(
+            f"the temporary folder {folder.parent} has {free >> 20} MiB left, and {count >> 20} "
+            "are needed: make room, or set TMPDIR to another folder"
+        )
 
 
 def replace_atomically(path: Path, data: bytes) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from schedules.errors import LeanconvError, nearest
 from schedules.quiet import stderr_kept
 
 
-def check_processor(mcpu: str, triple: str, others: Iterable[str]) -> None:
+def check_processor(mcpu: str, triple: str, others: Collection[str]) -> None:
     """Raise LeanconvError, which says what may have been meant, for a processor of no such name.
 
     ``others`` are triples for which it may be one.
@@ -17,11 +17,12 @@ def check_processor(mcpu: str, triple: str, others: Iterable[str]) -> None:
 
     with stderr_kept():
         known = [t for t in (triple, *others) if codegen.llvm_is_valid_cpu(mcpu, t)]
-        names = codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": triple}))
     if known and triple not in known:
         raise LeanconvError(f"{mcpu!r} is another kind of processor: add -mtriple={known[0]}")
     if not known:
-        raise LeanconvError(f"LLVM knows no processor {mcpu!r}{nearest(mcpu, map(str, names))}")
+        targets = (Target({"kind": "llvm", "mtriple": t}) for t in others)
+        names = {str(name) for t in targets for name in codegen.llvm_get_cpu_archlist(t)}
+        raise LeanconvError(f"LLVM knows no processor {mcpu!r}{nearest(mcpu, names)}")
 
 
 def check_features(mattr: Iterable[str], triple: str) -> None:

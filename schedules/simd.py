@@ -20,8 +20,8 @@ from schedules.errors import LeanconvError
 from schedules.workload import DTYPE_BYTES
 
 KIB = 1024
-#: Threads that share a layer at most: more than processors have, fewer than a system refuses.
-MAX_THREADS = 1024
+#: Threads that share a layer at most.
+MAX_THREADS = tvm_target.MAX_CORES
 ANDROID_SUFFIX = "-android"
 #: Android's triple needs all four parts: with three, LLVM uses x18, which the platform reserves.
 TRIPLES = {

@@ -14,6 +14,8 @@ from typing import Any
 from schedules.errors import LeanconvError
 
 _NAMES = frozenset({"kind", "mtriple", "mcpu", "mattr", "num-cores"})
+#: Cores that share a layer at most: more than processors have, fewer than a system refuses.
+MAX_CORES = 1024
 #: Attributes that change nothing here, beside the ``feature.…`` that TVM derives.
 _HINTS = frozenset({"tag", "keys", "device", "model", "libs", "host"})
 
@@ -104,4 +106,6 @@ def cores(target: Mapping[str, Any], default: int) -> int:
     value = target.get("num-cores", default)
     if type(value) is not int or value < 1:
         raise LeanconvError(f"target attribute 'num-cores': {value!r} is not a number above 0")
+    if value > MAX_CORES:
+        raise LeanconvError(f"target attribute 'num-cores': {value} is more than {MAX_CORES}")
     return value

@@ -49,6 +49,8 @@ class DelegateTensors:
                 file, runtime("litert"), delegate=delegate, delegate_options=options, xnnpack=False
             )
 
+        if graph.graphs > 1:  # nodes of all have the same numbers
+            raise LeanconvError(f"{path} has {graph.graphs} graphs: only one can be compared")
         self._units = _units(opened(path), delegate)
         nodes = {index: unit for unit in self._units for index in unit.nodes}
         self._unit_of = {id(graph.nodes[index]): unit for index, unit in nodes.items()}

@@ -19,7 +19,7 @@ from tvm_ffi.registry import list_global_func_names
 from schedules import __version__
 from schedules.c_abi import CKernel
 from schedules.errors import LeanconvError, nearest, reason
-from schedules.files import replace_atomically
+from schedules.files import check_space, replace_atomically
 from schedules.parallel import compile_kernels
 from schedules.planner import Limits
 from schedules.relax_pass import FunctionReport, schedule_convolutions
@@ -34,6 +34,9 @@ from tvmc.loader import Model
 from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata, write_tar
 from tvmc.progress import Progress
 from tvmc.verification import verify_module
+
+#: What a module has beside its constants, at most.
+_CODE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,9 @@ def compile_module(
         text = _code(code, loops, executable, reports, simd)
         replace_atomically(output.with_name(f"{output.name}.{code}"), text.encode())
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
+        constants = sum(kernel.packed_bytes for kernel in metadata.kernels.values())
+        # Constants are in an object and in the library.
+        check_space(Path(folder), 2 * (constants + model.path.stat().st_size) + _CODE_BYTES)
         library = _linked(Path(folder), output, executable, objects, simd, toolchain)
         verification = "not verified: not asked for"
         if verify:

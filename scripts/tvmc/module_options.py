@@ -58,8 +58,7 @@ def module_options(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name in _FLAGS if (value := getattr(options, name)) is not None}
     if given and options.output_format.startswith("delegate"):
         raise LeanconvError(
-            f"{_FLAGS[next(iter(given))]} is for -f so and -f tar: "
-            "no passes of TVM make a delegate, and its shapes are the model's"
+            f"{_FLAGS[next(iter(given))]} is for modules, -f so and -f tar: this is a delegate"
         )
     if "pass_config" in given:
         given["pass_config"] = dict(given["pass_config"])

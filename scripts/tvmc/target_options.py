@@ -6,7 +6,7 @@ import argparse
 import shlex
 
 from schedules.errors import LeanconvError
-from tvmc.command import at_least_one
+from tvmc.command import thread_count
 
 #: Attributes of TVM's target ``llvm`` that have a flag of their own.
 _ATTRIBUTES = ("mcpu", "mattr", "mtriple", "num-cores")
@@ -22,7 +22,7 @@ def add_target_options(command: argparse.ArgumentParser) -> None:
     add("--target-llvm-mcpu", metavar="CPU", help="LLVM's name of the processor")
     add("--target-llvm-mattr", metavar="+A,+B", help="further attributes of it")
     add("--target-llvm-mtriple", metavar="TRIPLE", help="such as aarch64-linux-gnu")
-    add("--target-llvm-num-cores", metavar="N", type=at_least_one, help="cores that share a layer")
+    add("--target-llvm-num-cores", metavar="N", type=thread_count, help="cores that share a layer")
 
 
 def chosen_target(options: argparse.Namespace) -> str:

@@ -44,6 +44,8 @@ class TfliteGraph:
 
     It is the main one, or that of a signature, by name.
 
+    ``graphs`` counts all that the file has.
+
     Raises
     ------
     LeanconvError
@@ -68,6 +70,7 @@ class TfliteGraph:
                 graphs, place = self._model.subgraphs, entry.subgraphIndex
                 graphs[0], graphs[place] = graphs[place], graphs[0]
         graph = self._model.subgraphs[0]
+        self.graphs = len(self._model.subgraphs)
         self.nodes: Sequence[Any] = graph.operators or []
         self.tensors: Sequence[Any] = graph.tensors
         self.inputs, self.outputs = list(graph.inputs), list(graph.outputs)

@@ -128,6 +128,8 @@ def test_unknown_arm_core_gets_the_plainest() -> None:
         ("arm/rasp3b", "'armv7l' is not supported"),
         ("llvm -mattr=neon", "'neon' is not of the form"),
         ("llvm -mcpu=a -mcpu=b", "-mcpu is there twice"),
+        ("llvm -num-cores=100000", "'num-cores': 100000 is more than 1024"),
+        ("llvm -mcpu=cortexa53", "LLVM knows no processor 'cortexa53': cortex-a53"),
         ("llvm -num-cores=0", "'num-cores': 0 is not a number above 0"),
         ("llvm mcpu", "not of the form -name=value"),
         ("llvm -surprise=1", "'-surprise=1' is not supported"),

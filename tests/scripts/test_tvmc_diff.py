@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import tvmc
 from schedules import elf
+from schedules.errors import LeanconvError
 from tests.support.modules import FOREIGN_METADATA
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tflite_delegate import relax_import
@@ -166,6 +168,15 @@ def test_a_model_that_litert_cannot_take_apart(folder: Path) -> None:
                 folder / "right.tflite", package.library, package.metadata, lambda *_: None
             )
     assert line == "not verified: LiteRT cannot run WHILE by itself"
+
+
+def test_a_full_disk_is_told_before_llvm_ends_the_process(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=3 << 20))
+    with pytest.raises(LeanconvError, match=r"has 3 MiB left, and 16 are needed: .* TMPDIR"):
+        tvmc.compile(folder / "right.tflite", output=tmp_path / "m.so", output_format="so")
+    assert not list(tmp_path.iterdir())
 
 
 # What it refuses

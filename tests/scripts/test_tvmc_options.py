@@ -145,7 +145,7 @@ def test_delegates_have_none_of_them(
     refused: Refused, option: tuple[str, str], output_format: str
 ) -> None:
     line = refused("compile", "m.tflite", "-o", "out", "-f", output_format, *option)
-    assert f"{option[0]} is for -f so and -f tar" in line
+    assert f"{option[0]} is for modules, -f so and -f tar" in line
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,7 @@ def test_wrong_options(
         ((library, "-o", tmp_path / "o", "--report", tmp_path / "o"), "cannot be both"),
         ((library, "--inputs", tmp_path / "no.npz"), "there is no file"),
         ((library, "--inputs", graph), "is no .npz file of numbers"),
+        ((library, "--num-threads", 100000), "100000 threads are more than the 1024 possible"),
         ((library, "--device", "cuda"), "--device: invalid choice: 'cuda'"),
         ((library, "--repeat", "0"), "--repeat: '0' is not a number above 0"),
         ((graph, "--delegate-options", "verbose"), "'verbose' is not key:value"),
