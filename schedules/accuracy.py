@@ -6,7 +6,9 @@ algorithms, not bounds; ``scripts/winograd_error.py`` prints them beside measure
 
 They are for finite numbers. A NaN or an infinity in the image comes out of a sum of products where
 the sum reads it, as in TFLite. Winograd's transforms subtract: an infinity becomes NaN, and both
-spread over the outputs of every tile that reads them. Reports say so of each such layer.
+spread over the outputs of every tile that reads them. Reports say so of each such layer. Kernels
+that read the image where it lies skip its border: an infinite weight makes no NaN there, as in
+TFLite's depthwise convolution; its other one multiplies zeros by it.
 """
 
 from __future__ import annotations
