@@ -23,6 +23,8 @@ OPERATORS = frozenset(
     getattr(tflite.BuiltinOperator, name)
     for name in re.findall(r"^LC_OPERATOR\((\w+)\)$", _LIST.read_text("utf-8"), re.MULTILINE)
 )
+#: What converters put behind constants.
+_EXPANDING = (tflite.BuiltinOperator.DEQUANTIZE, tflite.BuiltinOperator.DENSIFY)
 _NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if name[:1].isupper()}
 
 
@@ -90,7 +92,7 @@ def _with_layers(model: Model, joined: set[int], layers: set[int]) -> set[int]:
 
 def _timed(model: Model) -> list[Step]:
     """Every node but the constants that TFLite expands once, which takes no time."""
-    return [step for step in model.steps if step.code != tflite.BuiltinOperator.DEQUANTIZE]
+    return [step for step in model.steps if step.code not in _EXPANDING]
 
 
 def partitions(model: Model, taken: Sequence[int]) -> tuple[Partition, ...]:

@@ -79,7 +79,7 @@ static int find_states(struct lc_graph *graph, enum state *states) {
         if (graph->claimed[place]) {
             states[place] = LAYER;
             mark(graph, node);
-        } else if (code == TFL_BUILTIN_DEQUANTIZE) {
+        } else if (code == TFL_BUILTIN_DEQUANTIZE || code == TFL_BUILTIN_DENSIFY) {
             states[place] = CONSTANT;
         } else if (!node->delegate && !lc_operator_refuses(graph->context, node, code) &&
                    !is_unread(graph, node)) {
