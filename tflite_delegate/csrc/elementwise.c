@@ -253,7 +253,6 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
 
 void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
                     const struct lc_elements *b, int32_t activation) {
-    struct lc_shape output = lc_output_shape(operation, 0);
     struct elementwise self = {
         .compute_rows = rows_for(operation->builtin_code),
         .shape = lc_broadcast_rows(&a->shape, &b->shape),
@@ -261,7 +260,10 @@ void lc_elementwise(const struct lc_operation *operation, const struct lc_elemen
         .output = lc_output_data(operation, 0),
     };
     lc_activation_range(activation, &self.least, &self.most);
-    int32_t elements = lc_count(&output, 0, output.rank);
+    int32_t elements = 1;
+    for (int32_t axis = 0; axis < self.shape.rank; axis++) {
+        elements *= self.shape.extents[axis];
+    }
     if (self.shape.rank > 1) {
         int32_t count = elements / self.shape.extents[self.shape.rank - 1];
         lc_operation_run(operation, count, elements, run_rows, &self);

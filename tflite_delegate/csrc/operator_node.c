@@ -191,7 +191,9 @@ static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_nod
     if (any) {
         node->kind->compute(operation);
     }
-    atomic_fetch_add_explicit(&node->calls, 1, memory_order_relaxed);
+    // Only this thread counts; others may read.
+    unsigned long long calls = atomic_load_explicit(&node->calls, memory_order_relaxed);
+    atomic_store_explicit(&node->calls, calls + 1, memory_order_relaxed);
     return TFL_OK;
 }
 

@@ -8,13 +8,6 @@
 #include "checked.h"
 #include "sparsity.h"
 
-struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index) {
-    if (index < 0 || (size_t)index >= context->tensors_size) {
-        return NULL;
-    }
-    return &context->tensors[index];
-}
-
 bool lc_is_constant(const struct tfl_tensor *tensor) {
     return tensor->allocation_type == TFL_MMAP_RO || tensor->allocation_type == TFL_PERSISTENT_RO;
 }

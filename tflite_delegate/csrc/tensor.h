@@ -6,11 +6,15 @@
 #define LEANCONV_TENSOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "tflite_abi.h"
 
 // The tensor at `index`, or NULL if there is none.
-struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index);
+static inline struct tfl_tensor *lc_tensor(const struct tfl_context *context, int index) {
+    bool exists = index >= 0 && (size_t)index < context->tensors_size;
+    return exists ? &context->tensors[index] : NULL;
+}
 
 // Whether the tensor's data never changes while its interpreter lives.
 bool lc_is_constant(const struct tfl_tensor *tensor);
