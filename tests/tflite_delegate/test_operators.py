@@ -89,6 +89,13 @@ CASES = {
         "AVERAGE_POOL_2D", [(1, 4, 4, 64)], (1, 1, 1, 64), windows((4, 4), (4, 4), "VALID"),
         roundings=17,
     ),
+    "average pool, large windows": Case(
+        "AVERAGE_POOL_2D", [WIDE], (1, 6, 5, 77), windows((8, 9), (1, 1), "SAME", "relu"),
+        roundings=31,
+    ),
+    "average pool, large window": Case(
+        "AVERAGE_POOL_2D", [X], (1, 1, 1, 12), windows((9, 7), (2, 3), "VALID"), roundings=64
+    ),
     # Reductions: roundings are the additions and the division.
     "mean of images": Case("MEAN", [X, ints(1, 2)], (1, 12), roundings=64),
     "mean of images, kept": Case(
@@ -141,8 +148,9 @@ def test_all_at_once(interpreter_api: InterpreterApi, library: Path, num_threads
 #: Operators whose inputs may have any number of images, rows and columns.
 ANY_SIZE = (
     "add", "add channels", "add scalar", "mul squeezed", "div", "relu6", "prelu", "hard_swish",
-    "max pool", "max pool, valid", "average pool", "average pool, valid", "mean of images",
-    "mean of channels", "mean of all", "reshape", "expand_dims", "pad all axes",
+    "max pool", "max pool, valid", "average pool", "average pool, valid",
+    "average pool, large windows", "mean of images", "mean of channels", "mean of all", "reshape",
+    "expand_dims", "pad all axes",
 )  # fmt: skip
 
 

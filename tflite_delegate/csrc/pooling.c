@@ -8,7 +8,13 @@
 #include "operation.h"
 #include "vector.h"
 
-enum { VECTORS = 8, MANY = VECTORS * LC_LANES }; // of channels that are pooled at once
+enum {
+    VECTORS = 8, // of channels that are pooled at once
+    MANY = VECTORS * LC_LANES,
+    LARGE = 32,  // elements of a window that is added in the order of memory
+    MOST = 256,  // channels whose sums are kept meanwhile
+    AT_ONCE = 4, // pixels that are added to these
+};
 
 // Windows along one axis.
 struct axis {
@@ -18,7 +24,8 @@ struct axis {
 struct pooling {
     struct axis height, width;
     int32_t channels;
-    float least, most; // of the activation
+    int32_t pieces, piece; // of the channels of an output row that are one item of work each
+    float least, most;     // of the activation
     const float *x;
     float *y;
 };
@@ -119,8 +126,69 @@ LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struc
     }
 }
 
-LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y) {
-    int32_t count = self->channels;
+// Adds pixels of `count` channels to their sums.
+LC_INLINE void add_pixels(const float *x, size_t step, int pixels, float *sums, int32_t count) {
+    int32_t c = 0;
+    LC_ROLLED
+    for (; c + LC_LANES <= count; c += LC_LANES) {
+        lc_vector part = lc_load(x + c);
+        for (int i = 1; i < pixels; i++) {
+            part += lc_load(x + (size_t)i * step + c);
+        }
+        lc_store(sums + c, lc_load(sums + c) + part);
+    }
+    LC_ROLLED
+    for (; c < count; c++) {
+        float part = x[c];
+        for (int i = 1; i < pixels; i++) {
+            part += x[(size_t)i * step + (size_t)c];
+        }
+        sums[c] += part;
+    }
+}
+
+// The average of a large window for `count` channels, MOST at most.
+LC_INLINE void average(const struct pooling *self, const struct window *window, float *y,
+                       int32_t count) {
+    float sums[MOST] = {0};
+    const size_t step = window->column_step;
+    const bool spans_rows = window->row_step == (size_t)window->columns * step;
+    const int32_t rows = spans_rows ? 1 : window->rows;
+    for (int32_t h = 0; h < rows; h++) {
+        const float *x = window->x + (size_t)h * window->row_step;
+        int32_t w = window->columns * (spans_rows ? window->rows : 1);
+        LC_ROLLED
+        for (; w >= AT_ONCE; w -= AT_ONCE, x += AT_ONCE * step) {
+            add_pixels(x, step, AT_ONCE, sums, count);
+        }
+        LC_ROLLED
+        for (; w > 0; w--, x += step) {
+            add_pixels(x, step, 1, sums, count);
+        }
+    }
+    const lc_vector least = lc_splat(self->least), most = lc_splat(self->most);
+    const float elements = (float)window->rows * (float)window->columns;
+    LC_ROLLED
+    for (int32_t c = 0; c < count; c += LC_LANES) {
+        lc_vector result = lc_clamp(lc_load(sums + c) / elements, least, most);
+        if (count - c < LC_LANES) {
+            lc_store_some(y + c, result, count - c);
+        } else {
+            lc_store(y + c, result);
+        }
+    }
+}
+
+LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y,
+                          int32_t count) {
+    if (!is_max && (int64_t)window.rows * window.columns >= LARGE) {
+        LC_ROLLED
+        for (int32_t part; count > 0; count -= part, window.x += part, y += part) {
+            part = count < MOST ? count : MOST;
+            average(self, &window, y, part);
+        }
+        return;
+    }
     LC_ROLLED
     for (; count >= MANY; count -= MANY, window.x += MANY, y += MANY) {
         pool_vectors(is_max, self, &window, y, VECTORS, 0);
@@ -134,24 +202,26 @@ LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window
     }
 }
 
-// Output rows [begin, end) of all images.
+// Pieces [begin, end) of the output rows of all images.
 LC_INLINE void pool_rows(bool is_max, const struct pooling *self, int32_t begin, int32_t end) {
     size_t channels = (size_t)self->channels, in_row = (size_t)self->width.in * channels;
-    float *y = self->y + (size_t)begin * (size_t)self->width.out * channels;
-    for (int32_t i = begin; i < end; i++) {
+    for (int32_t item = begin; item < end; item++) {
+        const int32_t i = item / self->pieces, first = item % self->pieces * self->piece;
+        const int32_t rest = self->channels - first;
+        float *y = self->y + (size_t)i * (size_t)self->width.out * channels + first;
         int32_t top, bottom, left, right;
         clip(&self->height, i % self->height.out, &top, &bottom);
         size_t row = (size_t)(i / self->height.out) * (size_t)self->height.in + (size_t)top;
         for (int32_t ox = 0; ox < self->width.out; ox++, y += channels) {
             clip(&self->width, ox, &left, &right);
             const struct window window = {
-                .x = self->x + row * in_row + (size_t)left * channels,
+                .x = self->x + row * in_row + (size_t)left * channels + first,
                 .rows = bottom - top,
                 .columns = right - left,
                 .row_step = in_row,
                 .column_step = channels,
             };
-            pool_pixel(is_max, self, window, y);
+            pool_pixel(is_max, self, window, y, rest < self->piece ? rest : self->piece);
         }
     }
 }
@@ -179,7 +249,10 @@ static void pool_compute(const struct lc_operation *operation) {
     find_axes(operation, &self);
     lc_activation_range(params->activation, &self.least, &self.most);
     bool is_max = operation->builtin_code == TFL_BUILTIN_MAX_POOL_2D;
-    lc_operation_run(operation, x.dims[0] * self.height.out, lc_count(&x, 0, 4),
+    int32_t rows = x.dims[0] * self.height.out;
+    self.piece = rows < operation->threads ? MANY : self.channels;
+    self.pieces = (self.channels - 1) / self.piece + 1;
+    lc_operation_run(operation, rows * self.pieces, lc_count(&x, 0, 4),
                      is_max ? run_max : run_average, &self);
 }
 
