@@ -72,14 +72,16 @@ static int32_t activation_of(int32_t builtin_code) {
     }
 }
 
+// NEG is a product with -1, SQUARE one of an element with itself.
 static void unary_compute(const struct lc_operation *operation) {
-    float parameter = 0.0f;
+    float parameter = -1.0f;
     if (operation->builtin_code == TFL_BUILTIN_LEAKY_RELU) {
         parameter = ((const struct tfl_leaky_relu_params *)operation->params)->alpha;
     }
     const struct lc_elements x = whole(operation, 0);
     const struct lc_elements scalar = {.data = &parameter};
-    lc_elementwise(operation, &x, &scalar, activation_of(operation->builtin_code));
+    bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
+    lc_elementwise(operation, &x, is_square ? &x : &scalar, activation_of(operation->builtin_code));
 }
 
 #define BINARY(builtin, bytes)                                                                     \

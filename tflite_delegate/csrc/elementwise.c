@@ -54,14 +54,10 @@ LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
         return lc_exp_full(a);
     case TFL_BUILTIN_SQUARED_DIFFERENCE:
         return (a - b) * (a - b);
-    case TFL_BUILTIN_SQUARE:
-        return a * a;
     case TFL_BUILTIN_SQRT:
         return lc_sqrt(a);
     case TFL_BUILTIN_RSQRT:
         return 1.0f / lc_sqrt(a);
-    case TFL_BUILTIN_NEG:
-        return -a;
     case TFL_BUILTIN_ABS:
         return lc_abs(a);
     default: // RELU and its kind only clamp
@@ -167,10 +163,8 @@ ROWS(LOGISTIC)
 ROWS(TANH)
 ROWS(EXP)
 ROWS(SQUARED_DIFFERENCE)
-ROWS(SQUARE)
 ROWS(SQRT)
 ROWS(RSQRT)
-ROWS(NEG)
 ROWS(ABS)
 ROWS(RELU)
 
@@ -181,6 +175,8 @@ static rows_function *rows_for(int32_t builtin_code) {
     case TFL_BUILTIN_SUB:
         return rows_SUB;
     case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_NEG:
+    case TFL_BUILTIN_SQUARE:
         return rows_MUL;
     case TFL_BUILTIN_DIV:
         return rows_DIV;
@@ -201,14 +197,10 @@ static rows_function *rows_for(int32_t builtin_code) {
         return rows_EXP;
     case TFL_BUILTIN_SQUARED_DIFFERENCE:
         return rows_SQUARED_DIFFERENCE;
-    case TFL_BUILTIN_SQUARE:
-        return rows_SQUARE;
     case TFL_BUILTIN_SQRT:
         return rows_SQRT;
     case TFL_BUILTIN_RSQRT:
         return rows_RSQRT;
-    case TFL_BUILTIN_NEG:
-        return rows_NEG;
     case TFL_BUILTIN_ABS:
         return rows_ABS;
     default:
