@@ -11,9 +11,9 @@ neighbouring code: either side rounds the same value once. A hybrid operator of 
 activations and int8 weights, first rounds the former to half a step, 1/127 of the largest.
 
 What errors of inputs come to: with weights, at most the largest error times the sum over |w|, or
-``SPREAD`` times the root of the sum over w^2; otherwise it is tried, by moving all inputs up, down
-and at random. Inputs are moved by one rounding in any case, which also bounds what an ill-posed
-operator, such as a logarithm near 1, makes of it.
+``SPREAD`` times the root of the sum over w^2; of a softmax p, at most exp(2 error) - 1 of p;
+otherwise it is tried, by moving all inputs up, down and at random. Inputs are moved by one rounding
+in any case, which also bounds what an ill-posed operator, such as a logarithm near 1, makes of it.
 """
 
 from __future__ import annotations
@@ -159,7 +159,27 @@ def _local(graph: TfliteGraph, node: Any, inputs: Inputs, tensor: int, y: Array)
             scale = np.maximum(scale, _largest(x))
     sums = _sum(graph.operator(node), node.builtinOptions, given, real)
     bound = 2 * UNIT_ROUNDOFF * (SPREAD * sums + _ROUNDINGS * np.nan_to_num(scale, posinf=0))
-    return np.asarray(bound + graph.step(tensor))
+    errors = [float(np.max(inputs.errors.get(t, 0.0), initial=0.0)) for t in node.inputs]
+    return np.asarray(
+        bound + _coupled(graph.operator(node), given, errors, real) + graph.step(tensor)
+    )
+
+
+def _coupled(
+    operator: str, given: list[NDArray[np.float64]], errors: list[float], y: Bound
+) -> Bound | float:
+    """What errors come to where each result depends on many inputs, more than moves can try."""
+    if not any(errors):
+        return 0.0
+    match operator:
+        case "SOFTMAX":
+            return np.asarray(np.abs(y) * np.expm1(min(2 * max(errors), 100.0)))
+        case "LOG_SOFTMAX":
+            return 2 * max(errors)
+        case "BATCH_MATMUL" if len(given) == 2:
+            (a, b), (error_a, error_b) = map(_largest, given), errors[:2]
+            return float(SPREAD * np.sqrt(given[0].shape[-1]) * (error_a * b + error_b * a))
+    return 0.0
 
 
 def _sum(operator: str, options: Any, given: list[NDArray[np.float64]], y: Bound) -> Bound | float:
