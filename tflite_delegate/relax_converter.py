@@ -45,6 +45,12 @@ class Converter(OperatorConverter):  # type: ignore[misc]
                 tensor.qnn_params = None
         return tensors
 
+    def convert_expand_dims(self, op: tflite.Operator) -> Any:
+        """TVM's fails on every EXPAND_DIMS."""
+        source, axis = self.get_input_tensors(op)
+        (place,) = self.get_tensor_value(axis).reshape(-1).tolist()
+        return relax.op.expand_dims(self.get_expr(source.tensor_idx), place)
+
     def convert_pool2d(self, op: tflite.Operator, pool_type: str) -> Any:
         """The same, but averages of codes are rounded to the nearest one: TVM's are truncated."""
         (source,), (result,) = self.get_input_tensors(op), self.get_output_tensors(op)

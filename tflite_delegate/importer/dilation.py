@@ -1,17 +1,20 @@
 """A convolution between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND becomes a dilated one.
 
-So converters write a dilated convolution of Keras. The image, padded by p, is cut into b x b images
+So converters write a dilated convolution of Keras; that of a row stands between EXPAND_DIMS and
+RESHAPE besides. The image, padded by p, is cut into b x b images
 of every b-th pixel, which are convolved without padding, put together again and cropped by c. That
 is one convolution with dilation b over an image padded by p - c.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import tflite
+from numpy.typing import NDArray
 
 from tflite_delegate.importer.editable import (
     EditableGraph,
@@ -26,20 +29,17 @@ _FIELDS = ("Padding", "StrideW", "StrideH", "FusedActivationFunction")
 
 
 def merge_dilations(model: EditableModel, graph: EditableGraph) -> None:
-    """Replace each such group of three nodes in ``graph``, by two if the padding needs a PAD."""
+    """Replace each such group of nodes in ``graph``, by one more if the padding needs a PAD."""
     producers = {tensor: node for node in graph.operators for tensor in node.outputs}
-    for batch_to_space in list(graph.operators):
-        if batch_to_space.name != "BATCH_TO_SPACE_ND":
+    for node in list(graph.operators):
+        if node.name != "BATCH_TO_SPACE_ND":
             continue
-        conv = _producer(graph, producers, batch_to_space)
-        space_to_batch = None if conv is None else _producer(graph, producers, conv)
-        if (
-            conv is not None
-            and space_to_batch is not None
-            and conv.name in _OPTIONS
-            and space_to_batch.name == "SPACE_TO_BATCH_ND"
-        ):
-            _merge(model, graph, space_to_batch, conv, batch_to_space)
+        chain = [node]
+        while len(chain) < 5 and (before := _producer(graph, producers, chain[0])) is not None:
+            chain.insert(0, before)
+            if before.name == "SPACE_TO_BATCH_ND":
+                _merge(model, graph, chain)
+                break
 
 
 def _producer(
@@ -51,38 +51,37 @@ def _producer(
     return producers.get(tensor) if readers == 1 and tensor not in graph.outputs else None
 
 
-def _merge(
-    model: EditableModel,
-    graph: EditableGraph,
-    space_to_batch: EditableOperator,
-    conv: EditableOperator,
-    batch_to_space: EditableOperator,
-) -> None:
-    options = conv.options(_OPTIONS[conv.name])
-    blocks = [_pairs(graph, node, 1) for node in (space_to_batch, batch_to_space)]
-    paddings, crops = _pairs(graph, space_to_batch, 2), _pairs(graph, batch_to_space, 2)
-    if options is None or paddings is None or crops is None or blocks[0] is None:
+def _merge(model: EditableModel, graph: EditableGraph, chain: list[EditableOperator]) -> None:
+    """Merge the nodes of ``chain``: the convolution's, or of a row that is made an image for it."""
+    space_to_batch, *between, batch_to_space = chain
+    is_row = len(between) == 3
+    conv = between[len(between) // 2]
+    if conv.name not in _OPTIONS or len(between) not in (1, 3) or len(conv.inputs) < 2:
         return
-    strides = (options.StrideH(), options.StrideW())
-    dilations = (options.DilationHFactor(), options.DilationWFactor())
-    amounts = np.array(paddings) - np.array(crops)
     image, weights = graph.tensors[space_to_batch.inputs[0]], graph.tensors[conv.inputs[1]]
-    if (
-        blocks[0] != blocks[1]
-        or len(image.shape) != 4
-        or len(weights.shape) != 4
-        or amounts.shape != (2, 2)
-        or amounts.min() < 0
-        or strides != (1, 1)
-        or dilations != (1, 1)
-    ):
+    cut, joined = _numbers(graph, space_to_batch, 1), _numbers(graph, batch_to_space, 1)
+    paddings, crops = _numbers(graph, space_to_batch, 2), _numbers(graph, batch_to_space, 2)
+    if cut is None or joined is None or paddings is None or crops is None:
         return
-    block = blocks[0]
-    reach = [(size - 1) * factor for size, factor in zip(weights.shape[1:3], block, strict=True)]
-    kernel_is_one = max(weights.shape[1:3]) == 1
-    if options.Padding() != tflite.Padding.VALID and not kernel_is_one:
-        return  # each of the small images has a border of its own
-    is_same = [[total // 2, total - total // 2] for total in reach] == amounts.tolist()
+    amounts = paddings - crops
+    is_fit = (
+        len(weights.shape) == 4
+        and len(image.shape) == (3 if is_row else 4)
+        and amounts.shape == (len(image.shape) - 2, 2)
+        and amounts.min() >= 0
+        and np.array_equal(cut, joined)
+        and cut.size == len(amounts)
+        and (not is_row or (weights.shape[1] == 1 and _is_row(graph, image, between)))
+    )
+    options = conv.options(_OPTIONS[conv.name])
+    if not is_fit or options is None or not _is_plain(options, weights.shape[1:3]):
+        return
+    block = [1, *cut.tolist()][-2:]
+    reach = np.multiply(np.subtract(weights.shape[1:3], 1), block)
+    reach_of_axes = reach[-len(amounts) :]
+    is_same = np.array_equal(
+        amounts, np.stack([reach_of_axes // 2, reach_of_axes - reach_of_axes // 2], axis=1)
+    )
     source = space_to_batch.inputs[0]
     if is_same or not amounts.any():
         graph.operators.remove(space_to_batch)
@@ -90,38 +89,83 @@ def _merge(
         source = _pad(model, graph, space_to_batch, amounts)
     else:
         return  # the importer pads numbers, not codes
-    conv.inputs[0], conv.outputs = source, batch_to_space.outputs
+    between[0].inputs[0], between[-1].outputs = source, batch_to_space.outputs
     graph.operators.remove(batch_to_space)
     padding = tflite.Padding.SAME if is_same else tflite.Padding.VALID
     conv.changed_options = _dilated(conv.name, options, padding, block)
+    if is_row:
+        length = image.shape[1] + int(amounts.sum()) - int(reach[1])
+        _squeeze(model, graph, between, length)
 
 
-def _pairs(graph: EditableGraph, node: EditableOperator, place: int) -> Any:
-    """A constant operand as nested lists, or ``None``."""
-    if len(node.inputs) != 3 or node.inputs[place] < 0:
+def _is_plain(options: Any, kernel: Sequence[int]) -> bool:
+    """Whether a convolution steps by one pixel and, unless it is 1x1, has no border."""
+    steps = {options.StrideH(), options.StrideW()}
+    steps |= {options.DilationHFactor(), options.DilationWFactor()}
+    return steps == {1} and (options.Padding() == tflite.Padding.VALID or max(kernel) == 1)
+
+
+def _is_row(graph: EditableGraph, image: EditableTensor, between: list[EditableOperator]) -> bool:
+    """Whether the nodes around the convolution make an image of one row, and a row again."""
+    expand, _, squeeze = between
+    axis = _numbers(graph, expand, 1) if expand.name == "EXPAND_DIMS" else None
+    if axis is None or axis.reshape(-1).tolist() not in ([1], [-3]) or 1 in image.open_axes:
+        return False
+    if squeeze.name == "RESHAPE":
+        return _numbers(graph, squeeze, 1) is not None
+    options = squeeze.options("SqueezeOptions") if squeeze.name == "SQUEEZE" else None
+    dims = options.SqueezeDimsAsNumpy() if options and options.SqueezeDimsLength() else None
+    return dims is not None and dims.tolist() in ([1], [-3])
+
+
+def _squeeze(
+    model: EditableModel, graph: EditableGraph, between: list[EditableOperator], length: int
+) -> None:
+    """Let the nodes around the convolution be of whole rows, and not of pieces."""
+    expand, conv, squeeze = between
+    for node in (expand, conv):
+        graph.tensors[node.outputs[0]].shape = ()  # what the file says is of the pieces
+    if squeeze.name == "RESHAPE":
+        channels = graph.tensors[conv.inputs[1]].shape[0 if conv.name == "CONV_2D" else 3]
+        squeeze.inputs = [squeeze.inputs[0], len(graph.tensors)]
+        _append(graph, _constant(model, np.array([-1, length, channels], np.int32)))
+
+
+def _numbers(
+    graph: EditableGraph, node: EditableOperator, place: int
+) -> NDArray[np.integer] | None:
+    """An operand, if it is a constant."""
+    if len(node.inputs) <= place or node.inputs[place] < 0:
         return None
-    data = graph.tensors[node.inputs[place]].data
-    return None if data is None else data.tolist()
+    return graph.tensors[node.inputs[place]].data
+
+
+def _constant(model: EditableModel, values: NDArray[np.int32]) -> EditableTensor:
+    tensor = EditableTensor(values.shape, tflite.TensorType.INT32)
+    model.set_constant(tensor, values)
+    return tensor
+
+
+def _append(graph: EditableGraph, tensor: EditableTensor) -> int:
+    """Add a tensor; its index."""
+    tensor.name = f"%dilated.{len(graph.tensors)}".encode()
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
 
 
 def _pad(
-    model: EditableModel, graph: EditableGraph, node: EditableOperator, amounts: np.ndarray
+    model: EditableModel, graph: EditableGraph, node: EditableOperator, amounts: NDArray[Any]
 ) -> int:
     """Turn ``node`` into a PAD of the image's sides; the padded tensor's index."""
     image = graph.tensors[node.inputs[0]]
-    operand = EditableTensor((4, 2), tflite.TensorType.INT32)
-    model.set_constant(operand, np.vstack([[(0, 0)], amounts, [(0, 0)]]).astype(np.int32))
-    padded = EditableTensor(image.shape, image.type)
-    sides = [0, *amounts.sum(axis=1).tolist(), 0]
-    padded.shape = tuple(size + side for size, side in zip(image.shape, sides, strict=True))
+    sides = np.vstack([[(0, 0)], amounts, [(0, 0)]]).astype(np.int32)
+    operand = _append(graph, _constant(model, sides))
+    shape = tuple(np.add(image.shape, sides.sum(axis=1)).tolist())
+    padded = EditableTensor(shape, image.type)
     padded.signature = image.signature
-    for tensor in (operand, padded):
-        tensor.name = f"%pad.{len(graph.tensors)}".encode()
-        graph.tensors.append(tensor)
-    count = len(graph.tensors)
-    node.inputs, node.outputs = [node.inputs[0], count - 2], [count - 1]
+    node.inputs, node.outputs = [node.inputs[0], operand], [_append(graph, padded)]
     node.name, node.code = "PAD", model.code_of(tflite.BuiltinOperator.PAD)
-    return count - 1
+    return node.outputs[0]
 
 
 def _dilated(name: str, options: Any, padding: int, block: list[int]) -> Any:

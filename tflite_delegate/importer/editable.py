@@ -180,6 +180,8 @@ class EditableGraph(tflite.SubGraph):  # type: ignore[misc]
         self.inputs, self.outputs = inputs, outputs
 
     def Tensors(self, index: int) -> EditableTensor:
+        if index < 0:
+            raise IndexError("an operand is left out")
         return self.tensors[index]
 
     def TensorsLength(self) -> int:

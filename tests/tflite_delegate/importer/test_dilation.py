@@ -98,3 +98,46 @@ def test_two_factors(tmp_path: Path) -> None:
     """A block of another height than width."""
     model = dilated(12, 12, (3, 2), ((3, 3), (2, 2)))
     assert_as_litert(model, tmp_path, [RNG.integers(-3, 4, (1, 12, 12, 4)).astype(np.float32)])
+
+
+def row(padding: Pair, ends_in: str, expand: int = -3) -> bytes:
+    """A batch of rows, cut up, convolved as images of one row, and put together again."""
+    writer = ModelWriter()
+    x = writer.tensor((1, 12, 4), dynamic_batch=True)
+    block, pads, crops = (
+        writer.constant(np.array(v, np.int32)) for v in ([2], [padding], [(0, 0)])
+    )
+    length = (12 + sum(padding)) // 2
+    cut = writer.node("SPACE_TO_BATCH_ND", [x, block, pads], (2, length, 4))
+    image = writer.node(
+        "EXPAND_DIMS", [cut, writer.constant(np.array(expand, np.int32))], (2, 1, length, 4)
+    )
+    constants = [
+        writer.constant(RNG.integers(-3, 4, s).astype(np.float32)) for s in ((5, 1, 3, 4), (5,))
+    ]
+    conv = Conv(5, (1, 3), padding="VALID")
+    y, shape = writer.conv(image, (2, 1, length, 4), conv, constants=constants)
+    if ends_in == "RESHAPE":
+        target = writer.constant(np.array([-1, shape[2], 5], np.int32))
+        y = writer.node("RESHAPE", [y, target], (2, shape[2], 5))
+    else:
+        y = writer.node("SQUEEZE", [y], (2, shape[2], 5), squeezeDims=[-3])
+    z = writer.node("BATCH_TO_SPACE_ND", [y, block, crops], (1, 2 * shape[2], 5))
+    for tensor in writer.tensors[x + 1 :]:
+        if tensor.buffer == 0:  # as converters do, that know no batch
+            tensor.shapeSignature = [-1, *tensor.shape[1:]]
+    return writer.finish([x], [z])
+
+
+@pytest.mark.parametrize("ends_in", ["RESHAPE", "SQUEEZE"])
+@pytest.mark.parametrize("padding", [(2, 2), (4, 0)])
+def test_rows(padding: Pair, ends_in: str, tmp_path: Path) -> None:
+    content = row(padding, ends_in)
+    read = read_model(content)
+    merge_dilations(read, read.graphs[0])
+    pad = [] if padding == (2, 2) else ["PAD"]
+    names = [node.name for node in read.graphs[0].operators]
+    assert names == [*pad, "EXPAND_DIMS", "CONV_2D", ends_in]
+    for batch in (1, 3):
+        x = RNG.integers(-3, 4, (batch, 12, 4)).astype(np.float32)
+        assert_as_litert(content, tmp_path, [x])
