@@ -146,13 +146,22 @@ def parser(description: str | None) -> LineParser:
     return line
 
 
-def warnings(options: argparse.Namespace, unknown: Sequence[str]) -> list[str]:
-    """A line for every flag that was given for nothing."""
+def warnings(
+    options: argparse.Namespace, arguments: Sequence[str], unknown: Sequence[str]
+) -> list[str]:
+    """A line for every flag that was given for nothing, or that the C++ tool takes otherwise."""
     lines = [
         f"--{name} is not honoured: {reason}"
         for name, reason in NOT_HONOURED.items()
         if getattr(options, name) not in (None, "", "false", "0")
     ]
+    places = {word.split("=")[0]: place for place, word in enumerate(arguments)}
+    xnnpack = places.get("--use_xnnpack", len(arguments))
+    if options.use_xnnpack and xnnpack < places.get("--external_delegate_path", 0):
+        lines.append(
+            "--use_xnnpack before --external_delegate_path: the C++ tool would apply XNNPACK "
+            "first; here the delegate comes first"
+        )
     if unknown:
         lines.append(f"Unconsumed cmdline flags: {' '.join(unknown)}")
     return lines

@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what was given for nothing is warned of."""
-    options, unknown = benchmark_flags.parser(__doc__).parse_known_args(arguments)
-    for line in benchmark_flags.warnings(options, unknown):
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options, unknown = benchmark_flags.parser(__doc__).parse_known_args(given)
+    for line in benchmark_flags.warnings(options, given, unknown):
         print(f"WARNING: {line}", file=sys.stderr)
     if options.profiling_output_csv_file:
         options.op_profiling_output_mode = "csv"

@@ -364,3 +364,17 @@ def test_shapes_of_inputs(capsys: pytest.CaptureFixture[str], graph: Path, tmp_p
     shape = ("--input_layer", "whatever", "--input_layer_shape", "3,32,32,3")
     run(capsys, "--graph", graph, *shape, "--output_filepath", output)
     assert output.stat().st_size == 3 * 10 * 4
+
+
+@pytest.mark.parametrize("xnnpack_first", [True, False])
+def test_order_of_delegates(
+    capsys: pytest.CaptureFixture[str],
+    graph: Path,
+    compile_model: Callable[..., Compiled],
+    xnnpack_first: bool,
+) -> None:
+    flags = ["--use_xnnpack=true", f"--external_delegate_path={compile_model(graph).library}"]
+    ordered = flags if xnnpack_first else flags[::-1]
+    assert benchmark_model.main(["--graph", str(graph), "--dry_run", *ordered]) == 0
+    warned = "the C++ tool would apply XNNPACK first" in capsys.readouterr().err
+    assert warned == xnnpack_first
