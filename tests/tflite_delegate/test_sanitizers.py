@@ -34,6 +34,7 @@ from tests.tflite_delegate import (
     operator_cases,
     test_operators,
     test_operators_that_move,
+    test_sparse_layers,
     test_units,
 )
 from tflite_delegate import model as tflite_model
@@ -454,6 +455,20 @@ print("clean")
 """
 
 
+SPARSE_IN_LITERT = """
+import sys
+from tests.tflite_delegate.conftest import _litert
+from tests.tflite_delegate.test_sparse_layers import DAMAGES, sparse_model
+
+api = _litert()
+for damage in DAMAGES:
+    delegate = api.load_delegate(sys.argv[1])
+    interpreter = api.open(sparse_model(damage), delegate)
+    del interpreter, delegate
+print("clean")
+"""
+
+
 def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run Python with AddressSanitizer's runtime, which has to be there before anything else."""
     return execute(
@@ -511,6 +526,23 @@ def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Pa
     result = run_python("-c", UNITS_IN_LITERT, model, sanitized_delegate(model))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr
+
+
+def test_sparse_layers_in_litert(
+    tmp_path: Path, sanitized_delegate: Callable[[Path], Path]
+) -> None:
+    """Also those that are described wrongly: they are looked at and left alone."""
+    model = tmp_path / "sparse.tflite"
+    model.write_bytes(test_sparse_layers.sparse_model())
+    library = sanitized_delegate(model)
+    for arguments in (
+        (IN_LITERT, model, library, 0),
+        (IN_LITERT, model, library, 1),
+        (SPARSE_IN_LITERT, library),
+    ):
+        result = run_python("-c", *arguments)
+        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+        assert "ERROR: AddressSanitizer" not in result.stderr
 
 
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:

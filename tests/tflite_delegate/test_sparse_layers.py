@@ -113,7 +113,10 @@ def _block(sparsity: Any) -> None:
         sparsity.dimMetadata[-1].arrayIndices.values[-1] = -1
 
 
-@pytest.mark.parametrize("damage", [_segment, _position, _size, _block])
+DAMAGES = (_segment, _position, _size, _block)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_left_alone(
     litert: InterpreterApi, delegate_path: Path, tmp_path: Path, damage: Callable[[Any], None]
 ) -> None:
