@@ -147,8 +147,11 @@ LC_INLINE void add_positions(const struct reduction *self, int32_t begin, int32_
         const float *x = self->x + first;
         float *y = self->y + (self->reduced[last] ? 0 : first);
         for (int32_t axis = self->leading - 1, rest = position; axis >= 0; axis--) {
-            size_t index = (size_t)(rest % self->extents[axis]);
-            rest /= self->extents[axis];
+            size_t index = (size_t)rest;
+            if (axis > 0) { // divisions take long
+                index = (size_t)(rest % self->extents[axis]);
+                rest /= self->extents[axis];
+            }
             x += index * (size_t)self->x_steps[axis];
             y += index * (size_t)self->y_steps[axis];
         }

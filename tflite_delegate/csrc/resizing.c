@@ -52,11 +52,11 @@ static struct place find_place(const struct axis *axis, int32_t i) {
         position = ((float)i + 0.5f) * axis->scale;
         position = position - 0.5f;
     }
-    int32_t floor = (int32_t)floorf(position), ceiling = (int32_t)ceilf(position);
-    int32_t lower = floor > 0 ? floor : 0;
+    int32_t lower = position > 0.0f ? (int32_t)position : 0; // it is no less than -0.5
+    int32_t upper = lower + (position > (float)lower);
     return (struct place){
         .lower = lower,
-        .upper = ceiling < axis->in - 1 ? ceiling : axis->in - 1,
+        .upper = upper < axis->in - 1 ? upper : axis->in - 1,
         .share = position - (float)lower,
     };
 }
@@ -96,11 +96,12 @@ struct pixels {
     int32_t count;
 };
 
-LC_INLINE void interpolate(const struct pixels *self, float *y, size_t channels) {
+// The last vector of channels overlaps the one before it, unless there is none.
+LC_VECTOR static void interpolate(const struct pixels *self, float *y, size_t channels) {
     const float below = self->row_share, above = 1.0f - below;
-    size_t c = 0;
     LC_ROLLED
-    for (; c + LC_LANES <= channels; c += LC_LANES) {
+    for (size_t begin = 0; channels >= LC_LANES && begin < channels; begin += LC_LANES) {
+        size_t c = begin + LC_LANES <= channels ? begin : channels - LC_LANES;
         lc_vector left =
             lc_load(self->corners[0][0] + c) * above + lc_load(self->corners[1][0] + c) * below;
         lc_vector right =
@@ -112,7 +113,7 @@ LC_INLINE void interpolate(const struct pixels *self, float *y, size_t channels)
         }
     }
     LC_ROLLED
-    for (; c < channels; c++) {
+    for (size_t c = 0; channels < LC_LANES && c < channels; c++) {
         float left = self->corners[0][0][c] * above + self->corners[1][0][c] * below;
         float right = self->corners[0][1][c] * above + self->corners[1][1][c] * below;
         LC_ROLLED
@@ -120,10 +121,6 @@ LC_INLINE void interpolate(const struct pixels *self, float *y, size_t channels)
             y[(size_t)i * channels + c] = left * (1.0f - self->shares[i]) + right * self->shares[i];
         }
     }
-}
-
-LC_VECTOR static void interpolate_pixels(const struct pixels *self, float *y, size_t channels) {
-    interpolate(self, y, channels);
 }
 
 // Rows of all images.
@@ -151,7 +148,7 @@ static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t 
                 pixels.shares[pixels.count++] = next.share;
                 next = find_place(&self->width, ++column);
             }
-            interpolate_pixels(&pixels, y, channels);
+            interpolate(&pixels, y, channels);
             y += (size_t)pixels.count * channels;
         }
     }

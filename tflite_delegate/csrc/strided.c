@@ -8,7 +8,12 @@
 
 #include <string.h>
 
-enum { SQUARE = 8 };
+#include "vector.h"
+
+enum {
+    SQUARE = 8,
+    SHORT = 128, // elements of a row that is copied without a call
+};
 
 struct copy {
     struct lc_strided from;
@@ -52,7 +57,7 @@ static struct lc_strided merge_axes(const struct lc_strided *from) {
 }
 
 // Where row number `row` begins: positions along the axes before the last but for `skipped`.
-// Adds to `y`, if it is given, where it is written.
+// Adds to `written` where it goes.
 static ptrdiff_t offset_of(const struct lc_strided *from, int32_t row, int32_t skipped,
                            size_t *written) {
     ptrdiff_t offset = 0;
@@ -69,23 +74,51 @@ static ptrdiff_t offset_of(const struct lc_strided *from, int32_t row, int32_t s
     return offset;
 }
 
+// Short rows without calls.
+LC_VECTOR static void copy_short(const float *x, ptrdiff_t x_step, int32_t rows, float *y,
+                                 int32_t count) {
+    for (; rows > 0; rows--, x += x_step, y += count) {
+        int32_t i = 0;
+        LC_ROLLED
+        for (; i + LC_LANES <= count; i += LC_LANES) {
+            lc_store(y + i, lc_load(x + i));
+        }
+        lc_copy_some(y + i, x + i, count - i);
+    }
+}
+
+static void copy_rows(const float *x, ptrdiff_t x_step, int32_t rows, float *y, int32_t count,
+                      ptrdiff_t step) {
+    if (step == 1 && count <= SHORT) {
+        copy_short(x, x_step, rows, y, count);
+        return;
+    }
+    for (; rows > 0; rows--, x += x_step, y += count) {
+        if (step == 1) {
+            memcpy(y, x, (size_t)count * sizeof *y);
+            continue;
+        }
+        for (int32_t i = 0; i < count; i++) {
+            y[i] = x[i * step];
+        }
+    }
+}
+
+// Rows [begin, end), by runs along the last axis but one.
 static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct copy *self = argument;
     const struct lc_strided *from = &self->from;
     const int32_t last = from->shape.rank - 1, count = from->shape.dims[last];
-    const ptrdiff_t step = from->steps[last];
-    for (int32_t row = begin; row < end; row++) {
+    const int32_t extent = last > 0 ? from->shape.dims[last - 1] : 1;
+    while (begin < end) {
+        const int32_t left = extent - begin % extent, most = end - begin;
+        const int32_t run = left < most ? left : most;
         size_t written = 0;
-        const float *x = from->x + offset_of(from, row, -1, &written);
-        float *y = self->y + written;
-        if (step == 1) {
-            memcpy(y, x, (size_t)count * sizeof *y);
-            continue;
-        }
-        for (int32_t i = 0; i < count; i++, x += step) {
-            y[i] = *x;
-        }
+        const float *x = from->x + offset_of(from, begin, -1, &written);
+        copy_rows(x, last > 0 ? from->steps[last - 1] : 0, run, self->y + written, count,
+                  from->steps[last]);
+        begin += run;
     }
     return true;
 }
