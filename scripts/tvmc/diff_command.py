@@ -42,8 +42,9 @@ def add_parser(commands: Any) -> None:
 
 def _diff(options: argparse.Namespace) -> None:
     from tvmc import package
+    from tvmc.diff_process import diff
     from tvmc.tensors import read_npz
-    from tvmc.verification import Differences, WrongModule, diff_delegate, diff_module
+    from tvmc.verification import WrongModule
 
     model: Path = options.model
     if options.json is not None:
@@ -55,16 +56,16 @@ def _diff(options: argparse.Namespace) -> None:
     if options.delegate_options and options.delegate is None:
         raise LeanconvError("--delegate-options goes with --delegate")
     inputs = None if options.inputs is None else read_npz(options.inputs)
-    found: Differences
     with shown_progress(options.verbose > 0) as progress:
-        more: dict[str, Any] = {"inputs": inputs, "seed": options.seed, "progress": progress}
+        more: dict[str, Any] = {"inputs": inputs, "seed": options.seed}
         if options.delegate is not None:
-            handed = options.delegate_options
-            found = diff_delegate(model, options.delegate, options=handed, **more)
+            more["options"] = options.delegate_options
+            found = diff("delegate", model, options.delegate, progress, **more)
         else:
             with package.load(options.module) as module:
                 module.check_runs_here()
-                found = diff_module(model, module.library, module.metadata, **more)
+                more["metadata"] = module.metadata
+                found = diff("module", model, module.library, progress, **more)
     if options.json is not None:
         write_json(options.json, found.to_dict())
     _print_rows(found.to_dict()["tensors"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,17 @@ import pytest
 import tvmc
 from schedules import elf
 from schedules.errors import LeanconvError
+from schedules.toolchain import Toolchain
 from tests.support.modules import FOREIGN_METADATA
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tflite_delegate import relax_import
 from tvmc import module_compiler, verification
 from tvmc.cli import main
+from tvmc.comparison import Differences, diff_delegate
+from tvmc.diff_process import diff
 from tvmc.differences import Unverifiable
 from tvmc.tflite_graph import TfliteGraph
-from tvmc.verification import Differences, WrongModule, verify_module
+from tvmc.verification import WrongModule, verify_module
 
 SHAPE = (1, 9, 9, 8)
 
@@ -107,16 +111,31 @@ def test_inputs_can_be_given(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert "there is no input 'other'" in errors
 
 
-def test_a_wrong_delegate(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_delegate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The delegate runs other weights than LiteRT is compared with."""
     wrong = TfliteGraph(folder / "wrong.tflite").with_outputs
     monkeypatch.setattr(TfliteGraph, "with_outputs", lambda _self, tensors: wrong(tensors))
     graph, library = folder / "right.tflite", folder / "delegate.so"
-    status, _, errors = call(capsys, graph, "--delegate", library)
-    assert status == 1
-    assert re.search(r"which \w+ computed for CONV_2D, is \S+ from LiteRT's", errors)
+    found = diff_delegate(graph, library, progress=lambda *_: None)
+    assert re.search(r"which \w+ computed for CONV_2D, is \S+ from LiteRT's", str(found))
+    assert found.first and not found.first.within
+
+
+def test_a_crash_is_told(folder: Path, tmp_path: Path) -> None:
+    """A delegate that ends its process, and a model that cannot be read."""
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes((folder / "right.tflite").read_bytes()[:300])
+    with pytest.raises(LeanconvError, match=r"LiteRT cannot run|cannot be compared"):
+        diff("delegate", damaged, folder / "delegate.so", lambda *_: None)
+    crash = tmp_path / "crash.c"
+    crash.write_text(
+        "#include <stdlib.h>\nvoid *tflite_plugin_create_delegate(void) { abort(); }\n"
+    )
+    library = tmp_path / "crash.so"
+    command = [*Toolchain.default().command, "-shared", "-fPIC", str(crash), "-o", str(library)]
+    subprocess.run(command, check=True)
+    with pytest.raises(Unverifiable, match="its process ended with SIGABRT"):
+        diff("delegate", folder / "right.tflite", library, lambda *_: None)
 
 
 # When it is compiled
@@ -162,7 +181,7 @@ def test_a_model_that_litert_cannot_take_apart(folder: Path) -> None:
         raise Unverifiable("LiteRT cannot run WHILE by itself")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "diff_module", refuse)
+        patch.setattr(verification, "diff", refuse)
         with tvmc.package.load(folder / "m.tar") as package:
             line = verify_module(
                 folder / "right.tflite", package.library, package.metadata, lambda *_: None
