@@ -20,8 +20,11 @@ X = (1, 9, 7, 12)
 ONE_NODE = {"one_node": 1}
 
 
-def residual_network(dynamic_batch: bool = True) -> bytes:
-    """A residual block, float16 layers, operators between, and an output in the middle."""
+def residual_network(dynamic_batch: bool = True, operand: str = "float16") -> bytes:
+    """A residual block, float16 layers, operators between, and an output in the middle.
+
+    One operator has a constant ``operand`` of that type.
+    """
     writer = ModelWriter()
     x = writer.tensor(X, dynamic_batch=dynamic_batch)
     first, shape = writer.conv(x, X, Conv(12, activation="relu"))
@@ -34,7 +37,9 @@ def residual_network(dynamic_batch: bool = True) -> bytes:
     )  # fmt: skip
     flat = writer.node("RESHAPE", [pooled, writer.constant(ints(-1, 240))], (1, 240))
     scores, shape = writer.dense(flat, (1, 240), Dense(10))
-    likely = writer.node("SOFTMAX", [scores], (1, 10), beta=1.0)
+    factors = writer.constant(np.linspace(0.5, 1.5, 10).astype(operand))
+    scaled = writer.node("MUL", [scores, factors], (1, 10), **fused("none"))
+    likely = writer.node("SOFTMAX", [scaled], (1, 10), beta=1.0)
     return writer.finish([x], [added, likely])
 
 
@@ -81,7 +86,8 @@ def test_same_numbers_and_memory(
     many, one = reports
     assert one == many
     ours = [*one["layers"], *one["operators"]]
-    assert [node.name for node in probe.nodes] == [f"leanconv/network {len(ours)} nodes"]
+    count = len(ours) + 1  # the operand that TFLite would dequantize
+    assert [node.name for node in probe.nodes] == [f"leanconv/network {count} nodes"]
     assert [entry["calls"] for entry in ours] == [1] * len(ours)
 
 
@@ -187,7 +193,8 @@ def test_nothing_left_is_said(
     litert: InterpreterApi, library: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for options, hint in (({}, " (one_node:1 makes one node of the whole graph)"), (ONE_NODE, "")):
-        litert.open(residual_network(), litert.load_delegate(str(library), options))
+        model = residual_network(operand="float32")
+        litert.open(model, litert.load_delegate(str(library), options))
         lines = leanconv_lines(capfd.readouterr().err)
         assert lines == [f"leanconv: no operator is left to TFLite{hint}"]
 

@@ -32,6 +32,7 @@ from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
 from tests.tflite_delegate import (
     operator_cases,
+    test_network,
     test_operators,
     test_operators_that_move,
     test_sparse_layers,
@@ -554,3 +555,12 @@ def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path]
         result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), one_node)
         assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
         assert "ERROR: AddressSanitizer" not in result.stderr
+
+
+def test_network_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
+    """Layers, operators and the constants of these in one node."""
+    model = tmp_path / "network.tflite"
+    model.write_bytes(test_network.residual_network())
+    result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), 1)
+    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+    assert "ERROR: AddressSanitizer" not in result.stderr

@@ -130,7 +130,7 @@ static bool replace_as_one(struct claims *claims, int *status) {
     if (!claims->delegate->options.one_node || coverage->ours == 0) {
         return false;
     }
-    if (coverage->ours == coverage->nodes) {
+    if (coverage->ours + coverage->halves == coverage->nodes) {
         reason = lc_network_replace(&claims->graph, claims->delegate, claims->replacements, status);
         if (!reason) {
             return true;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "half_constant.h"
 #include "log.h"
 #include "operators.h"
 #include "replace.h"
@@ -22,6 +23,8 @@ struct lc_coverage lc_coverage_of(const struct lc_graph *graph) {
             coverage.others++;
         } else if (graph->claimed[place] || lc_is_unread_constant(graph, index)) {
             coverage.ours++;
+        } else if (lc_is_half_constant(graph, index)) {
+            coverage.halves++;
         } else if (coverage.left < 0) {
             coverage.left = index;
         }
@@ -30,7 +33,8 @@ struct lc_coverage lc_coverage_of(const struct lc_graph *graph) {
 }
 
 void lc_log_coverage(const struct lc_coverage *coverage, const struct lc_delegate *delegate) {
-    if (coverage->ours == coverage->nodes && coverage->ours > 0) {
+    int ours = coverage->ours + (delegate->options.one_node ? coverage->halves : 0);
+    if (ours == coverage->nodes && coverage->ours > 0) {
         lc_log("no operator is left to TFLite%s",
                delegate->options.one_node ? "" : " (one_node:1 makes one node of the whole graph)");
     } else if (coverage->others == coverage->nodes && coverage->others > 0) {

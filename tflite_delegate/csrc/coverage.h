@@ -12,7 +12,8 @@ struct lc_coverage {
     int nodes;  // of the plan
     int ours;   // claimed, or constants that only claimed nodes read
     int others; // another delegate's
-    int left;   // index of the first node that is neither, -1 if there is none
+    int halves; // float16 constants of operators: TFLite's, unless the graph becomes one node
+    int left;   // index of the first node that is none of these, -1 if there is none
 };
 
 // To be asked before claimed nodes are replaced.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "half_constant.h"
 #include "tensor.h"
 
 static void network_delete(struct lc_network *network) {
@@ -166,6 +167,16 @@ static struct lc_network *network_new(const struct lc_graph *graph, struct lc_de
     // What a step reads has been computed by steps whose last nodes stand before its own.
     for (int place = 0; good && place < graph->plan->size; place++) {
         const struct lc_replacement *replacement = ends_at(graph, replacements, place);
+        int index = graph->plan->data[place];
+        const struct lc_replacement constant = {
+            .registration = lc_half_constant_registration(),
+            .node_count = 1,
+            .nodes = {index},
+        };
+        if (!graph->claimed[place] && lc_is_half_constant(graph, index) &&
+            !lc_is_unread_constant(graph, index)) {
+            replacement = &constant;
+        }
         good = !replacement || add_step(network, graph, replacement);
     }
     if (!good) {
