@@ -119,6 +119,8 @@ def _check_interface(graph: TfliteGraph, model: Path, metadata: Metadata) -> Non
 
 def _fits(graph: TfliteGraph, tensor: int, shape: Sequence[int], any_size: bool) -> bool:
     own, free = graph.shape(tensor), graph.open_axes(tensor)
+    if not own and tensor not in graph.inputs:
+        return True  # nothing at all is known of what the model computes
     return len(own) == len(shape) and all(
         any_size or axis in free or size == shape[axis] for axis, size in enumerate(own)
     )

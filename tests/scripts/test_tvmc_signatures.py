@@ -67,13 +67,17 @@ def test_damaged(content: bytes, tmp_path: Path, graph: int, tensors: int, told:
 
 
 def test_sizes_that_the_model_leaves_open(tmp_path: Path) -> None:
-    """They can be said, and the module is compared with LiteRT for these."""
+    """They can be said, and the module is compared with LiteRT for these.
+
+    Of one output the file says nothing, as where a graph computes its size.
+    """
     writer = ModelWriter()
     x = writer.tensor((1, 1, 1, 4), signature=(-1, -1, -1, 4))
     y, _ = writer.conv(x, (1, 1, 1, 4), Conv(4))
     writer.tensors[y].shapeSignature = [-1, -1, -1, 4]
     path, module = tmp_path / "m.tflite", tmp_path / "m.so"
-    path.write_bytes(writer.finish([x], [y]))
+    rows = writer.node("RESHAPE", [y, writer.constant(np.array([-1, 4], np.int32))], ())
+    path.write_bytes(writer.finish([x], [y, rows]))
     with pytest.raises(LeanconvError, match=r"--input-shapes tensor_0:\[1,\?,\?,4\] says them"):
         tvmc.compile(path, output=module, output_format="so")
     shapes = {"tensor_0": (2, 9, 8, 4)}
