@@ -199,6 +199,31 @@ def test_other_sizes(litert: InterpreterApi, library: Path, name: str, num_threa
     assert operators(library, delegate)[-1]["calls"] == 4
 
 
+def test_infinities_of_enlarged_images(litert: InterpreterApi, library: Path) -> None:
+    """They spread, and become NaN where they have no share, as in TFLite's own kernels."""
+    writer = ModelWriter()
+    x = writer.tensor(X)
+    outputs = []
+    for size in BILINEAR_SIZES.values():
+        for options in ALIGNMENTS.values():
+            wanted = writer.constant(ints(*size[1:]))
+            shape = (1, *size[1:], 12)
+            enlarged = writer.node("RESIZE_BILINEAR", [x, wanted], shape, "float32", **options)
+            sizes = [enlarged, writer.constant(ints(9, 7))]
+            back = writer.node("RESIZE_NEAREST_NEIGHBOR", sizes, X)
+            outputs += [enlarged, identity(writer, back, X)]
+    model = writer.finish([x], outputs)
+    value = np.random.default_rng(0).uniform(-1, 1, X).astype(np.float32)
+    value[0, 2, 3], value[0, 8, 6], value[0, 5, 1], value[0, 0, 0] = np.inf, np.inf, -np.inf, np.nan
+    delegate = litert.load_delegate(str(library))
+    sessions = [litert.open(model, delegate), litert.open(model)]
+    results, expected = (run(session, [value]) for session in sessions)
+    for y, builtin in zip(results[::2], expected[::2], strict=True):
+        for kind in (np.isnan, np.isposinf, np.isneginf):
+            assert np.array_equal(kind(y), kind(builtin))
+    assert len(operators(library, delegate)) == len(outputs)
+
+
 def test_outputs_that_nobody_reads(interpreter_api: InterpreterApi, library: Path) -> None:
     """TFLite gives them no memory."""
     writer = ModelWriter()

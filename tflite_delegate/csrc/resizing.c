@@ -23,6 +23,7 @@ struct axis {
 struct resizing {
     struct axis height, width;
     int32_t channels;
+    bool doubles; // see mix
     const float *x;
     float *y;
 };
@@ -94,32 +95,54 @@ struct pixels {
     const float *corners[2][2]; // rows, columns
     float row_share, shares[MOST_PIXELS];
     int32_t count;
+    bool doubles;
 };
 
-// The last vector of channels overlaps the one before it, unless there is none.
-LC_VECTOR static void interpolate(const struct pixels *self, float *y, size_t channels) {
-    const float below = self->row_share, above = 1.0f - below;
-    LC_ROLLED
-    for (size_t begin = 0; channels >= LC_LANES && begin < channels; begin += LC_LANES) {
-        size_t c = begin + LC_LANES <= channels ? begin : channels - LC_LANES;
-        lc_vector left =
-            lc_load(self->corners[0][0] + c) * above + lc_load(self->corners[1][0] + c) * below;
-        lc_vector right =
-            lc_load(self->corners[0][1] + c) * above + lc_load(self->corners[1][1] + c) * below;
-        LC_ROLLED
-        for (int32_t i = 0; i < self->count; i++) {
-            lc_vector pixel = left * (1.0f - self->shares[i]) + right * self->shares[i];
-            lc_store(y + (size_t)i * channels + c, pixel);
-        }
+// What a neighbour with no share adds is NaN if it is infinite. TFLite's kernel for images of twice
+// the size passes over such neighbours, its others do not, and neither does this.
+LC_INLINE lc_vector mix(lc_vector a, lc_vector b, float share, bool doubles) {
+    return doubles && share == 0.0f ? a : a * (1.0f - share) + b * share;
+}
+
+// One vector of channels, or `some` channels if that is not 0.
+LC_INLINE void interpolate_vector(const struct pixels *self, bool doubles, size_t c, float *y,
+                                  size_t channels, int32_t some) {
+    lc_vector columns[2];
+    for (int k = 0; k < 2; k++) {
+        const float *above = self->corners[0][k] + c, *below = self->corners[1][k] + c;
+        columns[k] = some ? mix(lc_load_some(above, some, 0.0f), lc_load_some(below, some, 0.0f),
+                                self->row_share, doubles)
+                          : mix(lc_load(above), lc_load(below), self->row_share, doubles);
     }
     LC_ROLLED
-    for (size_t c = 0; channels < LC_LANES && c < channels; c++) {
-        float left = self->corners[0][0][c] * above + self->corners[1][0][c] * below;
-        float right = self->corners[0][1][c] * above + self->corners[1][1][c] * below;
-        LC_ROLLED
-        for (int32_t i = 0; i < self->count; i++) {
-            y[(size_t)i * channels + c] = left * (1.0f - self->shares[i]) + right * self->shares[i];
+    for (int32_t i = 0; i < self->count; i++, y += channels) {
+        lc_vector pixel = mix(columns[0], columns[1], self->shares[i], doubles);
+        if (some) {
+            lc_store_some(y, pixel, some);
+        } else {
+            lc_store(y + c, pixel);
         }
+    }
+}
+
+// The last vector of channels overlaps the one before it, unless there is none.
+LC_INLINE void interpolate(const struct pixels *self, bool doubles, float *y, size_t channels) {
+    LC_ROLLED
+    for (size_t c = 0; c + LC_LANES <= channels; c += LC_LANES) {
+        interpolate_vector(self, doubles, c, y, channels, 0);
+    }
+    if (channels < LC_LANES) {
+        interpolate_vector(self, doubles, 0, y, channels, (int32_t)channels);
+    } else if (channels % LC_LANES != 0) {
+        interpolate_vector(self, doubles, channels - LC_LANES, y, channels, 0);
+    }
+}
+
+LC_VECTOR static void interpolate_pixels(const struct pixels *self, float *y, size_t channels) {
+    if (self->doubles) {
+        interpolate(self, true, y, channels);
+    } else {
+        interpolate(self, false, y, channels);
     }
 }
 
@@ -138,7 +161,7 @@ static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t 
         struct place next = find_place(&self->width, 0);
         for (int32_t column = 0; column < self->width.out;) {
             const struct place first = next;
-            struct pixels pixels = {.row_share = place.share};
+            struct pixels pixels = {.row_share = place.share, .doubles = self->doubles};
             for (int k = 0; k < 2; k++) {
                 pixels.corners[k][0] = rows[k] + (size_t)first.lower * channels;
                 pixels.corners[k][1] = rows[k] + (size_t)first.upper * channels;
@@ -148,7 +171,7 @@ static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t 
                 pixels.shares[pixels.count++] = next.share;
                 next = find_place(&self->width, ++column);
             }
-            interpolate(&pixels, y, channels);
+            interpolate_pixels(&pixels, y, channels);
             y += (size_t)pixels.count * channels;
         }
     }
@@ -181,6 +204,8 @@ static void resize_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation, 0),
     };
+    self.doubles = self.height.scale == 0.5f && self.width.scale == 0.5f &&
+                   !self.height.align_corners && !self.height.half_pixel_centers;
     bool is_bilinear = operation->builtin_code == TFL_BUILTIN_RESIZE_BILINEAR;
     lc_operation_run(operation, y.dims[0] * y.dims[1], lc_count(&y, 0, y.rank),
                      is_bilinear ? run_bilinear : run_nearest, &self);
