@@ -7,6 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from schedules.errors import LeanconvError
+
+
+class DataRefused(LeanconvError):
+    """The values of an input are none that an operator can take, such as indices out of range."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -9,6 +9,7 @@ from schedules.errors import LeanconvError
 from schedules.simd import Simd
 from tvmc.diff_process import diff
 from tvmc.differences import Progress, Unverifiable
+from tvmc.jobs import DataRefused
 from tvmc.package import Metadata
 
 
@@ -43,6 +44,8 @@ def verify_module(model: Path, library: Path, metadata: Metadata, progress: Prog
         found = diff("module", model, library, progress, metadata=metadata)
     except Unverifiable as error:
         return f"not verified: {error}"
+    except DataRefused as error:
+        return f"not verified: it refuses the inputs that were drawn: {error}"
     if found.first:
         raise WrongModule(
             f"the module is wrong: {found}; nothing was written (--no-verify writes it)"

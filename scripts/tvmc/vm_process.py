@@ -11,6 +11,7 @@ import io
 import math
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError, reason
-from tvmc.jobs import Job, Outcome
+from tvmc.jobs import DataRefused, Job, Outcome
 
 #: A board that takes longer to accept a session hangs.
 ANSWER_SECONDS = 8.0
+#: What a module says of data that an operator cannot take, such as indices out of range.
+_CHECKED = re.compile(r"operator \d+ \(\w+\): .*")
 #: TVM reads it when it first needs threads.
 THREADS_VARIABLE = "TVM_NUM_THREADS"
 
@@ -162,6 +165,8 @@ def _serve(request: Request, send: Callable[[object], None]) -> None:
         raise
     except Exception as error:  # TVM raises all kinds
         told = reason(error)
+        if refused := _CHECKED.search(told):
+            raise DataRefused(refused.group()) from None
         # Only an answer of the board has this type.
         if boards and type(error) is not RPCError:
             raise LeanconvError(f"{place} was lost: {told}") from None

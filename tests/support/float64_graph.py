@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from schedules.cook_toom import Filtering
 from schedules.workload import Conv2dWorkload
 from tests.support.reference import activate, conv2d, gamma, winograd_bound
-from tests.support.tflite_writer import ACTIVATIONS, PADDINGS, Conv
+from tests.support.tflite_schema import ACTIVATIONS, PADDINGS
+from tests.support.tflite_writer import Conv
 
 CODES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
 TYPES = {

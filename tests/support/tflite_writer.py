@@ -18,37 +18,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from schedules.workload import Conv2dWorkload
-
-ACTIVATIONS = {
-    "none": schema.ActivationFunctionType.NONE,
-    "relu": schema.ActivationFunctionType.RELU,
-    "relu6": schema.ActivationFunctionType.RELU6,
-    "relu_n1_to_1": schema.ActivationFunctionType.RELU_N1_TO_1,
-    "tanh": schema.ActivationFunctionType.TANH,
-}
-PADDINGS = {"SAME": schema.Padding.SAME, "VALID": schema.Padding.VALID}
-TYPES = {
-    "float32": schema.TensorType.FLOAT32,
-    "float16": schema.TensorType.FLOAT16,
-    "int32": schema.TensorType.INT32,
-    "int64": schema.TensorType.INT64,
-    "int16": schema.TensorType.INT16,
-    "int8": schema.TensorType.INT8,
-    "uint8": schema.TensorType.UINT8,
-    "bool": schema.TensorType.BOOL,
-    "resource": schema.TensorType.RESOURCE,
-}
-#: Versions of operators that have a later first one, or of which a test needs one.
-VERSIONS = {schema.BuiltinOperator.DEQUANTIZE: 3, schema.BuiltinOperator.BROADCAST_TO: 2}
-#: Tables of options whose names do not follow from the operator's, as PackOptions from PACK.
-OPTIONS = {
-    "MAX_POOL_2D": "Pool2DOptions",
-    "AVERAGE_POOL_2D": "Pool2DOptions",
-    **dict.fromkeys(
-        ("MEAN", "SUM", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_ANY", "REDUCE_ALL"),
-        "ReducerOptions",
-    ),
-}
+from tests.support.tflite_schema import (
+    ACTIVATIONS,
+    OPTIONS,
+    PADDINGS,
+    TYPES,
+    VERSIONS,
+    Quantization,
+)
 
 
 @dataclass(frozen=True)
@@ -207,6 +184,7 @@ class ModelWriter:
         data: np.ndarray | None = None,
         dynamic_batch: bool = False,
         signature: Sequence[int] | None = None,
+        quantization: Quantization | None = None,
     ) -> int:
         """Add a tensor, a constant if there is ``data``, and return its index."""
         tensor = schema.TensorT()
@@ -218,15 +196,17 @@ class ModelWriter:
         tensor.type = TYPES[element_type]
         tensor.name = f"tensor_{len(self.tensors)}".encode()
         tensor.buffer = 0
+        if quantization is not None:
+            tensor.quantization = quantization.table()
         if data is not None:
             tensor.buffer = len(self.buffers)
             self.buffers.append(_buffer(data))
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def constant(self, data: np.ndarray) -> int:
+    def constant(self, data: np.ndarray, quantization: Quantization | None = None) -> int:
         """Add a constant; float16 ones get a DEQUANTIZE, whose output is returned."""
-        index = self.tensor(data.shape, str(data.dtype), data)
+        index = self.tensor(data.shape, str(data.dtype), data, quantization=quantization)
         if data.dtype != np.float16:
             return index
         output = self.tensor(data.shape)
@@ -276,12 +256,13 @@ class ModelWriter:
         element_type: str = "float32",
         **fields: Any,
     ) -> int:
-        """Add a node by its operator's name and the fields of its options; return the output.
+        """Add a node of one output, of ``shape`` and ``element_type``, which is returned.
 
-        ``shape`` and ``element_type`` are the output's; ``fusedActivationFunction`` is a key of
-        :data:`ACTIVATIONS`.
+        The rest is as of :meth:`add`.
         """
-        return self.splitting_node(name, inputs, [shape], element_type, **fields)[0]
+        output = self.tensor(shape, element_type)
+        self.add(name, inputs, [output], **fields)
+        return output
 
     def splitting_node(
         self,
@@ -292,18 +273,25 @@ class ModelWriter:
         **fields: Any,
     ) -> list[int]:
         """Like :meth:`node`, with any number of outputs."""
+        outputs = [self.tensor(shape, element_type) for shape in shapes]
+        self.add(name, inputs, outputs, **fields)
+        return outputs
+
+    def add(self, name: str, inputs: Sequence[int], outputs: Sequence[int], **fields: Any) -> None:
+        """Add a node by its operator's name and the fields of its options.
+
+        ``fusedActivationFunction`` is a key of :data:`ACTIVATIONS`.
+        """
         options, options_type = None, 0
-        table = OPTIONS.get(name, f"{name.title().replace('_', '')}Options")
-        if hasattr(schema, f"{table}T"):
-            options = getattr(schema, f"{table}T")()
-            options_type = getattr(schema.BuiltinOptions, table)
+        if name in OPTIONS:
+            options = getattr(schema, f"{OPTIONS[name]}T")()
+            options_type = getattr(schema.BuiltinOptions, OPTIONS[name])
             for field, value in fields.items():
+                assert hasattr(options, field), f"{OPTIONS[name]} has no {field}"
                 is_activation = field == "fusedActivationFunction"
                 setattr(options, field, ACTIVATIONS[value] if is_activation else value)
-        outputs = [self.tensor(shape, element_type) for shape in shapes]
         code = getattr(schema.BuiltinOperator, name)
         self.operator(code, inputs, outputs, options, options_type)
-        return outputs
 
     def conv(
         self,

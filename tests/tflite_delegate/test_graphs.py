@@ -15,7 +15,8 @@ from schedules.planner import Limits
 from schedules.selection import Selection
 from schedules.simd import Simd
 from schedules.workload import Conv2dWorkload
-from tests.support.tflite_writer import ACTIVATIONS, Conv, ModelWriter
+from tests.support.tflite_schema import ACTIVATIONS
+from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.model import Layer, Model, read
 from tflite_delegate.remainder import between, partitions
 from tflite_delegate.selection import select

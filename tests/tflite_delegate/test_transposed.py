@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import tvmc
 from schedules.errors import LeanconvError
 from tests.support.reference import conv2d
-from tests.support.tflite_writer import ACTIVATIONS, PADDINGS, Conv, ModelWriter
+from tests.support.tflite_schema import ACTIVATIONS, PADDINGS
+from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tflite_delegate import model as tflite_model
 from tflite_delegate import upsampling

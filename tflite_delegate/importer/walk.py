@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import tflite
 from tvm import relax, tirx
 from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
 
@@ -24,10 +23,6 @@ from tflite_delegate.importer.editable import (
 from tflite_delegate.importer.folding import folded
 from tflite_delegate.importer.regions import Regions
 from tflite_delegate.relax_converter import Converter
-
-#: Values that are no tensors: their operators follow them by name.
-_HANDLES = (tflite.TensorType.RESOURCE, tflite.TensorType.VARIANT, tflite.TensorType.STRING)
-
 
 _STATE = "it keeps a state between runs, which modules do not"
 
@@ -75,12 +70,10 @@ class Walk(Converter):
         return self.get_tensor_expr(tensor)
 
     def _convert(self, node: EditableOperator) -> None:
-        result = self.convert_map[self.get_op_code_str(node)](op=node)
-        if result is None:  # a handle, or values that the importer knows
+        parts = self.convert(node)
+        if parts is None:
             return
-        result = self.bb.normalize(result)
         outputs = [self.subgraph.tensors[index] for index in node.outputs]
-        parts = [result] if len(outputs) == 1 else [result[i] for i in range(len(outputs))]
         is_as_written = self._has_shapes_of_the_file(node)
         for index, tensor, part in zip(node.outputs, outputs, parts, strict=True):
             part = self.bb.normalize(part)
@@ -156,8 +149,6 @@ def _accept(tensor: EditableTensor, found: Any, is_as_written: bool) -> None:
     LeanconvError
         If the importer understood something else than TFLite does, or a size is not known.
     """
-    if tensor.type in _HANDLES:
-        return
     if not isinstance(found, relax.TensorType):
         raise LeanconvError("its result is no tensor")
     expected = TYPE_NAMES.get(tensor.type, f"type {tensor.type}")
