@@ -88,8 +88,6 @@ def test_as_litert(depthwise: bool, content: dict, operators: str, tmp_path: Pat
     read = read_model(model)
     merge_dilations(read, read.graphs[0])
     assert [node.name for node in read.graphs[0].operators] == expected[operators]
-    if operators == "cut":
-        return
     shape = (content.get("batch", 1), content["height"], content["width"], 4)
     assert_as_litert(model, tmp_path, [RNG.integers(-3, 4, shape).astype(np.float32)])
 
