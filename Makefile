@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]' -o -name '*.cc')
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
 	$(BIN)/python scripts/demo.py
@@ -19,6 +19,9 @@ test: lint board ## what every change must pass
 
 test-all: lint board ## with the long checks, and everything compiled anew
 	LEANCONV_STORE=off $(PYTEST)
+
+test-planted: lint board ## the tests find each of the planted faults (tests/planted)
+	$(BIN)/python -m tests.planted.plant
 
 lint: venv ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -48,4 +51,4 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
-.PHONY: help demo test test-all lint format board peers venv
+.PHONY: help demo test test-all test-planted lint format board peers venv

@@ -1,0 +1,228 @@
+"""One-line faults that the suite has to find, by area; ``make test-planted`` plants each.
+
+They prove that what `make test` leaves to `make test-all` finds nothing that it does not find
+itself. A fault is a line of a file and what stands there instead, with the tests that find it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Defect:
+    """``old``, which stands once in ``file``, becomes ``new``; some of ``tests`` must fail.
+
+    ``tests`` are arguments of pytest.
+    """
+
+    area: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+ALGORITHMS = "tests/schedules/test_algorithms.py"
+DELEGATE = "tests/tflite_delegate/test_delegate.py"
+UNITS = "tests/tflite_delegate/test_units.py"
+RELAX = "tests/schedules/test_relax_pass.py"
+
+DEFECTS = (
+    Defect(
+        "lowering",
+        "schedules/c_abi.py",
+        "self.top[part] = offset + size",
+        "self.top[part] = offset",
+        f"{ALGORITHMS} -k mec_solution_a_keeps",
+    ),
+    Defect(
+        "lowering",
+        "schedules/c_abi.py",
+        "offset = align(self.top[part])",
+        "offset = self.top[part] + 4",
+        f"{ALGORITHMS} -k mec_solution_a_keeps",
+    ),
+    Defect(
+        "lowering",
+        "schedules/c_abi.py",
+        "lower = tirx.max(self.begin - first, 0)",
+        "lower = tirx.max(self.begin, 0)",
+        f"{ALGORITHMS} -k 'agrees_with_float64 and kn2row_aa and not board'",
+    ),
+    Defect(
+        "masks",
+        "schedules/masked_loops.py",
+        "body = tirx.IfThenElse(condition, body, None)",
+        "body = tirx.IfThenElse(tirx.Not(condition), body, None)",
+        "tests/schedules/test_masked_loops.py",
+    ),
+    Defect(
+        "masks",
+        "schedules/masked_loops.py",
+        "if used and not used & own and not known:",
+        "if used and not known:",
+        "tests/schedules/test_masked_loops.py",
+    ),
+    Defect(
+        "packing",
+        "schedules/packing.py",
+        "padded[..., : len(weights), :] = matrices",
+        "padded[..., -len(weights) :, :] = matrices",
+        "tests/schedules/test_packing.py",
+    ),
+    Defect(
+        "packing",
+        "schedules/packing.py",
+        '(0, 1, 2, 3) if packed.layout == "rows" else (1, 2, 0, 3)',
+        '(0, 1, 2, 3) if packed.layout == "rows" else (2, 1, 0, 3)',
+        "tests/schedules/test_packing.py",
+    ),
+    Defect(
+        "packing",
+        "schedules/packing.py",
+        "padded[: len(bias)] = bias",
+        "padded[-len(bias) :] = bias",
+        f"{ALGORITHMS} -k 'agrees_with_float64 and indirect-one_more'",
+    ),
+    Defect(
+        "epilogue",
+        "schedules/epilogue.py",
+        "value = activate(accumulator + bias, workload.activation, workload.dtype)",
+        "value = activate(accumulator, workload.activation, workload.dtype) + bias",
+        f"{ALGORITHMS} -k 'agrees_with_float64 and indirect and not board'",
+    ),
+    Defect(
+        "epilogue",
+        "schedules/epilogue.py",
+        "return activate(value + residual, workload.output_activation, workload.dtype)",
+        "return activate(value + residual, workload.activation, workload.dtype)",
+        f"{ALGORITHMS} -k 'agrees_with_float64 and residual and indirect'",
+    ),
+    Defect(
+        "planner limits",
+        "schedules/planner.py",
+        "if most is not None and plan.workspace_bytes > most:",
+        "if most is not None and plan.workspace_bytes >= most:",
+        "tests/schedules/test_planner.py",
+    ),
+    Defect(
+        "planner limits",
+        "schedules/planner.py",
+        "and plan.expected_error > limits.error:",
+        "and plan.expected_error < limits.error:",
+        "tests/schedules/test_planner.py",
+    ),
+    Defect(
+        "arena",
+        "schedules/arena.py",
+        "if read.get(tensor, -1) > written[tensor]",
+        "if read.get(tensor, -1) > written[tensor] + 1",
+        "tests/tflite_delegate/test_graphs.py tests/tflite_delegate/test_selection.py",
+    ),
+    Defect(
+        "arena",
+        "schedules/arena.py",
+        "for first, last, size in lives if first <= time <= last",
+        "for first, last, size in lives if first < time <= last",
+        "tests/tflite_delegate/test_graphs.py tests/tflite_delegate/test_selection.py",
+    ),
+    Defect(
+        "merge rules (Python)",
+        "tflite_delegate/units.py",
+        "if any(amounts[:2] + amounts[6:]) or not known:",
+        "if not known:",
+        UNITS,
+    ),
+    Defect(
+        "merge rules (Python)",
+        "tflite_delegate/units.py",
+        "pad_left=amounts[4],",
+        "pad_left=amounts[5],",
+        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+    ),
+    Defect(
+        "merge rules (C)",
+        "tflite_delegate/csrc/merge.c",
+        "pad->left = values[4];",
+        "pad->left = values[5];",
+        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+    ),
+    Defect(
+        "merge rules (C)",
+        "tflite_delegate/csrc/merge.c",
+        "if (layer->residual != TFL_OPTIONAL_TENSOR) {",
+        "if (false) {",
+        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+    ),
+    Defect(
+        "claims",
+        "tflite_delegate/csrc/claim.c",
+        "lc_library.features & ~lc_cpu_features()",
+        "lc_library.features & ~lc_library.features",
+        f"{DELEGATE} -k features",
+    ),
+    Defect(
+        "claims",
+        "tflite_delegate/csrc/claim.c",
+        "claims->unknown += !reason;",
+        "claims->unknown += 0;",
+        f"{DELEGATE} -k other_model",
+    ),
+    Defect(
+        "pool",
+        "tflite_delegate/csrc/pool.c",
+        "uint32_t begin = (uint32_t)((int64_t)extent * i / threads);",
+        "uint32_t begin = (uint32_t)((int64_t)extent * i / threads) + (i > 0);",
+        f"{DELEGATE} -k thread_counts_agree",
+    ),
+    Defect(
+        "pool",
+        "tflite_delegate/csrc/pool.c",
+        "if (--library.delegates == 0) {",
+        "if (--library.delegates < 0) {",
+        f"{DELEGATE} -k threads_end",
+    ),
+    Defect(
+        "records",
+        "schedules/tuning/record.py",
+        'if values["v"] > VERSION:',
+        'if values["v"] > VERSION + 1:',
+        "tests/schedules/tuning/test_record.py",
+    ),
+    Defect(
+        "records",
+        "schedules/tuning/log.py",
+        'if size and os.pread(file, 1, size - 1) != b"\\n":',
+        'if size and os.pread(file, 1, size - 1) == b"":',
+        "tests/schedules/tuning/test_log.py",
+    ),
+    Defect(
+        "tuner resume",
+        "schedules/tuning/tuner.py",
+        "own = [record for record in known if record.workload == task.workload]",
+        "own: list[Record] = []",
+        "tests/schedules/tuning/test_tuner.py -k resumes",
+    ),
+    Defect(
+        "tuner resume",
+        "schedules/tuning/tuner.py",
+        "search.update(state.records)",
+        "search.update([])",
+        "tests/schedules/tuning/test_tuner.py -k resumes",
+    ),
+    Defect(
+        "Relax pass",
+        "schedules/relax_pass.py",
+        '"external_mods", [*others, library]',
+        '"external_mods", [library]',
+        f"{RELAX} -k other_libraries",
+    ),
+    Defect(
+        "Relax pass",
+        "schedules/relax_kernels.py",
+        "offset = _ELEMENT_BYTES * (image * image_step + group * group_step)",
+        "offset = _ELEMENT_BYTES * (group * group_step)",
+        f"{RELAX} -k 'test_layer or test_block'",
+    ),
+)
