@@ -28,7 +28,7 @@ from schedules.simd import Simd
 from schedules.stored_kernels import find_kernels
 
 #: With fewer kernels, processes take longer to start, and to import TVM, than they save.
-ENOUGH = 8
+ENOUGH = 16
 #: For programs that run several of these at once, as the tests do.
 JOBS = "LEANCONV_JOBS"
 

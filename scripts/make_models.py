@@ -4,7 +4,8 @@
     python scripts/make_models.py mobilenet_v2 resnet_3x3
 
 They are Keras networks with random weights (random_weights.py): the published ones that
-bench_networks.py runs (architectures.py), and small or single-layer ones for tests and benchmarks.
+bench_networks.py runs (architectures.py), and small or single-layer ones for tests and benchmarks;
+and three small ones that are trained (trained_models.py).
 
 Files go to the cache folder and stay there until this script or TensorFlow changes.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -28,10 +30,12 @@ from typing import Any
 
 import architectures
 import random_weights
+import trained_models
 from architectures import ARCHITECTURES, application
 from random_weights import randomise
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
+from trained_models import TRAINED
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_bytes
 
@@ -133,15 +137,30 @@ def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
     for name in names:
         if name not in RECIPES:
             raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
-    missing = [name for name in names if not _is_fresh(folder, name)]
-    if missing:
-        command = [sys.executable, __file__, "--out", str(folder), *missing]
-        print(f"making {', '.join(missing)} …", file=sys.stderr, flush=True)
-        done = subprocess.run(command, text=True, capture_output=True)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise LeanconvError(f"could not make {', '.join(missing)}: {last}")
+    if not all(_is_fresh(folder, name) for name in names):
+        with _alone():
+            _make_in_a_process([name for name in names if not _is_fresh(folder, name)], folder)
     return [folder / f"{name}.tflite" for name in names]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other process of this user makes models meanwhile: perhaps they are the same."""
+    path = Path(tempfile.gettempdir()) / f"leanconv-models-{os.getuid()}"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_in_a_process(names: Sequence[str], folder: Path) -> None:
+    if not names:
+        return
+    print(f"making {', '.join(names)} …", file=sys.stderr, flush=True)
+    command = [sys.executable, __file__, "--out", str(folder), *names]
+    done = subprocess.run(command, text=True, capture_output=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LeanconvError(f"could not make {', '.join(names)}: {last}")
 
 
 def make(name: str, folder: Path) -> Path:
@@ -162,9 +181,13 @@ def make(name: str, folder: Path) -> Path:
     return path
 
 
+#: What defines the models.
+SOURCES = (sys.modules[__name__], architectures, random_weights, trained_models)
+
+
 def _stamp() -> str:
     """What the models depend on: the files that define them, and the converter."""
-    source = "".join(map(inspect.getsource, (sys.modules[__name__], architectures, random_weights)))
+    source = "".join(map(inspect.getsource, SOURCES))
     digest = hashlib.sha256(source.encode()).hexdigest()
     return f"{digest} tensorflow {importlib.metadata.version('tensorflow')}\n"
 
@@ -318,16 +341,20 @@ def _dynamic_range(model: Any) -> bytes:
 
 
 def _int8(model: Any) -> bytes:
-    """int8 throughout, also the input and the output."""
+    """int8 throughout, also the input and the output; noise tells the ranges of tensors."""
     import numpy as np
+
+    rng = np.random.default_rng(0)
+    return _quantised(model, rng.uniform(-1, 1, (8, *model.inputs[0].shape[1:])))
+
+
+def _quantised(model: Any, images: Any) -> bytes:
+    """int8 throughout, for the ranges of tensors that these images give."""
     import tensorflow as tf
 
-    shape = model.inputs[0].shape
-
     def samples() -> Iterator[list[Any]]:
-        rng = np.random.default_rng(0)
-        for _ in range(8):
-            yield [rng.uniform(-1, 1, shape).astype("float32")]
+        for image in images.astype("float32"):
+            yield [image[None]]
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -337,12 +364,29 @@ def _int8(model: Any) -> bytes:
     return bytes(converter.convert())
 
 
+def _trained(name: str) -> dict[str, Recipe]:
+    network = TRAINED[name]
+    conversions: dict[str, tuple[str, Convert]] = {
+        "float": ("", _float32),
+        "fp16": (", float16 constants", _float16),
+        "hybrid": (", int8 weights (hybrid)", _dynamic_range),
+        "int8": (", int8", lambda model: _quantised(model, network.images(32, seed=1)[0])),
+    }
+    return {
+        f"{name}_{suffix}": Recipe(network.text + text, network.trained, convert)
+        for suffix, (text, convert) in conversions.items()
+    }
+
+
 #: Every model by name.
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
     "efficientnet_b0": Recipe(
         "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32
     ),
+    **_trained("resnet8"),
+    **_trained("mobilenet_96"),
+    **_trained("dscnn"),
     "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
     "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
     "small": Recipe("a few layers, float32", _small, _float32),

@@ -52,8 +52,8 @@ from tvmc.tables import format_table
 from winograd_forms import OUTPUTS, Form, candidates, forms
 
 PARTS = ("random", "models", "xnnpack")
-#: Trained networks beside the checkout, which not everybody has.
-SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
+#: Trained networks of make_models.py.
+MODELS = ("resnet8_float", "mobilenet_96_float")
 #: Channels of random images; rows, columns and channels of an output.
 RANDOM_CHANNELS, RANDOM_SIZE, RANDOM_OUTPUTS = (16, 64, 256), 24, 16
 #: The 3x3 layers that every speed figure is quoted for.
@@ -70,8 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         nargs="+",
         metavar="FILE",
-        default=sorted(SHARED_MODELS.glob("*.tflite")),
-        help=".tflite models [those in ../shared/models, if there are any]",
+        help=f".tflite models [{', '.join(MODELS)} of make_models.py]",
     )
     parser.add_argument(
         "--seeds", type=at_least_one, default=5, help="images of each layer [%(default)s]"
@@ -103,7 +102,7 @@ def measure_all(options: argparse.Namespace) -> None:
             for channels in RANDOM_CHANNELS
         ]
     if "models" in parts:
-        data += list(trained_data(options.models, options.seeds))
+        data += list(trained_data(options.models or ensure(MODELS), options.seeds))
     rows = [row for one in data for row in measure(one)]
     if rows:
         print(format_table(Row.HEADER, [row.columns() for row in rows]))
@@ -234,8 +233,6 @@ def random_data(taps: int, channels: int, seeds: int) -> Data:
 
 def trained_data(models: Sequence[Path], seeds: int) -> Iterator[Data]:
     """Layers of trained models that the forms serve, on random images as after a ReLU."""
-    if not models:
-        _say(f"no models: none given, none in {SHARED_MODELS}")
     for path in models:
         served = [layer for layer in tflite_model.read(path).layers if _is_served(layer.workload)]
         if not served:

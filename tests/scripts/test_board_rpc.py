@@ -181,11 +181,11 @@ def test_modules_compute(run: Run, board: Board) -> None:
     wait_until(board.is_clean)
 
 
-def test_model(server: Server, tracker: TrackerProcess, board: Board, shared_models: Path,
+def test_model(server: Server, tracker: TrackerProcess, board: Board, trained_models: Path,
                tmp_path: Path) -> None:  # fmt: skip
     """A whole network, compiled for the board, agrees with TFLite's built-in kernels here."""
     assert board.is_alive()  # the tests behind this one end it
-    graph, module = shared_models / "resnet8_cifar10_float.tflite", tmp_path / "module.tar"
+    graph, module = trained_models / "resnet8_float.tflite", tmp_path / "module.tar"
     report = tvmc.compile(
         graph,
         output=module,

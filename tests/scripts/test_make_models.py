@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import make_models
 from make_models import LAYERS, RECIPES, ConvLayer, ensure, main
 from schedules.errors import LeanconvError
 from tflite_delegate import model as tflite_model
+from trained_models import TRAINED
+from tvmc.interpreter import Session, runtime
 
 
 def test_layers_are_what_their_names_say() -> None:
@@ -40,6 +43,15 @@ def test_the_coverage_network_covers() -> None:
     channels = {w.in_channels for w in workloads} | {w.out_channels for w in workloads}
     assert channels >= {1, 3, 10, 17, 24, 33, 255}
     assert {w.activation for w in workloads} >= {"none", "relu", "relu6"}
+
+
+@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float", "dscnn_hybrid"])
+def test_trained_networks_know_their_classes(name: str, trained_models: Path) -> None:
+    task = TRAINED[name.rpartition("_")[0]]
+    images, labels = task.images(50, seed=2)
+    session = Session(trained_models / f"{name}.tflite", runtime("litert"), xnnpack=False)
+    outputs = np.array([session.run([image[None]])[0][0] for image in images])
+    assert (outputs.argmax(-1) == labels).mean() > 0.9
 
 
 def test_a_model_is_made_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ a fifth where the worst case of Winograd's algorithm is allowed for.
 TFLite's integer kernels round the same values, so near a tie they give the next code. To either
 network, every result is one of exact arithmetic moved by up to half a step. So no two results are
 further apart than 2 `SPREAD` deviations of what such errors make of it, and one step for its own
-rounding. In fact, the outputs are at most one step apart, and what lies inside up to 2 steps in
-small_int8, 3 in dscnn_kws_int8, 4 in resnet8_cifar10_int8 and 7 in mobilenet_vww96_int8, which is
-the deepest.
+rounding.
 
 A network of which one filter is negated exceeds each of these bounds.
 """
@@ -50,8 +48,8 @@ from tvmc.rounding import SPREAD
 #: What `make test` runs of each kind; the others take longer to compile.
 FLOAT = ("coverage", "small_fp16")
 LARGE_FLOAT = (
-    "resnet8_cifar10_float",
-    "mobilenet_vww96_float",
+    "resnet8_float",
+    "mobilenet_96_float",
     "small",
     "mobilenet_v1",
     "mobilenet_v2",
@@ -62,9 +60,9 @@ LARGE_FLOAT = (
     "inception_v3",
     "vgg16",
 )
-HYBRID, LARGE_HYBRID = ("dscnn_kws_float",), ("small_dynamic_range",)
-INT8 = ("small_int8", "dscnn_kws_int8")
-LARGE_INT8 = ("resnet8_cifar10_int8", "mobilenet_vww96_int8")
+HYBRID, LARGE_HYBRID = ("dscnn_hybrid",), ("small_dynamic_range",)
+INT8 = ("small_int8", "dscnn_int8")
+LARGE_INT8 = ("resnet8_int8", "mobilenet_96_int8")
 #: And the rounding errors of the difference of two real values.
 ONE_STEP = 1 + 1e-9
 
@@ -74,9 +72,9 @@ def cases(names: Sequence[str], slow: Sequence[str]) -> list[Any]:
 
 
 @pytest.fixture
-def find_graph(made_model: Callable[[str], Path], shared_models: Path) -> Callable[[str], Path]:
+def find_graph(made_model: Callable[[str], Path], trained_models: Path) -> Callable[[str], Path]:
     def find(name: str) -> Path:
-        trained = shared_models / f"{name}.tflite"
+        trained = trained_models / f"{name}.tflite"
         return trained if trained.is_file() else made_model(name)
 
     return find

@@ -17,9 +17,9 @@ RUNTIMES = ("litert", "tensorflow")
 
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_arena_is_the_span_of_the_tensors_that_are_no_constants(
-    shared_models: Path, name: str
+    trained_models: Path, name: str
 ) -> None:
-    graph = shared_models / "mobilenet_vww96_float.tflite"
+    graph = trained_models / "mobilenet_96_float.tflite"
     session = Session(graph, runtime(name), xnnpack=False)
     arena = session.probe().arena_bytes()
     interpreter = session.interpreter
@@ -38,9 +38,9 @@ def test_arena_is_the_span_of_the_tensors_that_are_no_constants(
 @pytest.mark.parametrize("name", RUNTIMES)
 @pytest.mark.parametrize("xnnpack", [False, True])
 def test_every_node_is_timed_and_the_outputs_stay(
-    shared_models: Path, name: str, xnnpack: bool
+    trained_models: Path, name: str, xnnpack: bool
 ) -> None:
-    graph = shared_models / "resnet8_cifar10_float.tflite"
+    graph = trained_models / "resnet8_float.tflite"
     session = Session(graph, runtime(name), xnnpack=xnnpack)
     values = random_inputs(session)
     expected = session.run(values)
@@ -61,10 +61,10 @@ def test_every_node_is_timed_and_the_outputs_stay(
     assert [len(node.seconds) for node in probe.nodes] == [3] * len(names)
 
 
-def test_the_heap_holds_the_arena(shared_models: Path) -> None:
+def test_the_heap_holds_the_arena(trained_models: Path) -> None:
     before = heap_bytes()
     session = Session(
-        shared_models / "mobilenet_vww96_float.tflite", runtime("litert"), xnnpack=False
+        trained_models / "mobilenet_96_float.tflite", runtime("litert"), xnnpack=False
     )
     after = heap_bytes()
     assert before is not None

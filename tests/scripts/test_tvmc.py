@@ -222,7 +222,7 @@ def test_every_error_is_one_line_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     graph: Path,
-    shared_models: Path,
+    trained_models: Path,
     arguments: list[str],
     message: str,
 ) -> None:
@@ -235,7 +235,7 @@ def test_every_error_is_one_line_and_leaves_nothing(
     (tmp_path / "full" / "precious.txt").touch()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.chdir(tmp_path)
-    int8 = shared_models / "resnet8_cifar10_int8.tflite"
+    int8 = trained_models / "resnet8_int8.tflite"
     filled = [argument.format(graph=model, int8=int8) for argument in arguments]
 
     status, _, errors = call(capsys, *filled)

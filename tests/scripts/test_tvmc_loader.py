@@ -32,9 +32,9 @@ def details(tensors: list[dict[str, Any]]) -> list[tuple[str, tuple[int, ...], s
 
 
 def test_inputs_and_outputs_are_those_of_the_interpreter(
-    shared_models: Path, made_model: Callable[[str], Path], graph: Path
+    trained_models: Path, made_model: Callable[[str], Path], graph: Path
 ) -> None:
-    for path in (graph, made_model("small"), *sorted(shared_models.glob("*.tflite"))):
+    for path in (graph, made_model("small"), *sorted(trained_models.glob("*.tflite"))):
         model = tvmc.load(path)
         interpreter = Interpreter(str(path))
         assert model.path == path
@@ -44,10 +44,10 @@ def test_inputs_and_outputs_are_those_of_the_interpreter(
         assert found == details(interpreter.get_output_details())
 
 
-def test_layers_say_why_they_are_left(shared_models: Path, graph: Path) -> None:
+def test_layers_say_why_they_are_left(trained_models: Path, graph: Path) -> None:
     (layer,) = tvmc.load(str(graph)).layers
     assert (layer.op, layer.reason) == ("CONV_2D", None)
-    int8 = tvmc.load(shared_models / "resnet8_cifar10_int8.tflite")
+    int8 = tvmc.load(trained_models / "resnet8_int8.tflite")
     assert all("int8" in (layer.reason or "") for layer in int8.layers)
 
 

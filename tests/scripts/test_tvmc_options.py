@@ -321,10 +321,14 @@ def test_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_an_option_that_tvm_does_not_know(
-    setting: str, told: str, shared_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setting: str,
+    told: str,
+    trained_models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "module.so"
-    model = shared_models / "dscnn_kws_float.tflite"
+    model = trained_models / "dscnn_hybrid.tflite"
     command = ["compile", str(model), "-f", "so", "-o", str(output), "--pass-config", setting]
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -340,10 +344,10 @@ def test_an_option_that_tvm_does_not_know(
         ("DeadCodeElimination,relax.Fuse", "TVM has no pass 'relax.Fuse'"),
     ],
 )
-def test_a_pass_that_tvm_does_not_know(name: str, told: str, shared_models: Path) -> None:
+def test_a_pass_that_tvm_does_not_know(name: str, told: str, trained_models: Path) -> None:
     with pytest.raises(LeanconvError, match=f"--disabled-pass: {told}"):
         tvmc.compile(
-            shared_models / "dscnn_kws_float.tflite",
+            trained_models / "dscnn_hybrid.tflite",
             output="no.so",
             output_format="so",
             disabled_passes=name.split(","),

@@ -53,8 +53,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(shared_models: Path) -> Path:
-    return shared_models / "resnet8_cifar10_float.tflite"
+def graph(trained_models: Path) -> Path:
+    return trained_models / "resnet8_float.tflite"
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -197,9 +197,9 @@ def test_a_delegate(
     assert "is a delegate: tvmc run MODEL --delegate" in complaint(capsys, delegate.library)
 
 
-def test_a_model_end_to_end(shared_models: Path) -> None:
+def test_a_model_end_to_end(trained_models: Path) -> None:
     result = tvmc.run(
-        shared_models / "dscnn_kws_int8.tflite", fill_mode="ones", end_to_end=True, repeat=2
+        trained_models / "dscnn_int8.tflite", fill_mode="ones", end_to_end=True, repeat=2
     )
     assert result.outputs["output_0"].dtype == np.int8
     assert result.runtime == "LiteRT"

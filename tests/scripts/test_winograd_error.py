@@ -36,16 +36,16 @@ def run(folder: Path, *arguments: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_random_and_trained(
-    tmp_path: Path, shared_models: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, trained_models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = [str(shared_models / f"{name}.tflite") for name in ("resnet8_cifar10_float",
-              "dscnn_kws_float")]  # fmt: skip
+    models = [str(trained_models / f"{name}.tflite") for name in ("resnet8_float",
+              "dscnn_hybrid")]  # fmt: skip
     picture = tmp_path / "error.svg"
     parts = ["--parts", "models,random", "--models", *models, "--seeds", "1"]
     rows = run(tmp_path, *parts, "--picture", str(picture))
     assert rows["layers"] == []
     data = list(dict.fromkeys(row["data"] for row in rows["data"]))
-    trained = [f"resnet8_cifar10_float, node {node}" for node in (0, 1, 2, 5, 9)]
+    trained = [f"resnet8_float, node {node}" for node in (0, 1, 2, 5, 9)]
     assert data == ["random, 16 channels", *trained]
     for row in rows["data"]:
         # The model is for values of zero mean without zeros: half of what is behind a ReLU is 0.
@@ -117,14 +117,6 @@ def test_forms() -> None:
     # Blocks of 16 of 64 channels: sums of 16 terms and of 4.
     whole, blocks = Form(filtering(4, 3)), Form(filtering(4, 3), 16)
     assert blocks.expected(3, 64) == whole.expected(3, 20)
-
-
-def test_no_models(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(winograd_error, "SHARED_MODELS", tmp_path)
-    assert run(tmp_path, "--parts", "models") == {"data": [], "layers": []}
-    assert capsys.readouterr().err.splitlines() == [f"no models: none given, none in {tmp_path}"]
 
 
 @pytest.mark.parametrize(

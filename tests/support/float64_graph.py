@@ -6,7 +6,6 @@ models and of the small ones of scripts/make_models.py are known.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,12 +131,14 @@ class Float64Graph:
             y = values[1]
             assert y is not None
             result, bound = x + y, gamma(1) * (abs(x) + abs(y))
-        elif operator in ("MEAN", "AVERAGE_POOL_2D"):  # of whole images
-            assert math.prod(output.shape) == x.shape[-1]
-            axes, count = (1, 2), x.shape[1] * x.shape[2]
+        elif operator in ("MEAN", "AVERAGE_POOL_2D"):  # of whole images, or of parts side by side
+            rows, columns = output.shape[1:3] if len(output.shape) == 4 else (1, 1)
+            height, width = x.shape[1] // rows, x.shape[2] // columns
+            parts = x[:, : rows * height, : columns * width]
+            parts = parts.reshape(len(x), rows, height, columns, width, -1)
             shape = (len(x), *output.shape[1:])
-            result = x.mean(axes).reshape(shape)
-            bound = gamma(count + 1) * abs(x).mean(axes).reshape(shape)
+            result = parts.mean((2, 4)).reshape(shape)
+            bound = gamma(height * width + 1) * abs(parts).mean((2, 4)).reshape(shape)
         elif operator == "RESHAPE":
             result = x.reshape(len(x), *output.shape[1:])
             bound = np.zeros_like(result)

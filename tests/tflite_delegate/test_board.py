@@ -120,15 +120,15 @@ def test_all_operators(
     assert calls == [1] * sum(case.operators for case in cases.values())
 
 
-@pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
+@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
 def test_trained_models(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     litert: InterpreterApi,
-    shared_models: Path,
+    trained_models: Path,
     name: str,
 ) -> None:
-    model = shared_models / f"{name}.tflite"
+    model = trained_models / f"{name}.tflite"
     library = build_delegate(model, ["auto"], "cortex-a76")
     builtin = litert.open(model)
     inputs = random_inputs(builtin)

@@ -290,11 +290,11 @@ def test_export_replaces_an_earlier_one_only(model: Path, tmp_path: Path) -> Non
 # Errors
 
 
-def test_nothing_to_compile(shared_models: Path, tmp_path: Path) -> None:
+def test_nothing_to_compile(trained_models: Path, tmp_path: Path) -> None:
     with pytest.raises(LeanconvError) as caught:
-        build(shared_models / "resnet8_cifar10_int8.tflite", tmp_path / "lib.so", HOST)
+        build(trained_models / "resnet8_int8.tflite", tmp_path / "lib.so", HOST)
     assert str(caught.value) == (
-        "resnet8_cifar10_int8.tflite has no float32 convolution that leanconv can take: "
+        "resnet8_int8.tflite has no float32 convolution that leanconv can take: "
         "node 0, CONV_2D conv3x3 32x32x3->16 relu: int8 tensors: not supported yet"
     )
 

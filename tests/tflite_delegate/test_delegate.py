@@ -147,11 +147,11 @@ def added_to(graph: Any, layer: tflite_model.Layer) -> int:
     return int((set(addition.inputs) - own).pop())
 
 
-@pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
+@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
 def test_trained_models_layer_by_layer(
-    interpreter_api: InterpreterApi, build_delegate: BuildDelegate, shared_models: Path, name: str
+    interpreter_api: InterpreterApi, build_delegate: BuildDelegate, trained_models: Path, name: str
 ) -> None:
-    path = shared_models / f"{name}.tflite"
+    path = trained_models / f"{name}.tflite"
     graph = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0).subgraphs[0]
     layers = [layer for layer in tflite_model.read(path).layers if layer.workload]
     residuals = {
@@ -187,21 +187,25 @@ def test_trained_models_layer_by_layer(
 @pytest.mark.parametrize("xnnpack", [False, True])
 @pytest.mark.parametrize(
     "name",
-    [f"{model}_{kind}" for model in ("resnet8_cifar10", "mobilenet_vww96", "dscnn_kws")
-     for kind in ("float", "int8")],
-)  # fmt: skip
+    [
+        "resnet8_float",
+        "resnet8_int8",
+        "mobilenet_96_float",
+        "mobilenet_96_int8",
+        "dscnn_hybrid",
+        "dscnn_int8",
+    ],
+)
 def test_trained_models_as_a_whole(
     interpreter_api: InterpreterApi,
     build_delegate: BuildDelegate,
-    shared_models: Path,
+    trained_models: Path,
     name: str,
     xnnpack: bool,
 ) -> None:
-    path = shared_models / f"{name}.tflite"
+    path = trained_models / f"{name}.tflite"
     float_layers = any(layer.workload for layer in tflite_model.read(path).layers)
-    library = build_delegate(
-        path if float_layers else shared_models / "resnet8_cifar10_float.tflite"
-    )
+    library = build_delegate(path if float_layers else trained_models / "resnet8_float.tflite")
     delegate = interpreter_api.load_delegate(str(library))
     interpreter = interpreter_api.open(path, delegate, xnnpack=xnnpack)
     builtin = interpreter_api.open(path, xnnpack=xnnpack)
@@ -482,11 +486,11 @@ def test_layers_that_are_not_for_us(
 def test_other_model(
     interpreter_api: InterpreterApi,
     build_delegate: BuildDelegate,
-    shared_models: Path,
+    trained_models: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    library = build_delegate(shared_models / "resnet8_cifar10_float.tflite")
-    path = shared_models / "mobilenet_vww96_float.tflite"
+    library = build_delegate(trained_models / "resnet8_float.tflite")
+    path = trained_models / "mobilenet_96_float.tflite"
     delegate = interpreter_api.load_delegate(str(library))
     interpreter, builtin = interpreter_api.open(path, delegate), interpreter_api.open(path)
     values = random_inputs(interpreter)
@@ -494,7 +498,7 @@ def test_other_model(
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("leanconv")]
     assert lines == [
         "leanconv: 28 of 28 float convolutions, depthwise and fully-connected layers have no "
-        "kernel in this delegate (compiled for resnet8_cifar10_float.tflite) and stay with TFLite"
+        "kernel in this delegate (compiled for resnet8_float.tflite) and stay with TFLite"
     ]
 
 
@@ -523,9 +527,9 @@ def test_processor_without_the_features(
 
 
 def test_live_bytes_return_to_zero(
-    interpreter_api: InterpreterApi, build_delegate: BuildDelegate, shared_models: Path
+    interpreter_api: InterpreterApi, build_delegate: BuildDelegate, trained_models: Path
 ) -> None:
-    path = shared_models / "resnet8_cifar10_float.tflite"
+    path = trained_models / "resnet8_float.tflite"
     library = build_delegate(path)
     delegate = interpreter_api.load_delegate(str(library))
     first = interpreter_api.open(path, delegate)

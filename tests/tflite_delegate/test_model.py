@@ -26,8 +26,8 @@ def only_layer(folder: Path, content: bytes) -> Layer:
     return layer
 
 
-def test_shared_resnet(shared_models: Path) -> None:
-    layers = read(shared_models / "resnet8_cifar10_float.tflite").layers
+def test_trained_resnet(trained_models: Path) -> None:
+    layers = read(trained_models / "resnet8_float.tflite").layers
     assert [layer.op for layer in layers] == ["CONV_2D"] * 9 + ["FULLY_CONNECTED"]
     assert [layer.index for layer in layers] == [0, 1, 2, 4, 5, 6, 8, 9, 10, 14]
     assert layers[3].geometry == "conv3x3 s2 32x32x16->32 relu"
@@ -37,8 +37,8 @@ def test_shared_resnet(shared_models: Path) -> None:
     )  # fmt: skip
     assert layers[3].weight_bytes == 32 * 3 * 3 * 16 * 4
     assert layers[3].macs == 16 * 16 * 32 * 3 * 3 * 16
-    assert layers[-1].geometry == "dense 64->10"
-    assert layers[-1].workload == Conv2dWorkload(1, 1, 64, 10, 1, 1)
+    assert layers[-1].geometry == "dense 128->10"
+    assert layers[-1].workload == Conv2dWorkload(1, 1, 128, 10, 1, 1)
     # The second layer of a block takes in the ADD behind it, and its activation.
     assert [layer.nodes for layer in layers[:4]] == [(0,), (1,), (2, 3), (4,)]
 
@@ -46,23 +46,20 @@ def test_shared_resnet(shared_models: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("resnet8_cifar10_int8", "int8 tensors: not supported yet"),
-        ("mobilenet_vww96_int8", "int8 tensors: not supported yet"),
-        ("dscnn_kws_int8", "int8 tensors: not supported yet"),
-        (
-            "dscnn_kws_float",
-            "int8 weights: not supported yet",
-        ),  # a hybrid model, in spite of its name
+        ("resnet8_int8", "int8 tensors: not supported yet"),
+        ("mobilenet_96_int8", "int8 tensors: not supported yet"),
+        ("dscnn_int8", "int8 tensors: not supported yet"),
+        ("dscnn_hybrid", "int8 weights: not supported yet"),
     ],
 )
-def test_quantised_convolutions_are_left(shared_models: Path, name: str, reason: str) -> None:
-    layers = read(shared_models / f"{name}.tflite").layers
+def test_quantised_convolutions_are_left(trained_models: Path, name: str, reason: str) -> None:
+    layers = read(trained_models / f"{name}.tflite").layers
     reasons = {layer.reason for layer in layers if layer.op == "CONV_2D"}
     assert reasons == {reason}
 
 
-def test_depthwise_geometry(shared_models: Path) -> None:
-    layers = read(shared_models / "mobilenet_vww96_float.tflite").layers
+def test_depthwise_geometry(trained_models: Path) -> None:
+    layers = read(trained_models / "mobilenet_96_float.tflite").layers
     assert [layer.op for layer in layers].count("DEPTHWISE_CONV_2D") == 13
     assert layers[3].geometry == "dwconv3x3 s2 48x48x16 relu"
     assert layers[3].macs == 24 * 24 * 16 * 9
@@ -234,8 +231,8 @@ def read_or_refuse(folder: Path, content: bytes) -> bool:
     return True
 
 
-def test_mutated_models(shared_models: Path, tmp_path: Path) -> None:
-    models = [path.read_bytes() for path in sorted(shared_models.glob("*.tflite"))]
+def test_mutated_models(trained_models: Path, tmp_path: Path) -> None:
+    models = [path.read_bytes() for path in sorted(trained_models.glob("*.tflite"))]
     assert len(models) == 6
     slowest = 0.0
     read_count = 0

@@ -23,20 +23,20 @@ def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
     return relax_network.read("main", module["main"])
 
 
-def test_layers_are_those_of_the_delegate(shared_models: Path) -> None:
+def test_layers_are_those_of_the_delegate(trained_models: Path) -> None:
     """Two readers, of the file and of what TVM makes of it, see the same layers."""
     from tflite_delegate.model import read
 
-    path = shared_models / "mobilenet_vww96_float.tflite"
+    path = trained_models / "mobilenet_96_float.tflite"
     ours, theirs = read(path), folded(import_model(path))
     assert [la.workload for la in ours.layers] == [la.workload for la in theirs.layers]
     assert [la.geometry for la in ours.layers] == [la.geometry for la in theirs.layers]
     assert ours.chains == theirs.chains
 
 
-def test_hybrid_weights(shared_models: Path) -> None:
+def test_hybrid_weights(trained_models: Path) -> None:
     """int8 weights of float32 operators, dequantised by hand."""
-    path = shared_models / "dscnn_kws_float.tflite"
+    path = trained_models / "dscnn_hybrid.tflite"
     network = folded(import_model(path))
     assert all(layer.reason is None for layer in network.layers)
     model = tflite.Model.GetRootAs(path.read_bytes(), 0)
@@ -57,18 +57,20 @@ def test_hybrid_weights(shared_models: Path) -> None:
     assert np.array_equal(found.ravel(), expected.astype(np.float32).ravel())
 
 
-def test_batch(shared_models: Path) -> None:
-    path = shared_models / "resnet8_cifar10_float.tflite"
-    network = folded(import_model(path, {"input_1": (3, 32, 32, 3)}))
+def test_batch(made_model: Callable[[str], Path]) -> None:
+    path = made_model("small")
+    graph = tflite.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
+    name = graph.Tensors(graph.Inputs(0)).Name().decode()
+    network = folded(import_model(path, {name: (3, 32, 32, 3)}))
     assert {layer.workload.batch for layer in network.layers[:-1] if layer.workload} == {3}
 
 
-def test_refused(shared_models: Path, tmp_path: Path, made_model: Callable[[str], Path]) -> None:
-    path = shared_models / "resnet8_cifar10_float.tflite"
-    with pytest.raises(LeanconvError, match="has no input 'image': input_1"):
+def test_refused(trained_models: Path, tmp_path: Path, made_model: Callable[[str], Path]) -> None:
+    path = trained_models / "resnet8_float.tflite"
+    with pytest.raises(LeanconvError, match="has no input 'image': serving_default_image:0"):
         import_model(path, {"image": (1, 32, 32, 3)})
     with pytest.raises(LeanconvError, match="only its first size can be another, not 1x64x32x3"):
-        import_model(path, {"input_1": (1, 64, 32, 3)})
+        import_model(path, {"serving_default_image:0": (1, 64, 32, 3)})
     with pytest.raises(LeanconvError, match="does not exist"):
         import_model(tmp_path / "nothing.tflite")
     empty = tmp_path / "cut.tflite"
@@ -78,9 +80,9 @@ def test_refused(shared_models: Path, tmp_path: Path, made_model: Callable[[str]
     assert "\n" not in str(error.value)
 
 
-def test_a_failed_import_says_one_thing(shared_models: Path, tmp_path: Path) -> None:
+def test_a_failed_import_says_one_thing(trained_models: Path, tmp_path: Path) -> None:
     """Neither TVM's C++ nor anything at the end of the process adds to it."""
-    data = bytearray((shared_models / "resnet8_cifar10_float.tflite").read_bytes())
+    data = bytearray((trained_models / "resnet8_float.tflite").read_bytes())
     model = tflite.Model.GetRootAs(data, 0)
     operators = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     softmax = next(o for o in operators if o.BuiltinCode() == tflite.BuiltinOperator.SOFTMAX)

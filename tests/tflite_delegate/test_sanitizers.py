@@ -341,7 +341,7 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
     assert (report if finds_leaks else refusal) in leak.stderr
 
 
-@pytest.mark.parametrize("name", ["resnet8_cifar10_float", "mobilenet_vww96_float"])
+@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
 @pytest.mark.parametrize(
     "sanitizer",
     # The second looks for everything that the first does.
@@ -351,11 +351,11 @@ def test_trained_models(
     host: Callable[..., Path],
     layers_of: Callable[..., Layers],
     run_host: Callable[..., str],
-    shared_models: Path,
+    trained_models: Path,
     sanitizer: str,
     name: str,
 ) -> None:
-    model = shared_models / f"{name}.tflite"
+    model = trained_models / f"{name}.tflite"
     program = host(model, sanitizer)
     runs = [
         (algorithm, threads, 1, place)
@@ -504,16 +504,14 @@ def sanitized_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Pa
     return make
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet8_cifar10_float", "mobilenet_vww96_float", "dscnn_kws_float"]
-)
+@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float", "dscnn_hybrid"])
 def test_in_litert(
-    shared_models: Path, sanitized_delegate: Callable[[Path], Path], name: str
+    trained_models: Path, sanitized_delegate: Callable[[Path], Path], name: str
 ) -> None:
     """The shared library, in the real interpreter, with the sanitizers' runtime preloaded."""
-    model = shared_models / f"{name}.tflite"
+    model = trained_models / f"{name}.tflite"
     layers = [layer.workload for layer in tflite_model.read(model).layers]
-    compiled_for = model if any(layers) else shared_models / "resnet8_cifar10_float.tflite"
+    compiled_for = model if any(layers) else trained_models / "resnet8_float.tflite"
     for one_node in (0, 1):
         result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for), one_node)
         assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import TRAINED
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 
 #: Mutations of each of the trained models, 3,000 in all.
@@ -56,13 +57,6 @@ def test_mutations(repo_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"{network}_{kind}.tflite"
-        for network in ("resnet8_cifar10", "dscnn_kws", "mobilenet_vww96")
-        for kind in ("float", "int8")
-    ],
-)
-def test_mutations_of_trained_models(repo_root: Path, shared_models: Path, name: str) -> None:
-    survives(shared_models / name, repo_root, 1, EACH, 3600)
+@pytest.mark.parametrize("name", TRAINED)
+def test_mutations_of_trained_models(repo_root: Path, trained_models: Path, name: str) -> None:
+    survives(trained_models / f"{name}.tflite", repo_root, 1, EACH, 3600)
