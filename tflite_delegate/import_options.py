@@ -268,6 +268,11 @@ OPERATORS: Mapping[str, Operator] = {
     "GATHER_ND": _plain("GatherNdOptions"),
     "ONE_HOT": _honoured("OneHotOptions", "axis"),
     "SCATTER_ND": _plain("ScatterNdOptions"),
+    # Complex numbers, as pairs
+    "COMPLEX_ABS": _plain(),
+    "IMAG": _plain(),
+    "REAL": _plain(),
+    "RFFT2D": _plain("Rfft2dOptions"),
     # Other graphs, and variables that one of them sets before the first run
     "ASSIGN_VARIABLE": _plain("AssignVariableOptions"),
     "CALL_ONCE": _honoured("CallOnceOptions", "initSubgraphIndex"),
@@ -281,7 +286,6 @@ _SUBGRAPHS = "how often it runs which graph is not known before the model runs"
 _DATA_SHAPES = "the shape of its result depends on its input's values"
 _TABLES = "tables and strings are not supported"
 _RANDOM = "a module draws no random numbers"
-_COMPLEX = "complex numbers are not supported"
 _UNTESTED = "no conversion that agrees with TFLite is known"
 #: Operators that are refused, by the reason.
 _REASONS: Mapping[str, tuple[str, ...]] = {
@@ -313,7 +317,6 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
         "SKIP_GRAM",
     ),
     _RANDOM: ("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"),
-    _COMPLEX: ("COMPLEX_ABS", "IMAG", "REAL", "RFFT2D"),
     "a constant is expected in its place": ("BROADCAST_ARGS", "DENSIFY"),
     "it is no operator of a model": ("CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES"),
     _UNTESTED: (

@@ -68,6 +68,27 @@ def test_delegate(group: str, litert: InterpreterApi, build_delegate: BuildDeleg
     assert_close(cases, run(litert.open(model, delegate), inputs), expected)
 
 
+@pytest.mark.parametrize("sizes", [(1, 16), (4, 8)])
+def test_complex_numbers(sizes: tuple[int, int], litert: InterpreterApi, tmp_path: Path) -> None:
+    """Spectra, of which a model shows real numbers alone."""
+    writer, shape = ModelWriter(), (3, *sizes)
+    x = writer.tensor(shape)
+    half: tuple[int, ...] = (3, sizes[0], sizes[1] // 2 + 1)
+    spectrum = writer.node("RFFT2D", [x, writer.constant(ints(*sizes))], half, "complex64")
+    half = (half[0] * half[1], half[2])
+    spectrum = writer.node("RESHAPE", [spectrum, writer.constant(ints(*half))], half, "complex64")
+    parts = [writer.node(name, [spectrum], half) for name in ("REAL", "IMAG", "COMPLEX_ABS")]
+    model, library = tmp_path / "model.tflite", tmp_path / "model.so"
+    model.write_bytes(writer.finish([x], parts))
+    value = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    tvmc.compile(model, output=library, output_format="so", verify=False)
+    found = tvmc.run(library, inputs={"tensor_0": value}).outputs.values()
+    # About n roundings, of partial sums that random signs keep near sqrt(n), in either order.
+    bound = 4 * np.prod(sizes) * operator_models.UNIT * np.sqrt(np.prod(sizes))
+    for ours, theirs in zip(found, run(litert.open(model), [value]), strict=True):
+        assert np.abs(ours - theirs).max() <= bound
+
+
 # What operators take from data is checked as a module runs. Of each: the case, data that is right,
 # data that is not, and what is said.
 

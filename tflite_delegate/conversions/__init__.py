@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm import relax
 
+from schedules.errors import LeanconvError
 from tflite_delegate.conversions import (
     elementwise,
     indexing,
@@ -19,6 +20,7 @@ from tflite_delegate.conversions import (
     movement,
     reductions,
     slices,
+    spectra,
     windows,
 )
 from tflite_delegate.conversions.operation import Operation
@@ -38,8 +40,11 @@ _ON_CODES: dict[str, Callable[[Operation], Any]] = {
     **movement.ON_CODES,
     **reductions.ON_CODES,
     **slices.ON_CODES,
+    **spectra.ON_CODES,
     **windows.ON_CODES,
 }
+#: Operators that take complex numbers.
+_OF_COMPLEX = {*spectra.ON_CODES, "RESHAPE"}
 #: The operators that :func:`convert` knows.
 CONVERTED = frozenset(_ON_VALUES) | frozenset(_ON_CODES)
 
@@ -52,6 +57,8 @@ def convert(operation: Operation) -> list[relax.Expr]:
     LeanconvError
         That names the node and what of it is not supported.
     """
+    if operation.is_complex and operation.name not in _OF_COMPLEX:
+        raise LeanconvError("complex numbers are not supported")
     if operation.name in _ON_VALUES:
         return [operation.emit(_finished(operation, _ON_VALUES[operation.name](operation)))]
     results = _ON_CODES[operation.name](operation)

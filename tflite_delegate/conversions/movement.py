@@ -17,7 +17,8 @@ def _reshape(operation: Operation) -> relax.Expr:
     wanted = list(operation.options["newShape"])
     if operation.has(1):
         wanted = operation.integers(1, "shapes")
-    count = math.prod(operation.shape(0))
+    pair = [2] if operation.is_complex else []
+    count = math.prod(operation.shape(0)) // math.prod(pair)
     if wanted.count(-1) == 1:
         rest = math.prod(size for size in wanted if size != -1)
         wanted[wanted.index(-1)] = count // max(1, rest)
@@ -25,7 +26,7 @@ def _reshape(operation: Operation) -> relax.Expr:
         wanted = []  # as old converters wrote scalars
     if math.prod(wanted) != count or min(wanted, default=1) < 0:
         raise LeanconvError(f"{list(operation.shape(0))} has no shape {wanted}")
-    return relax.op.reshape(operation.codes(0), wanted)
+    return relax.op.reshape(operation.codes(0), [*wanted, *pair])
 
 
 def _squeeze(operation: Operation) -> relax.Expr:

@@ -66,6 +66,12 @@ class Operation:
 
     # Tensors. ``position`` counts a node's inputs or outputs.
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether an input holds complex numbers: pairs along a last axis in Relax."""
+        tensors = [self._tensor(tensor) for tensor in self.inputs if tensor >= 0]
+        return any(tensor.type == tflite.TensorType.COMPLEX64 for tensor in tensors)
+
     def has(self, position: int) -> bool:
         """Whether there is such an input; optional ones may be missing."""
         return position < len(self.inputs) and self.inputs[position] >= 0
