@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 #: So many names that may have been meant are told.
 NEAREST = 3
+#: What stands above the answer of a board that failed.
+RPC_HEADING = "Error caught from RPC call:"
 
 
 class LeanconvError(Exception):
@@ -22,7 +24,8 @@ def reason(error: BaseException) -> str:
     Behind it TVM prints what it was about, often a whole module. A traceback, as of a board's
     answer, has it at the end.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.endswith(RPC_HEADING)]
     if not lines:
         return type(error).__name__
     return lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]

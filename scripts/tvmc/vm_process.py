@@ -170,7 +170,7 @@ def _serve(request: Request, send: Callable[[object], None]) -> None:
         # Only an answer of the board has this type.
         if boards and type(error) is not RPCError:
             raise LeanconvError(f"{place} was lost: {told}") from None
-        if "Failed to load dynamic shared library" in told:
+        if "Failed to load dynamic shared library" in str(error):
             # It would tell of files that are missing, whatever it is.
             told = "it does not load, as one for another processor"
         raise LeanconvError(f"{place} cannot run a module for {request.target}: {told}") from None
