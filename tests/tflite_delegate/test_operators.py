@@ -330,7 +330,6 @@ def test_shape_that_is_not_a_constant(litert: InterpreterApi, library: Path) -> 
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("max pool, valid", (1, 6, 2, 77), "the window is larger than the image"),
         ("add rows", (1, 8, 7, 12), "the shapes of the operands do not match"),
         ("squeeze", (1, 2, 1, 12), "there is no such axis, or not of one element"),
         ("concatenate rows", (1, 9, 8, 12), "the shapes of the inputs do not match"),
@@ -343,4 +342,26 @@ def test_sizes_that_do_not_fit(
     interpreter = litert.open(CASES[name].model(), litert.load_delegate(str(library)))
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
     with pytest.raises(RuntimeError, match=message):
+        interpreter.allocate_tensors()
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 2, 77), (1, 1, 1, 77)])
+def test_windows_that_find_no_place(litert: InterpreterApi, library: Path, shape: Shape) -> None:
+    """The images that TFLite makes are empty."""
+    content = CASES["max pool, valid"].model()
+    delegate = litert.load_delegate(str(library))
+    for interpreter in (litert.open(content), litert.open(content, delegate)):
+        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+        (result,) = run(interpreter, random_inputs(interpreter))
+        assert result.shape == (1, shape[1] - 1, 0, 77)
+    assert len(operators(library, delegate)) == 1
+
+
+def test_windows_of_another_size(litert: InterpreterApi, library: Path) -> None:
+    """There is no shape for what they would make of the image."""
+    case = Case("MAX_POOL_2D", [WIDE], (1, 2, 4, 77), windows((5, 4), (1, 1), "VALID", "relu"))
+    content = case.model()
+    interpreter = litert.open(content, litert.load_delegate(str(library)))
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (1, 3, 9, 77))
+    with pytest.raises(RuntimeError, match="the window is larger than the image"):
         interpreter.allocate_tensors()

@@ -65,7 +65,7 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
 // Appends to a chain, which may be empty, the core at `place` and one by one what follows it.
 static void enumerate(struct search *search, struct lc_chain *chain, int place) {
     const struct lc_graph *graph = search->graph;
-    int core = place;
+    int core = place, output = lc_chain_input(chain); // what the next node reads
     while (place >= 0) {
         int32_t layers_before = chain->layer_count;
         if (lc_chain_append(chain, graph->context, graph->plan->data[place], graph->sources)) {
@@ -73,11 +73,14 @@ static void enumerate(struct search *search, struct lc_chain *chain, int place) 
         }
         core = chain->layer_count > layers_before ? place : core;
         int residual = lc_chain_residual(chain);
-        if (residual != TFL_OPTIONAL_TENSOR && graph->uses[residual].producer > core) {
-            return; // the layer would have to wait for it
+        if (residual != TFL_OPTIONAL_TENSOR &&
+            (graph->uses[residual].producer > core || graph->uses[residual].is_misstated ||
+             graph->uses[output].is_misstated)) {
+            return; // the layer would have to wait for it, or might broadcast one to the other
         }
         add_candidate(search, chain);
-        int output = lc_chain_output(chain), gate = gate_of(graph, output);
+        output = lc_chain_output(chain);
+        int gate = gate_of(graph, output);
         place = gate >= 0 ? gate : only_reader(graph, output);
     }
 }

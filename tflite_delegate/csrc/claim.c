@@ -11,6 +11,7 @@
 #include "cpu.h"
 #include "geometry.h"
 #include "log.h"
+#include "misstated.h"
 #include "network.h"
 #include "node.h"
 #include "operator_claim.h"
@@ -93,6 +94,7 @@ static bool is_unread(const struct lc_graph *graph, const struct tfl_node *node)
 
 static int claim_layers(struct claims *claims) {
     struct lc_graph *graph = &claims->graph;
+    lc_mark_misstated(graph);
     for (int place = 0; place < graph->plan->size; place++) {
         struct tfl_node *node;
         struct tfl_registration *registration;
@@ -227,15 +229,13 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
     }
     struct claims claims = {.delegate = delegate};
     int status = lc_graph_read(&claims.graph, context);
-    if (status == TFL_DELEGATE_ERROR || (status == TFL_OK && !claims_allocate(&claims))) {
-        lc_log("out of memory: all layers stay with TFLite");
+    if (status != TFL_OK || !claims_allocate(&claims)) {
+        lc_log("%s: all layers stay with TFLite",
+               status == TFL_ERROR ? "TFLite cannot divide the graph" : "out of memory");
         claims_free(&claims);
         return TFL_OK;
     }
-    struct lc_claim claim = {
-        .context = context,
-        .graph_nodes = status == TFL_OK ? claims.graph.plan->size : 0,
-    };
+    struct lc_claim claim = {.context = context, .graph_nodes = claims.graph.plan->size};
     begin(delegate, &claim);
     int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {

@@ -11,7 +11,7 @@
 static int32_t out_positions(int32_t size, int32_t before, int32_t after, int32_t kernel,
                              int32_t stride, int32_t dilation) {
     int64_t span = lc_multiply_add(kernel - 1, dilation, 1);
-    return (int32_t)(((int64_t)size + before + after - span) / stride + 1);
+    return (int32_t)(((int64_t)size + before + after + stride - span) / stride);
 }
 
 int32_t lc_out_height(const struct lc_geometry *g) {

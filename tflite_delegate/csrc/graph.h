@@ -15,6 +15,7 @@ struct lc_use {
     int reader;   // place in the plan of one of these nodes
     int producer; // place in the plan, -1 if no node computes it
     bool is_graph_output;
+    bool is_misstated;                     // its shape, see misstated.h
     bool is_computed_by_us, is_read_by_us; // by a claimed node
 };
 

@@ -168,7 +168,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     threads = threads < node->threads ? threads : node->threads;
     struct image image = {
         .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
-    for (int32_t i = 0; i < node->batch; i++) {
+    for (int32_t i = 0; i < node->batch && y_elements > 0; i++) {
         if (!run_image(node, context, image, workspace, threads)) {
             context->ReportError(context, "leanconv: %s failed", node->name);
             return TFL_ERROR;

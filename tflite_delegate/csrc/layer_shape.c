@@ -10,7 +10,7 @@
 #include "tensor.h"
 
 // Adds the scheme's padding along one axis to what `before` and `after` hold already. False if the
-// output has no positions.
+// output has fewer than no positions: with none, it is empty, as TFLite's.
 static bool infer_axis(bool same, int32_t size, int32_t kernel, int32_t stride, int32_t dilation,
                        int32_t *before, int32_t *after) {
     int64_t span = lc_multiply_add(kernel - 1, dilation, 1);
@@ -19,7 +19,7 @@ static bool infer_axis(bool same, int32_t size, int32_t kernel, int32_t stride, 
         return false;
     }
     if (!same) {
-        return span <= padded;
+        return padded + 2 * (int64_t)stride > span;
     }
     int64_t last = (padded - 1) / stride; // index of the last output position
     int64_t total = last * stride + span - padded;

@@ -37,14 +37,15 @@ struct window {
     size_t row_step, column_step; // in elements
 };
 
-// False if a window is larger than an image without padding.
+// False if TFLite would make less than nothing of an image that is smaller than a window; what is
+// only a little smaller makes an empty output.
 static bool find_axis(struct axis *axis, int padding, int32_t in, int32_t window, int32_t stride) {
     *axis = (struct axis){.in = in, .window = window, .stride = stride};
     if (padding == TFL_PADDING_VALID) {
-        axis->out = in < window ? 0 : (in - window) / stride + 1;
-        return axis->out > 0;
+        axis->out = (int32_t)(((int64_t)in + stride - window) / stride);
+        return axis->out >= 0;
     }
-    axis->out = (in - 1) / stride + 1;
+    axis->out = (int32_t)(((int64_t)in + stride - 1) / stride);
     int64_t total = (int64_t)(axis->out - 1) * stride + window - in;
     axis->before = total > 0 ? (int32_t)(total / 2) : 0;
     return true;
@@ -76,7 +77,7 @@ static const char *pool_refuses(const struct lc_operation *operation) {
 
 static const char *pool_infer(const struct lc_operation *operation, struct lc_shape *output) {
     *output = lc_input_shape(operation, 0);
-    if (output->rank != 4 || output->dims[1] < 1 || output->dims[2] < 1) {
+    if (output->rank != 4) {
         return "the input is not an image";
     }
     struct pooling self;

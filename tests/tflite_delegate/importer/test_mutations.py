@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import TRAINED
+from tests.support.mutations import survives
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 
 #: Mutations of each of the trained models, 3,000 in all.
 EACH = 500
-
-
-def survives(path: Path, root: Path, seed: int, count: int, timeout: int) -> str:
-    """Import mutations of a model in a process of its own; the counts that it prints."""
-    command = [sys.executable, "-m", "tests.support.mutations", str(path), str(seed), "0"]
-    done = subprocess.run(
-        [*command, str(count)], capture_output=True, text=True, timeout=timeout, cwd=root
-    )
-    last = done.stdout.splitlines()[-1:]
-    assert done.returncode == 0, f"mutation {last} of {path.name}: {done.stderr[-3000:]}"
-    return last[0]
 
 
 def model() -> bytes:
@@ -52,11 +40,12 @@ def model() -> bytes:
 def test_mutations(repo_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(model())
-    told = survives(path, repo_root, 0, 150, 300)
+    told = survives("mutations", ["module", path, 0, 0, 150], repo_root, 300)
     assert {entry.split("=")[0] for entry in told.split()} == {"module", "refusal"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_mutations_of_trained_models(repo_root: Path, trained_models: Path, name: str) -> None:
-    survives(trained_models / f"{name}.tflite", repo_root, 1, EACH, 3600)
+    arguments = ["module", trained_models / f"{name}.tflite", 1, 0, EACH]
+    survives("mutations", arguments, repo_root, 3600)

@@ -1,0 +1,129 @@
+"""Damaged models are refused in one line, and a delegate makes none of them worse in its host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import TRAINED, Compiled
+from tests.support.mutations import survives
+from tests.support.tflite_writer import Conv, Dense, ModelWriter
+from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
+
+#: Mutations of each of the trained models, 3,000 in all.
+EACH = 500
+IMAGE = (1, 6, 6, 4)
+BuildDelegate = Callable[..., Path]
+
+
+def model() -> bytes:
+    """Layers with residuals, and operators between them."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    image, _ = writer.conv(x, IMAGE, Conv(4, activation="relu"))
+    other, _ = writer.conv(image, IMAGE, Conv(4, weight_type="float16"))
+    image = writer.node("ADD", [other, image], IMAGE, fusedActivationFunction="relu6")
+    other, _ = writer.conv(image, IMAGE, Conv(4, depthwise=True))
+    both = writer.node("CONCATENATION", [other, image], (1, 6, 6, 8), axis=3)
+    window: dict[str, Any] = {
+        "strideH": 2,
+        "strideW": 2,
+        "filterHeight": 3,
+        "filterWidth": 3,
+        "padding": 1,
+    }
+    pooled = writer.node("AVERAGE_POOL_2D", [both], (1, 2, 2, 8), **window)
+    flat = writer.node("RESHAPE", [pooled, writer.constant(np.array([1, 32], np.int32))], (1, 32))
+    dense, _ = writer.dense(flat, (1, 32), Dense(3))
+    return writer.finish([x], [writer.node("SOFTMAX", [dense], (1, 3), beta=1.0)])
+
+
+def counts(told: str) -> dict[str, int]:
+    return {kind: int(count) for kind, count in (entry.split("=") for entry in told.split())}
+
+
+def test_compilation(repo_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    told = counts(survives("mutations", ["delegate", path, 0, 0, 100], repo_root, 300))
+    assert set(told) == {"delegate", "refusal"}
+
+
+def test_host(repo_root: Path, tmp_path: Path, build_delegate: BuildDelegate) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    arguments = [path, build_delegate(path), 0, 0, 60]
+    told = counts(survives("host_mutations", arguments, repo_root, 300))
+    assert told["builtin_claimed"] > 5 and told["builtin_refused"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_compilation_of_trained_models(repo_root: Path, trained_models: Path, name: str) -> None:
+    arguments = ["delegate", trained_models / f"{name}.tflite", 1, 0, EACH]
+    survives("mutations", arguments, repo_root, 3600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_hosts_of_trained_models(
+    repo_root: Path, trained_models: Path, compile_model: Callable[..., Compiled], name: str
+) -> None:
+    # A quantised model has no layer to compile: it meets the delegate of another.
+    compiled = "resnet8_float" if name.endswith("int8") else name
+    library = compile_model(trained_models / f"{compiled}.tflite").library
+    arguments = [trained_models / f"{name}.tflite", library, 1, 0, EACH]
+    survives("host_mutations", arguments, repo_root, 3600)
+
+
+# What mutations found
+
+
+def outputs(
+    litert: InterpreterApi, library: Path, content: bytes
+) -> tuple[list[np.ndarray], list[np.ndarray], int]:
+    """With the delegate and without it, and how many layers that took."""
+    delegate = litert.load_delegate(str(library))
+    interpreter, builtin = litert.open(content, delegate), litert.open(content)
+    inputs = random_inputs(builtin)
+    results = run(interpreter, inputs), run(builtin, inputs)
+    return (*results, read_report(library, delegate)["claimed"])
+
+
+def residual(stride: tuple[int, int]) -> bytes:
+    """Two layers and a residual; the first's output is stated to be an image as its input."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    first, _ = writer.conv(x, IMAGE, Conv(4, stride=stride))
+    writer.tensors[first].shape = list(IMAGE)
+    second, _ = writer.conv(first, IMAGE, Conv(4, seed=1))
+    return writer.finish([x], [writer.node("ADD", [second, x], IMAGE)])
+
+
+def test_operands_of_other_shapes_than_stated(
+    litert: InterpreterApi, build_delegate: BuildDelegate
+) -> None:
+    """What would be a residual is broadcast: the ADD is not merged with the layer."""
+    library = build_delegate(residual((1, 1)))
+    (result,), (expected,), claimed = outputs(litert, library, residual((8, 1)))
+    assert claimed == 1
+    assert result.shape == expected.shape == IMAGE
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_node_that_reads_its_output(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """TFLite cannot divide such a graph: nothing is claimed."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    image, _ = writer.conv(x, IMAGE, Conv(4))
+    slopes = writer.constant(np.zeros(4, np.float32))
+    writer.node("PRELU", [image, slopes], IMAGE)
+    writer.operators[-1].inputs[1] = writer.operators[-1].outputs[0]
+    content = writer.finish([x], [image])
+    (result,), (expected,), claimed = outputs(litert, build_delegate(model()), content)
+    assert claimed == 0
+    assert np.array_equal(result, expected)
