@@ -127,3 +127,24 @@ def test_node_that_reads_its_output(litert: InterpreterApi, build_delegate: Buil
     (result,), (expected,), claimed = outputs(litert, build_delegate(model()), content)
     assert claimed == 0
     assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("operator", ["layer", "AVERAGE_POOL_2D"])
+def test_outputs_that_are_constants(
+    litert: InterpreterApi, build_delegate: BuildDelegate, operator: str
+) -> None:
+    """They stay with TFLite, which refuses them or not; the model's file is not written to."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    image, _ = writer.conv(x, IMAGE, Conv(4))
+    window: dict[str, Any] = {"strideH": 1, "strideW": 1, "filterHeight": 1, "filterWidth": 1}
+    pooled = writer.node("AVERAGE_POOL_2D", [image], IMAGE, **window)
+    constant = writer.constant(np.ones(IMAGE, np.float32))
+    written = image if operator == "layer" else pooled
+    writer.tensors[written].buffer = writer.tensors[constant].buffer
+    library = build_delegate(residual((1, 1)))
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(writer.finish([x], [pooled]), delegate)
+    report = read_report(library, delegate)
+    del interpreter  # whose nodes these are
+    assert report["claimed"] + len(report["operators"]) == (operator != "layer")

@@ -12,6 +12,11 @@ static bool is_float(const struct tfl_tensor *tensor) {
     return tensor && tensor->type == TFL_FLOAT32;
 }
 
+// Whether a node may write to it, which it must not to a constant that a damaged model names.
+static bool is_computed(const struct tfl_tensor *tensor) {
+    return is_float(tensor) && !lc_is_constant(tensor);
+}
+
 // A PAD in front
 
 // Element `i` of a constant of integers. False unless it is from 0 to INT32_MAX.
@@ -38,7 +43,7 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
     const struct tfl_tensor *input = lc_tensor(context, pad->input);
     const struct tfl_tensor *output = lc_tensor(context, pad->output);
     const struct tfl_tensor *paddings = lc_tensor(context, node->inputs->data[1]);
-    if (!is_float(input) || !is_float(output) || !lc_has_rank(input, 4)) {
+    if (!is_float(input) || !is_computed(output) || !lc_has_rank(input, 4)) {
         return "not a float32 image";
     }
     if (!paddings || !lc_is_constant(paddings) || !paddings->data || !lc_has_rank(paddings, 2) ||
@@ -165,7 +170,7 @@ const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *
         return "not an operator of a layer";
     }
     if (!node->inputs || !node->outputs || node->inputs->size < 1 || node->outputs->size != 1 ||
-        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        !is_computed(lc_tensor(context, node->outputs->data[0]))) {
         return "malformed node";
     }
     const char *reason = activation == TFL_ACTIVATION_NONE ? merge_add(layer, context, node)
@@ -184,7 +189,7 @@ const char *lc_gate_read(const struct lc_layer *layer, const struct tfl_context 
     if (view.builtin_code != TFL_BUILTIN_LOGISTIC || !node->inputs || !node->outputs ||
         node->inputs->size != 1 || node->outputs->size != 1 ||
         node->inputs->data[0] != layer->output ||
-        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        !is_computed(lc_tensor(context, node->outputs->data[0]))) {
         return "not the gate of a swish";
     }
     *gate = node->outputs->data[0];
@@ -198,7 +203,7 @@ const char *lc_merge_product(struct lc_layer *layer, const struct tfl_context *c
     if (view.builtin_code != TFL_BUILTIN_MUL || !params || !node->inputs || !node->outputs ||
         node->inputs->size != 2 || node->outputs->size != 1 ||
         params->activation != TFL_ACTIVATION_NONE ||
-        !is_float(lc_tensor(context, node->outputs->data[0]))) {
+        !is_computed(lc_tensor(context, node->outputs->data[0]))) {
         return "not the product of a swish";
     }
     const int *factors = node->inputs->data;
