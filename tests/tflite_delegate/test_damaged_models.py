@@ -148,3 +148,18 @@ def test_outputs_that_are_constants(
     report = read_report(library, delegate)
     del interpreter  # whose nodes these are
     assert report["claimed"] + len(report["operators"]) == (operator != "layer")
+
+
+def test_outputs_that_are_variables(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """Without a node of TFLite's that computes them, they would have no memory."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    first, _ = writer.conv(x, IMAGE, Conv(4))
+    image = writer.node("NEG", [first], IMAGE)
+    writer.tensors[image].isVariable = True
+    second, _ = writer.conv(image, IMAGE, Conv(4, seed=1))
+    library = build_delegate(residual((1, 1)))
+    content = writer.finish([x], [second])
+    (result,), (expected,), claimed = outputs(litert, library, content)
+    assert claimed == 2
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)

@@ -236,7 +236,7 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     };
     const struct tfl_tensor *input = lc_tensor(context, layer->input);
     const struct tfl_tensor *output = lc_tensor(context, layer->output);
-    if (!input || !output || lc_is_constant(output)) {
+    if (!input || !output || lc_is_kept(output)) {
         return "malformed node";
     }
     if (input->type != TFL_FLOAT32 || output->type != TFL_FLOAT32) {

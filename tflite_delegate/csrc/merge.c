@@ -12,9 +12,9 @@ static bool is_float(const struct tfl_tensor *tensor) {
     return tensor && tensor->type == TFL_FLOAT32;
 }
 
-// Whether a node may write to it, which it must not to a constant that a damaged model names.
+// Whether it is what a node computes.
 static bool is_computed(const struct tfl_tensor *tensor) {
-    return is_float(tensor) && !lc_is_constant(tensor);
+    return is_float(tensor) && !lc_is_kept(tensor);
 }
 
 // A PAD in front

@@ -78,7 +78,7 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
     bool is_float = true;
     for (int i = 0; i < node->outputs->size; i++) {
         const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[i]);
-        if (!output || lc_is_constant(output)) {
+        if (!output || lc_is_kept(output)) {
             return "malformed node";
         }
         is_float &= output->type == TFL_FLOAT32;

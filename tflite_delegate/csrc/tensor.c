@@ -12,6 +12,10 @@ bool lc_is_constant(const struct tfl_tensor *tensor) {
     return tensor->allocation_type == TFL_MMAP_RO || tensor->allocation_type == TFL_PERSISTENT_RO;
 }
 
+bool lc_is_kept(const struct tfl_tensor *tensor) {
+    return lc_is_constant(tensor) || tensor->is_variable;
+}
+
 bool lc_is_float_constant(const struct tfl_tensor *tensor) {
     bool is_half = tensor->type == TFL_FLOAT16;
     size_t bytes, element_bytes = is_half ? sizeof(uint16_t) : sizeof(float);

@@ -19,6 +19,9 @@ static inline struct tfl_tensor *lc_tensor(const struct tfl_context *context, in
 // Whether the tensor's data never changes while its interpreter lives.
 bool lc_is_constant(const struct tfl_tensor *tensor);
 
+// Whether it is that or keeps its value between runs: no output of a node, but in a damaged model.
+bool lc_is_kept(const struct tfl_tensor *tensor);
+
 // Whether it is a float32 or float16 constant that holds all the elements its shape promises.
 bool lc_is_float_constant(const struct tfl_tensor *tensor);
 
