@@ -37,6 +37,7 @@ from architectures import ARCHITECTURES
 from benchmarking import interleave
 from heap_peak import HeapMeter
 from inference import LEANCONV, max_difference, random_inputs
+from machine import Machine
 from make_models import RECIPES, ensure
 from network_bound import network_bound
 from network_memory import measure
@@ -105,6 +106,8 @@ def bench_all(options: argparse.Namespace) -> None:
                 rows += bench(name, graph, Path(folder), meter, options)
                 if name == BROKEN_DOWN:
                     breakdown = _break_down(graph, Path(folder), options.rounds)
+    machine = Machine.this()
+    print(machine.describe())
     print(format_table(HEADER, [row.columns() for row in rows]))
     print("\nin short, ratios of minima to LiteRT + XNNPACK:")
     print(format_table(*summary(rows)))
@@ -115,7 +118,12 @@ def bench_all(options: argparse.Namespace) -> None:
         print(f"\n{BROKEN_DOWN}, every node alone, one thread:")
         print(describe(breakdown))
     if options.json:
-        write_json(options.json, {"rows": [row.to_dict() for row in rows], "breakdown": breakdown})
+        result = {
+            "machine": machine.to_dict(),
+            "rows": [row.to_dict() for row in rows],
+            "breakdown": breakdown,
+        }
+        write_json(options.json, result)
     for path in pictures:
         replace_atomically(path, picture(path.name, rows).encode())
 

@@ -1,0 +1,130 @@
+"""Write the figures of README.md from the JSON of the benchmarks.
+
+    python scripts/bench_networks.py --threads 1 --json scripts/results/networks.json
+    python scripts/readme.py            # --check: fails if README.md says something else
+
+What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is generated; nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inference import LEANCONV
+from machine import Machine
+from network_runners import XNNPACK
+from schedules.errors import LeanconvError
+from schedules.files import replace_atomically
+from tvmc.command import LineParser, exit_status
+from tvmc.tables import format_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+README, NETWORKS = ROOT / "README.md", ROOT / "scripts" / "results" / "networks.json"
+_BLOCK = re.compile(r"(<!-- (?P<name>\w+) -->)(?P<text>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see the top of this file."""
+    parser = LineParser(prog="readme", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    return exit_status("readme", lambda: _write(options.check))
+
+
+def _write(check: bool) -> None:
+    now = README.read_text(encoding="utf-8")
+    fresh = filled(now, json.loads(NETWORKS.read_text(encoding="utf-8")))
+    if check and fresh != now:
+        raise LeanconvError("README.md does not say what the results say: python scripts/readme.py")
+    replace_atomically(README, fresh.encode())
+
+
+def filled(text: str, networks: Mapping[str, Any]) -> str:
+    """``text`` with every generated block made anew.
+
+    Parameters
+    ----------
+    text : str
+        Markdown with blocks ``claim``, ``networks`` and ``machine``.
+    networks : mapping
+        What ``bench_networks.py --json`` wrote.
+
+    Raises
+    ------
+    LeanconvError
+        If a block has a name that nothing is generated for.
+    """
+    rows = _one_thread(networks["rows"])
+    blocks = {
+        "claim": _claim(rows),
+        "networks": _table(rows),
+        "machine": Machine(**networks["machine"]).describe(),
+    }
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in blocks:
+            raise LeanconvError(f"README.md has a block {name!r}: one of {', '.join(blocks)}")
+        return f"{match[1]}{blocks[name]}{match[4]}"
+
+    return _BLOCK.sub(block, text)
+
+
+#: Rows of one network by runtime.
+_Networks = dict[str, dict[str, Mapping[str, Any]]]
+
+
+def _one_thread(rows: Sequence[Mapping[str, Any]]) -> _Networks:
+    found: _Networks = {}
+    for row in rows:
+        if row["threads"] == 1 and row["times"]:
+            found.setdefault(row["network"], {})[row["runtime"]] = row
+    return {name: of for name, of in found.items() if LEANCONV in of and XNNPACK in of}
+
+
+def _ratio(of: Mapping[str, Mapping[str, Any]], figure: str) -> float:
+    return float(of[LEANCONV]["ratios"][figure])
+
+
+def _heap(of: Mapping[str, Mapping[str, Any]], runtime: str) -> int:
+    return int(of[runtime]["memory"]["peak_heap_bytes"])
+
+
+def _claim(networks: _Networks) -> str:
+    mean = statistics.geometric_mean(_ratio(of, "min") for of in networks.values())
+    example = networks["mobilenet_v2"]
+    return (
+        f"{len(networks)} networks run in {mean:.2f} of the time of LiteRT with XNNPACK (geometric "
+        f"mean, one thread);\nMobileNetV2 in {_ratio(example, 'min'):.2f}, with "
+        f"{format_bytes(_heap(example, LEANCONV))} on the heap where XNNPACK has "
+        f"{format_bytes(_heap(example, XNNPACK))}."
+    )
+
+
+def _table(networks: _Networks) -> str:
+    lines = [
+        "| network | leanconv ms | of XNNPACK's time (minima / medians) | arena | packed weights "
+        "| peak heap | XNNPACK's |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, of in networks.items():
+        ours = of[LEANCONV]
+        memory = [ours["memory"]["arena_bytes"], ours["memory"]["packed_bytes"]]
+        memory += [_heap(of, LEANCONV), _heap(of, XNNPACK)]
+        lines.append(
+            f"| {name} | {ours['times']['min_s'] * 1e3:.4g} | {_ratio(of, 'min'):.3f} / "
+            f"{_ratio(of, 'median'):.3f} | {' | '.join(map(format_bytes, memory))} |"
+        )
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
