@@ -23,10 +23,12 @@ test-all: lint board ## with the long checks, and everything compiled anew
 test-planted: lint board ## the tests find each of the planted faults (tests/planted)
 	$(BIN)/python -m tests.planted.plant
 
-lint: venv ## ruff, mypy, clang-format
+lint: venv ## ruff, mypy, floors of folders, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/include_floors.py
 	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
 
 format: venv ## rewrite the sources in the project's style

@@ -30,7 +30,7 @@ from peers import PEERS, Problem
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Runtime, Session, runtime
+from tvmc.running.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_table
 
 XNNPACK = "LiteRT + XNNPACK"

@@ -35,7 +35,7 @@ from network_runners import XNNPACK
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes, format_table
 
 HEADER = (

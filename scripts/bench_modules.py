@@ -36,9 +36,9 @@ from network_runners import BUILT_IN, XNNPACK
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Arrays, Session, runtime
+from tvmc.running.interpreter import Arrays, Session, runtime
+from tvmc.running.vm_process import THREADS_VARIABLE
 from tvmc.tables import format_bytes, format_table
-from tvmc.vm_process import THREADS_VARIABLE
 
 #: The networks that a module's speed is quoted for.
 NETWORKS = ("mobilenet_v2", "resnet50", "vgg16")
@@ -191,7 +191,7 @@ def _say(text: str) -> None:
 
 def _compile(graph: Path, folder: Path) -> tuple[Path, float]:
     """leanconv's library, and the seconds until it was in a tar."""
-    from tvmc.package import load
+    from tvmc.compiling.package import load
 
     library, packed = folder / "leanconv.so", folder / "leanconv.tar"
     start = time.perf_counter()
@@ -207,9 +207,9 @@ def _compile_plain(graph: Path, folder: Path) -> tuple[Path, float]:
     """The library that TVM makes by itself, and the seconds until it was written."""
     import tvm
 
-    from schedules.simd import Simd
-    from schedules.toolchain import Toolchain
-    from tflite_delegate.relax_import import import_model
+    from schedules.target.simd import Simd
+    from schedules.target.toolchain import Toolchain
+    from tflite_delegate.importer.relax import import_model
 
     library, simd = folder / "plain.so", Simd.named("host")
 
@@ -227,7 +227,7 @@ def _opened(library: Path, values: Arrays) -> tuple[Callable[[], Any], Arrays]:
     import tvm
     from tvm import relax
 
-    from tvmc.vm_session import MAIN
+    from tvmc.running.vm_session import MAIN
 
     device = tvm.cpu()
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)

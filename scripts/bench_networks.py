@@ -57,8 +57,8 @@ from node_times import describe, seconds_by_operator
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
-from tvmc.compiler import OBJECTIVES, known_algorithms
-from tvmc.interpreter import Arrays, Session, runtime
+from tvmc.compiling.compiler import OBJECTIVES, known_algorithms
+from tvmc.running.interpreter import Arrays, Session, runtime
 from tvmc.tables import format_table
 
 #: The network whose time is broken down.

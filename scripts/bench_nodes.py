@@ -27,9 +27,9 @@ from make_models import ensure
 from node_times import WITH_WEIGHTS, single_nodes
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_table
 
 HEADER = ("operator", "layer", "algorithm", "leanconv ms", "XNNPACK ms", "min ratio", "median")

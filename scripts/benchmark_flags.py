@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvmc.command import LineParser, at_least_one
-from tvmc.run_command import delegate_options
+from tvmc.running.run_command import delegate_options
 
 #: What ``--op_profiling_output_mode`` may be.
 PROFILE_MODES = ("stdout", "csv", "proto")

@@ -32,7 +32,7 @@ from inference import COMPARISON_HEADER, MEMORY_NOTE, compare, delegate_memory
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
 from tvmc.command import exit_status
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes, format_table
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmark_proto import message
-from tvmc.probe import Node
+from tvmc.running.probe import Node
 
 RUN_ORDER, BY_TIME = "Run Order", "Top by Computation Time"
 #: Nodes that the list by time has in the C++ tool.

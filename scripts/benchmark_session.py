@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inference import random_inputs
 from schedules.errors import LeanconvError
-from tvmc.interpreter import Arrays, Runtime, Session
+from tvmc.running.interpreter import Arrays, Runtime, Session
 
 
 class SignatureSession(Session):

@@ -45,7 +45,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schedules.errors import LeanconvError
-from schedules.toolchain import GLIBC
+from schedules.target.toolchain import GLIBC
 
 EMULATOR_SOURCES = Path(__file__).resolve().parent / "emulator"
 

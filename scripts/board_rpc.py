@@ -22,8 +22,8 @@ from pathlib import Path
 from board import Board, run_zig
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
-from schedules.simd import Simd
-from schedules.toolchain import GLIBC
+from schedules.target.simd import Simd
+from schedules.target.toolchain import GLIBC
 from tvmc.command import LineParser, exit_status
 
 SOURCES = Path(__file__).resolve().parent / "rpc_server"

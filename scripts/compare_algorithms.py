@@ -39,12 +39,12 @@ from make_models import LITERATURE_LAYERS, ensure
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
-from schedules.planner import Plan, plan_layer
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tflite_delegate import model as tflite_model
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Plan, plan_layer
+from schedules.target.simd import Simd
+from tflite_delegate.read import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Runtime, Session, runtime
+from tvmc.running.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_bytes, format_table
 
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"

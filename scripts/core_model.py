@@ -34,7 +34,7 @@ from typing import Any
 
 from board import INSTRUCTION_CLASSES
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 
 #: One block of a profiled region: see ``emulator/profile_regions.c``.
 Block = Mapping[str, int]
@@ -141,7 +141,7 @@ class CortexA55(Core):
 
 _A76 = CortexA76(4, 2, l1_ways=4, l2_ways=8, l2_bandwidth=16, memory_bandwidth=8)
 
-#: Modelled cores by the preset that has their caches, of :data:`schedules.simd.PRESETS`.
+#: Modelled cores by the preset that has their caches, of :data:`schedules.target.simd.PRESETS`.
 CORES: Mapping[str, Core] = {
     "cortex-a53": CortexA55(2, 4, l1_ways=4, l2_ways=16, l2_bandwidth=8, memory_bandwidth=2),
     "cortex-a55": CortexA55(2, 4, l1_ways=4, l2_ways=4, l2_bandwidth=8, memory_bandwidth=4),

@@ -18,9 +18,9 @@ from inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
 from make_models import cache_folder, ensure
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.compile_command import print_report
-from tvmc.interpreter import runtime
+from tvmc.compiling.compile_command import print_report
 from tvmc.progress import shown_progress
+from tvmc.running.interpreter import runtime
 from tvmc.tables import format_table
 
 NETWORKS = ("mobilenet_v2", "resnet_3x3")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import max_difference
-from schedules.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 
 Array = NDArray[np.float32]
 Exact = NDArray[np.float64]

@@ -15,8 +15,8 @@ import tvm
 from numpy.typing import NDArray
 from tvm import tirx
 
-from schedules import linear
-from schedules.cook_toom import ExactMatrix, Filtering, as_floats
+from schedules.algorithms.winograd import linear
+from schedules.algorithms.winograd.cook_toom import ExactMatrix, Filtering, as_floats
 
 Array = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def evaluate(expression: Any, values: Mapping[str, Array]) -> Array:
 
 
 def multiply(matrix: ExactMatrix, values: Sequence[Array]) -> list[Array]:
-    """``matrix @ values`` as :func:`schedules.linear.multiply` writes it."""
+    """``matrix @ values`` as :func:`schedules.algorithms.winograd.linear.multiply` writes it."""
     named = {f"x{i}": value for i, value in enumerate(values)}
     return [evaluate(row, named) for row in _rows(matrix)]
 

@@ -31,8 +31,8 @@ import numpy as np
 
 from inference import delegate_memory
 from schedules.errors import LeanconvError
-from schedules.toolchain import GLIBC
-from tvmc.interpreter import Runtime, Session, runtime
+from schedules.target.toolchain import GLIBC
+from tvmc.running.interpreter import Runtime, Session, runtime
 from tvmc.tables import format_bytes
 
 SOURCE = Path(__file__).with_name("heap_peak.c")

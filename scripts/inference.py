@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarking import SUMMARY_HEADER, Timing, interleave, summary_columns
-from tvmc.interpreter import Arrays, Runtime, Session, tensor_info
+from tvmc.running.interpreter import Arrays, Runtime, Session, tensor_info
+from tvmc.running.tensors import input_values
 from tvmc.tables import format_bytes
-from tvmc.tensors import input_values
 
 
 class DelegateMemory(NamedTuple):

@@ -22,8 +22,8 @@ from typing import Any
 from board import Board, ending
 from core_model import CORES, Core, cache_geometry, find_core, instructions
 from schedules.errors import LeanconvError
-from schedules.tuning.record import MODELLED
-from schedules.tuning.runners.process import json_lines
+from schedules.tuning.boards.process import json_lines
+from schedules.tuning.records.record import MODELLED
 from tvmc.command import LineParser, exit_status
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.algorithms.winograd_domain import Domain
-from schedules.cook_toom import Filtering
-from schedules.workload import Conv2dWorkload
-from tflite_delegate import model as tflite_model
-from tvmc.interpreter import Session
-from tvmc.rounding import SPREAD, UNIT_ROUNDOFF, root_of_terms, winograd_outputs
+from schedules.algorithms.winograd.cook_toom import Filtering
+from schedules.algorithms.winograd.domain import Domain
+from schedules.layer.workload import Conv2dWorkload
+from tflite_delegate.read import model as tflite_model
+from tvmc.comparing.rounding import SPREAD, UNIT_ROUNDOFF, root_of_terms, winograd_outputs
+from tvmc.running.interpreter import Session
 
 
 def network_bound(

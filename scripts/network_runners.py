@@ -21,7 +21,7 @@ import numpy as np
 import onnx_export
 from inference import LEANCONV
 from schedules.errors import LeanconvError
-from tvmc.interpreter import Arrays, Session, runtime
+from tvmc.running.interpreter import Arrays, Session, runtime
 
 #: Polls of ncnn's threads before they sleep, some tenths of a millisecond. OpenMP reads it when it
 #: is loaded, which TVM may be the cause of.

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarking import interleave, milliseconds
 from inference import random_inputs
 from schedules.files import replace_atomically
-from tvmc.interpreter import Session
+from tvmc.running.interpreter import Session
 from tvmc.tables import format_table
 
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;

@@ -20,19 +20,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from schedules.block import workload_from_text
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.cost_model import CostModel
-from schedules.tuning.measure import Measurer
-from schedules.tuning.records import MEASURED, Log, Record, load, ranked
-from schedules.tuning.runners.local import LocalRunner
-from schedules.tuning.search import make_search
-from schedules.tuning.settings import Settings
-from schedules.tuning.space import Space
-from schedules.tuning.task import Task, tuning_target
+from schedules.layer.block import workload_from_text
+from schedules.target.simd import Simd
+from schedules.tuning.boards.local import LocalRunner
+from schedules.tuning.measure.measure import Measurer
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.records import MEASURED, Log, Record, load, ranked
+from schedules.tuning.records.task import Task, tuning_target
+from schedules.tuning.search.cost_model import CostModel
+from schedules.tuning.search.search import make_search
+from schedules.tuning.search.space import Space
 from schedules.tuning.tuner import BATCH, FINAL_SAMPLES, Options, Status, Tuner
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table

@@ -22,15 +22,15 @@ import numpy as np
 
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
-from schedules.planner import NO_LIMITS, Plan, plan_layer
-from schedules.simd import Simd
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import NO_LIMITS, Plan, plan_layer
+from schedules.target.simd import Simd
 from schedules.tuning.advice import TRANSFERRED, Advisor, for_target
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.measure import Measurer
-from schedules.tuning.records import Record, best, load
-from schedules.tuning.runners.local import LocalRunner
-from schedules.tuning.settings import Settings
-from schedules.workload import Conv2dWorkload
+from schedules.tuning.boards.local import LocalRunner
+from schedules.tuning.measure.measure import Measurer
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import Record, best, load
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
 

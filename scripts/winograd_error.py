@@ -13,7 +13,7 @@ kernels, and with numpy by every form; sums of n: of so many channels, which are
 amplification: of the rounding errors of the products, by the transforms of both directions
 rms error, max error: of the output, against float64, over the root mean square of the output; in
     part ``xnnpack`` as they are, the mean of all images
-expected: rms error by the model of schedules/accuracy.py; measured: times the expected one
+expected: rms error by the model of schedules/kernel/accuracy.py; measured: times the expected one
 / direct, / XNNPACK: times the direct convolution's or XNNPACK's; worst: of the max errors of any
     one image
 """
@@ -40,14 +40,14 @@ from float32 import Array
 from inference import random_inputs
 from make_models import LAYERS, ConvLayer, ensure
 from schedules.algorithms import REGISTRY
-from schedules.cook_toom import filtering
+from schedules.algorithms.winograd.cook_toom import filtering
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tflite_delegate import model as tflite_model
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+from tflite_delegate.read import model as tflite_model
 from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_table
 from winograd_forms import OUTPUTS, Form, candidates, forms
 

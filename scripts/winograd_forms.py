@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import float32
 from float32 import Array
-from schedules.accuracy import relative_error
-from schedules.algorithms.winograd import TRANSFORM_ROUNDINGS
-from schedules.cook_toom import Filtering, filtering, opposite
-from schedules.surds import Number
+from schedules.algorithms.winograd.cook_toom import Filtering, filtering, opposite
+from schedules.algorithms.winograd.surds import Number
+from schedules.algorithms.winograd.winograd import TRANSFORM_ROUNDINGS
+from schedules.kernel.accuracy import relative_error
 
 _HALF = Fraction(1, 2)
 #: Finite points of the literature by their number: small integers and their reciprocals.

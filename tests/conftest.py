@@ -17,7 +17,7 @@ import pytest
 
 import make_models
 import tvmc
-from schedules.parallel import JOBS
+from schedules.select.compile import JOBS
 from schedules.store import SWITCH
 
 #: What is in the folder of trained networks.

@@ -6,30 +6,28 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
-from schedules.parallel import Progress, compile_kernels
-from schedules.planner import AUTO, NO_LIMITS, Limits
-from schedules.report import LayerReport, TuningReport, tuning_report
-from schedules.selection import Kernel, Selection, all_kernels
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
-from schedules.tuning.records import Record
-from tflite_delegate import model as tflite_model
-from tflite_delegate.model import Model
-from tflite_delegate.remainder import Partition
+from schedules.plan.planner import AUTO, NO_LIMITS, Limits
+from schedules.select.compile import Progress, compile_kernels
+from schedules.select.report import LayerReport, TuningReport, tuning_report
+from schedules.select.selection import Kernel, Selection, all_kernels
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
+from schedules.tuning.records.records import Record
+from tflite_delegate.read import model as tflite_model
+from tflite_delegate.read.model import Model
+from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.selection import select
+from tflite_delegate.sources import copy_sources
 from tflite_delegate.table import kernel_table
 
 TABLE = "kernel_table.c"
-#: What csrc/ ships.
-SOURCE_SUFFIXES = (".c", ".h", ".map", ".txt")
 
 
 @dataclass(frozen=True)
@@ -84,20 +82,20 @@ def build(
     simd : Simd
         The processor to compile for.
     algorithms : sequence of str
-        As :meth:`schedules.planner.Choice.parse` takes them. Each layer is compiled once for every
-        one of these that supports it; the first is the default and the delegate's option
+        As :meth:`schedules.plan.planner.Choice.parse` takes them. Each layer is compiled once for
+        every one of these that supports it; the first is the default and the delegate's option
         ``algorithm`` chooses. ``auto`` chooses one for each layer.
     limits : Limits
         What no kernel may exceed.
     objective : str
-        One of :data:`schedules.planner.OBJECTIVES`, for ``auto``.
+        One of :data:`schedules.plan.planner.OBJECTIVES`, for ``auto``.
     records : sequence of Record
         What was measured before (see :mod:`schedules.tuning.advice`), if anything; some of it for
         ``simd``.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
-        As of :func:`schedules.parallel.compile_kernels`.
+        As of :func:`schedules.select.compile.compile_kernels`.
     progress : callable, optional
         Called with (steps done, steps in all, text).
 
@@ -186,13 +184,10 @@ def _write_sources(
     )
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
-    for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
-        if entry.name.endswith(SOURCE_SUFFIXES):
-            (folder / entry.name).write_bytes(entry.read_bytes())
+    sources = copy_sources(folder)
     table = kernel_table(compiled, selections[0].network.name, simd, selections)
     (folder / TABLE).write_text(table, encoding="utf-8")
-    sources = sorted(path.name for path in folder.glob("*.c"))
-    return compiled, sources
+    return compiled, [*sources, TABLE]
 
 
 # Files and report

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schedules.c_abi import CKernel
-from schedules.report import LayerReport, layer_reports, peak_bytes
-from schedules.selection import Selection
-from tflite_delegate.model import Model
-from tflite_delegate.remainder import Partition, between, operator_name, partitions
+from schedules.lower.c_abi import CKernel
+from schedules.select.report import LayerReport, layer_reports, peak_bytes
+from schedules.select.selection import Selection
+from tflite_delegate.read.model import Model
+from tflite_delegate.read.supported import Partition, between, operator_name, partitions
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from schedules.planner import Limits
-from schedules.selection import Selection, select_all
-from schedules.simd import Simd
-from schedules.tuning.records import Record
-from tflite_delegate import model as tflite_model
-from tflite_delegate.model import Model
+from schedules.plan.planner import Limits
+from schedules.select.selection import Selection, select_all
+from schedules.target.simd import Simd
+from schedules.tuning.records.records import Record
+from tflite_delegate.read import model as tflite_model
+from tflite_delegate.read.model import Model
 
 
 def select(
@@ -22,7 +22,7 @@ def select(
     objective: str = "time",
     records: Sequence[Record] = (),
 ) -> tuple[Selection, ...]:
-    """As :func:`schedules.selection.select_all`, for the graphs of a model or of its file.
+    """As :func:`schedules.select.selection.select_all`, for the graphs of a model or of its file.
 
     Raises
     ------

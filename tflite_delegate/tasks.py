@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from schedules.algorithms import REGISTRY
-from schedules.block import Block
-from schedules.planner import FUSED_BLOCK
-from schedules.selection import block_of, of_one_kernel
-from schedules.simd import Simd
-from schedules.tuning.task import Task
-from schedules.workload import Conv2dWorkload
-from tflite_delegate.model import Model
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import FUSED_BLOCK
+from schedules.select.selection import block_of, of_one_kernel
+from schedules.target.simd import Simd
+from schedules.tuning.records.task import Task
+from tflite_delegate.read.model import Model
 
 
 def tasks(models: Sequence[Model], simd: Simd) -> list[Task]:

@@ -14,7 +14,7 @@ from schedules.algorithms.kn2row_aa import Kn2rowAa
 from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
-from schedules.algorithms.winograd import Winograd
+from schedules.algorithms.winograd.winograd import Winograd
 
 __all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
 

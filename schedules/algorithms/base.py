@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from tvm import s_tir
 
-from schedules import accuracy, packing
 from schedules.errors import LeanconvError
-from schedules.knobs import NO_KNOBS, Knob, Knobs
-from schedules.packing import PackedWeights
-from schedules.simd import Simd
-from schedules.tiles import Product
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import accuracy, packing
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.tiles import Product
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 #: Kernels index with 32-bit integers.
 MAX_ELEMENTS = 2**31 - 1
@@ -88,7 +88,7 @@ class Algorithm(ABC):
         return 0
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
-        """Expected relative error of the output (see :mod:`schedules.accuracy`)."""
+        """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`)."""
         del knobs
         return accuracy.relative_error(workload.reduction)
 

@@ -7,8 +7,8 @@ weights is what takes the time. They are read exactly once if one register tile 
 ``packed``
     in panels, the register tile of ``indirect``, with enough panels for threads to share;
 ``in_place``
-    where and as TFLite stores them, as dot products (:mod:`schedules.dot_products`): not a byte is
-    packed, and no lane is lost to a last panel that is not full.
+    where and as TFLite stores them, as dot products (:mod:`schedules.kernel.dot_products`): not a
+    byte is packed, and no lane is lost to a last panel that is not full.
 
 Workspace: 0.
 """
@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 
 from tvm import s_tir
 
-from schedules import packing
 from schedules.algorithms.indirect import Indirect
-from schedules.dot_products import dot_products
-from schedules.knobs import Knob, Knobs
-from schedules.packing import PackedWeights
-from schedules.patches import placeholders
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import packing
+from schedules.kernel.dot_products import dot_products
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import placeholders
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 #: Elements that move in the time of adding up the lanes of one sum.
 LANE_SUM_MOVES = 8

@@ -18,18 +18,19 @@ from collections.abc import Mapping
 
 from tvm import s_tir, te, tirx
 
-from schedules import c_abi, depthwise_tiles, packing
 from schedules.algorithms.base import Algorithm
-from schedules.depthwise_tiles import DepthwiseTile, unrolled_taps
-from schedules.epilogue import ACCUMULATOR_DTYPE, finish, residual
-from schedules.knobs import Knob, Knobs
-from schedules.masked_loops import mark_masked
-from schedules.packing import PackedWeights
-from schedules.patches import ImagePatches, Taps, masked, placeholders
-from schedules.simd import Simd
-from schedules.starting_values import start_with
-from schedules.steps import partition, unroll
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import depthwise_tiles, packing
+from schedules.kernel.depthwise_tiles import DepthwiseTile, unrolled_taps
+from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.initial_sums import start_with
+from schedules.lower.masked_loops import mark_masked
+from schedules.lower.steps import partition, unroll
+from schedules.target.simd import Simd
 
 
 class Depthwise(Algorithm):

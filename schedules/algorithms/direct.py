@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schedules.algorithms.indirect import Indirect
-from schedules.knobs import Knob, Knobs
-from schedules.simd import Simd
-from schedules.tiles import ORDERS
-from schedules.workload import Conv2dWorkload
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.tiles import ORDERS
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 
 class Direct(Indirect):

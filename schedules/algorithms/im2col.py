@@ -14,14 +14,15 @@ from typing import Any
 
 from tvm import s_tir
 
-from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
-from schedules.knobs import Knob, Knobs
-from schedules.packing import PackedWeights
-from schedules.patches import GatheredPatches, Taps, gather, placeholders, vectorize_channels
-from schedules.simd import Simd
-from schedules.tiles import Product, Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import microkernel, tiles
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import GatheredPatches, Taps, gather, placeholders, vectorize_channels
+from schedules.kernel.tiles import Product, Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.target.simd import Simd
 
 
 class Im2col(Indirect):

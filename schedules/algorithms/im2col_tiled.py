@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from tvm import s_tir
 
-from schedules import tiles
 from schedules.algorithms.im2col import Im2col, gathered_product
-from schedules.knobs import Knob, Knobs
-from schedules.patches import vectorize_channels
-from schedules.simd import Simd
-from schedules.tiles import Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import tiles
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.patches import vectorize_channels
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 
 class Im2colTiled(Im2col):

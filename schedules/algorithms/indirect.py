@@ -15,13 +15,13 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules import microkernel, tiles
 from schedules.algorithms.base import Algorithm
-from schedules.knobs import Knob, Knobs
-from schedules.patches import ImagePatches, Taps, placeholders
-from schedules.simd import Simd
-from schedules.tiles import Product, Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import microkernel, tiles
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.patches import ImagePatches, Taps, placeholders
+from schedules.kernel.tiles import Product, Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 
 class Indirect(Algorithm):

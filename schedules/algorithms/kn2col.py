@@ -11,9 +11,9 @@ Workspace: the product, ``N H W K_h K_w M`` elements; 0 for a 1x1 convolution.
 from __future__ import annotations
 
 from schedules.algorithms.kn2row import Kn2row
-from schedules.algorithms.shift_add import Layout
-from schedules.tiles import Tile
-from schedules.workload import Conv2dWorkload
+from schedules.algorithms.shared.shift_add import Layout
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
 
 
 class Kn2col(Kn2row):

@@ -9,9 +9,9 @@ Workspace: the product of one tap, ``N H W M`` elements; 0 for a 1x1 convolution
 from __future__ import annotations
 
 from schedules.algorithms.kn2row_as import Kn2rowAs
-from schedules.algorithms.shift_add import Layout
-from schedules.tiles import Tile
-from schedules.workload import Conv2dWorkload
+from schedules.algorithms.shared.shift_add import Layout
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
 
 
 class Kn2colAs(Kn2rowAs):

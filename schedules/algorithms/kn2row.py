@@ -16,9 +16,8 @@ from collections.abc import Mapping
 
 from tvm import s_tir, te
 
-from schedules import c_abi, microkernel, tiles
 from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.shift_add import (
+from schedules.algorithms.shared.shift_add import (
     Layout,
     convolution,
     has_one_tap,
@@ -28,11 +27,13 @@ from schedules.algorithms.shift_add import (
     single_tap,
     tap_count,
 )
-from schedules.fusion import allocate_once
-from schedules.knobs import Knob, Knobs
-from schedules.simd import Simd
-from schedules.tiles import Product, Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import microkernel, tiles
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.tiles import Product, Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.fusion import allocate_once
+from schedules.target.simd import Simd
 
 
 class Kn2row(Indirect):

@@ -18,17 +18,18 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules import c_abi, tiles
 from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.shift_add import finished, has_one_tap, single_taps
-from schedules.knobs import Knob, Knobs
-from schedules.masked_loops import mark_masked
-from schedules.microkernel import accumulate_tile, patch_elements
-from schedules.patches import ImagePatches, masked, placeholders
-from schedules.simd import Simd
-from schedules.steps import partition, unroll
-from schedules.tiles import Product, Tile
-from schedules.workload import Conv2dWorkload
+from schedules.algorithms.shared.shift_add import finished, has_one_tap, single_taps
+from schedules.kernel import tiles
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.microkernel import accumulate_tile, patch_elements
+from schedules.kernel.patches import ImagePatches, masked, placeholders
+from schedules.kernel.tiles import Product, Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.masked_loops import mark_masked
+from schedules.lower.steps import partition, unroll
+from schedules.target.simd import Simd
 
 
 class Kn2rowAa(Indirect):

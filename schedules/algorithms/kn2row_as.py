@@ -17,22 +17,22 @@ from __future__ import annotations
 
 from tvm import s_tir, te
 
-from schedules import microkernel
 from schedules.algorithms.kn2row import Kn2row
-from schedules.algorithms.shift_add import (
+from schedules.algorithms.shared.shift_add import (
     Layout,
     convolution,
     has_one_tap,
     pixel_taps,
     tap_count,
 )
-from schedules.fusion import allocate_once, merge_nests
-from schedules.knobs import Knobs
-from schedules.masked_loops import mark_masked
-from schedules.simd import Simd
-from schedules.steps import partition
-from schedules.tiles import Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import microkernel
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.fusion import allocate_once, merge_nests
+from schedules.lower.masked_loops import mark_masked
+from schedules.lower.steps import partition
+from schedules.target.simd import Simd
 
 
 class Kn2rowAs(Kn2row):

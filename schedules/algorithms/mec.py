@@ -22,8 +22,8 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules import c_abi, microkernel
-from schedules.algorithms.compact_lowering import (
+from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.shared.compact_lowering import (
     BatchedPatches,
     LoweredPatches,
     lower,
@@ -31,15 +31,16 @@ from schedules.algorithms.compact_lowering import (
     row_elements,
     row_padding,
 )
-from schedules.algorithms.indirect import Indirect
-from schedules.knobs import Knob, Knobs
-from schedules.memory import align
-from schedules.packing import PackedWeights
-from schedules.patches import Taps, placeholders, vectorize_channels
-from schedules.simd import Simd
-from schedules.steps import partition
-from schedules.tiles import Tile
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import microkernel
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import Taps, placeholders, vectorize_channels
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.memory import align
+from schedules.lower.steps import partition
+from schedules.target.simd import Simd
 
 
 class Mec(Indirect):

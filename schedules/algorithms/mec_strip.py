@@ -14,14 +14,14 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules.algorithms.compact_lowering import pad_rows, row_elements, row_padding
 from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.mec import lowered_product
-from schedules.knobs import Knob, Knobs
-from schedules.patches import vectorize_channels
-from schedules.simd import Simd
-from schedules.tiles import stay_in_l2
-from schedules.workload import Conv2dWorkload
+from schedules.algorithms.shared.compact_lowering import pad_rows, row_elements, row_padding
+from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.patches import vectorize_channels
+from schedules.kernel.tiles import stay_in_l2
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
 
 #: A strip is lowered once, so it is outermost.
 STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")

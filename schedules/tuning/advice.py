@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from schedules.block import Block
 from schedules.errors import LeanconvError
-from schedules.planner import Limits, Plan, default_limits, exceeded
-from schedules.simd import Simd
-from schedules.tuning.candidate import Workload
-from schedules.tuning.records import MODELLED, Record, of_target, ranked
-from schedules.tuning.search import make_search
-from schedules.tuning.space import Space
-from schedules.tuning.task import tuning_target
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Limits, Plan, default_limits, exceeded
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Workload
+from schedules.tuning.records.records import MODELLED, Record, of_target, ranked
+from schedules.tuning.records.task import tuning_target
+from schedules.tuning.search.search import make_search
+from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
-from schedules.workload import Conv2dWorkload
 
 #: Where a plan comes from: records of the workload; those of others; or the planner alone.
 TUNED, TRANSFERRED, DEFAULT = "tuned", "transferred", "default"

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schedules.block import Block
-from schedules.tuning.candidate import Workload
-from schedules.tuning.records import Record
-from schedules.tuning.task import Task
+from schedules.layer.block import Block
+from schedules.tuning.records.candidate import Workload
+from schedules.tuning.records.records import Record
+from schedules.tuning.records.task import Task
 
 #: Part of a task's time that its first trial is expected to save.
 OPTIMISM = 0.2

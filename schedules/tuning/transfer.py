@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedules.planner import Plan
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.cost_model import CostModel
-from schedules.tuning.records import Record, ranked
-from schedules.tuning.untuned import untuned_candidate
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Plan
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import Record, ranked
+from schedules.tuning.records.untuned import untuned_candidate
+from schedules.tuning.search.cost_model import CostModel
 
 #: Models that each leave out a part of the layers.
 FOLDS = 5

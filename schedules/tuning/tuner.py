@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 import tvm
 
 from schedules.algorithms import Unsupported
-from schedules.planner import NO_LIMITS, Limits
-from schedules.simd import Simd
+from schedules.plan.planner import NO_LIMITS, Limits
+from schedules.target.simd import Simd
+from schedules.tuning.boards.base import BoardLost
 from schedules.tuning.budget import Progress, next_task
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.cost_model import CostModel
-from schedules.tuning.measure import Measurer, Outcome
-from schedules.tuning.proposals import Search
-from schedules.tuning.records import MEASURED, Log, Record, ranked
-from schedules.tuning.runners.base import BoardLost
-from schedules.tuning.search import make_search
-from schedules.tuning.settings import Settings
-from schedules.tuning.space import Space
-from schedules.tuning.task import Task, tuning_target
+from schedules.tuning.measure.measure import Measurer, Outcome
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.records import MEASURED, Log, Record, ranked
+from schedules.tuning.records.task import Task, tuning_target
+from schedules.tuning.search.cost_model import CostModel
+from schedules.tuning.search.proposals import Search
+from schedules.tuning.search.search import make_search
+from schedules.tuning.search.space import Space
 
 #: Candidates that are measured side by side on one board.
 BATCH = 8

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from schedules import packing
 from schedules.algorithms import REGISTRY
-from schedules.c_abi import compile_schedules
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import packing
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.c_abi import compile_schedules
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 
 SIMD = Simd.named("host")
 ALGORITHM = REGISTRY.get("mec_strip")

@@ -10,12 +10,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # scripts/
 import tvmc
 from inference import compare
 from make_models import ensure
-from schedules import c_abi, microkernel, patches, tiles
 from schedules.algorithms import REGISTRY, indirect
-from schedules.knobs import Knobs
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
-from tvmc.interpreter import runtime
+from schedules.kernel import microkernel, patches, tiles
+from schedules.kernel.knobs import Knobs
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.target.simd import Simd
+from tvmc.running.interpreter import runtime
 
 
 class Padded(indirect.Indirect):

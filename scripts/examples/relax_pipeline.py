@@ -9,8 +9,8 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend import nn
 
-from schedules.relax_pass import FunctionReport, schedule_convolutions
-from schedules.simd import Simd
+from schedules.relax.transform import FunctionReport, schedule_convolutions
+from schedules.target.simd import Simd
 
 SIMD = Simd.named("host")
 

@@ -5,9 +5,9 @@
 """
 
 from schedules import __version__
-from tvmc.compiler import compile
-from tvmc.loader import load
-from tvmc.runner import run
-from tvmc.tuner import tune
+from tvmc.compiling.compiler import compile
+from tvmc.running.loader import load
+from tvmc.running.runner import run
+from tvmc.tuning.tuner import tune
 
 __all__ = ["__version__", "compile", "load", "run", "tune"]

@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from schedules import __version__
-from schedules.simd import PRESETS, Simd
+from schedules.target.simd import PRESETS, Simd
+from tvmc.boards.rpc_server import add_parser as add_rpc_server
 from tvmc.command import LineParser, add_common_options, exit_status, shown_log
-from tvmc.compile_command import add_parser as add_compile
-from tvmc.compiler import known_algorithms
+from tvmc.comparing.diff_command import add_parser as add_diff
+from tvmc.compiling.compile_command import add_parser as add_compile
+from tvmc.compiling.compiler import known_algorithms
 from tvmc.completion import add_parser as add_completion
 from tvmc.config import apply_config
-from tvmc.diff_command import add_parser as add_diff
 from tvmc.old_flags import check_old
-from tvmc.records import add_parser as add_records
-from tvmc.rpc_server import add_parser as add_rpc_server
-from tvmc.run_command import add_parser as add_run
+from tvmc.running.run_command import add_parser as add_run
 from tvmc.tables import format_bytes, format_table
-from tvmc.tune_command import add_parser as add_tune
+from tvmc.tuning.records import add_parser as add_records
+from tvmc.tuning.tune_command import add_parser as add_tune
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from schedules.errors import LeanconvError
-from schedules.simd import MAX_THREADS
+from schedules.target.simd import MAX_THREADS
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

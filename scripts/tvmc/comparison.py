@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
-from tvmc.delegate_tensors import DelegateTensors
-from tvmc.differences import Progress, Row, compare
+from tvmc.comparing.delegate_tensors import DelegateTensors
+from tvmc.comparing.differences import Progress, Row, compare
+from tvmc.comparing.module_tensors import ModuleTensors
+from tvmc.comparing.tflite_graph import Array, TfliteGraph
+from tvmc.comparing.typical_inputs import typical_inputs
+from tvmc.compiling.package import Metadata, TensorInfo
 from tvmc.jobs import Job
-from tvmc.module_tensors import ModuleTensors
-from tvmc.package import Metadata, TensorInfo
-from tvmc.tensors import input_values
-from tvmc.tflite_graph import Array, TfliteGraph
-from tvmc.typical_inputs import typical_inputs
-from tvmc.vm_process import Request, run_in_process
+from tvmc.running.tensors import input_values
+from tvmc.running.vm_process import Request, run_in_process
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def diff_delegate(
     progress: Progress,
 ) -> Differences:
     """The same for a delegate in LiteRT."""
-    from tvmc.interpreter import Session, runtime, tensor_info
+    from tvmc.running.interpreter import Session, runtime, tensor_info
 
     session = Session(model, runtime("litert"), xnnpack=False)
     graph = TfliteGraph(model)

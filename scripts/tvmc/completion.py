@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 from tvmc.command import LineParser
-from tvmc.compiler import known_algorithms
+from tvmc.compiling.compiler import known_algorithms
 
 SHELLS = ("bash", "zsh", "fish")
 

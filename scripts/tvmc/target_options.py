@@ -26,7 +26,7 @@ def add_target_options(command: argparse.ArgumentParser) -> None:
 
 
 def chosen_target(options: argparse.Namespace) -> str:
-    """The target as :meth:`schedules.simd.Simd.named` takes it.
+    """The target as :meth:`schedules.target.simd.Simd.named` takes it.
 
     Raises
     ------

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from schedules.algorithms import Unsupported
-from schedules.planner import compile_plans, plan_layer
-from schedules.simd import PRESETS
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import compile_plans, plan_layer
+from schedules.target.simd import PRESETS
 
 SIMD = PRESETS["cortex-a76"]
 

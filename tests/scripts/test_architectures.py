@@ -10,8 +10,8 @@ import pytest
 
 from architectures import ARCHITECTURES
 from inference import random_inputs
-from tflite_delegate import model as tflite_model
-from tvmc.interpreter import Session, runtime
+from tflite_delegate.read import model as tflite_model
+from tvmc.running.interpreter import Session, runtime
 
 #: Millions of multiply-accumulates and of weights, as the papers and model zoos quote them; biases
 #: and batch normalisation, which the .tflite files fold into biases, are below the last digit.

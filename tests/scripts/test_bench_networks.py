@@ -21,11 +21,11 @@ from network_rows import HEADER, NOT_INSTALLED
 from network_runners import BUILT_IN, NCNN, ONNX_RUNTIME, RUNNERS, TUNED, XNNPACK
 from node_times import describe, seconds_by_operator, single_nodes
 from schedules.errors import LeanconvError
-from schedules.simd import Simd
-from schedules.tuning.records import Log
+from schedules.target.simd import Simd
+from schedules.tuning.records.records import Log
 from tests.support.trials import record
-from tflite_delegate import model as tflite_model
-from tvmc.interpreter import Session, runtime
+from tflite_delegate.read import model as tflite_model
+from tvmc.running.interpreter import Session, runtime
 
 SVG = "{http://www.w3.org/2000/svg}"
 MODULES = {NCNN: ("ncnn", "onnx", "pnnx"), ONNX_RUNTIME: ("onnx", "onnxruntime")}

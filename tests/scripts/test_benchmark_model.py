@@ -20,7 +20,7 @@ from benchmarking import Timing
 from inference import random_inputs
 from tests.conftest import Compiled
 from tests.tflite_delegate.test_subgraphs import X, two_signatures
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 NUMBER = r"[0-9.e+]+"
 COUNT_LINE = (

@@ -24,9 +24,9 @@ import tvmc
 from board import Board as EmulatedBoard
 from inference import max_difference, random_inputs
 from network_bound import network_bound
-from schedules import elf
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS, Simd
+from schedules.target import elf
+from schedules.target.simd import PRESETS, Simd
 from tests.support.modules import (
     CALLING_METADATA,
     HOST,
@@ -37,8 +37,8 @@ from tests.support.modules import (
     mixed_in_numpy,
 )
 from tests.support.rpc import KEY, PATIENCE_S, Board, TrackerProcess, wait_until
-from tvmc.interpreter import Session, runtime
-from tvmc.package import Metadata
+from tvmc.compiling.package import Metadata
+from tvmc.running.interpreter import Session, runtime
 
 ARM = PRESETS["cortex-a72"]
 IMAGE = np.array([[-1.5, 0.25, 2], [0, 3, -0.5]], np.float32)

@@ -15,7 +15,7 @@ from heap_peak import HeapUse
 from make_models import LITERATURE_LAYERS
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,7 +7,7 @@ import pytest
 from board import CPUS, INSTRUCTION_CLASSES
 from core_model import CORES, cache_geometry, find_core
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 
 
 def seconds(cpu: str, executions: int = 1, **counts: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 import count_algorithms
 from schedules.algorithms import REGISTRY
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, single_conv
 

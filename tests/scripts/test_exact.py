@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import exact
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
 from tests.support.reference import conv2d
 
 LAYERS: dict[str, tuple[str, dict[str, Any]]] = {

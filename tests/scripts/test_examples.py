@@ -15,9 +15,9 @@ import pytest
 
 import make_models
 from schedules.algorithms import REGISTRY
-from schedules.planner import plan_layer
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
 from tests.support.kernels import Case, HostKernel
 
 EXAMPLES = Path(make_models.__file__).parent / "examples"

@@ -10,10 +10,10 @@ from tvm import tirx
 
 import float32
 from schedules.algorithms import REGISTRY
-from schedules.cook_toom import filtering
-from schedules.planner import Plan
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.algorithms.winograd.cook_toom import filtering
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Plan
+from schedules.target.simd import Simd
 from tests.support.kernels import Case, HostKernel
 
 

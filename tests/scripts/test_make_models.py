@@ -11,9 +11,9 @@ import pytest
 import make_models
 from make_models import LAYERS, RECIPES, ConvLayer, ensure, main
 from schedules.errors import LeanconvError
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 from trained_models import TRAINED
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 
 def test_layers_are_what_their_names_say() -> None:

@@ -12,14 +12,14 @@ import pytest
 
 import modelled_board
 from board import Board
-from schedules.simd import PRESETS
-from schedules.toolchain import Toolchain
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.measure import Measurer
-from schedules.tuning.record import MODELLED
-from schedules.tuning.runners.command import CommandRunner
-from schedules.tuning.settings import Settings
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import PRESETS
+from schedules.target.toolchain import Toolchain
+from schedules.tuning.boards.command import CommandRunner
+from schedules.tuning.measure.measure import Measurer
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.record import MODELLED
 
 CPU = "cortex-a76"
 SOURCE = Path(__file__).with_name("modelled_kernels.c")

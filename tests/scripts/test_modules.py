@@ -42,8 +42,8 @@ from tests.support.float64_graph import (
     with_negated_filter,
 )
 from tests.support.tflite_writer import with_outputs
-from tvmc.interpreter import Arrays, Session, runtime
-from tvmc.rounding import SPREAD
+from tvmc.comparing.rounding import SPREAD
+from tvmc.running.interpreter import Arrays, Session, runtime
 
 #: What `make test` runs of each kind; the others take longer to compile.
 FLOAT = ("coverage", "small_fp16")

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from architectures import ARCHITECTURES
 from inference import max_difference, random_inputs
 from network_bound import network_bound, winograd_transforms
-from schedules.block import Block
+from schedules.layer.block import Block
 from tests.conftest import Compiled
 from tests.support import blocks
 from tests.support.reference import conv2d, finish, winograd_bound
 from tests.support.tflite_writer import with_outputs
-from tflite_delegate import model as tflite_model
-from tvmc.interpreter import Session, runtime
+from tflite_delegate.read import model as tflite_model
+from tvmc.running.interpreter import Session, runtime
 
 RUNTIMES = ("litert", "tensorflow")
 LARGE = ("resnet50", "vgg16", "alexnet", "inception_v3")

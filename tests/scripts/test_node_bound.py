@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
-from tvmc.node_bound import Inputs, Result, apply
-from tvmc.package import TensorInfo
-from tvmc.tflite_graph import NotAlone, TfliteGraph
-from tvmc.typical_inputs import typical_inputs
+from tvmc.comparing.node_bound import Inputs, Result, apply
+from tvmc.comparing.tflite_graph import NotAlone, TfliteGraph
+from tvmc.comparing.typical_inputs import typical_inputs
+from tvmc.compiling.package import TensorInfo
 
 SHAPE = (2, 6, 5, 8)
 Build = Callable[[ModelWriter, int], int]

@@ -14,10 +14,10 @@ import tvm
 from tvm import relax
 
 from schedules.errors import LeanconvError
-from schedules.simd import Simd
+from schedules.target.simd import Simd
 from tests.support.modules import FOREIGN, FOREIGN_METADATA, HOST, METADATA, compiled, mixed
-from tvmc import package
-from tvmc.package import Metadata, with_metadata, write_tar
+from tvmc.compiling import package
+from tvmc.compiling.package import Metadata, with_metadata, write_tar
 
 
 @pytest.fixture(scope="module")

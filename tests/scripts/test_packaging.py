@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import schedules
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,11 @@ def test_the_wheel_holds_the_packages_and_the_c_sources(wheel: Path, repo_root: 
         path.relative_to(repo_root).as_posix()
         for folder in ("tflite_delegate/csrc", "schedules/tuning/csrc")
         for pattern in patterns
-        for path in (repo_root / folder).glob(pattern)
+        for path in (repo_root / folder).rglob(pattern)
     }
     assert len(expected) > 10
-    expected |= {f"tvmc/{path.name}" for path in (repo_root / "scripts/tvmc").glob("*.py")}
+    scripts = repo_root / "scripts"
+    expected |= {path.relative_to(scripts).as_posix() for path in (scripts / "tvmc").rglob("*.py")}
     expected |= {
         path.relative_to(repo_root).as_posix()
         for package in ("schedules", "tflite_delegate")

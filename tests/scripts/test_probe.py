@@ -10,7 +10,7 @@ import pytest
 import tflite
 
 from inference import heap_bytes, random_inputs
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 RUNTIMES = ("litert", "tensorflow")
 

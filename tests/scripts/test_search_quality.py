@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import search_quality
-from schedules.block import workload_from_text
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.measure import Outcome
-from schedules.tuning.settings import Settings
-from schedules.tuning.space import Space
+from schedules.layer.block import workload_from_text
+from schedules.target.simd import Simd
+from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.search.space import Space
 from search_quality import LEADERS, main, trials_to
 
 LAYER = "28x28x32->32 k3x3 p1,1,1,1 g32 relu6"

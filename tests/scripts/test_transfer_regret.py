@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 import transfer_regret
-from schedules.planner import plan_layer
-from schedules.simd import Simd
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
 from schedules.tuning import advice
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.measure import Outcome
-from schedules.tuning.records import Log
-from schedules.tuning.space import Space
-from schedules.workload import Conv2dWorkload
+from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.records import Log
+from schedules.tuning.search.space import Space
 from tests.support.trials import record
 
 HOST = Simd.named("host")

@@ -20,10 +20,10 @@ import tvmc
 from make_models import LAYERS
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 from tests.conftest import Compiled
 from tvmc.cli import main
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 RunTvmc = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,11 +13,11 @@ import tvmc
 from make_models import LAYERS
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import Log, Record
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import Log, Record
 from tests.support.trials import record
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 from tvmc.cli import main
 
 

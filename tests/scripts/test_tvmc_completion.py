@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schedules.algorithms import REGISTRY
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 from tvmc.cli import main, tvmc_parser
 from tvmc.completion import SHELLS, script
 

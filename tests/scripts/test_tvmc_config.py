@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from schedules.tuning.log import Log, rewrite
+from schedules.tuning.records.log import Log, rewrite
 from tests.support.records import record
 from tvmc.cli import main, tvmc_parser
 from tvmc.config import apply_config

@@ -13,19 +13,20 @@ import numpy as np
 import pytest
 
 import tvmc
-from schedules import elf
 from schedules.errors import LeanconvError
-from schedules.toolchain import Toolchain
+from schedules.target import elf
+from schedules.target.toolchain import Toolchain
 from tests.support.modules import FOREIGN_METADATA
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
-from tflite_delegate import relax_import
-from tvmc import module_compiler, verification
+from tflite_delegate.importer import relax as relax_import
 from tvmc.cli import main
+from tvmc.comparing import verification
+from tvmc.comparing.differences import Unverifiable
+from tvmc.comparing.tflite_graph import TfliteGraph
+from tvmc.comparing.verification import WrongModule, verify_module
 from tvmc.comparison import Differences, diff_delegate
+from tvmc.compiling import module_compiler
 from tvmc.diff_process import diff
-from tvmc.differences import Unverifiable
-from tvmc.tflite_graph import TfliteGraph
-from tvmc.verification import WrongModule, verify_module
 
 SHAPE = (1, 9, 9, 8)
 
@@ -166,7 +167,7 @@ def test_what_cannot_be_verified(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     graph = folder / "right.tflite"
 
     def verified(metadata: Any = None) -> str:
-        with tvmc.package.load(folder / "m.tar") as package:
+        with tvmc.compiling.package.load(folder / "m.tar") as package:
             known = metadata or package.metadata
             return verify_module(graph, package.library, known, lambda *_: None)
 
@@ -182,7 +183,7 @@ def test_a_model_that_litert_cannot_take_apart(folder: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "diff", refuse)
-        with tvmc.package.load(folder / "m.tar") as package:
+        with tvmc.compiling.package.load(folder / "m.tar") as package:
             line = verify_module(
                 folder / "right.tflite", package.library, package.metadata, lambda *_: None
             )

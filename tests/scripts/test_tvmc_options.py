@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import tvmc
 from schedules.errors import LeanconvError
-from schedules.simd import Simd
 from schedules.store import SWITCH, Store
+from schedules.target.simd import Simd
 from tests.support.tflite_writer import Conv, chain
 from tvmc.cli import main, tvmc_parser
 from tvmc.command import shown_log
@@ -44,8 +44,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch, folders: list[Path | None]) -> Com
         folders.append(Store.default().folder)
         return SimpleNamespace(tuning=None, to_dict=dict)
 
-    monkeypatch.setattr("tvmc.compile_command.compile", record)
-    monkeypatch.setattr("tvmc.compile_command.print_report", lambda report: None)
+    monkeypatch.setattr("tvmc.compiling.compile_command.compile", record)
+    monkeypatch.setattr("tvmc.compiling.compile_command.print_report", lambda report: None)
 
     def run(*arguments: str) -> dict[str, Any]:
         assert main(["compile", "m.tflite", "-o", "out", *arguments]) == 0
@@ -308,7 +308,7 @@ def test_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.count("\n") == 1
     assert main([*command, "-vv"]) == 2
     errors = capsys.readouterr().err
-    assert "tvmc.tuner: target 'host' is Simd(" in errors
+    assert "tvmc.tuning.tuner: target 'host' is Simd(" in errors
     assert "Traceback" in errors and errors.endswith(line)
 
 
@@ -355,7 +355,7 @@ def test_a_pass_that_tvm_does_not_know(name: str, told: str, trained_models: Pat
 
 
 def test_a_pass_is_found_with_its_folder_or_without() -> None:
-    from tvmc.module_compiler import Passes
+    from tvmc.compiling.module_compiler import Passes
 
     disabled = ["UnrollLoop", "relax.FuseOps", "ConvertToDataflow"]
     context = Passes(disabled=disabled).context()

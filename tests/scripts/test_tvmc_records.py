@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from schedules.simd import PRESETS
-from schedules.tuning.log import Log, load, rewrite
-from schedules.tuning.untuned import untuned_candidate
+from schedules.target.simd import PRESETS
+from schedules.tuning.records.log import Log, load, rewrite
+from schedules.tuning.records.untuned import untuned_candidate
 from tests.support.records import LAYER, OTHER_LAYER, record
 from tvmc.command import LineParser, exit_status
-from tvmc.records import add_parser
+from tvmc.tuning.records import add_parser
 
 UNTUNED = record(3e-3, candidate=untuned_candidate(LAYER, PRESETS["cortex-a76"]))
 FAST, FAILED = record(1.5e-3, columns=2), record(None, columns=3)

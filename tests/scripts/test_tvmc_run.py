@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 import tvmc
 from make_models import LAYERS
 from schedules.errors import LeanconvError
-from schedules.simd import PRESETS
-from schedules.tuning.runners.rpc_tracker import Tracker
+from schedules.target.simd import PRESETS
+from schedules.tuning.boards.rpc_tracker import Tracker
 from tests.conftest import Compiled
 from tests.support.modules import (
     CALLING_METADATA,
@@ -36,11 +36,11 @@ from tests.support.modules import (
 )
 from tests.support.rpc import KEY, PATIENCE_S, Board, TrackerProcess, free_port, wait_until
 from tvmc.cli import main
+from tvmc.compiling.package import TensorInfo, write_tar
 from tvmc.jobs import FunctionTime, Job, Outcome
-from tvmc.package import TensorInfo, write_tar
-from tvmc.profiler import build_profiler
-from tvmc.run_result import RunResult
-from tvmc.tensors import input_values, read_npz, write_npz
+from tvmc.running.profiler import build_profiler
+from tvmc.running.run_result import RunResult
+from tvmc.running.tensors import input_values, read_npz, write_npz
 
 IMAGE = np.array([[-1.5, 0.25, 3], [0, 1e-3, -7]], np.float32)
 CODES = np.array([-128, -4, 0, 127], np.int8)

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tvmc
 from schedules.errors import LeanconvError
 from tests.support.tflite_writer import Conv, ModelWriter, merged, packed, single_conv
-from tvmc import package
+from tvmc.compiling import package
 
 
 @pytest.fixture(scope="module")

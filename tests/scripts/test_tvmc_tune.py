@@ -19,16 +19,16 @@ import pytest
 
 import tvmc
 from schedules.algorithms import Unsupported
-from schedules.block import workload_from_text
-from schedules.simd import Simd
+from schedules.layer.block import workload_from_text
+from schedules.target.simd import Simd
 from schedules.tuning import tuner as tuner_module
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import Record, load
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import Record, load
 from schedules.tuning.tuner import FINAL_SAMPLES, Status
 from tests.support.records import record
 from tests.support.tflite_writer import Conv, chain, single_conv
 from tvmc.cli import main
-from tvmc.tune_command import lines
+from tvmc.tuning.tune_command import lines
 
 RunTvmc = Callable[..., subprocess.CompletedProcess[str]]
 #: Samples as short as they can be: what is tested is not the time. And nothing of Winograd's, whose

@@ -12,7 +12,7 @@ import pytest
 
 import winograd_error
 from make_models import ConvLayer
-from schedules.cook_toom import filtering
+from schedules.algorithms.winograd.cook_toom import filtering
 from winograd_error import LayerRow, Row, main
 from winograd_forms import THIRDS, USUAL, Form, candidates, forms
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schedules import c_abi
-from schedules.planner import Plan
-from schedules.simd import Simd
+from schedules.lower import c_abi
+from schedules.plan.planner import Plan
+from schedules.plan.stored_kernels import kernel_key
 from schedules.store import Store, digest
-from schedules.stored_kernels import kernel_key
+from schedules.target.simd import Simd
 
 _LABEL = re.compile(r"^(\.?[\w$.]+):")
 _BRANCH = re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?(\.?[\w$.]+)$")

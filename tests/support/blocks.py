@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from schedules import packing
-from schedules.block import Block
-from schedules.fused_block import FusedBlock
-from schedules.knobs import Knobs
-from schedules.memory import align
-from schedules.packing import PackedWeights
-from schedules.planner import Plan, compile_plans
-from schedules.simd import Simd
+from schedules.algorithms.fused_block.fused_block import FusedBlock
+from schedules.kernel import packing
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.layer.block import Block
+from schedules.lower.memory import align
+from schedules.plan.planner import Plan, compile_plans
+from schedules.target.simd import Simd
 from tests.support.kernels import (
     GUARD,
     UNWRITTEN,

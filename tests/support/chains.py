@@ -5,19 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from tvm import s_tir, te
 
-from schedules import epilogue, packing
-from schedules.c_abi import mark_stage
-from schedules.planner import Plan, compile_plans
-from schedules.selection import Kernel
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import epilogue, packing
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.c_abi import mark_stage
+from schedules.plan.planner import Plan, compile_plans
+from schedules.select.selection import Kernel
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 from tflite_delegate import build as builder
+from tflite_delegate.sources import copy_sources
 from tflite_delegate.table import kernel_table
 
 
@@ -89,9 +89,7 @@ def build_kernels(plans: Mapping[str, Plan], library: Path, simd: Simd) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "compiled.o").write_bytes(compiled.data)
-        for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
-            if entry.name.endswith(builder.SOURCE_SUFFIXES):
-                (folder / entry.name).write_bytes(entry.read_bytes())
+        sources = copy_sources(folder)
         (folder / builder.TABLE).write_text(kernel_table(kernels, "test", simd))
-        sources = sorted(path.name for path in folder.glob("*.c"))
+        sources.append(builder.TABLE)
         Toolchain.default().link_library(folder, sources, ["compiled.o"], library, simd)

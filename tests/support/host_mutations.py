@@ -27,7 +27,7 @@ import numpy as np
 
 from schedules.errors import LeanconvError
 from tests.support.mutations import MAX_MEMORY, mutations
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 #: Of one run with a delegate; without it, less, so that what is about as slow does not count.
 MAX_SECONDS = 30

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 from tvm import relax
 
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.relax import import_model
 
 Array = NDArray[Any]
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from schedules import packing
 from schedules.algorithms import REGISTRY
-from schedules.algorithms.winograd_domain import Domain
-from schedules.c_abi import CKernel, KernelObject
-from schedules.memory import ALIGNMENT
-from schedules.planner import Plan, compile_plans
-from schedules.simd import Simd
+from schedules.algorithms.winograd.domain import Domain
+from schedules.kernel import packing
+from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.lower.c_abi import CKernel, KernelObject
+from schedules.lower.memory import ALIGNMENT
+from schedules.plan.planner import Plan, compile_plans
 from schedules.store import Store, digest
-from schedules.toolchain import Toolchain
-from schedules.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 from tests.support.reference import conv2d, finish, winograd_bound
 
 #: What no kernel may leave in its output: an element that it forgot.

@@ -13,9 +13,9 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax, te
 
-from schedules.simd import PRESETS, Simd
-from schedules.toolchain import Toolchain
-from tvmc.package import KernelInfo, Metadata, TensorInfo, with_metadata
+from schedules.target.simd import PRESETS, Simd
+from schedules.target.toolchain import Toolchain
+from tvmc.compiling.package import KernelInfo, Metadata, TensorInfo, with_metadata
 
 HOST = Simd.named("host")
 #: A processor that this machine is not.

@@ -23,9 +23,9 @@ import numpy as np
 import tflite
 
 from schedules.errors import LeanconvError
-from schedules.planner import AUTO, NO_LIMITS
-from schedules.simd import Simd
-from tflite_delegate.relax_import import import_model
+from schedules.plan.planner import AUTO, NO_LIMITS
+from schedules.target.simd import Simd
+from tflite_delegate.importer.relax import import_model
 from tflite_delegate.selection import select
 
 #: What a damaged count or index is likely to be, at its worst.

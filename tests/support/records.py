@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.record import Record
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.record import Record
 
 LAYER = Conv2dWorkload(28, 28, 64, 64, 1, 1, activation="relu")
 OTHER_LAYER = Conv2dWorkload(14, 14, 64, 32, 1, 1)

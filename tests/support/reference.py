@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from schedules.cook_toom import Filtering, as_floats
-from schedules.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
+from schedules.algorithms.winograd.cook_toom import Filtering, as_floats
+from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
 #: Unit roundoff of float32.
 EPSILON = 2.0**-24
@@ -63,7 +63,8 @@ def activate(
 
     Clamping does not magnify an error. The slope of hard_swish is at most 3/2, and it rounds four
     times: a sum of at most 6, which is then multiplied by x / 6, the constant and two products.
-    That of swish is at most 1.1, and its roundings are less than 10 of x (schedules/sigmoid.py).
+    That of swish is at most 1.1, and its roundings are less than 10 of x
+    (schedules/kernel/sigmoid.py).
     """
     if activation == SWISH:
         return value / (1 + np.exp(-value)), 1.1 * bound + gamma(10) * (abs(value) + bound)

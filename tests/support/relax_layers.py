@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
 
 
 def constant(values: np.ndarray) -> Any:

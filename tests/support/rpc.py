@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from schedules.tuning.runners.rpc_tracker import Address
+from schedules.tuning.boards.rpc_tracker import Address
 
 KEY = "board"
 #: Importing TVM takes seconds on a busy machine.

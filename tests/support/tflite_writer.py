@@ -17,7 +17,7 @@ import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
 from tests.support.tflite_schema import (
     ACTIVATIONS,
     OPTIONS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from schedules.block import Block
-from schedules.planner import FUSED_BLOCK, Choice, plan_block, plan_form
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.records import MEASURED, Record
-from schedules.tuning.task import tuning_target
+from schedules.layer.block import Block
+from schedules.plan.planner import FUSED_BLOCK, Choice, plan_block, plan_form
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.records import MEASURED, Record
+from schedules.tuning.records.task import tuning_target
 
 
 def candidate(workload: Workload, simd: Simd, choice: str) -> Candidate:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from schedules.planner import plan_layer
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
 from tests.support.kernels import error_bound
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, Dense, ModelWriter

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.simd import Simd
+from schedules.target.simd import Simd
 from tflite_delegate.build import build
 
 

@@ -32,11 +32,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "geometry.h"
-#include "layer.h"
+#include "host/tflite_abi.h"
+#include "kernels/geometry.h"
+#include "kernels/weights.h"
+#include "layer/layer.h"
 #include "leanconv.h"
-#include "tflite_abi.h"
-#include "weights.h"
 
 struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
                                                    void (*report_error)(const char *));

@@ -16,10 +16,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 import tflite_delegate
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 
-HEADER = Path(tflite_delegate.__file__).parent / "csrc" / "tflite_abi.h"
+HEADER = Path(tflite_delegate.__file__).parent / "csrc" / "host" / "tflite_abi.h"
 TEXT = re.sub(r"//.*", "", HEADER.read_text())
 
 #: By the names in the header; more than it has, for what is yet to come.
@@ -225,13 +225,14 @@ def test_parameters_of_nodes(struct: str) -> None:
 def test_layouts(tmp_path: Path, machine: str) -> None:
     """Offsets and sizes, by the compiler that builds delegates."""
     assert set(LAYOUTS) | set(OWNERS) <= set(struct_names())
-    lines = ['#include "tflite_abi.h"', "int answer(void);", "int answer(void) { return 42; }"]
+    lines = ['#include "host/tflite_abi.h"', "int answer(void);", "int answer(void) { return 42; }"]
     for struct, (offsets, size) in LAYOUTS.items():
         lines.append(f'_Static_assert(sizeof(struct {struct}) == {size}, "{struct}");')
         for field, offset in offsets.items():
             fact = f"offsetof(struct {struct}, {field}) == {offset}"
             lines.append(f'_Static_assert({fact}, "{struct}.{field}");')
-    (tmp_path / "tflite_abi.h").write_text(HEADER.read_text())
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "tflite_abi.h").write_text(HEADER.read_text())
     (tmp_path / "facts.c").write_text("\n".join(lines) + "\n")
     (tmp_path / "exports.map").write_text("{ global: answer; local: *; };\n")
     toolchain = Toolchain.default()

@@ -15,7 +15,7 @@ import tvmc
 from board import Board
 from network_bound import network_bound
 from schedules.algorithms import REGISTRY
-from schedules.simd import Simd
+from schedules.target.simd import Simd
 from tests.tflite_delegate import (
     operator_cases,
     test_operators,
@@ -24,7 +24,7 @@ from tests.tflite_delegate import (
 )
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
-from tvmc.interpreter import Session, runtime
+from tvmc.running.interpreter import Session, runtime
 
 BuildDelegate = Callable[..., Path]
 RunOnBoard = Callable[..., "dict[str, Outcome]"]

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules import parallel
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.selection import block_of, of_one_kernel
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
+from schedules.select import compile as parallel
+from schedules.select.selection import block_of, of_one_kernel
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.test_delegate import check_conv
 from tflite_delegate.build import build, export_sources
-from tflite_delegate.model import read
+from tflite_delegate.read.model import read
 from tflite_delegate.table import kernel_table
 
 HOST = Simd.named("host")
@@ -248,7 +248,7 @@ def test_exported_sources_can_be_linked(
     objects = sorted(name for name in names if name.endswith(".o"))
     assert len(objects) == 2
     assert report.library_bytes == sum((folder / name).stat().st_size for name in objects)
-    c_files = sorted(name for name in names if name.endswith(".c"))
+    c_files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.c"))
     library = tmp_path / "lib.so"
     Toolchain.default().link_library(folder, c_files, objects, library, HOST)
     delegate = litert.load_delegate(str(library))

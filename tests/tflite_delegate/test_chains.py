@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.planner import plan_layer
-from schedules.simd import Simd
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan, build_kernels
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.support.units import Unit

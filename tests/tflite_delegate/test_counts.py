@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import board
-from schedules.simd import PRESETS
+from schedules.target.simd import PRESETS
 from tests.support import tflite_writer
 from tflite_delegate.build import build
 

@@ -16,14 +16,14 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
-from schedules.planner import plan_layer
-from schedules.simd import Simd
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
 from tests.support.kernels import error_bound, serves
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv, with_outputs
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build
+from tflite_delegate.read import model as tflite_model
 
 BuildDelegate = Callable[..., Path]
 HOST = Simd.named("host")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules.arena import held_bytes
 from schedules.errors import LeanconvError
-from schedules.planner import Limits
-from schedules.selection import Selection
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Limits
+from schedules.select.arena import held_bytes
+from schedules.select.selection import Selection
+from schedules.target.simd import Simd
 from tests.support.tflite_schema import ACTIVATIONS
 from tests.support.tflite_writer import Conv, ModelWriter
-from tflite_delegate.model import Layer, Model, read
-from tflite_delegate.remainder import between, partitions
+from tflite_delegate.read.model import Layer, Model, read
+from tflite_delegate.read.supported import between, partitions
 from tflite_delegate.selection import select
 
 HOST = Simd.named("host")

@@ -12,9 +12,9 @@ from schedules.errors import LeanconvError
 from tests.support.operator_groups import GROUPS
 from tests.support.tflite_schema import OPTIONS
 from tests.support.tflite_writer import ModelWriter
-from tflite_delegate.conversions import CONVERTED
-from tflite_delegate.import_options import OPERATORS, REFUSED, Honoured, Ignored, Only, Unset
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.conversions import CONVERTED
+from tflite_delegate.importer.options import OPERATORS, REFUSED, Honoured, Ignored, Only, Unset
+from tflite_delegate.importer.relax import import_model
 
 SCHEMA = {name for name in vars(schema.BuiltinOperator) if name.isupper()}
 #: Operators that the schema has and the one that models are read with has not.

@@ -10,9 +10,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from schedules.errors import LeanconvError
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
-from tflite_delegate.model import Layer, Model, read
+from tflite_delegate.read.model import Layer, Model, read
 
 
 def read_bytes(folder: Path, content: bytes) -> Model:

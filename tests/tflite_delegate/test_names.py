@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tflite_delegate.names import unique_names
+from tflite_delegate.read.names import unique_names
 
 
 @pytest.mark.parametrize(

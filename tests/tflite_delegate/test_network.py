@@ -13,7 +13,7 @@ import pytest
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.operator_cases import fused, identity, ints, windows
-from tvmc.probe import Probe
+from tvmc.running.probe import Probe
 
 BuildDelegate = Callable[..., Path]
 X = (1, 9, 7, 12)

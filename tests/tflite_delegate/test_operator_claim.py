@@ -11,8 +11,8 @@ import pytest
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.operator_cases import X, floats, fused, identity, ints
-from tflite_delegate.model import read
-from tflite_delegate.remainder import between, operator_name
+from tflite_delegate.read.model import read
+from tflite_delegate.read.supported import between, operator_name
 
 #: Operators of ours that joined, as many convolutions as were claimed, and the model.
 Graph = tuple[list[str], int, bytes]

@@ -22,7 +22,7 @@ from tests.support.operator_groups import GROUPS
 from tests.support.operator_models import Array, Case, Tensor
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, run
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.relax import import_model
 
 BuildDelegate = Callable[..., Path]
 

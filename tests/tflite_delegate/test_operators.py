@@ -237,7 +237,7 @@ def test_operands_that_others_read(interpreter_api: InterpreterApi, library: Pat
 
 def test_memory_is_shared(litert: InterpreterApi, library: Path) -> None:
     """A chain of activations and of new shapes takes no more memory than one of them."""
-    from tvmc.probe import Probe
+    from tvmc.running.probe import Probe
 
     def arena(nodes: int) -> int:
         writer = ModelWriter()

@@ -13,9 +13,9 @@ import tflite
 import tvm
 from tvm import relax
 
-from schedules import relax_network
 from schedules.errors import LeanconvError
-from tflite_delegate.relax_import import import_model
+from schedules.relax import network as relax_network
+from tflite_delegate.importer.relax import import_model
 
 
 def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
@@ -25,7 +25,7 @@ def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
 
 def test_layers_are_those_of_the_delegate(trained_models: Path) -> None:
     """Two readers, of the file and of what TVM makes of it, see the same layers."""
-    from tflite_delegate.model import read
+    from tflite_delegate.read.model import read
 
     path = trained_models / "mobilenet_96_float.tflite"
     ours, theirs = read(path), folded(import_model(path))

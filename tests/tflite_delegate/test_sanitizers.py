@@ -24,10 +24,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from board import Board
 from schedules.algorithms import REGISTRY
-from schedules.planner import plan_layer
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import plan_layer
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
 from tests.tflite_delegate import (
@@ -38,9 +38,9 @@ from tests.tflite_delegate import (
     test_sparse_layers,
     test_units,
 )
-from tflite_delegate import model as tflite_model
 from tflite_delegate.build import build, export_sources
-from tflite_delegate.layers import ACTIVATIONS
+from tflite_delegate.read import model as tflite_model
+from tflite_delegate.read.layers import ACTIVATIONS
 
 HOST_SOURCE = Path(__file__).with_name("host.c")
 HOST = Simd.named("host")

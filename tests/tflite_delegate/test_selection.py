@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from schedules.errors import LeanconvError
-from schedules.planner import NO_LIMITS, Plan
-from schedules.selection import Selection, block_of, of_one_kernel
-from schedules.simd import Simd
-from schedules.tuning.records import Record
+from schedules.plan.planner import NO_LIMITS, Plan
+from schedules.select.selection import Selection, block_of, of_one_kernel
+from schedules.target.simd import Simd
+from schedules.tuning.records.records import Record
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.support.trials import record
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 from tflite_delegate.selection import select
 
 SIMD = Simd.named("cortex-a76")

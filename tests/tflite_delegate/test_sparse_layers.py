@@ -12,7 +12,7 @@ import pytest
 from tests.support.sparse import sparse
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 
 SHAPE = (1, 9, 8, 16)
 #: Layer, order of the levels, blocks, and which levels are compressed.

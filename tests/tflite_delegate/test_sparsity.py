@@ -13,7 +13,7 @@ from ai_edge_litert import interpreter
 
 from tests.support.sparse import sparse
 from tests.support.tflite_writer import ModelWriter
-from tflite_delegate.sparsity import densify
+from tflite_delegate.read.sparsity import densify
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ import pytest
 
 import tvmc
 from schedules.algorithms import REGISTRY
-from schedules.report import NAN_SPREADS
-from schedules.simd import Simd
+from schedules.select.report import NAN_SPREADS
+from schedules.target.simd import Simd
 from tests.support.tflite_writer import Conv, Dense, ModelWriter, single_conv
 from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
 from tflite_delegate.build import build

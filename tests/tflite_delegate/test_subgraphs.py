@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules.planner import FUSED_BLOCK
-from schedules.selection import Selection
-from schedules.simd import Simd
+from schedules.plan.planner import FUSED_BLOCK
+from schedules.select.selection import Selection
+from schedules.target.simd import Simd
 from tests.support.tflite_graphs import join
 from tests.support.tflite_writer import Conv, ModelWriter, chain
 from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
 from tflite_delegate.build import build
-from tflite_delegate.model import read
+from tflite_delegate.read.model import read
 from tflite_delegate.selection import select
 
 BuildDelegate = Callable[..., Path]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schedules.block import Block, workload_from_text
-from schedules.simd import Simd
-from schedules.tuning.task import Task
+from schedules.layer.block import Block, workload_from_text
+from schedules.target.simd import Simd
+from schedules.tuning.records.task import Task
 from tests.support.tflite_writer import Conv, ModelWriter
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 from tflite_delegate.tasks import tasks
 
 SIMD = Simd.named("cortex-a76")

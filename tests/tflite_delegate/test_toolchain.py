@@ -11,22 +11,22 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from schedules import elf
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.planner import compile_plans, plan_layer
-from schedules.simd import PRESETS, Simd
+from schedules.plan.planner import compile_plans, plan_layer
 from schedules.store import SWITCH
-from schedules.toolchain import ANDROID_SYMBOLS, Toolchain, _compiler_digest
+from schedules.target import elf
+from schedules.target.simd import PRESETS, Simd
+from schedules.target.toolchain import ANDROID_SYMBOLS, Toolchain, _compiler_digest
 from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, single_conv
+from tflite_delegate.sources import copy_sources
 from tflite_delegate.table import kernel_table
 
 BuildDelegate = Callable[..., Path]
@@ -41,10 +41,9 @@ TARGETS = ["cortex-a53", "cortex-a76", "x86-64-v3", "cortex-a76-android", "x86-6
 
 def sources(folder: Path, simd: Simd) -> list[str]:
     """The delegate's sources with an empty table of kernels."""
-    for entry in resources.files("tflite_delegate").joinpath("csrc").iterdir():
-        (folder / entry.name).write_bytes(entry.read_bytes())
+    sources = copy_sources(folder)
     (folder / "kernel_table.c").write_text(kernel_table([], "none.tflite", simd))
-    return sorted(path.name for path in folder.glob("*.c"))
+    return [*sources, "kernel_table.c"]
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,9 @@ from tests.support.reference import conv2d
 from tests.support.tflite_schema import ACTIVATIONS, PADDINGS
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tflite_delegate import model as tflite_model
-from tflite_delegate import upsampling
-from tflite_delegate.upsampling import Axis
+from tflite_delegate.read import model as tflite_model
+from tflite_delegate.read import upsampling
+from tflite_delegate.read.upsampling import Axis
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.memory import align
-from schedules.simd import Simd
+from schedules.lower.memory import align
+from schedules.target.simd import Simd
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tests.support.units import Unit
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tflite_delegate import model as tflite_model
+from tflite_delegate.read import model as tflite_model
 
 BuildDelegate = Callable[..., Path]
 HOST = Simd.named("host")

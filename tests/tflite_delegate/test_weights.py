@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schedules import packing
-from schedules.c_abi import CKernel, Stage
-from schedules.memory import align
-from schedules.packing import Matrix, PackedWeights
-from schedules.planner import Plan
-from schedules.selection import Kernel
-from schedules.simd import Simd
-from schedules.workload import Conv2dWorkload
+from schedules.kernel import packing
+from schedules.kernel.packing import Matrix, PackedWeights
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.c_abi import CKernel, Stage
+from schedules.lower.memory import align
+from schedules.plan.planner import Plan
+from schedules.select.selection import Kernel
+from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan
 from tests.tflite_delegate.test_sanitizers import compiler
 from tflite_delegate import build as builder
@@ -29,7 +29,7 @@ PACKER_SOURCE = r"""
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "weights.h"
+#include "kernels/weights.h"
 
 int32_t stage0(const void *x, const void *r, const void *w, const void *b, void *y,
                uint8_t *workspace, int32_t thread, int32_t begin, int32_t end) {
@@ -108,7 +108,9 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    sources += [SOURCES / name for name in ("weights.c", "constants.c", "upsampling.c")]
+    sources += [
+        SOURCES / "kernels" / f"{name}.c" for name in ("weights", "constants", "upsampling")
+    ]
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
     subprocess.run([*command, "-o", str(program)], check=True)

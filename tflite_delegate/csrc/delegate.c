@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "claim.h"
+#include "claim/claim.h"
+#include "host/log.h"
+#include "host/pool.h"
 #include "leanconv.h"
-#include "log.h"
-#include "node.h"
-#include "pool.h"
-#include "report.h"
+#include "run/node.h"
+#include "run/report.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

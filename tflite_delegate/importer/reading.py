@@ -24,8 +24,8 @@ from tflite_delegate.importer.editable import (
     OperatorCode,
     Quantization,
 )
-from tflite_delegate.names import unique_names
-from tflite_delegate.sparsity import densify
+from tflite_delegate.read.names import unique_names
+from tflite_delegate.read.sparsity import densify
 
 _QUANTISED_TYPES = {
     tflite.TensorType.INT4,
@@ -54,7 +54,7 @@ def read_model(
     Raises
     ------
     ValueError
-        Or another of :data:`tflite_delegate.graph.DAMAGE`, if the file is damaged.
+        Or another of :data:`tflite_delegate.read.graph.DAMAGE`, if the file is damaged.
     """
     source = tflite.Model.GetRootAs(content, 0)
     codes = [

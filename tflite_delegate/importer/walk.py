@@ -14,6 +14,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend.tflite.tflite_frontend import get_tensor_name
 
 from schedules.errors import LeanconvError
+from tflite_delegate.importer.converter import Converter
 from tflite_delegate.importer.editable import (
     TYPE_NAMES,
     EditableGraph,
@@ -22,7 +23,6 @@ from tflite_delegate.importer.editable import (
 )
 from tflite_delegate.importer.folding import folded
 from tflite_delegate.importer.regions import Regions
-from tflite_delegate.relax_converter import Converter
 
 _STATE = "it keeps a state between runs, which modules do not"
 

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-// See schedules/c_abi.py.
+// See schedules/lower/c_abi.py.
 typedef int32_t stage_function(const void *x, const void *r, const void *w, const void *b, void *y,
                                uint8_t *workspace, int32_t thread, int32_t begin, int32_t end);
 

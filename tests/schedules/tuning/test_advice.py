@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.block import Block
 from schedules.errors import LeanconvError
-from schedules.planner import NO_LIMITS, Limits, Plan, plan_block, plan_layer
-from schedules.simd import Simd
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import NO_LIMITS, Limits, Plan, plan_block, plan_layer
+from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import MODELLED, Record
-from schedules.tuning.space import Space
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import MODELLED, Record
+from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
-from schedules.workload import Conv2dWorkload
 from tests.support.trials import candidate, record
 
 SIMD = Simd.named("cortex-a76")

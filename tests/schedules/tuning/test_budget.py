@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schedules.block import workload_from_text
+from schedules.layer.block import workload_from_text
 from schedules.tuning.budget import Progress, next_task
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import MEASURED, Record
-from schedules.tuning.task import Task
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import MEASURED, Record
+from schedules.tuning.records.task import Task
 
 LAYERS = [workload_from_text(f"{size}x{size}x8->8 k1x1") for size in (7, 14, 28)]
 BLOCK = workload_from_text("7x7x8->8 k3x3 p1,1,1,1 g8 | 7x7x8->8 k1x1")

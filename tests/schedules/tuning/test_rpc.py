@@ -16,15 +16,15 @@ import pytest
 
 import board_rpc
 from schedules.errors import LeanconvError
-from schedules.planner import Choice, plan_form
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.measure import Measurer
-from schedules.tuning.runners.base import PROGRAM, Batch, BoardLost
-from schedules.tuning.runners.rpc import RpcRunner
-from schedules.tuning.runners.rpc_tracker import Tracker
-from schedules.tuning.settings import Settings
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Choice, plan_form
+from schedules.target.simd import Simd
+from schedules.tuning.boards.base import PROGRAM, Batch, BoardLost
+from schedules.tuning.boards.rpc import RpcRunner
+from schedules.tuning.boards.rpc_tracker import Tracker
+from schedules.tuning.measure.measure import Measurer
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate
 from tests.support.rpc import (
     KEY,
     PATIENCE_S,

@@ -13,18 +13,18 @@ import pytest
 
 from board import Board
 from schedules.errors import LeanconvError
-from schedules.planner import compile_plans, plan_layer
-from schedules.simd import Simd
-from schedules.toolchain import Toolchain
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.measure import Measurer
-from schedules.tuning.problem import Problem
-from schedules.tuning.program import Compiled, ProgramWriter, Tensors
-from schedules.tuning.runners.base import PROGRAM, Batch, BoardLost
-from schedules.tuning.runners.command import MOST_LOST, CommandRunner
-from schedules.tuning.runners.local import LocalRunner
-from schedules.tuning.settings import Settings
-from schedules.workload import Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import compile_plans, plan_layer
+from schedules.target.simd import Simd
+from schedules.target.toolchain import Toolchain
+from schedules.tuning.boards.base import PROGRAM, Batch, BoardLost
+from schedules.tuning.boards.command import MOST_LOST, CommandRunner
+from schedules.tuning.boards.local import LocalRunner
+from schedules.tuning.measure.measure import Measurer
+from schedules.tuning.measure.problem import Problem
+from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate
 
 HELLO = """#!/bin/sh
 echo warming up

@@ -9,14 +9,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from schedules.planner import Plan, plan_layer
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate
-from schedules.tuning.records import Record, ranked
-from schedules.tuning.space import Space
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import Plan, plan_layer
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Candidate
+from schedules.tuning.records.records import Record, ranked
+from schedules.tuning.records.untuned import untuned_record
+from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
-from schedules.tuning.untuned import untuned_record
-from schedules.workload import Conv2dWorkload
 from tests.support.trials import record
 
 SIMD = Simd.named("cortex-a76")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from schedules.block import workload_from_text
-from schedules.simd import Simd
-from schedules.tuning.candidate import Candidate, Workload
-from schedules.tuning.measure import Outcome
-from schedules.tuning.records import Log, best, load
-from schedules.tuning.runners.base import BoardLost
-from schedules.tuning.settings import Settings
-from schedules.tuning.task import Task
+from schedules.layer.block import workload_from_text
+from schedules.target.simd import Simd
+from schedules.tuning.boards.base import BoardLost
+from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.records import Log, best, load
+from schedules.tuning.records.task import Task
 from schedules.tuning.tuner import FINAL_SAMPLES, Options, Status, Tuner
 
 SIMD = Simd.named("x86-64-v4")

@@ -14,7 +14,7 @@ from tests.support.imported import assert_as_litert, imported, litert
 from tests.support.sparse import sparse
 from tests.support.tflite_writer import Conv, ModelWriter, packed
 from tflite_delegate.importer.reading import read_model
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.relax import import_model
 
 RNG = np.random.default_rng(0)
 

@@ -13,7 +13,7 @@ from tvm import relax
 from schedules.errors import LeanconvError
 from tests.support.imported import assert_as_litert
 from tests.support.tflite_writer import Conv, ModelWriter, merged
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.relax import import_model
 
 SHAPE = (1, 4, 4, 2)
 X = np.arange(32, dtype=np.float32).reshape(SHAPE) % 5 - 2

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from schedules.errors import LeanconvError
 from tests.support.imported import assert_as_litert, litert
 from tests.support.tflite_writer import ModelWriter, merged
-from tflite_delegate.relax_import import import_model
+from tflite_delegate.importer.relax import import_model
 
 
 def refusal(writer: ModelWriter, inputs: list[int], outputs: list[int], path: Path) -> str:

@@ -1,0 +1,1 @@
+"""A convolution, a depthwise and a pointwise layer as one kernel, strip by strip."""

@@ -1,0 +1,176 @@
+"""``fused_block``: a chain of layers strip by strip, with nothing between them stored whole.
+
+[Producer, pointwise or any other dense convolution ->] depthwise -> pointwise, in one kernel. What
+lies between the layers of such chains is their largest tensor: in MobileNetV2's inverted residuals
+(Sandler et al., arXiv 1801.04381), six times their input and output. Depth-first execution (Alwani,
+Chen, Ferdman and Milder, "Fused-Layer CNN Accelerators", MICRO 2016) needs but a few rows of it at
+a time, and section 5 of the former but a few of its channels, as every channel of the expanded
+tensor goes through the depthwise layer by itself.
+
+Threads share strips of ``strip_rows`` output rows. In a strip, for each block of ``c_block``
+channels, ``row_block`` rows at a time::
+
+    E: the producer's rows that the depthwise layer reads, but for those that are there already
+    D: the depthwise layer's rows
+    Y: the product with the last layer's weights; of several blocks of channels, summed in place
+
+Rows of E between two strips are computed for both. Above and below the image they are zeros: the
+depthwise layer pads its input, the activated one, with zeros.
+
+Workspace: for each thread E, ``((row_block - 1) S + (K - 1) dilation + 1) W c_block`` elements for
+K kernel rows at stride S, and from the next cache line on D,
+``row_block W' c_block``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import s_tir, te
+
+from schedules.algorithms.base import MAX_ELEMENTS, Unsupported
+from schedules.algorithms.fused_block import knobs as fused_knobs
+from schedules.algorithms.fused_block.schedule import schedule_strips
+from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
+from schedules.kernel import accuracy, packing
+from schedules.kernel.epilogue import bias_dtype
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.packing import PackedWeights
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.initial_sums import start_with
+from schedules.target.simd import Simd
+
+
+class FusedBlock:
+    """Depth-first execution of a block, with the verbs of an algorithm for one layer."""
+
+    name = "fused_block"
+    source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
+
+    def supports(self, block: Block, simd: Simd) -> str | None:
+        """``None``, or the reason, for users, why this algorithm cannot serve ``block``."""
+        del simd
+        *producers, depthwise, projection = block.layers
+        if len(producers) > 1:
+            return "it has more than one layer before the depthwise one"
+        if not depthwise.is_depthwise or depthwise.out_channels != depthwise.in_channels:
+            return f"{depthwise.describe()} is not depthwise with as many outputs as inputs"
+        if not projection.is_pointwise or projection.groups > 1:
+            return f"{projection.describe()} is not pointwise"
+        if any(layer.groups > 1 for layer in producers):
+            return f"{producers[0].describe()} is grouped"
+        if producers and leaves_out(depthwise):
+            return f"{depthwise.describe()} leaves out rows or columns, which need no producer"
+        for layer in block.layers:
+            for what, shape in (
+                ("input", layer.input_shape),
+                ("output", layer.output_shape),
+                ("weights", layer.weight_shape),
+            ):
+                if math.prod(shape) > MAX_ELEMENTS:
+                    return f"{layer.describe()}: its {what} needs 64-bit indices"
+        return None
+
+    def knobs(self, block: Block, simd: Simd) -> Mapping[str, Knob]:
+        """The named choices for ``block``."""
+        return fused_knobs.knobs(block, simd)
+
+    def default_knobs(self, block: Block, simd: Simd, fixed: Knobs = NO_KNOBS) -> dict[str, Any]:
+        """``fixed``, and the untuned choice of every other knob.
+
+        Raises
+        ------
+        Unsupported
+            If ``block`` leaves no such choice.
+        """
+        knobs = self.knobs(block, simd)
+        for name, value in fixed.items():
+            if name not in knobs:
+                raise Unsupported(f"{self.name} has no knob {name!r}: one of {', '.join(knobs)}")
+            if value not in knobs[name].choices:
+                values = ", ".join(map(str, knobs[name].choices))
+                raise Unsupported(f"{self.name} has no {name} = {value}: one of {values}")
+        chosen = {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
+        reason = fused_knobs.unfit(block, chosen)
+        if reason is not None:
+            raise Unsupported(reason)
+        return chosen
+
+    def workspace_bytes(self, block: Block, knobs: Knobs) -> int:
+        """Bytes of E and D for one thread."""
+        return Strips.of(block, knobs).workspace_bytes
+
+    def macs(self, block: Block, knobs: Knobs) -> int:
+        """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
+        return Strips.of(block, knobs).macs
+
+    def moved_elements(self, block: Block, knobs: Knobs) -> int:
+        """Sums that are read and written again."""
+        return Strips.of(block, knobs).moved_elements
+
+    def cost(self, block: Block, simd: Simd, knobs: Knobs) -> int:
+        """Modelled time, in multiply-accumulates, as the planner counts those of a layer."""
+        return fused_knobs.cost(Strips.of(block, knobs), simd)
+
+    def expected_error(self, block: Block, knobs: Knobs) -> float:
+        """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`).
+
+        Each layer passes on the relative error of its input, and adds its own.
+        """
+        strips = Strips.of(block, knobs)
+        terms = [layer.reduction for layer in block.layers[:-1]]
+        # A running sum over a block of channels, and one over the blocks.
+        terms.append(strips.c_block + (strips.c_blocks if strips.c_blocks > 1 else 0))
+        return math.hypot(*map(accuracy.relative_error, terms))
+
+    def packed_parts(self, block: Block, knobs: Knobs) -> tuple[PackedWeights, ...]:
+        """How the kernel expects the weights of each layer."""
+        tiles = fused_knobs.product_tiles(block, knobs)
+        *producers, depthwise, projection = block.layers
+        return (
+            *(packing.panels(layer, tiles["expand"].panel) for layer in producers),
+            packing.taps(depthwise),
+            packing.panels(projection, tiles["project"].panel),
+        )
+
+    def schedule(self, block: Block, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        """The scheduled kernel: buffers X, R (with a residual), W0, …, B0, …, Y, and views of Y."""
+        strips, tiles = Strips.of(block, knobs), fused_knobs.product_tiles(block, knobs)
+        image, weights, biases = placeholders(block, self.packed_parts(block, knobs))
+        source = image
+        if strips.producer is not None:
+            source = expand(strips, simd, tiles["expand"], image, weights[0], biases[0])
+        stored = convolve_depthwise(strips, source, weights[-2])
+        added, outputs = project(strips, tiles["project"], stored, weights[-1], biases[-1])
+        arguments = [image, *added, *weights, *biases, *outputs]
+        function = te.create_prim_func(arguments)
+        starts = function.params[arguments.index(biases[-2])]
+        function = start_with(function, "ACC1", lambda *i: starts[i[-1]])
+        rows = knobs["depthwise_rows"]
+        return schedule_strips(s_tir.Schedule(function), strips, simd, tiles, rows)
+
+
+def leaves_out(layer: Conv2dWorkload) -> bool:
+    """Whether strides leave out rows of a layer's input, or its last columns."""
+    rows = (layer.kernel_height - 1) * layer.dilation_height + 1
+    last = (layer.out_width - 1) * layer.stride_width - layer.pad_left
+    last += (layer.kernel_width - 1) * layer.dilation_width
+    return layer.stride_height > rows or last < layer.in_width - 1
+
+
+def placeholders(
+    block: Block, parts: tuple[PackedWeights, ...]
+) -> tuple[te.Tensor, list[te.Tensor], list[te.Tensor]]:
+    """The kernel's arguments X, of shape (N, H, W C), W0, … and B0, …."""
+    batch, height, width, channels = block.input_shape
+    weights = [
+        te.placeholder(part.shape, block.dtype, name=f"W{i}") for i, part in enumerate(parts)
+    ]
+    biases = [
+        te.placeholder((part.bias_elements,), bias_dtype(layer), name=f"B{i}")
+        for i, (part, layer) in enumerate(zip(parts, block.layers, strict=True))
+    ]
+    return te.placeholder((batch, height, width * channels), block.dtype, name="X"), weights, biases

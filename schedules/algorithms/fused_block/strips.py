@@ -1,0 +1,268 @@
+"""What ``fused_block`` computes: the strips of a block of layers, and the sums in them.
+
+See :mod:`schedules.algorithms.fused_block.fused_block` for the source. Tensors are named ``E``
+(expanded, by the producer) and ``D`` (the depthwise layer's output).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from tvm import te, tirx
+
+from schedules.kernel import epilogue
+from schedules.kernel.epilogue import finish
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.microkernel import patch_sums
+from schedules.kernel.patches import ImagePatches, Taps, masked
+from schedules.kernel.tiles import Tile
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import align
+from schedules.target.simd import Simd
+
+
+@dataclass(frozen=True)
+class Strips:
+    """How a block is cut into strips of output rows, and those into blocks of channels.
+
+    Parameters
+    ----------
+    block : Block
+    strip_rows : int
+        Output rows of a strip; the last one may reach beyond the image.
+    row_block : int
+        Rows of D that are stored at a time; a divisor of ``strip_rows``.
+    c_block : int
+        Channels of E and D that are stored at a time; a divisor of all of them.
+    depthwise_columns : int
+        Pixels side by side in the depthwise layer's tile.
+    """
+
+    block: Block
+    strip_rows: int
+    row_block: int
+    c_block: int
+    depthwise_columns: int = 1
+
+    @classmethod
+    def of(cls, block: Block, knobs: Knobs) -> Strips:
+        """The strips in an algorithm's knobs."""
+        names = ("strip_rows", "row_block", "c_block", "depthwise_columns")
+        return cls(block, **{name: knobs[name] for name in names})
+
+    @property
+    def producer(self) -> Conv2dWorkload | None:
+        """The layer before the depthwise one."""
+        return self.block.layers[0] if len(self.block.layers) == 3 else None
+
+    @property
+    def depthwise(self) -> Conv2dWorkload:
+        """The depthwise layer."""
+        return self.block.layers[-2]
+
+    @property
+    def projection(self) -> Conv2dWorkload:
+        """The last, pointwise layer."""
+        return self.block.layers[-1]
+
+    @property
+    def channels(self) -> int:
+        """Of E and D."""
+        return self.depthwise.in_channels
+
+    @property
+    def c_blocks(self) -> int:
+        """Blocks of channels."""
+        return self.channels // self.c_block
+
+    @property
+    def count(self) -> int:
+        """Strips of one image."""
+        return -(-self.depthwise.out_height // self.strip_rows)
+
+    def reached_rows(self, rows: int) -> int:
+        """Rows of the depthwise layer's padded input under so many rows of its output."""
+        layer = self.depthwise
+        last = (rows - 1) * layer.stride_height
+        return last + (layer.kernel_height - 1) * layer.dilation_height + 1
+
+    def input_row(self, strip: tirx.Expr | int, row: tirx.Expr | int) -> tirx.Expr | int:
+        """Row of the depthwise layer's input that is row ``row`` of those a strip reaches."""
+        layer = self.depthwise
+        return strip * (self.strip_rows * layer.stride_height) + row - layer.pad_top
+
+    def row_mask(self, row: tirx.Expr) -> list[tirx.Expr]:
+        """Conditions under which such a row is in the image: only those that can fail."""
+        layer = self.depthwise
+        last = self.input_row(self.count - 1, self.reached_rows(self.strip_rows) - 1)
+        inside = [row >= 0] * (layer.pad_top > 0)
+        return inside + [row < layer.in_height] * (last >= layer.in_height)
+
+    @property
+    def rolls(self) -> bool:
+        """Whether row blocks of a strip share rows of E."""
+        shared = self.reached_rows(1) > self.depthwise.stride_height
+        return shared and self.producer is not None and self.strip_rows > self.row_block
+
+    @property
+    def expanded_rows(self) -> int:
+        """Rows of E that are computed for an image: those between strips more than once."""
+        reach = self.reached_rows(self.strip_rows)
+        first = [self.input_row(strip, 0) for strip in range(self.count)]
+        height = self.depthwise.in_height
+        return sum(max(0, min(row + reach, height) - max(row, 0)) for row in first)
+
+    @property
+    def depthwise_width(self) -> int:
+        """Output columns of the depthwise layer, rounded up to whole tiles."""
+        return -(-self.depthwise.out_width // self.depthwise_columns) * self.depthwise_columns
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers, with those for rows between strips done again."""
+        again = 0
+        if self.producer is not None:
+            rows = self.expanded_rows - self.depthwise.in_height
+            again = rows * (self.producer.macs // self.producer.out_height)
+        return self.block.macs + again
+
+    @property
+    def moved_elements(self) -> int:
+        """Sums that are read and written again: all of the output for every block of channels."""
+        if self.c_blocks == 1:
+            return 0
+        return self.c_blocks * math.prod(self.block.output_shape)
+
+    @property
+    def expanded_bytes(self) -> int:
+        """Bytes of E: one block of channels of the rows that a row block reaches."""
+        if self.producer is None:
+            return 0
+        pixels = self.reached_rows(self.row_block) * self.depthwise.in_width
+        return pixels * self.c_block * self.block.element_bytes
+
+    @property
+    def depthwise_bytes(self) -> int:
+        """Bytes of D: one block of channels of a row block."""
+        pixels = self.row_block * self.depthwise.out_width
+        return pixels * self.c_block * self.block.element_bytes
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of E and D for one thread."""
+        return align(self.expanded_bytes) + self.depthwise_bytes
+
+
+def expand(
+    strips: Strips, simd: Simd, tile: Tile, image: te.Tensor, weights: te.Tensor, bias: te.Tensor
+) -> te.Tensor:
+    """Block ``E`` of shape (N, strips, rows, W, C): the producer's output.
+
+    Its sums are block ``ACC0``. Rows above and below the image are zeros, which the depthwise layer
+    pads with: activated biases would be wrong.
+    """
+    layer = strips.producer
+    assert layer is not None
+    patches = ImagePatches(layer, image, Taps.of(layer, simd), tile.rounded(layer.out_width))
+    sums = patch_sums(layer, patches, weights, tile, layer="0")
+
+    def element(n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+        row = strips.input_row(s, h)
+        inside = strips.row_mask(row)
+        # Any row serves where none is inside; its sums are never computed.
+        nearest = tirx.max(tirx.min(row, layer.out_height - 1), 0) if inside else row
+        return masked(inside, finish(sums[n, nearest, w, c], bias[c], layer), layer.dtype)
+
+    rows = strips.reached_rows(strips.strip_rows)
+    shape = (layer.batch, strips.count, rows, layer.out_width, layer.out_channels)
+    return te.compute(shape, element, name="E")
+
+
+def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
+    """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output, without bias.
+
+    ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles.
+    """
+    layer, columns = strips.depthwise, strips.depthwise_width
+    taps = Taps(layer.kernel_height, layer.kernel_width, 1, flat=False)
+    patches = ImagePatches(layer, source, taps, columns)
+    kh = te.reduce_axis((0, taps.rows), name="kh")
+    kw = te.reduce_axis((0, taps.columns), name="kw")
+
+    def sum_of_taps(
+        n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        row = h * layer.stride_height + kh * layer.dilation_height
+        if strips.producer is None:
+            row = strips.input_row(s, row)
+            element = source[n, row, patches.column_offset(w, kw) + c]
+            mask = strips.row_mask(row)
+        else:
+            element = source[n, s, row, patches.column(w, kw), c]
+            mask = []
+        value = masked(patches.column_mask(w, kw, c), element * weights[kh, kw, c], layer.dtype)
+        return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
+
+    shape = (layer.batch, strips.count, strips.strip_rows, columns, layer.out_channels)
+    sums = te.compute(shape, sum_of_taps, name="ACC1")
+    no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
+    return te.compute(
+        (*shape[:3], layer.out_width, layer.out_channels),
+        lambda *i: finish(sums[i], no_bias, layer),
+        name="D",
+    )
+
+
+def project(
+    strips: Strips, tile: Tile, depthwise: te.Tensor, weights: te.Tensor, bias: te.Tensor
+) -> tuple[list[te.Tensor], list[te.Tensor]]:
+    """Argument ``R``, if there is one; block ``Y``, and its view ``S``, sums of blocks of channels.
+
+    Sums over one block of channels are block ``ACC``. If there is but one, there is no ``S``.
+    """
+    layer, size = strips.projection, strips.c_block
+    columns = tile.rounded(layer.out_width)
+
+    def inside(w: tirx.Expr) -> list[tirx.Expr]:
+        return [w < layer.out_width] * (columns > layer.out_width)
+
+    element = te.compute(
+        (layer.batch, strips.count, strips.strip_rows, columns, strips.channels),
+        lambda n, s, h, w, c: masked(inside(w), depthwise[n, s, h, w, c], layer.dtype),
+        name="A",
+    )
+    k = te.reduce_axis((0, size), name="c")
+
+    def sum_of_products(
+        b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        c = b * size + k
+        value = element[n, s, h, w, c] * weights[o // tile.panel, c, o % tile.panel]
+        return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
+
+    shape = (strips.c_blocks, *element.shape[:-1], weights.shape[0] * tile.panel)
+    products = te.compute(shape, sum_of_products, name="ACC")
+
+    def product(b: tirx.Expr, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+        return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
+
+    added = epilogue.residual(layer, layer.output_shape[:3])
+
+    def output(sums: Callable[..., tirx.Expr]) -> te.Tensor:
+        return te.compute(
+            layer.output_shape,
+            lambda *i: finish(sums(*i), bias[i[-1]], layer, *(tensor[i] for tensor in added)),
+            name="Y",
+        )
+
+    if strips.c_blocks == 1:
+        return added, [output(partial(product, 0))]
+    block = te.reduce_axis((0, strips.c_blocks), name="block")
+    sums = te.compute(
+        layer.output_shape, lambda *i: te.sum(product(block, *i), axis=[block]), name="S"
+    )
+    return added, [output(lambda *i: sums[i]), sums]

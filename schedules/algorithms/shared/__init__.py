@@ -1,0 +1,1 @@
+"""Compute and steps that several algorithms of the literature share."""

@@ -1,0 +1,106 @@
+"""MEC's compact lowered matrix ``L[n][w'][h][kw][c]``: its rows, its elements, its patches.
+
+For each output column ``w'`` it holds the ``K_w`` image columns under it, over the rows ``h`` of
+the padded image (Cho and Brand, arXiv 1706.06873). One such column is one row of the matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import s_tir, te, tirx
+
+from schedules.kernel.knobs import Knob
+from schedules.kernel.patches import ImagePatches, Taps, masked
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import ALIGNMENT
+
+#: Bytes of one way of the smallest L1 caches, 64 sets of a line; larger ways are multiples of it.
+#: What lies a multiple of a way apart is in the same set.
+CACHE_WAY_BYTES = 4096
+
+
+def row_elements(workload: Conv2dWorkload, rows: int) -> int:
+    """Elements of one row of ``L``, that is, of one output column over ``rows`` image rows."""
+    return rows * workload.kernel_width * workload.in_channels
+
+
+def row_padding(workload: Conv2dWorkload, rows: int) -> Knob:
+    """Elements behind each row of ``L``: none, or one cache line.
+
+    A register tile reads ``columns`` rows of ``L`` at the same offset. If their distance is within
+    half a line of a multiple of :data:`CACHE_WAY_BYTES`, they share a few sets, and where a set has
+    fewer ways than rows, these evict each other. One line more spreads them over the sets.
+    """
+    line = ALIGNMENT // workload.element_bytes
+    distance = row_elements(workload, rows) * workload.element_bytes
+    collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
+    return Knob((0, line), line if collide else 0)
+
+
+def pad_rows(schedule: s_tir.Schedule, workload: Conv2dWorkload, rows: int, padding: int) -> None:
+    """Put ``padding`` elements behind each row of block ``L``."""
+    distance = row_elements(workload, rows) + padding
+    # TVM rounds the distance of rows up to a multiple of the factor, that is, to the factor.
+    schedule.storage_align(schedule.get_sblock("L"), 0, axis=1, factor=distance, offset=0)
+
+
+def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:
+    """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``."""
+    source = ImagePatches(workload, image, taps, workload.out_width)
+
+    def element(
+        n: tirx.Expr, w: tirx.Expr, row: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        at = row - workload.pad_top
+        inside = [at >= 0] * (workload.pad_top > 0)
+        inside += [at < workload.in_height] * (rows - workload.pad_top > workload.in_height)
+        return masked(
+            inside + source.column_mask(w, kw, c),
+            image[n, at, source.column_offset(w, kw) + c],
+            workload.dtype,
+        )
+
+    batch, columns = workload.batch, workload.out_width
+    return te.compute((batch, columns, rows, taps.columns, taps.depth), element, name="L")
+
+
+@dataclass(frozen=True)
+class LoweredPatches:
+    """Patches in ``L``, a ``(N, W', H_pad, K_w, C)`` tensor."""
+
+    workload: Conv2dWorkload
+    lowered: te.Tensor
+    taps: Taps
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.workload.output_shape[:3]
+
+    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
+        return []
+
+    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
+        return [w < self.shape[2]] * (self.columns > self.shape[2])
+
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        row = h * self.workload.stride_height + kh * self.workload.dilation_height
+        return self.lowered[n, w, row, kw, c]
+
+
+class BatchedPatches(LoweredPatches):
+    """The same, with all samples of an output row side by side: solution A."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        batch, rows, columns, _ = self.workload.output_shape
+        return (1, rows, batch * columns)
+
+    def element(
+        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        columns = self.workload.out_width
+        return super().element(w // columns, h, w % columns, kh, kw, c)

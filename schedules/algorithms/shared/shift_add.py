@@ -1,0 +1,168 @@
+"""Shift-add: a convolution as 1x1 products of the whole input image, added up where they belong.
+
+The product of input pixel ``(h, w)`` with the weights of kernel tap ``(kh, kw)`` belongs to output
+pixel ``(h', w')`` if ``h = h' s + kh d - pad``, and likewise for ``w`` (Vasudevan, Anderson and
+Gregg, arXiv 1704.04428). The products are the micro-kernel's: the image is the patch matrix of its
+own pixels, and each tap is one row of them. At stride s, s^2 times as many products are computed
+as are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules.kernel.epilogue import finish, residual
+from schedules.kernel.microkernel import MAX_UNROLLED_TAPS, patch_sums
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import GatheredPatches, ImagePatches, Taps, masked, placeholders
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.masked_loops import mark_masked
+from schedules.lower.steps import partition, unroll
+from schedules.target.simd import Simd
+
+#: Axes of the stored product for a tap, a pixel and an output channel.
+Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[tirx.Expr]]
+
+
+@dataclass(frozen=True)
+class PixelPatches(GatheredPatches):
+    """The pixels of the image, a ``(N H W, 1, 1, pitch)`` tensor: one row of them for each tap."""
+
+    kernel_taps: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1, self.kernel_taps, int(self.buffer.shape[0]))
+
+
+def has_one_tap(workload: Conv2dWorkload) -> bool:
+    """Whether there is nothing to add up: a 1x1 convolution is one product already."""
+    return workload.kernel_height == workload.kernel_width == 1
+
+
+def single_taps(workload: Conv2dWorkload) -> Taps:
+    """Every tap by itself: these algorithms multiply one after the other."""
+    _, height, width, channels = workload.weight_shape
+    return Taps(height, width, channels, flat=False)
+
+
+def tap_count(workload: Conv2dWorkload) -> int:
+    """Kernel taps, each of which is one product."""
+    return workload.kernel_height * workload.kernel_width
+
+
+def image_pixels(workload: Conv2dWorkload) -> int:
+    """Input pixels of the whole batch: the rows of every product."""
+    return math.prod(workload.input_shape[:3])
+
+
+def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
+    """One tap's product as a layer: a 1x1 convolution of all input pixels, in one row."""
+    return Conv2dWorkload(
+        in_height=1,
+        in_width=image_pixels(workload),
+        in_channels=workload.in_channels,
+        out_channels=workload.out_channels,
+        kernel_height=1,
+        kernel_width=1,
+        dtype=workload.dtype,
+    )
+
+
+def pixel_taps(workload: Conv2dWorkload) -> Taps:
+    """The columns of the image as a patch matrix: the channels of one pixel."""
+    return Taps(1, 1, workload.in_channels, flat=False)
+
+
+def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
+    """The kernel's arguments up to Y, and ``S``, its sums; X is ``(N H W, 1, 1, pitch)``.
+
+    Y is computed from X through blocks ``ACC``, ``P`` and ``S``.
+    """
+    shape = (image_pixels(workload), 1, 1, workload.in_pitch)
+    image = te.placeholder(shape, workload.dtype, name="X")
+    _, weights, bias = placeholders(workload, packed)
+    sums = shift_add(workload, image, tap_products(workload, image, weights, tile))
+    return [image, weights, bias, *finished(workload, sums, bias), sums]
+
+
+def tap_products(
+    workload: Conv2dWorkload, image: te.Tensor, weights: te.Tensor, tile: Tile
+) -> te.Tensor:
+    """Block ``P[tap][pixel][o]``: the product of every tap, without tails, from block ``ACC``."""
+    pixels, count = image_pixels(workload), tap_count(workload)
+    patches = PixelPatches(image, pixel_taps(workload), tile.rounded(pixels), count)
+    sums = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
+    shape = (count, pixels, workload.out_channels)
+    return te.compute(shape, lambda tap, pixel, o: sums[0, tap, pixel, o], name="P")
+
+
+def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -> te.Tensor:
+    """Block ``S``, the output before bias: the sum of ``products[tap][pixel][o]`` over the taps."""
+    layer = workload
+    masks = ImagePatches(workload, image, single_taps(workload), workload.out_width)
+    kh = te.reduce_axis((0, layer.kernel_height), name="kh")
+    kw = te.reduce_axis((0, layer.kernel_width), name="kw")
+
+    def sum_of_taps(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+        row = h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
+        column = w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
+        pixel = (n * layer.in_height + row) * layer.in_width + column
+        mask = masks.row_mask(h, kh) + masks.column_mask(w, kw, tirx.const(0, "int32"))
+        value = products[kh * layer.kernel_width + kw, pixel, o]
+        return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
+
+    return te.compute(layer.output_shape, sum_of_taps, name="S")
+
+
+def finished(workload: Conv2dWorkload, sums: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and block ``Y``: bias, activation, residual."""
+    added = residual(workload, workload.output_shape[:3])
+    output = te.compute(
+        workload.output_shape,
+        lambda *i: finish(sums[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
+        name="Y",
+    )
+    return [*added, output]
+
+
+def schedule_shift_add(
+    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
+) -> Any:
+    """Schedule blocks ``S`` and ``Y``, pixel by pixel, in registers; returns the loop of rows."""
+    lanes = tile.lanes(simd, workload.dtype)
+    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+
+    # Step 1: the sums of one pixel and one panel of channels.
+    _, h, w, o, kh, kw = schedule.get_loops(sums)
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    schedule.reorder(o_outer, kh, kw, o_vector, o_lane)
+    schedule.set_scope(sums, 0, "local")
+
+    # Step 2: bias and activation follow, while the sums are in registers.
+    schedule.reverse_compute_at(output, o_outer, preserve_unit_loops=True)
+    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+
+    # Step 3: borders and tails.
+    mark_masked(schedule, kh)
+    partition(schedule, w)
+    if workload.out_channels % tile.panel:
+        for loop in (o_outer, o_vector, o_lane, y_vector, y_lane):
+            partition(schedule, loop)
+
+    # Step 4: straight-line code inside.
+    if workload.kernel_width <= MAX_UNROLLED_TAPS:
+        schedule.unroll(kw)
+    unroll(schedule, [o_vector, y_vector])
+    for lane in (o_lane, y_lane):
+        schedule.vectorize(lane)
+    *_, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))
+    schedule.unroll(i_vector)
+    schedule.vectorize(i_lane)
+    return h

@@ -1,0 +1,1 @@
+"""Winograd's minimal filtering: exact transforms, the domain, and the schedule."""

@@ -1,0 +1,199 @@
+"""What Winograd's algorithm computes: tiles, strips and points, and both transforms.
+
+See :mod:`schedules.algorithms.winograd.winograd` for the source and the formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tvm import te, tirx
+
+from schedules.algorithms.winograd.cook_toom import Filtering, filtering
+from schedules.algorithms.winograd.linear import select_row
+from schedules.kernel.epilogue import finish, residual
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.patches import Taps, masked
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The transformed domain of one layer: its points, and how tiles make up strips."""
+
+    workload: Conv2dWorkload
+    rows: Filtering
+    columns: Filtering
+    strip: int
+    c_block: int
+
+    @classmethod
+    def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
+        """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
+
+        def along(taps: int) -> Filtering:
+            return filtering(knobs["outputs"] if taps > 1 else 1, taps)
+
+        rows, columns = along(workload.kernel_height), along(workload.kernel_width)
+        whole = cls(workload, rows, columns, 1, knobs["c_block"])
+        return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
+
+    @property
+    def points(self) -> int:
+        """``n_h n_w``: matrix products."""
+        return self.rows.inputs * self.columns.inputs
+
+    @property
+    def blocked(self) -> bool:
+        """Whether there are several blocks of channels."""
+        return self.c_block < self.workload.in_channels
+
+    @property
+    def tile_rows(self) -> int:
+        """Tiles down the image."""
+        return -(-self.workload.out_height // self.rows.outputs)
+
+    @property
+    def tile_columns(self) -> int:
+        """Tiles across the image."""
+        return -(-self.workload.out_width // self.columns.outputs)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a strip: rows of each matrix product."""
+        return self.strip * self.tile_columns
+
+    @property
+    def strip_rows(self) -> int:
+        """Output rows of a strip."""
+        return self.strip * self.rows.outputs
+
+    @property
+    def image_strips(self) -> int:
+        """Strips of one image; the last may reach beyond it."""
+        return -(-self.workload.out_height // self.strip_rows)
+
+    @property
+    def strips(self) -> int:
+        """Strips of the whole batch."""
+        return self.workload.batch * self.image_strips
+
+    @property
+    def taps(self) -> Taps:
+        """Of a block of the matrix products: nothing but channels."""
+        return Taps(1, 1, self.c_block, flat=False)
+
+    @property
+    def products(self) -> Conv2dWorkload:
+        """The matrix products of a strip as a pointwise convolution: points by tiles."""
+        return Conv2dWorkload(
+            in_height=self.points,
+            in_width=self.tiles,
+            in_channels=self.workload.in_channels,
+            out_channels=self.workload.out_channels,
+            kernel_height=1,
+            kernel_width=1,
+            dtype=self.workload.dtype,
+        )
+
+
+def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: Tile) -> te.Tensor:
+    """Block ``M``: at every point, all tiles of a strip by all output channels.
+
+    It is the sum over blocks of channels of block ``ACC``, which is rounded up to whole register
+    tiles; elements of V are block ``A``.
+    """
+    layer, columns = domain.workload, tile.rounded(domain.tiles)
+    size = domain.c_block
+    count = layer.in_channels // size
+    k = te.reduce_axis((0, size), name="c")
+
+    def inside(w: tirx.Expr) -> list[tirx.Expr]:
+        return [w < domain.tiles] * (columns > domain.tiles)
+
+    strips = (layer.batch, domain.image_strips, domain.points)
+    element = te.compute(
+        (*strips, columns, layer.in_channels),
+        lambda n, s, p, w, c: masked(inside(w), transformed[n, s, p, w, c], layer.dtype),
+        name="A",
+    )
+
+    def sum_of_products(
+        b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        c = b * size + k
+        value = element[n, s, p, w, c] * weights[p, o // tile.panel, c, o % tile.panel]
+        return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
+
+    channels = weights.shape[1] * tile.panel
+    sums = te.compute((count, *strips, columns, channels), sum_of_products, name="ACC")
+    shape = (*strips, domain.tiles, layer.out_channels)
+    if count == 1:
+        return te.compute(shape, lambda n, s, p, w, o: sums[0, n, s, p, w, o], name="M")
+    block = te.reduce_axis((0, count), name="block")
+    return te.compute(
+        shape,
+        lambda n, s, p, w, o: te.sum(sums[block, n, s, p, w, o], axis=[block]),
+        name="M",
+    )
+
+
+def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
+    """Block ``V``: ``B_h^T d B_w`` for every tile and channel; block ``VR`` is ``B_h^T d``."""
+    layer, rows, columns = domain.workload, domain.rows, domain.columns
+    channels, across = layer.in_channels, domain.tile_columns
+
+    def pixel(
+        n: tirx.Expr, s: tirx.Expr, tile: tirx.Expr, i: int, j: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        h = s * domain.strip_rows + tile // across * rows.outputs + i - layer.pad_top
+        w = tile % across * columns.outputs + j - layer.pad_left
+        inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
+        inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
+        return masked(inside, image[n, h, w * layer.in_pitch + c], layer.dtype)
+
+    n_h, n_w, strips = rows.inputs, columns.inputs, (layer.batch, domain.image_strips)
+
+    def by_row(
+        n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, tile: tirx.Expr, j: tirx.Expr, c: tirx.Expr
+    ) -> tirx.Expr:
+        pixels = [pixel(n, s, tile, i, j, c) for i in range(n_h)]
+        return select_row(rows.image, a, pixels, layer.dtype)
+
+    by_rows = te.compute((*strips, n_h, domain.tiles, n_w, channels), by_row, name="VR")
+
+    def point(n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+        pixels = [by_rows[n, s, p // n_w, tile, j, c] for j in range(n_w)]
+        return select_row(columns.image, p % n_w, pixels, layer.dtype)
+
+    return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
+
+
+def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and block ``Y``: ``A_h^T M A_w`` and what follows it.
+
+    Block ``MR`` is ``A_h^T M``.
+    """
+    layer, rows, columns = domain.workload, domain.rows, domain.columns
+    n_w, m_h, m_w = columns.inputs, rows.outputs, columns.outputs
+
+    def by_row(
+        n: tirx.Expr, s: tirx.Expr, row: tirx.Expr, across: tirx.Expr, b: tirx.Expr, o: tirx.Expr
+    ) -> tirx.Expr:
+        tile = row // m_h * domain.tile_columns + across
+        points = [products[n, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
+        return select_row(rows.output, row % m_h, points, layer.dtype)
+
+    strips, strip_rows = domain.image_strips, domain.strip_rows
+    shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
+    by_rows = te.compute(shape, by_row, name="MR")
+
+    added = residual(layer, layer.output_shape[:3])
+
+    def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+        points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
+        value = select_row(columns.output, w % m_w, points, layer.dtype)
+        return finish(value, bias[o], layer, *(tensor[n, h, w, o] for tensor in added))
+
+    return [*added, te.compute(layer.output_shape, pixel, name="Y")]

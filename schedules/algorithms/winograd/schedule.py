@@ -1,0 +1,138 @@
+"""How Winograd's algorithm is scheduled: three steps, strip by strip or in three stages.
+
+The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir
+
+from schedules.algorithms.winograd.domain import Domain
+from schedules.kernel.microkernel import accumulate_tile
+from schedules.kernel.tiles import Tile
+from schedules.lower import c_abi
+from schedules.lower.masked_loops import specialize
+from schedules.lower.steps import extent, partition, unroll
+from schedules.target.simd import Simd
+
+#: Image pixels of a tile along one axis that are still unrolled on x86-64.
+MAX_UNROLLED_INPUTS = 6
+
+
+def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
+    """Image to V, V to M, M to output: strip by strip, or, if there is but one, in three stages."""
+    lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
+    whole = domain.strips == 1
+    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
+    strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
+    across, x = schedule.split(w, [None, domain.columns.outputs])
+    o_outer, o_lane = schedule.split(o, [None, lanes])
+    walk = (o_outer, down, across) if whole else (down, across, o_outer)
+    schedule.reorder(strip, *walk, y, x, o_lane)
+    if channels % lanes:
+        for loop in (o_outer, o_lane):
+            partition(schedule, loop)
+    # From the last step to the first: each is placed where the next one needs it.
+    schedule_output(schedule, domain, simd, walk[-1], (y, x, o_lane))
+    point = schedule_products(schedule, domain, simd, tile, None if whole else strip)
+    vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    if whole:
+        # Channels before, points, channels again.
+        for stage, loop in enumerate((vector, point, o_outer)):
+            c_abi.mark_stage(schedule, loop, stage)
+    else:
+        c_abi.mark_stage(schedule, strip)
+
+
+def schedule_output(
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
+) -> None:
+    """M to output: for each step of ``vector``, one vector of channels of a tile, rows first."""
+    y, x, o_lane = tile
+    by_rows = schedule.get_sblock("MR")
+    schedule.set_scope(by_rows, 0, "local")
+    schedule.compute_at(by_rows, vector, preserve_unit_loops=True)
+    r_y, _, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
+    schedule.reorder(r_b, r_y, r_lane)
+    if domain.workload.out_channels % simd.lanes(domain.workload.dtype):
+        partition(schedule, r_lane)
+    for loop in (y, r_b):
+        unroll_points(schedule, simd, loop)
+    unroll(schedule, [x, r_y])
+    schedule.vectorize(o_lane)
+    schedule.vectorize(r_lane)
+
+
+def schedule_products(
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any | None
+) -> Any:
+    """V to M in register tiles, in each step of ``strip``; returns the loop over points."""
+    layer = domain.workload
+    products = schedule.get_sblock("M")
+    if strip is not None:
+        schedule.compute_at(products, strip, preserve_unit_loops=True)
+    point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
+    t_outer, t_inner = schedule.split(t, [None, tile.columns])
+    lanes = tile.lanes(simd, layer.dtype)
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    loops = {"rows": point, "columns": t_outer, "panels": o_outer}
+    order = [loops[name] for name in tile.order.split(",")]
+    schedule.reorder(*order, *blocks, t_inner, o_vector, o_lane)
+    accumulate_tile(schedule, domain.taps, simd, tile, [*order, *blocks][-1])
+    partition(schedule, t_outer)
+    if layer.out_channels % tile.panel:
+        for loop in (o_outer, o_vector, o_lane):
+            partition(schedule, loop)
+    unroll(schedule, [t_inner, o_vector])
+    schedule.vectorize(o_lane)
+    if blocks:
+        schedule.decompose_reduction(products, blocks[0])
+    return point
+
+
+def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any | None) -> Any:
+    """Image to V, a vector of channels of a tile at a time, rows first; returns that loop."""
+    lanes = simd.lanes(domain.workload.dtype)
+    transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
+    if strip is not None:
+        schedule.compute_at(transformed, strip, preserve_unit_loops=True)
+    point, t, c = schedule.get_loops(transformed)[-3:]
+    a, b = schedule.split(point, [None, domain.columns.inputs])
+    down, across = schedule.split(t, [None, domain.tile_columns])
+    c_outer, c_lane = schedule.split(c, [None, lanes])
+    walk = (c_outer, down, across) if strip is None else (down, across, c_outer)
+    schedule.reorder(*walk, a, b, c_lane)
+    schedule.set_scope(by_rows, 0, "local")
+    schedule.compute_at(by_rows, walk[-1], preserve_unit_loops=True)
+    r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
+    schedule.reorder(r_j, r_a, r_lane)
+    partition(schedule, across)
+    if domain.workload.in_channels % lanes:
+        for loop in (c_outer, c_lane, r_lane):
+            partition(schedule, loop)
+    specialize(schedule, walk[-1])
+    for loop in (a, r_j):
+        unroll_points(schedule, simd, loop)
+    unroll(schedule, [b, r_a])
+    schedule.vectorize(c_lane)
+    schedule.vectorize(r_lane)
+    return c_outer
+
+
+def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
+    """Unroll ``loop`` over rows or columns of a tile: whole, by threes or twos, or not at all.
+
+    A whole tile is more vectors than there are registers. On x86-64 what spills costs less than the
+    loop would (5 % of the whole kernel, measured), if the tile is not too large to compile; NEON
+    has no registers to spare for it.
+    """
+    size = extent(schedule, loop)
+    if simd.fma_by_element or size > MAX_UNROLLED_INPUTS:
+        step = 1 if simd.in_order else next(n for n in (3, 2, 1) if size % n == 0)
+        loop, step_loop = schedule.split(loop, [None, step])
+        c_abi.keep_rolled(schedule, loop, small=simd.in_order)
+        schedule.unroll(step_loop)
+    else:
+        schedule.unroll(loop)

@@ -1,0 +1,167 @@
+"""Tiles of depthwise convolutions: which avoid spills, what they cost, which to take untuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from schedules.kernel.knobs import Knob
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+
+#: What threads can share: rows of tiles, or blocks of channels.
+SHARED = ("rows", "channels")
+#: Bytes of a pixel that a block of channels has at least: two cache lines, which many processors
+#: fetch together. It has at most twice that.
+BLOCK_BYTES = 128
+#: Kernel taps that are all unrolled; of larger kernels, the rows are a loop.
+MAX_UNROLLED_TAPS = 25
+#: Kernel columns that are unrolled.
+MAX_UNROLLED_COLUMNS = 7
+#: Multiply-adds of a tile: of more, LLVM's scheduler mixes so many that registers spill.
+MAX_MULTIPLY_ADDS = 200
+
+
+@dataclass(frozen=True)
+class DepthwiseTile:
+    """The knobs of a depthwise kernel.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Output pixels of a register tile, by one vector of channels.
+    channels : int
+        Output channels of a block, for which the whole image is done before the next; a multiple of
+        the vector lanes.
+    shared : str
+        One of :data:`SHARED`.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    shared: str
+
+    @classmethod
+    def of(cls, knobs: Mapping[str, Any]) -> DepthwiseTile:
+        """The tile in an algorithm's knobs."""
+        return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
+
+
+def gathers(workload: Conv2dWorkload) -> bool:
+    """Whether lanes that stand side by side read elements that do not."""
+    return workload.out_channels > workload.in_channels
+
+
+def unrolled_taps(workload: Conv2dWorkload) -> tuple[int, int]:
+    """Kernel rows and columns that are straight-line code."""
+    height, width = workload.kernel_height, workload.kernel_width
+    rolled = height * width > MAX_UNROLLED_TAPS or gathers(workload)
+    return 1 if rolled else height, width if width <= MAX_UNROLLED_COLUMNS else 1
+
+
+def window(outputs: int, taps: int, stride: int, dilation: int) -> list[int]:
+    """Rows (or columns) of the image for a tile's ``outputs``, in the order in which it reads them.
+
+    For every kernel row the rows of the tile: what one has read, the next often reads again.
+    """
+    return [tap * dilation + output * stride for tap in range(taps) for output in range(outputs)]
+
+
+def registers(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> int:
+    """Vectors that a tile needs at once: sums, image elements that are read again, weights."""
+    w, (kernel_rows, kernel_columns) = workload, unrolled_taps(workload)
+    read = window(rows, kernel_rows, w.stride_height, w.dilation_height)
+    live_rows = max(len({*read[: i + 1]} & {*read[i:]}) for i in range(len(read)))
+    if kernel_rows < w.kernel_height:
+        live_rows = rows  # which LLVM then mixes
+    live_columns = len({*window(columns, kernel_columns, w.stride_width, w.dilation_width)})
+    # x86 multiplies from memory what no other row of the tile needs.
+    weights = kernel_columns if rows > 1 or simd.fma_by_element else 1
+    return rows * columns + live_rows * live_columns + weights
+
+
+def fits(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> bool:
+    """Whether a tile avoids spills, and its code is not too long."""
+    kernel_rows, kernel_columns = unrolled_taps(workload)
+    multiply_adds = rows * columns * kernel_rows * kernel_columns
+    # A border of several tiles tests every product; a vector is gathered lane by lane.
+    wide_border = workload.pad_left > columns * workload.stride_width
+    if multiply_adds * (4 if wide_border or gathers(workload) else 1) > MAX_MULTIPLY_ADDS:
+        return rows == columns == 1
+    # For the constants of the activation, and for loading ahead of use: most where it has to be.
+    spare = 9 if simd.in_order else simd.vector_registers // 8
+    return registers(workload, simd, rows, columns) + spare <= simd.vector_registers
+
+
+def cost(workload: Conv2dWorkload, rows: int, columns: int) -> int:
+    """Instructions for one vector of channels of the whole image, border tiles as if full.
+
+    A load of the image counts twice: it may come from behind the L1 cache.
+    """
+    w = workload
+    taps = w.kernel_height * w.kernel_width
+
+    def tile(height: int, width: int) -> int:
+        read_rows = {*window(height, w.kernel_height, w.stride_height, w.dilation_height)}
+        read_columns = {*window(width, w.kernel_width, w.stride_width, w.dilation_width)}
+        # A vector of sums starts as a copy, is clamped twice and stored; and the loop takes some.
+        return height * width * (taps + 4) + 2 * len(read_rows) * len(read_columns) + taps + 8
+
+    return sum(
+        count_rows * count_columns * tile(height, width)
+        for height, count_rows in _pieces(w.out_height, rows)
+        for width, count_columns in _pieces(w.out_width, columns)
+    )
+
+
+def _pieces(size: int, tile: int) -> list[tuple[int, int]]:
+    """Tile sizes that cover ``size``, and how many there are of each."""
+    whole, rest = divmod(size, tile)
+    return [(tile, whole), *([(rest, 1)] if rest else [])]
+
+
+def shared_evenly(items: int, cores: int) -> float:
+    """Part of the cores' time that is used when they share ``items``."""
+    return items / (-(-items // cores) * cores)
+
+
+@lru_cache(maxsize=1024)
+def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
+    """The tile to use untuned: of those that fit, the one of the fewest instructions.
+
+    Threads share blocks of channels, narrow ones, so that what neighbouring tiles share comes from
+    the L1 cache; or, if these divide better, rows, with all channels in the order of memory.
+    """
+    shapes = [
+        (rows, columns)
+        for rows in range(1, 5)
+        for columns in range(1, 9)
+        if fits(workload, simd, rows, columns)
+    ]
+    rows, columns = min(shapes, key=lambda shape: cost(workload, *shape))
+    lanes = simd.lanes(workload.dtype)
+    vectors = -(-workload.out_channels // lanes)
+    # Equal blocks, so that no vector is left alone: its weights would take up registers.
+    least = BLOCK_BYTES // simd.vector_bytes
+    equal = [size for size in range(least, 2 * least + 1) if vectors % size == 0] or [vectors]
+    share = partial(shared_evenly, cores=simd.cores)
+    block = max(equal, key=lambda size: share(vectors // size))
+    if share(vectors // block) >= share(-(-workload.out_height // rows)):
+        return DepthwiseTile(rows, columns, block * lanes, "channels")
+    return DepthwiseTile(rows, columns, vectors * lanes, "rows")
+
+
+def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
+    """The named choices, with :func:`default_tile` as their defaults."""
+    tile, lanes = default_tile(workload, simd), simd.lanes(workload.dtype)
+    vectors = -(-workload.out_channels // lanes)
+    blocks = {lanes * size for size in (1, 2, 4, 8, 16, vectors) if size <= vectors}
+    return {
+        "rows": Knob(tuple(range(1, 5)), tile.rows),
+        "columns": Knob(tuple(range(1, 9)), tile.columns),
+        "channels": Knob(tuple(sorted(blocks | {tile.channels})), tile.channels),
+        "shared": Knob(SHARED, tile.shared),
+    }

@@ -1,0 +1,163 @@
+"""The matrix product as dot products: weights read in place, vectors along the reduction.
+
+``Y[r][o] = sum_c X[r][c] W[o][c]``: both operands are stored along the sum, as TFLite stores the
+weights of CONV_2D and FULLY_CONNECTED (layout ``rows``). A register tile is a few rows of X by a
+few rows of W. Each of its sums is a vector, whose lane ``l`` adds up the channels ``c = l`` modulo
+the lanes; in the end the upper half of the vector is added to the lower one until a single element
+is left. Nothing is packed, and no lane is spent on output channels that are not there; the price is
+the additions of the halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.patches import masked
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.memory import ALIGNMENT
+from schedules.lower.steps import extent, partition, unroll
+from schedules.target.simd import Simd
+
+#: Sums of a register tile: as many as hide the latency of two multiply-adds a cycle. More did not
+#: gain anything, as each costs additions in the end.
+SUMS = 8
+
+
+def tile_shape(workload: Conv2dWorkload) -> tuple[int, int]:
+    """Rows of X and rows of W in a register tile: of the shapes with :data:`SUMS`, fewest loads."""
+    shapes = [(SUMS // outputs, outputs) for outputs in (4, 8, 2, 1)]
+
+    def loads(shape: tuple[int, int]) -> int:
+        tiles = _tiles(workload, shape)
+        return tiles[0] * tiles[1] * sum(shape)
+
+    return min(shapes, key=loads)
+
+
+def _tiles(workload: Conv2dWorkload, shape: tuple[int, int]) -> tuple[int, int]:
+    """Register tiles along the rows of X and of W."""
+    rows, outputs = shape
+    return -(-workload.out_width // rows), -(-workload.out_channels // outputs)
+
+
+def dot_products(
+    workload: Conv2dWorkload, simd: Simd, arguments: Sequence[te.Tensor]
+) -> s_tir.Schedule:
+    """The whole kernel of a pointwise ``workload`` over one row of pixels.
+
+    ``arguments`` are image, weights in layout ``rows`` and bias.
+    """
+    image, weights, bias = arguments
+    sums = lane_sums(workload, simd, image, weights)
+    while sums.shape[-1] > 1:
+        sums = add_halves(sums)
+    added = residual(workload, workload.output_shape[:3])
+    output = te.compute(
+        workload.output_shape,
+        lambda *i: finish(sums[i[2], i[3], 0], bias[i[3]], workload, *(r[i] for r in added)),
+        name="Y",
+    )
+    schedule = s_tir.Schedule(te.create_prim_func([*arguments, *added, output]))
+    schedule_tiles(schedule, workload, simd)
+    return schedule
+
+
+def lane_sums(
+    workload: Conv2dWorkload, simd: Simd, image: te.Tensor, weights: te.Tensor
+) -> te.Tensor:
+    """Block ``ACC``: a vector of sums for each pixel and output channel, in whole tiles."""
+    dtype = ACCUMULATOR_DTYPE[workload.dtype]
+    channels, lanes, line = workload.in_channels, simd.lanes(workload.dtype), _line(workload)
+    sizes, shape = (workload.out_width, workload.out_channels), tile_shape(workload)
+    rounded = [n * size for n, size in zip(_tiles(workload, shape), shape, strict=True)]
+    step = te.reduce_axis((0, -(-channels // line) * line // lanes), name="step")
+
+    def sum_of_products(w: tirx.Expr, o: tirx.Expr, lane: tirx.Expr) -> tirx.Expr:
+        c = step * lanes + lane
+        mask = [i < size for i, size, end in zip((w, o), sizes, rounded, strict=True) if end > size]
+        mask += [c < channels] * (channels % line > 0)
+        pixel, weight = image[0, 0, w * workload.in_pitch + c], weights[o, c]
+        return te.sum(masked(mask, pixel.astype(dtype) * weight.astype(dtype), dtype), axis=step)
+
+    return te.compute((*rounded, lanes), sum_of_products, name="ACC")
+
+
+def _line(workload: Conv2dWorkload) -> int:
+    """Channels that a tile takes of one row before it goes on to the next: those of a cache line.
+
+    Rows that lie a power of two apart evict each other, but not before their lines are used up.
+    """
+    return ALIGNMENT // workload.element_bytes
+
+
+def add_halves(sums: te.Tensor) -> te.Tensor:
+    """Block ``ACC<lanes>``: the upper half of every vector added to the lower one."""
+    *outer, lanes = (int(size) for size in sums.shape)
+    half = lanes // 2
+    return te.compute(
+        (*outer, half),
+        lambda w, o, lane: sums[w, o, lane] + sums[w, o, lane + half],
+        name=f"ACC{half}",
+    )
+
+
+def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd) -> None:
+    """Schedule :func:`lane_sums` and what follows, tile by tile, as stage 0."""
+    lanes = simd.lanes(workload.dtype)
+    halves = [f"ACC{lanes >> level}" for level in range(1, lanes.bit_length())]
+    rows, outputs = tile_shape(workload)
+
+    # Step 1: tiles of finished sums. Those along the longer axis are outermost, for threads.
+    w, o, _ = schedule.get_loops(schedule.get_sblock(halves[-1]))
+    w_outer, w_inner = schedule.split(w, [None, rows])
+    o_outer, o_inner = schedule.split(o, [None, outputs])
+    outer, inner = sorted((o_outer, w_outer), key=lambda loop: -extent(schedule, loop))
+    schedule.reorder(outer, inner, w_inner, o_inner)
+
+    def inside(block: str) -> list[Any]:
+        return list(schedule.get_loops(schedule.get_sblock(block))[2:])
+
+    # Step 2: in each of them first the vectors, one unrolled tile inside of the reduction.
+    for block in reversed(["ACC", *halves[:-1]]):
+        schedule.compute_at(schedule.get_sblock(block), inner, preserve_unit_loops=True)
+    w, o, lane, step = inside("ACC")
+    s_outer, s_inner = schedule.split(step, [None, _line(workload) // lanes])
+    schedule.reorder(s_outer, s_inner, w, o, lane)
+
+    # Step 3: then their halves and the epilogue, while all of it is in registers.
+    schedule.reverse_compute_at(schedule.get_sblock("Y"), inner, preserve_unit_loops=True)
+    unroll(schedule, inside("Y"))
+    for block in halves:
+        *pixel, half_lane = inside(block)
+        unroll(schedule, pixel)
+        schedule.vectorize(half_lane)
+    for block in ("ACC", *halves):
+        schedule.set_scope(schedule.get_sblock(block), 0, "local")
+
+    # Step 4: split border tiles from interior ones, and the tail of the sums from whole lines.
+    partition(schedule, w_outer)
+    partition(schedule, o_outer)
+    if workload.in_channels % _line(workload):
+        for loop in (s_outer, s_inner, lane):
+            partition(schedule, loop)
+
+    # Step 5: straight-line code inside.
+    c_abi.keep_rolled(schedule, inner)
+    if extent(schedule, s_outer) == 1:
+        schedule.unroll(s_outer)
+    else:
+        c_abi.keep_rolled(schedule, s_outer)
+    unroll(schedule, [s_inner, w, o])
+    schedule.vectorize(lane)
+    schedule.decompose_reduction(schedule.get_sblock("ACC"), s_outer)
+    *pixel, i_lane = inside("ACC_init")
+    unroll(schedule, pixel)
+    schedule.vectorize(i_lane)
+
+    # Step 6: threads share tiles.
+    c_abi.mark_stage(schedule, outer)

@@ -1,0 +1,58 @@
+"""What happens to an accumulator on its way to the output: bias, activation, residual.
+
+Kept apart from geometry and schedules, so that another element type brings its own epilogue
+(requantisation, conversion) without touching either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tvm import te, tirx
+
+from schedules.kernel.clamping import at_least, at_most
+from schedules.kernel.sigmoid import swish
+from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
+
+#: Element type -> type in which its products are summed.
+ACCUMULATOR_DTYPE: Mapping[str, str] = {"float32": "float32"}
+
+
+def bias_dtype(workload: Conv2dWorkload) -> str:
+    """Element type of the bias: that of the sums it is added to."""
+    return ACCUMULATOR_DTYPE[workload.dtype]
+
+
+def residual(workload: Conv2dWorkload, pixels: Sequence[int]) -> list[te.Tensor]:
+    """The argument ``R`` of shape ``(*pixels, M)`` if the workload has a residual, else nothing."""
+    shape = (*pixels, workload.out_channels)
+    return [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
+
+
+def finish(
+    accumulator: tirx.Expr,
+    bias: tirx.Expr,
+    workload: Conv2dWorkload,
+    residual: tirx.Expr | None = None,
+) -> tirx.Expr:
+    """The output element for a finished sum: bias, activation, residual, output activation."""
+    value = activate(accumulator + bias, workload.activation, workload.dtype)
+    if residual is None:
+        return value
+    return activate(value + residual, workload.output_activation, workload.dtype)
+
+
+def activate(value: tirx.Expr, activation: str, dtype: str) -> tirx.Expr:
+    """``value`` after an activation; a NaN stays one."""
+    if activation == SWISH:
+        return swish(value)
+    if activation == HARD_SWISH:
+        # In this order nothing overflows that is no infinity itself.
+        clamped = at_most(at_least(value + tirx.const(3.0, dtype), 0.0), 6.0)
+        return value * (clamped * tirx.const(1 / 6, dtype))
+    lower, upper = ACTIVATIONS[activation]
+    if lower is not None:
+        value = at_least(value, lower)
+    if upper is not None:
+        value = at_most(value, upper)
+    return value

@@ -1,0 +1,264 @@
+"""The register-tiled matrix product under every algorithm, and its scheduling steps.
+
+A convolution is the product of a patch matrix (one row for each output pixel, one column for each
+kernel tap and input channel) with the weights. :func:`product` states it; where the patches are
+read from is the algorithm.
+
+The schedule is one register tile, ``columns`` pixels of an image row by ``panel`` output channels,
+walked over the output. Borders and tails are masks in the definition. The tile loops carry
+partition hints, so that TVM splits border tiles from interior ones, and unrolling then decides
+every mask: interior tiles test nothing, border tiles multiply nothing that is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import s_tir, te, tirx
+
+from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.patches import Patches, Taps, masked
+from schedules.kernel.tiles import Tile
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.lower.masked_loops import mark_masked
+from schedules.lower.steps import extent, partition, unroll
+from schedules.target.simd import Simd
+
+#: Kernel columns that are still unrolled.
+MAX_UNROLLED_TAPS = 7
+
+
+def patch_elements(patches: Patches, columns: int, dtype: str, layer: str = "") -> te.Tensor:
+    """Block ``A<layer>``: elements of the patch matrix for rows of ``columns`` pixels, masked."""
+    batch, rows, _ = patches.shape
+    taps = patches.taps
+    return te.compute(
+        (batch, rows, columns, taps.rows, taps.columns, taps.depth),
+        lambda n, h, w, kh, kw, c: masked(
+            patches.row_mask(h, kh) + patches.column_mask(w, kw, c),
+            patches.element(n, h, w, kh, kw, c),
+            dtype,
+        ),
+        name=f"A{layer}",
+    )
+
+
+def stage_image(
+    schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any, layer: str = ""
+) -> None:
+    """Read block ``A<layer>`` in each step of ``loop``, which counts blocks of channels.
+
+    Vectors along the channels where the multiply-add can take one lane of them; else scalars, which
+    the processor broadcasts as it loads.
+    """
+    patches = schedule.get_sblock(f"A{layer}")
+    if not simd.fma_by_element or tile.k_block == 1:
+        schedule.compute_inline(patches)
+        return
+    schedule.set_scope(patches, 0, "local")
+    schedule.compute_at(patches, loop, preserve_unit_loops=True)
+    dimensions = len(schedule.get(patches).iter_vars)
+    *loops, lane = schedule.get_loops(patches)[-dimensions:]
+    unroll(schedule, loops)
+    schedule.vectorize(lane)
+
+
+def patch_sums(
+    workload: Conv2dWorkload,
+    patches: Patches,
+    weights: te.Tensor,
+    tile: Tile,
+    row_depth: int = 0,
+    layer: str = "",
+) -> te.Tensor:
+    """Block ``ACC<layer>``: the product of a patch matrix with packed weights, in whole tiles.
+
+    Parameters
+    ----------
+    workload : Conv2dWorkload
+        Of the layer.
+    patches : Patches
+        The patch matrix, wherever it is; its elements become block ``A``.
+    weights : te.Tensor
+        Layout ``panels``.
+    tile : Tile
+        The sums are rounded up to whole tiles.
+    row_depth : int
+        Every row of pixels multiplies weights that begin so many reduction steps behind those of
+        the row before.
+    layer : str
+        Tells the blocks of one kernel's layers apart.
+    """
+    dtype, sums = workload.dtype, ACCUMULATOR_DTYPE[workload.dtype]
+    batch, rows, columns = patches.shape
+    taps = patches.taps
+    columns = tile.rounded(columns)
+    element = patch_elements(patches, columns, dtype, layer)
+    kh = te.reduce_axis((0, taps.rows), name="kh")
+    kw = te.reduce_axis((0, taps.columns), name="kw")
+    c = te.reduce_axis((0, taps.depth), name="c")
+
+    def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+        step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
+        weight = weights[o // tile.panel, step, o % tile.panel]
+        value = element[n, h, w, kh, kw, c].astype(sums) * weight.astype(sums)
+        # Masked a second time: a product with a masked element is not to be computed at all.
+        value = masked(patches.column_mask(w, kw, c), value, sums)
+        return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw, c])
+
+    acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
+    return te.compute(acc_shape, sum_of_products, name=f"ACC{layer}")
+
+
+def product(
+    workload: Conv2dWorkload,
+    patches: Patches,
+    weights: te.Tensor,
+    bias: te.Tensor,
+    tile: Tile,
+) -> list[te.Tensor]:
+    """Argument ``R``, if there is one, and the output ``Y``, both exactly ``(*patches.shape, M)``.
+
+    ``Y`` is :func:`patch_sums` with bias, activation and residual.
+    """
+    acc = patch_sums(workload, patches, weights, tile)
+    added = residual(workload, patches.shape)
+    output = te.compute(
+        (*patches.shape, workload.out_channels),
+        lambda *i: finish(acc[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
+        name="Y",
+    )
+    return [*added, output]
+
+
+def convolve(
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: Tile,
+    patches: Patches,
+    arguments: Sequence[te.Tensor],
+    stage: int = 0,
+    shared: str | None = None,
+) -> tuple[s_tir.Schedule, dict[str, Any]]:
+    """The whole kernel over ``patches``, with :func:`product` scheduled, and its tile loops.
+
+    ``arguments`` are image, packed weights and bias; ``stage`` and ``shared`` as for
+    :func:`schedule_product`. What stores the patches, if anything, is left to be scheduled.
+    """
+    image, weights, bias = arguments
+    results = product(workload, patches, weights, bias, tile)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
+    loops = schedule_product(schedule, workload, simd, tile, patches.taps, stage, shared)
+    return schedule, loops
+
+
+def schedule_product(
+    schedule: s_tir.Schedule,
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: Tile,
+    taps: Taps,
+    stage: int = 0,
+    shared: str | None = None,
+    result: str = "Y",
+) -> dict[str, Any]:
+    """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
+
+    Threads share the tiles of the loop ``shared``, by default of the outermost that has several.
+    Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
+    """
+    sums, output = schedule.get_sblock("ACC"), schedule.get_sblock(result)
+    lanes = tile.lanes(simd, workload.dtype)
+
+    # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
+    batch, h, w, o, kh, kw, c = schedule.get_loops(sums)
+    w_outer, w_inner = schedule.split(w, [None, tile.columns])
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    loops = {"rows": h, "columns": w_outer, "panels": o_outer}
+    order = [loops[name] for name in tile.order.split(",")]
+    schedule.reorder(batch, *order, kh, kw, c_outer, c_inner, w_inner, o_vector, o_lane)
+    schedule.set_scope(sums, 0, "local")
+
+    # Step 2: the epilogue follows each tile, while its sums are in registers.
+    schedule.reverse_compute_at(output, order[-1], preserve_unit_loops=True)
+    *y_pixel, y_o = schedule.get_loops(output)[1 + len(order) :]
+    y_vector, y_lane = schedule.split(y_o, [None, lanes])
+
+    # Step 3: the image, block of channels by block.
+    stage_image(schedule, simd, tile, c_outer)
+
+    # Step 4: split border tiles from interior ones, and the tails of M and K from whole blocks.
+    mark_masked(schedule, kh)
+    partition(schedule, w_outer)
+    if workload.out_channels % tile.panel:
+        for loop in (o_outer, y_vector, y_lane):
+            partition(schedule, loop)
+    if taps.depth % tile.k_block and not taps.flat:  # flat: masks of another form depend on c too
+        partition(schedule, c_outer)
+
+    # Step 5: straight-line code inside. Taps too, which decides the masks of border tiles.
+    if taps.columns <= MAX_UNROLLED_TAPS:
+        schedule.unroll(kw)
+    if extent(schedule, c_outer) == 1:
+        schedule.unroll(c_outer)
+    elif taps.flat or simd.fma_by_element:
+        # Blocks of flat taps share elements, as neighbouring pixels do: more than registers hold.
+        c_abi.keep_rolled(schedule, c_outer)
+    if taps.flat and simd.fma_by_element:
+        c_abi.keep_rolled(schedule, kh)
+    unroll(schedule, [c_inner, w_inner, o_vector, *y_pixel, y_vector])
+    schedule.vectorize(o_lane)
+    schedule.vectorize(y_lane)
+    i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))[-3:]
+    unroll(schedule, [i_w, i_vector])
+    schedule.vectorize(i_lane)
+
+    # Step 6: threads share tiles.
+    outermost = next((loop for loop in order if extent(schedule, loop) > 1), order[-1])
+    c_abi.mark_stage(schedule, loops[shared] if shared else outermost, stage)
+    return loops
+
+
+def accumulate_tile(
+    schedule: s_tir.Schedule, taps: Taps, simd: Simd, tile: Tile, loop: Any, layer: str = ""
+) -> None:
+    """Compute a register tile of block ``ACC<layer>`` in each step of ``loop``.
+
+    For algorithms whose sums are not yet the output, but come from the registers. The sums are over
+    ``taps``: over their rows and columns too if the block has these reduction axes.
+    """
+    sums = schedule.get_sblock(f"ACC{layer}")
+    lanes = tile.lanes(simd, str(schedule.get(sums).writes[0].source.dtype))
+    schedule.set_scope(sums, 0, "local")
+    schedule.compute_at(sums, loop, preserve_unit_loops=True)
+    iterators = schedule.get(sums).iter_vars
+    axes = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)
+    *_, w, o = schedule.get_loops(sums)[:-axes]
+    *tap, c = schedule.get_loops(sums)[-axes:]
+    o_vector, o_lane = schedule.split(o, [None, lanes])
+    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    schedule.reorder(*tap, c_outer, c_inner, w, o_vector, o_lane)
+    stage_image(schedule, simd, tile, c_outer, layer)
+    if tap:
+        kh, kw = tap
+        mark_masked(schedule, kh)
+        if taps.columns <= MAX_UNROLLED_TAPS:
+            schedule.unroll(kw)
+        if taps.flat and simd.fma_by_element:
+            c_abi.keep_rolled(schedule, kh)
+    if taps.depth % tile.k_block and not taps.flat:
+        partition(schedule, c_outer)
+    if extent(schedule, c_outer) == 1:
+        schedule.unroll(c_outer)
+    elif simd.fma_by_element:
+        c_abi.keep_rolled(schedule, c_outer)
+    unroll(schedule, [c_inner, w, o_vector])
+    schedule.vectorize(o_lane)
+    *_, i_w, i_vector, i_lane = schedule.get_loops(
+        schedule.decompose_reduction(sums, [*tap, c_outer][0])
+    )
+    unroll(schedule, [i_w, i_vector])
+    schedule.vectorize(i_lane)

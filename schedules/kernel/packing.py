@@ -1,0 +1,120 @@
+"""How weights are laid out for the micro-kernel.
+
+Layout ``panels``: ``[ceil(M / panel)][K_h K_w C][panel]``. The weights that one step of a
+register tile needs stand side by side, in the order in which the steps come. Channels that fill
+up the last panel are zero, in the weights and in the bias.
+
+Layout ``rows``: ``[M][K_h K_w C]``, the order of TFLite's CONV_2D and FULLY_CONNECTED. Layout
+``taps``: ``[K_h][K_w][M]``, that of its DEPTHWISE_CONV_2D. Neither weights nor bias are filled up,
+so that a kernel can read them where the model has them.
+
+Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
+point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
+``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
+once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import align
+
+#: Rows of a small matrix.
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """Shape of a kernel's weights and bias after packing.
+
+    Parameters
+    ----------
+    layout : {"panels", "rows", "taps", "winograd"}
+        Name of the layout, as the delegate knows it.
+    panel : int
+        Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
+    shape : tuple of int
+        Packed weights, in elements.
+    bias_elements : int
+        Bias, filled up with zeros.
+    transform : (Matrix, Matrix) or None
+        Layout ``winograd``: ``G_h`` of shape (n_h, K_h) and ``G_w`` of shape (n_w, K_w).
+    """
+
+    layout: str
+    panel: int
+    shape: tuple[int, ...]
+    bias_elements: int
+    transform: tuple[Matrix, Matrix] | None = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a kernel can read float32 weights and bias where a model stores them."""
+        return self.layout in ("rows", "taps")
+
+    @property
+    def elements(self) -> int:
+        """Elements of the packed weights."""
+        return math.prod(self.shape)
+
+    def bytes(self, element_bytes: int) -> int:
+        """Bytes that a delegate holds: the weights, and behind them, aligned, the bias."""
+        return align(self.elements * element_bytes) + self.bias_elements * element_bytes
+
+
+def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
+    """Layout ``panels`` for the weights of ``workload``."""
+    count = -(-workload.out_channels // panel)
+    return PackedWeights("panels", panel, (count, workload.reduction, panel), count * panel)
+
+
+def rows(workload: Conv2dWorkload) -> PackedWeights:
+    """Layout ``rows`` for the weights of ``workload``."""
+    channels = workload.out_channels
+    return PackedWeights("rows", 1, (channels, workload.reduction), channels)
+
+
+def taps(workload: Conv2dWorkload) -> PackedWeights:
+    """Layout ``taps`` for the weights of a depthwise ``workload``."""
+    assert workload.is_depthwise, "taps have no input channels"
+    channels, height, width, _ = workload.weight_shape
+    return PackedWeights("taps", 1, (height, width, channels), channels)
+
+
+def winograd(
+    workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix]
+) -> PackedWeights:
+    """Layout ``winograd`` for the weights of ``workload``; ``transform`` is ``(G_h, G_w)``."""
+    count = -(-workload.out_channels // panel)
+    points = len(transform[0]) * len(transform[1])
+    shape = (points, count, workload.in_channels, panel)
+    return PackedWeights("winograd", panel, shape, count * panel, transform)
+
+
+def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
+    """OHWI weights in the layout of ``packed``."""
+    if packed.layout in ("rows", "taps"):
+        order = (0, 1, 2, 3) if packed.layout == "rows" else (1, 2, 0, 3)
+        return np.ascontiguousarray(weights.transpose(order)).reshape(packed.shape)
+    *points, count, reduction, panel = packed.shape
+    if packed.transform is not None:
+        rows, columns = (np.array(matrix) for matrix in packed.transform)
+        exact = np.einsum("ai,mijc,bj->abmc", rows, weights.astype(np.float64), columns)
+        matrices = exact.astype(weights.dtype).reshape(*points, len(weights), reduction)
+    else:
+        matrices = weights.reshape(len(weights), reduction)
+    padded = np.zeros((*points, count * panel, reduction), weights.dtype)
+    padded[..., : len(weights), :] = matrices
+    return np.ascontiguousarray(padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2))
+
+
+def pack_bias(bias: np.ndarray, packed: PackedWeights) -> np.ndarray:
+    """Bias of shape ``(M,)`` filled up with zeros to ``(bias_elements,)``."""
+    padded = np.zeros(packed.bias_elements, bias.dtype)
+    padded[: len(bias)] = bias
+    return padded

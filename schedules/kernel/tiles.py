@@ -1,0 +1,276 @@
+"""Register tiles: which fit, what they cost, and which to take untuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from schedules.kernel.knobs import Knob
+from schedules.kernel.patches import Taps
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+
+#: Loop orders, outermost first: pixels of a tile stay in cache across panels, or a panel across
+#: tiles, of one image row or of the whole image.
+ORDERS = ("rows,columns,panels", "rows,panels,columns", "panels,rows,columns")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The knobs of the micro-kernel.
+
+    Parameters
+    ----------
+    columns : int
+        Output pixels of a register tile, side by side in one image row.
+    panel : int
+        Output channels of a register tile: a multiple of :func:`vector_lanes`.
+    k_block : int
+        Reduction steps unrolled together; on targets with a multiply-add by element, also the
+        elements of one image load.
+    order : str
+        One of :data:`ORDERS`.
+    """
+
+    columns: int
+    panel: int
+    k_block: int
+    order: str
+
+    def rounded(self, pixels: int) -> int:
+        """``pixels`` rounded up to whole tiles."""
+        return -(-pixels // self.columns) * self.columns
+
+    def lanes(self, simd: Simd, dtype: str) -> int:
+        """Output channels of one vector of the panel."""
+        return panel_lanes(simd, dtype, self.panel)
+
+    @classmethod
+    def of(cls, knobs: Mapping[str, Any]) -> Tile:
+        """The tile in an algorithm's knobs."""
+        return cls(**{name: knobs[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Product:
+    """The matrix product that register tiles compute.
+
+    Parameters
+    ----------
+    workload : Conv2dWorkload
+        Its rows are the pixels, its columns the output channels.
+    taps : Taps
+        The loops of its sums.
+    row_pixels : int
+        Pixels side by side that tiles divide.
+    """
+
+    workload: Conv2dWorkload
+    taps: Taps
+    row_pixels: int
+
+
+#: Vectors of channels: enough to hide the latency for a single pixel, and panels are left to share.
+MAX_VECTORS = 8
+#: Where scalars are broadcast from memory: sums that hide the latency of the multiply-adds (4 or 5
+#: cycles on two pipes) without holding back the next tile; more were 2 to 20 % slower.
+MAX_BROADCAST_SUMS = 16
+#: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
+MAX_BROADCAST_COLUMNS = 7
+#: Elements of flat taps that are loaded together; with more, registers spill.
+MAX_FLAT_BLOCK = 12
+#: Reduction steps of one kernel row that are unrolled together; with more, border tiles spill.
+MAX_UNROLLED_STEPS = 56
+
+
+def vector_lanes(simd: Simd, dtype: str) -> int:
+    """Output channels of the shortest vectors that waste no time.
+
+    A core that loads two vectors in the time of a multiply-add takes a full vector in two halves:
+    two multiply-adds of half the lanes take no longer.
+    """
+    lanes = simd.lanes(dtype)
+    return lanes // 2 if simd.loads_per_fma > 1 else lanes
+
+
+def panel_lanes(simd: Simd, dtype: str, panel: int) -> int:
+    """Output channels of one vector of a panel: all lanes where that fills the panel, else half."""
+    return math.gcd(panel, simd.lanes(dtype))
+
+
+def fits_registers(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, panel: int
+) -> bool:
+    """Whether a tile of ``columns`` pixels by ``panel`` channels avoids spills."""
+    lanes = simd.lanes(workload.dtype)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
+    sums = columns * vectors
+    if vectors > MAX_VECTORS:
+        return False
+    if not simd.fma_by_element:
+        if columns > MAX_BROADCAST_COLUMNS or columns * panel > MAX_BROADCAST_SUMS * lanes:
+            return False
+        return sums + vectors + 3 <= simd.vector_registers
+    # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
+    # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
+    if taps.flat or taps.depth < lanes:
+        spare = 14
+    elif simd.in_order or taps.depth % lanes:
+        spare = 10
+    else:
+        spare = 1
+    return sums + columns + vectors + spare <= simd.vector_registers
+
+
+def stay_in_l2(size: int, simd: Simd) -> bool:
+    """Whether ``size`` bytes of weights or image stay in the L2 cache, which both share."""
+    return size <= simd.l2_bytes // 2
+
+
+def panel_streams(workload: Conv2dWorkload, simd: Simd, panel: int) -> bool:
+    """Whether weights pass through the L1 cache for every tile, with the image beside them.
+
+    So do all that do not stay in the L2 cache; and long panels of an image that does not stay
+    there, for which all panels are read for one tile after another.
+    """
+    if not stay_in_l2(workload.weight_bytes, simd):
+        return True
+    panel_bytes = workload.reduction * panel * workload.element_bytes
+    return not stay_in_l2(workload.input_bytes, simd) and panel_bytes > simd.l1_bytes // 2
+
+
+def tile_cost(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, panel: int
+) -> float:
+    """Modelled issue slots for a row of pixels in tiles of ``columns`` by ``panel`` channels.
+
+    With a multiply-add by element, a reduction step costs its instructions: in-order cores issue
+    little beside a multiply-add, and the others are as fast with any tile. Elsewhere it takes as
+    long as its multiply-adds or its loads, plus a little for every further instruction, most for
+    the weights, which come from the L2 cache. The last tile of a row computes only the pixels that
+    are there; the last panel is full.
+    """
+    lanes = simd.lanes(workload.dtype)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
+    full_vectors = panel / lanes
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
+    streams = panel_streams(workload, simd, panel)
+
+    def step(pixels: int) -> float:
+        sums = pixels * full_vectors
+        # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
+        # with four instructions.
+        if simd.fma_by_element:
+            return sums + pixels / lanes + vectors / 2 + 4 / k_block
+        # A scalar that is used once is broadcast by the multiply-add itself.
+        broadcasts = pixels if vectors > 1 else 0
+        # Weights that stream take half of the loads' time.
+        loads = (pixels + vectors) * (2 if streams else 1)
+        slots = max(sums, loads / simd.loads_per_fma)
+        return slots + (broadcasts + 4 * full_vectors + 2) / 4
+
+    def tile(pixels: int) -> float:
+        return workload.reduction * step(pixels) + 4 * pixels * full_vectors
+
+    whole, rest = divmod(row_pixels, columns)
+    panels = -(-workload.out_channels // panel)
+    return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
+
+
+@lru_cache(maxsize=8192)
+def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
+    """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`."""
+    lanes = vector_lanes(simd, workload.dtype)
+    shapes = [
+        (columns, panel)
+        for columns in range(1, simd.vector_registers)
+        for panel in range(lanes, lanes * simd.vector_registers, lanes)
+        if fits_registers(workload, simd, taps, columns, panel)
+    ]
+
+    def cost(shape: tuple[int, int]) -> tuple[float, int]:
+        return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]
+
+    columns, panel = min(shapes, key=cost)
+    order = default_order(workload, simd, row_pixels, columns, panel)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
+    k_block = default_k_block(workload, simd, taps, columns, vectors)
+    return Tile(columns, panel, k_block, order)
+
+
+def default_order(
+    workload: Conv2dWorkload, simd: Simd, row_pixels: int, columns: int, panel: int
+) -> str:
+    """The order of tiles of ``columns`` pixels by ``panel`` channels that keeps most in cache.
+
+    Few weights stay in the L1 cache while every pixel passes once. Else the order that reads the
+    fewest bytes again from beyond the L2 cache: of the image for every panel, of an image row for
+    every panel, or of the weights for every row or every tile. If several read none, the panel is
+    outermost where there are enough panels for every core, else all panels follow for a tile.
+    """
+    tile_by_tile, row_by_row, panel_by_panel = ORDERS
+    if workload.weight_bytes <= simd.l1_bytes // 2:
+        return tile_by_tile
+
+    def again(size: int, passes: int) -> int:
+        return 0 if stay_in_l2(size, simd) else size * (passes - 1)
+
+    rows = max(workload.pixels // row_pixels, 1)
+    panels = -(-workload.out_channels // panel)
+    row_bytes = workload.input_bytes // rows
+    weights = workload.weight_bytes
+    bytes_again = {
+        panel_by_panel: again(workload.input_bytes, panels),
+        tile_by_tile: again(weights, rows * -(-row_pixels // columns)),
+        row_by_row: again(weights, rows) + rows * again(row_bytes, panels),
+    }
+    enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
+    preferred = panel_by_panel if enough_panels else tile_by_tile
+    return min(ORDERS, key=lambda order: (bytes_again[order], order != preferred))
+
+
+def default_k_block(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
+) -> int:
+    """Reduction steps to unroll in a tile of ``columns`` pixels by ``vectors`` vectors of channels.
+
+    Where scalars are broadcast, one step, or those of one kernel column of flat taps, for which the
+    masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
+    flat taps are one block if they are few, else equal blocks. Others take one vector a block; or
+    several, where registers are left to load them and half of the pixels into, unless the core is
+    in-order, which would take more. They stay a loop: without one, LLVM mixes all of their steps,
+    and spills.
+    """
+    lanes = simd.lanes(workload.dtype)
+    if not simd.fma_by_element:
+        return workload.in_channels if taps.flat else 1
+    if taps.flat and taps.depth <= MAX_FLAT_BLOCK:
+        return taps.depth
+    if taps.flat:
+        return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+    if taps.depth < lanes:
+        return 1
+    free = simd.vector_registers - (columns * vectors + columns + vectors)
+    if simd.in_order or free < max(3, columns // 2):
+        return lanes
+    for block in (4 * lanes, 2 * lanes):
+        repeats = taps.depth % block == 0 and taps.depth > block
+        if repeats and taps.columns * block <= MAX_UNROLLED_STEPS:
+            return block
+    return lanes
+
+
+def knobs(product: Product, simd: Simd) -> dict[str, Knob]:
+    """The micro-kernel's named choices, with :func:`default_tile` as their defaults."""
+    lanes = simd.lanes(product.workload.dtype)
+    tile = default_tile(product.workload, simd, product.taps, product.row_pixels)
+    panels = {lanes * vectors for vectors in range(1, 7)}
+    return {
+        "columns": Knob(tuple(range(1, 17)), tile.columns),
+        "panel": Knob(tuple(sorted({*panels, tile.panel})), tile.panel),
+        "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
+        "order": Knob(ORDERS, tile.order),
+    }

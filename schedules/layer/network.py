@@ -1,0 +1,113 @@
+"""A network as the planner sees it: its layers, and the tensors between all of its operators.
+
+Whoever reads networks, from a .tflite file or a Relax function, makes one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schedules.layer.workload import Conv2dWorkload
+
+#: Positions of layers in the network's order of execution.
+Chain = tuple[int, ...]
+
+#: What a layer is, whatever its operator is called.
+CONV, DEPTHWISE, DENSE, TRANSPOSED = "conv", "depthwise", "dense", "transposed"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution of whatever kind or fully-connected layer, and what goes with it.
+
+    Parameters
+    ----------
+    index : int
+        Index of the node in the network's graph, which is its place in the order of execution.
+    op : str
+        Its operator's name, such as ``CONV_2D`` or ``relax.nn.conv2d``.
+    kind : {"conv", "depthwise", "dense", "transposed"}
+        What that operator is.
+    geometry : str
+        A short description for tables, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
+    workload : Conv2dWorkload or None
+        What to compile; ``None`` if leanconv does not take the layer. Of a transposed convolution,
+        the sub-pixel one.
+    reason : str or None
+        Why it does not.
+    weight_bytes : int
+        Bytes of the weights in the network, without the bias.
+    macs : int
+        Multiply-accumulates of one inference; 0 if the shape is not known.
+    nodes : tuple of int
+        The node itself, and the neighbours whose work the layer does as well.
+    input, output : int or None
+        Tensors in front of and behind all of these.
+    float_order : str or None
+        The layout (see :mod:`schedules.kernel.packing`) that the network's weights are in already;
+        ``None`` if there is none, or they or the bias are not float32.
+    staged_bytes : int
+        Bytes of workspace for one image of the kernel's result, where it is not yet the layer's
+        output: a sub-pixel convolution's.
+    """
+
+    index: int
+    op: str
+    kind: str
+    geometry: str
+    workload: Conv2dWorkload | None
+    reason: str | None
+    weight_bytes: int
+    macs: int
+    nodes: tuple[int, ...] = ()
+    input: int | None = None
+    output: int | None = None
+    float_order: str | None = None
+    staged_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node: its place in the order of execution, and the tensors that it reads and writes."""
+
+    index: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers and everything between them.
+
+    Parameters
+    ----------
+    name : str
+        For messages and reports.
+    layers : tuple of Layer
+        One for every convolution, depthwise, transposed and fully-connected node.
+    chains : tuple of tuple of int
+        Positions of layers that one kernel could compute (see :mod:`schedules.layer.chains`).
+    steps : sequence of Step
+        Every node in the order of execution.
+    inputs, outputs : tuple of int
+        Tensors that a caller writes and reads.
+    sizes : mapping of int to int
+        Bytes of each tensor that is computed or an input; for a batch of one where it is not known.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    chains: tuple[Chain, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    sizes: Mapping[int, int]
+
+
+def describe(kind: str, workload: Conv2dWorkload) -> str:
+    """A short description for tables; a fully-connected layer is ``dense [ROWSx]C->M``."""
+    if kind != DENSE:
+        return workload.describe()
+    text = workload.describe().removeprefix("conv1x1 1x")
+    return f"dense {text.removeprefix('1x')}"

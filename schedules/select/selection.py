@@ -1,0 +1,399 @@
+"""Choose the kernels of a network: one for each layer, or for a block of layers that lie between.
+
+Layers of equal shape share their kernels. A block of layers (see :mod:`schedules.layer.chains`) is
+computed by one kernel if that saves time, as measured where there are records of it and of its
+layers, by the planner's model otherwise; or, where memory is the objective, if it lowers the most
+that the network holds at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from schedules.algorithms import Unsupported
+from schedules.errors import LeanconvError
+from schedules.layer.block import Block
+from schedules.layer.network import Chain, Layer, Network
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.c_abi import CKernel
+from schedules.plan.planner import (
+    AUTO,
+    FUSED_BLOCK,
+    OBJECTIVES,
+    Choice,
+    Limits,
+    Plan,
+    block_gain,
+    plan_block,
+    plan_form,
+    plan_layer,
+)
+from schedules.select.arena import held_bytes
+from schedules.target.simd import Simd
+from schedules.tuning.advice import Advice, Advisor
+from schedules.tuning.records.records import Record
+
+#: Part of the time of its layers that a block has to save, or to cost, so that measured times
+#: decide about it. By themselves, kernels find in the caches what a network leaves there or does
+#: not: MobileNetV2's blocks measured 5 to 8 % slower than their layers, and save 3 % of its time.
+CLEAR = 0.1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A plan under its C name; once compiled, with its object.
+
+    ``untuned`` is what would be compiled without records. It, ``tuning`` and ``seconds`` are as in
+    :class:`schedules.tuning.advice.Advice`.
+    """
+
+    name: str
+    plan: Plan
+    compiled: CKernel | None = None
+    data: bytes = b""
+    untuned: Plan | None = None
+    tuning: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A layer of the network and its kernels, the default first, or the reason why it has none."""
+
+    layer: Layer
+    kernels: tuple[Kernel, ...]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to compile for a network.
+
+    Parameters
+    ----------
+    layers : tuple of Selected
+        Every layer of the network, in its order.
+    blocks : mapping of Chain to Kernel
+        Positions of the layers that one kernel computes.
+    advisor : Advisor or None
+        What was asked, if there are records.
+    """
+
+    network: Network
+    simd: Simd
+    objective: str
+    layers: tuple[Selected, ...]
+    blocks: Mapping[Chain, Kernel] = field(default_factory=dict)
+    advisor: Advisor | None = None
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """Every kernel once: longer chains first, then the defaults of all layers."""
+        longest = max((len(selected.kernels) for selected in self.layers), default=0)
+        ranked = [
+            selected.kernels[rank]
+            for rank in range(longest)
+            for selected in self.layers
+            if rank < len(selected.kernels)
+        ]
+        ranked.sort(key=lambda kernel: -len(kernel.plan.layers))
+        return list({kernel.name: kernel for kernel in ranked}.values())
+
+
+def select(
+    network: Network,
+    simd: Simd,
+    algorithms: Sequence[str],
+    limits: Limits,
+    objective: str = "time",
+    records: Sequence[Record] = (),
+) -> Selection:
+    """Plan every layer of a network that can be taken, as :func:`select_all`."""
+    (selection,) = select_all([network], simd, algorithms, limits, objective, records)
+    return selection
+
+
+def select_all(
+    networks: Sequence[Network],
+    simd: Simd,
+    algorithms: Sequence[str],
+    limits: Limits,
+    objective: str = "time",
+    records: Sequence[Record] = (),
+) -> tuple[Selection, ...]:
+    """Plan every layer of some networks that can be taken; equal layers share their kernels.
+
+    With records, knobs are those found best; for the objective "time", algorithms and blocks too.
+    Other objectives choose by bytes, and records decide among plans that hold no more.
+
+    Raises
+    ------
+    LeanconvError
+        If an option makes no sense.
+    """
+    if objective not in OBJECTIVES:
+        raise LeanconvError(f"unknown objective {objective!r}: one of {', '.join(OBJECTIVES)}")
+    choices = Choice.parse_all(algorithms)
+    names = [choice.algorithm for choice in choices]
+    for name in names:
+        if names.count(name) > 1:
+            raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
+    advisor = Advisor(records, simd, limits) if records else None
+    first = _Planner(networks[0], simd, choices, limits, objective, advisor)
+    planners = [replace(first, network=network) for network in networks]
+    for choice in choices:
+        _check_knobs(choice, planners)
+    return tuple(planner.select() for planner in planners)
+
+
+def _check_knobs(choice: Choice, planners: Sequence[_Planner]) -> None:
+    """Refuse a choice whose knobs nothing has: a mistake, even if another choice serves all.
+
+    A layer that offers less than others, as a 1x1 convolution does, is left out of that choice.
+    """
+    error = None
+    for planner in planners if choice.knobs else ():
+        for workload in planner.candidates(choice):
+            try:
+                if isinstance(workload, Block):
+                    plan_block(workload, planner.simd, choice.knobs)
+                else:
+                    plan_form(choice, workload, planner.simd)
+                return
+            except Unsupported as reason:
+                error = reason
+    if error is not None:
+        raise LeanconvError(f"no layer can be compiled with {choice}: {error}")
+
+
+def all_kernels(selections: Sequence[Selection]) -> list[Kernel]:
+    """Every kernel once: longer chains first, then as in each selection."""
+    kernels = [kernel for selection in selections for kernel in selection.kernels]
+    kernels.sort(key=lambda kernel: -len(kernel.plan.layers))
+    return list({kernel.name: kernel for kernel in kernels}.values())
+
+
+@dataclass
+class _Planner:
+    """Plans of a network's layers and blocks, each made once.
+
+    Planners of several networks share what is ``planned`` and the names of blocks.
+    """
+
+    network: Network
+    simd: Simd
+    choices: Sequence[Choice]
+    limits: Limits
+    objective: str
+    advisor: Advisor | None
+    planned: dict[Conv2dWorkload, Selected] = field(default_factory=dict)
+    block_names: dict[Block, str] = field(default_factory=dict)
+
+    def select(self) -> Selection:
+        """Everything that is to be compiled."""
+        layers = [self._layer(layer) for layer in self.network.layers]
+        blocks = self._blocks(layers)
+        for chain, kernel in blocks.items():
+            for position in chain:
+                selected = layers[position]
+                # What was chosen to minimise something has been outdone by the block.
+                named = (k for k in selected.kernels if not self._is_automatic(k))
+                layers[position] = replace(selected, kernels=(kernel, *named))
+        return Selection(
+            self.network, self.simd, self.objective, tuple(layers), blocks, self.advisor
+        )
+
+    def candidates(self, choice: Choice) -> list[Conv2dWorkload | Block]:
+        """What a choice may be made for."""
+        if choice.algorithm == FUSED_BLOCK.name:
+            return [block_of(self.network, chain) for chain in self.network.chains]
+        layers = self.network.layers
+        return [of_one_kernel(la.workload) for la in layers if la.workload is not None]
+
+    def _layer(self, layer: Layer) -> Selected:
+        """One kernel for each choice that can serve the layer, or why none can."""
+        if layer.workload is None:
+            return Selected(layer, (), layer.reason)
+        limit = self.limits.workspace_bytes
+        if limit is not None and layer.staged_bytes > limit:
+            reason = f"{layer.staged_bytes} bytes of workspace for its sub-pixel image"
+            return Selected(layer, (), f"{reason}: more than --workspace-limit")
+        workload = of_one_kernel(layer.workload)
+        if workload not in self.planned:
+            self.planned[workload] = self._plan(layer, workload)
+        return replace(self.planned[workload], layer=layer)
+
+    def _plan(self, layer: Layer, workload: Conv2dWorkload) -> Selected:
+        kernels: dict[str, Kernel] = {}
+        reasons = []
+        for choice in self.choices:
+            try:
+                plan = plan_layer(workload, self.simd, choice, self.limits, self.objective)
+            except Unsupported as error:
+                reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
+                continue
+            advice = self._advise(plan, choice)
+            # What auto has chosen may be named as well.
+            name = f"lc_k{len(self.planned)}_{advice.plan.algorithm}"
+            kernels.setdefault(advice.plan.algorithm, _kernel(name, advice))
+        reason = None if kernels else "; ".join(reasons)
+        return Selected(layer, tuple(kernels.values()), reason)
+
+    def _is_automatic(self, kernel: Kernel) -> bool:
+        return all(choice.algorithm != kernel.plan.algorithm for choice in self.choices)
+
+    # Records
+
+    def _advise(self, default: Plan, choice: Choice) -> Advice:
+        """``default``, or what the records have better that is still what ``choice`` names."""
+        if self.advisor is None:
+            return Advice(default, default)
+
+        def accept(plan: Plan) -> bool:
+            return self._is_choice(plan, choice, default)
+
+        if isinstance(default.workload, Block):
+            return self.advisor.block(default.workload, default, accept)
+        return self.advisor.layer(default.workload, default, accept)
+
+    def _is_choice(self, plan: Plan, choice: Choice, default: Plan) -> bool:
+        if choice.algorithm != AUTO:
+            same = plan.algorithm == choice.algorithm
+            return same and choice.knobs.items() <= plan.knobs.items()
+        if self.objective == "time":
+            return True
+        # Not the sum alone: workspace lies beside the tensors, packed weights do not.
+        return (
+            plan.held_bytes <= default.held_bytes
+            and plan.workspace_bytes <= default.workspace_bytes
+        )
+
+    # Blocks
+
+    def _blocks(self, layers: Sequence[Selected]) -> dict[Chain, Kernel]:
+        """The chains that one kernel shall compute; no layer is in two of them."""
+        asked = next((c for c in self.choices if c.algorithm == FUSED_BLOCK.name), None)
+        automatic = any(choice.algorithm == AUTO for choice in self.choices)
+        if asked is None and not automatic:
+            return {}
+        candidates = self._block_plans(asked or Choice(AUTO))
+        if asked is not None:
+            chosen = _without_overlap(candidates)
+        elif self.objective == "time":
+            chosen = self._saving_time(candidates, layers)
+        else:
+            chosen = self._lowering_peak(candidates, layers)
+        return {
+            chain: _kernel(self._block_name(advice.plan), advice)
+            for chain, advice in chosen.items()
+        }
+
+    def _block_name(self, plan: Plan) -> str:
+        assert isinstance(plan.workload, Block)
+        name = self.block_names.setdefault(plan.workload, f"lc_b{len(self.block_names)}")
+        return f"{name}_{plan.algorithm}"
+
+    def _block_plans(self, choice: Choice) -> dict[Chain, Advice]:
+        """A plan for each chain that one kernel can compute; equal blocks share theirs."""
+        blocks = {chain: block_of(self.network, chain) for chain in self.network.chains}
+        plans: dict[Block, Advice] = {}
+        for block in dict.fromkeys(blocks.values()):
+            try:
+                plan = plan_block(block, self.simd, choice.knobs, self.limits)
+            except Unsupported:
+                continue  # its layers are computed one by one
+            plans[block] = self._advise(plan, choice)
+        return {chain: plans[block] for chain, block in blocks.items() if block in plans}
+
+    def _saving_time(
+        self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
+    ) -> dict[Chain, Advice]:
+        """The blocks that save time: where measuring is clear, and then those by the model.
+
+        Of each, those that save most first.
+        """
+        measured, modelled = {}, {}
+        for chain, advice in candidates.items():
+            alone = [kernels[0] for i in chain if (kernels := layers[i].kernels)]
+            seconds = [kernel.seconds for kernel in alone if kernel.seconds is not None]
+            known = advice.seconds is not None and len(seconds) == len(chain)
+            gain = sum(seconds) - (advice.seconds or 0.0)
+            if known and abs(gain) > CLEAR * sum(seconds):
+                measured[chain] = gain
+            elif len(alone) == len(chain):
+                plans = [kernel.untuned or kernel.plan for kernel in alone]
+                modelled[chain] = block_gain(advice.default, plans, self.simd)
+            else:
+                modelled[chain] = 1
+        chosen = {}
+        for gains, why in (
+            (measured, "faster than its layers one by one"),
+            (modelled, "saves time and the memory of what lies between"),
+        ):
+            for chain in sorted(gains, key=lambda chain: -gains[chain]):
+                if gains[chain] > 0:
+                    chosen[chain] = candidates[chain].because(why)
+        return _without_overlap(chosen)
+
+    def _lowering_peak(
+        self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
+    ) -> dict[Chain, Advice]:
+        """The blocks without which the network would hold more at once than it has to."""
+        alone = {i: s.kernels[0].plan for i, s in enumerate(layers) if s.kernels}
+
+        def held(chains: Iterable[Chain]) -> list[int]:
+            """Bytes while each step runs, the most first."""
+            blocks = {chain: candidates[chain].plan for chain in chains}
+            return sorted(held_bytes(self.network, alone, blocks), reverse=True)
+
+        # Steps that hold equally much are lowered one after another.
+        chosen: list[Chain] = []
+        while True:
+            free = [chain for chain in candidates if not _overlaps(chain, chosen)]
+            best = min(free, key=lambda chain: held([*chosen, chain]), default=None)
+            if best is None or held([*chosen, best]) >= held(chosen):
+                break
+            chosen.append(best)
+        # Then those that lowered something else than the most are given up again.
+        peak = held(chosen)[0]
+        for chain in list(chosen):
+            others = [other for other in chosen if other != chain]
+            if held(others)[0] <= peak:
+                chosen = others
+        why = f"without it, the network holds more than {peak} bytes at once"
+        return {chain: candidates[chain].because(why) for chain in chosen}
+
+
+def _overlaps(chain: Chain, others: Iterable[Chain]) -> bool:
+    return any(set(chain) & set(other) for other in others)
+
+
+def _without_overlap(chains: Mapping[Chain, Advice]) -> dict[Chain, Advice]:
+    """Without those that share a layer with one before."""
+    kept: dict[Chain, Advice] = {}
+    for chain, advice in chains.items():
+        if not _overlaps(chain, kept):
+            kept[chain] = advice
+    return kept
+
+
+def _kernel(name: str, advice: Advice) -> Kernel:
+    return Kernel(
+        name,
+        advice.plan,
+        untuned=advice.default,
+        tuning=advice.source,
+        seconds=advice.seconds,
+    )
+
+
+def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:
+    """What a kernel computes; the delegate loops over the batch, and over most groups."""
+    return workload.with_batch(1).of_one_kernel()
+
+
+def block_of(network: Network, chain: Chain) -> Block:
+    """What one kernel computes of the layers at these positions, which all have a workload."""
+    workloads = [network.layers[position].workload for position in chain]
+    return Block(tuple(workload.with_batch(1) for workload in workloads if workload))

@@ -1,0 +1,1 @@
+"""Where programs run: this machine, a command, boards behind an RPC tracker."""

@@ -1,0 +1,1 @@
+"""Building candidates into a program, and what their measured times mean."""

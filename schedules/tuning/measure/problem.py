@@ -1,0 +1,192 @@
+"""Inputs for a workload, what must come out of them, and how far from it a kernel may be.
+
+The largest error that is allowed follows from the one that is expected (see
+:mod:`schedules.kernel.accuracy`), which is the root mean square, relative to that of the sums
+before the activation. Of ``n`` independent, normally distributed errors of root mean square 1 the
+largest is about ``sqrt(2 ln n)``. They are not all alike: larger where the sums are, and in some
+places of a Winograd tile; and the estimate leaves out what a bias adds to partial sums.
+:data:`SAFETY` is for that. Every step of the epilogue rounds once more, at most by half a unit in
+the last place.
+
+A kernel that leaves out one of K products, or has one twice, is off by about ``1 / sqrt(K)`` of the
+root mean square in every output that it does so for; the allowed error is thousands of times less.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from schedules.kernel.accuracy import UNIT_ROUNDOFF
+from schedules.layer.block import Block
+from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
+from schedules.plan.planner import Plan
+from schedules.tuning.records.candidate import Workload
+
+#: How many times the largest of normally distributed errors is allowed.
+SAFETY = 4.0
+#: Roundings of an output after its sum: activation (swish: ten), residual, that of the expected
+#: output.
+EPILOGUE_ROUNDINGS = 12
+#: The steepest slopes of activations; others do not magnify errors.
+SLOPES = {HARD_SWISH: 1.5, SWISH: 1.1}
+#: Elements of one factor, in double precision at a time: a dense layer has 10^8 weights.
+CHUNK_ELEMENTS = 2**23
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One workload's tensors, all float32, the same whenever they are made.
+
+    Parameters
+    ----------
+    workload : Conv2dWorkload or Block
+        What is computed.
+    x, residual, expected : np.ndarray
+        NHWC; ``residual`` is ``None`` without one, and the input itself for a block that can have
+        it so. The channels of a workload that is one group of several lie among those of the
+        others, from ``x_channel`` and ``y_channel`` on; the others are NaN: not to be read or
+        written.
+    weights, biases : tuple of np.ndarray
+        OHWI, and ``(M,)``, of each layer.
+    magnitude : float
+        Root mean square of the last layer's sums, before the activation.
+    """
+
+    workload: Workload
+    x: np.ndarray
+    residual: np.ndarray | None
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    expected: np.ndarray
+    magnitude: float
+
+    @classmethod
+    def of(cls, workload: Workload, seed: int = 0) -> Problem:
+        """Normally distributed tensors, weights scaled so that outputs are of order 1."""
+        random = np.random.default_rng(seed)
+        layers = workload.layers if isinstance(workload, Block) else (workload,)
+        x = random.standard_normal(layers[0].input_shape, np.float32)
+        residual = None
+        if layers[-1].residual:
+            own_input = isinstance(workload, Block) and x.shape == layers[-1].output_shape
+            residual = x if own_input else _normal(random, layers[-1].output_shape)
+        weights = tuple(
+            _normal(random, layer.weight_shape, layer.reduction**-0.5) for layer in layers
+        )
+        biases = tuple(_normal(random, (layer.out_channels,)) for layer in layers)
+        value: np.ndarray = x
+        for layer, w, b in zip(layers, weights, biases, strict=True):
+            # Products have the mean square of the input over their number, biases one.
+            magnitude = math.sqrt(1 + float(np.mean(np.square(value))))
+            added = residual if layer.residual else None
+            value = _finish(layer, _convolve(layer, value, w) + b, added)
+        groups = layers[0].group_of
+        whole = [_among_groups(values.astype(np.float32), groups) for values in (x, value)]
+        if residual is x:
+            residual = whole[0]
+        return cls(workload, whole[0], residual, weights, biases, whole[1], magnitude)
+
+    @property
+    def x_channel(self) -> int:
+        """The first channel of ``x`` that is the workload's own."""
+        return _middle(self.x.shape[-1], self._groups)
+
+    @property
+    def y_channel(self) -> int:
+        """The first channel of the output that is the workload's own."""
+        return _middle(self.expected.shape[-1], self._groups)
+
+    @property
+    def _groups(self) -> int:
+        return 1 if isinstance(self.workload, Block) else self.workload.group_of
+
+    def tolerance(self, plan: Plan) -> float:
+        """How far from ``expected`` any output of a kernel for ``plan`` may be."""
+        layers = plan.layers
+        largest = math.sqrt(2 * math.log(max(self.expected.size // self._groups, 2)))
+        slope = math.prod(
+            SLOPES.get(activation, 1.0)
+            for layer in layers
+            for activation in (layer.activation, layer.output_activation)
+        )
+        sums = SAFETY * largest * plan.expected_error * self.magnitude
+        rounding = EPILOGUE_ROUNDINGS * UNIT_ROUNDOFF * self._largest_output
+        return slope * (sums + rounding)
+
+    @cached_property
+    def _largest_output(self) -> float:
+        """The largest value that the epilogue of an output deals with, or more."""
+        # Sums are within a few times their root mean square, whatever an activation leaves of them.
+        return max(float(np.nanmax(np.abs(self.expected))), 6 * self.magnitude)
+
+
+def _normal(random: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+    values = random.standard_normal(shape, np.float32)
+    values *= np.float32(scale)
+    return values
+
+
+def _convolve(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The convolution without bias, of shape (N, H', W', M), in double precision.
+
+    A matrix product for each kernel position, on those pixels that it meets.
+    """
+    w = workload
+    pad = ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0))
+    padded = np.pad(x, pad).astype(np.float64)
+    result = np.zeros((w.pixels, w.out_channels))
+    for row in range(w.kernel_height):
+        for column in range(w.kernel_width):
+            top, left = row * w.dilation_height, column * w.dilation_width
+            rows = slice(top, top + (w.out_height - 1) * w.stride_height + 1, w.stride_height)
+            columns = slice(left, left + (w.out_width - 1) * w.stride_width + 1, w.stride_width)
+            patches = padded[:, rows, columns].reshape(w.pixels, w.in_channels)
+            tap = weights[:, row, column]
+            if w.is_depthwise:
+                result += np.repeat(patches, w.out_channels // w.groups, axis=1) * tap[:, 0]
+            else:
+                _add_product(result, patches, tap)
+    return result.reshape(w.output_shape)
+
+
+def _add_product(result: np.ndarray, patches: np.ndarray, tap: np.ndarray) -> None:
+    """Add ``patches @ tap.T`` to ``result``, some output channels at a time."""
+    step = max(1, CHUNK_ELEMENTS // tap.shape[1])
+    for first in range(0, len(tap), step):
+        chunk = tap[first : first + step].astype(np.float64)
+        result[:, first : first + step] += patches @ chunk.T
+
+
+def _finish(workload: Conv2dWorkload, sums: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
+    """The epilogue: activation, residual, output activation."""
+    value = _activate(workload.activation, sums)
+    return value if residual is None else _activate(workload.output_activation, value + residual)
+
+
+def _activate(activation: str, value: np.ndarray) -> np.ndarray:
+    if activation == SWISH:
+        return value / (1 + np.exp(-value))
+    if activation == HARD_SWISH:
+        return value * np.clip(value + 3, 0, 6) / 6
+    least, most = ACTIVATIONS[activation]
+    return value if least is most else np.clip(value, least, most)
+
+
+def _among_groups(values: np.ndarray, groups: int) -> np.ndarray:
+    """``values`` as the channels of the middle one of several groups, all others NaN."""
+    if groups == 1:
+        return values
+    channels = values.shape[-1]
+    whole = np.full((*values.shape[:-1], groups * channels), np.nan, values.dtype)
+    first = _middle(whole.shape[-1], groups)
+    whole[..., first : first + channels] = values
+    return whole
+
+
+def _middle(channels: int, groups: int) -> int:
+    """The first channel of the middle one of several groups."""
+    return groups // 2 * (channels // groups)

@@ -1,0 +1,1 @@
+"""What was tried and measured, a line a trial, and on which board."""

@@ -1,0 +1,116 @@
+"""``board.json``: which board the records beside it are of."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.target import codegen
+
+from schedules import __version__
+from schedules.errors import LeanconvError
+from schedules.files import write_json
+
+FILE = "board.json"
+
+
+@dataclass(frozen=True)
+class BoardInfo:
+    """A board, and the software that tuned for it last.
+
+    Parameters
+    ----------
+    board : str
+        Its name: that of the folder.
+    target : str
+        See :func:`schedules.tuning.records.task.tuning_target`.
+    cpu, arch, os : str
+        Model of the processor, its instruction set, and the system, as the board tells them.
+    features : tuple of str
+        Instruction-set extensions.
+    cores, memory_bytes : int
+        Of the whole board.
+    software : mapping of str to str
+        Versions; see :func:`software`.
+    """
+
+    board: str
+    target: str
+    cpu: str
+    arch: str
+    features: tuple[str, ...]
+    cores: int
+    os: str
+    memory_bytes: int
+    software: Mapping[str, str]
+
+    @classmethod
+    def of(cls, board: str, target: str, probed: Mapping[str, Any]) -> BoardInfo:
+        """From what ``Measurer.probe`` returns, and this software."""
+        return cls._from_dict({**probed, "board": board, "target": target, "software": software()})
+
+    @classmethod
+    def read(cls, folder: Path) -> BoardInfo | None:
+        """What ``folder`` says; ``None`` if it says nothing.
+
+        Raises
+        ------
+        LeanconvError
+            If its file is damaged.
+        """
+        path = folder / FILE
+        try:
+            return cls._from_dict(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise LeanconvError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise LeanconvError(
+                f"{path} describes no board: remove it, and the next tuning writes it again"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Leave it in ``folder``, which is made if need be, atomically."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LeanconvError(f"cannot make {folder}: {error.strerror}") from None
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def _from_dict(cls, values: Mapping[str, Any]) -> BoardInfo:
+        features = tuple(sorted(values["features"]))
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "features": features})
+
+
+def check_same(folder: Path, info: BoardInfo) -> None:
+    """Make sure that ``folder`` may hold records of the board ``info``.
+
+    Raises
+    ------
+    LeanconvError
+        If it holds those of another processor: their times are not comparable.
+    """
+    known = BoardInfo.read(folder)
+    if known is not None and known.cpu != info.cpu:
+        raise LeanconvError(
+            f"{folder} is of the board {known.board} with {known.cpu}, not {info.cpu}: choose "
+            f"another folder with -o"
+        )
+
+
+def software() -> dict[str, str]:
+    """The versions that decide what is compiled."""
+    return {
+        "leanconv": __version__,
+        "tvm": tvm.__version__,
+        "llvm": str(codegen.llvm_version_major()),
+        "python": platform.python_version(),
+    }

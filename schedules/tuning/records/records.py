@@ -1,0 +1,74 @@
+"""What was measured, a line a trial: files of records, and what the best of them are.
+
+Records of different targets, and costs that were measured and modelled, are never compared: see
+:func:`of_target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.log import Log, load
+from schedules.tuning.records.record import MEASURED, MODELLED, NewerVersion, Record
+
+__all__ = [
+    "MEASURED",
+    "MODELLED",
+    "Log",
+    "NewerVersion",
+    "Record",
+    "best",
+    "by_workload",
+    "load",
+    "of_target",
+    "ranked",
+]
+
+
+def of_target(records: Iterable[Record], target: str) -> list[Record]:
+    """Those of ``target``, without modelled costs of workloads of which any is measured."""
+    chosen = [record for record in records if record.target == target]
+    measured = {r.workload for r in chosen if r.cost_kind == MEASURED and r.costs_s}
+    return [r for r in chosen if r.cost_kind == MEASURED or r.workload not in measured]
+
+
+def by_workload(records: Iterable[Record]) -> dict[Workload, list[Record]]:
+    """The records of each workload, in their order."""
+    found: dict[Workload, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.workload, []).append(record)
+    return found
+
+
+def best(records: Iterable[Record]) -> dict[Workload, Record]:
+    """The best record of each workload that was ever computed; see :func:`ranked`.
+
+    Parameters
+    ----------
+    records
+        Those of one target, see :func:`of_target`.
+    """
+    rankings = {workload: ranked(own) for workload, own in by_workload(records).items()}
+    return {workload: ranking[0] for workload, ranking in rankings.items() if ranking}
+
+
+def ranked(records: Iterable[Record], workload: Workload | None = None) -> list[Record]:
+    """One record of each candidate that computed ``workload``, the best first.
+
+    That with the most samples; of equals, the latest. The candidates with the most samples come
+    first, whatever they cost: the play-off at the end of tuning measures the leaders again, side
+    by side, and one that was lucky in a few samples would win otherwise.
+
+    Parameters
+    ----------
+    records
+        Those of one target, see :func:`of_target`.
+    workload
+        May be left out if all of them are of one.
+    """
+    own = [r for r in records if r.costs_s and workload in (None, r.workload)]
+    believed: dict[Candidate, Record] = {}
+    for record in sorted(own, key=lambda r: (r.samples, r.timestamp)):
+        believed[record.candidate] = record
+    return sorted(believed.values(), key=lambda r: (-r.samples, r.cost_s))

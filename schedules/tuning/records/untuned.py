@@ -1,0 +1,54 @@
+"""What would be compiled without records: what tuning is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm.target import codegen
+
+from schedules.algorithms import Unsupported
+from schedules.layer.block import Block
+from schedules.plan.planner import plan_block, plan_layer
+from schedules.target.simd import PRESETS, TRIPLES, Simd
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.record import Record
+from schedules.tuning.records.task import tuning_target
+
+
+def untuned_candidate(workload: Workload, simd: Simd) -> Candidate:
+    """What the planner takes within its default limits; raises Unsupported if nothing."""
+    plan = plan_block(workload, simd) if isinstance(workload, Block) else plan_layer(workload, simd)
+    return Candidate.of(plan.algorithm, plan.knobs)
+
+
+def untuned_record(ranking: Sequence[Record]) -> Record | None:
+    """The record of the untuned candidate, if it is in a workload's ``ranking``.
+
+    The ranking, see :func:`schedules.tuning.records.records.ranked`, is not empty. The planner
+    looks at caches and cores, which a target's name does not tell: where this machine has that
+    name, what was tuned for may be ``host``, and else its preset.
+    """
+    by_candidate = {record.candidate: record for record in ranking}
+    workload, target = ranking[0].workload, ranking[0].target
+    for simd in _simds(target):
+        try:
+            candidate = untuned_candidate(workload, simd)
+        except Unsupported:
+            continue
+        if candidate in by_candidate:
+            return by_candidate[candidate]
+    return None
+
+
+def _simds(target: str) -> list[Simd]:
+    """What may have that name, see :func:`schedules.tuning.records.task.tuning_target`."""
+    known = [Simd.named(name) for name in ("host", *PRESETS)]
+    named = [simd for simd in known if tuning_target(simd) == target and not simd.android]
+    if named:
+        return named
+    mcpu, *mattr = target.split(",")
+    return [
+        Simd.from_target({"kind": "llvm", "mtriple": triple, "mcpu": mcpu, "mattr": mattr})
+        for (_, android), triple in TRIPLES.items()
+        if not android and codegen.llvm_is_valid_cpu(mcpu, triple)
+    ]

@@ -1,0 +1,1 @@
+"""What to try next: the space of candidates, their features, the cost model, the search."""

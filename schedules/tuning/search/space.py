@@ -1,0 +1,216 @@
+"""Every candidate for one task, over all algorithms that support it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from random import Random
+from typing import Any
+
+from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms.fused_block import knobs as fused_knobs
+from schedules.kernel.knobs import Knobs
+from schedules.layer.block import Block
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import (
+    FUSED_BLOCK,
+    NO_LIMITS,
+    Choice,
+    Limits,
+    Plan,
+    default_limits,
+    exceeded,
+    plan_block,
+    plan_form,
+    plan_layer,
+)
+from schedules.target.simd import Simd
+from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.search.axes import Axis, block_axes, layer_axes
+
+#: Forms that the planner's model takes for so many times slower than the best are no good start.
+PROMISING = 2.0
+#: Attempts at a combination of knobs that no rule excludes.
+ATTEMPTS = 1000
+
+
+class Space:
+    """The candidates for ``workload`` on ``simd`` that are within ``limits``.
+
+    Without a limit on the error, the planner's own applies: what it would never choose is not
+    tried.
+
+    Raises
+    ------
+    Unsupported
+        If there is no candidate.
+    """
+
+    def __init__(self, workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> None:
+        self.workload, self.simd = workload, simd
+        self.limits = default_limits(workload, limits)
+        self._plans: dict[Candidate, Plan] = {}
+        self._refused: dict[Candidate, str] = {}
+        self._starts = self._find_starts()
+        self._names = {start.algorithm: tuple(start.knobs) for start in self._starts}
+
+    @property
+    def default(self) -> Candidate:
+        """What is compiled untuned."""
+        return self._starts[0]
+
+    def starts(self) -> list[Candidate]:
+        """The untuned default, then that of every other promising form, the best first."""
+        most = PROMISING * self.plan(self.default).cost
+        return [start for start in self._starts if self.plan(start).cost <= most]
+
+    def plan(self, candidate: Candidate) -> Plan:
+        """How ``candidate`` computes the workload; raises Unsupported if it cannot."""
+        if candidate not in self._plans:
+            self._plans[candidate] = candidate.plan(self.workload, self.simd)
+        return self._plans[candidate]
+
+    def reason(self, candidate: Candidate) -> str | None:
+        """``None``, or why a rule excludes ``candidate``."""
+        axes = self._axes.get(candidate.algorithm)
+        if axes is None:
+            return f"{candidate.algorithm} is not tried for {self.workload.describe()}"
+        knobs = candidate.knobs
+        for axis in axes:
+            values = tuple(knobs.get(name) for name in axis.names)
+            if values not in axis.values:
+                names = ", ".join(axis.names)
+                return f"{names} = {', '.join(map(str, values))} is not worth building"
+        return self._misfit(candidate)
+
+    def __contains__(self, candidate: Candidate) -> bool:
+        return self.reason(candidate) is None
+
+    def __iter__(self) -> Iterator[Candidate]:
+        """Every candidate, in an order that is always the same."""
+        for algorithm, axes in self._axes.items():
+            for values in itertools.product(*(axis.values for axis in axes)):
+                candidate = self._candidate(algorithm, axes, values)
+                if self._misfit(candidate) is None:
+                    yield candidate
+
+    def sample(self, random: Random) -> Candidate:
+        """A random candidate: an algorithm by the number of its combinations, then its knobs."""
+        weights = [self._combinations(axes) for axes in self._axes.values()]
+        for _ in range(ATTEMPTS):
+            (algorithm,) = random.choices(list(self._axes), weights)
+            axes = self._axes[algorithm]
+            values = [random.choice(axis.values) for axis in axes]
+            candidate = self._candidate(algorithm, axes, values)
+            if self._misfit(candidate) is None:
+                return candidate
+        return self.default
+
+    def mutate(self, candidate: Candidate, random: Random) -> Candidate:
+        """``candidate`` with another value on one axis; now and then, as another algorithm."""
+        axes = self._axes[candidate.algorithm]
+        open_axes = [axis for axis in axes if len(axis.values) > 1]
+        for _ in range(ATTEMPTS if open_axes else 0):
+            axis = random.choice(open_axes)
+            mutant = self._with(candidate, axis, random.choice(axis.values))
+            if mutant != candidate and self._misfit(mutant) is None:
+                return mutant
+        return self.sample(random)
+
+    def crossover(self, one: Candidate, other: Candidate, random: Random) -> Candidate:
+        """Each axis from one of two candidates; of different algorithms, either of them."""
+        if one.algorithm != other.algorithm:
+            return random.choice((one, other))
+        child = one
+        for axis in self._axes[one.algorithm]:
+            if random.random() < 0.5:
+                knobs = other.knobs
+                child = self._with(child, axis, tuple(knobs[name] for name in axis.names))
+        return child if self._misfit(child) is None else one
+
+    # How it is made up
+
+    @cached_property
+    def _axes(self) -> dict[str, list[Axis]]:
+        """The axes of every algorithm that is tried."""
+        if isinstance(self.workload, Block):
+            return {FUSED_BLOCK.name: block_axes(self.workload, self.simd, self.default.knobs)}
+        untuned: dict[str, list[Knobs]] = {}
+        for start in self._starts:
+            untuned.setdefault(start.algorithm, []).append(start.knobs)
+        return {
+            name: layer_axes(REGISTRY.get(name), self.workload, self.simd, forms)
+            for name, forms in untuned.items()
+        }
+
+    def _find_starts(self) -> list[Candidate]:
+        """The default of every form of every algorithm, the untuned choice first."""
+        if isinstance(self.workload, Block):
+            plans = [plan_block(self.workload, self.simd, limits=self.limits)]
+        else:
+            plans = [plan_layer(self.workload, self.simd, limits=self.limits)]
+            forms = self._forms(self.workload, plans[0].algorithm)
+            plans += sorted(forms, key=lambda plan: plan.cost)
+        starts: dict[Candidate, None] = {}  # an ordered set
+        for plan in plans:
+            candidate = Candidate.of(plan.algorithm, plan.knobs)
+            self._plans[candidate] = plan
+            starts[candidate] = None
+        return list(starts)
+
+    def _forms(self, workload: Conv2dWorkload, default: str) -> Iterator[Plan]:
+        """Every form of every algorithm with a kernel of its own."""
+        twins = {"dense": "indirect", "indirect": "dense"}
+        for name in REGISTRY.names():
+            algorithm = REGISTRY.get(name)
+            for knobs in algorithm.forms(workload):
+                packed = name == "indirect" or knobs.get("weights") == "packed"
+                if algorithm.is_indirect(workload) or (packed and twins.get(name) == default):
+                    continue
+                try:
+                    plan = plan_form(Choice(name, knobs), workload, self.simd)
+                except Unsupported:
+                    continue
+                if exceeded(plan, self.limits) is None:
+                    yield plan
+
+    def _misfit(self, candidate: Candidate) -> str | None:
+        """``None``, or why the values of several axes do not go together."""
+        if candidate not in self._refused:
+            self._refused[candidate] = self._find_misfit(candidate) or ""
+        return self._refused[candidate] or None
+
+    def _find_misfit(self, candidate: Candidate) -> str | None:
+        knobs = candidate.knobs
+        if isinstance(self.workload, Block):
+            reason = fused_knobs.unfit(self.workload, knobs)
+            if reason is not None:
+                return reason
+        elif knobs.get("weights") == "in_place" and candidate not in self._starts:
+            return "dot products have no register tile"
+        try:
+            return exceeded(self.plan(candidate), self.limits)
+        except Unsupported as error:
+            return str(error)
+
+    @staticmethod
+    def _combinations(axes: list[Axis]) -> float:
+        product = 1.0
+        for axis in axes:
+            product *= len(axis.values)
+        return product
+
+    def _candidate(self, algorithm: str, axes: list[Axis], values: Iterable[Any]) -> Candidate:
+        chosen: dict[str, Any] = {}
+        for axis, together in zip(axes, values, strict=True):
+            chosen.update(zip(axis.names, together, strict=True))
+        return self._in_order(algorithm, chosen)
+
+    def _with(self, candidate: Candidate, axis: Axis, values: tuple[Any, ...]) -> Candidate:
+        changed = dict(zip(axis.names, values, strict=True))
+        return self._in_order(candidate.algorithm, {**candidate.knobs, **changed})
+
+    def _in_order(self, algorithm: str, knobs: Mapping[str, Any]) -> Candidate:
+        """Knobs in the algorithm's order, so that equal candidates are equal."""
+        return Candidate.of(algorithm, {name: knobs[name] for name in self._names[algorithm]})

@@ -1,0 +1,1 @@
+"""``tvmc rpc-server``: what a board runs."""

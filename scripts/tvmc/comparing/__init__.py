@@ -1,0 +1,1 @@
+"""``tvmc diff`` and verification: a compiled model beside LiteRT, tensor by tensor."""

@@ -1,0 +1,1 @@
+"""``tvmc compile``: delegates, modules and their packages."""

@@ -1,0 +1,194 @@
+"""What stands behind ``tvmc compile``, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedules.errors import LeanconvError
+from schedules.files import check_writable, write_json
+from schedules.target.simd import Simd
+from tvmc.progress import Progress
+
+if TYPE_CHECKING:
+    from schedules.tuning.records.records import Record
+    from tflite_delegate.build import Report
+    from tvmc.compiling.module_compiler import ModuleReport
+    from tvmc.running.loader import Model
+
+#: As of :mod:`schedules.plan.planner`, whose import takes a second.
+OBJECTIVES = ("time", "memory", "least-memory")
+#: What :func:`compile` can make of a model.
+OUTPUT_FORMATS = ("delegate", "delegate-source", "so", "tar")
+
+
+def compile(
+    model: str | Path | Model,
+    *,
+    output: str | Path,
+    target: str = "host",
+    output_format: str = "delegate",
+    algorithms: Sequence[str] = ("auto",),
+    workspace_limit: int | None = None,
+    max_error: float | None = None,
+    objective: str = "time",
+    tuning_records: Sequence[str | Path] = (),
+    cc: str | None = None,
+    jobs: int | None = None,
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+    dump_code: Sequence[str] = (),
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    signature: str | None = None,
+    pass_config: Mapping[str, int | bool | str] | None = None,
+    opt_level: int = 3,
+    disabled_passes: Sequence[str] = (),
+    verify: bool = True,
+) -> Report | ModuleReport:
+    """Compile a .tflite model: its convolutions into a delegate, or all of it for TVM's runtime.
+
+    Parameters
+    ----------
+    model : path or Model
+        The .tflite file, or what :func:`tvmc.load` made of it.
+    output : path
+        The shared library or tar, or for ``delegate-source`` the folder, to write.
+    target : str
+        Whatever :meth:`schedules.target.simd.Simd.named` takes.
+    output_format : {"delegate", "delegate-source", "so", "tar"}
+        A shared library for TFLite, or C sources and kernels to be built by CMake; a library for
+        TVM's runtime, or a tar of it and its description, for :func:`tvmc.run`.
+    algorithms : sequence of str
+        Algorithms to compile for every layer that they support, each as ``NAME`` or
+        ``NAME:KNOB=VALUE``; ``auto`` chooses one for each layer. For TVM's runtime, each layer has
+        one, the first that supports it.
+    workspace_limit : int, optional
+        Bytes of workspace that no layer may exceed, for one thread.
+    max_error : float, optional
+        Expected relative error that no form of Winograd's algorithm may exceed; by default three
+        times that of the definition, where it is not asked for by name.
+    objective : str
+        One of :data:`OBJECTIVES`, for ``auto``: minimise the time by its model; the bytes of
+        workspace and packed weights of each layer, where that costs hardly any time; or the bytes
+        whatever it costs. In both of the latter, blocks of layers become one kernel where that
+        lowers the most that the network holds.
+    tuning_records : sequence of path
+        Files and folders of what ``tvmc tune`` measured, of one board. Each has some records for
+        ``target``. They decide where the model of the objective "time" would; the others still
+        choose by bytes, and records among plans that hold no more.
+    cc : str, optional
+        C compiler for the target; by default the zig that is installed with this package.
+    jobs : int, optional
+        Kernels to compile at the same time; by default as many as there are cores, where there are
+        enough kernels. Processes compile them; a script that has an algorithm of its own needs
+        ``if __name__ == "__main__":``, as for :mod:`multiprocessing`, for they import it.
+    report : path, optional
+        Where to write the result's ``to_dict()`` as JSON.
+    progress : callable, optional
+        Called with (layers done, layers in all, text).
+    dump_code : sequence of {"asm", "tir", "relax"}
+        What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
+        one by one. This and what follows is for "so" and "tar" only.
+    input_shapes : mapping of str to tuple of int, optional
+        Other shapes for inputs, by name: another batch, or sizes that the model leaves open.
+    signature : str, optional
+        The name of the signature whose graph to compile, by default that of the model, or the main
+        graph.
+    pass_config, opt_level, disabled_passes
+        As of :class:`tvm.transform.PassContext`.
+    verify : bool
+        Whether to run the module once beside LiteRT, if it is installed and this machine can run
+        both, before anything is written.
+
+    Returns
+    -------
+    Report or ModuleReport
+        What was done with each layer; the latter for "so" and "tar".
+
+    Raises
+    ------
+    LeanconvError
+        If the input is wrong or something cannot be written; nothing is left half-written.
+    WrongModule
+        If what was compiled differs from LiteRT by more than rounding does; nothing is written.
+    """
+    path, output = Path(model if isinstance(model, str | Path) else model.path), Path(output)
+    report = None if report is None else Path(report)
+    if output_format not in OUTPUT_FORMATS:
+        raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
+    is_module = output_format in ("so", "tar")
+    simd = Simd.named(target)
+    dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
+    _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
+
+    from schedules.plan.planner import Limits  # imports TVM, which takes a second
+    from schedules.target.toolchain import Toolchain
+    from tflite_delegate.build import build, export_sources
+
+    options: dict[str, Any] = {
+        "algorithms": algorithms,
+        "limits": Limits(workspace_limit, max_error),
+        "objective": objective,
+        "records": _load_records(tuning_records, simd),
+        "jobs": jobs,
+        "progress": progress,
+    }
+    result: Report | ModuleReport
+    if is_module:
+        from tvmc.compiling.module_compiler import Passes, compile_module
+        from tvmc.running.loader import Model, load
+
+        if isinstance(model, Model):
+            input_shapes = input_shapes or model.input_shapes
+            signature = signature or model.signature
+        result = compile_module(
+            load(path, input_shapes, signature),
+            output,
+            simd,
+            is_tar=output_format == "tar",
+            toolchain=Toolchain.named(cc),
+            passes=Passes(opt_level, pass_config, disabled_passes),
+            dump_code=dump_code,
+            verify=verify,
+            **options,
+        )
+    elif output_format == "delegate-source":
+        result = export_sources(path, output, simd, **options)
+    else:
+        toolchain = Toolchain.named(cc)
+        result = build(path, output, simd, toolchain=toolchain, **options)
+    if report is not None:
+        write_json(report, result.to_dict())
+    return result
+
+
+def _load_records(paths: Sequence[str | Path], simd: Simd) -> list[Record]:
+    """The records for ``simd``; raises LeanconvError if any of the paths has none."""
+    from schedules.tuning.advice import for_target
+    from schedules.tuning.records import records
+
+    loaded = ((path, records.load(Path(path))) for path in paths)
+    return [record for path, found in loaded for record in for_target(found, simd, str(path))]
+
+
+def _check_outputs(model: Path, output: Path, others: Sequence[Path], output_format: str) -> None:
+    """Find out before the work whether its results can be written, and destroy nothing."""
+    if output_format != "delegate-source":
+        check_writable(output)
+    for path in others:
+        check_writable(path)
+        if path.resolve() == output.resolve():
+            raise LeanconvError(f"{path} cannot be both the output and the report")
+    for path in (output, *others):
+        if path.resolve() == model.resolve():
+            raise LeanconvError(f"cannot write {path}: it is the model")
+
+
+def known_algorithms() -> Sequence[tuple[str, str]]:
+    """Every algorithm's name, and where it comes from."""
+    from schedules.algorithms import REGISTRY
+    from schedules.plan.planner import FUSED_BLOCK
+
+    known = {name: REGISTRY.get(name).source for name in REGISTRY.names()}
+    return [*known.items(), (FUSED_BLOCK.name, FUSED_BLOCK.source)]

@@ -1,0 +1,1 @@
+"""``tvmc run``: interpreters of TFLite, TVM's virtual machine, here and on boards."""

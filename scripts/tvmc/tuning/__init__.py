@@ -1,0 +1,1 @@
+"""``tvmc tune`` and ``tvmc records``."""

@@ -1,0 +1,34 @@
+"""Packed weights, element by element."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schedules.kernel import packing
+from schedules.layer.workload import Conv2dWorkload
+
+
+def test_panels() -> None:
+    layer = Conv2dWorkload(
+        in_height=5, in_width=5, in_channels=3, out_channels=10, kernel_height=2, kernel_width=3
+    )
+    packed = packing.panels(layer, 4)
+    assert (packed.shape, packed.elements, packed.bias_elements) == ((3, 18, 4), 216, 12)
+    assert packed.bytes(4) == 896 + 48  # 864 bytes of weights, up to a cache line, and the bias
+    weights = np.arange(180, dtype=np.float32).reshape(layer.weight_shape) + 1
+    result = packing.pack(weights, packed)
+    for m in range(12):
+        for kh, kw, c in np.ndindex(2, 3, 3):
+            expected = weights[m, kh, kw, c] if m < 10 else 0
+            assert result[m // 4, (kh * 3 + kw) * 3 + c, m % 4] == expected
+    bias = packing.pack_bias(np.arange(10, dtype=np.float32), packed)
+    np.testing.assert_array_equal(bias, [*range(10), 0, 0])
+
+
+def test_taps_are_as_tflite_stores_them() -> None:
+    """DEPTHWISE_CONV_2D: (1, K_h, K_w, M); nothing is filled up."""
+    workload = Conv2dWorkload(5, 6, 3, 6, 2, 3, groups=3)
+    stored = np.arange(2 * 3 * 6, dtype=np.float32).reshape(1, 2, 3, 6)
+    packed = packing.taps(workload)
+    np.testing.assert_array_equal(packing.pack(stored.transpose(3, 1, 2, 0), packed), stored[0])
+    assert (packed.panel, packed.bias_elements) == (1, 6)

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "claim/candidate.h"
+
+#include <string.h>
+
+#include "host/tensor.h"
+#include "kernels/kernels.h"
+
+// With a PAD in front and without, each cut off behind any of its nodes.
+enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
+
+struct search {
+    const struct lc_graph *graph;
+    const char *algorithm;
+    struct lc_candidate found[MAX_CANDIDATES];
+    int count;
+};
+
+// Enumeration
+
+// The place of the node that alone reads `tensor`, or -1. A tensor that goes away must be no output
+// of the graph either.
+static int only_reader(const struct lc_graph *graph, int tensor) {
+    const struct lc_use *use = &graph->uses[tensor];
+    bool is_private = use->readers == 1 && !use->is_graph_output && !graph->claimed[use->reader];
+    return is_private ? use->reader : -1;
+}
+
+// The place of a LOGISTIC that reads `tensor`, if nobody else does but a MUL by its output; or -1.
+static int gate_of(const struct lc_graph *graph, int tensor) {
+    const struct lc_use *use = &graph->uses[tensor];
+    struct tfl_node *node;
+    struct tfl_registration *registration;
+    if (use->readers != 2 || use->is_graph_output || graph->claimed[use->reader] ||
+        graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[use->reader],
+                                               &node, &registration) != TFL_OK ||
+        registration->builtin_code != TFL_BUILTIN_MUL || node->inputs->size != 2) {
+        return -1;
+    }
+    int other = node->inputs->data[node->inputs->data[0] == tensor];
+    bool is_other = other != tensor && lc_tensor(graph->context, other) &&
+                    only_reader(graph, other) == use->reader;
+    int producer = is_other ? graph->uses[other].producer : -1;
+    return producer >= 0 && !graph->claimed[producer] ? producer : -1;
+}
+
+static void add_candidate(struct search *search, const struct lc_chain *chain) {
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    int32_t batch;
+    if (lc_chain_is_open(chain) || lc_is_unread(search->graph, lc_chain_output(chain)) ||
+        lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
+        return;
+    }
+    int32_t count = chain->layer_count;
+    const struct lc_kernel *meant = lc_kernel_at(search->graph->plan->size, chain->layers[0].core,
+                                                 layers, count, search->algorithm);
+    const struct lc_kernel *kernel =
+        meant ? meant : lc_find_kernel(layers, count, search->algorithm, NULL);
+    if (kernel) {
+        search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
+    }
+}
+
+// Appends to a chain, which may be empty, the core at `place` and one by one what follows it.
+static void enumerate(struct search *search, struct lc_chain *chain, int place) {
+    const struct lc_graph *graph = search->graph;
+    int core = place, output = lc_chain_input(chain); // what the next node reads
+    while (place >= 0) {
+        int32_t layers_before = chain->layer_count;
+        if (lc_chain_append(chain, graph->context, graph->plan->data[place], graph->sources)) {
+            return;
+        }
+        core = chain->layer_count > layers_before ? place : core;
+        int residual = lc_chain_residual(chain);
+        if (residual != TFL_OPTIONAL_TENSOR &&
+            (graph->uses[residual].producer > core || graph->uses[residual].is_misstated ||
+             graph->uses[output].is_misstated)) {
+            return; // the layer would have to wait for it, or might broadcast one to the other
+        }
+        add_candidate(search, chain);
+        output = lc_chain_output(chain);
+        int gate = gate_of(graph, output);
+        place = gate >= 0 ? gate : only_reader(graph, output);
+    }
+}
+
+// Likewise, if the core alone reads the output of a PAD, with that in front.
+static void enumerate_with_pad(struct search *search, int place) {
+    const struct lc_graph *graph = search->graph;
+    struct lc_chain core = {0}, chain = {0};
+    if (lc_chain_append(&core, graph->context, graph->plan->data[place], graph->sources)) {
+        return;
+    }
+    int input = lc_chain_input(&core), producer = graph->uses[input].producer;
+    if (producer < 0 || graph->claimed[producer] || only_reader(graph, input) != place ||
+        lc_chain_append(&chain, graph->context, graph->plan->data[producer], NULL) ||
+        !chain.ends_with_pad) {
+        return;
+    }
+    enumerate(search, &chain, place);
+}
+
+// Selection
+
+// Whether `a` is better than `b`.
+static bool is_better(const struct lc_candidate *a, const struct lc_candidate *b) {
+    if (a->is_meant != b->is_meant) {
+        return a->is_meant;
+    }
+    if (a->chain.layer_count != b->chain.layer_count) {
+        return a->chain.layer_count > b->chain.layer_count;
+    }
+    if (a->chain.node_count != b->chain.node_count) {
+        return a->chain.node_count > b->chain.node_count;
+    }
+    return a->kernel < b->kernel;
+}
+
+// Weights and bias of every core.
+struct names {
+    int tensors[LC_MAX_LAYERS][2];
+};
+
+// Has the cores name these tensors, and returns what they named before.
+static struct names exchange(const struct lc_graph *graph, const struct lc_chain *chain,
+                             struct names names) {
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        struct tfl_node *node;
+        struct tfl_registration *registration;
+        if (graph->context->GetNodeAndRegistration(graph->context, chain->layers[i].core, &node,
+                                                   &registration) != TFL_OK) {
+            continue; // it was there a moment ago
+        }
+        const struct lc_operands operands = lc_core_operands(lc_operator_code(registration));
+        const int places[2] = {operands.weights, operands.bias};
+        for (int j = 0; j < 2 && places[j] < node->inputs->size; j++) {
+            int before = node->inputs->data[places[j]];
+            node->inputs->data[places[j]] = names.tensors[i][j];
+            names.tensors[i][j] = before;
+        }
+    }
+    return names;
+}
+
+// Whether TFLite makes one node of the chain.
+static bool becomes_one_node(const struct lc_graph *graph, const struct lc_chain *chain) {
+    struct {
+        int size;
+        int data[LC_MAX_NODES];
+    } nodes = {.size = chain->node_count};
+    memcpy(nodes.data, chain->nodes, sizeof nodes.data);
+    struct tfl_delegate_params *partitions = NULL;
+    int count = 0;
+    int status = graph->context->PreviewDelegatePartitioning(
+        graph->context, (const struct tfl_ints *)(const void *)&nodes, &partitions, &count);
+    return status == TFL_OK && count == 1 &&
+           partitions[0].nodes_to_replace->size == chain->node_count;
+}
+
+// Has the cores read float16 constants themselves instead of their dequantized copies. Undone, and
+// false, if the chain would be cut into several nodes even so.
+static bool take(const struct lc_graph *graph, const struct lc_chain *chain) {
+    struct names constants;
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        constants.tensors[i][0] = chain->layers[i].weights;
+        constants.tensors[i][1] = chain->layers[i].bias;
+    }
+    struct names before = exchange(graph, chain, constants);
+    if (chain->node_count > 1 && !becomes_one_node(graph, chain)) {
+        exchange(graph, chain, before);
+        return false;
+    }
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        for (int j = 0; j < 2; j++) {
+            int old = before.tensors[i][j];
+            if (old != constants.tensors[i][j]) {
+                lc_forget_reader(graph, old);
+            }
+        }
+    }
+    return true;
+}
+
+bool lc_candidate_find(struct lc_candidate *best, const struct lc_graph *graph, int place,
+                       const char *algorithm) {
+    struct search search = {.graph = graph, .algorithm = algorithm};
+    struct lc_chain empty = {0};
+    enumerate_with_pad(&search, place);
+    enumerate(&search, &empty, place);
+    while (search.count > 0) {
+        struct lc_candidate *first = &search.found[0], *last = &search.found[search.count - 1];
+        for (struct lc_candidate *other = first + 1; other <= last; other++) {
+            first = is_better(other, first) ? other : first;
+        }
+        *best = *first;
+        if (take(graph, &best->chain)) {
+            return true;
+        }
+        *first = *last;
+        search.count--;
+    }
+    return false;
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An operator joins a node of ours that computes what it reads or reads what it computes, and so on
+// from operator to operator. Those that would only cut TFLite's nodes into more pieces are given
+// back: runs of the plan without a layer and between two nodes of TFLite's. remainder.py predicts
+// the same.
+
+#include "claim/operator_claim.h"
+
+#include <stdlib.h>
+
+#include "host/log.h"
+#include "host/tensor.h"
+#include "operation/inplace.h"
+#include "operation/operators.h"
+
+// Of each node in the plan.
+enum state {
+    THEIRS,   // stays with TFLite
+    CONSTANT, // expands a constant, once
+    POSSIBLE, // an operator that may join
+    JOINED,
+    LAYER, // claimed before
+};
+
+static int read_node(const struct lc_graph *graph, int place, struct tfl_node **node,
+                     int32_t *builtin_code) {
+    struct tfl_registration *registration;
+    int status = graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[place],
+                                                        node, &registration);
+    *builtin_code = status == TFL_OK ? registration->builtin_code : -1;
+    return status;
+}
+
+// Notes what a claimed node reads and computes.
+static void mark(struct lc_graph *graph, const struct tfl_node *node) {
+    for (int i = 0; i < node->inputs->size; i++) {
+        if (lc_tensor(graph->context, node->inputs->data[i])) {
+            graph->uses[node->inputs->data[i]].is_read_by_us = true;
+        }
+    }
+    for (int i = 0; i < node->outputs->size; i++) {
+        graph->uses[node->outputs->data[i]].is_computed_by_us = true;
+    }
+}
+
+static bool touches(const struct lc_graph *graph, const struct tfl_node *node) {
+    for (int i = 0; i < node->inputs->size; i++) {
+        if (lc_tensor(graph->context, node->inputs->data[i]) &&
+            graph->uses[node->inputs->data[i]].is_computed_by_us) {
+            return true;
+        }
+    }
+    for (int i = 0; i < node->outputs->size; i++) {
+        if (graph->uses[node->outputs->data[i]].is_read_by_us) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Whether nobody needs what a node computes.
+static bool is_unread(const struct lc_graph *graph, const struct tfl_node *node) {
+    bool all = true;
+    for (int i = 0; i < node->outputs->size; i++) {
+        all &= lc_is_unread(graph, node->outputs->data[i]);
+    }
+    return all;
+}
+
+static int find_states(struct lc_graph *graph, enum state *states) {
+    for (int place = 0; place < graph->plan->size; place++) {
+        struct tfl_node *node;
+        int32_t code;
+        int status = read_node(graph, place, &node, &code);
+        if (status != TFL_OK) {
+            return status;
+        }
+        if (graph->claimed[place]) {
+            states[place] = LAYER;
+            mark(graph, node);
+        } else if (code == TFL_BUILTIN_DEQUANTIZE || code == TFL_BUILTIN_DENSIFY) {
+            states[place] = CONSTANT;
+        } else if (!node->delegate && !lc_operator_refuses(graph->context, node, code) &&
+                   !is_unread(graph, node)) {
+            states[place] = POSSIBLE;
+        }
+    }
+    return TFL_OK;
+}
+
+// Joins what touches nodes of ours, in the order of the plan and back, until nothing changes.
+static int join(struct lc_graph *graph, enum state *states) {
+    const int size = graph->plan->size;
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int step = 0; step < 2 * size; step++) {
+            int place = step < size ? step : 2 * size - 1 - step;
+            struct tfl_node *node;
+            int32_t code;
+            int status = read_node(graph, place, &node, &code);
+            if (status != TFL_OK) {
+                return status;
+            }
+            if (states[place] == POSSIBLE && touches(graph, node)) {
+                states[place] = JOINED;
+                mark(graph, node);
+                changed = true;
+            }
+        }
+    }
+    return TFL_OK;
+}
+
+static void give_back(int size, enum state *states) {
+    int previous = -1; // node of TFLite's
+    bool has_layer = false;
+    for (int place = 0; place < size; place++) {
+        has_layer |= states[place] == LAYER;
+        if (states[place] != THEIRS && states[place] != POSSIBLE) {
+            continue;
+        }
+        for (int i = previous + 1; i < place && previous >= 0 && !has_layer; i++) {
+            states[i] = states[i] == JOINED ? POSSIBLE : states[i];
+        }
+        previous = place;
+        has_layer = false;
+    }
+}
+
+static int claim(struct lc_graph *graph, const enum state *states,
+                 struct lc_replacement *replacements) {
+    for (int place = 0; place < graph->plan->size; place++) {
+        struct tfl_node *node;
+        int32_t code;
+        int status = read_node(graph, place, &node, &code);
+        if (status != TFL_OK) {
+            return status;
+        }
+        if (states[place] == JOINED) {
+            replacements[place] = (struct lc_replacement){
+                .registration = lc_operator_registration(
+                    code, lc_inplace_of(graph, lc_operator_for(code), node)),
+                .node_count = 1,
+                .nodes = {graph->plan->data[place]},
+            };
+            graph->claimed[place] = true;
+        }
+    }
+    return TFL_OK;
+}
+
+int lc_claim_operators(struct lc_graph *graph, struct lc_replacement *replacements) {
+    enum state *states = calloc((size_t)graph->plan->size + 1, sizeof *states);
+    if (!states) {
+        lc_log("out of memory: operators between layers stay with TFLite");
+        return TFL_OK;
+    }
+    int status = find_states(graph, states);
+    if (status == TFL_OK) {
+        status = join(graph, states);
+    }
+    if (status == TFL_OK) {
+        give_back(graph->plan->size, states);
+        status = claim(graph, states, replacements);
+    }
+    free(states);
+    return status;
+}

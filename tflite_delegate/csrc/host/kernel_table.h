@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The compiled kernels of one model: the interface between the generated kernel_table.c, the
+// kernels' object files and the delegate.
+
+#ifndef LEANCONV_KERNEL_TABLE_H
+#define LEANCONV_KERNEL_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Processor features that kernels may need.
+#define LC_CPU_AVX2 (1u << 0)
+#define LC_CPU_FMA (1u << 1)
+#define LC_CPU_F16C (1u << 2)
+#define LC_CPU_AVX512F (1u << 3)
+#define LC_CPU_AVX512BW (1u << 4)
+#define LC_CPU_AVX512CD (1u << 5)
+#define LC_CPU_AVX512DQ (1u << 6)
+#define LC_CPU_AVX512VL (1u << 7)
+#define LC_CPU_NEON (1u << 8)
+#define LC_CPU_DOTPROD (1u << 9)
+#define LC_CPU_FULLFP16 (1u << 10)
+
+// Activations beside TFLite's enum tfl_activation.
+enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
+
+// One convolution over one image, float32: activation(convolution + bias), and with a residual
+// output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
+// one row. Only int32_t fields: compared as memory.
+struct lc_geometry {
+    int32_t in_height, in_width, in_channels;
+    int32_t out_channels, kernel_height, kernel_width;
+    int32_t stride_height, stride_width;
+    int32_t dilation_height, dilation_width;
+    int32_t pad_top, pad_bottom, pad_left, pad_right;
+    int32_t groups;     // divides the input and the output channels
+    int32_t activation; // enum tfl_activation or LC_ACTIVATION_*
+    int32_t residual;   // 1 if there is one
+    int32_t output_activation;
+};
+
+// Computes work items [begin, end) of one stage of a kernel.
+//
+// x, y: one NHWC image, from the first channel of the group that is computed. r: the residual of
+// y's shape, or NULL. w, b: the packed weights of every layer, each on a cache line of its own
+// behind the one before, and likewise every bias; of a grouped layer, those of one group.
+// workspace: 64-byte aligned, shared_bytes + threads * thread_bytes; `thread` selects the slice of
+// the calling thread. Returns 0.
+typedef int32_t lc_stage_function(const void *x, const void *r, const void *w, const void *b,
+                                  void *y, uint8_t *workspace, int32_t thread, int32_t begin,
+                                  int32_t end);
+
+struct lc_stage {
+    lc_stage_function *function;
+    int32_t extent; // work items; any split of [0, extent) over threads is valid
+};
+
+// Matrices that take the weights of one input and one output channel, g, to a domain of `rows` by
+// `columns` points: height g width^T, computed in double precision and rounded once.
+struct lc_transform {
+    int32_t rows, columns;
+    const double *height; // [rows][K_h]
+    const double *width;  // [columns][K_w]
+};
+
+// How packed weights are laid out; see schedules/kernel/packing.py.
+enum lc_layout {
+    LC_PANELS = 0, // [ceil(M / panel)][K_h K_w C][panel], the last panel filled up with zeros; with
+                   // a transform [rows columns][ceil(M / panel)][C][panel]
+    LC_ROWS = 1,   // [M][K_h K_w C], as a CONV_2D or FULLY_CONNECTED node has them
+    LC_TAPS = 2    // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
+};
+
+// The packed weights of one layer, and of a grouped layer those of one group with M and C channels.
+// In LC_ROWS and LC_TAPS nothing is filled up: weights and bias may be read where the model has
+// them.
+struct lc_part {
+    int32_t layout;                       // enum lc_layout
+    int32_t panel;                        // output channels side by side; 1 unless LC_PANELS
+    const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
+    size_t packed_bytes;                  // of the weights
+    size_t bias_elements;                 // M, in LC_PANELS rounded up to whole panels
+};
+
+enum { LC_MAX_LAYERS = 3 };
+
+// Computes a chain of layers, each the input of the next; only the last may have a residual.
+struct lc_kernel {
+    const char *algorithm;
+    const char *type;                 // "leanconv/" and the algorithm
+    const char *name;                 // type, a space, and the layers
+    const struct lc_geometry *layers; // of all groups
+    const struct lc_part *parts;      // one for each layer
+    int32_t layer_count;              // 1 to LC_MAX_LAYERS
+    int32_t calls;                    // 1, or the groups of the layer: one call computes one group
+    uint64_t shared_bytes;            // of workspace
+    uint64_t thread_bytes;            // of workspace, for each thread
+    const struct lc_stage *stages;    // run in order, with a barrier between
+    int32_t stage_count;
+};
+
+// What the library was compiled for: a kernel, and the first core of its chain in the model. Two
+// chains of one geometry may have different kernels.
+struct lc_place {
+    int32_t graph_nodes; // of the graph that the core is in
+    int32_t core;        // node index
+    const struct lc_kernel *kernel;
+};
+
+struct lc_library {
+    const char *version;
+    const char *model;               // file name of the model it was compiled for
+    const char *target;              // name of the processor it was compiled for
+    uint32_t features;               // LC_CPU_*
+    const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
+    size_t kernel_count;
+    const struct lc_place *places;
+    size_t place_count;
+    const char *const *algorithms; // compiled in, each named once
+    size_t algorithm_count;
+};
+
+extern const struct lc_library lc_library;
+
+#endif // LEANCONV_KERNEL_TABLE_H

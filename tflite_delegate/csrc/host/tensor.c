@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "host/tensor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/checked.h"
+
+bool lc_is_constant(const struct tfl_tensor *tensor) {
+    return tensor->allocation_type == TFL_MMAP_RO || tensor->allocation_type == TFL_PERSISTENT_RO;
+}
+
+bool lc_is_kept(const struct tfl_tensor *tensor) {
+    return lc_is_constant(tensor) || tensor->is_variable;
+}
+
+bool lc_has_rank(const struct tfl_tensor *tensor, int rank) {
+    if (!tensor->dims || tensor->dims->size != rank) {
+        return false;
+    }
+    for (int i = 0; i < rank; i++) {
+        if (tensor->dims->data[i] < 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool lc_same_dims(const struct tfl_ints *a, const struct tfl_ints *b) {
+    return a && b && a->size == b->size &&
+           memcmp(a->data, b->data, (size_t)a->size * sizeof(int)) == 0;
+}
+
+bool lc_count_elements(const struct tfl_ints *dims, size_t *elements) {
+    *elements = 1;
+    for (int i = 0; dims && i < dims->size; i++) {
+        if (!lc_multiply(elements, dims->data[i])) {
+            return false;
+        }
+    }
+    return dims;
+}
+
+struct tfl_ints *lc_new_ints(int size) {
+    struct tfl_ints *ints = malloc(sizeof *ints + (size_t)size * sizeof(int));
+    if (ints) {
+        ints->size = size;
+    }
+    return ints;
+}
+
+int lc_resize(struct tfl_context *context, int tensor, struct tfl_ints *dims) {
+    if (!dims) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    if (lc_same_dims(context->tensors[tensor].dims, dims)) {
+        free(dims);
+        return TFL_OK;
+    }
+    return context->ResizeTensor(context, &context->tensors[tensor], dims);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The constants of the model, element by element.
+
+#include <string.h>
+
+#include "kernels/weights.h"
+
+float lc_half_to_float(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023, bits;
+    if (exponent == 0) { // zero and subnormal: exact, and not flushed by a host that flushes
+        float magnitude = (float)mantissa * 0x1p-24f;
+        memcpy(&bits, &magnitude, sizeof bits);
+    } else if (exponent == 31) { // infinity and NaN
+        bits = 0x7f800000u | mantissa << 13;
+    } else {
+        bits = (exponent + 112) << 23 | mantissa << 13;
+    }
+    bits |= sign;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
+                              float *scratch) {
+    if (!constant->is_half) {
+        return (const float *)constant->data + first;
+    }
+    const uint16_t *halves = (const uint16_t *)constant->data + first;
+    for (size_t i = 0; i < count; i++) {
+        scratch[i] = lc_half_to_float(halves[i]);
+    }
+    return scratch;
+}
+
+const float *lc_weights_read(const struct lc_constants *constants, const struct lc_geometry *g,
+                             size_t m, size_t tap, size_t c, size_t count, float *scratch) {
+    size_t channels = (size_t)(g->in_channels / g->groups);
+    size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
+    const struct lc_upsampling *up = &constants->upsampling;
+    if (up->rows) {
+        tap = lc_upsampled_tap(up, m, tap);
+        if (tap == SIZE_MAX) {
+            return memset(scratch, 0, count * sizeof *scratch);
+        }
+        taps = (size_t)up->kernel_height * (size_t)up->kernel_width;
+        m %= (size_t)up->channels;
+    }
+    size_t index = constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
+                                                : (m * taps + tap) * channels;
+    return lc_constant_read(&constants->weights, index + c, count, scratch);
+}
+
+float lc_bias_read(const struct lc_constants *constants, size_t m) {
+    if (!constants->bias.data) {
+        return 0.0f;
+    }
+    float scratch;
+    const struct lc_upsampling *up = &constants->upsampling;
+    m = up->rows ? m % (size_t)up->channels : m;
+    return *lc_constant_read(&constants->bias, m, 1, &scratch);
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "kernels/geometry.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "host/checked.h"
+#include "host/tflite_abi.h"
+
+static int32_t out_positions(int32_t size, int32_t before, int32_t after, int32_t kernel,
+                             int32_t stride, int32_t dilation) {
+    int64_t span = lc_multiply_add(kernel - 1, dilation, 1);
+    return (int32_t)(((int64_t)size + before + after + stride - span) / stride);
+}
+
+int32_t lc_out_height(const struct lc_geometry *g) {
+    return out_positions(g->in_height, g->pad_top, g->pad_bottom, g->kernel_height,
+                         g->stride_height, g->dilation_height);
+}
+
+int32_t lc_out_width(const struct lc_geometry *g) {
+    return out_positions(g->in_width, g->pad_left, g->pad_right, g->kernel_width, g->stride_width,
+                         g->dilation_width);
+}
+
+bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *output) {
+    *input = *output = 1;
+    if (!lc_multiply(input, g->in_height) || !lc_multiply(input, g->in_width) ||
+        !lc_multiply(input, g->in_channels) || !lc_multiply(output, lc_out_height(g)) ||
+        !lc_multiply(output, lc_out_width(g)) || !lc_multiply(output, g->out_channels)) {
+        return false;
+    }
+    return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
+}
+
+void lc_activation_range(int32_t activation, float *least, float *most) {
+    *least = -INFINITY;
+    *most = INFINITY;
+    if (activation == TFL_ACTIVATION_RELU || activation == TFL_ACTIVATION_RELU6) {
+        *least = 0.0f;
+    }
+    if (activation == TFL_ACTIVATION_RELU6) {
+        *most = 6.0f;
+    }
+    if (activation == TFL_ACTIVATION_RELU_N1_TO_1) {
+        *least = -1.0f;
+        *most = 1.0f;
+    }
+}
+
+// " relu", or nothing.
+static const char *activation_name(int32_t activation) {
+    static const char *const names[] = {"", " relu", " relu_n1_to_1", " relu6"};
+    if (activation == LC_ACTIVATION_HARD_SWISH) {
+        return " hard_swish";
+    }
+    return activation == LC_ACTIVATION_SWISH ? " swish" : names[activation];
+}
+
+// " s2", " s2x1", or nothing where both steps are 1.
+static void describe_step(char *text, size_t size, char letter, int32_t height, int32_t width) {
+    if (height == 1 && width == 1) {
+        text[0] = '\0';
+    } else if (height == width) {
+        snprintf(text, size, " %c%d", letter, (int)height);
+    } else {
+        snprintf(text, size, " %c%dx%d", letter, (int)height, (int)width);
+    }
+}
+
+size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) {
+    char stride[32], dilation[32], groups[16] = "", outputs[16] = "";
+    bool is_depthwise = g->groups > 1 && g->groups == g->in_channels;
+    describe_step(stride, sizeof stride, 's', g->stride_height, g->stride_width);
+    describe_step(dilation, sizeof dilation, 'd', g->dilation_height, g->dilation_width);
+    if (g->groups > 1 && !is_depthwise) {
+        snprintf(groups, sizeof groups, " g%d", (int)g->groups);
+    }
+    if (!is_depthwise || g->out_channels != g->in_channels) {
+        snprintf(outputs, sizeof outputs, "->%d", (int)g->out_channels);
+    }
+    return (size_t)snprintf(text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s",
+                            is_depthwise ? "dw" : "", (int)g->kernel_height, (int)g->kernel_width,
+                            stride, dilation, groups, (int)g->in_height, (int)g->in_width,
+                            (int)g->in_channels, outputs, activation_name(g->activation),
+                            g->residual ? " +" : "", activation_name(g->output_activation));
+}
+
+void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {
+    size_t length = 0;
+    for (int32_t i = 0; i < count && length < size; i++) {
+        if (i > 0) {
+            length += (size_t)snprintf(text + length, size - length, " | ");
+        }
+        if (length < size) {
+            length += lc_geometry_describe(&layers[i], text + length, size - length);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What follows from the geometry of a layer.
+
+#ifndef LEANCONV_GEOMETRY_H
+#define LEANCONV_GEOMETRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+
+int32_t lc_out_height(const struct lc_geometry *geometry);
+int32_t lc_out_width(const struct lc_geometry *geometry);
+
+// Elements of one input or output image. False if they cannot be addressed.
+bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
+
+// The interval that an activation clamps to; infinite where it does not.
+void lc_activation_range(int32_t activation, float *least, float *most);
+
+// Writes a short name, e.g. "conv3x3 s2 224x224x3->32 relu6"; "+" stands for the residual. Returns
+// its length, as snprintf does.
+size_t lc_geometry_describe(const struct lc_geometry *geometry, char *text, size_t size);
+
+// Likewise, layers joined by "|".
+void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size);
+
+#endif // LEANCONV_GEOMETRY_H

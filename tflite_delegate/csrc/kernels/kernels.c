@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+#include "host/checked.h"
+
+static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel *b) {
+    for (int32_t i = 0; i < a->layer_count; i++) {
+        const struct lc_part *p = &a->parts[i], *q = &b->parts[i];
+        if (p->layout != q->layout || p->panel != q->panel || p->transform != q->transform ||
+            p->packed_bytes != q->packed_bytes || p->bias_elements != q->bias_elements) {
+            return false;
+        }
+    }
+    return a->calls == b->calls;
+}
+
+// The pixels of a residual are not spread, as those of the output are, when groups are computed one
+// by one.
+static bool can_run(const struct lc_kernel *kernel) {
+    return kernel->calls == 1 || !kernel->layers->residual;
+}
+
+static bool serves(const struct lc_kernel *kernel, const struct lc_geometry *layers,
+                   int32_t layer_count, const char *algorithm) {
+    return kernel->layer_count == layer_count && can_run(kernel) &&
+           memcmp(kernel->layers, layers, (size_t)layer_count * sizeof *layers) == 0 &&
+           (!algorithm || strcmp(algorithm, kernel->algorithm) == 0);
+}
+
+const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,
+                                       const char *algorithm,
+                                       const struct lc_kernel *same_weights_as) {
+    if (same_weights_as && serves(same_weights_as, layers, layer_count, algorithm)) {
+        return same_weights_as;
+    }
+    for (size_t i = 0; i < lc_library.kernel_count; i++) {
+        const struct lc_kernel *kernel = &lc_library.kernels[i];
+        if (serves(kernel, layers, layer_count, algorithm) &&
+            (!same_weights_as || reads_same_weights(kernel, same_weights_as))) {
+            return kernel;
+        }
+    }
+    return NULL;
+}
+
+const struct lc_kernel *lc_kernel_at(int32_t graph_nodes, int32_t core,
+                                     const struct lc_geometry *layers, int32_t layer_count,
+                                     const char *algorithm) {
+    // Another model of as many nodes may have the same layer at this place: it is served as well.
+    for (size_t i = 0; i < lc_library.place_count; i++) {
+        const struct lc_place *place = &lc_library.places[i];
+        if (place->graph_nodes == graph_nodes && place->core == core &&
+            serves(place->kernel, layers, layer_count, algorithm)) {
+            return place->kernel;
+        }
+    }
+    return NULL;
+}
+
+bool lc_workspace_bytes(const struct lc_kernel *kernel, int32_t threads, size_t *bytes) {
+    *bytes = kernel->thread_bytes;
+    return lc_multiply(bytes, threads) && lc_add(bytes, kernel->shared_bytes);
+}

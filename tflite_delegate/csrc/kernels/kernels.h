@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef LEANCONV_KERNELS_H
+#define LEANCONV_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "host/kernel_table.h"
+
+// The first kernel for a chain of layers, of `algorithm` unless that is NULL, and reading the same
+// packed weights as `same_weights_as` unless that is NULL. NULL if there is none.
+const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,
+                                       const char *algorithm,
+                                       const struct lc_kernel *same_weights_as);
+
+// The kernel that was compiled for the chain whose first core is the node `core` of a graph of
+// `graph_nodes` nodes, if it serves the layers and `algorithm` (as above); else NULL.
+const struct lc_kernel *lc_kernel_at(int32_t graph_nodes, int32_t core,
+                                     const struct lc_geometry *layers, int32_t layer_count,
+                                     const char *algorithm);
+
+// Bytes of workspace for a number of threads. False on overflow.
+bool lc_workspace_bytes(const struct lc_kernel *kernel, int32_t threads, size_t *bytes);
+
+#endif // LEANCONV_KERNELS_H

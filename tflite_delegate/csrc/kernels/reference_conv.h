@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Convolution in plain C for shapes that no kernel was compiled for.
+
+#ifndef LEANCONV_REFERENCE_CONV_H
+#define LEANCONV_REFERENCE_CONV_H
+
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+#include "kernels/weights.h"
+
+// One layer over one image.
+struct lc_reference {
+    const struct lc_geometry *geometry;
+    const struct lc_constants *constants;
+    const float *x, *r; // r: NULL unless the geometry has a residual
+    float *y;
+};
+
+// Computes output rows [begin, end). Needs no workspace: reads the model's own constants.
+void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end);
+
+#endif // LEANCONV_REFERENCE_CONV_H

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "kernels/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/checked.h"
+
+// How the packed weights of one call are made of the model's: for each point of the transform's
+// domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one
+// channel, LC_TAPS one panel of all.
+struct layout {
+    const struct lc_geometry *geometry;
+    const struct lc_transform *transform;
+    size_t out_channels, panel, panels; // of one call
+    size_t taps, channels;              // of the model's weights: K_h K_w, C of a group
+    size_t points;
+    size_t depth;  // of a matrix: C, without a transform K_h K_w C
+    size_t matrix; // elements
+    size_t bytes;  // of the packed weights
+};
+
+// False if the kernel's numbers make no sense or are too large.
+static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int32_t number) {
+    const struct lc_geometry *g = &kernel->layers[number];
+    const struct lc_part *part = &kernel->parts[number];
+    const struct lc_transform *transform = part->transform;
+    if (kernel->calls < 1 || g->groups < 1 || g->in_channels % g->groups ||
+        g->out_channels % g->groups || (kernel->calls > 1 && kernel->calls != g->groups) ||
+        g->in_channels < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
+        part->panel < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
+        return false;
+    }
+    size_t out_channels = (size_t)(g->out_channels / kernel->calls);
+    bool is_filled_up = part->layout == LC_PANELS;
+    if (part->bias_elements < out_channels ||
+        (!is_filled_up && (transform || part->panel > 1 || part->bias_elements > out_channels)) ||
+        (part->layout == LC_TAPS && g->in_channels > g->groups)) {
+        return false;
+    }
+    size_t panel = part->layout == LC_TAPS ? out_channels : (size_t)part->panel;
+    *layout = (struct layout){
+        .geometry = g,
+        .transform = transform,
+        .out_channels = out_channels,
+        .panel = panel,
+        .panels = (out_channels + panel - 1) / panel,
+        .taps = (size_t)g->kernel_height,
+        .channels = (size_t)(g->in_channels / g->groups),
+        .points = 1,
+    };
+    if (!lc_multiply(&layout->taps, g->kernel_width) ||
+        (transform && (!lc_multiply(&layout->points, transform->rows) ||
+                       !lc_multiply(&layout->points, transform->columns)))) {
+        return false;
+    }
+    layout->depth = layout->channels;
+    if (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps)) {
+        return false;
+    }
+    layout->matrix = layout->depth;
+    if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
+        !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
+        return false;
+    }
+    layout->bytes = sizeof(float);
+    return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
+           lc_multiply(&layout->bytes, (int64_t)layout->points) &&
+           layout->bytes == part->packed_bytes;
+}
+
+// Output channel `m` of the matrix of one point: its elements lie a panel apart.
+static float *column_of(float *packed, const struct layout *layout, size_t point, size_t m) {
+    return packed + point * layout->matrix + m / layout->panel * layout->panel * layout->depth +
+           m % layout->panel;
+}
+
+// Weights that are in hand at once.
+enum { CHUNK = 64 };
+
+static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
+
+// In what follows, `first` is the layer's output channel that is the first of the call.
+
+static void pack_matrix(float *packed, const struct layout *layout,
+                        const struct lc_constants *constants, size_t first) {
+    float scratch[CHUNK];
+    for (size_t m = 0; m < layout->out_channels; m++) {
+        float *next = column_of(packed, layout, 0, m);
+        for (size_t tap = 0; tap < layout->taps; tap++) {
+            for (size_t c = 0; c < layout->channels; c += CHUNK) {
+                size_t count = chunk(layout->channels - c);
+                const float *row =
+                    lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
+                for (size_t i = 0; i < count; i++, next += layout->panel) {
+                    *next = row[i];
+                }
+            }
+        }
+    }
+}
+
+// One point of `count` input channels from `c` on: sums = sum over i, j of height[i] w[i][j]
+// width[j], for the point's rows of the transform and the weights of output channel `m`.
+static void transform_channels(double *sums, size_t c, size_t count, const struct layout *layout,
+                               const double *height, const double *width,
+                               const struct lc_constants *constants, size_t m) {
+    float scratch[CHUNK];
+    size_t kernel_width = (size_t)layout->geometry->kernel_width;
+    memset(sums, 0, count * sizeof *sums);
+    for (size_t tap = 0; tap < layout->taps; tap++) {
+        const float *row = lc_weights_read(constants, layout->geometry, m, tap, c, count, scratch);
+        double h = height[tap / kernel_width], w = width[tap % kernel_width];
+        for (size_t i = 0; i < count; i++) {
+            sums[i] += h * (double)row[i] * w;
+        }
+    }
+}
+
+static void pack_transformed(float *packed, const struct layout *layout,
+                             const struct lc_constants *constants, size_t first) {
+    double sums[CHUNK];
+    const struct lc_transform *transform = layout->transform;
+    const struct lc_geometry *g = layout->geometry;
+    for (size_t point = 0; point < layout->points; point++) {
+        size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
+        const double *height = transform->height + a * (size_t)g->kernel_height;
+        const double *width = transform->width + b * (size_t)g->kernel_width;
+        for (size_t m = 0; m < layout->out_channels; m++) {
+            float *column = column_of(packed, layout, point, m);
+            for (size_t c = 0; c < layout->channels; c += CHUNK) {
+                size_t count = chunk(layout->channels - c);
+                transform_channels(sums, c, count, layout, height, width, constants, first + m);
+                for (size_t i = 0; i < count; i++) {
+                    column[(c + i) * layout->panel] = (float)sums[i];
+                }
+            }
+        }
+    }
+}
+
+// Where everything is in the block, in bytes.
+struct places {
+    size_t weights[LC_MAX_LAYERS], bias[LC_MAX_LAYERS];
+    size_t group_pitch, bytes;
+};
+
+// Puts `bytes` on the next cache line behind *end. False on overflow.
+static bool place(size_t *end, size_t *begin, size_t bytes) {
+    bool good = lc_round_up(end);
+    *begin = *end;
+    return lc_add(end, bytes) && good;
+}
+
+static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
+    return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
+           !constants->weights.is_copy && !constants->upsampling.rows &&
+           kernel->parts->layout != LC_PANELS && kernel->parts->layout == (int)constants->layout;
+}
+
+static bool reads_bias_in_place(const struct lc_kernel *kernel,
+                                const struct lc_constants *constants) {
+    return reads_in_place(kernel, constants) && constants->bias.data && !constants->bias.is_half &&
+           !constants->bias.is_copy;
+}
+
+// False if the kernel does not read what this delegate writes, or it is too large.
+static bool find_places(struct places *places, const struct lc_kernel *kernel,
+                        const struct lc_constants *layers) {
+    *places = (struct places){0};
+    size_t end = 0;
+    if (kernel->layer_count < 1 || kernel->layer_count > LC_MAX_LAYERS ||
+        (kernel->calls > 1 && kernel->layer_count > 1)) {
+        return false;
+    }
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        struct layout layout;
+        if (!layout_of(&layout, kernel, i) ||
+            !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
+            return false;
+        }
+    }
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        size_t bytes = reads_bias_in_place(kernel, layers) ? 0 : sizeof(float);
+        if (!lc_multiply(&bytes, (int64_t)kernel->parts[i].bias_elements) ||
+            !place(&end, &places->bias[i], bytes)) {
+            return false;
+        }
+    }
+    places->bytes = places->group_pitch = end;
+    if (!lc_round_up(&places->group_pitch)) {
+        return false;
+    }
+    size_t before_last = places->group_pitch;
+    return lc_multiply(&before_last, kernel->calls - 1) && lc_add(&places->bytes, before_last);
+}
+
+size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers) {
+    struct places places;
+    return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
+}
+
+static void pack_call(char *block, const struct places *places, const struct lc_kernel *kernel,
+                      const struct lc_constants *layers, size_t call) {
+    for (int32_t i = 0; i < kernel->layer_count; i++) {
+        struct layout layout;
+        layout_of(&layout, kernel, i);
+        float *weights = (float *)(void *)(block + places->weights[i]);
+        float *bias = (float *)(void *)(block + places->bias[i]);
+        size_t first = call * layout.out_channels;
+        if (!reads_in_place(kernel, layers)) {
+            (layout.transform ? pack_transformed : pack_matrix)(weights, &layout, &layers[i],
+                                                                first);
+        }
+        for (size_t m = 0; layers[i].bias.data && m < layout.out_channels; m++) {
+            bias[m] = lc_bias_read(&layers[i], first + m);
+        }
+    }
+}
+
+bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
+             const struct lc_constants *layers) {
+    *packed = (struct lc_packed){0};
+    struct places places;
+    void *block;
+    if (!find_places(&places, kernel, layers)) {
+        return false;
+    }
+    if (places.bytes == 0) {
+        return true;
+    }
+    if (posix_memalign(&block, LC_CACHE_LINE, places.bytes) != 0) {
+        return false;
+    }
+    memset(block, 0, places.bytes);
+    *packed = (struct lc_packed){
+        .block = block,
+        .weights = reads_in_place(kernel, layers) ? NULL : block,
+        .bias = (float *)(void *)((char *)block + places.bias[0]),
+        .group_pitch = places.group_pitch / sizeof(float),
+        .bytes = places.bytes,
+    };
+    for (size_t call = 0; call < (size_t)kernel->calls; call++) {
+        pack_call((char *)block + call * places.group_pitch, &places, kernel, layers, call);
+    }
+    return true;
+}
+
+void lc_packed_free(struct lc_packed *packed) {
+    free(packed->block);
+    *packed = (struct lc_packed){0};
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef LEANCONV_WEIGHTS_H
+#define LEANCONV_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+#include "kernels/upsampling.h"
+
+// A float32 or float16 constant of the model, read in place.
+struct lc_constant {
+    const void *data; // NULL: there is none, all zeros
+    bool is_half;
+    bool is_copy; // of a sparse constant: it is dense, and goes away
+};
+
+// Weights and bias of one layer as the model holds them: the weights in LC_ROWS, or in LC_TAPS,
+// where every group has one input channel.
+struct lc_constants {
+    struct lc_constant weights, bias;
+    enum lc_layout layout;
+    struct lc_upsampling upsampling; // of a transposed convolution, whose weights are in LC_ROWS
+};
+
+float lc_half_to_float(uint16_t half);
+
+// The `count` elements from `first` as floats: the constant itself, or copied into `scratch`.
+const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
+                              float *scratch);
+
+// The weights of output channel `m` and tap kh K_w + kw for `count` of the group's input channels
+// from `c` on, as lc_constant_read.
+const float *lc_weights_read(const struct lc_constants *constants,
+                             const struct lc_geometry *geometry, size_t m, size_t tap, size_t c,
+                             size_t count, float *scratch);
+
+// The bias of output channel `m`; 0 if there is none.
+float lc_bias_read(const struct lc_constants *constants, size_t m);
+
+// What a kernel reads instead of the model's constants. One block of memory, which holds the
+// weights and biases of one group after another.
+struct lc_packed {
+    void *block;        // NULL: nothing is copied
+    float *weights;     // of the first group; NULL: they are read where the model has them
+    float *bias;        // likewise
+    size_t group_pitch; // elements from what belongs to one group to what belongs to the next
+    size_t bytes;
+};
+
+// Bytes that lc_pack will copy; SIZE_MAX if the kernel does not read the layout that this delegate
+// writes. `layers`: the constants of every layer.
+size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers);
+
+// Packs weights and biases for `kernel`. False, and nothing to free, if memory cannot be had or the
+// kernel does not read the layout that this delegate writes.
+bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
+             const struct lc_constants *layers);
+
+void lc_packed_free(struct lc_packed *packed);
+
+#endif // LEANCONV_WEIGHTS_H

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "layer/layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/checked.h"
+#include "host/tensor.h"
+#include "kernels/geometry.h"
+#include "kernels/sparsity.h"
+#include "kernels/upsampling.h"
+
+int32_t lc_operator_code(const struct tfl_registration *registration) {
+    bool is_custom = registration->builtin_code == TFL_BUILTIN_CUSTOM && registration->custom_name;
+    if (is_custom && strcmp(registration->custom_name, "Convolution2DTransposeBias") == 0) {
+        return LC_CUSTOM_TRANSPOSE_CONV_BIAS;
+    }
+    return registration->builtin_code;
+}
+
+const char *lc_core_name(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_CONV_2D:
+        return "CONV_2D";
+    case TFL_BUILTIN_DEPTHWISE_CONV_2D:
+        return "DEPTHWISE_CONV_2D";
+    case TFL_BUILTIN_FULLY_CONNECTED:
+        return "FULLY_CONNECTED";
+    case TFL_BUILTIN_TRANSPOSE_CONV:
+        return "TRANSPOSE_CONV";
+    case LC_CUSTOM_TRANSPOSE_CONV_BIAS:
+        return "Convolution2DTransposeBias";
+    default:
+        return NULL;
+    }
+}
+
+struct lc_operands lc_core_operands(int32_t builtin_code) {
+    return builtin_code == TFL_BUILTIN_TRANSPOSE_CONV ? (struct lc_operands){2, 1, 3}
+                                                      : (struct lc_operands){0, 1, 2};
+}
+
+// Parameters
+
+static const char *read_window(struct lc_layer *layer, const struct tfl_conv_params *params) {
+    layer->stride_height = params->stride_height;
+    layer->stride_width = params->stride_width;
+    layer->dilation_height = params->dilation_height_factor;
+    layer->dilation_width = params->dilation_width_factor;
+    layer->same_padding = params->padding == TFL_PADDING_SAME;
+    layer->activation = params->activation;
+    if (layer->stride_height < 1 || layer->stride_width < 1 || layer->dilation_height < 1 ||
+        layer->dilation_width < 1) {
+        return "malformed stride or dilation";
+    }
+    if (!layer->same_padding && params->padding != TFL_PADDING_VALID) {
+        return "unknown padding";
+    }
+    return NULL;
+}
+
+static const char *read_depthwise(struct lc_layer *layer,
+                                  const struct tfl_depthwise_params *params) {
+    const struct tfl_conv_params window = {
+        .padding = params->padding,
+        .stride_width = params->stride_width,
+        .stride_height = params->stride_height,
+        .activation = params->activation,
+        .dilation_width_factor = params->dilation_width_factor,
+        .dilation_height_factor = params->dilation_height_factor,
+    };
+    layer->source = LC_TAPS;
+    return read_window(layer, &window);
+}
+
+static const char *read_dense(struct lc_layer *layer, const struct tfl_dense_params *params) {
+    layer->is_dense = true;
+    layer->keep_num_dims = params->keep_num_dims;
+    layer->stride_height = layer->stride_width = 1;
+    layer->dilation_height = layer->dilation_width = 1;
+    layer->activation = params->activation;
+    return params->weights_format ? "weights are shuffled" : NULL;
+}
+
+static const char *read_transposed(struct lc_layer *layer,
+                                   const struct tfl_transpose_conv_params *params) {
+    layer->upsampling = (struct lc_upsampling){
+        .rows = params->stride_height,
+        .columns = params->stride_width,
+        .same = params->padding == TFL_PADDING_SAME,
+    };
+    layer->stride_height = layer->stride_width = 1;
+    layer->dilation_height = layer->dilation_width = 1;
+    if (params->stride_height < 1 || params->stride_width < 1) {
+        return "malformed stride";
+    }
+    return layer->upsampling.same || params->padding == TFL_PADDING_VALID ? NULL
+                                                                          : "unknown padding";
+}
+
+static const char *read_params(struct lc_layer *layer, int32_t builtin_code, const void *params) {
+    const char *reason;
+    if (builtin_code == TFL_BUILTIN_CONV_2D) {
+        reason = read_window(layer, params);
+    } else if (builtin_code == TFL_BUILTIN_DEPTHWISE_CONV_2D) {
+        reason = read_depthwise(layer, params);
+    } else if (builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
+        reason = read_transposed(layer, params);
+        layer->activation = ((const struct tfl_transpose_conv_params *)params)->activation;
+    } else if (builtin_code == LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
+        reason = read_transposed(layer, params);
+    } else {
+        reason = read_dense(layer, params);
+    }
+    if (!reason &&
+        (layer->activation < TFL_ACTIVATION_NONE || layer->activation > TFL_ACTIVATION_RELU6)) {
+        reason = "activation is not supported";
+    }
+    return reason;
+}
+
+// Constants
+
+static int constant_behind(int tensor, const int *sources) {
+    return sources && sources[tensor] >= 0 ? sources[tensor] : tensor;
+}
+
+// Turns the kernel that was read into that of the sub-pixel convolution.
+static const char *read_subpixels(struct lc_layer *layer) {
+    struct lc_upsampling *up = &layer->upsampling;
+    up->kernel_height = layer->kernel_height;
+    up->kernel_width = layer->kernel_width;
+    up->channels = layer->out_channels;
+    layer->kernel_height = lc_upsampled_taps(up->kernel_height, up->rows);
+    layer->kernel_width = lc_upsampled_taps(up->kernel_width, up->columns);
+    return __builtin_mul_overflow(layer->out_channels, up->rows, &layer->out_channels) ||
+                   __builtin_mul_overflow(layer->out_channels, up->columns, &layer->out_channels)
+               ? "the stride is too large"
+               : NULL;
+}
+
+static const char *read_weights(struct lc_layer *layer, const struct tfl_context *context,
+                                const int *sources) {
+    if (!lc_tensor(context, layer->weights)) {
+        return "malformed weights";
+    }
+    layer->weights = constant_behind(layer->weights, sources);
+    const struct tfl_tensor *weights = lc_tensor(context, layer->weights);
+    if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : 4)) {
+        return "malformed weights";
+    }
+    if (!lc_is_float_constant(weights)) {
+        return "weights are not float constants";
+    }
+    const int *dims = weights->dims->data;
+    if (layer->is_dense) { // [M][C]
+        layer->out_channels = dims[0];
+        layer->kernel_height = layer->kernel_width = 1;
+        layer->group_channels = dims[1];
+        return NULL;
+    }
+    layer->kernel_height = dims[1];
+    layer->kernel_width = dims[2];
+    if (layer->source == LC_TAPS) { // [1][K_h][K_w][M]
+        layer->out_channels = dims[3];
+        layer->group_channels = 1;
+        return dims[0] == 1 ? NULL : "malformed weights";
+    }
+    layer->out_channels = dims[0];
+    layer->group_channels = dims[3];
+    return layer->upsampling.rows ? read_subpixels(layer) : NULL;
+}
+
+static const char *read_bias(struct lc_layer *layer, const struct tfl_context *context,
+                             const int *sources) {
+    if (layer->bias == TFL_OPTIONAL_TENSOR) {
+        return NULL;
+    }
+    if (!lc_tensor(context, layer->bias)) {
+        return "malformed bias";
+    }
+    layer->bias = constant_behind(layer->bias, sources);
+    const struct tfl_tensor *bias = lc_tensor(context, layer->bias);
+    if (!bias || !lc_is_float_constant(bias)) {
+        return "bias is not a float constant";
+    }
+    size_t elements;
+    bool fits = lc_count_elements(bias->dims, &elements);
+    int32_t channels = layer->upsampling.rows ? layer->upsampling.channels : layer->out_channels;
+    return fits && elements == (size_t)channels ? NULL : "malformed bias";
+}
+
+// The first input of a TRANSPOSE_CONV: batch, rows, columns and channels of its output.
+static const char *read_output_shape(struct lc_layer *layer, const struct tfl_tensor *shape) {
+    if (!shape || shape->type != TFL_INT32 || !lc_is_constant(shape) || !shape->data ||
+        shape->bytes < 4 * sizeof(int32_t)) {
+        return "its output's shape is not constant";
+    }
+    int32_t dims[4];
+    memcpy(dims, shape->data, sizeof dims);
+    layer->upsampling.out_batch = dims[0];
+    layer->upsampling.out_height = dims[1];
+    layer->upsampling.out_width = dims[2];
+    return dims[0] < 1 || dims[1] < 1 || dims[2] < 1 ? "its output is empty" : NULL;
+}
+
+// NULL if there are none.
+static const void *params_of(struct lc_node_view core) {
+    if (core.builtin_code != LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
+        return core.node->builtin_data;
+    }
+    bool is_whole = core.node->custom_initial_data_size >= (int)(3 * sizeof(int));
+    return is_whole ? core.node->custom_initial_data : NULL;
+}
+
+const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
+                          struct lc_node_view core, const int *sources) {
+    const struct tfl_node *node = core.node;
+    const struct lc_operands operands = lc_core_operands(core.builtin_code);
+    const void *params = params_of(core);
+    if (!params || !node->inputs || !node->outputs || node->inputs->size < operands.bias ||
+        node->inputs->size > operands.bias + 1 || node->outputs->size != 1) {
+        return "malformed node";
+    }
+    const int *inputs = node->inputs->data;
+    bool has_bias = node->inputs->size > operands.bias;
+    *layer = (struct lc_layer){
+        .core = core.index,
+        .input = inputs[operands.input],
+        .weights = inputs[operands.weights],
+        .bias = has_bias ? inputs[operands.bias] : TFL_OPTIONAL_TENSOR,
+        .residual = TFL_OPTIONAL_TENSOR,
+        .output = node->outputs->data[0],
+        .source = LC_ROWS,
+    };
+    const struct tfl_tensor *input = lc_tensor(context, layer->input);
+    const struct tfl_tensor *output = lc_tensor(context, layer->output);
+    if (!input || !output || lc_is_kept(output)) {
+        return "malformed node";
+    }
+    if (input->type != TFL_FLOAT32 || output->type != TFL_FLOAT32) {
+        return "not float32";
+    }
+    const char *reason = read_params(layer, core.builtin_code, params);
+    if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
+        reason = read_output_shape(layer, lc_tensor(context, inputs[0]));
+    }
+    reason = reason ? reason : read_weights(layer, context, sources);
+    return reason ? reason : read_bias(layer, context, sources);
+}
+
+static struct lc_constant constant_of(const struct tfl_context *context, int index,
+                                      const void *copy) {
+    const struct tfl_tensor *tensor = lc_tensor(context, index);
+    if (!tensor) {
+        return (struct lc_constant){0};
+    }
+    return (struct lc_constant){
+        .data = tensor->sparsity ? copy : tensor->data,
+        .is_half = tensor->type == TFL_FLOAT16,
+        .is_copy = tensor->sparsity,
+    };
+}
+
+struct lc_constants lc_layer_constants(const struct lc_layer *layer,
+                                       const struct tfl_context *context) {
+    return (struct lc_constants){
+        .weights = constant_of(context, layer->weights, layer->densified[0]),
+        .bias = constant_of(context, layer->bias, layer->densified[1]),
+        .layout = layer->source,
+        .upsampling = layer->upsampling,
+    };
+}
+
+bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context) {
+    const int tensors[] = {layer->weights, layer->bias};
+    for (int i = 0; i < 2; i++) {
+        const struct tfl_tensor *tensor = lc_tensor(context, tensors[i]);
+        if (tensor && tensor->sparsity && !layer->densified[i]) {
+            bool is_half = tensor->type == TFL_FLOAT16;
+            layer->densified[i] = lc_densify(tensor, is_half ? sizeof(uint16_t) : sizeof(float));
+            if (!layer->densified[i]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void lc_layer_forget_copies(struct lc_layer *layer) {
+    for (int i = 0; i < 2; i++) {
+        free(layer->densified[i]);
+        layer->densified[i] = NULL;
+    }
+}

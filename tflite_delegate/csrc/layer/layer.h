@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One layer as the model states it, and the geometry that follows from an input shape: a CONV_2D,
+// DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED node, its core, and the nodes that are
+// merged with it.
+
+#ifndef LEANCONV_LAYER_H
+#define LEANCONV_LAYER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+#include "host/tflite_abi.h"
+#include "kernels/upsampling.h"
+#include "kernels/weights.h"
+
+// MediaPipe's custom operator Convolution2DTransposeBias, among the codes of built-in ones.
+enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16 };
+
+// A node of the graph.
+struct lc_node_view {
+    int index;
+    int32_t builtin_code; // as lc_operator_code
+    const struct tfl_node *node;
+};
+
+struct lc_layer {
+    int core; // node index
+
+    // Tensor indices, TFL_OPTIONAL_TENSOR for what there is not. Weights and bias name the
+    // constants themselves, also where the model has a DENSIFY or DEQUANTIZE between a sparse or
+    // float16 constant and the node.
+    int input, weights, bias, residual, output;
+
+    enum lc_layout source;                // LC_ROWS or LC_TAPS: how the model holds the weights
+    int32_t group_channels, out_channels; // input channels of one group, all output channels
+    int32_t kernel_height, kernel_width;
+    int32_t stride_height, stride_width;
+    int32_t dilation_height, dilation_width;
+    bool same_padding;
+    int32_t pad_top, pad_bottom, pad_left, pad_right; // beside that: of a PAD node
+    bool is_dense;                                    // fully connected
+    bool keep_num_dims;                               // a dense output has the input's rank
+    int32_t activation, output_activation;            // as in struct lc_geometry
+    void *densified[2];              // copies of sparse weights and bias; NULL: there are none
+    struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the
+                                     // sub-pixel one; else all zeros
+};
+
+// The code of a node's operator: that of a built-in one, or LC_CUSTOM_*.
+int32_t lc_operator_code(const struct tfl_registration *registration);
+
+// The name of an operator that can be a layer's core, NULL of any other.
+const char *lc_core_name(int32_t builtin_code);
+
+// Where a core has its input, weights and bias among its inputs.
+struct lc_operands {
+    int input, weights, bias;
+};
+struct lc_operands lc_core_operands(int32_t builtin_code);
+
+// Reads a core node. `sources` maps what is made of a constant to that constant and every other
+// tensor to -1; NULL if the node's inputs name the constants already.
+// Returns NULL, or why the node is not for this delegate.
+const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
+                          struct lc_node_view core, const int *sources);
+
+// The geometry of one image for the shape of the input, and the number of images.
+// Returns NULL, or what is wrong with the shape.
+const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
+                              struct lc_geometry *geometry, int32_t *batch);
+
+// How the sub-pixel convolution of this geometry becomes an image of the output. False if the layer
+// is no transposed convolution.
+bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
+                     struct lc_spread *spread);
+
+// The shape of the output, NULL without memory. TFLite may free it.
+struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
+                                      const struct tfl_ints *input_dims,
+                                      const struct lc_geometry *geometry, int32_t batch);
+
+// The layer's weights and bias, where the model has them now; of sparse ones the dense copies, NULL
+// before lc_layer_densify.
+struct lc_constants lc_layer_constants(const struct lc_layer *layer,
+                                       const struct tfl_context *context);
+
+// Copies sparse constants, unless they are already. False if memory cannot be had.
+bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context);
+
+void lc_layer_forget_copies(struct lc_layer *layer);
+
+#endif // LEANCONV_LAYER_H

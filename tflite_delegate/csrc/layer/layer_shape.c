@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shapes of a layer, as TFLite infers them.
+
+#include <string.h>
+
+#include "host/checked.h"
+#include "host/tensor.h"
+#include "kernels/geometry.h"
+#include "layer/layer.h"
+
+// Adds the scheme's padding along one axis to what `before` and `after` hold already. False if the
+// output has fewer than no positions: with none, it is empty, as TFLite's.
+static bool infer_axis(bool same, int32_t size, int32_t kernel, int32_t stride, int32_t dilation,
+                       int32_t *before, int32_t *after) {
+    int64_t span = lc_multiply_add(kernel - 1, dilation, 1);
+    int64_t padded = (int64_t)size + *before + *after;
+    if (padded > INT32_MAX) {
+        return false;
+    }
+    if (!same) {
+        return padded + 2 * (int64_t)stride > span;
+    }
+    int64_t last = (padded - 1) / stride; // index of the last output position
+    int64_t total = last * stride + span - padded;
+    if (total > INT32_MAX - padded) {
+        return false;
+    }
+    if (total > 0) {
+        *before += (int32_t)(total / 2);
+        *after += (int32_t)(total - total / 2);
+    }
+    return true;
+}
+
+// The image that a dense layer's rows make.
+static const char *read_rows(const struct lc_layer *layer, const struct tfl_ints *dims,
+                             struct lc_geometry *geometry, int32_t *batch) {
+    size_t elements, depth = (size_t)layer->group_channels;
+    if (!lc_count_elements(dims, &elements) || dims->size < 1) {
+        return "the input is too large";
+    }
+    size_t rows = elements / depth;
+    if (rows * depth != elements ||
+        (layer->keep_num_dims && (size_t)dims->data[dims->size - 1] != depth)) {
+        return "the input does not divide into rows as long as those of the weights";
+    }
+    if (rows > INT32_MAX) {
+        return "the input is too large";
+    }
+    *batch = rows > 0;
+    geometry->in_height = 1;
+    geometry->in_width = rows > 0 ? (int32_t)rows : 1;
+    geometry->in_channels = layer->group_channels;
+    geometry->groups = 1;
+    return NULL;
+}
+
+static const char *read_image(const struct lc_layer *layer, const struct tfl_ints *dims,
+                              struct lc_geometry *geometry, int32_t *batch) {
+    if (!dims || dims->size != 4) {
+        return "the input is not of rank 4";
+    }
+    const int *d = dims->data;
+    if (d[0] < 0 || d[1] < 1 || d[2] < 1) {
+        return "the input is empty";
+    }
+    if (d[3] < 1 || d[3] % layer->group_channels ||
+        (layer->upsampling.rows && d[3] != layer->group_channels)) {
+        return "the input does not have as many channels as the weights, nor a multiple of them";
+    }
+    *batch = d[0];
+    geometry->in_height = d[1];
+    geometry->in_width = d[2];
+    geometry->in_channels = d[3];
+    geometry->groups = d[3] / layer->group_channels;
+    return layer->out_channels % geometry->groups
+               ? "the output channels do not divide into the groups of the input"
+               : NULL;
+}
+
+// The padding of the sub-pixel convolution.
+static const char *pad_subpixels(const struct lc_upsampling *up, int32_t batch,
+                                 struct lc_geometry *geometry) {
+    struct lc_upsampled_axis height, width;
+    if (!lc_upsample_rows(up, geometry->in_height, &height) ||
+        !lc_upsample_columns(up, geometry->in_width, &width) ||
+        (up->out_batch && up->out_batch != batch)) {
+        return "the output's shape does not fit the input's";
+    }
+    geometry->pad_top = height.before;
+    geometry->pad_bottom = height.after;
+    geometry->pad_left = width.before;
+    geometry->pad_right = width.after;
+    return NULL;
+}
+
+bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
+                     struct lc_spread *spread) {
+    const struct lc_upsampling *up = &layer->upsampling;
+    *spread = (struct lc_spread){.up = up, .columns = lc_out_width(geometry)};
+    return up->rows && lc_upsample_rows(up, geometry->in_height, &spread->height) &&
+           lc_upsample_columns(up, geometry->in_width, &spread->width);
+}
+
+const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
+                              struct lc_geometry *geometry, int32_t *batch) {
+    *geometry = (struct lc_geometry){
+        .out_channels = layer->out_channels,
+        .kernel_height = layer->kernel_height,
+        .kernel_width = layer->kernel_width,
+        .stride_height = layer->stride_height,
+        .stride_width = layer->stride_width,
+        .dilation_height = layer->dilation_height,
+        .dilation_width = layer->dilation_width,
+        .pad_top = layer->pad_top,
+        .pad_bottom = layer->pad_bottom,
+        .pad_left = layer->pad_left,
+        .pad_right = layer->pad_right,
+        .activation = layer->activation,
+        .residual = layer->residual != TFL_OPTIONAL_TENSOR,
+        .output_activation = layer->output_activation,
+    };
+    const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
+                                          : read_image(layer, input_dims, geometry, batch);
+    if (problem) {
+        return problem;
+    }
+    if (layer->upsampling.rows) {
+        problem = pad_subpixels(&layer->upsampling, *batch, geometry);
+        if (problem) {
+            return problem;
+        }
+    }
+    if (!infer_axis(layer->same_padding, geometry->in_height, geometry->kernel_height,
+                    geometry->stride_height, geometry->dilation_height, &geometry->pad_top,
+                    &geometry->pad_bottom) ||
+        !infer_axis(layer->same_padding, geometry->in_width, geometry->kernel_width,
+                    geometry->stride_width, geometry->dilation_width, &geometry->pad_left,
+                    &geometry->pad_right)) {
+        return "the kernel is larger than the image";
+    }
+    size_t input, output;
+    return lc_image_elements(geometry, &input, &output) ? NULL : "the image is too large";
+}
+
+struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
+                                      const struct tfl_ints *input_dims,
+                                      const struct lc_geometry *geometry, int32_t batch) {
+    int rank = !layer->is_dense ? 4 : layer->keep_num_dims ? input_dims->size : 2;
+    struct tfl_ints *dims = lc_new_ints(rank);
+    if (!dims) {
+        return NULL;
+    }
+    if (!layer->is_dense) {
+        int image[4] = {batch, lc_out_height(geometry), lc_out_width(geometry),
+                        geometry->out_channels};
+        struct lc_spread spread;
+        if (lc_layer_spread(layer, geometry, &spread)) {
+            image[1] = spread.height.size;
+            image[2] = spread.width.size;
+            image[3] = spread.up->channels;
+        }
+        memcpy(dims->data, image, sizeof image);
+        return dims;
+    }
+    if (layer->keep_num_dims) {
+        memcpy(dims->data, input_dims->data, (size_t)rank * sizeof(int));
+    } else {
+        dims->data[0] = batch * geometry->in_width;
+    }
+    dims->data[rank - 1] = geometry->out_channels;
+    return dims;
+}

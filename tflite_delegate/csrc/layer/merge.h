@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Nodes around a layer's core that its kernel computes too: a PAD in front of it, an activation, an
+// ADD and another activation behind it.
+
+#ifndef LEANCONV_MERGE_H
+#define LEANCONV_MERGE_H
+
+#include "layer/layer.h"
+
+// A PAD of zeros around images.
+struct lc_pad {
+    int input, output; // tensor indices
+    int32_t top, bottom, left, right;
+};
+
+// Reads a PAD node. Returns NULL, or why no convolution can do its work.
+const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
+                        struct lc_node_view view);
+
+// Has the layer pad its input itself. Returns NULL, or why it cannot.
+const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad);
+
+// Merges the node that reads the layer's output. Returns NULL, or why it cannot be merged; the
+// layer is then as it was.
+const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *context,
+                              struct lc_node_view view);
+
+// Reads a LOGISTIC node of the layer's output, whose product with that is a swish. Returns NULL, or
+// why it is none.
+const char *lc_gate_read(const struct lc_layer *layer, const struct tfl_context *context,
+                         struct lc_node_view view, int *gate);
+
+// Merges that product, a MUL node. Returns NULL, or why it cannot be merged; the layer is then as
+// it was.
+const char *lc_merge_product(struct lc_layer *layer, const struct tfl_context *context,
+                             struct lc_node_view view, int gate);
+
+#endif // LEANCONV_MERGE_H

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Two operands that are stretched over one output, as numpy does it.
+
+#ifndef LEANCONV_BROADCAST_H
+#define LEANCONV_BROADCAST_H
+
+#include "operation/operation.h"
+
+// The output's elements as rows of equal length. Neighbouring axes along which the same operands
+// are stretched have been merged, axes of one element are gone.
+struct lc_broadcast {
+    int32_t rank;                  // at least 1
+    int32_t extents[LC_MAX_RANK];  // the last one is a row
+    int32_t steps[2][LC_MAX_RANK]; // elements from one position to the next; 0: stretched
+};
+
+// The shape of the output. NULL, or what is wrong.
+const char *lc_broadcast_shape(const struct lc_shape *a, const struct lc_shape *b,
+                               struct lc_shape *output);
+
+// For an output that has elements.
+struct lc_broadcast lc_broadcast_rows(const struct lc_shape *a, const struct lc_shape *b);
+
+#endif // LEANCONV_BROADCAST_H

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "operation/elementwise.h"
+
+#include "kernels/geometry.h"
+#include "operation/exponential.h"
+#include "operation/vector.h"
+
+enum {
+    CHUNK = 4096,     // elements that are one item of work where the output is a single row
+    MOST_VECTORS = 4, // that are computed at once
+    MANY = MOST_VECTORS * LC_LANES,
+};
+
+struct elementwise;
+
+// Computes rows of the output that differ in the last axis but one only. a, b: where the operands
+// of the first begin.
+typedef void rows_function(const struct elementwise *self, const float *a, const float *b, float *y,
+                           int32_t count, int32_t rows);
+
+// An operation, ready to compute.
+struct elementwise {
+    rows_function *compute_rows;
+    struct lc_broadcast shape;
+    const float *operands[2];
+    float least, most; // of the activation that is fused
+    float *output;
+};
+
+LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_ADD:
+        return a + b;
+    case TFL_BUILTIN_SUB:
+        return a - b;
+    case TFL_BUILTIN_MUL:
+        return a * b;
+    case TFL_BUILTIN_DIV:
+        return a / b;
+    case TFL_BUILTIN_MAXIMUM:
+        return lc_select(a > b, a, b); // b, if one is NaN
+    case TFL_BUILTIN_MINIMUM:
+        return lc_select(a < b, a, b);
+    case TFL_BUILTIN_PRELU:
+        return lc_select(a >= 0.0f, a, a * b);
+    case TFL_BUILTIN_HARD_SWISH:
+        return a * (lc_clamp(a + 3.0f, lc_splat(0.0f), lc_splat(6.0f)) * (1.0f / 6.0f));
+    case TFL_BUILTIN_LOGISTIC:
+        return lc_logistic(a);
+    case TFL_BUILTIN_TANH:
+        return lc_tanh(a);
+    case TFL_BUILTIN_EXP:
+        return lc_exp_full(a);
+    case TFL_BUILTIN_SQUARED_DIFFERENCE:
+        return (a - b) * (a - b);
+    case TFL_BUILTIN_SQRT:
+        return lc_sqrt(a);
+    case TFL_BUILTIN_RSQRT:
+        return 1.0f / lc_sqrt(a);
+    case TFL_BUILTIN_ABS:
+        return lc_abs(a);
+    default: // RELU and its kind only clamp
+        return a;
+    }
+}
+
+// Whether results are clamped: by an activation that is fused, or that is all there is.
+LC_INLINE bool clamps(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_ADD:
+    case TFL_BUILTIN_SUB:
+    case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_DIV:
+    case TFL_BUILTIN_RELU:
+        return true;
+    default:
+        return false;
+    }
+}
+
+LC_INLINE lc_vector result(int32_t builtin_code, const struct elementwise *self, lc_vector a,
+                           lc_vector b) {
+    lc_vector y = apply(builtin_code, a, b);
+    return clamps(builtin_code) ? lc_clamp(y, lc_splat(self->least), lc_splat(self->most)) : y;
+}
+
+// Vectors of a row. All is read before anything is written: the output may be in the place of an
+// operand.
+LC_INLINE void block(int32_t builtin_code, const struct elementwise *self, const float *a,
+                     const float *b, float *y, int vectors) {
+    lc_vector results[MOST_VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        results[i] =
+            result(builtin_code, self, lc_load(a + i * LC_LANES), lc_load(b + i * LC_LANES));
+    }
+    for (int i = 0; i < vectors; i++) {
+        lc_store(y + i * LC_LANES, results[i]);
+    }
+}
+
+// What the loops over a row read instead of an operand that is stretched along it.
+LC_INLINE const float *repeat(float *copies, const float *x) {
+    for (int i = 0; i < MOST_VECTORS; i++) {
+        lc_store(copies + i * LC_LANES, lc_splat(*x));
+    }
+    return copies;
+}
+
+// A row whose operands advance by a step of 0 or 1.
+LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const float *a,
+                   size_t a_step, const float *b, size_t b_step, float *y, int32_t count) {
+    float a_copies[MANY], b_copies[MANY];
+    a = a_step ? a : repeat(a_copies, a);
+    b = b_step ? b : repeat(b_copies, b);
+    // What is between the steps of these fills the registers with one vector.
+    bool few = builtin_code == TFL_BUILTIN_LOGISTIC || builtin_code == TFL_BUILTIN_TANH ||
+               builtin_code == TFL_BUILTIN_EXP;
+    LC_ROLLED
+    for (; !few && count >= MANY; count -= MANY, a += MANY * a_step, b += MANY * b_step) {
+        block(builtin_code, self, a, b, y, MOST_VECTORS);
+        y += MANY;
+    }
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, a += LC_LANES * a_step, b += LC_LANES * b_step) {
+        block(builtin_code, self, a, b, y, 1);
+        y += LC_LANES;
+    }
+    if (count > 0) {
+        lc_vector a_part = lc_load_some(a, count, 0.0f), b_part = lc_load_some(b, count, 1.0f);
+        lc_store_some(y, result(builtin_code, self, a_part, b_part), count);
+    }
+}
+
+LC_INLINE void rows(int32_t builtin_code, const struct elementwise *self, const float *a,
+                    const float *b, float *y, int32_t count, int32_t number) {
+    const struct lc_broadcast *shape = &self->shape;
+    const int32_t last = shape->rank - 1, before = last > 0 ? last - 1 : 0;
+    const size_t a_step = (size_t)shape->steps[0][last], b_step = (size_t)shape->steps[1][last];
+    const size_t a_pitch = (size_t)shape->steps[0][before];
+    const size_t b_pitch = (size_t)shape->steps[1][before];
+    for (; number > 0; number--, a += a_pitch, b += b_pitch, y += count) {
+        row(builtin_code, self, a, a_step, b, b_step, y, count);
+    }
+}
+
+#define ROWS(builtin)                                                                              \
+    LC_VECTOR static void rows_##builtin(const struct elementwise *self, const float *a,           \
+                                         const float *b, float *y, int32_t count,                  \
+                                         int32_t number) {                                         \
+        rows(TFL_BUILTIN_##builtin, self, a, b, y, count, number);                                 \
+    }
+
+ROWS(ADD)
+ROWS(SUB)
+ROWS(MUL)
+ROWS(DIV)
+ROWS(MAXIMUM)
+ROWS(MINIMUM)
+ROWS(PRELU)
+ROWS(HARD_SWISH)
+ROWS(LOGISTIC)
+ROWS(TANH)
+ROWS(EXP)
+ROWS(SQUARED_DIFFERENCE)
+ROWS(SQRT)
+ROWS(RSQRT)
+ROWS(ABS)
+ROWS(RELU)
+
+static rows_function *rows_for(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_ADD:
+        return rows_ADD;
+    case TFL_BUILTIN_SUB:
+        return rows_SUB;
+    case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_NEG:
+    case TFL_BUILTIN_SQUARE:
+        return rows_MUL;
+    case TFL_BUILTIN_DIV:
+        return rows_DIV;
+    case TFL_BUILTIN_MAXIMUM:
+        return rows_MAXIMUM;
+    case TFL_BUILTIN_MINIMUM:
+        return rows_MINIMUM;
+    case TFL_BUILTIN_PRELU:
+    case TFL_BUILTIN_LEAKY_RELU:
+        return rows_PRELU;
+    case TFL_BUILTIN_HARD_SWISH:
+        return rows_HARD_SWISH;
+    case TFL_BUILTIN_LOGISTIC:
+        return rows_LOGISTIC;
+    case TFL_BUILTIN_TANH:
+        return rows_TANH;
+    case TFL_BUILTIN_EXP:
+        return rows_EXP;
+    case TFL_BUILTIN_SQUARED_DIFFERENCE:
+        return rows_SQUARED_DIFFERENCE;
+    case TFL_BUILTIN_SQRT:
+        return rows_SQRT;
+    case TFL_BUILTIN_RSQRT:
+        return rows_RSQRT;
+    case TFL_BUILTIN_ABS:
+        return rows_ABS;
+    default:
+        return rows_RELU;
+    }
+}
+
+// Chunks [begin, end) of the only row.
+static bool run_chunks(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct elementwise *self = argument;
+    size_t first = (size_t)begin * CHUNK;
+    int64_t left = self->shape.extents[0] - (int64_t)first, count = ((int64_t)end - begin) * CHUNK;
+    self->compute_rows(self, self->operands[0] + first * (size_t)self->shape.steps[0][0],
+                       self->operands[1] + first * (size_t)self->shape.steps[1][0],
+                       self->output + first, (int32_t)(count < left ? count : left), 1);
+    return true;
+}
+
+// Rows [begin, end) of several, by runs along the last axis but one.
+static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct elementwise *self = argument;
+    const struct lc_broadcast *shape = &self->shape;
+    const int32_t last = shape->rank - 1, count = shape->extents[last];
+    while (begin < end) {
+        int32_t run = shape->extents[last - 1] - begin % shape->extents[last - 1];
+        run = run < end - begin ? run : end - begin;
+        size_t a = 0, b = 0;
+        for (int32_t axis = last - 1, rest = begin; axis >= 0; axis--) {
+            size_t index = (size_t)(rest % shape->extents[axis]);
+            rest /= shape->extents[axis];
+            a += index * (size_t)shape->steps[0][axis];
+            b += index * (size_t)shape->steps[1][axis];
+        }
+        self->compute_rows(self, self->operands[0] + a, self->operands[1] + b,
+                           self->output + (size_t)begin * (size_t)count, count, run);
+        begin += run;
+    }
+    return true;
+}
+
+void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
+                    const struct lc_elements *b, int32_t activation) {
+    struct elementwise self = {
+        .compute_rows = rows_for(operation->builtin_code),
+        .shape = lc_broadcast_rows(&a->shape, &b->shape),
+        .operands = {a->data, b->data},
+        .output = lc_output_data(operation, 0),
+    };
+    lc_activation_range(activation, &self.least, &self.most);
+    int32_t elements = 1;
+    for (int32_t axis = 0; axis < self.shape.rank; axis++) {
+        elements *= self.shape.extents[axis];
+    }
+    if (self.shape.rank > 1) {
+        int32_t count = elements / self.shape.extents[self.shape.rank - 1];
+        lc_operation_run(operation, count, elements, run_rows, &self);
+    } else {
+        int32_t count = elements / CHUNK + (elements % CHUNK != 0);
+        lc_operation_run(operation, count, elements, run_chunks, &self);
+    }
+}

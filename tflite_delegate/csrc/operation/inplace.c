@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "operation/inplace.h"
+
+#include "host/tensor.h"
+
+// The tensor whose memory that of `tensor` may be under another shape, or TFL_OPTIONAL_TENSOR.
+static int source_of(const struct lc_graph *graph, int tensor) {
+    struct tfl_context *context = graph->context;
+    struct tfl_node *node;
+    struct tfl_registration *registration;
+    int producer = graph->uses[tensor].producer;
+    if (producer < 0 || context->GetNodeAndRegistration(context, graph->plan->data[producer], &node,
+                                                        &registration) != TFL_OK) {
+        return TFL_OPTIONAL_TENSOR;
+    }
+    bool is_view = registration->inplace_operator & TFL_INPLACE_DATA_UNMODIFIED;
+    switch (registration->builtin_code) { // as they will be, whatever TFLite's own kernels do
+    case TFL_BUILTIN_RESHAPE:
+    case TFL_BUILTIN_SQUEEZE:
+    case TFL_BUILTIN_EXPAND_DIMS:
+        is_view = true;
+        break;
+    default:
+        break;
+    }
+    return is_view && node->inputs->size > 0 && lc_tensor(context, node->inputs->data[0])
+               ? node->inputs->data[0]
+               : TFL_OPTIONAL_TENSOR;
+}
+
+// Whether one of the tensors that share memory with `tensor` has more than one reader.
+static bool is_read_elsewhere(const struct lc_graph *graph, int tensor) {
+    // A path through the graph is no longer than the plan, unless the model is malformed.
+    for (int steps = graph->plan->size; tensor != TFL_OPTIONAL_TENSOR; steps--) {
+        if (steps < 0 || graph->uses[tensor].readers > 1 || graph->uses[tensor].is_graph_output) {
+            return true;
+        }
+        tensor = source_of(graph, tensor);
+    }
+    return false;
+}
+
+uint64_t lc_inplace_of(const struct lc_graph *graph, const struct lc_operator *kind,
+                       const struct tfl_node *node) {
+    if (kind->inplace & TFL_INPLACE_DATA_UNMODIFIED) {
+        return kind->inplace;
+    }
+    for (int i = 0; i < node->inputs->size; i++) {
+        int source = lc_tensor(graph->context, node->inputs->data[i])
+                         ? source_of(graph, node->inputs->data[i])
+                         : TFL_OPTIONAL_TENSOR;
+        if (source != TFL_OPTIONAL_TENSOR && is_read_elsewhere(graph, source)) {
+            return 0;
+        }
+    }
+    return kind->inplace;
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which nodes may write their output over an input.
+
+#ifndef LEANCONV_INPLACE_H
+#define LEANCONV_INPLACE_H
+
+#include "layer/graph.h"
+#include "operation/operation.h"
+
+// The `inplace_operator` of a node that computes `kind`. TFLite sees to it that nobody else reads
+// the input that it shares, nor the tensor whose memory that input has; only tensors in between,
+// where one new shape follows another, it forgets.
+uint64_t lc_inplace_of(const struct lc_graph *graph, const struct lc_operator *kind,
+                       const struct tfl_node *node);
+
+#endif // LEANCONV_INPLACE_H

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "operation/operation.h"
+
+#include "host/tensor.h"
+
+// Elements that a thread handles in about the time that it takes to start one.
+enum { ELEMENTS_PER_THREAD = 16384 };
+
+const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i) {
+    return lc_tensor(operation->context, operation->inputs->data[i]);
+}
+
+struct lc_shape lc_input_shape(const struct lc_operation *operation, int i) {
+    struct lc_shape shape = {0};
+    lc_read_shape(lc_input(operation, i), &shape);
+    return shape;
+}
+
+struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
+    struct lc_shape shape = {0};
+    lc_read_shape(lc_tensor(operation->context, operation->outputs->data[i]), &shape);
+    return shape;
+}
+
+const float *lc_input_data(const struct lc_operation *operation, int i) {
+    return lc_input(operation, i)->data;
+}
+
+float *lc_output_data(const struct lc_operation *operation, int i) {
+    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[i]);
+    return output ? output->data : NULL;
+}
+
+const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count) {
+    struct lc_shape shape = lc_input_shape(operation, i);
+    *count = lc_count(&shape, 0, shape.rank);
+    return lc_input(operation, i)->data;
+}
+
+bool lc_read_shape(const struct tfl_tensor *tensor, struct lc_shape *shape) {
+    if (!tensor->dims || tensor->dims->size > LC_MAX_RANK) {
+        return false;
+    }
+    *shape = (struct lc_shape){.rank = tensor->dims->size};
+    int32_t elements = 1;
+    for (int i = 0; i < shape->rank; i++) {
+        int32_t size = shape->dims[i] = tensor->dims->data[i];
+        if (size < 0 || (size > 0 && __builtin_mul_overflow(elements, size, &elements))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int32_t lc_count(const struct lc_shape *shape, int32_t begin, int32_t end) {
+    int32_t elements = 1;
+    for (int32_t i = begin; i < end; i++) {
+        elements *= shape->dims[i];
+    }
+    return elements;
+}
+
+bool lc_find_axis(int32_t rank, int32_t *axis) {
+    *axis += *axis < 0 ? rank : 0;
+    return *axis >= 0 && *axis < rank;
+}
+
+void lc_operation_run(const struct lc_operation *operation, int32_t items, int64_t elements,
+                      lc_pool_task task, void *argument) {
+    int64_t worth = elements / ELEMENTS_PER_THREAD + 1;
+    int32_t threads = operation->threads < worth ? operation->threads : (int32_t)worth;
+    lc_pool_run(threads, items, task, argument);
+}

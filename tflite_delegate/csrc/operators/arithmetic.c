@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Arithmetic with two operands, and activations.
+
+#include "host/tensor.h"
+#include "operation/broadcast.h"
+#include "operation/elementwise.h"
+#include "operation/operation.h"
+
+// Two operands
+
+static int32_t fused_activation(const struct lc_operation *operation) {
+    switch (operation->builtin_code) {
+    case TFL_BUILTIN_ADD:
+    case TFL_BUILTIN_SUB:
+    case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_DIV:
+        return ((const struct tfl_arithmetic_params *)operation->params)->activation;
+    default:
+        return TFL_ACTIVATION_NONE;
+    }
+}
+
+static const char *binary_refuses(const struct lc_operation *operation) {
+    int32_t activation = fused_activation(operation);
+    return activation < TFL_ACTIVATION_NONE || activation > TFL_ACTIVATION_RELU6
+               ? "activation is not supported"
+               : NULL;
+}
+
+static const char *binary_infer(const struct lc_operation *operation, struct lc_shape *output) {
+    struct lc_shape a = lc_input_shape(operation, 0), b = lc_input_shape(operation, 1);
+    return lc_broadcast_shape(&a, &b, output);
+}
+
+// An input that has the output's shape: a row, which takes less time to find for small tensors.
+static struct lc_elements whole(const struct lc_operation *operation, int i) {
+    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[0]);
+    const int32_t count = (int32_t)(output->bytes / sizeof(float));
+    return (struct lc_elements){{.rank = 1, .dims = {count}}, lc_input_data(operation, i)};
+}
+
+static void binary_compute(const struct lc_operation *operation) {
+    bool stretches = !lc_same_dims(lc_input(operation, 0)->dims, lc_input(operation, 1)->dims);
+    struct lc_elements operands[2];
+    for (int i = 0; i < 2; i++) {
+        operands[i] = stretches ? (struct lc_elements){lc_input_shape(operation, i),
+                                                       lc_input_data(operation, i)}
+                                : whole(operation, i);
+    }
+    lc_elementwise(operation, &operands[0], &operands[1], fused_activation(operation));
+}
+
+// One operand
+
+static const char *unary_infer(const struct lc_operation *operation, struct lc_shape *output) {
+    *output = lc_input_shape(operation, 0);
+    return NULL;
+}
+
+// What an activation clamps to that is a node by itself.
+static int32_t activation_of(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_RELU:
+        return TFL_ACTIVATION_RELU;
+    case TFL_BUILTIN_RELU_N1_TO_1:
+        return TFL_ACTIVATION_RELU_N1_TO_1;
+    case TFL_BUILTIN_RELU6:
+        return TFL_ACTIVATION_RELU6;
+    default:
+        return TFL_ACTIVATION_NONE;
+    }
+}
+
+// NEG is a product with -1, SQUARE one of an element with itself.
+static void unary_compute(const struct lc_operation *operation) {
+    float parameter = -1.0f;
+    if (operation->builtin_code == TFL_BUILTIN_LEAKY_RELU) {
+        parameter = ((const struct tfl_leaky_relu_params *)operation->params)->alpha;
+    }
+    const struct lc_elements x = whole(operation, 0);
+    const struct lc_elements scalar = {.data = &parameter};
+    bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
+    lc_elementwise(operation, &x, is_square ? &x : &scalar, activation_of(operation->builtin_code));
+}
+
+#define BINARY(builtin, bytes)                                                                     \
+    const struct lc_operator lc_operator_##builtin = {                                             \
+        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
+        .name = "leanconv/" #builtin,                                                              \
+        .least_inputs = 2,                                                                         \
+        .most_inputs = 2,                                                                          \
+        .params_bytes = bytes,                                                                     \
+        .refuses = binary_refuses,                                                                 \
+        .infer = binary_infer,                                                                     \
+        .compute = binary_compute,                                                                 \
+        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1,                                      \
+    }
+
+#define UNARY(builtin, bytes)                                                                      \
+    const struct lc_operator lc_operator_##builtin = {                                             \
+        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
+        .name = "leanconv/" #builtin,                                                              \
+        .least_inputs = 1,                                                                         \
+        .most_inputs = 1,                                                                          \
+        .params_bytes = bytes,                                                                     \
+        .infer = unary_infer,                                                                      \
+        .compute = unary_compute,                                                                  \
+        .inplace = TFL_INPLACE_INPUT_0,                                                            \
+    }
+
+BINARY(ADD, sizeof(struct tfl_arithmetic_params));
+BINARY(SUB, sizeof(struct tfl_arithmetic_params));
+BINARY(MUL, sizeof(struct tfl_arithmetic_params));
+BINARY(DIV, sizeof(struct tfl_arithmetic_params));
+BINARY(MAXIMUM, 0);
+BINARY(MINIMUM, 0);
+BINARY(PRELU, 0);
+UNARY(RELU, 0);
+UNARY(RELU_N1_TO_1, 0);
+UNARY(RELU6, 0);
+UNARY(LEAKY_RELU, sizeof(struct tfl_leaky_relu_params));
+UNARY(HARD_SWISH, 0);
+UNARY(LOGISTIC, 0);
+BINARY(SQUARED_DIFFERENCE, 0);
+UNARY(TANH, 0);
+UNARY(EXP, 0);
+UNARY(SQUARE, 0);
+UNARY(SQRT, 0);
+UNARY(RSQRT, 0);
+UNARY(NEG, 0);
+UNARY(ABS, 0);

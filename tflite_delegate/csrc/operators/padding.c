@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PAD with zeros and PADV2 with another number, before and after every axis.
+
+#include <string.h>
+
+#include "operation/operation.h"
+
+// Neighbouring axes are merged where the later one has no padding: what is left of the last axis is
+// copied in one piece.
+struct padding {
+    int32_t rank;
+    int32_t in[LC_MAX_RANK], out[LC_MAX_RANK], before[LC_MAX_RANK]; // the last in elements
+    float value;
+    const float *x;
+    float *y;
+};
+
+static const char *padding_infer(const struct lc_operation *operation, struct lc_shape *output) {
+    int32_t count;
+    const int32_t *paddings = lc_integers(operation, 1, &count);
+    *output = lc_input_shape(operation, 0);
+    if (count != 2 * output->rank) {
+        return "malformed paddings";
+    }
+    for (int32_t axis = 0; axis < output->rank; axis++) {
+        int32_t *size = &output->dims[axis];
+        const int32_t *pad = &paddings[2 * axis];
+        if (pad[0] < 0 || pad[1] < 0 || __builtin_add_overflow(*size, pad[0], size) ||
+            __builtin_add_overflow(*size, pad[1], size)) {
+            return "malformed paddings";
+        }
+    }
+    if (operation->inputs->size > 2) {
+        struct lc_shape value = lc_input_shape(operation, 2);
+        return lc_count(&value, 0, value.rank) == 1 ? NULL : "malformed value";
+    }
+    return NULL;
+}
+
+static void find_axes(struct padding *self, const struct lc_shape *x, const struct lc_shape *y,
+                      const int32_t *paddings) {
+    for (int32_t axis = 0; axis < x->rank; axis++) {
+        bool merged = self->rank > 0 && x->dims[axis] == y->dims[axis];
+        int32_t i = merged ? self->rank - 1 : self->rank++;
+        self->in[i] = (merged ? self->in[i] : 1) * x->dims[axis];
+        self->out[i] = (merged ? self->out[i] : 1) * y->dims[axis];
+        self->before[i] = merged ? self->before[i] * x->dims[axis] : paddings[2 * axis];
+    }
+    if (self->rank == 0) {
+        self->in[0] = self->out[0] = 1;
+        self->rank = 1;
+    }
+}
+
+static void fill(float *y, size_t count, float value) {
+    for (size_t i = 0; i < count; i++) {
+        y[i] = value;
+    }
+}
+
+// The row of x that is in row number `row` of y, or NULL: that one is padding.
+static const float *source(const struct padding *self, int32_t row) {
+    size_t offset = 0, step = (size_t)self->in[self->rank - 1];
+    for (int32_t axis = self->rank - 2; axis >= 0; axis--) {
+        int32_t index = row % self->out[axis] - self->before[axis];
+        row /= self->out[axis];
+        if (index < 0 || index >= self->in[axis]) {
+            return NULL;
+        }
+        offset += (size_t)index * step;
+        step *= (size_t)self->in[axis];
+    }
+    return self->x + offset;
+}
+
+static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct padding *self = argument;
+    const int32_t last = self->rank - 1;
+    const size_t out = (size_t)self->out[last];
+    for (int32_t row = begin; row < end; row++) {
+        const float *x = source(self, row);
+        float *y = self->y + (size_t)row * out;
+        size_t before = x ? (size_t)self->before[last] : out, in = x ? (size_t)self->in[last] : 0;
+        fill(y, before, self->value);
+        if (in > 0) {
+            memcpy(y + before, x, in * sizeof(float));
+        }
+        fill(y + before + in, out - before - in, self->value);
+    }
+    return true;
+}
+
+static void padding_compute(const struct lc_operation *operation) {
+    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
+    struct padding self = {
+        .value = operation->inputs->size > 2 ? *lc_input_data(operation, 2) : 0.0f,
+        .x = lc_input_data(operation, 0),
+        .y = lc_output_data(operation, 0),
+    };
+    int32_t count, elements = lc_count(&y, 0, y.rank);
+    find_axes(&self, &x, &y, lc_integers(operation, 1, &count));
+    lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
+}
+
+const struct lc_operator lc_operator_PAD = {
+    .builtin_code = TFL_BUILTIN_PAD,
+    .name = "leanconv/PAD",
+    .least_inputs = 2,
+    .most_inputs = 2,
+    .integers = 1u << 1,
+    .infer = padding_infer,
+    .compute = padding_compute,
+};
+
+const struct lc_operator lc_operator_PADV2 = {
+    .builtin_code = TFL_BUILTIN_PADV2,
+    .name = "leanconv/PADV2",
+    .least_inputs = 3,
+    .most_inputs = 3,
+    .integers = 1u << 1,
+    .infer = padding_infer,
+    .compute = padding_compute,
+};

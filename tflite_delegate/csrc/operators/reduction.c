@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MEAN and SUM over any axes.
+//
+// Neighbouring axes that are both reduced or both kept are one, so that axes alternate. The last
+// one is taken as a row: kept, it is added to a row of the output, and reduced, to one element.
+// The last reduced axis before a kept one is gone through at once.
+
+#include <string.h>
+
+#include "operation/operation.h"
+#include "operation/vector.h"
+
+enum {
+    CHUNK = 256, // elements of a row that one item of work adds where the last axis is kept
+    VECTORS = 8, // that are added at once
+    MANY = VECTORS * LC_LANES,
+};
+
+struct reduction {
+    int32_t rank;
+    int32_t extents[LC_MAX_RANK];
+    bool reduced[LC_MAX_RANK];
+    int32_t x_steps[LC_MAX_RANK], y_steps[LC_MAX_RANK]; // in elements; 0 where y is reduced
+    int32_t leading;   // axes before those that are added at once: the last one or two
+    int32_t positions; // along the leading axes
+    int32_t chunk;     // elements of the last axis that are one item of work
+    const float *x;
+    float *y;
+};
+
+static const char *find_reduced(const struct lc_operation *operation, int32_t rank,
+                                bool reduced[LC_MAX_RANK]) {
+    int32_t count;
+    const int32_t *axes = lc_integers(operation, 1, &count);
+    memset(reduced, 0, LC_MAX_RANK * sizeof *reduced);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t axis = axes[i];
+        if (!lc_find_axis(rank, &axis)) {
+            return "there is no such axis";
+        }
+        reduced[axis] = true;
+    }
+    return NULL;
+}
+
+static const char *reduction_infer(const struct lc_operation *operation, struct lc_shape *output) {
+    const struct tfl_reducer_params *params = operation->params;
+    struct lc_shape x = lc_input_shape(operation, 0);
+    bool reduced[LC_MAX_RANK];
+    const char *problem = find_reduced(operation, x.rank, reduced);
+    *output = (struct lc_shape){0};
+    for (int32_t axis = 0; axis < x.rank; axis++) {
+        if (!reduced[axis] || params->keep_dims) {
+            output->dims[output->rank++] = reduced[axis] ? 1 : x.dims[axis];
+        }
+    }
+    return problem;
+}
+
+// Merges axes and drops those of one element; at least one axis is left.
+static void find_extents(struct reduction *self, const struct lc_shape *x, const bool *reduced) {
+    for (int32_t axis = 0; axis < x->rank; axis++) {
+        if (x->dims[axis] == 1) {
+            continue;
+        }
+        if (self->rank > 0 && self->reduced[self->rank - 1] == reduced[axis]) {
+            self->extents[self->rank - 1] *= x->dims[axis];
+        } else {
+            self->extents[self->rank] = x->dims[axis];
+            self->reduced[self->rank++] = reduced[axis];
+        }
+    }
+    if (self->rank == 0) {
+        self->extents[self->rank++] = 1;
+    }
+    int32_t x_elements = 1, y_elements = 1;
+    for (int32_t axis = self->rank - 1; axis >= 0; axis--) {
+        self->x_steps[axis] = x_elements;
+        self->y_steps[axis] = self->reduced[axis] ? 0 : y_elements;
+        x_elements *= self->extents[axis];
+        y_elements *= self->reduced[axis] ? 1 : self->extents[axis];
+    }
+}
+
+// Adds rows of some vectors, element by element.
+LC_INLINE void add_vectors(const float *x, size_t row_step, int32_t rows, float *y, int vectors) {
+    lc_vector sums[VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        sums[i] = lc_load(y + i * LC_LANES);
+    }
+    LC_ROLLED
+    for (int32_t row = 0; row < rows; row++, x += row_step) {
+        for (int i = 0; i < vectors; i++) {
+            sums[i] += lc_load(x + i * LC_LANES);
+        }
+    }
+    for (int i = 0; i < vectors; i++) {
+        lc_store(y + i * LC_LANES, sums[i]);
+    }
+}
+
+LC_INLINE void add_rows(const float *x, size_t row_step, int32_t rows, float *y, int32_t count) {
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
+        add_vectors(x, row_step, rows, y, VECTORS);
+    }
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
+        add_vectors(x, row_step, rows, y, 1);
+    }
+    LC_ROLLED
+    for (; count > 0; count--, x++, y++) {
+        LC_ROLLED
+        for (int32_t row = 0; row < rows; row++) {
+            *y += x[(size_t)row * row_step];
+        }
+    }
+}
+
+// The sum of a row.
+LC_INLINE float sum_row(const float *x, int32_t count) {
+    lc_vector sums[VECTORS] = {lc_splat(0.0f)};
+    LC_ROLLED
+    for (; count >= MANY; count -= MANY, x += MANY) {
+        for (int i = 0; i < VECTORS; i++) {
+            sums[i] += lc_load(x + i * LC_LANES);
+        }
+    }
+    LC_ROLLED
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES) {
+        sums[0] += lc_load(x);
+    }
+    for (int i = 2; i < VECTORS; i += 2) {
+        sums[0] += sums[i];
+        sums[1] += sums[i + 1];
+    }
+    return lc_sum(sums[0] + (sums[1] + lc_load_some(x, count, 0.0f)));
+}
+
+// Adds, for positions [begin, end) of the leading axes, elements [first, first + count) of the rows
+// behind them.
+LC_INLINE void add_positions(const struct reduction *self, int32_t begin, int32_t end,
+                             int32_t first, int32_t count) {
+    const int32_t last = self->rank - 1;
+    for (int32_t position = begin; position < end; position++) {
+        const float *x = self->x + first;
+        float *y = self->y + (self->reduced[last] ? 0 : first);
+        for (int32_t axis = self->leading - 1, rest = position; axis >= 0; axis--) {
+            size_t index = (size_t)rest;
+            if (axis > 0) { // divisions take long
+                index = (size_t)(rest % self->extents[axis]);
+                rest /= self->extents[axis];
+            }
+            x += index * (size_t)self->x_steps[axis];
+            y += index * (size_t)self->y_steps[axis];
+        }
+        if (self->reduced[last]) {
+            *y += sum_row(x, count);
+        } else {
+            bool single = self->leading == last;
+            add_rows(x, single ? 0 : (size_t)self->x_steps[last - 1],
+                     single ? 1 : self->extents[last - 1], y, count);
+        }
+    }
+}
+
+LC_VECTOR static bool run_positions(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct reduction *self = argument;
+    int32_t inner = self->positions / self->extents[0];
+    add_positions(self, begin * inner, end * inner, 0, self->extents[self->rank - 1]);
+    return true;
+}
+
+LC_VECTOR static bool run_chunks(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct reduction *self = argument;
+    int64_t first = (int64_t)begin * self->chunk, last = (int64_t)end * self->chunk;
+    int32_t extent = self->extents[self->rank - 1];
+    add_positions(self, 0, self->positions, (int32_t)first,
+                  (int32_t)((last < extent ? last : extent) - first));
+    return true;
+}
+
+LC_VECTOR static void divide(float *y, int32_t count, float divisor) {
+    for (int32_t i = 0; i < count; i++) {
+        y[i] /= divisor;
+    }
+}
+
+static void reduction_compute(const struct lc_operation *operation) {
+    struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
+    int32_t x_elements = lc_count(&x, 0, x.rank), y_elements = lc_count(&y, 0, y.rank);
+    struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation, 0)};
+    bool reduced[LC_MAX_RANK];
+    find_reduced(operation, x.rank, reduced);
+    find_extents(&self, &x, reduced);
+    const int32_t last = self.rank - 1;
+    self.leading = self.reduced[last] || self.rank == 1 ? last : last - 1;
+    self.positions = 1;
+    for (int32_t axis = 0; axis < self.leading; axis++) {
+        self.positions *= self.extents[axis];
+    }
+    self.chunk = self.reduced[last] ? self.extents[last] : CHUNK;
+    memset(self.y, 0, (size_t)y_elements * sizeof(float));
+    if (x_elements == 0) {
+        // Nothing to add.
+    } else if (self.leading > 0 && !self.reduced[0]) {
+        lc_operation_run(operation, self.extents[0], x_elements, run_positions, &self);
+    } else {
+        int32_t extent = self.extents[last];
+        lc_operation_run(operation, extent / self.chunk + (extent % self.chunk != 0), x_elements,
+                         run_chunks, &self);
+    }
+    if (operation->builtin_code == TFL_BUILTIN_MEAN) {
+        divide(self.y, y_elements, (float)(x_elements / y_elements));
+    }
+}
+
+#define REDUCTION(builtin)                                                                         \
+    const struct lc_operator lc_operator_##builtin = {                                             \
+        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
+        .name = "leanconv/" #builtin,                                                              \
+        .least_inputs = 2,                                                                         \
+        .most_inputs = 2,                                                                          \
+        .integers = 1u << 1,                                                                       \
+        .params_bytes = sizeof(struct tfl_reducer_params),                                         \
+        .infer = reduction_infer,                                                                  \
+        .compute = reduction_compute,                                                              \
+    }
+
+REDUCTION(MEAN);
+REDUCTION(SUM);

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Running a node: image by image, a compiled kernel or the generic one.
+
+#include "host/checked.h"
+#include "host/pool.h"
+#include "host/tensor.h"
+#include "kernels/geometry.h"
+#include "kernels/reference_conv.h"
+#include "run/node.h"
+
+// The data of one image.
+struct image {
+    const float *x, *r; // r: NULL if there is no residual
+    float *y;
+};
+
+// One call of a compiled kernel.
+struct call {
+    struct image image;
+    const float *weights, *bias;
+    uint8_t *workspace;
+    lc_stage_function *stage;
+};
+
+static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    const struct call *call = argument;
+    const struct image *image = &call->image;
+    return call->stage(image->x, image->r, call->weights, call->bias, image->y, call->workspace,
+                       thread, begin, end) == 0;
+}
+
+static bool run_stages(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
+    for (int32_t i = 0; i < kernel->stage_count; i++) {
+        call->stage = kernel->stages[i].function;
+        if (!lc_pool_run(threads, kernel->stages[i].extent, run_stage, call)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool run_kernel(const struct lc_node *node, const struct tfl_context *context,
+                       struct image image, uint8_t *workspace, int32_t threads) {
+    const struct lc_kernel *kernel = node->kernel;
+    const struct lc_geometry *g = kernel->layers;
+    const struct lc_packed *packed = &node->packed;
+    // Weights that are not packed are read where the model has them.
+    struct lc_constants constants = lc_layer_constants(node->chain.layers, context);
+    struct call call = {
+        .image = image,
+        .weights = packed->weights ? packed->weights : constants.weights.data,
+        .bias = packed->bias ? packed->bias : constants.bias.data,
+        .workspace = workspace,
+    };
+    for (int32_t i = 0; i < kernel->calls; i++) {
+        if (!run_stages(&call, kernel, threads)) {
+            return false;
+        }
+        // To the next group, if there is one.
+        call.weights += packed->group_pitch;
+        call.bias += packed->group_pitch;
+        call.image.x += g->in_channels / kernel->calls;
+        call.image.y += g->out_channels / kernel->calls;
+    }
+    return true;
+}
+
+static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    lc_reference_conv(argument, begin, end);
+    return true;
+}
+
+static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
+                        int32_t threads) {
+    struct lc_chain *chain = &node->chain;
+    const float *x = image.x;
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        struct lc_layer *layer = &chain->layers[i];
+        if (!lc_layer_densify(layer, context)) {
+            return false;
+        }
+        struct lc_constants constants = lc_layer_constants(layer, context);
+        bool is_last = i == chain->layer_count - 1;
+        float *y = is_last ? image.y : context->tensors[layer->output].data;
+        struct lc_reference reference = {
+            .geometry = &node->layers[i],
+            .constants = &constants,
+            .x = x,
+            .r = is_last ? image.r : NULL,
+            .y = y,
+        };
+        if (!y || !lc_pool_run(threads, lc_out_height(&node->layers[i]), run_rows, &reference)) {
+            return false;
+        }
+        x = y;
+    }
+    return true;
+}
+
+// Whether the tensor holds `images` images of `elements` floats.
+static bool holds(const struct tfl_tensor *tensor, size_t elements, int32_t images) {
+    return lc_multiply(&elements, images) && lc_multiply(&elements, sizeof(float)) &&
+           (elements == 0 || tensor->data) && tensor->bytes >= elements;
+}
+
+static bool run_spread(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    lc_spread_rows(argument, begin, end);
+    return true;
+}
+
+// Whether a compiled kernel runs, which needs its workspace.
+static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
+    return node->kernel && (workspace || !node->workspace_bytes);
+}
+
+// One image, computed into the workspace and spread over the output if it is a transposed
+// convolution's.
+static bool run_image(const struct lc_node *node, const struct tfl_context *context,
+                      struct image image, uint8_t *workspace, int32_t threads) {
+    struct lc_spread spread;
+    bool is_spread = lc_layer_spread(node->chain.layers, node->layers, &spread);
+    if (is_spread) {
+        if (!workspace) {
+            return false;
+        }
+        spread.to = image.y;
+        spread.from = image.y = (float *)(void *)(workspace + node->staged);
+    }
+    bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
+                                             : run_generic(node, context, image, threads);
+    return done && (!is_spread || lc_pool_run(threads, spread.height.size, run_spread, &spread));
+}
+
+// Elements of one image of the output.
+static bool output_elements(const struct lc_node *node, size_t *elements) {
+    const struct lc_geometry *last = &node->layers[node->chain.layer_count - 1];
+    size_t input;
+    struct lc_spread spread;
+    if (!lc_layer_spread(node->chain.layers, node->layers, &spread)) {
+        return lc_image_elements(last, &input, elements);
+    }
+    *elements = (size_t)spread.up->channels;
+    return lc_multiply(elements, spread.height.size) && lc_multiply(elements, spread.width.size);
+}
+
+int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_node *node = tfl_node->user_data;
+    const struct lc_chain *chain = &node->chain;
+    // Read at every call: TFLite moves data whenever it plans its arena again.
+    const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
+    const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
+    size_t x_elements, y_elements, unused;
+    if (!lc_image_elements(node->layers, &x_elements, &unused) ||
+        !output_elements(node, &y_elements) || !holds(input, x_elements, node->batch) ||
+        !holds(output, y_elements, node->batch) ||
+        (residual && !holds(residual, y_elements, node->repeats_residual ? 1 : node->batch))) {
+        context->ReportError(context, "leanconv: node %d: a tensor has no data",
+                             chain->layers[0].core);
+        return TFL_ERROR;
+    }
+    uint8_t *workspace = node->workspace_bytes ? context->tensors[node->workspace].data : NULL;
+    // The interpreter's thread count may have changed; the workspace is for those of prepare.
+    int32_t threads = lc_threads_for(node->delegate, context);
+    threads = threads < node->threads ? threads : node->threads;
+    struct image image = {
+        .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
+    for (int32_t i = 0; i < node->batch && y_elements > 0; i++) {
+        if (!run_image(node, context, image, workspace, threads)) {
+            context->ReportError(context, "leanconv: %s failed", node->name);
+            return TFL_ERROR;
+        }
+        image.x += x_elements;
+        image.r += image.r && !node->repeats_residual ? y_elements : 0;
+        image.y += y_elements;
+    }
+    atomic_fetch_add_explicit(is_compiled(node, workspace) ? &node->calls : &node->generic_calls, 1,
+                              memory_order_relaxed);
+    return TFL_OK;
+}

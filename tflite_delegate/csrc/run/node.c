@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "run/node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/log.h"
+#include "kernels/kernels.h"
+
+int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context) {
+    int32_t threads = delegate->options.num_threads;
+    if (threads == 0) {
+        threads = context->recommended_num_threads;
+    }
+    threads = threads < LC_MAX_THREADS ? threads : LC_MAX_THREADS;
+    return threads < 1 ? 1 : threads;
+}
+
+static void enlist(struct lc_node *node) {
+    struct lc_delegate *delegate = node->delegate;
+    lc_lock(&delegate->lock);
+    node->next = delegate->nodes;
+    if (node->next) {
+        node->next->previous = node;
+    }
+    delegate->nodes = node;
+    delegate->live_bytes += node->packed.bytes;
+    lc_unlock(&delegate->lock);
+}
+
+static void delist(struct lc_node *node) {
+    struct lc_delegate *delegate = node->delegate;
+    lc_lock(&delegate->lock);
+    *(node->previous ? &node->previous->next : &delegate->nodes) = node->next;
+    if (node->next) {
+        node->next->previous = node->previous;
+    }
+    delegate->live_bytes -= node->packed.bytes;
+    lc_unlock(&delegate->lock);
+}
+
+static void forget_copies(struct lc_node *node) {
+    for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        lc_layer_forget_copies(&node->chain.layers[i]);
+    }
+}
+
+static void pack(struct lc_node *node, const struct tfl_context *context) {
+    struct lc_constants constants[LC_MAX_LAYERS];
+    bool is_dense = true;
+    for (int32_t i = 0; i < node->chain.layer_count; i++) {
+        is_dense = lc_layer_densify(&node->chain.layers[i], context) && is_dense;
+        constants[i] = lc_layer_constants(&node->chain.layers[i], context);
+    }
+    node->is_packed = is_dense && lc_pack(&node->packed, node->claimed_kernel, constants);
+    forget_copies(node);
+    if (!node->is_packed) {
+        lc_log("no memory to pack the weights of %s: it runs slowly", node->claimed_kernel->name);
+    }
+}
+
+// The nodes of the graph that is being claimed, 0 if none is.
+static int32_t graph_nodes(struct lc_delegate *delegate, const struct tfl_context *context) {
+    int32_t nodes = 0;
+    lc_lock(&delegate->lock);
+    for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
+        nodes = claim->context == context ? claim->graph_nodes : nodes;
+    }
+    lc_unlock(&delegate->lock);
+    return nodes;
+}
+
+// The kernel that the chain was claimed for.
+static const struct lc_kernel *find_claimed(const struct lc_node *node,
+                                            const struct tfl_context *context) {
+    const struct lc_chain *chain = &node->chain;
+    const char *algorithm = node->delegate->options.algorithm;
+    const struct lc_kernel *meant =
+        lc_kernel_at(graph_nodes(node->delegate, context), chain->layers[0].core, node->layers,
+                     chain->layer_count, algorithm);
+    return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm, NULL);
+}
+
+// Reads the replaced nodes again and packs their weights. False if they are not what was claimed.
+static bool read_claimed(struct lc_node *node, struct tfl_context *context,
+                         const struct tfl_ints *replaced) {
+    struct lc_chain *chain = &node->chain;
+    for (int i = 0; i < replaced->size; i++) {
+        if (lc_chain_append(chain, context, replaced->data[i], NULL)) {
+            return false;
+        }
+    }
+    if (!chain->layer_count || lc_chain_is_open(chain) ||
+        lc_chain_geometry(chain, context, node->layers, &node->batch)) {
+        return false;
+    }
+    node->claimed_kernel = find_claimed(node, context);
+    if (node->claimed_kernel) {
+        pack(node, context);
+    }
+    return true;
+}
+
+static void *node_init(struct tfl_context *context, const char *buffer, size_t length) {
+    (void)length; // TFLite passes 0
+    const struct tfl_delegate_params *params = (const void *)buffer;
+    struct lc_node *node = calloc(1, sizeof *node);
+    if (!node) {
+        return NULL;
+    }
+    node->delegate = (struct lc_delegate *)params->delegate;
+    node->context = context;
+    node->workspace = -1;
+    if (!read_claimed(node, context, params->nodes_to_replace)) {
+        lc_packed_free(&node->packed);
+        free(node);
+        return NULL;
+    }
+    enlist(node);
+    return node;
+}
+
+static void node_free(struct tfl_context *context, void *user_data) {
+    (void)context;
+    struct lc_node *node = user_data;
+    if (node) {
+        delist(node);
+        forget_copies(node);
+        lc_packed_free(&node->packed);
+        free(node);
+    }
+}
+
+// What TFLite's profile shows behind the type: the layers.
+static const char *node_layers(const struct tfl_context *context, const struct tfl_node *tfl_node) {
+    (void)context;
+    const struct lc_node *node = tfl_node->user_data;
+    if (!node || !node->name[0]) {
+        return NULL;
+    }
+    return node->name + (node->kernel ? strlen(node->kernel->type) + 1 : strlen("leanconv/"));
+}
+
+struct tfl_registration lc_node_registration(const struct lc_kernel *kernel) {
+    return (struct tfl_registration){
+        .init = node_init,
+        .free = node_free,
+        .prepare = lc_node_prepare,
+        .invoke = lc_node_invoke,
+        .profiling_string = node_layers,
+        .custom_name = kernel->type,
+        .version = 1,
+    };
+}

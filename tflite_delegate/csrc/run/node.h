@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One chain of layers that runs in the delegate, and the delegate that it belongs to.
+
+#ifndef LEANCONV_NODE_H
+#define LEANCONV_NODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+#include "host/lock.h"
+#include "host/options.h"
+#include "host/tflite_abi.h"
+#include "kernels/weights.h"
+#include "layer/chain.h"
+
+struct lc_network;
+struct lc_node;
+struct lc_operator_node;
+
+// A graph whose nodes are being claimed.
+struct lc_claim {
+    const struct tfl_context *context;
+    int32_t graph_nodes; // before any was replaced
+    struct lc_claim *next;
+};
+
+struct lc_delegate {
+    struct tfl_delegate base; // what TFLite sees; must be first
+    struct lc_options options;
+    char failure[256]; // why no interpreter can use this delegate; empty if all is well
+
+    struct lc_lock lock;                // guards what follows
+    struct lc_node *nodes;              // of all interpreters that live
+    struct lc_operator_node *operators; // likewise
+    struct lc_claim *claims;            // in progress
+    struct lc_network *waiting;         // built, and not yet in a node of TFLite
+    size_t live_bytes;                  // packed weights and biases of these
+    int32_t unknown;                    // float layers without a kernel, of the graph prepared last
+};
+
+struct lc_node {
+    struct lc_delegate *delegate;
+    const struct tfl_context *context; // of its graph
+    struct lc_node *next, *previous;
+    struct lc_chain chain;
+    const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
+    bool is_packed;                         // false: only the generic kernel can run
+    struct lc_packed packed;
+
+    // Set by every prepare; guarded by the delegate's lock because the report reads them.
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    int32_t batch;
+    const struct lc_kernel *kernel; // NULL: the generic C kernel
+    int32_t threads;
+    size_t workspace_bytes;
+    size_t staged; // offset in the workspace of an image that is spread over the output
+    char name[256];
+
+    bool repeats_residual; // of one image, for a batch
+    int workspace;         // tensor index, -1 while there is none
+    atomic_ullong calls, generic_calls;
+};
+
+// Threads for an interpreter: the delegate's option, else what the interpreter was told.
+int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context);
+
+// The node that replaces one claimed chain.
+struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
+
+// Its `prepare` and `invoke`.
+int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node);
+int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node);
+
+#endif // LEANCONV_NODE_H

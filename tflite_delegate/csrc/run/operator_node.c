@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The life of a node of the model that an operator computes.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/tensor.h"
+#include "operation/operators.h"
+#include "run/node.h"
+
+// Init and free
+
+static void enlist(struct lc_operator_node *node) {
+    struct lc_delegate *delegate = node->delegate;
+    lc_lock(&delegate->lock);
+    node->next = delegate->operators;
+    if (node->next) {
+        node->next->previous = node;
+    }
+    delegate->operators = node;
+    lc_unlock(&delegate->lock);
+}
+
+static void delist(struct lc_operator_node *node) {
+    struct lc_delegate *delegate = node->delegate;
+    lc_lock(&delegate->lock);
+    *(node->previous ? &node->previous->next : &delegate->operators) = node->next;
+    if (node->next) {
+        node->next->previous = node->previous;
+    }
+    lc_unlock(&delegate->lock);
+}
+
+static size_t ints_bytes(const struct tfl_ints *ints) {
+    return sizeof *ints + sizeof(int) * (size_t)ints->size;
+}
+
+// Forgets the outputs that nobody reads: TFLite gives them no memory.
+static void drop_unread(struct tfl_ints *outputs, const struct tfl_ints *read) {
+    for (int i = 0; i < outputs->size; i++) {
+        bool is_read = false;
+        for (int j = 0; j < read->size; j++) {
+            is_read |= read->data[j] == outputs->data[i];
+        }
+        if (!is_read) {
+            outputs->data[i] = TFL_OPTIONAL_TENSOR;
+        }
+    }
+}
+
+// A copy of the operands of the node that was claimed, behind the struct. NULL without memory.
+static struct lc_operator_node *copy_claimed(struct tfl_context *context,
+                                             const struct tfl_node *claimed, int32_t builtin_code,
+                                             const struct tfl_ints *read) {
+    const struct lc_operator *kind = lc_operator_for(builtin_code);
+    size_t inputs_bytes = ints_bytes(claimed->inputs), outputs_bytes = ints_bytes(claimed->outputs);
+    struct lc_operator_node *node =
+        calloc(1, sizeof *node + inputs_bytes + outputs_bytes + kind->params_bytes);
+    if (!node) {
+        return NULL;
+    }
+    char *inputs = (char *)(node + 1), *outputs = inputs + inputs_bytes;
+    char *params = outputs + outputs_bytes;
+    memcpy(inputs, claimed->inputs, inputs_bytes);
+    memcpy(outputs, claimed->outputs, outputs_bytes);
+    drop_unread((struct tfl_ints *)outputs, read);
+    if (kind->params_bytes) {
+        memcpy(params, claimed->builtin_data, kind->params_bytes);
+    }
+    node->kind = kind;
+    node->operation = (struct lc_operation){
+        .context = context,
+        .inputs = (const void *)inputs,
+        .outputs = (const void *)outputs,
+        .params = params,
+        .builtin_code = builtin_code,
+    };
+    return node;
+}
+
+static void *operator_init(struct tfl_context *context, const char *buffer, size_t length) {
+    (void)length; // TFLite passes 0
+    const struct tfl_delegate_params *delegate_params = (const void *)buffer;
+    int index = delegate_params->nodes_to_replace->data[0];
+    struct tfl_node *claimed;
+    struct tfl_registration *registration;
+    if (context->GetNodeAndRegistration(context, index, &claimed, &registration) != TFL_OK) {
+        return NULL;
+    }
+    struct lc_operator_node *node =
+        copy_claimed(context, claimed, registration->builtin_code, delegate_params->output_tensors);
+    if (node) {
+        node->delegate = (struct lc_delegate *)delegate_params->delegate;
+        node->index = index;
+        enlist(node);
+    }
+    return node;
+}
+
+static void operator_free(struct tfl_context *context, void *user_data) {
+    (void)context;
+    struct lc_operator_node *node = user_data;
+    if (node) {
+        delist(node);
+        free(node);
+    }
+}
+
+// Prepare
+
+static bool same_dims(const struct tfl_ints *dims, const struct lc_shape *shape) {
+    return dims && dims->size == shape->rank &&
+           memcmp(dims->data, shape->dims, sizeof(int) * (size_t)shape->rank) == 0;
+}
+
+static int resize(struct tfl_context *context, int tensor, const struct lc_shape *shape) {
+    if (tensor == TFL_OPTIONAL_TENSOR || same_dims(context->tensors[tensor].dims, shape)) {
+        return TFL_OK;
+    }
+    size_t bytes = sizeof(int) * (size_t)shape->rank;
+    struct tfl_ints *dims = malloc(sizeof *dims + bytes);
+    if (!dims) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    dims->size = shape->rank;
+    memcpy(dims->data, shape->dims, bytes);
+    return context->ResizeTensor(context, &context->tensors[tensor], dims);
+}
+
+// "leanconv/MEAN 7x7x1280": the larger of the first input and the output, one image of it.
+static void describe(struct lc_operator_node *node, const struct lc_shape *output) {
+    struct lc_shape shape = lc_input_shape(&node->operation, 0);
+    if (lc_count(output, 0, output->rank) > lc_count(&shape, 0, shape.rank)) {
+        shape = *output;
+    }
+    size_t length = (size_t)snprintf(node->name, sizeof node->name, "%s", node->kind->name);
+    for (int32_t i = shape.rank > 1; i < shape.rank && length < sizeof node->name; i++) {
+        length += (size_t)snprintf(node->name + length, sizeof node->name - length, "%c%d",
+                                   i > (shape.rank > 1) ? 'x' : ' ', (int)shape.dims[i]);
+    }
+}
+
+static int operator_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_operator_node *node = tfl_node->user_data;
+    if (!node) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    struct lc_shape outputs[LC_MAX_OUTPUTS];
+    const char *problem = lc_operator_infer(node->kind, &node->operation, outputs);
+    if (problem) {
+        context->ReportError(context, "leanconv: node %d (%s): %s", node->index, node->kind->name,
+                             problem);
+        return TFL_ERROR;
+    }
+    lc_lock(&node->delegate->lock);
+    describe(node, outputs);
+    lc_unlock(&node->delegate->lock);
+    int status = TFL_OK;
+    for (int i = 0; status == TFL_OK && i < node->operation.outputs->size; i++) {
+        status = resize(context, node->operation.outputs->data[i], &outputs[i]);
+    }
+    return status;
+}
+
+// Invoke
+
+static bool has_data(const struct tfl_tensor *tensor) { return tensor->data || !tensor->bytes; }
+
+static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_operator_node *node = tfl_node->user_data;
+    struct lc_operation *operation = &node->operation;
+    bool all = true, any = false;
+    for (int i = 0; i < operation->inputs->size; i++) {
+        all &= has_data(lc_input(operation, i));
+    }
+    for (int i = 0; i < operation->outputs->size; i++) {
+        const struct tfl_tensor *output = lc_tensor(context, operation->outputs->data[i]);
+        all &= !output || has_data(output);
+        any |= output && output->bytes;
+    }
+    if (!all) {
+        context->ReportError(context, "leanconv: node %d (%s): a tensor has no data", node->index,
+                             node->kind->name);
+        return TFL_ERROR;
+    }
+    operation->threads = lc_threads_for(node->delegate, context);
+    if (any) {
+        node->kind->compute(operation);
+    }
+    // Only this thread counts; others may read.
+    unsigned long long calls = atomic_load_explicit(&node->calls, memory_order_relaxed);
+    atomic_store_explicit(&node->calls, calls + 1, memory_order_relaxed);
+    return TFL_OK;
+}
+
+// What TFLite's profile shows behind the operator's name: the shape, if it has one.
+static const char *operator_shape(const struct tfl_context *context,
+                                  const struct tfl_node *tfl_node) {
+    (void)context;
+    const struct lc_operator_node *node = tfl_node->user_data;
+    const char *space = node ? strchr(node->name, ' ') : NULL;
+    return space ? space + 1 : NULL;
+}
+
+struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace) {
+    const struct lc_operator *kind = lc_operator_for(builtin_code);
+    return (struct tfl_registration){
+        .init = operator_init,
+        .free = operator_free,
+        .prepare = operator_prepare,
+        .invoke = operator_invoke,
+        .profiling_string = operator_shape,
+        .custom_name = kind->name,
+        .version = 1,
+        .inplace_operator = inplace,
+    };
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Before a node runs: shapes, the kernel for them, and memory in TFLite's arena.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/arena.h"
+#include "host/checked.h"
+#include "host/tensor.h"
+#include "kernels/geometry.h"
+#include "kernels/kernels.h"
+#include "run/node.h"
+
+// What prepare finds out before it changes the node.
+struct shapes {
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    int32_t batch;
+};
+
+static int report(const struct lc_layer *layer, struct tfl_context *context, const char *problem) {
+    context->ReportError(context, "leanconv: node %d: %s", layer->core, problem);
+    return TFL_ERROR;
+}
+
+// Whether a residual has the output's shape, or that of one image, which is added to all.
+static bool residual_fits(const struct tfl_ints *residual, const struct tfl_ints *output) {
+    bool is_image = residual && residual->size == 4 && output->size == 4 && residual->data[0] == 1;
+    return lc_same_dims(residual, output) ||
+           (is_image && memcmp(residual->data + 1, output->data + 1, 3 * sizeof(int)) == 0);
+}
+
+// The shapes of one layer. Resizes its output, which is the next one's input.
+static int infer_layer(const struct lc_layer *layer, struct tfl_context *context,
+                       struct lc_geometry *geometry, int32_t *batch) {
+    const struct tfl_ints *input_dims = context->tensors[layer->input].dims;
+    const char *problem = lc_layer_geometry(layer, input_dims, geometry, batch);
+    if (problem) {
+        return report(layer, context, problem);
+    }
+    struct tfl_ints *dims = lc_layer_output_dims(layer, input_dims, geometry, *batch);
+    if (dims && layer->residual != TFL_OPTIONAL_TENSOR &&
+        !residual_fits(context->tensors[layer->residual].dims, dims)) {
+        free(dims);
+        return report(layer, context, "the operands of its addition have different shapes");
+    }
+    return lc_resize(context, layer->output, dims);
+}
+
+static int infer(const struct lc_chain *chain, struct tfl_context *context, struct shapes *shapes) {
+    int status = TFL_OK;
+    for (int32_t i = 0; status == TFL_OK && i < chain->layer_count; i++) {
+        status = infer_layer(&chain->layers[i], context, &shapes->layers[i], &shapes->batch);
+    }
+    return status;
+}
+
+// Asks TFLite's arena for `bytes` of workspace. False if it cannot be had.
+static bool request_workspace(struct lc_node *node, struct tfl_context *context,
+                              struct tfl_node *tfl_node, size_t bytes) {
+    if (bytes == 0) {
+        return lc_set_temporaries(tfl_node, NULL, 0);
+    }
+    return lc_arena_request(context, &node->workspace, "leanconv/workspace", bytes) &&
+           lc_set_temporaries(tfl_node, &node->workspace, 1);
+}
+
+// Adds room for an image that is spread over the output. False on overflow.
+static bool add_staged(const struct lc_node *node, const struct shapes *shapes, size_t *bytes,
+                       size_t *staged) {
+    size_t input, output;
+    struct lc_spread spread;
+    if (!lc_layer_spread(node->chain.layers, shapes->layers, &spread)) {
+        return true;
+    }
+    bool fits = lc_round_up(bytes);
+    *staged = *bytes;
+    return fits && lc_image_elements(shapes->layers, &input, &output) &&
+           lc_multiply(&output, sizeof(float)) && lc_add(bytes, output);
+}
+
+// Asks it for what the generic kernel needs: the tensors between the layers, or the image that is
+// spread over the output. False if it cannot.
+static bool request_intermediates(struct lc_node *node, struct tfl_context *context,
+                                  struct tfl_node *tfl_node, const struct shapes *shapes,
+                                  size_t *bytes, size_t *staged) {
+    const struct lc_chain *chain = &node->chain;
+    if (!add_staged(node, shapes, bytes, staged)) {
+        return false;
+    }
+    if (*bytes) {
+        return request_workspace(node, context, tfl_node, *bytes);
+    }
+    int tensors[LC_MAX_LAYERS];
+    for (int32_t i = 1; i < chain->layer_count; i++) {
+        tensors[i - 1] = chain->layers[i].input;
+    }
+    return lc_set_temporaries(tfl_node, tensors, chain->layer_count - 1);
+}
+
+// The compiled kernel for the shapes, with its workspace; NULL if there is none.
+static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_context *context,
+                                             struct tfl_node *tfl_node, const struct shapes *shapes,
+                                             int32_t threads, size_t *bytes, size_t *staged) {
+    const struct lc_kernel *kernel =
+        node->is_packed ? lc_find_kernel(shapes->layers, node->chain.layer_count,
+                                         node->delegate->options.algorithm, node->claimed_kernel)
+                        : NULL;
+    if (kernel && lc_workspace_bytes(kernel, threads, bytes) &&
+        add_staged(node, shapes, bytes, staged) &&
+        request_workspace(node, context, tfl_node, *bytes)) {
+        return kernel;
+    }
+    *bytes = *staged = 0;
+    return NULL;
+}
+
+static void name_node(struct lc_node *node) {
+    if (node->kernel) {
+        snprintf(node->name, sizeof node->name, "%s", node->kernel->name);
+    } else {
+        size_t length = (size_t)snprintf(node->name, sizeof node->name, "leanconv/generic ");
+        lc_layers_describe(node->layers, node->chain.layer_count, node->name + length,
+                           sizeof node->name - length);
+    }
+}
+
+int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
+    struct lc_node *node = tfl_node->user_data;
+    if (!node) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    struct shapes shapes = {0};
+    int status = infer(&node->chain, context, &shapes);
+    if (status != TFL_OK) {
+        return status;
+    }
+    const struct tfl_tensor *output = lc_tensor(context, lc_chain_output(&node->chain));
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
+    node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
+    int32_t threads = lc_threads_for(node->delegate, context);
+    size_t bytes = 0, staged = 0;
+    const struct lc_kernel *kernel =
+        choose_kernel(node, context, tfl_node, &shapes, threads, &bytes, &staged);
+    if (!kernel && !request_intermediates(node, context, tfl_node, &shapes, &bytes, &staged)) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
+    lc_lock(&node->delegate->lock);
+    memcpy(node->layers, shapes.layers, sizeof node->layers);
+    node->batch = shapes.batch;
+    node->kernel = kernel;
+    node->threads = threads;
+    node->workspace_bytes = bytes;
+    node->staged = staged;
+    name_node(node);
+    lc_unlock(&node->delegate->lock);
+    return TFL_OK;
+}

@@ -1,0 +1,131 @@
+"""Convolutions and products of matrices, in the forms in which leanconv's planner reads them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from schedules.errors import LeanconvError
+from tflite_delegate.importer.conversions.operation import Operation
+from tflite_delegate.importer.conversions.windows import same_padding
+from tflite_delegate.importer.transposed import transposed_convolution
+from tflite_delegate.read.upsampling import Axis
+
+
+def _conv(operation: Operation) -> relax.Expr:
+    """Weights OHWI become HWIO; fewer channels than the image has are those of a group."""
+    channels, in_group = operation.shape(0)[3], operation.shape(1)[3]
+    if channels % in_group:
+        raise LeanconvError(f"weights of {in_group} channels over an image of {channels}")
+    weights = relax.op.permute_dims(operation.value(1), [1, 2, 3, 0])
+    return _convolved(operation, weights, "HWIO", channels // in_group)
+
+
+def _depthwise(operation: Operation) -> relax.Expr:
+    """Weights (1, H, W, channels * multiplier), as TVM's importer lays them out."""
+    channels, (_, height, width, results) = operation.shape(0)[3], operation.shape(1)
+    if results % channels:
+        raise LeanconvError(f"weights of {results} channels over an image of {channels}")
+    layout, last = ("HWIO", (1, results)) if channels == 1 else ("HWOI", (results, 1))
+    weights = relax.op.reshape(operation.value(1), (height, width, *last))
+    return _convolved(operation, weights, layout, channels)
+
+
+def _convolved(operation: Operation, weights: relax.Expr, layout: str, groups: int) -> relax.Expr:
+    options, (_, height, width, _) = operation.options, operation.shape(0)
+    dilation = options["dilationHFactor"], options["dilationWFactor"]
+    kernel = operation.shape(1)[1:3]
+    if min(dilation) < 1:
+        raise LeanconvError(f"dilations of {dilation}")
+    reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+    result = relax.op.nn.conv2d(
+        operation.value(0),
+        weights,
+        strides=(options["strideH"], options["strideW"]),
+        padding=same_padding(operation, (height, width), reach),
+        dilation=dilation,
+        groups=groups,
+        data_layout="NHWC",
+        kernel_layout=layout,
+    )
+    return _with_bias(operation, result)
+
+
+def _fully_connected(operation: Operation) -> relax.Expr:
+    """Over rows as long as the weights, wherever dimensions end."""
+    shape, depth = operation.shape(0), operation.shape(1)[1]
+    rows, remainder = divmod(math.prod(shape), depth)
+    if remainder:
+        raise LeanconvError(f"weights of {depth} columns for an input of {list(shape)}")
+    matrix = operation.value(0)
+    if shape != (rows, depth):
+        matrix = relax.op.reshape(matrix, (rows, depth))
+    weights = relax.op.permute_dims(operation.value(1), [1, 0])
+    return _with_bias(operation, relax.op.matmul(matrix, weights))
+
+
+def _in_shape(operation: Operation, result: relax.Expr) -> relax.Expr:
+    """The rank of the input, where the model keeps it."""
+    shape, (units, depth) = operation.shape(0), operation.shape(1)
+    if not operation.options["keepNumDims"]:
+        return result
+    if shape[-1] != depth:
+        raise LeanconvError(f"keepNumDims with weights of {depth} columns for {list(shape)}")
+    return relax.op.reshape(result, (*shape[:-1], units))
+
+
+def _transpose_conv(operation: Operation) -> relax.Expr:
+    """As a sub-pixel convolution, with the output's exact size."""
+    _, height, width, _ = operation.integers(0, "shapes")
+    options, shape = operation.options, operation.shape(2)
+    weights, is_same = operation.numbers(1, "weights"), options["padding"] == 0
+    rows = Axis.of(shape[1], height, weights.shape[1], options["strideH"], is_same)
+    columns = Axis.of(shape[2], width, weights.shape[2], options["strideW"], is_same)
+    bias = _bias(operation, 3, 2) if operation.has(3) else None
+    return transposed_convolution(operation.value(2), shape, weights, bias, rows, columns)
+
+
+def _with_bias(operation: Operation, result: relax.Expr) -> relax.Expr:
+    if not operation.has(2):
+        return result
+    is_computed = operation.constant(2) is None and operation.input_type(2) == "float32"
+    bias = operation.codes(2) if is_computed else relax.const(_bias(operation, 2, 0))
+    return relax.op.add(result, bias)
+
+
+def _bias(operation: Operation, position: int, image: int) -> NDArray[np.float32]:
+    """A quantised bias has the scale of what it is added to, whatever the file says."""
+    bias = operation.parameter(position, "quantised biases")
+    if operation.input_type(position) == "float32":
+        return bias
+    scales = operation.input_quantization(image), operation.input_quantization(1)
+    if scales[0] is None or scales[1] is None:
+        raise LeanconvError(f"a bias of type {operation.input_type(position)}")
+    scale = scales[0].scale.ravel() * scales[1].scale.ravel()
+    return (bias.astype(np.float64) * scale).astype(np.float32)
+
+
+def _batch_matmul(operation: Operation) -> relax.Expr:
+    def oriented(position: int, is_transposed: bool) -> relax.Expr:
+        axes = list(range(len(operation.shape(position))))
+        if len(axes) < 2:
+            raise LeanconvError(f"a tensor with {len(axes)} dimensions is no matrix")
+        x = operation.value(position)
+        return relax.op.permute_dims(x, [*axes[:-2], axes[-1], axes[-2]]) if is_transposed else x
+
+    options = operation.options
+    return relax.op.matmul(oriented(0, options["adjX"]), oriented(1, options["adjY"]))
+
+
+ON_VALUES = {
+    "BATCH_MATMUL": _batch_matmul,
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE_CONV": _transpose_conv,
+}
+#: Where the form that the planner reads ends before the shape that the model has.
+RESHAPED = {"FULLY_CONNECTED": _in_shape}

@@ -1,0 +1,41 @@
+"""How single operators become Relax: by conversions of our own in place of TVM's.
+
+TVM's importer builds the function and its parameters; what it makes of an operator leaves out
+options without a word. Quantised operators become float32 ones between ``dequantize`` and
+``quantize``. Hybrid ones, which multiply float32 activations with int8 weights, get float32
+weights: that is more exact than TFLite's kernels, which also quantise the activations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
+
+from tflite_delegate.importer.conversions import CONVERTED, Operation, convert
+from tflite_delegate.importer.editable import EditableOperator
+
+
+class Converter(OperatorConverter):  # type: ignore[misc]
+    """TVM's, with our conversions, and with every option decided about."""
+
+    def check_unsupported_ops(self) -> None:
+        """Nothing: what is not supported is refused by name where it is converted."""
+
+    def convert(self, node: EditableOperator) -> list[Any] | None:
+        """The results of one node in Relax, in order; ``None`` if they are no tensors.
+
+        Raises
+        ------
+        LeanconvError
+            That says which option, type or shape is not supported.
+        """
+        operation = Operation(self, node)
+        if operation.name in CONVERTED:
+            return convert(operation)
+        result = self.convert_map[operation.name](op=node)
+        if result is None:  # a handle of a variable, or its value
+            return None
+        result = self.bb.normalize(result)
+        count = len(operation.outputs)
+        return [result] if count == 1 else [result[place] for place in range(count)]

@@ -1,0 +1,216 @@
+"""A graph of a .tflite model: its operators and tensors, with every index checked.
+
+Only the structure is read, and of the constants what a caller asks for. Everything in a file is
+taken for possibly damaged: every length is checked against the size of the file before it is
+believed.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tflite
+
+from tflite_delegate.read.sparsity import stored_places
+
+#: What reading a damaged flatbuffer raises. OverflowError and TypeError come from offsets that are
+#: no valid index, UnicodeDecodeError is a ValueError.
+DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError)
+_TYPE_NAMES = {
+    value: name.lower() for name, value in vars(tflite.TensorType).items() if name.isupper()
+}
+#: Bits of one element of the types that weights come in.
+_TYPE_BITS = {"float32": 32, "float16": 16, "int8": 8, "uint8": 8, "int16": 16, "int4": 4}
+#: Elements of the constants that :meth:`Graph.integers` reads: the paddings of a tensor.
+MAX_INTEGERS = 16
+
+
+def checked_length(length: int, content: mmap.mmap, what: str) -> int:
+    """``length`` of a vector of offsets or 32-bit numbers, if so much fits into the file."""
+    if length * 4 > len(content):
+        raise ValueError(f"{length} {what} do not fit into {len(content)} bytes")
+    return length
+
+
+class Tensor:
+    """The facts of one tensor: shape, element type, and whether it is a constant."""
+
+    def __init__(self, graph: Graph, index: int) -> None:
+        tensor = graph.graph.Tensors(index)
+        rank = checked_length(tensor.ShapeLength(), graph.content, "dimensions")
+        if rank > 8:
+            raise ValueError(f"tensor {index} has {rank} dimensions")
+        self.shape = tuple(int(tensor.Shape(axis)) for axis in range(rank))
+        signature = tensor.ShapeSignatureLength()
+        #: Axes whose size is only known when the model runs.
+        self.open_axes = {
+            axis for axis in range(rank) if axis < signature and tensor.ShapeSignature(axis) < 0
+        }
+        self.type = _TYPE_NAMES.get(tensor.Type(), f"type {tensor.Type()}")
+        self.sparsity = tensor.Sparsity()
+        if tensor.Buffer() >= graph.buffers:
+            raise ValueError(f"tensor {index} names buffer {tensor.Buffer()} of {graph.buffers}")
+        buffer = graph.model.Buffers(tensor.Buffer())
+        # Models above 2 GB keep constants behind the flatbuffer, at an offset.
+        self.stored_bytes = buffer.Size() if buffer.Offset() > 1 else buffer.DataLength()
+        self.is_constant = self.stored_bytes > 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of the shape but the batch is known."""
+        return bool(self.shape) and min(self.shape) >= 1 and not self.open_axes - {0}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all elements; 0 if the type is not one that weights come in."""
+        return -(-max(math.prod(self.shape), 0) * _TYPE_BITS.get(self.type, 0) // 8)
+
+    @property
+    def is_whole_constant(self) -> bool:
+        """Whether the constant holds as many bytes as its shape, or its sparse form, promises."""
+        if not self.is_constant or self.sparsity is None:
+            return self.is_constant and self.stored_bytes >= self.bytes
+        try:
+            elements = stored_places(self.shape, self.sparsity).size
+        except DAMAGE:
+            return False
+        return self.stored_bytes * 8 >= elements * _TYPE_BITS.get(self.type, 0)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of the graph: its builtin code, and tensor indices (``None``: left out).
+
+    ``custom`` is the name of a custom operator.
+    """
+
+    index: int
+    code: int
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
+    operator: tflite.Operator
+    custom: str | None = None
+
+    def options(self, kind: str) -> Any | None:
+        """The options table, e.g. ``"Conv2DOptions"``; ``None`` if the node has no such table."""
+        table = self.operator.BuiltinOptions()
+        expected = getattr(tflite.BuiltinOptions, kind)
+        if table is None or self.operator.BuiltinOptionsType() != expected:
+            return None
+        options = getattr(tflite, kind)()
+        options.Init(table.Bytes, table.Pos)
+        return options
+
+
+class Graph:
+    """One graph of a model, by default the main one."""
+
+    def __init__(self, model: tflite.Model, content: mmap.mmap, number: int = 0) -> None:
+        self.model, self.content = model, content
+        self.graph = model.Subgraphs(number)
+        self.opcodes = checked_length(model.OperatorCodesLength(), content, "operator codes")
+        self.buffers = checked_length(model.BuffersLength(), content, "buffers")
+        self.tensors = checked_length(self.graph.TensorsLength(), content, "tensors")
+        count = checked_length(self.graph.OperatorsLength(), content, "operators")
+        self._codes: dict[int, int] = {}
+        self.nodes = tuple(self._node(index) for index in range(count))
+        length = checked_length(self.graph.InputsLength(), content, "graph inputs")
+        inputs = {self._index(self.graph.Inputs(i)) for i in range(length)}
+        length = checked_length(self.graph.OutputsLength(), content, "graph outputs")
+        outputs = {self._index(self.graph.Outputs(i)) for i in range(length)}
+        #: Tensors that a caller writes.
+        self.inputs = {tensor for tensor in inputs if tensor is not None}
+        #: Tensors that a caller reads.
+        self.outputs = {tensor for tensor in outputs if tensor is not None}
+        #: Tensor -> the nodes that read it; a node that reads it twice is there twice.
+        self.readers: dict[int, list[Node]] = {}
+        #: Tensor -> the node that writes it.
+        self.producers: dict[int, Node] = {}
+        for node in self.nodes:
+            for tensor in node.inputs:
+                if tensor is not None:
+                    self.readers.setdefault(tensor, []).append(node)
+            for tensor in node.outputs:
+                if tensor is not None:
+                    self.producers[tensor] = node
+
+    def tensor(self, index: int) -> Tensor:
+        """The tensor at a valid index."""
+        return Tensor(self, index)
+
+    def only_reader(self, tensor: int) -> Node | None:
+        """The node that alone uses a tensor, or ``None``: nobody, others, or the caller too."""
+        readers = self.readers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def constant_behind(self, index: int) -> Tensor:
+        """The float16 or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
+        dequantized = self._input_of(index, tflite.BuiltinOperator.DEQUANTIZE)
+        stored = index if dequantized is None else dequantized
+        densified = self._input_of(stored, tflite.BuiltinOperator.DENSIFY)
+        tensor, source = self.tensor(index), self.tensor(stored if densified is None else densified)
+        if dequantized is None and densified is None:
+            return tensor
+        fits = source.is_constant and source.shape == tensor.shape
+        fits = fits and source.type == (tensor.type if dequantized is None else "float16")
+        is_dense = densified is None
+        return source if fits and is_dense == (source.sparsity is None) else tensor
+
+    def _input_of(self, tensor: int, code: int) -> int | None:
+        """What the node reads that computes ``tensor``, if it is one of that operator."""
+        producer = self.producers.get(tensor)
+        is_one = producer is not None and producer.code == code and producer.inputs
+        return producer.inputs[0] if producer is not None and is_one else None
+
+    def integers(self, index: int) -> list[int] | None:
+        """The elements of a small int32 or int64 constant; ``None`` if it is something else."""
+        tensor = self.tensor(index)
+        dtype = {"int32": "<i4", "int64": "<i8"}.get(tensor.type)
+        elements = math.prod(tensor.shape)
+        if dtype is None or not 0 < elements <= MAX_INTEGERS:
+            return None
+        data = self.model.Buffers(self.graph.Tensors(index).Buffer()).DataAsNumpy()
+        size = elements * np.dtype(dtype).itemsize
+        if not isinstance(data, np.ndarray) or data.nbytes < size:
+            return None
+        return [int(value) for value in data[:size].view(dtype)]
+
+    def _node(self, index: int) -> Node:
+        operator = self.graph.Operators(index)
+        inputs = checked_length(operator.InputsLength(), self.content, "inputs")
+        outputs = checked_length(operator.OutputsLength(), self.content, "outputs")
+        return Node(
+            index,
+            self._code(operator),
+            tuple(self._index(operator.Inputs(i)) for i in range(inputs)),
+            tuple(self._index(operator.Outputs(i)) for i in range(outputs)),
+            operator,
+            self._custom(operator),
+        )
+
+    def _code(self, operator: tflite.Operator) -> int:
+        index = operator.OpcodeIndex()
+        if index >= self.opcodes:
+            raise ValueError(f"an operator names operator code {index} of {self.opcodes}")
+        if index not in self._codes:
+            code = self.model.OperatorCodes(index)
+            # Codes up to 126 are in the old field, which is one byte; later ones in the new.
+            self._codes[index] = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+        return self._codes[index]
+
+    def _custom(self, operator: tflite.Operator) -> str | None:
+        """The name of a custom operator, ``None`` of a built-in one."""
+        if self._code(operator) != tflite.BuiltinOperator.CUSTOM:
+            return None
+        name = self.model.OperatorCodes(operator.OpcodeIndex()).CustomCode()
+        return None if name is None else name.decode(errors="replace")
+
+    def _index(self, index: int) -> int | None:
+        if index >= self.tensors:
+            raise ValueError(f"an operator names tensor {index} of {self.tensors}")
+        return None if index < 0 else int(index)

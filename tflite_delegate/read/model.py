@@ -1,0 +1,156 @@
+"""Find the layers of a .tflite model, and say for each whether leanconv can take it.
+
+Only the structure of the model is read, never its weights, so a model of any size costs little.
+Everything in a file is taken for possibly damaged.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tflite
+
+from schedules.errors import LeanconvError
+from schedules.layer import network
+from schedules.layer.chains import find_chains
+from schedules.layer.network import Layer, Network
+from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
+from tflite_delegate.read.layers import layer_operator, read_layer
+from tflite_delegate.read.merge import merge_neighbours
+from tflite_delegate.read.signatures import Signature, read_signatures
+
+__all__ = ["Layer", "Model", "Step", "read"]
+
+_IDENTIFIER = b"TFL3"
+
+
+@dataclass(frozen=True)
+class Step(network.Step):
+    """A node.
+
+    ``code`` is its operator as TFLite numbers it; ``is_float``, whether it reads and writes nothing
+    but float32, and constants of int32 such as shapes.
+    """
+
+    code: int
+    is_float: bool
+
+
+@dataclass(frozen=True)
+class Model(Network):
+    """The layers of one graph of a .tflite model, and with the main graph all others.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    subgraph : int
+        Which graph of the file it is; 0 is the main one.
+    signatures : tuple of str
+        Keys of the signatures that run the graph.
+    others : tuple of Model
+        Of the main graph: all further ones, such as bodies of loops and conditions.
+    """
+
+    steps: tuple[Step, ...]
+    path: Path
+    subgraph: int
+    signatures: tuple[str, ...]
+    others: tuple[Model, ...]
+
+    @property
+    def graphs(self) -> tuple[Model, ...]:
+        """This one, and the others."""
+        return (self, *self.others)
+
+
+def read(path: str | Path) -> Model:
+    """Read the layers of the .tflite model at ``path``.
+
+    Raises
+    ------
+    LeanconvError
+        If the file cannot be read or is not a whole .tflite model.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            if file.tell() == 0:
+                raise LeanconvError(f"{path} is empty")
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise LeanconvError(f"model {path} does not exist") from None
+    except IsADirectoryError:
+        raise LeanconvError(f"{path} is a directory, not a .tflite model") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise LeanconvError(f"model {path} cannot be read: {error}") from None
+    with content:
+        if content[4:8] != _IDENTIFIER:
+            raise LeanconvError(f"{path} is not a .tflite model (no {_IDENTIFIER.decode()} mark)")
+        try:
+            return _read(path, content)
+        except DAMAGE as error:
+            detail = " ".join(str(error).split())
+            raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
+
+
+def _read(path: Path, content: mmap.mmap) -> Model:
+    model = tflite.Model.GetRootAs(content, 0)
+    subgraphs = checked_length(model.SubgraphsLength(), content, "subgraphs")
+    if subgraphs == 0:
+        raise LeanconvError(f"{path} is damaged: it has no graph")
+    signatures = read_signatures(model)
+    main, *others = (
+        _read_graph(path, Graph(model, content, number), number, signatures)
+        for number in range(subgraphs)
+    )
+    return replace(main, others=tuple(others))
+
+
+def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Signature]) -> Model:
+    layers = tuple(
+        merge_neighbours(graph, read_layer(graph, node))
+        for node in graph.nodes
+        if layer_operator(node) is not None
+    )
+    steps = tuple(
+        Step(
+            node.index,
+            tuple(tensor for tensor in node.inputs if tensor is not None),
+            tuple(tensor for tensor in node.outputs if tensor is not None),
+            node.code,
+            _is_float(graph, node),
+        )
+        for node in graph.nodes
+    )
+    inputs = tuple(sorted(graph.inputs))
+    computed = [tensor for step in steps for tensor in step.outputs]
+
+    def only_reader(tensor: int) -> int | None:
+        reader = graph.only_reader(tensor)
+        return None if reader is None else reader.index
+
+    return Model(
+        name=path.name,
+        layers=layers,
+        chains=find_chains(layers, only_reader),
+        steps=steps,
+        inputs=inputs,
+        outputs=tuple(sorted(graph.outputs)),
+        sizes={tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
+        path=path,
+        subgraph=number,
+        signatures=tuple(s.name for s in signatures if s.graph == number),
+        others=(),
+    )
+
+
+def _is_float(graph: Graph, node: Node) -> bool:
+    inputs = [graph.tensor(index) for index in node.inputs if index is not None]
+    outputs = [graph.tensor(index) for index in node.outputs if index is not None]
+    sizes = [tensor for tensor in inputs if tensor.type == "int32" and tensor.is_whole_constant]
+    return all(t.type == "float32" for t in (*inputs, *outputs) if t not in sizes)
