@@ -107,8 +107,8 @@ def bench_all(options: argparse.Namespace) -> None:
                 if name == BROKEN_DOWN:
                     breakdown = _break_down(graph, Path(folder), options.rounds)
     machine = Machine.this()
-    print(machine.describe())
     print(format_table(HEADER, [row.columns() for row in rows]))
+    print(f"\non {machine.describe()}")
     print("\nin short, ratios of minima to LiteRT + XNNPACK:")
     print(format_table(*summary(rows)))
     for row in rows:

@@ -216,7 +216,10 @@ def test_trained_models_as_a_whole(
         x = rng.integers(-128, 128, detail["shape"]).astype(detail["dtype"])
     (y,), (expected,) = run(interpreter, [x]), run(builtin, [x])
     if float_layers:
-        assert np.allclose(y, expected, rtol=0, atol=1e-5)  # probabilities
+        # Probabilities. TFLite's hybrid layers quantise their activations: where our rounding turns
+        # a code, an activation moves by one of 127 steps.
+        step = 1 / 127 if name.endswith("hybrid") else 1e-5
+        assert np.allclose(y, expected, rtol=0, atol=step)
     else:
         assert np.array_equal(y, expected)
     assert read_report(library, delegate)["claimed"] == (
