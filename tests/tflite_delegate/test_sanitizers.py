@@ -268,7 +268,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path
             return str(target)
 
         with ThreadPoolExecutor(2) as executor:
-            objects = list(executor.map(compile_one, [HOST_SOURCE, *folder.glob("*.c")]))
+            objects = list(executor.map(compile_one, [HOST_SOURCE, *folder.rglob("*.c")]))
         kernels = map(str, folder.glob("*.o"))
         program = built / "host"
         libraries = ["-lm", "-lpthread", "-o", str(program)]
@@ -430,9 +430,10 @@ delegate = api.load_delegate(sys.argv[2], {"one_node": sys.argv[3]})
 interpreter = api.open(open(sys.argv[1], "rb").read(), delegate, num_threads=2)
 inputs = random_inputs(interpreter)
 run(interpreter, inputs)
-index = interpreter.get_input_details()[0]["index"]
-interpreter.resize_tensor_input(index, (2, *inputs[0].shape[1:]))
-run(interpreter, random_inputs(interpreter))
+if sys.argv[4:] == ["resize"]:
+    index = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(index, (2, *inputs[0].shape[1:]))
+    run(interpreter, random_inputs(interpreter))
 del interpreter, delegate
 print("clean")
 """
@@ -502,6 +503,17 @@ def sanitized_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Pa
         return library
 
     return make
+
+
+def test_another_batch_in_litert(
+    made_model: Callable[[str], Path], sanitized_delegate: Callable[[Path], Path]
+) -> None:
+    model = made_model("small")
+    for one_node in (0, 1):
+        library = sanitized_delegate(model)
+        result = run_python("-c", IN_LITERT, model, library, one_node, "resize")
+        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+        assert "ERROR: AddressSanitizer" not in result.stderr
 
 
 @pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float", "dscnn_hybrid"])

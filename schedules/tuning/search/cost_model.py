@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from schedules.errors import LeanconvError
+from schedules.interrupts import interrupts_deferred
 from schedules.plan.planner import Plan
 from schedules.target.simd import Simd
 from schedules.tuning.records.candidate import Candidate, Workload
@@ -77,7 +78,10 @@ class CostModel:
                     labels.append(math.log(min(cost, failed) / reference))
         self._trees = None
         if len(rows) >= MIN_RECORDS:
-            import xgboost  # takes a sixth of a second, and few who come here have records
+            # Few who come here have records, and it takes a sixth of a second. Within such an
+            # import, an interrupt would end the process as if nobody had caught it.
+            with interrupts_deferred():
+                import xgboost
 
             data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
             self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)

@@ -38,7 +38,7 @@ class Faulty(Plan):
             time.sleep(1000)
         if self.fault == "memory":
             return bytearray(builder_module.MEMORY_BYTES)
-        raise ValueError("two lines\n  of which the last says why")
+        raise ValueError("of which the first says why\nand a printed module")
 
 
 def faulty(fault: str) -> Plan:
@@ -67,7 +67,7 @@ def test_the_others_of_a_batch_go_on(builder: Builder) -> None:
     assert list(kernels.kernels) == ["d"]
     assert kernels.data.startswith(b"\x7fELF")
     assert results == {
-        "a": "cannot be compiled: of which the last says why",
+        "a": "cannot be compiled: of which the first says why",
         "b": "cannot be compiled: MemoryError",
         "c": "crashed while compiling",
         "e": "compiling took longer than 6 s",
