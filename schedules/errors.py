@@ -9,6 +9,8 @@ from collections.abc import Iterable
 NEAREST = 3
 #: What stands above the answer of a board that failed.
 RPC_HEADING = "Error caught from RPC call:"
+#: Characters of a reason; what is longer, as the shape in a damaged model, is cut off.
+MOST_CHARACTERS = 400
 
 
 class LeanconvError(Exception):
@@ -28,7 +30,8 @@ def reason(error: BaseException) -> str:
     lines = [line for line in lines if line and not line.endswith(RPC_HEADING)]
     if not lines:
         return type(error).__name__
-    return lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]
+    line = lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]
+    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -26,3 +26,9 @@ def test_reason(text: str, line: str) -> None:
 def test_nearest() -> None:
     assert nearest("fuseop", ["FuseTIR", "fuseops", "x"]) == ": fuseops?"
     assert nearest("zzz", ["FuseOps"]) == ""
+
+
+def test_a_long_reason_is_cut_off() -> None:
+    told = reason(ValueError("no shape " + "[0, 0, 0] " * 1000))
+    assert len(told) == 400
+    assert told.startswith("no shape [0, 0, 0]") and told.endswith("…")
