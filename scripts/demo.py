@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tvmc
 from inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
+from machine import Machine
 from make_models import cache_folder, ensure
 from schedules.files import check_writable, write_json
 from tvmc.command import LineParser, at_least_one, exit_status
@@ -47,7 +48,7 @@ def demonstrate(options: argparse.Namespace) -> None:
     results = run(options.num_threads, options.rounds)
     print(format_table(COMPARISON_HEADER, [result.columns() for result in results]))
     print(MEMORY_NOTE)
-    print(f"{time.perf_counter() - started:.0f} s in all")
+    print(f"{time.perf_counter() - started:.0f} s in all, on {Machine.this().describe()}")
     if options.json:
         write_json(options.json, [result.to_dict() for result in results])
 

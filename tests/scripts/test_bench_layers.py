@@ -14,6 +14,7 @@ import pytest
 import bench_layers
 import demo
 from inference import COMPARISON_HEADER
+from machine import Machine
 from make_models import LAYERS, ConvLayer
 from peers import PEERS, Peer, Problem
 
@@ -112,6 +113,7 @@ def test_demo(
     assert demo.main(["--rounds", "3", "--json", str(path)]) == 0
     text = capsys.readouterr().out
     assert all(title in text for title in COMPARISON_HEADER)
+    assert text.splitlines()[-1].endswith(f"on {Machine.this().describe()}")
     rows = json.loads(path.read_text())
     names = ["LiteRT + XNNPACK", "LiteRT built-in", "leanconv"]
     assert [row["runtime"] for row in rows] == names
