@@ -85,6 +85,8 @@ class RpcRunner(Runner):
         check_key(tracker, key)
         self._folder = tempfile.TemporaryDirectory(prefix="leanconv-rpc-")
         self._shim = build_shim(Path(self._folder.name), simd, toolchain or Toolchain.default())
+        # The first one imports TVM, which is no time that a board is waited for.
+        self._idle.append(SessionProcess())
 
     def boards(self) -> int:
         """Boards that are registered and did not hang; a board that hung counts when it is back."""

@@ -93,10 +93,10 @@ class Passes:
                 disabled_pass=disabled,
             )
         except Exception as error:  # it lists every option that there is
-            told, _, known = reason(error).partition(" candidates are: ")
+            told, _, known = str(error).partition(" candidates are: ")
             name = re.search("'(.*)'", told)
             meant = nearest(name[1], re.split(r"[ ,]+", known)) if name and known else ""
-            raise LeanconvError(f"--pass-config: {told}{meant}") from None
+            raise LeanconvError(f"--pass-config: {told.splitlines()[0]}{meant}") from None
 
     def _disabled(self) -> list[str]:
         """The passes to leave out; TVM compares their names with the folder in front or without."""

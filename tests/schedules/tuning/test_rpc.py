@@ -338,7 +338,7 @@ def test_a_server_that_is_ended_takes_its_session_along(
         wait_until((tmp_path / "board").exists)
         board.process.terminate()
         assert board.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
-        assert is_over(tmp_path)
+        wait_until(lambda: is_over(tmp_path))
         assert board.is_clean()
         # And nobody comes back.
         expected = rf"no board with the key '{KEY}' at RPC tracker 127.* within 1 s: all are busy"
