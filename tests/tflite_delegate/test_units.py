@@ -183,6 +183,15 @@ def check_against_builtin(
     return [entry["nodes"] for entry in read_report(library, delegate)["layers"]]
 
 
+def taken_by_both(api: InterpreterApi, build: BuildDelegate, model: bytes) -> list[int]:
+    """How many neighbours each layer takes in, of which the reader and the delegate agree."""
+    library = build(model, ["indirect"])
+    claimed = check_against_builtin(api, library, model)
+    layers = tflite_model.read(library.parent / f"model_{library.stem[3:]}.tflite").layers
+    assert claimed == [list(layer.nodes) for layer in layers]
+    return [len(nodes) - 1 for nodes in claimed]
+
+
 @pytest.fixture(scope="module")
 def prefixes(build_delegate: BuildDelegate) -> Path:
     """Kernels for every part of :data:`WHOLE` that may be all that can be merged."""
@@ -219,12 +228,7 @@ def test_activations_in_a_row(litert: InterpreterApi, build_delegate: BuildDeleg
     residual = Unit(Conv(4, (1, 1)), None, "RELU6", "relu", "RELU6")
     y = writer.node("RELU", [x], SHAPE)
     outputs.append(writer.node("RELU", [residual.add(writer, x, SHAPE, y)], SHAPE))
-    model = writer.finish([x], outputs)
-    library = build_delegate(model, ["indirect"])
-    claimed = check_against_builtin(litert, library, model)
-    layers = tflite_model.read(library.parent / f"model_{library.stem[3:]}.tflite").layers
-    assert claimed == [list(layer.nodes) for layer in layers]
-    taken = [len(nodes) - 1 for nodes in claimed]
+    taken = taken_by_both(litert, build_delegate, writer.finish([x], outputs))
     assert taken == [2, 2, 1, 1] + [2, 2, 0, 0] + [2, 2, 0, 0] + [0, 0, 1, 0] + [4]
 
 
@@ -259,12 +263,29 @@ def test_products_that_are_no_swish(litert: InterpreterApi, build_delegate: Buil
     y, gate = layer(False)
     product(y, gate)
     outputs.append(writer.node("NEG", [gate], SHAPE))
+    assert taken_by_both(litert, build_delegate, writer.finish([x], outputs)) == taken
+
+
+def test_neighbours_that_stay(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """A PAD of more than the image, or before a convolution that pads; a second sum."""
+    writer = ModelWriter()
+    x = writer.tensor(SHAPE)
+    outputs = []
+    layers = [
+        ([(1, 0), (1, 1), (1, 1), (0, 0)], CONV),
+        ([(0, 0), (1, 1), (1, 1), (0, 2)], CONV),
+        ([(0, 0), (1, 1), (1, 1), (0, 0)], Conv(4)),
+    ]
+    for amounts, conv in layers:
+        shape = tuple(size + sum(both) for size, both in zip(SHAPE, amounts, strict=True))
+        padded = writer.node("PAD", [x, writer.constant(np.array(amounts, np.int32))], shape)
+        outputs.append(writer.conv(padded, shape, conv)[0])
+    y, _ = writer.conv(x, SHAPE, Conv(4, (1, 1)))
+    for _ in range(2):
+        y = writer.node("ADD", [y, x], SHAPE)
+    outputs.append(y)
     model = writer.finish([x], outputs)
-    library = build_delegate(model, ["indirect"])
-    claimed = check_against_builtin(litert, library, model)
-    layers = tflite_model.read(library.parent / f"model_{library.stem[3:]}.tflite").layers
-    assert claimed == [list(layer.nodes) for layer in layers]
-    assert [len(nodes) - 1 for nodes in claimed] == taken
+    assert taken_by_both(litert, build_delegate, model) == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
