@@ -12,7 +12,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python -m scripts.demo
 
 test: lint board ## what every change must pass
 	$(PYTEST) -m "not slow"
@@ -28,7 +28,7 @@ lint: venv ## ruff, mypy, floors of folders, clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python scripts/include_floors.py
+	$(BIN)/python -m scripts.include_floors
 	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
 
 format: venv ## rewrite the sources in the project's style
@@ -37,7 +37,7 @@ format: venv ## rewrite the sources in the project's style
 	$(if $(C_FILES),$(BIN)/clang-format -i $(C_FILES))
 
 board: venv ## the emulated Arm board, in the cache folder
-	$(BIN)/python scripts/board.py setup
+	$(BIN)/python -m scripts.board setup
 
 peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for the benchmarks
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'

@@ -1,6 +1,6 @@
 r"""TFLite's benchmark_model for people without the C++ binary.
 
-    python scripts/benchmark_model.py --graph model.tflite \
+    python -m scripts.benchmark_model --graph model.tflite \
         --external_delegate_path ./libmodel_delegate.so --num_threads 1
 
 The flags have the names and the defaults of the C++ tool, all of which are taken,
@@ -23,14 +23,25 @@ from typing import Any
 
 import numpy as np
 
-import benchmark_flags
-import benchmark_profile
-from benchmark_proto import benchmark_result, example
-from benchmark_session import PeakMemory, SignatureSession, read_inputs, resident, resize_inputs
-from benchmarking import Timing
-from inference import COMPARISON_HEADER, MEMORY_NOTE, compare, delegate_memory
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
+from scripts.benchmarks.harness.inference import (
+    COMPARISON_HEADER,
+    MEMORY_NOTE,
+    compare,
+    delegate_memory,
+)
+from scripts.benchmarks.harness.interleaving import Timing
+from scripts.tflite_benchmark import flags as benchmark_flags
+from scripts.tflite_benchmark import profile as benchmark_profile
+from scripts.tflite_benchmark.proto import benchmark_result, example
+from scripts.tflite_benchmark.session import (
+    PeakMemory,
+    SignatureSession,
+    read_inputs,
+    resident,
+    resize_inputs,
+)
 from tvmc.command import exit_status
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes, format_table

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tvmc
-from inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
-from machine import Machine
-from make_models import cache_folder, ensure
 from schedules.files import check_writable, write_json
+from scripts.benchmarks.harness.inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
+from scripts.benchmarks.harness.machine import Machine
+from scripts.models.make import cache_folder, ensure
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.compiling.compile_command import print_report
 from tvmc.progress import shown_progress

@@ -1,6 +1,6 @@
 """Check that C files include what is on their own floor or below: part of ``make lint``.
 
-    python scripts/include_floors.py [FOLDER]
+    python -m scripts.include_floors [FOLDER]
 
 Floors are the folders of ``tflite_delegate/csrc`` (see its README.md); a file beside them may
 include everything.

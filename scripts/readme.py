@@ -1,7 +1,7 @@
 """Write the figures of README.md from the JSON of the benchmarks.
 
-    python scripts/bench_networks.py --threads 1 --json scripts/results/networks.json
-    python scripts/readme.py            # --check: fails if README.md says something else
+    python -m scripts.benchmarks.networks --threads 1 --json FILE
+    python -m scripts.readme  # --check: fails if it differs
 
 What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is generated; nothing else is touched.
 """
@@ -17,16 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inference import LEANCONV
-from machine import Machine
-from network_runners import XNNPACK
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
+from scripts.benchmarks.harness.inference import LEANCONV
+from scripts.benchmarks.harness.machine import Machine
+from scripts.benchmarks.harness.runners import XNNPACK
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-README, NETWORKS = ROOT / "README.md", ROOT / "scripts" / "results" / "networks.json"
+README, NETWORKS = ROOT / "README.md", ROOT / "scripts" / "benchmarks" / "results" / "networks.json"
 _BLOCK = re.compile(r"(<!-- (?P<name>\w+) -->)(?P<text>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
 
 
@@ -43,7 +43,7 @@ def _write(check: bool) -> None:
     now = README.read_text(encoding="utf-8")
     fresh = filled(now, json.loads(NETWORKS.read_text(encoding="utf-8")))
     if check and fresh != now:
-        raise LeanconvError("README.md does not say what the results say: python scripts/readme.py")
+        raise LeanconvError("README.md does not say what the results say: python -m scripts.readme")
     replace_atomically(README, fresh.encode())
 
 
@@ -55,7 +55,7 @@ def filled(text: str, networks: Mapping[str, Any]) -> str:
     text : str
         Markdown with blocks ``claim``, ``networks`` and ``machine``.
     networks : mapping
-        What ``bench_networks.py --json`` wrote.
+        What ``benchmarks/networks.py --json`` wrote.
 
     Raises
     ------

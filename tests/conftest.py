@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-import make_models
 import tvmc
 from schedules.select.compile import JOBS
 from schedules.store import SWITCH
+from scripts.models import make as make_models
 
 #: What is in the folder of trained networks.
 TRAINED = [
@@ -75,7 +75,7 @@ def face_models() -> Path:
 
 @pytest.fixture(scope="session")
 def made_model() -> Callable[[str], Path]:
-    """Path of a network of scripts/make_models.py, made when it is missing."""
+    """Path of a network of scripts/models/make.py, made when it is missing."""
     return lambda name: make_models.ensure([name])[0]
 
 

@@ -2,7 +2,7 @@
 
 Figures are relative: the root mean square of an output's error over that of the output, for
 independent, normally distributed inputs and weights. They are estimates for choosing between
-algorithms, not bounds; ``scripts/winograd_error.py`` prints them beside measured ones.
+algorithms, not bounds; ``scripts/benchmarks/winograd/error.py`` prints them beside measured ones.
 
 They are for finite numbers. A NaN or an infinity in the image comes out of a sum of products where
 the sum reads it, as in TFLite. Winograd's transforms subtract: an infinity becomes NaN, and both

@@ -42,7 +42,7 @@ def refusal(path: Path, symbol: str) -> str | None:
 
 
 def architecture(machine: str) -> str:
-    """What users call a processor of :func:`machine`."""
+    """What users call a processor of :func:`scripts.benchmarks.harness.machine`."""
     names = {value: name for name, value in MACHINES.items()}
     return names.get(machine, machine.removeprefix("EM_").lower())
 

@@ -1,21 +1,18 @@
 """An algorithm of your own, in use: ``padded`` multiplies a copy of the image with its border."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 from tvm import s_tir, topi
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # scripts/
 import tvmc
-from inference import compare
-from make_models import ensure
 from schedules.algorithms import REGISTRY, indirect
 from schedules.kernel import microkernel, patches, tiles
 from schedules.kernel.knobs import Knobs
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.inference import compare
+from scripts.models.make import ensure
 from tvmc.running.interpreter import runtime
 
 

@@ -1,14 +1,12 @@
 """``tvmc`` from Python: a model is loaded, compiled for TVM's runtime, run, profiled and tuned."""
 
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # scripts/
 import tvmc
-from make_models import ensure
+from scripts.models.make import ensure
 
 
 def main(folder: Path) -> None:

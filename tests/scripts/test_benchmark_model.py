@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import benchmark_flags
-import benchmark_model
-from benchmarking import Timing
-from inference import random_inputs
+from scripts import benchmark_model
+from scripts.benchmarks.harness.inference import random_inputs
+from scripts.benchmarks.harness.interleaving import Timing
+from scripts.processes import module_command, module_environment
+from scripts.tflite_benchmark import flags as benchmark_flags
 from tests.conftest import Compiled
 from tests.support.tflite_writer import Conv, single_conv
 from tests.tflite_delegate.test_subgraphs import X, two_signatures
@@ -216,11 +217,11 @@ def test_unknown_delegate_options_are_named(
     graph: Path, compile_model: Callable[..., Compiled]
 ) -> None:
     """In a process of its own: the runtime leaves the failed delegate to its destructor."""
-    script = Path(benchmark_model.__file__)
-    command = [sys.executable, str(script), "--graph", str(graph), *QUICK]
+    command = module_command("scripts.benchmark_model", "--graph", graph, *QUICK)
     command += ["--external_delegate_path", str(compile_model(graph).library)]
     command += ["--external_delegate_options", "speed:11"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    environment = module_environment()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert "speed" in done.stderr

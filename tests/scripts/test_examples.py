@@ -13,23 +13,23 @@ from typing import Any
 
 import pytest
 
-import make_models
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_layer
 from schedules.target.simd import Simd
+from scripts.processes import ROOT, module_command, module_environment
 from tests.support.kernels import Case, HostKernel
 
-EXAMPLES = Path(make_models.__file__).parent / "examples"
-OWN_ALGORITHM = EXAMPLES / "own_algorithm.py"
+EXAMPLES = ROOT / "scripts" / "examples"
+OWN_ALGORITHM = "scripts.examples.own_algorithm"
 HOST = Simd.named("host")
 
 
 def run(example: str, folder: Path) -> list[str]:
     """The lines that an example prints; it leaves nothing in the current folder."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / example)], cwd=folder, capture_output=True, text=True
-    )
+    command = module_command(f"scripts.examples.{example}")
+    environment = module_environment()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())
     return done.stdout.splitlines()
@@ -43,13 +43,13 @@ def difference(line: str, label: str) -> float:
 
 
 def test_own_algorithm_runs(tmp_path: Path) -> None:
-    memory, last = run("own_algorithm.py", tmp_path)
+    memory, last = run("own_algorithm", tmp_path)
     assert memory == f"padded: {58 * 58 * 64 * 4} bytes of workspace"
     assert 0 < difference(last, "largest difference to TFLite's built-in kernel") < 1e-5
 
 
 def test_kernel_in_tvm_runs(tmp_path: Path) -> None:
-    in_tvm, tvm_difference, in_c, c_difference = run("kernel_in_tvm.py", tmp_path)
+    in_tvm, tvm_difference, in_c, c_difference = run("kernel_in_tvm", tmp_path)
     assert in_tvm.startswith("TVM: X [1, 28, 896], W [")
     assert re.fullmatch(r"C: strips_stage0; [1-9]\d* bytes", in_c)
     for line in (tvm_difference, c_difference):
@@ -58,7 +58,7 @@ def test_kernel_in_tvm_runs(tmp_path: Path) -> None:
 
 
 def test_relax_pipeline_runs(tmp_path: Path) -> None:
-    before, *left, after, first, middle, last, compared = run("relax_pipeline.py", tmp_path)
+    before, *left, after, first, middle, last, compared = run("relax_pipeline", tmp_path)
     assert (before, after) == ("as it is:", "in NHWC:")
     reason = "layout NCHW: only NHWC; relax.transform.ConvertLayout makes it so"
     assert left == [f"  relax.nn.conv2d is left to TVM: {reason}"] * 3
@@ -75,7 +75,7 @@ def test_relax_pipeline_runs(tmp_path: Path) -> None:
 
 
 def test_tvmc_from_python_runs(tmp_path: Path) -> None:
-    taken, compiled, time, kernel, trials, tuned = run("tvmc_from_python.py", tmp_path)
+    taken, compiled, time, kernel, trials, tuned = run("tvmc_from_python", tmp_path)
     assert taken == "conv3x3 56x56x64->64 relu: leanconv takes it"
     found = re.fullmatch(r"compiled: (\w+), since .+", compiled)
     assert found and found[1] in REGISTRY.names()
@@ -94,9 +94,8 @@ def test_examples_are_short(example: str) -> None:
 def own_algorithm(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The module, which registers an algorithm as it is imported, and no trace of it afterwards."""
     monkeypatch.setattr(REGISTRY, "_algorithms", dict(REGISTRY._algorithms))
-    monkeypatch.syspath_prepend(EXAMPLES)
-    yield importlib.import_module(OWN_ALGORITHM.stem)
-    del sys.modules[OWN_ALGORITHM.stem]
+    yield importlib.import_module(OWN_ALGORITHM)
+    del sys.modules[OWN_ALGORITHM]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import include_floors
+from scripts import include_floors
 
-PACKAGES = ("schedules", "tflite_delegate", "scripts/tvmc")
+PACKAGES = ("schedules", "tflite_delegate", "scripts")
 
 
 def test_c_files_include_downwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,11 +35,13 @@ def test_c_files_include_downwards(tmp_path: Path, capsys: pytest.CaptureFixture
         ("schedules/layer/workload.py", "import schedules.plan.planner"),
         ("schedules/kernel/tiles.py", "import tflite_delegate.build"),
         ("tflite_delegate/read/graph.py", "import tvmc.cli"),
+        ("scripts/board/core_model.py", "import scripts.benchmarks.layers"),
+        ("scripts/tvmc/cli.py", "import scripts.demo"),
     ],
 )
 def test_a_planted_import_is_found(repo_root: Path, tmp_path: Path, module: str, line: str) -> None:
     for package in PACKAGES:
-        target = tmp_path / Path(package).name
+        target = tmp_path / package
         shutil.copytree(repo_root / package, target, ignore=shutil.ignore_patterns("csrc"))
     shutil.copy(repo_root / "pyproject.toml", tmp_path)
     assert _lint(tmp_path) == 0
@@ -50,6 +52,28 @@ def test_a_planted_import_is_found(repo_root: Path, tmp_path: Path, module: str,
 
 def _lint(folder: Path) -> int:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{folder / 'scripts'}"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     return done.returncode
+
+
+def test_mypy_checks_every_folder_of_scripts(repo_root: Path) -> None:
+    checked = (repo_root / "pyproject.toml").read_text().partition("[tool.mypy]")[2]
+    for path in [*repo_root.glob("scripts/*/__init__.py"), *repo_root.glob("scripts/[!_]*.py")]:
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        assert name == "tvmc" or f'"scripts.{name}",' in checked
+
+
+def test_only_tvmc_has_a_name_of_its_own(repo_root: Path, tmp_path: Path) -> None:
+    """Of what lies in ``scripts``: nothing else is found from another folder."""
+    names = sorted({path.stem for path in repo_root.glob("scripts/[!_]*")})
+    program = (
+        "import importlib.util as u, sys; specs = [u.find_spec(name) for name in sys.argv[2:]]; "
+        "print(*(s.name for s in specs if s and s.origin and s.origin.startswith(sys.argv[1])))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-c", program, str(repo_root), *names]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) <= {"tvmc"}

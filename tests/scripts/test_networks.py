@@ -6,9 +6,9 @@ Every float CONV_2D is claimed, and two things are asked of the results.
 by the bound of `tests.support.reference.conv2d`, or `winograd_bound`.
 
 **The network's outputs** against TFLite's built-in kernels, by the bound of
-scripts/network_bound.py.
+scripts/benchmarks/harness/bound.py.
 
-Of the networks of scripts/architectures.py, the four largest are left to `make test-all`.
+Of the networks of scripts/models/architectures.py, the four largest are left to `make test-all`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import pytest
 import tflite
 from numpy.typing import NDArray
 
-from architectures import ARCHITECTURES
-from inference import max_difference, random_inputs
-from network_bound import network_bound, winograd_transforms
 from schedules.layer.block import Block
+from scripts.benchmarks.harness.bound import network_bound, winograd_transforms
+from scripts.benchmarks.harness.inference import max_difference, random_inputs
+from scripts.models.architectures import ARCHITECTURES
 from tests.conftest import Compiled
 from tests.support import blocks
 from tests.support.reference import conv2d, finish, winograd_bound

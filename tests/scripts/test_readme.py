@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import readme
-from inference import LEANCONV
-from machine import Machine
-from network_runners import XNNPACK
 from schedules.errors import LeanconvError
+from scripts import readme
+from scripts.benchmarks.harness.inference import LEANCONV
+from scripts.benchmarks.harness.machine import Machine
+from scripts.benchmarks.harness.runners import XNNPACK
 
 
 def row(network: str, runtime: str, threads: int, seconds: float, heap: int) -> dict[str, Any]:

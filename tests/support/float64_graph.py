@@ -1,7 +1,7 @@
 """A .tflite network in float64, in which nothing is rounded but what a caller rounds.
 
 Quantised tensors hold the numbers that their codes stand for. Only the operators of the trained
-models and of the small ones of scripts/make_models.py are known.
+models and of the small ones of scripts/models/make.py are known.
 """
 
 from __future__ import annotations

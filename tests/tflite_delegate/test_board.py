@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import tvmc
-from board import Board
-from network_bound import network_bound
 from schedules.algorithms import REGISTRY
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bound import network_bound
+from scripts.board.board import Board
 from tests.tflite_delegate import (
     operator_cases,
     test_operators,

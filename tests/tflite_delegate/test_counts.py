@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import board
 from schedules.target.simd import PRESETS
+from scripts.board import board
 from tests.support import tflite_writer
 from tflite_delegate.build import build
 

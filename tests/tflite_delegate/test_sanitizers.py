@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from board import Board
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_layer
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
+from scripts.board.board import Board
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
 from tests.tflite_delegate import (

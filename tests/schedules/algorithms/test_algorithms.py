@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-import board
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
 from schedules.kernel.patches import Taps
@@ -25,6 +24,7 @@ from schedules.kernel.tiles import fits_registers
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Plan, compile_plans, plan_layer
 from schedules.target.simd import PRESETS, Simd
+from scripts.board import board
 from tests.support.kernels import Case, HostKernel, run_on_board, serves
 
 HOST = Simd.named("host")

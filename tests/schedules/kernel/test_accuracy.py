@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-import float32
 from schedules.algorithms.winograd.cook_toom import Filtering, filtering
 from schedules.algorithms.winograd.winograd import TRANSFORM_ROUNDINGS
 from schedules.kernel.accuracy import ROUNDING, UNIT_ROUNDOFF, relative_error
+from scripts.benchmarks.winograd import float32
 
 
 def measured_error(channels: int, form: Filtering | None) -> float:

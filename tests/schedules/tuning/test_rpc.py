@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import board_rpc
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Choice, plan_form
@@ -25,6 +24,7 @@ from schedules.tuning.boards.rpc_tracker import Tracker
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.candidate import Candidate
+from scripts.board import rpc as board_rpc
 from tests.support.rpc import (
     KEY,
     PATIENCE_S,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 import signal
 import stat
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from board import Board
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import compile_plans, plan_layer
@@ -25,6 +23,8 @@ from schedules.tuning.measure.problem import Problem
 from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.candidate import Candidate
+from scripts.board.board import Board
+from scripts.processes import module_command
 
 HELLO = """#!/bin/sh
 echo warming up
@@ -147,7 +147,7 @@ def arm_board() -> Board:
 
 
 def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
-    words = [sys.executable, str(repo_root / "scripts/board.py"), "run", "--cpu", "cortex-a76"]
+    words = module_command("scripts.board", "run", "--cpu", "cortex-a76")
     runner = CommandRunner(shlex.join(words) + " {program}")
     settings = Settings(repeat=1, min_repeat_ms=0.0)
     with Measurer(A76, runner, settings, jobs=1) as measurer:

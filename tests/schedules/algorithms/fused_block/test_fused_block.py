@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-import board
 from schedules.algorithms import Unsupported
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.fused_block import leaves_out
@@ -24,6 +23,7 @@ from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import PRESETS, Simd
+from scripts.board import board
 from tests.schedules.algorithms.test_algorithms import HOST, RUNNABLE, layer
 from tests.support.assembly import inner_loops
 from tests.support.blocks import FUSED_BLOCK, BlockCase, HostBlock, run_blocks_on_board

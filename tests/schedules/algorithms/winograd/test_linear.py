@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import tirx
 
-import float32
 from schedules.algorithms.winograd import linear
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats, filtering
 from schedules.algorithms.winograd.surds import Surd
+from scripts.benchmarks.winograd import float32
 from tests.support.reference import gamma
 
 FORMS = [(2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (8, 3), (2, 5), (4, 5), (4, 2), (4, 4), (1, 2)]

@@ -1,0 +1,8 @@
+"""``python -m scripts.board``."""
+
+import sys
+
+from scripts.board.board import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Programs of under 80 lines that readers run, read and change: own algorithms, TVM, tvmc."""

@@ -1,0 +1,433 @@
+"""Make the networks that the demo, the benchmarks and the tests run, as .tflite files.
+
+    python -m scripts.models.make --list
+    python -m scripts.models.make mobilenet_v2 resnet_3x3
+
+They are Keras networks with random weights (models/random_weights.py): the published ones that
+benchmarks/networks.py runs (models/architectures.py), and small or single-layer ones for tests and
+benchmarks; and three small ones that are trained (models/trained.py).
+
+Files go to the cache folder and stay there until this script or TensorFlow changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schedules.errors import LeanconvError
+from schedules.files import replace_atomically
+from scripts.models import architectures, random_weights
+from scripts.models import trained as trained_models
+from scripts.models.architectures import ARCHITECTURES, application
+from scripts.models.random_weights import randomise
+from scripts.models.trained import TRAINED
+from scripts.processes import module_command, module_environment
+from tvmc.command import LineParser, exit_status
+from tvmc.tables import format_bytes
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution with bias and ReLU, batch 1; ``padding`` is ``"same"`` or ``"valid"``."""
+
+    in_height: int
+    in_width: int
+    in_channels: int
+    kernel: int
+    stride: int
+    out_channels: int
+    padding: str = "same"
+
+    @property
+    def name(self) -> str:
+        """Name of the model that holds this layer alone."""
+        stride = f"s{self.stride}-" if self.stride > 1 else ""
+        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
+        valid = "-valid" if self.padding == "valid" else ""
+        return f"conv-{size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}{valid}"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the direct algorithm."""
+        lost = self.kernel - 1 if self.padding == "valid" else 0
+        out_height, out_width = (
+            -(-(size - lost) // self.stride) for size in (self.in_height, self.in_width)
+        )
+        return out_height * out_width * self.kernel**2 * self.in_channels * self.out_channels
+
+    def __str__(self) -> str:
+        stride = f" s{self.stride}" if self.stride > 1 else ""
+        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
+        valid = " valid" if self.padding == "valid" else ""
+        return f"{size} {self.kernel}x{self.kernel}{stride}{valid} -> {self.out_channels}"
+
+
+#: The layers that every speed figure is quoted for.
+LAYERS = (
+    ConvLayer(56, 56, 64, 3, 1, 64),
+    ConvLayer(28, 28, 128, 3, 1, 128),
+    ConvLayer(14, 14, 256, 3, 1, 256),
+    ConvLayer(112, 112, 32, 1, 1, 64),
+    ConvLayer(224, 224, 3, 3, 2, 32),
+)
+
+#: What the literature on low-memory convolution measures: MEC's layers (Cho and Brand, arXiv
+#: 1706.06873, table 2), and two images under a small kernel.
+LITERATURE_LAYERS = {
+    "cv1": ConvLayer(227, 227, 3, 11, 4, 96, "valid"),
+    "cv2": ConvLayer(231, 231, 3, 11, 4, 96, "valid"),
+    "cv3": ConvLayer(227, 227, 3, 7, 2, 64, "valid"),
+    "cv4": ConvLayer(224, 224, 64, 7, 2, 64, "valid"),
+    "cv5": ConvLayer(24, 24, 96, 5, 1, 256, "valid"),
+    "cv6": ConvLayer(12, 12, 256, 3, 1, 512, "valid"),
+    "cv7": ConvLayer(224, 224, 3, 3, 1, 64, "valid"),
+    "cv8": ConvLayer(112, 112, 64, 3, 1, 128, "valid"),
+    "cv9": ConvLayer(56, 56, 64, 3, 1, 64, "valid"),
+    "cv10": ConvLayer(28, 28, 128, 3, 1, 128, "valid"),
+    "cv11": ConvLayer(14, 14, 256, 3, 1, 256, "valid"),
+    "cv12": ConvLayer(7, 7, 512, 3, 1, 512, "valid"),
+    "300x300x3": ConvLayer(300, 300, 3, 5, 1, 32, "valid"),
+    "1960x1960x3": ConvLayer(1960, 1960, 3, 5, 1, 32, "valid"),
+}
+
+Convert = Callable[[Any], bytes]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is made: a Keras network and a conversion."""
+
+    text: str
+    build: Callable[[], Any]
+    convert: Convert
+
+
+def cache_folder() -> Path:
+    """Where the models are kept: ``$XDG_CACHE_HOME/leanconv/models``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "leanconv" / "models"
+
+
+def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
+    """Paths of the named models, made first where they are missing or old.
+
+    TensorFlow works in a process of its own, so that its threads and its memory do not disturb
+    what the caller measures.
+
+    Raises
+    ------
+    LeanconvError
+        If a name is unknown or a model cannot be made.
+    """
+    folder = folder or cache_folder()
+    for name in names:
+        if name not in RECIPES:
+            raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
+    if not all(_is_fresh(folder, name) for name in names):
+        with _alone():
+            _make_in_a_process([name for name in names if not _is_fresh(folder, name)], folder)
+    return [folder / f"{name}.tflite" for name in names]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other process of this user makes models meanwhile: perhaps they are the same."""
+    path = Path(tempfile.gettempdir()) / f"leanconv-models-{os.getuid()}"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_in_a_process(names: Sequence[str], folder: Path) -> None:
+    if not names:
+        return
+    print(f"making {', '.join(names)} …", file=sys.stderr, flush=True)
+    command = module_command("scripts.models.make", "--out", folder, *names)
+    done = subprocess.run(command, text=True, capture_output=True, env=module_environment())
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LeanconvError(f"could not make {', '.join(names)}: {last}")
+
+
+def make(name: str, folder: Path) -> Path:
+    """Make one model in this process, whether it is there or not."""
+    recipe = RECIPES[name]
+    sys.stdout.flush()
+    if importlib.util.find_spec("tensorflow") is None:
+        raise LeanconvError("TensorFlow is not installed: pip install 'leanconv[models]'")
+    with _quiet_tensorflow():
+        import keras
+
+        keras.utils.set_random_seed(0)
+        data = recipe.convert(recipe.build())
+        keras.backend.clear_session()
+    path = folder / f"{name}.tflite"
+    replace_atomically(path, data)
+    replace_atomically(_stamp_path(folder, name), _stamp().encode())
+    return path
+
+
+#: What defines the models.
+SOURCES = (sys.modules[__name__], architectures, random_weights, trained_models)
+
+
+def _stamp() -> str:
+    """What the models depend on: the files that define them, and the converter."""
+    source = "".join(map(inspect.getsource, SOURCES))
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    return f"{digest} tensorflow {importlib.metadata.version('tensorflow')}\n"
+
+
+def _stamp_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.made-by"
+
+
+def _is_fresh(folder: Path, name: str) -> bool:
+    try:
+        made_by = _stamp_path(folder, name).read_text()
+    except OSError:
+        return False
+    try:
+        return made_by == _stamp() and (folder / f"{name}.tflite").is_file()
+    except importlib.metadata.PackageNotFoundError:
+        # Nothing here could make a newer one.
+        return (folder / f"{name}.tflite").is_file()
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keep what TensorFlow and Keras print from the terminal; show it if something fails.
+
+    Much of it is written by C++ before any logging can be configured, hence file descriptors.
+    """
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", TF_ENABLE_ONEDNN_OPTS="0")
+    terminals = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with tempfile.TemporaryFile() as log:
+        try:
+            for descriptor in terminals:
+                os.dup2(log.fileno(), descriptor)
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(terminals[2], log.read())
+            raise
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for descriptor, terminal in terminals.items():
+                os.dup2(terminal, descriptor)
+                os.close(terminal)
+
+
+# Networks
+
+
+def _resnet_3x3() -> Any:
+    """ResNet's basic blocks at the four sizes of ResNet-50's stages, without its 1x1 layers."""
+    import keras
+    from keras import layers
+
+    def convolution(x: Any, channels: int, kernel: int, stride: int) -> Any:
+        x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)  # the converter folds it into the convolution
+
+    x = image = keras.Input((56, 56, 64), batch_size=1)
+    for stage, channels in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            y = layers.ReLU()(convolution(x, channels, 3, stride))
+            y = convolution(y, channels, 3, 1)
+            if stride == 2:
+                x = convolution(x, channels, 1, 2)
+            x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return randomise(keras.Model(image, layers.Dense(10)(x)), (56, 56, 64))
+
+
+def _coverage() -> Any:
+    """Every kind of geometry in a network small enough for an emulated board.
+
+    Strides 1 to 3, dilation 2, SAME and VALID, kernels 1x1, 3x3, 5x5, 7x1, and 1, 3, 10, 17, 24,
+    33 and 255 channels, on an image whose sizes divide by nothing.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((37, 29, 3), batch_size=1)
+    a = layers.Conv2D(10, 3, padding="same", activation="relu")(image)
+    b = layers.Conv2D(17, 5, strides=2, padding="same", activation="relu6")(a)
+    c = layers.Conv2D(24, 1)(b)
+    d = layers.Conv2D(24, 3, dilation_rate=2, padding="same", activation="relu")(c)
+    e = layers.Conv2D(33, (7, 1), padding="same", use_bias=False)(layers.Add()([c, d]))
+    f = layers.Conv2D(255, 3, strides=3, padding="valid", activation="relu")(e)
+    g = layers.Conv2D(1, 1, activation="relu6")(f)
+    h = layers.Conv2D(3, 3, padding="same")(g)
+    i = layers.Conv2D(24, 3, dilation_rate=2, padding="valid", activation="relu")(d)
+    j = layers.Conv2D(10, 5, strides=(3, 1), padding="valid")(i)
+    k = layers.Conv2D(17, 1, strides=2, padding="same")(e)
+    m = layers.Conv2D(33, 3, strides=3, padding="same", activation="relu")(a)
+    return randomise(keras.Model(image, [h, j, k, m]), (37, 29, 3))
+
+
+def _small() -> Any:
+    """A few layers of each kind, for what only differs in how it is quantised."""
+    import keras
+    from keras import layers
+
+    x = image = keras.Input((32, 32, 3), batch_size=1)
+    x = layers.Conv2D(16, 3, 2, "same", activation="relu")(x)
+    x = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(x))
+    y = layers.Conv2D(24, 1)(x)
+    x = layers.Conv2D(24, 3, padding="same", activation="relu")(y)
+    x = layers.Conv2D(40, 3, 2, "valid", activation="relu")(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return randomise(keras.Model(image, layers.Softmax()(layers.Dense(10)(x))), (32, 32, 3))
+
+
+def _single(layer: ConvLayer) -> Callable[[], Any]:
+    def build() -> Any:
+        import keras
+
+        shape = (layer.in_height, layer.in_width, layer.in_channels)
+        image = keras.Input(shape, batch_size=1)
+        convolution = keras.layers.Conv2D(
+            layer.out_channels, layer.kernel, layer.stride, layer.padding, activation="relu"
+        )
+        return randomise(keras.Model(image, convolution(image)), shape)
+
+    return build
+
+
+# Conversions
+
+
+def _float32(model: Any) -> bytes:
+    import tensorflow as tf
+
+    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _float16(model: Any) -> bytes:
+    """float16 constants, each behind a DEQUANTIZE node; float32 arithmetic."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())
+
+
+def _dynamic_range(model: Any) -> bytes:
+    """int8 weights with float32 activations: TFLite's hybrid kernels."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return bytes(converter.convert())
+
+
+def _int8(model: Any) -> bytes:
+    """int8 throughout, also the input and the output; noise tells the ranges of tensors."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    return _quantised(model, rng.uniform(-1, 1, (8, *model.inputs[0].shape[1:])))
+
+
+def _quantised(model: Any, images: Any) -> bytes:
+    """int8 throughout, for the ranges of tensors that these images give."""
+    import tensorflow as tf
+
+    def samples() -> Iterator[list[Any]]:
+        for image in images.astype("float32"):
+            yield [image[None]]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def _trained(name: str) -> dict[str, Recipe]:
+    network = TRAINED[name]
+    conversions: dict[str, tuple[str, Convert]] = {
+        "float": ("", _float32),
+        "fp16": (", float16 constants", _float16),
+        "hybrid": (", int8 weights (hybrid)", _dynamic_range),
+        "int8": (", int8", lambda model: _quantised(model, network.images(32, seed=1)[0])),
+    }
+    return {
+        f"{name}_{suffix}": Recipe(network.text + text, network.trained, convert)
+        for suffix, (text, convert) in conversions.items()
+    }
+
+
+#: Every model by name.
+RECIPES: dict[str, Recipe] = {
+    **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
+    "efficientnet_b0": Recipe(
+        "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32
+    ),
+    **_trained("resnet8"),
+    **_trained("mobilenet_96"),
+    **_trained("dscnn"),
+    "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
+    "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
+    "small": Recipe("a few layers, float32", _small, _float32),
+    "small_fp16": Recipe("the same, float16 constants", _small, _float16),
+    "small_dynamic_range": Recipe("the same, int8 weights (hybrid)", _small, _dynamic_range),
+    "small_int8": Recipe("the same, int8", _small, _int8),
+    **{
+        layer.name: Recipe(f"one layer, {layer}", _single(layer), _float32)
+        for layer in (*LAYERS, *LITERATURE_LAYERS.values())
+    },
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: see the top of this file."""
+    parser = LineParser(prog="models.make", description="Make networks as .tflite files.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which models (default: all)")
+    parser.add_argument("--out", type=Path, default=cache_folder(), help="folder [%(default)s]")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--force", action="store_true", help="make them even if they are there")
+    options = parser.parse_args(arguments)
+    return exit_status("models.make", lambda: _make_all(options))
+
+
+def _make_all(options: argparse.Namespace) -> None:
+    if options.list:
+        for name, recipe in RECIPES.items():
+            print(f"{name:34} {recipe.text}")
+        return
+    names = options.names or list(RECIPES)
+    for name in names:
+        if name not in RECIPES:
+            raise LeanconvError(f"unknown model {name!r}: see --list")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = options.out / f"{name}.tflite"
+        fresh = _is_fresh(options.out, name) and not options.force
+        if not fresh:
+            make(name, options.out)
+        print(f"{'kept' if fresh else 'made'} {path} ({format_bytes(path.stat().st_size)})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
