@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, and the line of any other that is for them."""
+"""The one exception that users are meant to read, and the line of other errors that is for them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,33 @@ def reason(error: BaseException) -> str:
     Behind it TVM prints what it was about, often a whole module. A traceback, as of a board's
     answer, has it at the end.
     """
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.endswith(RPC_HEADING)]
+    lines = [line for line in _lines(str(error)) if not line.endswith(RPC_HEADING)]
     if not lines:
         return type(error).__name__
-    line = lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]
+    return _shortened(lines[-1] if _has_traceback(lines) else lines[0])
+
+
+def complaint(output: str, otherwise: str = "no message") -> str:
+    """The line of a failed program's output that tells what is wrong.
+
+    It is the first that speaks of an error, as of a compiler, or else the last.
+    """
+    lines = _lines(output)
+    if not lines:
+        return otherwise
+    errors = [] if _has_traceback(lines) else [line for line in lines if "error" in line.lower()]
+    return _shortened((errors or lines[-1:])[0])
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def _has_traceback(lines: Iterable[str]) -> bool:
+    return any(line.startswith("Traceback (") for line in lines)
+
+
+def _shortened(line: str) -> str:
     return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"
 
 

@@ -15,6 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from schedules.cache import cache_folder
+from schedules.errors import LeanconvError
+
 #: Set to ``off``, nothing is read from the store or kept in it; for processes started here too.
 SWITCH = "LEANCONV_STORE"
 #: Of all entries: some 20,000 kernels.
@@ -66,12 +69,11 @@ class Store:
 
     @classmethod
     def default(cls) -> Store:
-        """The user's: in ``$XDG_CACHE_HOME`` or ``~/.cache``, if there is either."""
-        if os.environ.get(SWITCH) == "off":
-            return cls(None)
-        home = os.environ.get("HOME")
-        cache = os.environ.get("XDG_CACHE_HOME") or (home and f"{home}/.cache")
-        return cls(Path(cache) / "leanconv" / "store" if cache else None)
+        """The user's, if there is a folder for it."""
+        if os.environ.get(SWITCH) != "off":
+            with contextlib.suppress(LeanconvError):
+                return cls(cache_folder("store"))
+        return cls(None)
 
     def get(self, key: str) -> bytes | None:
         """What was kept under ``key``, a :func:`digest`."""

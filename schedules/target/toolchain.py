@@ -15,12 +15,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from schedules.errors import LeanconvError
+from schedules.cache import cache_folder
+from schedules.errors import LeanconvError, complaint
 from schedules.store import Store, digest
 from schedules.target import elf
 from schedules.target.simd import Simd
@@ -88,13 +90,13 @@ class Toolchain:
     is_zig: bool = False
 
     @classmethod
-    def default(cls) -> Toolchain:
-        """The zig that is installed beside this package."""
+    def default(cls, mode: str = "cc") -> Toolchain:
+        """The zig that is installed beside this package, as a compiler or what else it can be."""
         package = find_spec("ziglang")
         if package is None or package.origin is None:
             raise LeanconvError("the package ziglang is missing: install it, or name a compiler")
         # Not `python -m ziglang`, which starts a Python for each call.
-        return cls((str(Path(package.origin).parent / "zig"), "cc"), is_zig=True)
+        return cls((str(Path(package.origin).parent / "zig"), mode), is_zig=True)
 
     @classmethod
     def named(cls, command: str | None) -> Toolchain:
@@ -212,7 +214,7 @@ class Toolchain:
                 (folder / compiled[source]).write_bytes(data)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
             commands = [[*options, "-c", source, "-o", compiled[source]] for source in missing]
-            list(executor.map(lambda command: self._run(command, folder), commands))
+            list(executor.map(lambda command: self.run(command, folder), commands))
         for source in missing if keys else ():
             path = folder / compiled[source]
             if path.is_file():  # whatever the command is
@@ -275,21 +277,28 @@ class Toolchain:
             source = folder / f"stub_{library}.c"
             source.write_text("".join(f"void {symbol}(void) {{}}\n" for symbol in symbols))
             options = ["-shared", "-nostdlib", "-fPIC", "-fno-builtin", "-w"]
-            self._run(
+            self.run(
                 [*target, *options, f"-Wl,-soname,{library}", source.name, "-o", library], folder
             )
         return list(ANDROID_SYMBOLS)
 
     def _link(self, arguments: Sequence[str], output: Path, folder: Path) -> None:
         output.unlink(missing_ok=True)
-        self._run([*arguments, "-o", str(output)], folder)
+        self.run([*arguments, "-o", str(output)], folder)
         if not output.is_file():
             raise LeanconvError(
                 f"{shlex.join(self.command)} wrote nothing: it is no compiler that takes -o FILE"
             )
 
-    def _run(self, arguments: Sequence[str], folder: Path) -> str:
-        """What the compiler says, if it succeeds."""
+    def run(self, arguments: Sequence[str | Path], folder: Path) -> str:
+        """Start the compiler in ``folder``; what it says, if it succeeds.
+
+        Raises
+        ------
+        LeanconvError
+            If it cannot be started, hangs, or fails: then with its first error.
+        """
+        name = shlex.join(self.command)
         try:
             result = subprocess.run(
                 [*self.command, *arguments],
@@ -308,11 +317,10 @@ class Toolchain:
                 f"compiler {self.command[0]!r} cannot be started: {error.strerror}"
             ) from None
         except subprocess.TimeoutExpired:
-            raise LeanconvError(
-                f"{shlex.join(self.command)} did not finish in {TIMEOUT_SECONDS:.0f} seconds"
-            ) from None
+            raise LeanconvError(f"{name} did not finish in {TIMEOUT_SECONDS:.0f} seconds") from None
         if result.returncode != 0:
-            raise LeanconvError(f"{shlex.join(self.command)} failed: {_first_error(result)}")
+            status = f"exit status {result.returncode}"
+            raise LeanconvError(f"{name} failed: {complaint(result.stdout, status)}")
         return result.stdout
 
 
@@ -323,7 +331,7 @@ def _compiler_digest(toolchain: Toolchain, options: tuple[str, ...]) -> str:
     Its predefined macros tell its version, whatever script starts it, and the target.
     """
     folder = Path(tempfile.gettempdir())
-    macros = toolchain._run([*options, "-dM", "-E", "-x", "c", os.devnull], folder)
+    macros = toolchain.run([*options, "-dM", "-E", "-x", "c", os.devnull], folder)
     path = shutil.which(toolchain.command[0])
     size = Path(path).stat().st_size if path else 0
     searched = [os.environ.get(name, "") for name in HEADER_PATHS]
@@ -338,15 +346,14 @@ def _zig_environment() -> dict[str, str]:
     It hangs or fails where the home directory is read-only or missing, as in many containers.
     """
     environment = dict(os.environ)
-    if "ZIG_GLOBAL_CACHE_DIR" in environment:
-        return environment
-    home = environment.get("HOME")
-    cache = environment.get("XDG_CACHE_HOME") or (home and f"{home}/.cache")
-    if not cache or not _is_own_folder(Path(cache) / "zig"):
-        fallback = Path(tempfile.gettempdir()) / f"leanconv-zig-{os.getuid()}"
-        if not _is_own_folder(fallback):
-            raise LeanconvError(f"zig needs a cache folder: {fallback} cannot be written")
-        environment["ZIG_GLOBAL_CACHE_DIR"] = str(fallback)
+    if "ZIG_GLOBAL_CACHE_DIR" not in environment:
+        folders = [Path(tempfile.gettempdir()) / f"leanconv-zig-{os.getuid()}"]
+        with suppress(LeanconvError):
+            folders.insert(0, cache_folder("zig"))
+        folder = next(filter(_is_own_folder, folders), None)
+        if folder is None:
+            raise LeanconvError(f"zig needs a cache folder: {folders[-1]} cannot be written")
+        environment["ZIG_GLOBAL_CACHE_DIR"] = str(folder)
     return environment
 
 
@@ -357,12 +364,3 @@ def _is_own_folder(path: Path) -> bool:
         return path.stat().st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
     except OSError:
         return False
-
-
-def _first_error(result: subprocess.CompletedProcess[str]) -> str:
-    """The line of a compiler's output that tells what is wrong."""
-    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-    for line in lines:
-        if "error" in line.lower():
-            return line
-    return lines[-1] if lines else f"exit status {result.returncode}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schedules.errors import nearest, reason
+from schedules.errors import complaint, nearest, reason
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,19 @@ from schedules.errors import nearest, reason
 def test_reason(text: str, line: str) -> None:
     assert reason(ValueError(text)).startswith(line)
     assert "\n" not in reason(ValueError(text))
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("In file a.h:\n a.c:1: error: no x\nb.c:2: error: no y\n2 errors", "a.c:1: error: no x"),
+        ("unpacking\ntar: short read\n", "tar: short read"),
+        ("Traceback (most recent call last):\n raise ValueError(x)\nKeyError: 3", "KeyError: 3"),
+        (" \n", "exit status 1"),
+    ],
+)
+def test_complaint(output: str, line: str) -> None:
+    assert complaint(output, "exit status 1") == line
 
 
 def test_nearest() -> None:

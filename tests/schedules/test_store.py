@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from schedules.store import SWITCH, Store, bypassed, digest
@@ -94,15 +95,16 @@ def test_processes_share_the_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / KEY[:2]).iterdir())) == 1
 
 
-def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SWITCH, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert Store.default().folder == tmp_path / "leanconv" / "store"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert Store.default().folder == Path("/home/someone/.cache/leanconv/store")
-    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert Store.default().folder == Path("/somewhere/leanconv/store")
+    monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
     assert Store.default().folder is None
+
+
+def no_home(_name: str) -> Path:
+    raise RuntimeError
 
 
 @pytest.mark.parametrize("before", [None, "on", "off"])
