@@ -13,8 +13,9 @@ from tvm import s_tir
 from schedules.errors import LeanconvError
 from schedules.kernel import accuracy, packing
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.tiles import Product
+from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -67,7 +68,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        """The named choices for ``workload``."""
+        """The named choices for ``workload``: for users, a search and its cost model."""
 
     @abstractmethod
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
@@ -104,6 +105,13 @@ class Algorithm(ABC):
         """The matrix product that the micro-kernel tiles; ``None`` if there is none."""
         del workload, simd
         return None
+
+    def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+        """The loops in which its kernel spends its time: by default, those of the product."""
+        product = self.product(workload, simd)
+        if product is None:
+            return []
+        return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         """Whether its kernel is that of ``indirect``: there is nothing to lower or to shift."""

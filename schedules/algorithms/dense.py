@@ -22,7 +22,8 @@ from tvm import s_tir
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel import packing
 from schedules.kernel.dot_products import dot_products
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, by_name, never
+from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.layer.workload import Conv2dWorkload
@@ -46,10 +47,9 @@ class Dense(Indirect):
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """``weights``, and the register tile of ``packed``."""
-        return {
-            "weights": Knob(("packed", "in_place"), "packed"),
-            **super().knobs(workload, simd),
-        }
+        # Not tried: they are forms, of which a search takes those that are no other's kernel.
+        weights = Knob("weights", ("packed", "in_place"), "packed", tried=never)
+        return {**by_name(weights), **super().knobs(workload, simd)}
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         return ({"weights": "packed"}, {"weights": "in_place"})
@@ -65,6 +65,10 @@ class Dense(Indirect):
         if knobs["weights"] == "in_place":
             return packing.rows(workload)
         return super().packed_weights(workload, knobs)
+
+    def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+        in_place = knobs["weights"] == "in_place"  # dot products, which have no register tile
+        return [] if in_place else super().loop_nests(workload, simd, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if knobs["weights"] == "packed":

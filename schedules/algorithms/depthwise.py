@@ -14,7 +14,7 @@ Workspace: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import s_tir, te, tirx
 
@@ -23,6 +23,7 @@ from schedules.kernel import depthwise_tiles, packing
 from schedules.kernel.depthwise_tiles import DepthwiseTile, unrolled_taps
 from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
 from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
 from schedules.layer.workload import Conv2dWorkload
@@ -52,6 +53,9 @@ class Depthwise(Algorithm):
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         return packing.taps(workload)
+
+    def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+        return [depthwise_nest(workload, simd, knobs["rows"], knobs["columns"])]
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         return schedule_tiles(define(workload), workload, simd, DepthwiseTile.of(knobs))

@@ -9,6 +9,7 @@ Workspace: 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel.knobs import Knob, Knobs
@@ -30,7 +31,11 @@ class Direct(Indirect):
             "k_block": 1,
             "order": ORDERS[0],
         }
-        return {name: Knob((value,), value) for name, value in fixed.items()}
+        knobs = super().knobs(workload, simd)
+        return {
+            name: replace(knobs[name], choices=(value,), default=value)
+            for name, value in fixed.items()
+        }
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         # One vector of weights is loaded for each vector of products, and waited for: as slow as

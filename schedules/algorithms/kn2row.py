@@ -13,6 +13,7 @@ goes straight to the output: 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tvm import s_tir, te
 
@@ -53,7 +54,8 @@ class Kn2row(Indirect):
         if has_one_tap(workload):
             return super().knobs(workload, simd)
         choices = tiles.knobs(self.product(workload, simd), simd)
-        return {**choices, "order": Knob(self.orders, self.orders[0])}
+        order = replace(choices["order"], choices=self.orders, default=self.orders[0])
+        return {**choices, "order": order}
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         if has_one_tap(workload):

@@ -32,7 +32,7 @@ from schedules.algorithms.shared.compact_lowering import (
     row_padding,
 )
 from schedules.kernel import microkernel
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import Taps, placeholders, vectorize_channels
 from schedules.kernel.tiles import Tile
@@ -54,7 +54,9 @@ class Mec(Indirect):
         if workload.is_pointwise:
             return choices
         padding = row_padding(workload, padded_height(workload))
-        return {**choices, "row_padding": padding, "solution": Knob(("A", "B"), "B")}
+        # A single sample needs no copy: its two solutions are one kernel.
+        solution = Knob("solution", ("A", "B"), "B", tried=lambda _: workload.batch > 1)
+        return {**choices, **by_name(padding, solution)}
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         return workload.is_pointwise

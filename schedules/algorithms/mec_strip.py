@@ -11,13 +11,14 @@ the H_r rows of the padded image that the kernel reaches; ``padding`` is the kno
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tvm import s_tir
 
 from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.mec import lowered_product
 from schedules.algorithms.shared.compact_lowering import pad_rows, row_elements, row_padding
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.patches import vectorize_channels
 from schedules.kernel.tiles import stay_in_l2
 from schedules.layer.workload import Conv2dWorkload
@@ -38,8 +39,9 @@ class MecStrip(Indirect):
         if workload.is_pointwise:
             return choices
         default = STRIP_ORDERS[0 if stay_in_l2(workload.weight_bytes, simd) else 1]
+        order = replace(choices["order"], choices=STRIP_ORDERS, default=default)
         padding = row_padding(workload, reached_rows(workload))
-        return {**choices, "order": Knob(STRIP_ORDERS, default), "row_padding": padding}
+        return {**choices, **by_name(order, padding)}
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         return workload.is_pointwise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from schedules.kernel.knobs import Knob
+from schedules.kernel.knobs import Knob, by_name, never
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -159,9 +159,20 @@ def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
     tile, lanes = default_tile(workload, simd), simd.lanes(workload.dtype)
     vectors = -(-workload.out_channels // lanes)
     blocks = {lanes * size for size in (1, 2, 4, 8, 16, vectors) if size <= vectors}
-    return {
-        "rows": Knob(tuple(range(1, 5)), tile.rows),
-        "columns": Knob(tuple(range(1, 9)), tile.columns),
-        "channels": Knob(tuple(sorted(blocks | {tile.channels})), tile.channels),
-        "shared": Knob(SHARED, tile.shared),
-    }
+
+    def is_tile(rows: int, columns: int) -> bool:
+        inside = rows <= workload.out_height and columns <= workload.out_width
+        return inside and fits(workload, simd, rows, columns)
+
+    return by_name(
+        Knob("rows", tuple(range(1, 5)), tile.rows, tried=is_tile, beside=("columns",)),
+        Knob("columns", tuple(range(1, 9)), tile.columns),
+        Knob(
+            "channels",
+            tuple(sorted(blocks | {tile.channels})),
+            tile.channels,
+            feature=lambda channels: channels / lanes,
+        ),
+        # What threads share makes no difference for one thread, which is what is measured.
+        Knob("shared", SHARED, tile.shared, tried=never),
+    )

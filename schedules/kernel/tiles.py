@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product as pairs
 from typing import Any
 
-from schedules.kernel.knobs import Knob
+from schedules.kernel.knobs import Knob, by_name
 from schedules.kernel.patches import Taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -84,6 +85,9 @@ MAX_BROADCAST_COLUMNS = 7
 MAX_FLAT_BLOCK = 12
 #: Reduction steps of one kernel row that are unrolled together; with more, border tiles spill.
 MAX_UNROLLED_STEPS = 56
+#: Sums of a tile that is tried at least, where there are as many: a multiply-add takes 4 cycles,
+#: and there are 2 pipes. Half of them keep the pipes half busy.
+MIN_SUMS = 4
 
 
 def vector_lanes(simd: Simd, dtype: str) -> int:
@@ -227,8 +231,7 @@ def default_order(
         tile_by_tile: again(weights, rows * -(-row_pixels // columns)),
         row_by_row: again(weights, rows) + rows * again(row_bytes, panels),
     }
-    enough_panels = panels % simd.cores == 0 or panels >= 8 * simd.cores
-    preferred = panel_by_panel if enough_panels else tile_by_tile
+    preferred = panel_by_panel if shared_evenly(panels, simd) else tile_by_tile
     return min(ORDERS, key=lambda order: (bytes_again[order], order != preferred))
 
 
@@ -263,14 +266,74 @@ def default_k_block(
     return lanes
 
 
-def knobs(product: Product, simd: Simd) -> dict[str, Knob]:
-    """The micro-kernel's named choices, with :func:`default_tile` as their defaults."""
-    lanes = simd.lanes(product.workload.dtype)
-    tile = default_tile(product.workload, simd, product.taps, product.row_pixels)
-    panels = {lanes * vectors for vectors in range(1, 7)}
-    return {
-        "columns": Knob(tuple(range(1, 17)), tile.columns),
-        "panel": Knob(tuple(sorted({*panels, tile.panel})), tile.panel),
-        "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
-        "order": Knob(ORDERS, tile.order),
+def knobs(
+    product: Product, simd: Simd, tile: Tile | None = None, prefix: str = ""
+) -> dict[str, Knob]:
+    """The micro-kernel's named choices for ``product``, with ``tile`` as their defaults.
+
+    That is :func:`default_tile` unless it is given; names begin with ``prefix``.
+    """
+    layer, taps = product.workload, product.taps
+    tile = tile or default_tile(layer, simd, taps, product.row_pixels)
+    lanes = simd.lanes(layer.dtype)
+    columns = tuple(range(1, 17))
+    panels = tuple(sorted({*(lanes * vectors for vectors in range(1, 7)), tile.panel}))
+    k_blocks = tuple(sorted({1, 2, 4, 8, tile.k_block}))
+    shared = shared_evenly(-(-layer.out_channels // tile.panel), simd)
+
+    def is_divisor(size: int) -> bool:
+        # Equal blocks, in whole vectors where these load them. Where scalars are broadcast, a block
+        # is a loop that LLVM unrolls as it likes: the untuned choice is enough.
+        return simd.fma_by_element and size % lanes == 0 and taps.depth % size == 0
+
+    return by_name(
+        Knob(
+            f"{prefix}columns",
+            columns,
+            tile.columns,
+            tried=lambda *shape: shape in _promising(product, simd, columns, panels),
+            beside=(f"{prefix}panel",),
+        ),
+        Knob(f"{prefix}panel", panels, tile.panel, feature=lambda panel: panel / lanes),
+        Knob(f"{prefix}k_block", k_blocks, tile.k_block, tried=is_divisor),
+        Knob(
+            f"{prefix}order",
+            ORDERS,
+            tile.order,
+            # Threads share the outermost loop: rows, or panels if there are enough.
+            tried=lambda order: order.startswith("rows") or shared,
+            feature=order_number,
+        ),
+    )
+
+
+def shared_evenly(panels: int, simd: Simd) -> bool:
+    """Whether there are panels for every core."""
+    return panels % simd.cores == 0 or panels >= 8 * simd.cores
+
+
+def order_number(order: str) -> float:
+    """An order as a number: what is innermost decides what stays in a cache; the rest, how much."""
+    loops = order.split(",")
+    return 3.0 * loops.index("panels") + loops.index("rows")
+
+
+@lru_cache(maxsize=256)
+def _promising(
+    product: Product, simd: Simd, columns: tuple[int, ...], panels: tuple[int, ...]
+) -> frozenset[tuple[int, int]]:
+    """Tiles of ``columns`` by ``panels`` that fit, hide the latency and hold no more than is there.
+
+    The pixels of a row, and the output channels.
+    """
+    layer = product.workload
+    lanes = simd.lanes(layer.dtype)
+    sums = {
+        shape: shape[0] * (shape[1] // panel_lanes(simd, layer.dtype, shape[1]))
+        for shape in pairs(columns, panels)
+        if fits_registers(layer, simd, product.taps, *shape)
+        and shape[0] <= product.row_pixels
+        and shape[1] < layer.out_channels + lanes
     }
+    enough = min(MIN_SUMS, max(sums.values(), default=0))
+    return frozenset(shape for shape, count in sums.items() if count >= enough)

@@ -27,6 +27,7 @@ from schedules.errors import LeanconvError
 from schedules.kernel.accuracy import relative_error
 from schedules.kernel.costs import MOVE_COST, SPILL_COST, WEIGHT_COST
 from schedules.kernel.knobs import NO_KNOBS, Knobs
+from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.tiles import ORDERS
 from schedules.layer.block import Block
@@ -195,6 +196,10 @@ class Plan:
             return self.workload.describe()
         return self.workload.all_groups().describe()
 
+    def loop_nests(self, simd: Simd) -> Sequence[LoopNest]:
+        """The loops in which the kernel spends its time."""
+        return algorithm_named(self.algorithm).loop_nests(self.workload, simd, self.knobs)
+
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
         if isinstance(self.workload, Block):
@@ -203,6 +208,11 @@ class Plan:
         if self.workload.group_of > 1:
             c_abi.spread_output(schedule, self.workload.out_pitch)
         return schedule
+
+
+def algorithm_named(name: str) -> Any:
+    """The algorithm of that name, for layers or blocks."""
+    return FUSED_BLOCK if name == FUSED_BLOCK.name else REGISTRY.get(name)
 
 
 def plan_layer(

@@ -25,7 +25,7 @@ K kernel rows at stride S, and from the next cache line on D,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tvm import s_tir, te
@@ -37,6 +37,7 @@ from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, 
 from schedules.kernel import accuracy, packing
 from schedules.kernel.epilogue import bias_dtype
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
@@ -125,6 +126,10 @@ class FusedBlock:
         # A running sum over a block of channels, and one over the blocks.
         terms.append(strips.c_block + (strips.c_blocks if strips.c_blocks > 1 else 0))
         return math.hypot(*map(accuracy.relative_error, terms))
+
+    def loop_nests(self, block: Block, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+        """The loops of each layer."""
+        return fused_knobs.loop_nests(block, simd, knobs)
 
     def packed_parts(self, block: Block, knobs: Knobs) -> tuple[PackedWeights, ...]:
         """How the kernel expects the weights of each layer."""

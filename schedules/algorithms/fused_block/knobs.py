@@ -15,9 +15,10 @@ from functools import lru_cache
 
 from schedules.algorithms.fused_block.strips import Strips
 from schedules.kernel import costs, depthwise_tiles, tiles
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, always, by_name
+from schedules.kernel.loop_nests import LoopNest, channel_block_nest, depthwise_nest
 from schedules.kernel.patches import Taps
-from schedules.kernel.tiles import Tile
+from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Block
 from schedules.target.simd import Simd
 
@@ -30,17 +31,45 @@ def knobs(block: Block, simd: Simd) -> dict[str, Knob]:
     strips = default_strips(block, simd)
     rows, columns = depthwise_tile(strips, simd)
     height, channels = strips.depthwise.out_height, strips.channels
-    choices = {
-        "strip_rows": Knob(tuple(range(1, height + 1)), strips.strip_rows),
-        "row_block": Knob(tuple(range(1, height + 1)), strips.row_block),
-        "c_block": Knob(c_blocks(channels, simd.lanes(block.dtype)), strips.c_block),
-        "depthwise_rows": Knob((1, 2, 3), rows),
-        "depthwise_columns": Knob(tuple(range(1, 9)), columns),
-        **product_knobs("project", projection_tile(strips, simd), simd, block.dtype),
-    }
+    c_sizes = c_blocks(channels, simd.lanes(block.dtype))
+
+    def is_tile(rows: int, columns: int) -> bool:
+        alone = rows == 1 or shares_rows(strips)
+        return alone and depthwise_tiles.fits(strips.depthwise, simd, rows, columns)
+
+    choices = by_name(
+        Knob(
+            "strip_rows",
+            tuple(range(1, height + 1)),
+            strips.strip_rows,
+            tried=lambda *cut: cut in cuts_in_cache(block, simd),
+            beside=("row_block", "c_block"),
+        ),
+        Knob("row_block", tuple(range(1, height + 1)), strips.row_block),
+        Knob("c_block", c_sizes, strips.c_block),
+        Knob("depthwise_rows", (1, 2, 3), rows, tried=is_tile, beside=("depthwise_columns",)),
+        Knob("depthwise_columns", tuple(range(1, 9)), columns),
+    )
+    products = [("project_", strips.projection, projection_tile(strips, simd))]
     if strips.producer is not None:
-        choices |= product_knobs("expand", producer_tile(strips, simd), simd, block.dtype)
+        products.append(("expand_", strips.producer, producer_tile(strips, simd)))
+    for prefix, layer, tile in products:
+        product = Product(layer, Taps.of(layer, simd), layer.out_width)
+        choices |= tiles.knobs(product, simd, tile, prefix)
+        # Threads share the strips: whatever the order.
+        order = replace(choices[f"{prefix}order"], tried=always)
+        choices |= by_name(order)
     return choices
+
+
+@lru_cache(maxsize=64)
+def cuts_in_cache(block: Block, simd: Simd) -> frozenset[tuple[int, int, int]]:
+    """Strips, row blocks and blocks of channels whose workspace stays in the L2 cache."""
+    return frozenset(
+        (way.strip_rows, way.row_block, way.c_block)
+        for way in candidates(block, simd)
+        if way.workspace_bytes <= simd.l2_bytes
+    )
 
 
 def unfit(block: Block, chosen: Knobs) -> str | None:
@@ -63,17 +92,18 @@ def product_tiles(block: Block, chosen: Knobs) -> dict[str, Tile]:
     return {name: Tile(**{field: chosen[f"{name}_{field}"] for field in fields}) for name in names}
 
 
-def product_knobs(name: str, tile: Tile, simd: Simd, dtype: str) -> dict[str, Knob]:
-    """The micro-kernel's knobs for the product ``name``."""
-    lanes = simd.lanes(dtype)
-    panels = {lanes * vectors for vectors in range(1, 7)}
-    choices = {
-        "columns": Knob(tuple(range(1, 17)), tile.columns),
-        "panel": Knob(tuple(sorted({*panels, tile.panel})), tile.panel),
-        "k_block": Knob(tuple(sorted({1, 2, 4, 8, tile.k_block})), tile.k_block),
-        "order": Knob(tiles.ORDERS, tile.order),
-    }
-    return {f"{name}_{field}": knob for field, knob in choices.items()}
+def loop_nests(block: Block, simd: Simd, chosen: Knobs) -> list[LoopNest]:
+    """The loops of each layer."""
+    *producers, depthwise, projection = block.layers
+    size, tile = chosen["c_block"], product_tiles(block, chosen)
+    return [
+        *(
+            channel_block_nest(layer, layer.in_channels, size, simd, tile["expand"])
+            for layer in producers
+        ),
+        depthwise_nest(depthwise, simd, chosen["depthwise_rows"], chosen["depthwise_columns"]),
+        channel_block_nest(projection, size, projection.out_channels, simd, tile["project"]),
+    ]
 
 
 def c_blocks(channels: int, lanes: int) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ def row_padding(workload: Conv2dWorkload, rows: int) -> Knob:
     line = ALIGNMENT // workload.element_bytes
     distance = row_elements(workload, rows) * workload.element_bytes
     collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
-    return Knob((0, line), line if collide else 0)
+    return Knob("row_padding", (0, line), line if collide else 0)
 
 
 def pad_rows(schedule: s_tir.Schedule, workload: Conv2dWorkload, rows: int, padding: int) -> None:

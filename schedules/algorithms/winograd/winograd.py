@@ -22,6 +22,7 @@ to a cache line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir, te
@@ -36,7 +37,8 @@ from schedules.algorithms.winograd.domain import (
 )
 from schedules.algorithms.winograd.schedule import schedule_strips
 from schedules.kernel import accuracy, packing, tiles
-from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
+from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.kernel.tiles import Product, Tile
@@ -55,6 +57,9 @@ TRANSFORM_ROUNDINGS = 8
 #: Channels of a running sum at most. Shorter sums err less, which Winograd's transforms magnify. On
 #: NEON another sum costs 60 instructions a register tile: 8 % at 64 channels, measured.
 SUM, NEON_SUM = 16, 64
+#: Channels of a sum that is tried: with fewer, adding up the sums takes too long; with more, if not
+#: all, no time is saved, but accuracy lost.
+MIN_SUM_CHANNELS, MAX_SUM_CHANNELS = 8, 64
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
 ENOUGH_TILES = 4
 
@@ -102,20 +107,32 @@ class Winograd(Algorithm):
         strip = fixed.get("strip", default_strip(workload, outputs))
         c_block = fixed.get("c_block", default_c_block(workload, simd))
         domain = Domain.of(workload, {"outputs": outputs, "strip": strip, "c_block": c_block})
-        choices = tiles.knobs(Product(domain.products, domain.taps, domain.tiles), simd)
+        choices = tiles.knobs(product_of(domain), simd)
+        strips = tuple(sorted({1, 2, 4, 8, strip}))
+
+        def is_sum(size: int) -> bool:
+            in_between = MIN_SUM_CHANNELS <= size <= MAX_SUM_CHANNELS
+            return in_between or size == workload.in_channels
+
+        def is_strip(rows: int) -> bool:
+            # No strip has more rows of tiles than the image: of those that reach it, the shortest.
+            return not any(domain.tile_rows <= other < rows for other in strips)
+
         # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
-        return {
-            **choices,
-            "order": Knob(orders, orders[1]),
-            "c_block": Knob(c_blocks(workload), c_block),
-            "outputs": Knob(forms, outputs),
-            "strip": Knob(tuple(sorted({1, 2, 4, 8, strip})), strip),
-        }
+        return choices | by_name(
+            replace(choices["order"], choices=orders, default=orders[1]),
+            Knob("c_block", c_blocks(workload), c_block, tried=is_sum),
+            Knob("outputs", forms, outputs),
+            Knob("strip", strips, strip, tried=is_strip),
+        )
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        domain = Domain.of(workload, self.default_knobs(workload, simd))
-        return Product(domain.products, domain.taps, domain.tiles)
+        return product_of(Domain.of(workload, self.default_knobs(workload, simd)))
+
+    def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+        product = product_of(Domain.of(workload, knobs))
+        return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)
@@ -155,6 +172,11 @@ class Winograd(Algorithm):
         schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
         schedule_strips(schedule, domain, simd, tile)
         return schedule
+
+
+def product_of(domain: Domain) -> Product:
+    """What the micro-kernel multiplies in each point."""
+    return Product(domain.products, domain.taps, domain.tiles)
 
 
 def c_blocks(workload: Conv2dWorkload) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from schedules.target.simd import Simd
 from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.untuned import untuned_candidate
-from schedules.tuning.search.features import features
+from schedules.tuning.search.features import ABSENT, features
 
 #: Records that teach anything.
 MIN_RECORDS = 8
@@ -48,9 +48,10 @@ class CostModel:
 
     def __init__(self, simd: Simd, seed: int = 0) -> None:
         self.simd, self.seed = simd, seed
-        self._rows: dict[tuple[Workload, Candidate], np.ndarray | None] = {}
+        self._rows: dict[tuple[Workload, Candidate], dict[str, float] | None] = {}
         self._defaults: dict[Workload, Candidate] = {}
         self._trees: Any = None  # xgboost.Booster
+        self._names: tuple[str, ...] = ()  # of the features that it has learned from
 
     @property
     def is_fitted(self) -> bool:
@@ -83,7 +84,8 @@ class CostModel:
             with interrupts_deferred():
                 import xgboost
 
-            data = xgboost.DMatrix(np.stack(rows), label=np.array(labels))
+            self._names = tuple(dict.fromkeys(name for row in rows for name in row))
+            data = xgboost.DMatrix(self._matrix(rows), label=np.array(labels))
             self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
 
     def predict(self, plans: Sequence[Plan]) -> np.ndarray:
@@ -91,8 +93,12 @@ class CostModel:
         assert self._trees is not None, "fit it to enough records first"
         if not plans:
             return np.zeros(0)
-        rows = np.array([features(plan, self.simd) for plan in plans], np.float32)
+        rows = self._matrix([features(plan, self.simd) for plan in plans])
         return self._trees.inplace_predict(rows).astype(np.float64)
+
+    def _matrix(self, rows: Sequence[Mapping[str, float]]) -> np.ndarray:
+        values = [[row.get(name, ABSENT) for name in self._names] for row in rows]
+        return np.array(values, np.float32)
 
     def _references(
         self, by_workload: Mapping[Workload, Mapping[Candidate, float]]
@@ -119,7 +125,7 @@ class CostModel:
             self._defaults[workload] = untuned_candidate(workload, self.simd)
         return self._defaults[workload]
 
-    def _row(self, workload: Workload, candidate: Candidate) -> np.ndarray | None:
+    def _row(self, workload: Workload, candidate: Candidate) -> dict[str, float] | None:
         """Features; ``None`` for knobs that there are no longer."""
         key = workload, candidate
         if key not in self._rows:
@@ -128,5 +134,5 @@ class CostModel:
             except LeanconvError:  # Unsupported, or no such algorithm
                 self._rows[key] = None
             else:
-                self._rows[key] = np.array(features(plan, self.simd), np.float32)
+                self._rows[key] = features(plan, self.simd)
         return self._rows[key]

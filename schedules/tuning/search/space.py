@@ -27,7 +27,7 @@ from schedules.plan.planner import (
 )
 from schedules.target.simd import Simd
 from schedules.tuning.records.candidate import Candidate, Workload
-from schedules.tuning.search.axes import Axis, block_axes, layer_axes
+from schedules.tuning.search.axes import Axis, axes
 
 #: Forms that the planner's model takes for so many times slower than the best are no good start.
 PROMISING = 2.0
@@ -89,9 +89,9 @@ class Space:
 
     def __iter__(self) -> Iterator[Candidate]:
         """Every candidate, in an order that is always the same."""
-        for algorithm, axes in self._axes.items():
-            for values in itertools.product(*(axis.values for axis in axes)):
-                candidate = self._candidate(algorithm, axes, values)
+        for algorithm, own in self._axes.items():
+            for values in itertools.product(*(axis.values for axis in own)):
+                candidate = self._candidate(algorithm, own, values)
                 if self._misfit(candidate) is None:
                     yield candidate
 
@@ -135,12 +135,13 @@ class Space:
     def _axes(self) -> dict[str, list[Axis]]:
         """The axes of every algorithm that is tried."""
         if isinstance(self.workload, Block):
-            return {FUSED_BLOCK.name: block_axes(self.workload, self.simd, self.default.knobs)}
+            knobs = FUSED_BLOCK.knobs(self.workload, self.simd)
+            return {FUSED_BLOCK.name: axes(knobs, [self.default.knobs])}
         untuned: dict[str, list[Knobs]] = {}
         for start in self._starts:
             untuned.setdefault(start.algorithm, []).append(start.knobs)
         return {
-            name: layer_axes(REGISTRY.get(name), self.workload, self.simd, forms)
+            name: axes(REGISTRY.get(name).knobs(self.workload, self.simd), forms)
             for name, forms in untuned.items()
         }
 
