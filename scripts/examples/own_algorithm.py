@@ -7,19 +7,21 @@ from tvm import s_tir, topi
 import tvmc
 from schedules.algorithms import REGISTRY, indirect
 from schedules.kernel import microkernel, patches, tiles
-from schedules.kernel.knobs import Knobs
+from schedules.kernel.knobs import Knob, Knobs
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import Simd
-from scripts.benchmarks.harness.inference import compare
 from scripts.models.make import ensure
-from tvmc.running.interpreter import runtime
 
 
 class Padded(indirect.Indirect):
-    """Has the knobs and the packed weights of ``indirect``."""
+    """Has the packed weights of ``indirect`` and its knobs, and one of its own."""
 
     name, source = "padded", "this example"
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
+        """``pixels`` are copied at a time; the tuner tries each choice, and learns from it."""
+        return {**super().knobs(workload, simd), "pixels": Knob("pixels", (1, 2, 4), default=1)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         """Those of the copy: ``N (H + pads) (W + pads) C`` elements."""
@@ -29,13 +31,13 @@ class Padded(indirect.Indirect):
         """Copy (block ``P``, stage 0), then product (stage 1); threads share both."""
         layer, tile, taps = padded(workload), tiles.Tile.of(knobs), patches.Taps.of(workload, simd)
         arguments = patches.placeholders(workload, self.packed_weights(workload, knobs))
-        before = (0, workload.pad_top, workload.pad_left * workload.in_channels)
-        after = (0, workload.pad_bottom, workload.pad_right * workload.in_channels)
+        before = (0, workload.pad_top, workload.pad_left * layer.in_channels)
+        after = (0, workload.pad_bottom, workload.pad_right * layer.in_channels)
         copy = topi.nn.pad(arguments[0], before, after, name="P")
         matrix = patches.ImagePatches(layer, copy, taps, tile.rounded(layer.out_width))
         schedule, _ = microkernel.convolve(layer, simd, tile, matrix, arguments, stage=1)
         _, row, column = schedule.get_loops(schedule.get_sblock("P"))
-        schedule.split(column, [None, layer.in_channels])  # now each copies a pixel, or zeros
+        schedule.split(column, [None, knobs["pixels"] * layer.in_channels])
         c_abi.mark_stage(schedule, row, 0)
         return schedule
 
@@ -49,10 +51,9 @@ def padded(workload: Conv2dWorkload) -> Conv2dWorkload:
 
 
 REGISTRY.add(Padded())  # the processes in which layers are compiled run this line too
-
 if __name__ == "__main__":
     (model,) = ensure(["conv-56x56x64-3x3-64"])
-    tvmc.compile(model, output=model.with_suffix(".so"), algorithms=["padded"])
-    *_, ours = compare(model, model.with_suffix(".so"), runtime=runtime("litert"))
-    print(f"padded: {ours.workspace_bytes} bytes of workspace")
-    print(f"largest difference to TFLite's built-in kernel: {ours.difference:.1g}")
+    library = model.with_suffix(".so")
+    (layer,) = tvmc.compile(model, output=library, algorithms=["padded"]).layers
+    (ours,), (xnnpack,) = (tvmc.run(model, delegate=d).outputs.values() for d in (library, None))
+    print(f"padded: {layer.workspace_bytes} bytes; off XNNPACK by {abs(ours - xnnpack).max():.1g}")

@@ -8,17 +8,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schedules.algorithms import REGISTRY
+from schedules.layer.block import workload_from_text
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_layer
 from schedules.target.simd import Simd
+from schedules.tuning.search.cost_model import CostModel
+from schedules.tuning.search.space import Space
 from scripts.processes import ROOT, module_command, module_environment
 from tests.support.kernels import Case, HostKernel
+from tests.support.trials import record
 
 EXAMPLES = ROOT / "scripts" / "examples"
 OWN_ALGORITHM = "scripts.examples.own_algorithm"
@@ -43,9 +49,8 @@ def difference(line: str, label: str) -> float:
 
 
 def test_own_algorithm_runs(tmp_path: Path) -> None:
-    memory, last = run("own_algorithm", tmp_path)
-    assert memory == f"padded: {58 * 58 * 64 * 4} bytes of workspace"
-    assert 0 < difference(last, "largest difference to TFLite's built-in kernel") < 1e-5
+    (line,) = run("own_algorithm", tmp_path)
+    assert 0 < difference(line, f"padded: {58 * 58 * 64 * 4} bytes; off XNNPACK by") < 1e-5
 
 
 def test_kernel_in_tvm_runs(tmp_path: Path) -> None:
@@ -87,7 +92,8 @@ def test_tvmc_from_python_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_examples_are_short(example: str) -> None:
-    assert len((EXAMPLES / example).read_text(encoding="utf-8").splitlines()) < 80
+    lines = (EXAMPLES / example).read_text(encoding="utf-8").splitlines()
+    assert len(lines) < (60 if example == "own_algorithm.py" else 80)
 
 
 @pytest.fixture
@@ -96,6 +102,21 @@ def own_algorithm(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(REGISTRY, "_algorithms", dict(REGISTRY._algorithms))
     yield importlib.import_module(OWN_ALGORITHM)
     del sys.modules[OWN_ALGORITHM]
+
+
+@pytest.mark.usefixtures("own_algorithm")
+def test_the_tuner_tries_the_own_knob_and_learns_from_it() -> None:
+    space, random = Space(workload_from_text("12x14x8->16 k3x3 p1,1,1,1"), HOST), Random(0)
+    samples = dict.fromkeys(space.sample(random) for _ in range(1000))
+    own = [candidate for candidate in samples if candidate.algorithm == "padded"]
+    pixels = np.array([candidate.knobs["pixels"] for candidate in own])
+    assert {*pixels} == {1, 2, 4}
+    # As if nothing else mattered.
+    model = CostModel(HOST)
+    model.fit(record(space.workload, HOST, c, 4.0 / c.knobs["pixels"]) for c in own)
+    times = model.predict([space.plan(candidate) for candidate in own])
+    assert times[pixels == 4].max() < times[pixels == 2].min()
+    assert times[pixels == 2].max() < times[pixels == 1].min()
 
 
 @pytest.mark.parametrize(

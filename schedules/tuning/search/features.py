@@ -31,7 +31,7 @@ def features(plan: Plan, simd: Simd) -> dict[str, float]:
     knobs = _knobs(plan.algorithm, plan.workload, simd)
     return {
         f"is_{plan.algorithm}": 1.0,
-        **{name: knobs[name].number(value) for name, value in plan.knobs.items()},
+        **{f"knob_{name}": knobs[name].number(value) for name, value in plan.knobs.items()},
         **_tile_features(nests, simd),
         "macs_ratio": _log_ratio(plan.macs, macs),
         "cost_ratio": _log_ratio(plan.cost, macs),
