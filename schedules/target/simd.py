@@ -7,19 +7,17 @@ TVM). Nothing else in the package looks at a target.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, nearest
 from schedules.layer.workload import DTYPE_BYTES
 from schedules.target import llvm_names, tvm_target
+from schedules.target.cores import CORES, KIB, Core
+from schedules.target.host import machine, this_host
 
-KIB = 1024
 #: Threads that share a layer at most.
 MAX_THREADS = tvm_target.MAX_CORES
 ANDROID_SUFFIX = "-android"
@@ -30,11 +28,6 @@ TRIPLES = {
     ("aarch64", False): "aarch64-unknown-linux-gnu",
     ("aarch64", True): "aarch64-unknown-linux-android24",
 }
-
-_X86_V3 = frozenset({"avx2", "fma", "f16c"})
-_X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-_ARMV8_0 = frozenset({"neon"})
-_ARMV8_2 = _ARMV8_0 | {"dotprod", "fullfp16"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,8 @@ class Simd:
         LLVM's name of the processor.
     vector_bytes, vector_registers : int
         Width and number of the vector registers.
-    l1_bytes, l2_bytes : int
-        Data caches that one core can count on.
+    l1_bytes, l2_bytes, l3_bytes : int
+        Data caches that one core can count on; of a shared one its share, 0 if there is none.
     cores : int
         Cores that share work well (the big cluster of a phone).
     features : frozenset of str
@@ -74,6 +67,7 @@ class Simd:
     vector_registers: int
     l1_bytes: int
     l2_bytes: int
+    l3_bytes: int
     cores: int
     features: frozenset[str]
     loads_per_fma: int = 1
@@ -124,15 +118,16 @@ class Simd:
         if target is not None:
             return cls.from_target(target)
         raise LeanconvError(
-            f"unknown target {name!r}: host, {', '.join(PRESETS)}, a tag of TVM such as "
-            "raspberry-pi/4b-aarch64, a JSON target, or 'llvm -mcpu=…'"
+            f"unknown target {name!r}{nearest(name, PRESETS)}; known are those of `tvmc targets`, "
+            "tags of TVM such as raspberry-pi/4b-aarch64, JSON, and 'llvm -mcpu=…'"
         )
 
     @classmethod
     def from_target(cls, target: Mapping[str, Any]) -> Simd:
         """A :class:`Simd` for a TVM target given as a dict.
 
-        Processors without a preset get the caches of the plainest core with the same registers.
+        Processors without a preset get the caches of the plainest core with the same registers;
+        those with one are compiled for no more than the features that the delegate checks.
         Without a processor and a triple it is this machine.
 
         Raises
@@ -150,14 +145,15 @@ class Simd:
         if not mtriple and not mcpu:
             base = _host()
         elif arch == "x86_64":
-            wide = "+avx512" in "".join(mattr) or mcpu in _AVX512_CPUS
-            base = PRESETS["x86-64-v4" if wide else "x86-64-v3"]
+            wide = "+avx512" in "".join(mattr)
+            base = PRESETS.get(mcpu, PRESETS["x86-64-v4" if wide else "x86-64-v3"])
         elif mcpu:
             base = PRESETS.get(mcpu, PRESETS["cortex-a53"])
-            if base.arch != arch:
-                raise LeanconvError(f"processor {mcpu!r} is not an {arch} processor")
         else:
             base = replace(PRESETS["cortex-a53"], mcpu="generic")
+        if base.arch != arch:
+            triple = TRIPLES[base.arch, False]
+            raise LeanconvError(f"{mcpu!r} is another kind of processor: add -mtriple={triple}")
         triple = TRIPLES[arch, "android" in mtriple]
         if mcpu and mcpu not in PRESETS:
             llvm_names.check_processor(mcpu, triple, TRIPLES.values())
@@ -167,9 +163,9 @@ class Simd:
         return replace(
             base,
             name=mcpu or base.name,
-            mcpu=mcpu or base.mcpu,
+            mcpu=base.mcpu if mcpu in PRESETS else mcpu or base.mcpu,
             mattr=mattr,
-            features=base.features | (extra & _ARMV8_2),
+            features=base.features | (extra & _MORE_FEATURES),
             android="android" in mtriple,
             cores=tvm_target.cores(target, base.cores),
         )
@@ -182,96 +178,51 @@ def _arch(mtriple: str, mcpu: str) -> str:
     elif mcpu in PRESETS:
         arch = PRESETS[mcpu].arch
     else:
-        arch = "x86_64" if mcpu in _AVX512_CPUS else _machine()
+        arch = machine()
     arch = arch.replace("arm64", "aarch64")
     if (arch, False) not in TRIPLES:
         raise LeanconvError(f"architecture {arch!r} is not supported: x86_64 or aarch64")
     return arch
 
 
-_AVX512_CPUS = frozenset(
-    ("x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "icelake-client")
-    + ("icelake-server", "tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids")
-    + ("graniterapids", "znver4", "znver5")
-)
+#: What a target may have beyond its processor's.
+_MORE_FEATURES = frozenset({"neon", "dotprod", "fullfp16"})
 
 
-def _arm(
-    mcpu: str, l1_kib: int, l2_kib: int, features: frozenset[str], in_order: bool = False
-) -> Simd:
-    """A NEON core; four of them in a cluster."""
-    caches = (l1_kib * KIB, l2_kib * KIB)
-    return Simd(mcpu, "aarch64", mcpu, 16, 32, *caches, 4, features, in_order=in_order)
-
-
-def _presets() -> dict[str, Simd]:
-    rows = (
-        Simd("x86-64-v3", "x86_64", "x86-64-v3", 32, 16, 32 * KIB, 256 * KIB, 4, _X86_V3),
-        Simd("x86-64-v4", "x86_64", "x86-64-v4", 64, 32, 32 * KIB, 1024 * KIB, 4, _X86_V4, 2),
-        _arm("cortex-a53", 32, 128, _ARMV8_0, in_order=True),
-        _arm("cortex-a55", 32, 128, _ARMV8_2, in_order=True),
-        _arm("cortex-a72", 32, 512, _ARMV8_0),
-        _arm("cortex-a76", 64, 256, _ARMV8_2),
-        _arm("neoverse-n1", 64, 1024, _ARMV8_2),
-        _arm("apple-m1", 128, 3072, _ARMV8_2),
+def _preset(core: Core, android: bool) -> Simd:
+    """A target of a core; four of them share work."""
+    return Simd(
+        name=core.name + (ANDROID_SUFFIX if android else ""),
+        arch=core.arch,
+        mcpu=core.mcpu,
+        vector_bytes=core.vector_bytes,
+        vector_registers=core.vector_registers,
+        l1_bytes=core.l1_kib * KIB,
+        l2_bytes=core.l2_kib * KIB,
+        l3_bytes=core.l3_kib * KIB,
+        cores=4,
+        features=core.features,
+        loads_per_fma=core.loads_per_fma,
+        in_order=core.in_order,
+        android=android,
     )
-    presets = {simd.name: simd for simd in rows}
-    for simd in rows:
-        name = simd.name + ANDROID_SUFFIX
-        presets[name] = replace(simd, name=name, android=True)
-    return presets
 
 
 #: Every named target but ``host``.
-PRESETS: Mapping[str, Simd] = _presets()
+PRESETS: Mapping[str, Simd] = {
+    preset.name: preset
+    for preset in (_preset(core, android) for android in (False, True) for core in CORES)
+}
 
 
 def _host() -> Simd:
-    """This machine, as the preset that it fulfils, with its real caches and cores.
-
-    A preset instead of LLVM's name of the processor: what is compiled then needs no more than the
-    features that the delegate checks before it claims a layer.
-    """
-    machine = _machine()
-    try:
-        info = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError as error:
-        raise LeanconvError(f"cannot tell what this machine is ({error}): name a target") from None
-    words = set(info.split())
-    if machine == "x86_64":
-        if not {"avx2", "fma", "f16c"} <= words:
-            raise LeanconvError("this processor lacks AVX2 and FMA, the least that is supported")
-        name = "x86-64-v4" if _X86_V4 <= words else "x86-64-v3"
-    elif machine == "aarch64":
-        name = "cortex-a55" if {"asimddp", "asimdhp"} <= words else "cortex-a53"
-    else:
-        raise LeanconvError(f"architecture {machine!r} is not supported: x86_64 or aarch64")
-    base = PRESETS[name]
+    """This machine: the preset of its core, with its real caches and cores."""
+    host = this_host()
     return replace(
-        base,
+        PRESETS[host.core.name],
         name="host",
-        l1_bytes=_cache_bytes(1, base.l1_bytes),
-        l2_bytes=_cache_bytes(2, base.l2_bytes),
-        cores=len(os.sched_getaffinity(0)),
+        l1_bytes=host.l1_bytes,
+        l2_bytes=host.l2_bytes,
+        l3_bytes=host.l3_bytes,
+        cores=len(host.numbers),
     )
-
-
-def _machine() -> str:
-    """This machine's instruction set."""
-    return platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
-
-
-def _cache_bytes(level: int, default: int) -> int:
-    """Size of this machine's data cache, or ``default`` where the kernel does not tell."""
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            if int((index / "level").read_text()) != level:
-                continue
-            if (index / "type").read_text().strip() == "Instruction":
-                continue
-            size = (index / "size").read_text().strip()
-        except (OSError, ValueError):
-            continue
-        if size.endswith("K") and size[:-1].isdigit():
-            return int(size[:-1]) * KIB
-    return default

@@ -7,11 +7,14 @@ when something is compiled and not before: it takes a second.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from schedules import __version__
+from schedules.target.host import this_host
 from schedules.target.simd import PRESETS, Simd
 from tvmc.boards.rpc_server import add_parser as add_rpc_server
 from tvmc.command import LineParser, add_common_options, exit_status, shown_log
@@ -58,6 +61,7 @@ def tvmc_parser() -> LineParser:
     add_rpc_server(commands)
 
     command = commands.add_parser("targets", help="list the targets known by name")
+    command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_targets)
     command = commands.add_parser("algorithms", help="list the algorithms")
     command.set_defaults(run=_algorithms)
@@ -85,21 +89,29 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _targets(_options: argparse.Namespace) -> None:
-    header = ("target", "processor", "vector", "L1", "L2", "triple")
+def _targets(options: argparse.Namespace) -> None:
+    host = this_host()
     targets: dict[str, Simd] = {"host": Simd.named("host"), **PRESETS}
-    rows = [
+    if options.json:
+        rows = {name: {**asdict(s), "features": sorted(s.features)} for name, s in targets.items()}
+        known = {"is": host.called, "core": host.core.name, "guessed": host.guessed}
+        print(json.dumps({"host": known, "targets": rows}, indent=2))
+        return
+    header = ("target", "vector", "loads a multiply-add", "in order", "L1", "L2", "L3", "triple")
+    print(f"host: {host.called}, as {host.core.name}{' (guessed)' if host.guessed else ''}, "
+          f"{len(host.numbers)} cores\n")  # fmt: skip
+    rows_of_text = [
         [
             name,
-            simd.mcpu,
             f"{8 * simd.vector_bytes} bits",
-            format_bytes(simd.l1_bytes),
-            format_bytes(simd.l2_bytes),
+            str(simd.loads_per_fma),
+            "yes" if simd.in_order else "no",
+            *(format_bytes(n) if n else "-" for n in (simd.l1_bytes, simd.l2_bytes, simd.l3_bytes)),
             simd.triple,
         ]
         for name, simd in targets.items()
     ]
-    print(format_table(header, rows))
+    print(format_table(header, rows_of_text))
 
 
 def _algorithms(_options: argparse.Namespace) -> None:

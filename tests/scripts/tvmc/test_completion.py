@@ -64,7 +64,7 @@ def test_bash_accepts_the_script(bash_script: Path) -> None:
         (["compile", "m.tflite", "--outp"], {"--output", "--output-format"}),
         (["compile", "--objective", "l"], {"least-memory"}),
         (["compile", "--target", ""], {"host", *PRESETS}),
-        (["tune", "--target", "neo"], {"neoverse-n1", "neoverse-n1-android"}),
+        (["tune", "--target", "neoverse-n1"], {"neoverse-n1", "neoverse-n1-android"}),
         (["compile", "--algorithm", ""], {"auto", "fused_block", *REGISTRY.names()}),
         (["compile", "m"], {"model.tflite", "models"}),
         (["compile", "--report", "m"], {"model.tflite", "models"}),
