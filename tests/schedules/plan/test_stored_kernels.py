@@ -123,7 +123,7 @@ def targets(simd: Simd) -> list[Simd]:
     }
     for name, value in vars(simd).items():
         if type(value) in (int, str):
-            values[name] = value * 2
+            values[name] = value * 2 or 1
     return [replace(simd, **{name: value}) for name, value in values.items()]
 
 
