@@ -6,25 +6,23 @@ blocks of MobileNetV1, V2 and their relatives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from schedules.layer.graph import Graph, only_reader
 from schedules.layer.network import CONV, DENSE, TRANSPOSED, Chain, Layer
 
-#: Index of the node that alone reads a tensor; ``None`` if there is no such node.
-OnlyReader = Callable[[int], int | None]
 
-
-def find_chains(layers: Sequence[Layer], only_reader: OnlyReader) -> tuple[Chain, ...]:
+def find_chains(graph: Graph, layers: Sequence[Layer]) -> tuple[Chain, ...]:
     """Every chain of two or three layers; they may overlap."""
-    return tuple(_chains(layers, only_reader))
+    return tuple(_chains(graph, layers))
 
 
-def _chains(layers: Sequence[Layer], only_reader: OnlyReader) -> Iterator[Chain]:
+def _chains(graph: Graph, layers: Sequence[Layer]) -> Iterator[Chain]:
     positions = {layer.index: position for position, layer in enumerate(layers)}
     followers = {
         position: follower
         for position, layer in enumerate(layers)
-        if (follower := _follower(layers, positions, layer, only_reader)) is not None
+        if (follower := _follower(graph, layers, positions, layer)) is not None
     }
     producers = {follower: position for position, follower in followers.items()}
     for depthwise, pointwise in followers.items():
@@ -42,12 +40,12 @@ def _chains(layers: Sequence[Layer], only_reader: OnlyReader) -> Iterator[Chain]
 
 
 def _follower(
-    layers: Sequence[Layer], positions: dict[int, int], layer: Layer, only_reader: OnlyReader
+    graph: Graph, layers: Sequence[Layer], positions: dict[int, int], layer: Layer
 ) -> int | None:
     """Position of the layer that alone reads ``layer``'s output, and pads nothing of its own."""
     if layer.workload is None or layer.output is None or layer.workload.residual:
         return None
-    reader = only_reader(layer.output)
+    reader = only_reader(graph, layer.output)
     position = None if reader is None else positions.get(reader)
     if position is None or layers[position].input != layer.output:
         return None

@@ -44,6 +44,8 @@ class Layer:
         The node itself, and the neighbours whose work the layer does as well.
     input, output : int or None
         Tensors in front of and behind all of these.
+    residual : int or None
+        The tensor that is added, of a workload with a residual.
     float_order : str or None
         The layout (see :mod:`schedules.kernel.packing`) that the network's weights are in already;
         ``None`` if there is none, or they or the bias are not float32.
@@ -65,6 +67,7 @@ class Layer:
     output: int | None = None
     float_order: str | None = None
     staged_bytes: int = 0
+    residual: int | None = None
 
 
 @dataclass(frozen=True)

@@ -238,8 +238,8 @@ class _Rewriter:
         runtime = self._kernel(kernel, _shape(source), _shape(output))
         weights, bias = runtime.pack([network.constants[layer.index] for layer in layers])
         tensors = [source]
-        if runtime.has_residual:
-            tensors.append(network.variables[network.residuals[last.index]])
+        if last.residual is not None:
+            tensors.append(network.variables[last.residual])
         arguments = [*tensors, relax.const(weights), relax.const(bias)]
         types = [output.ty]
         if runtime.workspace_bytes:

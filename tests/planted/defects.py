@@ -129,14 +129,14 @@ DEFECTS = (
     ),
     Defect(
         "merge rules (Python)",
-        "tflite_delegate/read/merge.py",
-        "if any(amounts[:2] + amounts[6:]) or not known:",
-        "if not known:",
+        "schedules/layer/merge.py",
+        "if any(amounts[:2] + amounts[6:]):",
+        "if False:",
         UNITS,
     ),
     Defect(
         "merge rules (Python)",
-        "tflite_delegate/read/merge.py",
+        "schedules/layer/merge.py",
         "pad_left=amounts[4],",
         "pad_left=amounts[5],",
         f"{UNITS} tests/tflite_delegate/test_graphs.py",

@@ -14,8 +14,11 @@ import tvm
 from tvm import relax
 
 from schedules.errors import LeanconvError
+from schedules.layer.network import DENSE
 from schedules.relax import network as relax_network
+from tests.tflite_delegate.test_units import zoo_model
 from tflite_delegate.importer.relax import import_model
+from tflite_delegate.read.model import read
 
 
 def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
@@ -25,13 +28,22 @@ def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:
 
 def test_layers_are_those_of_the_delegate(trained_models: Path) -> None:
     """Two readers, of the file and of what TVM makes of it, see the same layers."""
-    from tflite_delegate.read.model import read
-
     path = trained_models / "mobilenet_96_float.tflite"
     ours, theirs = read(path), folded(import_model(path))
     assert [la.workload for la in ours.layers] == [la.workload for la in theirs.layers]
     assert [la.geometry for la in ours.layers] == [la.geometry for la in theirs.layers]
     assert ours.chains == theirs.chains
+
+
+def test_neighbours_are_those_of_the_delegate(tmp_path: Path) -> None:
+    """Of images; Relax reshapes between the rows of a dense layer and what is added to them."""
+    path = tmp_path / "units.tflite"
+    path.write_bytes(zoo_model())
+    ours, theirs = (
+        [layer.workload for layer in network.layers if layer.kind != DENSE]
+        for network in (read(path), folded(import_model(path)))
+    )
+    assert ours == theirs
 
 
 def test_hybrid_weights(trained_models: Path) -> None:

@@ -40,7 +40,7 @@ from tests.tflite_delegate import (
 )
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read import model as tflite_model
-from tflite_delegate.read.layers import ACTIVATIONS
+from tflite_delegate.read.graph import ACTIVATIONS
 
 HOST_SOURCE = Path(__file__).with_name("host.c")
 HOST = Simd.named("host")

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import tflite
 
+from schedules.layer.graph import Operation
+from schedules.layer.network import Layer
 from tflite_delegate.read.sparsity import stored_places
 
 #: What reading a damaged flatbuffer raises. OverflowError and TypeError come from offsets that are
@@ -24,6 +26,25 @@ DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowErr
 _TYPE_NAMES = {
     value: name.lower() for name, value in vars(tflite.TensorType).items() if name.isupper()
 }
+#: Fused activations by TFLite's numbers.
+ACTIVATIONS = {
+    tflite.ActivationFunctionType.NONE: "none",
+    tflite.ActivationFunctionType.RELU: "relu",
+    tflite.ActivationFunctionType.RELU6: "relu6",
+    tflite.ActivationFunctionType.RELU_N1_TO_1: "relu_n1_to_1",
+}
+#: Operators that a layer's kernel may do the work of, as :class:`Operation` calls them.
+_NEIGHBOURS = {
+    tflite.BuiltinOperator.PAD: "pad",
+    tflite.BuiltinOperator.ADD: "add",
+    tflite.BuiltinOperator.MUL: "multiply",
+    tflite.BuiltinOperator.LOGISTIC: "sigmoid",
+    tflite.BuiltinOperator.RELU: "relu",
+    tflite.BuiltinOperator.RELU6: "relu6",
+    tflite.BuiltinOperator.RELU_N1_TO_1: "relu_n1_to_1",
+    tflite.BuiltinOperator.HARD_SWISH: "hard_swish",
+}
+_FUSED = {"add": "AddOptions", "multiply": "MulOptions"}
 #: Bits of one element of the types that weights come in.
 _TYPE_BITS = {"float32": 32, "float16": 16, "int8": 8, "uint8": 8, "int16": 16, "int4": 4}
 #: Elements of the constants that :meth:`Graph.integers` reads: the paddings of a tensor.
@@ -128,25 +149,54 @@ class Graph:
         #: Tensors that a caller reads.
         self.outputs = {tensor for tensor in outputs if tensor is not None}
         #: Tensor -> the nodes that read it; a node that reads it twice is there twice.
-        self.readers: dict[int, list[Node]] = {}
+        self.readers: dict[int, list[int]] = {}
         #: Tensor -> the node that writes it.
-        self.producers: dict[int, Node] = {}
+        self.producers: dict[int, int] = {}
         for node in self.nodes:
             for tensor in node.inputs:
                 if tensor is not None:
-                    self.readers.setdefault(tensor, []).append(node)
+                    self.readers.setdefault(tensor, []).append(node.index)
             for tensor in node.outputs:
                 if tensor is not None:
-                    self.producers[tensor] = node
+                    self.producers[tensor] = node.index
 
     def tensor(self, index: int) -> Tensor:
         """The tensor at a valid index."""
         return Tensor(self, index)
 
-    def only_reader(self, tensor: int) -> Node | None:
-        """The node that alone uses a tensor, or ``None``: nobody, others, or the caller too."""
-        readers = self.readers.get(tensor, [])
-        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """As the file states it."""
+        return self.tensor(tensor).shape
+
+    def dtype(self, tensor: int) -> str:
+        """Type of the elements."""
+        return self.tensor(tensor).type
+
+    def is_there(self, tensor: int, layer: Layer) -> bool:
+        """Whether a tensor is no constant, and given or computed before the layer's own node."""
+        is_late = self.producers.get(tensor, -1) >= layer.index
+        return not is_late and not self.tensor(tensor).is_constant
+
+    def operation(self, node: int) -> Operation | None:
+        """What a node does; ``None`` if no kernel could do it along with its own work."""
+        operator = self.nodes[node]
+        name = _NEIGHBOURS.get(operator.code)
+        operands = tuple(tensor for tensor in operator.inputs if tensor is not None)
+        output = operator.outputs[0] if operator.outputs else None
+        if name is None or output is None or len(operands) != len(operator.inputs):
+            return None
+        if name in _FUSED:
+            options = operator.options(_FUSED[name])
+            activation = ACTIVATIONS.get(options.FusedActivationFunction()) if options else None
+            return (
+                None if activation is None else Operation(node, name, operands, output, activation)
+            )
+        if name != "pad":
+            return Operation(node, name, operands, output)
+        paddings = self.integers(operands[1]) if len(operands) == 2 else None
+        if paddings is None or not self.tensor(operands[0]).is_known:
+            return None
+        return Operation(node, name, operands[:1], output, paddings=tuple(paddings))
 
     def constant_behind(self, index: int) -> Tensor:
         """The float16 or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
@@ -164,8 +214,8 @@ class Graph:
     def _input_of(self, tensor: int, code: int) -> int | None:
         """What the node reads that computes ``tensor``, if it is one of that operator."""
         producer = self.producers.get(tensor)
-        is_one = producer is not None and producer.code == code and producer.inputs
-        return producer.inputs[0] if producer is not None and is_one else None
+        node = None if producer is None else self.nodes[producer]
+        return node.inputs[0] if node and node.code == code and node.inputs else None
 
     def integers(self, index: int) -> list[int] | None:
         """The elements of a small int32 or int64 constant; ``None`` if it is something else."""

@@ -12,15 +12,8 @@ from schedules.errors import LeanconvError
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, describe
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
-from tflite_delegate.read.graph import Graph, Node, Tensor
+from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
 
-#: Fused activations by TFLite's numbers.
-ACTIVATIONS = {
-    tflite.ActivationFunctionType.NONE: "none",
-    tflite.ActivationFunctionType.RELU: "relu",
-    tflite.ActivationFunctionType.RELU6: "relu6",
-    tflite.ActivationFunctionType.RELU_N1_TO_1: "relu_n1_to_1",
-}
 _PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
 #: The operators that layers are made of.
 OPERATORS = {

@@ -16,10 +16,10 @@ import tflite
 from schedules.errors import LeanconvError
 from schedules.layer import network
 from schedules.layer.chains import find_chains
+from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import Layer, Network
 from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.read.layers import layer_operator, read_layer
-from tflite_delegate.read.merge import merge_neighbours
 from tflite_delegate.read.signatures import Signature, read_signatures
 
 __all__ = ["Layer", "Model", "Step", "read"]
@@ -129,15 +129,10 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
     )
     inputs = tuple(sorted(graph.inputs))
     computed = [tensor for step in steps for tensor in step.outputs]
-
-    def only_reader(tensor: int) -> int | None:
-        reader = graph.only_reader(tensor)
-        return None if reader is None else reader.index
-
     return Model(
         name=path.name,
         layers=layers,
-        chains=find_chains(layers, only_reader),
+        chains=find_chains(graph, layers),
         steps=steps,
         inputs=inputs,
         outputs=tuple(sorted(graph.outputs)),

@@ -325,6 +325,27 @@ def test_a_clamp_behind_a_clamp(
     assert (found.workload.activation, len(found.nodes)) == (activation, 1 + taken)
 
 
+@pytest.mark.parametrize("is_divisor", [True, False])
+def test_hard_swish(is_divisor: bool) -> None:
+    """Behind ``x min(max(x + 3, 0), 6)``, a quotient by 6 makes it one, and one of 6 does not."""
+    workload = layer(8, (6, 9), 3)
+    six = relax.const(np.float32(6))
+    builder = relax.BlockBuilder()
+    x = image_variable(workload)
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(conv2d(workload, x, Case.random(workload).weights))
+            gate = builder.emit(relax.op.add(y, relax.const(np.float32(3))))
+            gate = builder.emit(relax.op.clip(gate, 0, 6))
+            y = builder.emit(relax.op.multiply(y, gate))
+            y = relax.op.divide(y, six) if is_divisor else relax.op.divide(six, y)
+            y = builder.emit_output(y)
+        builder.emit_func_output(y)
+    (found,) = relax_network.read("main", builder.get()["main"]).layers
+    assert found.workload is not None
+    assert found.workload.activation == ("hard_swish" if is_divisor else "none")
+
+
 # What is left
 
 
