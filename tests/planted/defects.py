@@ -24,8 +24,8 @@ class Defect:
 
 
 ALGORITHMS = "tests/schedules/algorithms/test_algorithms.py"
-DELEGATE = "tests/tflite_delegate/test_delegate.py"
-UNITS = "tests/tflite_delegate/test_units.py"
+DELEGATE = "tests/tflite_delegate/csrc/test_delegate.py"
+UNITS = "tests/tflite_delegate/csrc/layer/test_merge.py"
 RELAX = "tests/schedules/relax/test_transform.py"
 
 DEFECTS = (
@@ -118,14 +118,14 @@ DEFECTS = (
         "schedules/select/arena.py",
         "if read.get(tensor, -1) > written[tensor]",
         "if read.get(tensor, -1) > written[tensor] + 1",
-        "tests/tflite_delegate/test_graphs.py tests/tflite_delegate/test_selection.py",
+        "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
     ),
     Defect(
         "arena",
         "schedules/select/arena.py",
         "for first, last, size in lives if first <= time <= last",
         "for first, last, size in lives if first < time <= last",
-        "tests/tflite_delegate/test_graphs.py tests/tflite_delegate/test_selection.py",
+        "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
     ),
     Defect(
         "merge rules (Python)",
@@ -139,21 +139,21 @@ DEFECTS = (
         "schedules/layer/merge.py",
         "pad_left=amounts[4],",
         "pad_left=amounts[5],",
-        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+        f"{UNITS} tests/tflite_delegate/read/test_graphs.py",
     ),
     Defect(
         "merge rules (C)",
         "tflite_delegate/csrc/layer/merge.c",
         "pad->left = values[4];",
         "pad->left = values[5];",
-        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+        f"{UNITS} tests/tflite_delegate/read/test_graphs.py",
     ),
     Defect(
         "merge rules (C)",
         "tflite_delegate/csrc/layer/merge.c",
         "if (layer->residual != TFL_OPTIONAL_TENSOR) {",
         "if (false) {",
-        f"{UNITS} tests/tflite_delegate/test_graphs.py",
+        f"{UNITS} tests/tflite_delegate/read/test_graphs.py",
     ),
     Defect(
         "claims",

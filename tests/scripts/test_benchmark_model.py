@@ -21,7 +21,7 @@ from scripts.processes import module_command, module_environment
 from scripts.tflite_benchmark import flags as benchmark_flags
 from tests.conftest import Compiled
 from tests.support.tflite_writer import Conv, single_conv
-from tests.tflite_delegate.test_subgraphs import X, two_signatures
+from tests.tflite_delegate.csrc.test_subgraphs import X, two_signatures
 from tvmc.running.interpreter import Session, runtime
 
 NUMBER = r"[0-9.e+]+"

@@ -138,6 +138,6 @@ def run(interpreter: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 @pytest.fixture(scope="session")
 def library(build_delegate: Callable[..., Path]) -> Path:
     """Serves the convolutions in front of every operator that is tested."""
-    from tests.tflite_delegate.operator_cases import convolutions
+    from tests.tflite_delegate.csrc.operators.operator_cases import convolutions
 
     return build_delegate(convolutions())

@@ -26,7 +26,7 @@ from tests.support.kernels import serves
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.test_delegate import check_conv
+from tests.tflite_delegate.csrc.test_delegate import check_conv
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read.model import read
 from tflite_delegate.table import kernel_table

@@ -16,14 +16,10 @@ from schedules.algorithms import REGISTRY
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
-from tests.tflite_delegate import (
-    operator_cases,
-    test_operators,
-    test_operators_that_move,
-    test_special_values,
-)
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
-from tests.tflite_delegate.test_delegate import ZOO, check_conv, served, zoo_model
+from tests.tflite_delegate.csrc import test_special_values
+from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
+from tests.tflite_delegate.csrc.test_delegate import ZOO, check_conv, served, zoo_model
 from tvmc.running.interpreter import Session, runtime
 
 BuildDelegate = Callable[..., Path]
@@ -105,7 +101,7 @@ def test_zoo(
 def test_all_operators(
     run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
 ) -> None:
-    cases = test_operators.CASES | test_operators_that_move.CASES
+    cases = test_operators.CASES | test_movement.CASES
     model = tmp_path / "operators.tflite"
     model.write_bytes(operator_cases.zoo_model(cases))
     alone = tmp_path / "convolutions.tflite"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.operator_cases import (
+from tests.tflite_delegate.csrc.operators.operator_cases import (
     RGB,
     UNIT,
     WIDE,

@@ -19,7 +19,7 @@ from schedules.plan.planner import Plan
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan
-from tests.tflite_delegate.test_sanitizers import compiler
+from tests.tflite_delegate.csrc.test_sanitizers import compiler
 from tflite_delegate import build as builder
 from tflite_delegate.table import kernel_table
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.operator_cases import fused, identity, ints, windows
+from tests.tflite_delegate.csrc.operators.operator_cases import fused, identity, ints, windows
 from tvmc.running.probe import Probe
 
 BuildDelegate = Callable[..., Path]

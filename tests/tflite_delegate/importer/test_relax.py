@@ -16,7 +16,7 @@ from tvm import relax
 from schedules.errors import LeanconvError
 from schedules.layer.network import DENSE
 from schedules.relax import network as relax_network
-from tests.tflite_delegate.test_units import zoo_model
+from tests.tflite_delegate.csrc.layer.test_merge import zoo_model
 from tflite_delegate.importer.relax import import_model
 from tflite_delegate.read.model import read
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, run
-from tests.tflite_delegate.operator_cases import WIDE, X, identity, operators
+from tests.tflite_delegate.csrc.operators.operator_cases import WIDE, X, identity, operators
 
 Function = Callable[[np.ndarray], np.ndarray]
 #: Each function, and its greatest relative error.

@@ -30,14 +30,10 @@ from schedules.target.toolchain import Toolchain
 from scripts.board.board import Board
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
-from tests.tflite_delegate import (
-    operator_cases,
-    test_network,
-    test_operators,
-    test_operators_that_move,
-    test_sparse_layers,
-    test_units,
-)
+from tests.tflite_delegate.csrc.kernels import test_sparsity
+from tests.tflite_delegate.csrc.layer import test_merge
+from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
+from tests.tflite_delegate.csrc.run import test_network
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.graph import ACTIVATIONS
@@ -443,7 +439,7 @@ print("clean")
 UNITS_IN_LITERT = """
 import sys
 from tests.tflite_delegate.conftest import _litert, random_inputs, run
-from tests.tflite_delegate.test_units import check_zoo, resize_zoo
+from tests.tflite_delegate.csrc.layer.test_merge import check_zoo, resize_zoo
 
 api = _litert()
 delegate = api.load_delegate(sys.argv[2])
@@ -460,7 +456,7 @@ print("clean")
 SPARSE_IN_LITERT = """
 import sys
 from tests.tflite_delegate.conftest import _litert
-from tests.tflite_delegate.test_sparse_layers import DAMAGES, sparse_model
+from tests.tflite_delegate.csrc.kernels.test_sparsity import DAMAGES, sparse_model
 
 api = _litert()
 for damage in DAMAGES:
@@ -479,7 +475,7 @@ def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
         LD_PRELOAD=f"{address_sanitizer()}:libstdc++.so.6",
         # Python and LiteRT do not free everything at the end: leaks are the other tests' business.
         ASAN_OPTIONS="detect_leaks=0",
-        PYTHONPATH=str(HOST_SOURCE.parents[2]),
+        PYTHONPATH=str(HOST_SOURCE.parents[3]),
     )
 
 
@@ -533,7 +529,7 @@ def test_in_litert(
 def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     """Layers with the nodes around them, of every operator."""
     model = tmp_path / "units.tflite"
-    model.write_bytes(test_units.zoo_model())
+    model.write_bytes(test_merge.zoo_model())
     result = run_python("-c", UNITS_IN_LITERT, model, sanitized_delegate(model))
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
     assert "ERROR: AddressSanitizer" not in result.stderr
@@ -544,7 +540,7 @@ def test_sparse_layers_in_litert(
 ) -> None:
     """Also those that are described wrongly: they are looked at and left alone."""
     model = tmp_path / "sparse.tflite"
-    model.write_bytes(test_sparse_layers.sparse_model())
+    model.write_bytes(test_sparsity.sparse_model())
     library = sanitized_delegate(model)
     for arguments in (
         (IN_LITERT, model, library, 0),
@@ -558,9 +554,7 @@ def test_sparse_layers_in_litert(
 
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     model = tmp_path / "operators.tflite"
-    model.write_bytes(
-        operator_cases.zoo_model(test_operators.CASES | test_operators_that_move.CASES)
-    )
+    model.write_bytes(operator_cases.zoo_model(test_operators.CASES | test_movement.CASES))
     for one_node in (0, 1):
         result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), one_node)
         assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.operator_cases import X, floats, fused, identity, ints
+from tests.tflite_delegate.csrc.operators.operator_cases import X, floats, fused, identity, ints
 from tflite_delegate.read.model import read
 from tflite_delegate.read.supported import between, operator_name
 

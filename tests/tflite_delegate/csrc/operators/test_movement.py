@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
-from tests.tflite_delegate.operator_cases import (
+from tests.tflite_delegate.csrc.operators.operator_cases import (
     RGB,
     WIDE,
     Case,
