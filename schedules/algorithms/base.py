@@ -41,6 +41,14 @@ class Algorithm(ABC):
     #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
     transforms: bool = False
 
+    def applied_to(self, workload: Conv2dWorkload) -> Algorithm:
+        """What serves ``workload`` under this name: itself, or a simpler one that it comes down to.
+
+        Everything but :meth:`supports` and :meth:`forms` is to be asked of that.
+        """
+        del workload
+        return self
+
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
 
@@ -112,11 +120,6 @@ class Algorithm(ABC):
         if product is None:
             return []
         return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
-
-    def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        """Whether its kernel is that of ``indirect``: there is nothing to lower or to shift."""
-        del workload
-        return False
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         """Knobs that make different algorithms of it, for a planner to choose from."""

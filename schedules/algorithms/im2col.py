@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm import s_tir
 
-from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.indirect import Lowering
 from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.packing import PackedWeights
@@ -25,7 +25,7 @@ from schedules.lower import c_abi
 from schedules.target.simd import Simd
 
 
-class Im2col(Indirect):
+class Im2col(Lowering):
     """Chellapilla et al., IWFHR 2006."""
 
     name = "im2col"
@@ -37,20 +37,13 @@ class Im2col(Indirect):
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         return Product(workload, Taps.of(workload, simd), workload.pixels)
 
-    def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        return workload.is_pointwise
-
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if workload.is_pointwise:
-            return 0
         return workload.pixels * workload.reduction * workload.element_bytes
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return 0 if workload.is_pointwise else workload.pixels * workload.reduction
+        return workload.pixels * workload.reduction
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if workload.is_pointwise:
-            return super().schedule(workload, simd, knobs)
         # Threads gather, each some image rows, before any of them multiplies.
         packed = self.packed_weights(workload, knobs)
         schedule, _ = gathered_product(workload, simd, Tile.of(knobs), packed, stage=1)

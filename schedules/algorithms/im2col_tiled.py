@@ -37,14 +37,10 @@ class Im2colTiled(Im2col):
         return {**choices, "order": replace(choices["order"], choices=(order,), default=order)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if workload.is_pointwise:
-            return 0
         pixels = min(knobs["columns"], workload.pixels)
         return pixels * workload.reduction * workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if workload.is_pointwise:
-            return super().schedule(workload, simd, knobs)
         packed = self.packed_weights(workload, knobs)
         # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.
         schedule, loops = gathered_product(

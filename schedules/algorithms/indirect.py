@@ -49,6 +49,24 @@ class Indirect(Algorithm):
         return schedule
 
 
+class Lowering(Indirect):
+    """An algorithm that lowers the image or shifts products, where there is anything to.
+
+    Else it is ``indirect`` under another name.
+    """
+
+    def is_indirect(self, workload: Conv2dWorkload) -> bool:
+        """Whether the image is its own patch matrix."""
+        return workload.is_pointwise
+
+    def applied_to(self, workload: Conv2dWorkload) -> Algorithm:
+        if not self.is_indirect(workload):
+            return self
+        indirect = Indirect()
+        indirect.name, indirect.source = self.name, self.source
+        return indirect
+
+
 def as_rows(workload: Conv2dWorkload) -> Conv2dWorkload:
     """A pointwise convolution as one row of pixels, which tiles divide best; others as they are."""
     return workload.as_matrix() if workload.is_pointwise else workload

@@ -17,11 +17,10 @@ from dataclasses import replace
 
 from tvm import s_tir, te
 
-from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.shared.shift_add import (
     Layout,
     convolution,
-    has_one_tap,
     image_pixels,
     pixel_taps,
     schedule_shift_add,
@@ -37,7 +36,7 @@ from schedules.lower.fusion import allocate_once
 from schedules.target.simd import Simd
 
 
-class Kn2row(Indirect):
+class Kn2row(Lowering):
     """Vasudevan et al., ASAP 2017, the product tap by tap."""
 
     name = "kn2row"
@@ -51,41 +50,29 @@ class Kn2row(Indirect):
         return lambda tap, pixel, o: [tap, pixel, o]
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        if has_one_tap(workload):
-            return super().knobs(workload, simd)
         choices = tiles.knobs(self.product(workload, simd), simd)
         order = replace(choices["order"], choices=self.orders, default=self.orders[0])
         return {**choices, "order": order}
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        if has_one_tap(workload):
-            return super().product(workload, simd)
         tap = single_tap(workload)
         return Product(tap, pixel_taps(workload), tap.out_width)
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        return has_one_tap(workload)
+        return tap_count(workload) == 1
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if has_one_tap(workload):
-            return 0
         elements = image_pixels(workload) * tap_count(workload) * workload.out_channels
         return elements * workload.element_bytes
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if has_one_tap(workload):
-            return super().macs(workload, knobs)
         return tap_count(workload) * single_tap(workload).macs
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if has_one_tap(workload):
-            return 0
         # Every product is stored, and read again to be added.
         return 2 * image_pixels(workload) * tap_count(workload) * workload.out_channels
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if has_one_tap(workload):
-            return super().schedule(workload, simd, knobs)
         tile = Tile.of(knobs)
         *arguments, _ = convolution(workload, self.packed_weights(workload, knobs), tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))

@@ -18,8 +18,8 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.shared.shift_add import finished, has_one_tap, single_taps
+from schedules.algorithms.indirect import Lowering
+from schedules.algorithms.shared.shift_add import finished, single_taps, tap_count
 from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.microkernel import accumulate_tile, patch_elements
@@ -32,15 +32,13 @@ from schedules.lower.steps import partition, unroll
 from schedules.target.simd import Simd
 
 
-class Kn2rowAa(Indirect):
+class Kn2rowAa(Lowering):
     """Anderson et al., arXiv 1709.03395, in place."""
 
     name = "kn2row_aa"
     source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        if has_one_tap(workload):
-            return super().knobs(workload, simd)
         choices = tiles.knobs(self.product(workload, simd), simd)
         # Sums of one image row pass through the cache for every tap: rows stay outermost.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
@@ -48,23 +46,16 @@ class Kn2rowAa(Indirect):
         return {**choices, "order": order}
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        if has_one_tap(workload):
-            return super().product(workload, simd)
         return Product(workload, single_taps(workload), workload.out_width)
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        return has_one_tap(workload)
+        return tap_count(workload) == 1
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if has_one_tap(workload):
-            return 0
         # The sums are read and written again for every tap.
-        _, kernel_height, kernel_width, _ = workload.weight_shape
-        return workload.pixels * workload.out_channels * kernel_height * kernel_width
+        return workload.pixels * workload.out_channels * tap_count(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if has_one_tap(workload):
-            return super().schedule(workload, simd, knobs)
         tile, taps = Tile.of(knobs), single_taps(workload)
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))

@@ -21,7 +21,6 @@ from schedules.algorithms.kn2row import Kn2row
 from schedules.algorithms.shared.shift_add import (
     Layout,
     convolution,
-    has_one_tap,
     pixel_taps,
     tap_count,
 )
@@ -52,8 +51,6 @@ class Kn2rowAs(Kn2row):
         return super().workspace_bytes(workload, knobs) // tap_count(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if has_one_tap(workload):
-            return super().schedule(workload, simd, knobs)
         tile = Tile.of(knobs)
         # The sums are a parameter of their own: a view of the output.
         arguments = convolution(workload, self.packed_weights(workload, knobs), tile)

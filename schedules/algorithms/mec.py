@@ -22,7 +22,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.shared.compact_lowering import (
     BatchedPatches,
     LoweredPatches,
@@ -43,27 +43,19 @@ from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 
-class Mec(Indirect):
+class Mec(Lowering):
     """Cho and Brand, arXiv 1706.06873."""
 
     name = "mec"
     source = "Cho and Brand, MEC: Memory-efficient Convolution, arXiv 1706.06873"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        choices = super().knobs(workload, simd)
-        if workload.is_pointwise:
-            return choices
         padding = row_padding(workload, padded_height(workload))
         # A single sample needs no copy: its two solutions are one kernel.
         solution = Knob("solution", ("A", "B"), "B", tried=lambda _: workload.batch > 1)
-        return {**choices, **by_name(padding, solution)}
-
-    def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        return workload.is_pointwise
+        return {**super().knobs(workload, simd), **by_name(padding, solution)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if workload.is_pointwise:
-            return 0
         row = row_elements(workload, padded_height(workload)) + knobs["row_padding"]
         lowered = workload.batch * workload.out_width * row * workload.element_bytes
         return align(lowered) + workload.output_bytes if copies(workload, knobs) else lowered
@@ -72,8 +64,6 @@ class Mec(Indirect):
         return self.workspace_bytes(workload, knobs) // workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if workload.is_pointwise:
-            return super().schedule(workload, simd, knobs)
         packed = self.packed_weights(workload, knobs)
         rows = padded_height(workload)
         if copies(workload, knobs):

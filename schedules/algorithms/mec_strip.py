@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from tvm import s_tir
 
-from schedules.algorithms.indirect import Indirect
+from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.mec import lowered_product
 from schedules.algorithms.shared.compact_lowering import pad_rows, row_elements, row_padding
 from schedules.kernel.knobs import Knob, Knobs, by_name
@@ -28,40 +28,29 @@ from schedules.target.simd import Simd
 STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")
 
 
-class MecStrip(Indirect):
+class MecStrip(Lowering):
     """MEC with one strip of output columns at a time."""
 
     name = "mec_strip"
     source = "MEC (Cho and Brand, arXiv 1706.06873), one strip of columns at a time"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        choices = super().knobs(workload, simd)
-        if workload.is_pointwise:
-            return choices
         default = STRIP_ORDERS[0 if stay_in_l2(workload.weight_bytes, simd) else 1]
+        choices = super().knobs(workload, simd)
         order = replace(choices["order"], choices=STRIP_ORDERS, default=default)
         padding = row_padding(workload, reached_rows(workload))
         return {**choices, **by_name(order, padding)}
 
-    def is_indirect(self, workload: Conv2dWorkload) -> bool:
-        return workload.is_pointwise
-
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if workload.is_pointwise:
-            return 0
         columns = min(knobs["columns"], workload.out_width)
         row = row_elements(workload, reached_rows(workload)) + knobs["row_padding"]
         return columns * row * workload.element_bytes
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if workload.is_pointwise:
-            return 0
         row = row_elements(workload, reached_rows(workload))
         return workload.batch * workload.out_width * row
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if workload.is_pointwise:
-            return super().schedule(workload, simd, knobs)
         packed, rows = self.packed_weights(workload, knobs), reached_rows(workload)
         # Each thread lowers into a buffer of its own: it is strips that they share.
         schedule, loops = lowered_product(

@@ -198,21 +198,25 @@ class Plan:
 
     def loop_nests(self, simd: Simd) -> Sequence[LoopNest]:
         """The loops in which the kernel spends its time."""
-        return algorithm_named(self.algorithm).loop_nests(self.workload, simd, self.knobs)
+        algorithm = algorithm_for(self.workload, self.algorithm)
+        return algorithm.loop_nests(self.workload, simd, self.knobs)
 
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         """The scheduled kernel."""
         if isinstance(self.workload, Block):
             return FUSED_BLOCK.schedule(self.workload, simd, self.knobs)
-        schedule = REGISTRY.get(self.algorithm).schedule(self.workload, simd, self.knobs)
+        algorithm = algorithm_for(self.workload, self.algorithm)
+        schedule = algorithm.schedule(self.workload, simd, self.knobs)
         if self.workload.group_of > 1:
             c_abi.spread_output(schedule, self.workload.out_pitch)
         return schedule
 
 
-def algorithm_named(name: str) -> Any:
-    """The algorithm of that name, for layers or blocks."""
-    return FUSED_BLOCK if name == FUSED_BLOCK.name else REGISTRY.get(name)
+def algorithm_for(workload: Conv2dWorkload | Block, name: str) -> Any:
+    """The algorithm of that name, as it is applied to ``workload``."""
+    if isinstance(workload, Block):
+        return FUSED_BLOCK
+    return REGISTRY.get(name).applied_to(workload)
 
 
 def plan_layer(
@@ -319,7 +323,7 @@ def plan_form(choice: Choice, workload: Conv2dWorkload, simd: Simd) -> Plan:
     """The plan for one form of an algorithm, whatever it costs; raises as :func:`plan_layer`."""
     if choice.algorithm == FUSED_BLOCK.name:
         raise Unsupported("it computes blocks of layers, and this layer is in none")
-    algorithm = REGISTRY.get(choice.algorithm)
+    algorithm = REGISTRY.get(choice.algorithm).applied_to(workload)
     reason = algorithm.supports(workload, simd)
     if reason is not None:
         raise Unsupported(reason)

@@ -41,11 +41,6 @@ class PixelPatches(GatheredPatches):
         return (1, self.kernel_taps, int(self.buffer.shape[0]))
 
 
-def has_one_tap(workload: Conv2dWorkload) -> bool:
-    """Whether there is nothing to add up: a 1x1 convolution is one product already."""
-    return workload.kernel_height == workload.kernel_width == 1
-
-
 def single_taps(workload: Conv2dWorkload) -> Taps:
     """Every tap by itself: these algorithms multiply one after the other."""
     _, height, width, channels = workload.weight_shape
@@ -53,7 +48,7 @@ def single_taps(workload: Conv2dWorkload) -> Taps:
 
 
 def tap_count(workload: Conv2dWorkload) -> int:
-    """Kernel taps, each of which is one product."""
+    """Kernel taps, each of which is one product; of a single one, there is nothing to add up."""
     return workload.kernel_height * workload.kernel_width
 
 

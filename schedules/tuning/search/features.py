@@ -14,7 +14,7 @@ from functools import lru_cache
 from schedules.kernel.knobs import Knob
 from schedules.kernel.loop_nests import LoopNest
 from schedules.layer.block import Block
-from schedules.plan.planner import Plan, algorithm_named
+from schedules.plan.planner import Plan, algorithm_for
 from schedules.target.simd import Simd
 from schedules.tuning.records.candidate import Workload
 
@@ -44,7 +44,7 @@ def features(plan: Plan, simd: Simd) -> dict[str, float]:
 
 @lru_cache(maxsize=256)
 def _knobs(algorithm: str, workload: Workload, simd: Simd) -> Mapping[str, Knob]:
-    return algorithm_named(algorithm).knobs(workload, simd)
+    return algorithm_for(workload, algorithm).knobs(workload, simd)
 
 
 def _tile_features(nests: Sequence[LoopNest], simd: Simd) -> dict[str, float]:

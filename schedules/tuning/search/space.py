@@ -19,6 +19,7 @@ from schedules.plan.planner import (
     Choice,
     Limits,
     Plan,
+    algorithm_for,
     default_limits,
     exceeded,
     plan_block,
@@ -141,7 +142,7 @@ class Space:
         for start in self._starts:
             untuned.setdefault(start.algorithm, []).append(start.knobs)
         return {
-            name: axes(REGISTRY.get(name).knobs(self.workload, self.simd), forms)
+            name: axes(algorithm_for(self.workload, name).knobs(self.workload, self.simd), forms)
             for name, forms in untuned.items()
         }
 
@@ -167,7 +168,8 @@ class Space:
             algorithm = REGISTRY.get(name)
             for knobs in algorithm.forms(workload):
                 packed = name == "indirect" or knobs.get("weights") == "packed"
-                if algorithm.is_indirect(workload) or (packed and twins.get(name) == default):
+                simpler = algorithm.applied_to(workload) is not algorithm
+                if simpler or (packed and twins.get(name) == default):
                     continue
                 try:
                     plan = plan_form(Choice(name, knobs), workload, self.simd)

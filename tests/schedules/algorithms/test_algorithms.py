@@ -161,9 +161,8 @@ def knobs_that_fit(
     algorithm: str, workload: Conv2dWorkload, simd: Simd
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Any of the algorithm's knobs whose register tile exists on the target."""
-    choices = {
-        name: knob.choices for name, knob in REGISTRY.get(algorithm).knobs(workload, simd).items()
-    }
+    served = REGISTRY.get(algorithm).applied_to(workload)
+    choices = {name: knob.choices for name, knob in served.knobs(workload, simd).items()}
     if algorithm == "depthwise":
         return st.fixed_dictionaries({k: st.sampled_from(v) for k, v in choices.items()})
     taps = Taps.of(workload, simd)
@@ -249,7 +248,7 @@ def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
     workload = data.draw(geometries(algorithm), "workload")
     plan = plan_layer(workload, simd, algorithm)
     chosen = data.draw(knobs_that_fit(algorithm, workload, simd), "knobs")
-    served = REGISTRY.get(algorithm)
+    served = REGISTRY.get(algorithm).applied_to(workload)
     plan = replace(
         plan,
         knobs=chosen,
@@ -494,4 +493,4 @@ def test_one_tap_is_one_product(name: str, algorithm: str) -> None:
     plan = plan_layer(LAYERS[name], HOST, algorithm)
     assert plan.workspace_bytes == 0
     assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
-    assert REGISTRY.get(algorithm).macs(plan.layer, plan.knobs) == plan.layer.macs
+    assert plan.macs == plan.layer.macs

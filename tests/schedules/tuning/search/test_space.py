@@ -66,8 +66,9 @@ def test_enumerates_every_candidate_once_in_one_order(text: str) -> None:
     assert {space.sample(random) for _ in range(200)} <= set(everything)
     names = {candidate.algorithm for candidate in everything}
     for name in REGISTRY.names():
-        served = REGISTRY.get(name).supports(workload.of_one_kernel(), simd) is None  # type: ignore[union-attr]
-        alone = not REGISTRY.get(name).is_indirect(workload)  # type: ignore[arg-type]
+        algorithm = REGISTRY.get(name)
+        served = algorithm.supports(workload.of_one_kernel(), simd) is None  # type: ignore[union-attr]
+        alone = algorithm.applied_to(workload) is algorithm  # type: ignore[arg-type]
         assert (name in names) <= served
         if served and alone and name not in ("dense", "indirect", "winograd"):
             assert name in names
