@@ -249,7 +249,7 @@ class Toolchain:
         """
         output = output.absolute()
         options = [*self._target_options(simd), "-s", *(["-static"] if simd.android else [])]
-        self._link([*options, *objects, "-lm"], output, folder)
+        self._link([*options, *objects, "-lm", "-lpthread"], output, folder)
         with output.open("rb") as file:
             machine = elf.machine(file)
         if machine != elf.MACHINES[simd.arch]:

@@ -26,6 +26,7 @@ from tvmc.config import apply_config
 from tvmc.old_flags import check_old
 from tvmc.running.run_command import add_parser as add_run
 from tvmc.tables import format_bytes, format_table
+from tvmc.tuning.calibrate_command import add_parser as add_calibrate
 from tvmc.tuning.records import add_parser as add_records
 from tvmc.tuning.tune_command import add_parser as add_tune
 
@@ -55,6 +56,7 @@ def tvmc_parser() -> LineParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_compile(commands)
     add_tune(commands)
+    add_calibrate(commands)
     add_records(commands)
     add_run(commands)
     add_diff(commands)

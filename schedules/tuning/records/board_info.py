@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tvm.target import codegen
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import write_json
+from schedules.tuning.records.calibration import Calibration
 
 FILE = "board.json"
 
@@ -37,6 +38,8 @@ class BoardInfo:
         Of the whole board.
     software : mapping of str to str
         Versions; see :func:`software`.
+    calibration : Calibration, optional
+        What its cores do in a second, if that was measured.
     """
 
     board: str
@@ -48,11 +51,13 @@ class BoardInfo:
     os: str
     memory_bytes: int
     software: Mapping[str, str]
+    calibration: Calibration | None = None
 
     @classmethod
     def of(cls, board: str, target: str, probed: Mapping[str, Any]) -> BoardInfo:
         """From what ``Measurer.probe`` returns, and this software."""
-        return cls._from_dict({**probed, "board": board, "target": target, "software": software()})
+        own = {"board": board, "target": target, "software": software(), "calibration": None}
+        return cls._from_dict({**probed, **own})
 
     @classmethod
     def read(cls, folder: Path) -> BoardInfo | None:
@@ -86,12 +91,16 @@ class BoardInfo:
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any]) -> BoardInfo:
         features = tuple(sorted(values["features"]))
-        known = {field.name: values[field.name] for field in fields(cls)}
-        return cls(**{**known, "features": features})
+        known = {f.name: values[f.name] for f in fields(cls) if f.name != "calibration"}
+        figures = values.get("calibration")
+        calibration = None if figures is None else Calibration.from_dict(figures)
+        return cls(**{**known, "features": features, "calibration": calibration})
 
 
-def check_same(folder: Path, info: BoardInfo) -> None:
-    """Make sure that ``folder`` may hold records of the board ``info``.
+def check_same(folder: Path, info: BoardInfo) -> BoardInfo:
+    """Make sure that ``folder`` may hold records of the board ``info``; what to write there.
+
+    That is ``info`` with the calibration that is there, unless it has one.
 
     Raises
     ------
@@ -104,6 +113,9 @@ def check_same(folder: Path, info: BoardInfo) -> None:
             f"{folder} is of the board {known.board} with {known.cpu}, not {info.cpu}: choose "
             f"another folder with -o"
         )
+    if known is not None and info.calibration is None:
+        return replace(info, calibration=known.calibration)
+    return info
 
 
 def software() -> dict[str, str]:

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
     add_store_option(command)
     add_target_options(command)
     _add_search_options(command.add_argument_group("the search"))
-    _add_board_options(command.add_argument_group("the board", "without these, this machine"))
+    add_board_options(command.add_argument_group("the board", "without these, this machine"))
     _add_timing_options(command.add_argument_group("how a candidate is timed"))
 
 
@@ -68,7 +68,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add("--parallel", type=at_least_one, metavar="N", help="candidates compiled at the same time")
 
 
-def _add_board_options(group: argparse._ArgumentGroup) -> None:
+def add_board_options(group: argparse._ArgumentGroup) -> None:
+    """Where programs run, if not on this machine."""
     add = group.add_argument
     add("--rpc-tracker", metavar="HOST:PORT", type=address, help="a TVM RPC tracker")
     add("--rpc-key", metavar="KEY", type=board_key, help="the key of its boards; all of them serve")

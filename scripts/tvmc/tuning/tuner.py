@@ -169,15 +169,14 @@ def tune(
     options = Options(trials, tuner, early_stopping, seed, Limits(workspace_limit, max_error))
     with contextlib.ExitStack() as stack:
         toolchain = Toolchain.named(cc)
-        runner = _runner(simd, toolchain, rpc_tracker, rpc_key, board_command)
+        runner = board_runner(simd, toolchain, rpc_tracker, rpc_key, board_command)
         stack.callback(runner.close)
         measurer = stack.enter_context(
             Measurer(simd, runner, settings, parallel or len(os.sched_getaffinity(0)), toolchain)
         )
         board = measurer.probe()
         _LOG.debug("board: %s", board)
-        info = BoardInfo.of(output.name, tuning_target(simd), board)
-        check_same(output, info)
+        info = check_same(output, BoardInfo.of(output.name, tuning_target(simd), board))
         kind = str(board.get("cost_kind", MEASURED))
         known = _known(output, tuning_records, tuning_target(simd), kind)
         log = Log(output, work[0].workload.dtype)
@@ -194,7 +193,7 @@ def tune(
     return result
 
 
-def _runner(
+def board_runner(
     simd: Simd,
     toolchain: Toolchain,
     rpc_tracker: tuple[str, int] | None,

@@ -31,7 +31,7 @@ def test_the_file(tmp_path: Path) -> None:
     assert BoardInfo.read(folder) == INFO
     values = json.loads((folder / "board.json").read_text())
     assert list(values) == ["board", "target", "cpu", "arch", "features", "cores", "os",
-                            "memory_bytes", "software"]  # fmt: skip
+                            "memory_bytes", "software", "calibration"]  # fmt: skip
     assert values["features"] == ["asimd", "fp"]
     assert values["software"].keys() == {"leanconv", "tvm", "llvm", "python"}
     assert values["software"]["leanconv"] == __version__

@@ -1,0 +1,69 @@
+"""What a board's cores do in a second: multiply-adds, bytes from each cache, waiting for others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+#: Where bytes are read from, nearest first; a core without a third cache has no ``l3``.
+LEVELS = ("l1", "l2", "l3", "memory")
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Bytes a second that are read of a buffer of ``bytes``, by one thread and by all together."""
+
+    bytes: int
+    one: float
+    all: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One board's figures.
+
+    Parameters
+    ----------
+    threads : int
+        All of them: a core of the fastest kind each.
+    macs : float
+        Multiply-adds of float32 a second, of one thread, in registers.
+    barrier_s : float
+        Seconds from the last thread's arrival until all go on.
+    bandwidths : mapping of str to Bandwidth
+        By :data:`LEVELS`.
+    """
+
+    threads: int
+    macs: float
+    barrier_s: float
+    bandwidths: Mapping[str, Bandwidth]
+
+    def macs_of(self, level: str, size: int) -> float:
+        """Multiply-adds in the time of reading ``size`` bytes from a level, or the next one."""
+        levels = LEVELS[LEVELS.index(level) :]
+        return (
+            self.macs
+            * size
+            / next(self.bandwidths[name].one for name in levels if name in self.bandwidths)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """The reverse; raises KeyError, TypeError or ValueError for anything else."""
+        bandwidths = {
+            name: Bandwidth(int(v["bytes"]), float(v["one"]), float(v["all"]))
+            for name, v in values["bandwidths"].items()
+        }
+        made = cls(
+            int(values["threads"]), float(values["macs"]), float(values["barrier_s"]), bandwidths
+        )
+        rates = [made.macs, *(rate for b in bandwidths.values() for rate in (b.one, b.all))]
+        if not {"l1", "memory"} <= set(bandwidths) <= set(LEVELS) or min(rates) <= 0:
+            raise ValueError("no calibration")
+        return made
