@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.select import compile as parallel
+from schedules.plan import builder
 from schedules.select.selection import block_of, of_one_kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
@@ -338,7 +338,7 @@ def test_failed_link_leaves_the_old_library(model: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "model.tflite"]
 
 
-COMPILE_KERNEL = parallel._compile_kernel
+COMPILE_PLAN = builder.compile_plan
 
 
 @pytest.mark.usefixtures("nothing_stored")
@@ -347,10 +347,10 @@ def test_kernel_that_cannot_be_compiled(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     if jobs == 1:
-        monkeypatch.setattr(parallel, "compile_plans", _refuse)
+        monkeypatch.setattr(builder, "compile_plans", _refuse)
     else:  # processes start afresh: they would not see the change
-        monkeypatch.setattr(parallel, "_compile_kernel", _compile_refused)
-    with pytest.raises(LeanconvError, match=r"cannot be compiled for conv.*: the first line;"):
+        monkeypatch.setattr(builder, "compile_plan", _compile_refused)
+    with pytest.raises(LeanconvError, match=r"for conv.* cannot be compiled: the first line;"):
         build(model, tmp_path / "lib.so", HOST, jobs=jobs)
     assert not (tmp_path / "lib.so").exists()
 
@@ -359,13 +359,13 @@ def _refuse(plans: Any, simd: Simd) -> None:
     raise RuntimeError("the first line\n\nmodule:\n@I.ir_module")
 
 
-def _compile_refused(kernel: Any, simd: Simd) -> Any:
+def _compile_refused(*arguments: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "compile_plans", _refuse)
-        return COMPILE_KERNEL(kernel, simd)
+        patch.setattr(builder, "compile_plans", _refuse)
+        return COMPILE_PLAN(*arguments)
 
 
-def _die(kernel: Any, simd: Simd) -> None:
+def _die(*arguments: Any) -> None:
     os._exit(1)
 
 
@@ -373,8 +373,8 @@ def _die(kernel: Any, simd: Simd) -> None:
 def test_compiling_process_that_dies(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_compile_kernel", _die)
-    with pytest.raises(LeanconvError, match="a compiling process died"):
+    monkeypatch.setattr(builder, "compile_plan", _die)
+    with pytest.raises(LeanconvError, match="crashed while compiling; is there too little memory"):
         build(model, tmp_path / "lib.so", HOST, jobs=2)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 from schedules.algorithms import Unsupported
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import PackedWeights
+from schedules.plan.builder import Builder
 from schedules.plan.planner import Plan
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.base import Runner
-from schedules.tuning.measure.builder import Builder
 from schedules.tuning.measure.problem import Problem
 from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
@@ -34,6 +34,8 @@ BATCH_BYTES = 2**28
 TENSOR_BYTES = 2**30
 #: What Linux calls the features of :class:`Simd`, where it has names of its own.
 LINUX_FEATURES = {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"}
+#: Address space of one compiling process, of which TVM's libraries take one GB.
+BUILD_BYTES = 6 * 2**30
 #: An error is one line of so many characters at most.
 ERROR_CHARACTERS = 80
 
@@ -84,7 +86,7 @@ class Measurer:
             self._folder.cleanup()
             raise
         cores = len(os.sched_getaffinity(0))
-        self._builder = Builder(simd, jobs or cores, settings.build_timeout_s)
+        self._builder = Builder(simd, jobs or cores, settings.build_timeout_s, BUILD_BYTES)
         self._tensors: dict[Workload, Tensors] = {}
 
     def __enter__(self) -> Measurer:
@@ -158,11 +160,10 @@ class Measurer:
         built: dict[int, Compiled] = {}
         failed: dict[int, dict[str, Any]] = {}
         names = {f"kernel{index}": index for index in plans}
-        objects = self._builder.build({name: plans[index] for name, index in names.items()})
-        for name, result in objects.items():
+        for name, result in self._builder.build({n: plans[index] for n, index in names.items()}):
             index = names[name]
-            if isinstance(result, str):
-                failed[index] = {"error": result}
+            if isinstance(result, LeanconvError):
+                failed[index] = {"error": str(result)}
             else:
                 built[index] = Compiled(plans[index], result.kernels[name], result.data)
         return built, failed

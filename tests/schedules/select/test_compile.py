@@ -14,11 +14,12 @@ import pytest
 import tvm
 from tvm import relax
 
-from schedules.lower.c_abi import CKernel
+from schedules.lower.c_abi import CKernel, KernelObject
+from schedules.plan import builder as builder_module
+from schedules.plan.builder import Builder
 from schedules.plan.planner import plan_layer
 from schedules.relax.transform import FunctionReport, schedule_convolutions
-from schedules.select import compile as parallel
-from schedules.select.compile import ENOUGH, compile_kernels
+from schedules.select.compile import ENOUGH, JOBS, compile_kernels
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
@@ -45,7 +46,7 @@ def test_processes_give_the_same() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, ENOUGH - 1])
 def test_few_kernels_are_compiled_here(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_workers", None)
+    monkeypatch.setattr(Builder, "build", None)
     steps: list[tuple[int, int]] = []
     compile_kernels(kernels(count), HOST, progress=lambda *step: steps.append(step[:2]))
     assert steps == [(done, count) for done in range(count + 1)]
@@ -56,16 +57,16 @@ def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asked(Exception):
         """With so many processes."""
 
-    def ask(jobs: int, modules: Sequence[str]) -> Any:
-        assert "schedules.algorithms.indirect" in modules
-        raise Asked(jobs)
+    def ask(builder: Builder, _plans: Any) -> Any:
+        assert "schedules.algorithms.indirect" in builder.modules
+        raise Asked(builder.jobs)
 
-    monkeypatch.setattr(parallel, "_workers", ask)
+    monkeypatch.setattr(Builder, "build", ask)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5))
-    monkeypatch.delenv(parallel.JOBS, raising=False)
+    monkeypatch.delenv(JOBS, raising=False)
     with pytest.raises(Asked, match="5"):
         compile_kernels(kernels(ENOUGH), HOST)
-    monkeypatch.setenv(parallel.JOBS, "3")
+    monkeypatch.setenv(JOBS, "3")
     with pytest.raises(Asked, match="3"):
         compile_kernels(kernels(ENOUGH), HOST)
 
@@ -90,12 +91,12 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "once\n", "")
 
 
-def _complain(kernel: Kernel, simd: Simd) -> Kernel:
+def _complain(*arguments: Any) -> KernelObject:
     os.write(2, b"LLVM has something to say\n")
-    return COMPILE_KERNEL(kernel, simd)
+    return COMPILE_PLAN(*arguments)
 
 
-COMPILE_KERNEL = parallel._compile_kernel
+COMPILE_PLAN = builder_module.compile_plan
 
 
 @pytest.mark.usefixtures("nothing_stored")
@@ -104,7 +105,7 @@ def test_what_processes_say_is_logged(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(parallel, "_compile_kernel", _complain)
+    monkeypatch.setattr(builder_module, "compile_plan", _complain)
     with caplog.at_level("INFO"):
         compile_kernels(kernels(2), HOST, 2)
     assert "LLVM has something to say" in caplog.text

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import KernelObject
+from schedules.plan.builder import Builder
 from schedules.plan.planner import Plan, plan_layer
+from schedules.processes import ProcessLost
 from schedules.target.simd import Simd
-from schedules.tuning.measure import builder as builder_module
-from schedules.tuning.measure.builder import Builder
 
+MEMORY_BYTES = 6 * 2**30
 SIMD = Simd.named("x86-64-v3")
 GOOD = plan_layer(Conv2dWorkload(4, 4, 4, 4, 1, 1), SIMD)
 
@@ -37,7 +39,7 @@ class Faulty(Plan):
             signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
             time.sleep(1000)
         if self.fault == "memory":
-            return bytearray(builder_module.MEMORY_BYTES)
+            return bytearray(MEMORY_BYTES)
         raise ValueError("of which the first says why\nand a printed module")
 
 
@@ -48,7 +50,8 @@ def faulty(fault: str) -> Plan:
 
 @pytest.fixture(scope="module")
 def builder() -> Iterator[Builder]:
-    with Builder(SIMD, jobs=1, timeout_s=6.0) as builder:
+    builder = Builder(SIMD, 1, timeout_s=6.0, memory_bytes=MEMORY_BYTES)
+    with builder:
         yield builder
 
 
@@ -60,13 +63,14 @@ def test_the_others_of_a_batch_go_on(builder: Builder) -> None:
         "d": GOOD,
         "e": faulty("hang"),
     }
-    results = builder.build(plans)
+    results = dict(builder.build(plans))
     assert list(results) == list(plans)
     kernels = results.pop("d")
     assert isinstance(kernels, KernelObject)
     assert list(kernels.kernels) == ["d"]
     assert kernels.data.startswith(b"\x7fELF")
-    assert results == {
+    assert all(isinstance(result, LeanconvError) for result in results.values())
+    assert {name: str(result) for name, result in results.items()} == {
         "a": "cannot be compiled: of which the first says why",
         "b": "cannot be compiled: MemoryError",
         "c": "crashed while compiling",
@@ -75,11 +79,20 @@ def test_the_others_of_a_batch_go_on(builder: Builder) -> None:
 
 
 def test_processes_stay_between_batches(builder: Builder) -> None:
-    builder.build({"a": GOOD})
+    dict(builder.build({"a": GOOD}))
     before = [worker.process.pid for worker in builder._workers]
     assert len(before) == 1
-    assert isinstance(builder.build({"a": GOOD, "b": GOOD})["b"], KernelObject)
+    assert isinstance(dict(builder.build({"a": GOOD, "b": GOOD}))["b"], KernelObject)
     assert [worker.process.pid for worker in builder._workers] == before
+
+
+def test_a_process_that_died_while_idle(builder: Builder) -> None:
+    dict(builder.build({"a": GOOD}))
+    builder._workers[0].process.kill()
+    builder._workers[0].process.join()
+    first, second = dict(builder.build({"a": GOOD, "b": GOOD})).values()
+    assert isinstance(first, ProcessLost)
+    assert isinstance(second, KernelObject)
 
 
 def test_an_interrupt_ends_all_processes(builder: Builder) -> None:
@@ -90,7 +103,7 @@ def test_an_interrupt_ends_all_processes(builder: Builder) -> None:
     threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT]).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            builder.build({"a": faulty("hang")})
+            dict(builder.build({"a": faulty("hang")}))
     finally:
         signal.signal(signal.SIGINT, before)
     assert not builder._workers
