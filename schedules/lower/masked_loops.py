@@ -13,15 +13,11 @@ most of a loop superfluous, there can be a copy for each of its conjuncts that f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import tvm
 from tvm import s_tir, tirx
-from tvm.ir.expr import TensorLoad
-from tvm.ir.prim.expr import BinaryOpExpr, CmpExpr, LogicalExpr
-from tvm_ffi import structural_equal
+from tvm_ffi import StructuralKey, structural_map, structural_walk
 
-from schedules.lower.statements import map_loops, statements
+from schedules.lower.conditions import conjuncts
 
 #: Annotation of a loop that does nothing but masked accumulation.
 MASKED_ANNOTATION = "leanconv.masked"
@@ -78,51 +74,25 @@ def SkipMaskedIterations(
         conditions = _invariant_conjuncts(result) if specialized else []
         return tirx.IfThenElse(tirx.all(*conditions), result, result) if conditions else result
 
-    return function.with_body(map_loops(function.body, skip))
+    return function.with_body(structural_map(function.body, (tirx.For, skip)))
 
 
 def _invariant_conjuncts(body: tirx.Stmt) -> list[tirx.Expr]:
     """Conjuncts of the masks in ``body`` that use no variable of its own loops, each once."""
-    own = {loop.loop_var for loop in statements(body) if isinstance(loop, tirx.For)}
-    found: list[tirx.Expr] = []
-    for stmt in statements(body):
-        if not isinstance(stmt, tirx.BufferStore):
-            continue
-        for node in _expressions(stmt.value):
-            if not (isinstance(node, tvm.ir.Call) and node.op.same_as(_IF_THEN_ELSE)):
-                continue
-            for conjunct in _conjuncts(node.args[0]):
-                used = {leaf for leaf in _expressions(conjunct) if isinstance(leaf, tirx.Var)}
-                known = any(structural_equal(conjunct, other) for other in found)
-                if used and not used & own and not known:
-                    found.append(conjunct)
-    return found
+    own: set[tirx.Var] = set()
+    masks: list[tirx.Expr] = []
 
+    def note_loop(loop: tirx.For) -> None:
+        own.add(loop.loop_var)
 
-def _conjuncts(condition: tirx.Expr) -> Iterator[tirx.Expr]:
-    if isinstance(condition, tirx.And):
-        yield from _conjuncts(condition.a)
-        yield from _conjuncts(condition.b)
-    else:
-        yield condition
+    def note_mask(call: tvm.ir.Call) -> None:
+        if call.op.same_as(_IF_THEN_ELSE):
+            masks.append(call.args[0])
 
-
-def _expressions(expr: tirx.Expr) -> Iterator[tirx.Expr]:
-    """Every expression in ``expr``, itself included."""
-    yield expr
-    if isinstance(expr, tirx.Not):
-        yield from _expressions(expr.a)
-    elif isinstance(expr, BinaryOpExpr | CmpExpr | LogicalExpr):
-        yield from _expressions(expr.a)
-        yield from _expressions(expr.b)
-    elif isinstance(expr, tvm.ir.Call):
-        for argument in expr.args:
-            yield from _expressions(argument)
-    elif isinstance(expr, TensorLoad):
-        for index in expr.indices:
-            yield from _expressions(index)
-    elif isinstance(expr, tirx.Select):
-        for child in (expr.condition, expr.true_value, expr.false_value):
-            yield from _expressions(child)
-    elif isinstance(expr, tirx.Cast):
-        yield from _expressions(expr.value)
+    structural_walk(body, [(tirx.For, note_loop), (tvm.ir.Call, note_mask)], order="pre")
+    found: dict[StructuralKey, tirx.Expr] = {}
+    for conjunct in (part for mask in masks for part in conjuncts(mask)):
+        used = set(tirx.analysis.undefined_vars(conjunct))
+        if used and not used & own:
+            found.setdefault(StructuralKey(conjunct), conjunct)
+    return list(found.values())

@@ -11,7 +11,9 @@ from collections.abc import Collection
 from typing import Any
 
 from tvm import s_tir, tirx
-from tvm_ffi import structural_equal
+from tvm_ffi import StructuralMutator, structural_equal, structural_mutate
+
+from schedules.lower.conditions import conjuncts
 
 
 def test_rows_once(
@@ -43,23 +45,20 @@ class _RowTests:
         self.tests: dict[Any, list[tirx.Expr]] = {}  # by the variable of the loop to make them
 
     def visit(self, stmt: tirx.Stmt) -> tirx.Stmt:
-        if isinstance(stmt, tirx.SeqStmt):
-            return tirx.SeqStmt([self.visit(child) for child in stmt.seq])
-        if isinstance(stmt, tirx.For):
-            self.loops.append(stmt)
-            body = self.visit(stmt.body)
-            self.loops.pop()
-            for test in self.tests.pop(stmt.loop_var, []):
-                body = tirx.IfThenElse(test, body, None)
-            loop = (stmt.loop_var, stmt.min, stmt.extent, stmt.kind)
-            return tirx.For(*loop, body, stmt.thread_binding, stmt.annotations)
-        if isinstance(stmt, s_tir.SBlockRealize):
-            return self._block(stmt)
-        return stmt
+        return structural_mutate(stmt, [(tirx.For, self._loop), (s_tir.SBlockRealize, self._block)])
 
-    def _block(self, realize: s_tir.SBlockRealize) -> tirx.Stmt:
+    def _loop(self, loop: tirx.For, mutator: StructuralMutator) -> tirx.For:
+        self.loops.append(loop)
+        body = mutator.mutate(loop.body)
+        self.loops.pop()
+        for test in self.tests.pop(loop.loop_var, []):
+            body = tirx.IfThenElse(test, body, None)
+        parts = (loop.loop_var, loop.min, loop.extent, loop.kind)
+        return tirx.For(*parts, body, loop.thread_binding, loop.annotations)
+
+    def _block(self, realize: s_tir.SBlockRealize, mutator: StructuralMutator) -> tirx.Stmt:
         block, left = realize.block, []
-        for condition in _conjuncts(realize.predicate):
+        for condition in conjuncts(realize.predicate):
             loop = self._row_loop(condition) if block.name_hint in self.blocks else None
             if loop is None:
                 left.append(condition)
@@ -79,7 +78,7 @@ class _RowTests:
             reads,
             block.writes,
             block.name_hint,
-            self.visit(block.body),
+            mutator.mutate(block.body),
             block.init,
             block.alloc_buffers,
             block.match_buffers,
@@ -102,9 +101,3 @@ def _independent(iterator: tirx.IterVar) -> tirx.IterVar:
     if iterator.iter_type != tirx.IterVar.Opaque:
         return iterator
     return tirx.IterVar(iterator.dom, iterator.var, tirx.IterVar.DataPar)
-
-
-def _conjuncts(condition: tirx.Expr) -> list[tirx.Expr]:
-    if isinstance(condition, tirx.And):
-        return [*_conjuncts(condition.a), *_conjuncts(condition.b)]
-    return [condition]

@@ -13,11 +13,11 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from tvm import s_tir, te, tirx
+from tvm_ffi import structural_walk
 
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
-from schedules.lower.statements import statements
 from schedules.plan.planner import compile_plans, plan_layer
 from schedules.target.simd import PRESETS, Simd
 from tests.support.assembly import inner_loops
@@ -145,11 +145,12 @@ def test_a_spread_output_leaves_gaps_between_pixels() -> None:
     c_abi.spread_output(schedule, 25)
     module, kernels = c_abi.lower({"kernel": schedule}, Simd.named("host"))
     assert kernels["kernel"].buffers == ()
-    declared = {
-        str(stmt.buffer.name): [int(extent) for extent in stmt.buffer.shape]
-        for stmt in statements(module["kernel_stage1"].body)
-        if isinstance(stmt, tirx.DeclBuffer)
-    }
+    declared: dict[str, list[int]] = {}
+
+    def note(stmt: tirx.DeclBuffer) -> None:
+        declared[str(stmt.buffer.name)] = [int(extent) for extent in stmt.buffer.shape]
+
+    structural_walk(module["kernel_stage1"].body, (tirx.DeclBuffer, note))
     assert declared == {"X": [60], "W": [60], "B": [60], "Y": [150], "S": [150]}
 
 
