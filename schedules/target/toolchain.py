@@ -290,8 +290,8 @@ class Toolchain:
                 f"{shlex.join(self.command)} wrote nothing: it is no compiler that takes -o FILE"
             )
 
-    def run(self, arguments: Sequence[str | Path], folder: Path) -> str:
-        """Start the compiler in ``folder``; what it says, if it succeeds.
+    def run(self, arguments: Sequence[str | Path], folder: Path | None = None) -> str:
+        """Start the compiler, in ``folder`` or here; what it says, if it succeeds.
 
         Raises
         ------

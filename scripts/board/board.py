@@ -44,8 +44,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from schedules.errors import LeanconvError
-from schedules.target.toolchain import GLIBC
+from schedules.cache import cache_folder
+from schedules.errors import LeanconvError, complaint
+from schedules.target.toolchain import GLIBC, Toolchain
 
 EMULATOR_SOURCES = Path(__file__).resolve().parent / "emulator"
 
@@ -325,10 +326,7 @@ class Board:
     def default(cls) -> Board:
         """The board in ``$LEANCONV_BOARD``, else in the user's cache folder."""
         chosen = os.environ.get("LEANCONV_BOARD")
-        if chosen:
-            return cls(Path(chosen))
-        cache = os.environ.get("XDG_CACHE_HOME")
-        return cls((Path(cache) if cache else Path.home() / ".cache") / "leanconv" / "board")
+        return cls(Path(chosen) if chosen else cache_folder("board"))
 
     # -- setting up
 
@@ -491,7 +489,7 @@ class Board:
         outcome = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
         if outcome.returncode != 0:
             raise LeanconvError(
-                f"the board's Python does not start: {_last_line(outcome.stderr)}; remove "
+                f"the board's Python does not start: {complaint(outcome.stderr)}; remove "
                 f"{self.folder} and run {_SETUP_COMMAND}"
             )
 
@@ -894,14 +892,9 @@ def _check_aarch64_file(path: Path, kind: str) -> None:
         raise LeanconvError(f"{path} is not a {kind} for aarch64 Linux")
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no message"
-
-
 def ending(outcome: subprocess.CompletedProcess[str]) -> str:
     """How a process failed, for the middle of a sentence."""
-    last = f" ({_last_line(outcome.stderr)})" if outcome.stderr else ""
+    last = f" ({complaint(outcome.stderr)})" if outcome.stderr else ""
     if outcome.returncode < 0:
         return f"was ended by signal {-outcome.returncode}{last}"
     return f"failed with status {outcome.returncode}{last}"
@@ -983,7 +976,7 @@ def _download_debian(partial: Path, host: _Host, report: Callable[[str], None]) 
         cause = (
             _error_line(update.stderr, ("E:", "W: Failed to fetch"))
             or _error_line(install.stderr, ("E:",))
-            or _last_line(install.stderr)
+            or complaint(install.stderr)
         )
         raise LeanconvError(
             f"apt-get cannot fetch the board's packages: {cause} (they are those of Debian 12; "
@@ -1021,7 +1014,7 @@ def _unpack_deb(deb: Path, folder: Path) -> None:
         ["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False
     )
     if unpacked.returncode != 0:
-        raise LeanconvError(f"cannot unpack {deb.name}: {_last_line(unpacked.stderr)}")
+        raise LeanconvError(f"cannot unpack {deb.name}: {complaint(unpacked.stderr)}")
 
 
 def _unpack_emulator(deb: Path, folder: Path) -> None:
@@ -1059,7 +1052,7 @@ def _download_wheels(folder: Path) -> list[Path]:
         )
         if download.returncode == 0:
             return sorted(folder.glob("*.whl"))
-    cause = _error_line(download.stderr, ("ERROR:",)) or _last_line(download.stderr)
+    cause = _error_line(download.stderr, ("ERROR:",)) or complaint(download.stderr)
     raise LeanconvError(
         f"pip cannot download the board's Python packages: {cause} (check the network connection "
         "and `pip config list`, then run setup again)"
@@ -1082,32 +1075,9 @@ def _unpack_wheels(wheels: Sequence[Path], site: Path) -> None:
 
 
 def _compile_library(source: Path, library: Path, machine: str, *options: str) -> None:
-    command = ["cc", "-target", f"{machine}-linux-gnu.{GLIBC}"]
-    command += ["-std=c11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
-    run_zig([*command, *options, source, "-o", library], source.name)
-
-
-def run_zig(arguments: Sequence[str | Path], what: str) -> None:
-    """Run zig, the compiler.
-
-    Parameters
-    ----------
-    arguments
-        Its own, ``cc`` or ``c++`` first.
-    what
-        What it compiles, for the message.
-
-    Raises
-    ------
-    LeanconvError
-        With the compiler's first error.
-    """
-    command = [sys.executable, "-m", "ziglang", *map(str, arguments)]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
-    if compiled.returncode != 0:
-        lines = [line for line in compiled.stderr.splitlines() if "error:" in line]
-        cause = lines[0].strip() if lines else _last_line(compiled.stderr)
-        raise LeanconvError(f"ziglang cannot compile {what}: {cause}")
+    target = ["-target", f"{machine}-linux-gnu.{GLIBC}"]
+    common = ["-std=c11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden"]
+    Toolchain.default().run([*target, *common, *options, source, "-o", library])
 
 
 # ---- the command -----------------------------------------------------------------------------

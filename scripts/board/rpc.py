@@ -22,8 +22,8 @@ from pathlib import Path
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
 from schedules.target.simd import Simd
-from schedules.target.toolchain import GLIBC
-from scripts.board.board import Board, run_zig
+from schedules.target.toolchain import GLIBC, Toolchain
+from scripts.board.board import Board
 from tvmc.command import LineParser, exit_status
 
 SOURCES = Path(__file__).resolve().parent / "rpc_server"
@@ -97,12 +97,13 @@ def _compile(simd: Simd, libraries: Sequence[Path], scratch: Path) -> Path:
 
     def compile_one(source: Path, output: Path) -> None:
         options = (*target, *_COMPILE_OPTIONS, *headers)
-        run_zig(["c++", *options, "-c", source, "-o", output], source.name)
+        Toolchain.default("c++").run([*options, "-c", source, "-o", output])
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(compile_one, sources, objects))
     program = scratch / PROGRAM
-    run_zig(["cc", *target, *_LINK_OPTIONS, *objects, *libraries, "-o", program], PROGRAM)
+    linked = (*objects, *libraries)
+    Toolchain.default().run([*target, *_LINK_OPTIONS, *linked, "-o", program])
     return program
 
 

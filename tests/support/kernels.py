@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -129,8 +128,7 @@ def link(kernels: KernelObject, library: Path) -> Path:
         return library
     object_file = library.with_suffix(".o")
     object_file.write_bytes(kernels.data)
-    zig = Toolchain.default().command[0]
-    subprocess.run([zig, "ld.lld", "-shared", "-o", library, object_file], check=True)
+    Toolchain.default("ld.lld").run(["-shared", "-o", library, object_file])
     store.put(key, library.read_bytes())
     return library
 

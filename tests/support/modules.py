@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +91,7 @@ def compiled(
 
 def _linker(simd: Simd) -> Callable[..., None]:
     def link(output: str, files: Sequence[str], **_: Any) -> None:
-        command = [*Toolchain.default().command, "-target", f"{simd.arch}-linux-gnu.2.17"]
-        command += ["-shared", "-fPIC", "-O1", "-o", output, *files]
-        subprocess.run(command, check=True)
+        target = ["-target", f"{simd.arch}-linux-gnu.2.17"]
+        Toolchain.default().run([*target, "-shared", "-fPIC", "-O1", "-o", output, *files])
 
     return link

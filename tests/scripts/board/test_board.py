@@ -6,7 +6,6 @@ import fcntl
 import json
 import platform
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from schedules.errors import LeanconvError
+from schedules.target.toolchain import Toolchain
 from scripts.board import board as board_script
 from scripts.board.board import CPUS, INSTRUCTION_CLASSES, Board, main
 
@@ -31,8 +31,7 @@ def arm_board() -> Board:
 
 def compile_for_arm(source: Path, output: Path, *options: str) -> Path:
     target = ["-target", "aarch64-linux-gnu.2.17"]
-    command = [sys.executable, "-m", "ziglang", "cc", *target, *options]
-    subprocess.run([*command, str(source), "-o", str(output)], check=True)
+    Toolchain.default().run([*target, *options, source, "-o", output])
     return output
 
 
@@ -735,12 +734,6 @@ def test_unwritable_json(
     model = trained_models / "dscnn_int8.tflite"
     line = error_line(["count", model, "--json", target], capfd)
     assert line == f"cannot write {target}: No such file or directory"
-
-
-def test_sources_that_do_not_compile(tmp_path: Path) -> None:
-    (tmp_path / "wrong.c").write_text("int main(void) { return unknown; }\n")
-    with pytest.raises(LeanconvError, match=r"cannot compile it: .*wrong.c:1:.* error: .*unknown"):
-        board_script.run_zig(["cc", "-c", tmp_path / "wrong.c", "-o", tmp_path / "o"], "it")
 
 
 def test_board_that_is_not_set_up(
