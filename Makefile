@@ -23,12 +23,14 @@ test-all: lint board ## with the long checks, and everything compiled anew
 test-planted: lint board ## the tests find each of the planted faults (tests/planted)
 	$(BIN)/python -m tests.planted.plant
 
-lint: venv ## ruff, mypy, floors of folders, clang-format
+lint: venv ## ruff, mypy, vulture, floors and sizes of folders, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m scripts.include_floors
+	$(BIN)/python -m scripts.line_budget
 	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
 
 format: venv ## rewrite the sources in the project's style

@@ -18,6 +18,7 @@ import pytest
 import tvmc
 from schedules.select.compile import JOBS
 from schedules.store import SWITCH
+from scripts.board.board import Board
 from scripts.models import make as make_models
 
 #: What is in the folder of trained networks.
@@ -63,6 +64,14 @@ def trained_models() -> Path:
     folder = make_models.cache_folder() / "trained"
     make_models.ensure(TRAINED, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def arm_board() -> Board:
+    """The user's emulated board, built when it is missing or out of date."""
+    board = Board.default()
+    board.setup()
+    return board
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,15 @@ from typing import Any
 import tvmc
 from schedules.algorithms import REGISTRY
 from schedules.files import check_writable, write_json
-from scripts.board.board import CPUS, INSTRUCTION_CLASSES, Board, Mode, max_abs_difference
+from scripts.board.board import Board
+from scripts.board.count import INSTRUCTION_CLASSES, Mode, invoke, max_abs_difference
+from scripts.board.cpus import CPUS
 from scripts.models.make import LAYERS, ensure
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_table
 
 COLUMNS = ("total", "v_fma", "v_ld", "v_st", "s_ld", "s_st")
 PEERS: dict[str, Mode] = {"XNNPACK": "xnnpack", "built-in": "builtin"}
-WARM_UPS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,15 +83,14 @@ def count(model: Path, cpu: str, algorithms: Sequence[str]) -> Iterator[dict[str
             options = f"algorithm:{name}"
             runs[name] = {"mode": "builtin", "delegate": library, "options": options}
         invocations = {
-            name: board.invoke(model, cpu=cpu, invocations=WARM_UPS, count=True, **run)
-            for name, run in runs.items()
+            name: invoke(board, model, cpu=cpu, counted=True, **run) for name, run in runs.items()
         }
     expected = invocations["built-in"].outputs
     for name, invocation in invocations.items():
         yield {
             "kernels": name,
             "layers": invocation.report["claimed"] if invocation.report else 0,
-            **(invocation.counts or {}),
+            **invocation.counts,
             "difference": max_abs_difference(invocation.outputs, expected),
         }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from scripts.board.board import main
+from scripts.board.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -34,7 +34,7 @@ from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.target.simd import PRESETS
-from scripts.board.board import INSTRUCTION_CLASSES
+from scripts.board.count import INSTRUCTION_CLASSES
 
 #: One block of a profiled region: see ``emulator/profile_regions.c``.
 Block = Mapping[str, int]

@@ -24,6 +24,7 @@ from schedules.tuning.boards.process import json_lines
 from schedules.tuning.records.record import MODELLED
 from scripts.board.board import Board, ending
 from scripts.board.core_model import CORES, Core, cache_geometry, find_core, instructions
+from scripts.board.count import profile_regions
 from tvmc.command import LineParser, exit_status
 
 
@@ -48,8 +49,13 @@ def run(program: Path, cpu: str) -> None:
     """
     core = find_core(cpu)
     # The environment and the program's name lie on its stack, and would move what else does.
-    outcome, regions = Board.default().profile_regions(
-        [f"./{program.name}", "--once"], cache_geometry(cpu), cpu, cwd=program.parent, env={}
+    outcome, regions = profile_regions(
+        Board.default(),
+        [f"./{program.name}", "--once"],
+        cache_geometry(cpu),
+        cpu,
+        cwd=program.parent,
+        env={},
     )
     for line in modelled(json_lines(outcome.stdout), regions, core):
         print(json.dumps(line), flush=True)

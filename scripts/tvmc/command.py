@@ -182,10 +182,13 @@ def shown_log(verbose: int) -> Iterator[None]:
             logger.setLevel(logging.NOTSET)
 
 
-def exit_status(command: str, action: Callable[[], object]) -> int:
-    """Run ``action`` and turn what a user can cause into one line and a status for the shell."""
+def exit_status(command: str, action: Callable[[], int | None]) -> int:
+    """Run ``action`` and turn what a user can cause into one line and a status for the shell.
+
+    The status of an action that has one of its own is handed on.
+    """
     try:
-        action()
+        status = action()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has stopped, as `head` does. Python would complain again when it
@@ -198,4 +201,4 @@ def exit_status(command: str, action: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
+    return status or 0

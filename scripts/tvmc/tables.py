@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?( ?([KMG]i)?B|x|%)?|-|")
+_NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?( ?([KMG]i)?B|x|%)?|-|")
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -130,8 +130,9 @@ def test_the_tuner_tries_the_own_knob_and_learns_from_it() -> None:
         ("SAME", {"in_channels": 24, "kernel_height": 1, "kernel_width": 1}),
     ],
 )
+@pytest.mark.usefixtures("own_algorithm")
 def test_own_algorithm_agrees_with_float64(
-    padding: str, geometry: dict[str, Any], own_algorithm: ModuleType, tmp_path: Path
+    padding: str, geometry: dict[str, Any], tmp_path: Path
 ) -> None:
     base = {"in_height": 12, "in_width": 15, "out_channels": 20}
     base |= {"kernel_height": 3, "kernel_width": 3}

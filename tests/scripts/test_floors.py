@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import include_floors
+from scripts import include_floors, line_budget
 
 PACKAGES = ("schedules", "tflite_delegate", "scripts")
 
@@ -77,3 +77,26 @@ def test_only_tvmc_has_a_name_of_its_own(repo_root: Path, tmp_path: Path) -> Non
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) <= {"tvmc"}
+
+
+def test_folders_keep_to_their_budget(
+    repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in (*PACKAGES, "tests"):
+        for folder in repo_root.glob(f"{package}/**/"):
+            (tmp_path / folder.relative_to(repo_root)).mkdir(parents=True, exist_ok=True)
+    for path in line_budget.sources(repo_root):
+        shutil.copy(repo_root / path, tmp_path / path)
+    assert line_budget.main(tmp_path) == 0
+    capsys.readouterr()
+    (tmp_path / "schedules/layer/long.py").write_text("pass\n" * 2000)
+    for number in range(line_budget.MOST_FILES + 1):
+        (tmp_path / f"scripts/models/f{number}.c").touch()
+    (tmp_path / "tflite_delegate/elsewhere").mkdir()
+    (tmp_path / "tflite_delegate/elsewhere/new.py").touch()
+    assert line_budget.main(tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "schedules/layer/long.py: 2000 lines are more than 450" in said
+    assert "schedules/layer: 2" in said and "scripts/models: 2" in said
+    assert "tflite_delegate/elsewhere: scripts/line_budget.py has no budget for it" in said
+    assert said.count("\n") == 4

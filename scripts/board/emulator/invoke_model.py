@@ -1,13 +1,10 @@
 """Run one TensorFlow Lite model on the board, with a delegate or without.
 
 This file runs on the board's own Python under LiteRT: it imports nothing of this project. Inputs
-come from a file or a seeded generator, outputs go to an ``.npz`` file (``output_0``, ``output_1``,
-… in the model's order), and the last line of standard output is one JSON object::
-
-    {"inputs": [{"name": …, "shape": […], "dtype": …}], "outputs": […], "report": {…} or null}
-
-``report`` is what the delegate's ``leanconv_report`` says after the last invocation. Bad input ends
-with one line on standard error and exit status 2.
+come from a file or a generator, outputs go to an ``.npz`` file (``output_0``, ``output_1``, … in
+the model's order), and the last line of standard output is what the delegate's ``leanconv_report``
+says after the last invocation, or ``null``. Bad input ends with one line on standard error and exit
+status 2.
 """
 
 from __future__ import annotations
@@ -21,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType
-
-DEFAULT_SEED = 0
 
 
 class InvocationError(Exception):
@@ -96,12 +91,12 @@ def open_interpreter(
         raise InvocationError(f"LiteRT cannot load the model {model}: {error}") from error
 
 
-def set_inputs(interpreter: Interpreter, given: list[np.ndarray] | None, seed: int) -> None:
+def set_inputs(interpreter: Interpreter, given: list[np.ndarray] | None) -> None:
     """Allocate the tensors and fill the inputs; given ones may change the model's shapes."""
     details = interpreter.get_input_details()
     if given is not None and len(given) != len(details):
         raise InvocationError(f"the model takes {len(details)} inputs, {len(given)} are given")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     try:
         for detail, array in zip(details, given or [], strict=False):
             if tuple(detail["shape"]) != array.shape:
@@ -150,18 +145,6 @@ def count_invocation(interpreter: Interpreter, markers_library: Path) -> None:
         markers.leanconv_region_stop()
 
 
-def describe(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Name, shape and type of tensors, as JSON."""
-    return [
-        {
-            "name": detail["name"],
-            "shape": [int(extent) for extent in detail["shape"]],
-            "dtype": np.dtype(detail["dtype"]).name,
-        }
-        for detail in details
-    ]
-
-
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Run one TensorFlow Lite model under LiteRT.")
@@ -169,8 +152,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--inputs", type=Path, help=".npy, or .npz with input_0, …; without it, random inputs"
     )
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of the random inputs")
-    parser.add_argument("--outputs", type=Path, help="write the outputs to this .npz file")
+    parser.add_argument("--outputs", type=Path, required=True, help="the .npz file to write")
     parser.add_argument("--delegate", type=Path, help="a TensorFlow Lite external delegate")
     parser.add_argument("--delegate-options", default="", metavar="K:V;K:V")
     parser.add_argument("--builtin", action="store_true", help="built-in kernels, no XNNPACK")
@@ -182,15 +164,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Invoke the model as the command line says and describe what happened."""
+def run(options: argparse.Namespace) -> Any:
+    """Invoke the model as the command line says; the delegate's report."""
     delegate = None
     if options.delegate:
         delegate = open_delegate(options.delegate, parse_options(options.delegate_options))
     interpreter = open_interpreter(
         options.model, builtin=options.builtin, threads=options.threads, delegate=delegate
     )
-    set_inputs(interpreter, load_inputs(options.inputs) if options.inputs else None, options.seed)
+    set_inputs(interpreter, load_inputs(options.inputs) if options.inputs else None)
     try:
         for _ in range(options.invocations):
             interpreter.invoke()
@@ -199,14 +181,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     except RuntimeError as error:
         raise InvocationError(f"the model fails when it is invoked: {error}") from error
     details = interpreter.get_output_details()
-    if options.outputs:
-        arrays = {f"output_{i}": interpreter.get_tensor(d["index"]) for i, d in enumerate(details)}
-        np.savez(options.outputs, **arrays)
-    return {
-        "inputs": describe(interpreter.get_input_details()),
-        "outputs": describe(details),
-        "report": delegate_report(delegate) if delegate else None,
-    }
+    arrays = {f"output_{i}": interpreter.get_tensor(d["index"]) for i, d in enumerate(details)}
+    np.savez(options.outputs, **arrays)
+    return delegate_report(delegate) if delegate else None
 
 
 def main() -> int:

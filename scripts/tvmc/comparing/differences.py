@@ -8,7 +8,7 @@ nodes cannot be seen: there LiteRT's own values stand in, and errors are followe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -17,9 +17,7 @@ import numpy as np
 from schedules.errors import LeanconvError
 from tvmc.comparing.node_bound import Inputs, Result, apply
 from tvmc.comparing.tflite_graph import Array, NotAlone, TfliteGraph
-
-#: Called with how many nodes are compared, how many there are, and which is at hand.
-Progress = Callable[[int, int, str], None]
+from tvmc.progress import Progress
 
 
 class Unverifiable(LeanconvError):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from schedules.errors import LeanconvError
 from schedules.target.simd import Simd
-from tvmc.comparing.differences import Progress, Unverifiable
+from tvmc.comparing.differences import Unverifiable
 from tvmc.compiling.package import Metadata
 from tvmc.diff_process import diff
 from tvmc.jobs import DataRefused
+from tvmc.progress import Progress
 
 
 class WrongModule(LeanconvError):

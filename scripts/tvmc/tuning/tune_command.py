@@ -6,8 +6,6 @@ import argparse
 import math
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +19,13 @@ from tvmc.command import (
     byte_count,
     positive,
 )
+from tvmc.progress import shown_status
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
 from tvmc.tuning.tuner import TUNERS, TaskReport, TuneReport, tune
 
 if TYPE_CHECKING:
-    from schedules.tuning.tuner import Notify, Status
+    from schedules.tuning.tuner import Status
 
 
 def add_parser(commands: Any) -> None:
@@ -94,7 +93,7 @@ def _tune(options: argparse.Namespace) -> None:
     # Whoever ends it, nothing of it stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with bypassed(options.no_store), _shown(options.verbose > 0) as notify:
+        with bypassed(options.no_store), shown_status(options.verbose > 0) as tell:
             report = tune(
                 options.models,
                 output=options.output,
@@ -116,7 +115,7 @@ def _tune(options: argparse.Namespace) -> None:
                 max_error=options.max_error,
                 cc=options.cc,
                 report=options.report,
-                notify=notify,
+                notify=lambda status: tell(_line(status), lines(status)),
             )
     except KeyboardInterrupt:
         print(f"every finished trial is kept in {options.output}", file=sys.stderr)
@@ -156,29 +155,8 @@ def _seconds(task: TaskReport) -> tuple[float | None, float | None]:
     return task.untuned_s, task.tuned_s
 
 
-@contextmanager
-def _shown(verbose: bool) -> Iterator[Notify]:
-    """A live display on a terminal; elsewhere, when asked for, a line for every batch."""
-    if not sys.stderr.isatty():
-        yield _print_line if verbose else _nothing
-        return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    with Live(Text("compiling the first candidates"), console=console, transient=True) as live:
-
-        def show(status: Status) -> None:
-            live.update(Text("\n".join(lines(status))))
-            if verbose:
-                live.console.print(_line(status), markup=False, highlight=False)
-
-        yield show
-
-
 def lines(status: Status) -> list[str]:
-    """What the live display says."""
+    """What stands on a terminal meanwhile."""
     known = not math.isnan(status.seconds_left)
     left = f", about {_duration(status.seconds_left)} left" if known else ""
     gain = status.tuned_s / status.untuned_s if status.untuned_s else 1.0
@@ -211,11 +189,3 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _print_line(status: Status) -> None:
-    print(_line(status), file=sys.stderr, flush=True)
-
-
-def _nothing(_status: Status) -> None:
-    pass

@@ -24,7 +24,7 @@ from schedules.kernel.tiles import fits_registers
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Plan, compile_plans, plan_layer
 from schedules.target.simd import PRESETS, Simd
-from scripts.board import board
+from scripts.board.board import Board
 from tests.support.kernels import Case, HostKernel, run_on_board, serves
 
 HOST = Simd.named("host")
@@ -307,11 +307,11 @@ def check_on_the_board(cpu: str, served: Sequence[tuple[str, str]], tmp_path: Pa
         for workload in [LAYERS[name]]
     }
     cases = {name: Case.random(plan.layer) for name, plan in plans.items()}
-    emulated = board.Board.default()
+    emulated = Board.default()
     emulated.setup()
 
     def run_python(script: Path, arguments: Sequence[str]) -> None:
-        emulated.python(script, list(arguments), cpu=cpu)
+        emulated.python([script, *arguments], cpu)
 
     outputs = run_on_board(run_python, plans, cases, simd, tmp_path)
     for name, case in cases.items():

@@ -24,6 +24,7 @@ from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.candidate import Candidate
 from scripts.board.board import Board
+from scripts.board.count import count_regions
 from scripts.processes import module_command
 
 HELLO = """#!/bin/sh
@@ -139,13 +140,6 @@ A76 = Simd.named("cortex-a76")
 LAYER = Conv2dWorkload(5, 5, 8, 8, 3, 3)
 
 
-@pytest.fixture(scope="module")
-def arm_board() -> Board:
-    board = Board.default()
-    board.setup()
-    return board
-
-
 def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
     words = module_command("scripts.board", "run", "--cpu", "cortex-a76")
     runner = CommandRunner(shlex.join(words) + " {program}")
@@ -170,5 +164,5 @@ def test_one_call_between_markers(arm_board: Board, tmp_path: Path) -> None:
     writer = ProgramWriter(tmp_path, A76, Toolchain.default())
     compiled = Compiled(plan, kernels.kernels["one"], kernels.data)
     written = writer.write(Tensors(tmp_path, Problem.of(LAYER)), [compiled], Settings())
-    (counts,) = arm_board.count_regions([written.folder / PROGRAM, "--once"], "cortex-a76")
+    (counts,) = count_regions(arm_board, [written.folder / PROGRAM, "--once"], "cortex-a76")
     assert counts["v_fma"] == plan.macs // 4

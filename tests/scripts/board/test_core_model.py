@@ -6,8 +6,9 @@ import pytest
 
 from schedules.errors import LeanconvError
 from schedules.target.simd import PRESETS
-from scripts.board.board import CPUS, INSTRUCTION_CLASSES
 from scripts.board.core_model import CORES, cache_geometry, find_core
+from scripts.board.count import INSTRUCTION_CLASSES
+from scripts.board.cpus import CPUS
 
 
 def seconds(cpu: str, executions: int = 1, **counts: int) -> float:

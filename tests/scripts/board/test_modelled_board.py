@@ -19,7 +19,6 @@ from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.record import MODELLED
 from scripts.board import modelled_board
-from scripts.board.board import Board
 from scripts.processes import module_command
 
 CPU = "cortex-a76"
@@ -27,12 +26,7 @@ SOURCE = Path(__file__).with_name("modelled_kernels.c")
 LINE_BYTES = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def board() -> Board:
-    """The user's board, built when it is missing or out of date."""
-    board = Board.default()
-    board.setup()
-    return board
+pytestmark = pytest.mark.usefixtures("arm_board")
 
 
 def build(folder: Path, defines: str = "") -> Path:

@@ -37,10 +37,7 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> RunOnBoard:
-    board = Board.default()
-    board.setup()
-
+def run_on_board(arm_board: Board, tmp_path_factory: pytest.TempPathFactory) -> RunOnBoard:
     def run_model(
         model: Path,
         delegate: Path,
@@ -54,7 +51,9 @@ def run_on_board(tmp_path_factory: pytest.TempPathFactory) -> RunOnBoard:
         np.savez(folder / "inputs.npz", *inputs)
         files = [folder / name for name in ("inputs.npz", "outputs.npz", "reports.json")]
         arguments: list[str | Path] = [model, delegate, str(threads), ",".join(algorithms), *files]
-        result = board.python(SCRIPT, arguments, cpu, capture_output=True, timeout=600, **options)
+        result = arm_board.python(
+            [SCRIPT, *arguments], cpu, capture_output=True, timeout=600, **options
+        )
         assert result.returncode == 0, result.stderr
         reports = json.loads(files[2].read_text())
         with np.load(files[1]) as outputs:
@@ -174,7 +173,7 @@ def test_delegate_for_android(
     library = build_delegate(zoo, ["auto"], simd.name)
     inputs = random_inputs(litert.open(zoo))
     environment = {"LD_LIBRARY_PATH": str(tmp_path)}
-    (outcome,) = run_on_board(zoo, library, inputs, env=environment).values()
+    (outcome,) = run_on_board(zoo, library, inputs, variables=environment).values()
     assert outcome.report["claimed"] == len(ZOO)
     for (_, conv), x, y in zip(ZOO.values(), inputs, outcome.outputs, strict=True):
         check_conv(conv, x, y, simd=simd)

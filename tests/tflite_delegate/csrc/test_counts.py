@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from schedules.target.simd import PRESETS
-from scripts.board import board
+from scripts.board.board import Board
+from scripts.board.count import count as count_model
 from tests.support import tflite_writer
 from tflite_delegate.build import build
 
@@ -21,9 +22,9 @@ def count(
     model.write_bytes(tflite_writer.single_conv((1, size, size, channels), layer))
     library = tmp_path / "libdelegate.so"
     build(model, library, PRESETS[cpu], algorithms=[algorithm])
-    emulated = board.Board.default()
+    emulated = Board.default()
     emulated.setup()
-    return emulated.count(model, "builtin", cpu, delegate=library)
+    return count_model(emulated, model, "builtin", cpu, delegate=library)
 
 
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72", "cortex-a76"])

@@ -23,7 +23,7 @@ from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import PRESETS, Simd
-from scripts.board import board
+from scripts.board.board import Board
 from tests.schedules.algorithms.test_algorithms import HOST, RUNNABLE, layer
 from tests.support.assembly import inner_loops
 from tests.support.blocks import FUSED_BLOCK, BlockCase, HostBlock, run_blocks_on_board
@@ -160,11 +160,11 @@ def test_agrees_with_float64_on_the_board(cpu: str, tmp_path: Path) -> None:
             fixed["expand_panel"] = 8
         blocks[name] = block, FUSED_BLOCK.default_knobs(block, simd, fixed)
     cases = {name: BlockCase.random(block) for name, (block, _) in blocks.items()}
-    emulated = board.Board.default()
+    emulated = Board.default()
     emulated.setup()
 
     def run_python(script: Path, arguments: Sequence[str]) -> None:
-        emulated.python(script, list(arguments), cpu=cpu)
+        emulated.python([script, *arguments], cpu)
 
     outputs = run_blocks_on_board(run_python, blocks, cases, simd, tmp_path)
     for name, case in cases.items():
