@@ -24,6 +24,7 @@ from schedules.tuning.measure.problem import Problem
 from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.tuning.records.record import ERROR_CHARACTERS
 from schedules.tuning.records.records import MEASURED
 
 #: Kernels that take turns in one program: more are measured closer in time, and lost together.
@@ -36,8 +37,6 @@ TENSOR_BYTES = 2**30
 LINUX_FEATURES = {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"}
 #: Address space of one compiling process, of which TVM's libraries take one GB.
 BUILD_BYTES = 6 * 2**30
-#: An error is one line of so many characters at most.
-ERROR_CHARACTERS = 80
 
 
 @dataclass(frozen=True)

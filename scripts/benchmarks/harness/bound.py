@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from schedules.algorithms.winograd.cook_toom import Filtering
 from schedules.algorithms.winograd.domain import Domain
+from schedules.kernel.accuracy import UNIT_ROUNDOFF
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import model as tflite_model
-from tvmc.comparing.rounding import SPREAD, UNIT_ROUNDOFF, root_of_terms, winograd_outputs
+from tvmc.comparing.rounding import SPREAD, root_of_terms, winograd_outputs
 from tvmc.running.interpreter import Session
 
 

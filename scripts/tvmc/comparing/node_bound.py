@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvmc.comparing.rounding import SPREAD, UNIT_ROUNDOFF, root_of_terms
+from schedules.kernel.accuracy import UNIT_ROUNDOFF
+from tvmc.comparing.rounding import SPREAD, root_of_terms
 from tvmc.comparing.tflite_graph import Array, SingleNode, TfliteGraph
 
 Bound = NDArray[np.float64]

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-UNIT_ROUNDOFF = 2.0**-24
 FAILURE_PROBABILITY = 1e-9
 #: So many deviations a sum of many random errors exceeds with that probability.
 SPREAD = math.sqrt(2 * math.log(2 / FAILURE_PROBABILITY))
