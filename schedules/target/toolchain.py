@@ -142,23 +142,12 @@ class Toolchain:
         LeanconvError
             With the compiler's first error, or if it compiled for another processor.
         """
-        output = output.absolute()
-        target = self._target_options(simd)
         compiled = self.compile_objects(folder, sources, simd)
         # A comma would end the option.
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", output.name).lstrip("-")
-        options = [*target, *LINK_OPTIONS, f"-Wl,-soname,{name}"]
-        if self.is_zig and simd.android:
-            libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
-        elif simd.android:
-            libraries = ["-lm", "-ldl"]
-        else:
-            libraries = ["-lm", "-lpthread", "-ldl"]
-        self._link([*options, *compiled, *objects, *libraries], output, folder)
-        problems = elf.problems(output, simd, ANDROID_SYMBOLS)
-        if problems:
-            output.unlink()
-            raise LeanconvError(f"{shlex.join(self.command)} made a library that {problems[0]}")
+        options = [*LINK_OPTIONS, f"-Wl,-soname,{name}"]
+        libraries = ["-lm", "-ldl"] if simd.android else ["-lm", "-lpthread", "-ldl"]
+        self._link_shared([*options, *compiled, *objects], libraries, output, folder, simd)
 
     def link_module(self, objects: Sequence[str], output: Path, simd: Simd) -> None:
         """Link what TVM compiled into a library for its runtime, which has what it needs.
@@ -177,20 +166,29 @@ class Toolchain:
         LeanconvError
             With the linker's first error, or if it linked for another processor.
         """
-        output = output.absolute()
-        folder = Path(objects[0]).absolute().parent
-        target = self._target_options(simd)
-        options = [*target, "-shared", "-s", "-Wl,-Bsymbolic", "-Wl,-z,noexecstack"]
+        options = ["-shared", "-s", "-Wl,-Bsymbolic", "-Wl,-z,noexecstack"]
         options.append(f"-Wl,-z,max-page-size={elf.PAGE_BYTES}")
-        if self.is_zig and simd.android:
-            libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
-        else:
-            libraries = ["-lm"]
-        self._link([*options, *objects, *libraries], output, folder)
         # TVM packs its bytecode as C, which needs nothing, if it has compiled nothing itself.
         compiled = [Path(path) for path in objects if Path(path).suffix != ".c"]
         needed = {name for path in compiled for name in elf.undefined_symbols(path.read_bytes())}
         runtime = [name for name in needed if name.startswith("TVM")]
+        folder = Path(objects[0]).absolute().parent
+        self._link_shared([*options, *objects], ["-lm"], output, folder, simd, runtime)
+
+    def _link_shared(
+        self,
+        arguments: Sequence[str],
+        libraries: Sequence[str],
+        output: Path,
+        folder: Path,
+        simd: Simd,
+        runtime: Sequence[str] = (),
+    ) -> None:
+        """Link a library that needs system ``libraries`` and symbols of TVM's ``runtime``."""
+        target = self._target_options(simd)
+        if self.is_zig and simd.android:
+            libraries = [*self._bionic_stubs(folder, target), "-nostdlib"]
+        self._link([*target, *arguments, *libraries], output, folder)
         problems = elf.problems(output, simd, {**ANDROID_SYMBOLS, "libtvm_runtime.so": runtime})
         if problems:
             output.unlink()
@@ -204,21 +202,22 @@ class Toolchain:
         options = [*self._target_options(simd), *COMPILE_OPTIONS, "-I."]
         compiled = {source: str(Path(source).with_suffix(".o")) for source in sources}
         store = Store.default()
-        keys = self._object_keys(folder, sources, options) if store.folder else {}
-        missing = []
-        for source in sources:
-            data = store.get(keys[source]) if keys else None
-            if data is None:
-                missing.append(source)
-            else:
-                (folder / compiled[source]).write_bytes(data)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
-            commands = [[*options, "-c", source, "-o", compiled[source]] for source in missing]
-            list(executor.map(lambda command: self.run(command, folder), commands))
-        for source in missing if keys else ():
+        keys = dict.fromkeys(sources, "")
+        if store.folder is not None:
+            keys = self._object_keys(folder, sources, options)
+
+        def compile_one(source: str) -> None:
             path = folder / compiled[source]
+            kept = store.get(keys[source])
+            if kept is not None:
+                path.write_bytes(kept)
+                return
+            self.run([*options, "-c", source, "-o", compiled[source]], folder)
             if path.is_file():  # whatever the command is
                 store.put(keys[source], path.read_bytes())
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
+            list(executor.map(compile_one, sources))
         return list(compiled.values())
 
     def _object_keys(
@@ -247,7 +246,6 @@ class Toolchain:
         LeanconvError
             With the compiler's first error, or if it compiled for another processor.
         """
-        output = output.absolute()
         options = [*self._target_options(simd), "-s", *(["-static"] if simd.android else [])]
         self._link([*options, *objects, "-lm", "-lpthread"], output, folder)
         with output.open("rb") as file:
@@ -284,7 +282,7 @@ class Toolchain:
 
     def _link(self, arguments: Sequence[str], output: Path, folder: Path) -> None:
         output.unlink(missing_ok=True)
-        self.run([*arguments, "-o", str(output)], folder)
+        self.run([*arguments, "-o", output.absolute()], folder)
         if not output.is_file():
             raise LeanconvError(
                 f"{shlex.join(self.command)} wrote nothing: it is no compiler that takes -o FILE"
