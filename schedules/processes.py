@@ -8,11 +8,13 @@ pebble's share a pipe behind a lock, which one that is ended can take along for 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +32,8 @@ from schedules.interrupts import interrupts_blocked
 
 #: A process that does not come to work within so long never will.
 START_SECONDS = 120.0
+
+_PR_SET_PDEATHSIG = 1
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Processes")
@@ -199,6 +203,11 @@ class _Worker:
         self.is_alive = False
 
 
+def end_with_parent() -> None:
+    """Let the kernel end this process when the thread that started it comes to its end."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @contextmanager
 def _main_hidden(when: bool) -> Iterator[None]:
     """New processes do not run the user's script again."""
@@ -215,6 +224,7 @@ def _serve(
     connection: Connection, folder: str, modules: Sequence[str], memory_bytes: int | None
 ) -> None:
     """What a process does: answer tasks, until nobody is there to give any."""
+    end_with_parent()  # also of one that hangs
     tempfile.tempdir = folder
     # What LLVM says when it gives up is not for the terminal, which may show a display.
     with Path(folder, f"{os.getpid()}.output").open("wb") as output:

@@ -9,7 +9,6 @@ answer of the tracker has a time limit, after which the server registers anew.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import math
 import os
@@ -30,6 +29,7 @@ from tvm.rpc.base import TrackerCode
 from tvm.runtime import load_module
 
 from schedules.errors import LeanconvError
+from schedules.processes import end_with_parent
 from schedules.tuning.boards.rpc_tracker import Address, Tracker
 
 #: How often an idle server looks after its tracker, or tries to reach it.
@@ -41,8 +41,6 @@ HELLO_SECONDS = 5.0
 LONGEST_HELLO = 1024
 #: Hosts that stand for every address of the machine.
 ALL_ADDRESSES = ("0.0.0.0", "::")
-#: Linux: the signal that a process gets when its parent dies.
-_PR_SET_PDEATHSIG = 1
 
 
 class BoardServer:
@@ -191,7 +189,7 @@ class BoardServer:
         status = 1
         try:
             os.setsid()
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            end_with_parent()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             # Others must notice when the server dies, or be able to take its port.
