@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from schedules.errors import LeanconvError
 from schedules.interrupts import interrupts_blocked
+from schedules.torch_left_out import leave_torch_out
 
 #: A process that does not come to work within so long never will.
 START_SECONDS = 120.0
@@ -235,6 +236,7 @@ def _serve(
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         limit = memory_bytes if most == resource.RLIM_INFINITY else min(most, memory_bytes)
         resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    leave_torch_out()
     for name in modules:
         importlib.import_module(name)
     with suppress(EOFError, ConnectionError):

@@ -32,9 +32,10 @@ GLIBC = "2.17"
 #: A compiler that says nothing for so long has hung.
 TIMEOUT_SECONDS = 600.0
 
-#: For C sources. No strict C11, which would hide POSIX; no tables for exceptions, which never pass.
+#: For C sources. No strict C11, which would hide POSIX; no tables for exceptions, which never pass;
+#: nothing for debuggers, which zig writes unasked and the linker drops.
 COMPILE_OPTIONS = (
-    *("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden"),
+    *("-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden"),
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
 )
 #: Where gcc and clang look for headers beside what their options say.

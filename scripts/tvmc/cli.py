@@ -16,6 +16,7 @@ from typing import Any
 from schedules import __version__
 from schedules.target.host import this_host
 from schedules.target.simd import PRESETS, Simd
+from schedules.torch_left_out import leave_torch_out
 from tvmc.boards.rpc_server import add_parser as add_rpc_server
 from tvmc.command import LineParser, add_common_options, exit_status, shown_log
 from tvmc.comparing.diff_command import add_parser as add_diff
@@ -33,6 +34,7 @@ from tvmc.tuning.tune_command import add_parser as add_tune
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    leave_torch_out()
     words = sys.argv[1:] if arguments is None else arguments
     return exit_status("tvmc", lambda: _run(words))
 

@@ -170,6 +170,15 @@ def test_what_needs_no_compiler_does_not_load_one() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_torch_is_left_out(tmp_path: Path) -> None:
+    """TVM imports it wherever it is installed: a second, for nothing."""
+    module = tmp_path / "torch.py"
+    module.write_text("raise SystemExit('torch is imported')")
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    command = [sys.executable, "-m", "tvmc", "algorithms"]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=True)
+
+
 def test_a_reader_that_stops_early_is_no_error() -> None:
     command = f"{sys.executable} -m tvmc targets | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
