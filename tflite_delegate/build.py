@@ -12,7 +12,8 @@ from typing import Any
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
-from schedules.plan.planner import AUTO, NO_LIMITS, Limits
+from schedules.plan.choice import AUTO
+from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.select.compile import Progress, compile_kernels
 from schedules.select.report import LayerReport, TuningReport, tuning_report
 from schedules.select.selection import Kernel, Selection, all_kernels

@@ -1,9 +1,10 @@
-"""Every convolution algorithm: one file each, one contract, one registry."""
+"""Every convolution algorithm: one file or folder each, one contract, one registry."""
 
-from schedules.algorithms.base import Algorithm, Registry, Unsupported
+from schedules.algorithms.base import Algorithm, LayerAlgorithm, Registry, Unsupported
 from schedules.algorithms.dense import Dense
 from schedules.algorithms.depthwise import Depthwise
 from schedules.algorithms.direct import Direct
+from schedules.algorithms.fused_block.fused_block import FusedBlock
 from schedules.algorithms.im2col import Im2col
 from schedules.algorithms.im2col_tiled import Im2colTiled
 from schedules.algorithms.indirect import Indirect
@@ -16,7 +17,7 @@ from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 from schedules.algorithms.winograd.winograd import Winograd
 
-__all__ = ["REGISTRY", "Algorithm", "Registry", "Unsupported"]
+__all__ = ["REGISTRY", "Algorithm", "LayerAlgorithm", "Registry", "Unsupported"]
 
 #: The algorithms that can be named on a command line.
 REGISTRY = Registry()
@@ -35,5 +36,6 @@ for _algorithm in (
     Winograd(),
     Depthwise(),
     Direct(),
+    FusedBlock(),
 ):
     REGISTRY.add(_algorithm)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from tvm import s_tir
 
 from schedules.errors import LeanconvError
 from schedules.kernel import accuracy, packing
+from schedules.kernel.costs import MOVE_COST, WEIGHT_COST
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.tiles import Product, Tile
+from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
 #: Kernels index with 32-bit integers.
 MAX_ELEMENTS = 2**31 - 1
 
+#: What an algorithm computes: single layers, or blocks of them.
+W = TypeVar("W", bound=Workload)
+
 
 class Unsupported(LeanconvError):
     """An algorithm cannot serve a workload; the text says why."""
 
 
-class Algorithm(ABC):
-    """One convolution algorithm of the literature.
+class Algorithm(ABC, Generic[W]):
+    """One algorithm of the literature, for layers or for blocks of layers.
 
     Workspace is in bytes and counts one thread. Every number here is what the compiled kernel
     asks for, to the byte.
@@ -40,8 +45,10 @@ class Algorithm(ABC):
     source: str
     #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
     transforms: bool = False
+    #: Whether it computes blocks of layers, rather than single ones.
+    of_blocks: bool = False
 
-    def applied_to(self, workload: Conv2dWorkload) -> Algorithm:
+    def applied_to(self, workload: W) -> Algorithm[W]:
         """What serves ``workload`` under this name: itself, or a simpler one that it comes down to.
 
         Everything but :meth:`supports` and :meth:`forms` is to be asked of that.
@@ -49,86 +56,75 @@ class Algorithm(ABC):
         del workload
         return self
 
-    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
-        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
-
-        A kernel serves what :meth:`Conv2dWorkload.of_one_kernel` says. By default none that
-        convolves every channel by itself.
-        """
-        del simd
-        if workload.groups > 1:
-            return "it has no sum over channels to block"
-        if workload.group_of > 1 and workload.residual:
-            return "a residual of one group has pixels in between that are not its own"
-        return self.index_limit(workload)
-
-    def index_limit(self, workload: Conv2dWorkload) -> str | None:
-        """``None``, or which tensor has too many elements for a kernel's indices."""
-        tensors = workload.all_groups()
-        for what, shape in (
-            ("input", tensors.input_shape),
-            ("output", tensors.output_shape),
-            ("weights", workload.weight_shape),
-        ):
-            if math.prod(shape) > MAX_ELEMENTS:
-                return f"its {what} of {math.prod(shape)} elements needs 64-bit indices"
-        return None
+    @abstractmethod
+    def supports(self, workload: W, simd: Simd) -> str | None:
+        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``."""
 
     @abstractmethod
-    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+    def knobs(self, workload: W, simd: Simd) -> Mapping[str, Knob]:
         """The named choices for ``workload``: for users, a search and its cost model."""
 
     @abstractmethod
-    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+    def workspace_bytes(self, workload: W, knobs: Knobs) -> int:
         """Bytes of intermediate buffers in memory."""
 
     @abstractmethod
-    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        """The scheduled kernel, with buffers X, W, B, Y in this order."""
+    def packed_parts(self, workload: W, knobs: Knobs) -> tuple[PackedWeights, ...]:
+        """How the kernel expects the weights of each layer."""
 
-    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+    @abstractmethod
+    def schedule(self, workload: W, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        """The scheduled kernel.
+
+        Its buffers are X, R if there is a residual, W and B of every layer, Y, in this order.
+        """
+
+    def macs(self, workload: W, knobs: Knobs) -> int:
         """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
         del knobs
         return workload.macs
 
-    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+    def moved_elements(self, workload: W, knobs: Knobs) -> int:
         """Elements that the kernel copies, transforms or stores on the way to the output."""
         del workload, knobs
         return 0
 
-    def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
-        """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`)."""
+    @abstractmethod
+    def cost(self, workload: W, simd: Simd, knobs: Knobs) -> int:
+        """Modelled time, in multiply-accumulates (see :mod:`schedules.kernel.costs`)."""
+
+    def expected_error(self, workload: W, knobs: Knobs) -> float:
+        """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`).
+
+        Each layer passes on the relative error of its input, and adds its own.
+        """
         del knobs
-        return accuracy.relative_error(workload.reduction)
+        errors = (accuracy.relative_error(layer.reduction) for layer in workload.layers)
+        return math.hypot(*errors)
 
-    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
-        """How the kernel expects its weights."""
-        return packing.panels(workload, knobs["panel"])
-
-    def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:
-        """OHWI ``weights`` as the kernel expects them."""
-        return packing.pack(weights, self.packed_weights(workload, knobs))
-
-    def product(self, workload: Conv2dWorkload, simd: Simd) -> Product | None:
+    def product(self, workload: W, simd: Simd) -> Product | None:
         """The matrix product that the micro-kernel tiles; ``None`` if there is none."""
         del workload, simd
         return None
 
-    def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
+    def loop_nests(self, workload: W, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         """The loops in which its kernel spends its time: by default, those of the product."""
         product = self.product(workload, simd)
         if product is None:
             return []
         return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
 
-    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+    def forms(self, workload: W) -> Sequence[Knobs]:
         """Knobs that make different algorithms of it, for a planner to choose from."""
         del workload
         return ({},)
 
-    def default_knobs(
-        self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
-    ) -> dict[str, Any]:
+    def misfit(self, workload: W, knobs: Knobs) -> str | None:
+        """``None``, or why values of several knobs do not go together."""
+        del workload, knobs
+        return None
+
+    def default_knobs(self, workload: W, simd: Simd, fixed: Knobs = NO_KNOBS) -> dict[str, Any]:
         """``fixed``, and the untuned choice of every other knob.
 
         Raises
@@ -144,7 +140,63 @@ class Algorithm(ABC):
             if value not in knobs[name].choices:
                 values = ", ".join(map(str, knobs[name].choices))
                 raise Unsupported(f"{self.name} has no {name} = {value}: one of {values}")
-        return {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
+        chosen = {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
+        reason = self.misfit(workload, chosen)
+        if reason is not None:
+            raise Unsupported(reason)
+        return chosen
+
+
+class LayerAlgorithm(Algorithm[Conv2dWorkload]):
+    """A convolution algorithm: one kernel computes one layer.
+
+    A schedule has the buffers X, W, B and Y.
+    """
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
+
+        A kernel serves what :meth:`Conv2dWorkload.of_one_kernel` says. By default none that
+        convolves every channel by itself.
+        """
+        del simd
+        if workload.groups > 1:
+            return "it has no sum over channels to block"
+        if workload.group_of > 1 and workload.residual:
+            return "a residual of one group has pixels in between that are not its own"
+        return index_limit(workload)
+
+    def cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
+        packed = self.packed_weights(workload, knobs)
+        # The last panel of output channels counts as if full.
+        cost = self.macs(workload, knobs) * packed.bias_elements // workload.out_channels
+        cost += MOVE_COST * self.moved_elements(workload, knobs)
+        streamed = packed.elements * workload.element_bytes > simd.l2_bytes
+        return cost + WEIGHT_COST * packed.elements * streamed
+
+    def packed_parts(self, workload: Conv2dWorkload, knobs: Knobs) -> tuple[PackedWeights, ...]:
+        return (self.packed_weights(workload, knobs),)
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        """How the kernel expects its weights."""
+        return packing.panels(workload, knobs["panel"])
+
+    def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:
+        """OHWI ``weights`` as the kernel expects them."""
+        return packing.pack(weights, self.packed_weights(workload, knobs))
+
+
+def index_limit(layer: Conv2dWorkload) -> str | None:
+    """``None``, or which tensor of ``layer`` has too many elements for a kernel's indices."""
+    tensors = layer.all_groups()
+    for what, shape in (
+        ("input", tensors.input_shape),
+        ("output", tensors.output_shape),
+        ("weights", layer.weight_shape),
+    ):
+        if math.prod(shape) > MAX_ELEMENTS:
+            return f"its {what} of {math.prod(shape)} elements needs 64-bit indices"
+    return None
 
 
 class Registry:
@@ -152,6 +204,10 @@ class Registry:
 
     def __init__(self) -> None:
         self._algorithms: dict[str, Algorithm] = {}
+
+    def __iter__(self) -> Iterator[Algorithm]:
+        """Every algorithm, those of blocks too."""
+        return iter(self._algorithms.values())
 
     def add(self, algorithm: Algorithm) -> None:
         """Make ``algorithm`` known; its name must be new."""
@@ -162,9 +218,14 @@ class Registry:
     def get(self, name: str) -> Algorithm:
         """The algorithm of that name; raises LeanconvError, which lists those known."""
         if name not in self._algorithms:
-            raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(self.names())}")
+            raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(self._algorithms)}")
         return self._algorithms[name]
 
-    def names(self) -> Sequence[str]:
-        """Every registered name."""
-        return tuple(self._algorithms)
+    def names(self, *, of_blocks: bool = False) -> Sequence[str]:
+        """Names of those that compute layers, or of those that compute blocks."""
+        return tuple(known.name for known in self if known.of_blocks == of_blocks)
+
+    def made_for(self, workload: Workload) -> Sequence[Algorithm]:
+        """Those that compute a layer, if it is one, or blocks."""
+        is_block = len(workload.layers) > 1
+        return tuple(known for known in self if known.of_blocks == is_block)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from tvm import s_tir, te, tirx
 
-from schedules.algorithms.base import Algorithm
+from schedules.algorithms.base import LayerAlgorithm, index_limit
 from schedules.kernel import depthwise_tiles, packing
 from schedules.kernel.depthwise_tiles import DepthwiseTile, unrolled_taps
 from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
@@ -34,7 +34,7 @@ from schedules.lower.steps import partition, unroll
 from schedules.target.simd import Simd
 
 
-class Depthwise(Algorithm):
+class Depthwise(LayerAlgorithm):
     """Register tiles of pixels, vectors of channels."""
 
     name = "depthwise"
@@ -43,7 +43,7 @@ class Depthwise(Algorithm):
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:
             return "its output channels read more than one input channel"
-        return self.index_limit(workload)
+        return index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return depthwise_tiles.knobs(workload, simd)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from tvm import s_tir
 
-from schedules.algorithms.base import Algorithm
+from schedules.algorithms.base import LayerAlgorithm
 from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.patches import ImagePatches, Taps, placeholders
@@ -24,7 +24,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
 
-class Indirect(Algorithm):
+class Indirect(LayerAlgorithm):
     """Dukhan, arXiv 1907.02129, with addresses computed at compile time."""
 
     name = "indirect"
@@ -59,7 +59,7 @@ class Lowering(Indirect):
         """Whether the image is its own patch matrix."""
         return workload.is_pointwise
 
-    def applied_to(self, workload: Conv2dWorkload) -> Algorithm:
+    def applied_to(self, workload: Conv2dWorkload) -> Indirect:
         if not self.is_indirect(workload):
             return self
         indirect = Indirect()

@@ -1,14 +1,61 @@
-"""A chain of layers that one kernel may compute: each layer's output is the next one's input."""
+"""What one kernel computes: a layer, or a block of layers, each of which reads the one before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Protocol
 
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
+
+
+class Workload(Protocol):
+    """What one kernel computes: a layer, or a block of layers. Hashable, and equal to its like."""
+
+    @property
+    def layers(self) -> tuple[Conv2dWorkload, ...]:
+        """The layers, one after the other."""
+
+    @property
+    def calls(self) -> int:
+        """Calls of the kernel that compute all of it for one image: one a group."""
+
+    @property
+    def dtype(self) -> str:
+        """Element type of all tensors."""
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element."""
+
+    @property
+    def residual(self) -> bool:
+        """Whether another tensor of the output's shape is added at the end."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """``(N, H, W, C)`` of the first layer."""
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """``(N, H', W', M)`` of the last layer."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layers' definitions."""
+
+    def all_groups(self) -> Workload:
+        """What all calls compute."""
+
+    def describe(self) -> str:
+        """A short name for tables and profiles."""
+
+    def to_text(self) -> str:
+        """Every field in one line."""
+
+    def __hash__(self) -> int:
+        """Equal ones have the same."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +89,11 @@ class Block:
                 )
         if any(layer.group_of > 1 for layer in self.layers):
             raise LeanconvError("one group of a layer is not a layer of a block")
+
+    @property
+    def calls(self) -> int:
+        """One kernel computes all of it at once."""
+        return 1
 
     @property
     def dtype(self) -> str:
@@ -78,9 +130,9 @@ class Block:
         """Bytes of all tensors between the layers, stored whole."""
         return sum(layer.output_bytes for layer in self.layers[:-1])
 
-    def with_batch(self, batch: int) -> Block:
-        """The same layers for another batch size."""
-        return Block(tuple(layer.with_batch(batch) for layer in self.layers))
+    def all_groups(self) -> Block:
+        """Itself: none of its layers is one group."""
+        return self
 
     def describe(self) -> str:
         """A short name for tables and profiles: its layers', joined by ``|``."""
@@ -90,17 +142,8 @@ class Block:
         """Every field in one line: the layers' (:meth:`Conv2dWorkload.to_text`), with ``|``."""
         return " | ".join(layer.to_text() for layer in self.layers)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"layers": [layer.to_dict() for layer in self.layers]}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Block:
-        """The inverse of :meth:`to_dict`."""
-        return cls(tuple(Conv2dWorkload.from_dict(layer) for layer in values["layers"]))
-
-
-def workload_from_text(text: str) -> Conv2dWorkload | Block:
+def workload_from_text(text: str) -> Workload:
     """The layer or block of layers that ``to_text`` wrote; raises LeanconvError for other text."""
     layers = [Conv2dWorkload.from_text(part) for part in text.split(" | ")]
     return layers[0] if len(layers) == 1 else Block(tuple(layers))

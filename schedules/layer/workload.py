@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from schedules.errors import LeanconvError
@@ -213,6 +213,18 @@ class Conv2dWorkload:
         """``(N, H', W', M)``."""
         return (self.batch, self.out_height, self.out_width, self.out_channels)
 
+    # As a workload among others
+
+    @property
+    def layers(self) -> tuple[Conv2dWorkload, ...]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def calls(self) -> int:
+        """Calls of a kernel for this layer that compute all groups."""
+        return self.group_of
+
     # Where a group's pixels lie
 
     @property
@@ -409,13 +421,4 @@ class Conv2dWorkload:
             name: int(value) if value.isdecimal() else value for name, value in found.items()
         }
         values["residual"] = "residual" in found
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Conv2dWorkload:
-        """The inverse of :meth:`to_dict`."""
         return cls(**values)

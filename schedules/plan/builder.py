@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError, reason
 from schedules.lower.c_abi import KernelObject
-from schedules.plan.planner import Plan, compile_plans
+from schedules.plan.plan import Plan
+from schedules.plan.stored_kernels import compile_plans
 from schedules.processes import Processes
 from schedules.target.simd import Simd
 
@@ -36,7 +37,7 @@ class Builder(Processes):
         timeout_s: float = TIMEOUT_SECONDS,
         memory_bytes: int | None = None,
     ) -> None:
-        modules = sorted({type(REGISTRY.get(name)).__module__ for name in REGISTRY.names()})
+        modules = sorted({type(algorithm).__module__ for algorithm in REGISTRY})
         super().__init__("compiling", jobs, timeout_s, modules, memory_bytes)
         self.simd = simd
 

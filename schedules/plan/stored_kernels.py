@@ -13,20 +13,28 @@ from dataclasses import astuple, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from schedules.algorithms import REGISTRY
+from schedules.lower import c_abi
 from schedules.lower.c_abi import CKernel, KernelObject, PlannedBuffer, Stage
+from schedules.plan.plan import Plan
 from schedules.store import Store, digest
 from schedules.target.simd import Simd
-
-if TYPE_CHECKING:
-    from schedules.plan.planner import Plan
 
 #: What no kernel depends on: folders and files below ``schedules/``.
 APART = ("tuning/**/*.py", "relax/*", "select/*", "target/toolchain.py")
 #: What compiles kernels, and numpy, with which algorithms compute constants.
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "numpy")
+
+
+def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> KernelObject:
+    """Compile one kernel a plan, named by a C identifier, into one object; or get it as it was."""
+    compiled = find_kernels(plans, simd)
+    if compiled is None:
+        schedules = {name: plan.schedule(simd) for name, plan in plans.items()}
+        compiled = c_abi.compile_schedules(schedules, simd)
+        keep_kernels(plans, simd, compiled)
+    return compiled
 
 
 def find_kernels(plans: Mapping[str, Plan], simd: Simd) -> KernelObject | None:
@@ -87,7 +95,5 @@ def sources_digest(folder: Path) -> str:
 
 
 def _is_own(plan: Plan) -> bool:
-    makers: list[object] = [plan]
-    if plan.algorithm in REGISTRY.names():  # a block's is not
-        makers.append(REGISTRY.get(plan.algorithm))
+    makers = (plan, REGISTRY.get(plan.algorithm))
     return all(type(maker).__module__.startswith("schedules.") for maker in makers)

@@ -31,7 +31,7 @@ from schedules.kernel import packing
 from schedules.layer.workload import DTYPE_BYTES
 from schedules.lower.c_abi import CKernel, Stage, codegen
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.relax.network import Constants
 from schedules.target.simd import Simd
 

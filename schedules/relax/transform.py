@@ -24,7 +24,8 @@ from tvm import relax
 
 from schedules.errors import LeanconvError
 from schedules.lower.c_abi import CKernel, lower
-from schedules.plan.planner import AUTO, NO_LIMITS, Limits
+from schedules.plan.choice import AUTO
+from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.relax import kernels as relax_kernels
 from schedules.relax import network as relax_network
 from schedules.relax.kernels import RelaxKernel

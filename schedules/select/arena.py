@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from schedules.layer.network import Chain, Network
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 
 
 def with_staged(workspace_bytes: int, staged_bytes: int) -> int:

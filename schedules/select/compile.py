@@ -9,7 +9,7 @@ from dataclasses import replace
 from schedules.errors import LeanconvError
 from schedules.lower.c_abi import KernelObject
 from schedules.plan.builder import Builder, Built, compile_plan
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import find_kernels
 from schedules.processes import ProcessLost
 from schedules.select.selection import Kernel

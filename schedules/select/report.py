@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedules.algorithms import REGISTRY
 from schedules.layer.network import Layer
 from schedules.lower.c_abi import CKernel
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.select.arena import held_bytes, with_staged
 from schedules.select.selection import Kernel, Selection
 from schedules.tuning.advice import Advisor
@@ -124,9 +123,7 @@ def _layer_report(
 
 def _why(plan: Plan) -> str:
     """Why this algorithm, and what it does that others do not."""
-    if plan.algorithm in REGISTRY.names() and REGISTRY.get(plan.algorithm).transforms:
-        return f"{plan.why}; {NAN_SPREADS}"
-    return plan.why
+    return f"{plan.why}; {NAN_SPREADS}" if plan.transforms else plan.why
 
 
 def _seconds(layer: Layer, kernel: Kernel) -> float | None:

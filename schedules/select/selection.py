@@ -11,24 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from schedules.algorithms import Unsupported
+from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
-from schedules.layer.block import Block
+from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import CKernel
-from schedules.plan.planner import (
-    AUTO,
-    FUSED_BLOCK,
-    OBJECTIVES,
-    Choice,
-    Limits,
-    Plan,
-    block_gain,
-    plan_block,
-    plan_form,
-    plan_layer,
-)
+from schedules.plan.choice import AUTO, Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import OBJECTIVES, Limits, block_gain, plan_kernel
 from schedules.select.arena import held_bytes
 from schedules.target.simd import Simd
 from schedules.tuning.advice import Advice, Advisor
@@ -156,10 +147,7 @@ def _check_knobs(choice: Choice, planners: Sequence[_Planner]) -> None:
     for planner in planners if choice.knobs else ():
         for workload in planner.candidates(choice):
             try:
-                if isinstance(workload, Block):
-                    plan_block(workload, planner.simd, choice.knobs)
-                else:
-                    plan_form(choice, workload, planner.simd)
+                Plan.of(choice, workload, planner.simd)
                 return
             except Unsupported as reason:
                 error = reason
@@ -188,7 +176,7 @@ class _Planner:
     objective: str
     advisor: Advisor | None
     planned: dict[Conv2dWorkload, Selected] = field(default_factory=dict)
-    block_names: dict[Block, str] = field(default_factory=dict)
+    block_names: dict[Workload, str] = field(default_factory=dict)
 
     def select(self) -> Selection:
         """Everything that is to be compiled."""
@@ -204,9 +192,9 @@ class _Planner:
             self.network, self.simd, self.objective, tuple(layers), blocks, self.advisor
         )
 
-    def candidates(self, choice: Choice) -> list[Conv2dWorkload | Block]:
+    def candidates(self, choice: Choice) -> Sequence[Workload]:
         """What a choice may be made for."""
-        if choice.algorithm == FUSED_BLOCK.name:
+        if _of_blocks(choice):
             return [block_of(self.network, chain) for chain in self.network.chains]
         layers = self.network.layers
         return [of_one_kernel(la.workload) for la in layers if la.workload is not None]
@@ -229,7 +217,7 @@ class _Planner:
         reasons = []
         for choice in self.choices:
             try:
-                plan = plan_layer(workload, self.simd, choice, self.limits, self.objective)
+                plan = plan_kernel(workload, self.simd, choice, self.limits, self.objective)
             except Unsupported as error:
                 reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
                 continue
@@ -253,9 +241,7 @@ class _Planner:
         def accept(plan: Plan) -> bool:
             return self._is_choice(plan, choice, default)
 
-        if isinstance(default.workload, Block):
-            return self.advisor.block(default.workload, default, accept)
-        return self.advisor.layer(default.workload, default, accept)
+        return self.advisor.advise(default, accept)
 
     def _is_choice(self, plan: Plan, choice: Choice, default: Plan) -> bool:
         if choice.algorithm != AUTO:
@@ -273,7 +259,7 @@ class _Planner:
 
     def _blocks(self, layers: Sequence[Selected]) -> dict[Chain, Kernel]:
         """The chains that one kernel shall compute; no layer is in two of them."""
-        asked = next((c for c in self.choices if c.algorithm == FUSED_BLOCK.name), None)
+        asked = next(filter(_of_blocks, self.choices), None)
         automatic = any(choice.algorithm == AUTO for choice in self.choices)
         if asked is None and not automatic:
             return {}
@@ -290,7 +276,6 @@ class _Planner:
         }
 
     def _block_name(self, plan: Plan) -> str:
-        assert isinstance(plan.workload, Block)
         name = self.block_names.setdefault(plan.workload, f"lc_b{len(self.block_names)}")
         return f"{name}_{plan.algorithm}"
 
@@ -300,7 +285,7 @@ class _Planner:
         plans: dict[Block, Advice] = {}
         for block in dict.fromkeys(blocks.values()):
             try:
-                plan = plan_block(block, self.simd, choice.knobs, self.limits)
+                plan = plan_kernel(block, self.simd, choice, self.limits)
             except Unsupported:
                 continue  # its layers are computed one by one
             plans[block] = self._advise(plan, choice)
@@ -363,6 +348,10 @@ class _Planner:
                 chosen = others
         why = f"without it, the network holds more than {peak} bytes at once"
         return {chain: candidates[chain].because(why) for chain in chosen}
+
+
+def _of_blocks(choice: Choice) -> bool:
+    return choice.algorithm != AUTO and REGISTRY.get(choice.algorithm).of_blocks
 
 
 def _overlaps(chain: Chain, others: Iterable[Chain]) -> bool:

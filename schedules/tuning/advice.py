@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from schedules.errors import LeanconvError
-from schedules.layer.block import Block
-from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Limits, Plan, default_limits, exceeded
+from schedules.layer.block import Workload
+from schedules.plan.plan import Plan
+from schedules.plan.planner import Limits, default_limits, exceeded
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Workload
 from schedules.tuning.records.records import MODELLED, Record, of_target, ranked
 from schedules.tuning.records.task import tuning_target
 from schedules.tuning.search.search import make_search
@@ -113,26 +112,23 @@ class Advisor:
         reasons = Counter(self._left_out.values())
         return [f"{count} records left out: {why}" for why, count in reasons.items()]
 
-    def layer(self, workload: Conv2dWorkload, default: Plan, accept: Accept) -> Advice:
-        """What to compile for ``workload`` instead of ``default``, if anything."""
+    def advise(self, default: Plan, accept: Accept) -> Advice:
+        """What to compile instead of ``default``, if anything."""
         return (
-            self._tuned(workload, default, accept)
-            or self._transferred(workload, default, accept)
+            self._tuned(default, accept)
+            or self._transferred(default, accept)
             or Advice(default, default, DEFAULT)
         )
 
-    def block(self, block: Block, default: Plan, accept: Accept) -> Advice:
-        """The same for a block, to which records of others do not carry over."""
-        return self._tuned(block, default, accept) or Advice(default, default, DEFAULT)
-
     # Records of the workload
 
-    def _tuned(self, workload: Workload, default: Plan, accept: Accept) -> Advice | None:
+    def _tuned(self, default: Plan, accept: Accept) -> Advice | None:
         """The best plan on record that is allowed."""
+        workload = default.workload
         trials = ranked(self._trials.get(workload, ()), workload)
-        limits = self._limits_for(workload, default)
+        limits = self._limits_for(default)
         # The untuned choice is measured as often as the best, which says nothing of its rank.
-        untuned = next((record for record in trials if _is_of(record, default)), None)
+        untuned = next((record for record in trials if record.candidate == default.choice), None)
         others = (record for record in trials if record is not untuned)
         best = self._first_allowed([untuned] if untuned else [], limits, accept)
         found = self._first_allowed(others, limits, accept)
@@ -155,21 +151,22 @@ class Advisor:
 
     def _replay(self, record: Record) -> Plan | None:
         try:
-            return record.candidate.plan(record.workload, self._simd)
+            return Plan.of(record.candidate, record.workload, self._simd)
         except LeanconvError as error:  # of another version: an algorithm or knob that is gone
             self._left_out[record] = str(error)
             return None
 
     # Records of others
 
-    def _transferred(
-        self, workload: Conv2dWorkload, default: Plan, accept: Accept
-    ) -> Advice | None:
-        """The plan that promises most, of those that nothing is known of."""
-        if self._transfer is None:
+    def _transferred(self, default: Plan, accept: Accept) -> Advice | None:
+        """The plan that promises most, of those that nothing is known of.
+
+        None for a block, to which records of others do not carry over.
+        """
+        if len(default.layers) > 1 or self._transfer is None:
             return None
-        space = Space(workload, self._simd, self._limits_for(workload, default))
-        known = {record.candidate for record in self._trials.get(workload, ())}
+        space = Space(default.workload, self._simd, self._limits_for(default))
+        known = {record.candidate for record in self._trials.get(default.workload, ())}
         search = make_search("xgb", space, SEED, self._transfer.model)
         proposals = (c for c in search.propose(CANDIDATES) if c not in known)
         plans = [plan for plan in map(space.plan, proposals) if accept(plan)]
@@ -186,9 +183,9 @@ class Advisor:
         usable = [record for record in trials if self._replay(record) is not None]
         return Transfer.learn(usable, self._simd)
 
-    def _limits_for(self, workload: Workload, default: Plan) -> Limits:
+    def _limits_for(self, default: Plan) -> Limits:
         """The planner's, or what a plan that was asked for by name takes anyway."""
-        limits = default_limits(workload, self._limits)
+        limits = default_limits(default.workload, self._limits)
         if limits.error is None or self._limits.error is not None:
             return limits
         return replace(limits, error=max(limits.error, default.expected_error))
@@ -208,11 +205,6 @@ def for_target(records: Sequence[Record], simd: Simd, where: str) -> list[Record
         found = "; ".join(sorted({record.target for record in records})) or "nothing"
         raise LeanconvError(f"{where} has no records for {target}, but for {found}")
     return own
-
-
-def _is_of(record: Record, plan: Plan) -> bool:
-    candidate = record.candidate
-    return candidate.algorithm == plan.algorithm and candidate.knobs == dict(plan.knobs)
 
 
 def _why(record: Record, untuned: Record | None, calls: int) -> str:

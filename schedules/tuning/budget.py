@@ -8,11 +8,11 @@ find is in proportion to one over the trials that it had.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from schedules.layer.block import Block
-from schedules.tuning.records.candidate import Workload
+from schedules.layer.block import Workload
 from schedules.tuning.records.records import Record
 from schedules.tuning.records.task import Task
 
@@ -54,12 +54,12 @@ class Progress:
     @property
     def best_s(self) -> float:
         """Seconds of the fastest trial; infinite before there is one."""
-        return min((record.cost_s for record in self.records), default=float("inf"))
+        return min((record.cost_s for record in self.records), default=math.inf)
 
     def best_before(self, trials: int) -> float:
         """The same without the last ``trials``."""
         earlier = self.records[: max(len(self.records) - trials, 0)]
-        return min((record.cost_s for record in earlier), default=float("inf"))
+        return min((record.cost_s for record in earlier), default=math.inf)
 
     def trials_without_gain(self) -> int:
         """Trials since the fastest one."""
@@ -69,10 +69,10 @@ class Progress:
     def promised_gain(self) -> float:
         """Seconds of the model that one more trial is expected to save."""
         trials, best = len(self.records), self.best_s
-        if best == float("inf"):
+        if best == math.inf:
             return best if trials == 0 else 0.0
         before = self.best_before(WINDOW)
-        slope = 0.0 if before == float("inf") else (before - best) / WINDOW
+        slope = 0.0 if before == math.inf else (before - best) / WINDOW
         return self.task.count * (slope + OPTIMISM * best / trials) / 2
 
 
@@ -100,7 +100,7 @@ def next_task(
 
 def _outdone(state: Progress, best: Mapping[Workload, float]) -> bool:
     """Whether a block is far slower than one kernel for each of its layers."""
-    workload = state.task.workload
-    if not isinstance(workload, Block) or not state.records:
+    if not state.task.is_block or not state.records:
         return False
-    return state.best_s > HOPELESS * sum(best.get(la, float("inf")) for la in workload.layers)
+    layers = sum(best.get(layer, math.inf) for layer in state.task.workload.layers)
+    return state.best_s > HOPELESS * layers

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan
+from schedules.layer.block import Workload
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import Record, ranked
 from schedules.tuning.records.untuned import untuned_candidate
 from schedules.tuning.search.cost_model import CostModel
@@ -43,7 +42,7 @@ class Transfer:
         """From records of one board; ``None`` if they are too few to learn from."""
         model = CostModel(simd)
         workloads = dict.fromkeys(record.workload for record in records)
-        layers = [layer for layer in workloads if isinstance(layer, Conv2dWorkload)]
+        layers = [workload for workload in workloads if len(workload.layers) == 1]
         checks = []
         for fold in range(FOLDS):
             left_out = layers[fold::FOLDS]
@@ -72,7 +71,7 @@ def _first(model: CostModel, default: Plan, plans: Sequence[Plan]) -> tuple[Plan
 
 
 def _flattery(
-    model: CostModel, records: Sequence[Record], layer: Conv2dWorkload, simd: Simd
+    model: CostModel, records: Sequence[Record], layer: Workload, simd: Simd
 ) -> float | None:
     """Time over promised time of what ``model`` ranks first of a layer's candidates.
 
@@ -83,8 +82,8 @@ def _flattery(
     untuned = untuned_candidate(layer, simd)
     if untuned not in costs or slow < MIN_SLOW:
         return None
-    plans = [candidate.plan(layer, simd) for candidate in costs]
-    plan, promise = _first(model, untuned.plan(layer, simd), plans)
+    plans = [Plan.of(candidate, layer, simd) for candidate in costs]
+    plan, promise = _first(model, Plan.of(untuned, layer, simd), plans)
     if promise >= 1:
         return None
-    return costs[Candidate.of(plan.algorithm, plan.knobs)] / costs[untuned] / promise
+    return costs[plan.choice] / costs[untuned] / promise

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 import tvm
 
 from schedules.algorithms import Unsupported
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
 from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import BoardLost
 from schedules.tuning.budget import Progress, next_task
 from schedules.tuning.measure.measure import Measurer, Outcome
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.records import MEASURED, Log, Record, ranked
 from schedules.tuning.records.task import Task, tuning_target
 from schedules.tuning.search.cost_model import CostModel
@@ -191,7 +192,7 @@ class Tuner:
                 self._tell("play-off", state)
 
     def measure(
-        self, workload: Workload, candidates: Sequence[Candidate], repeat: int | None = None
+        self, workload: Workload, candidates: Sequence[Choice], repeat: int | None = None
     ) -> list[Record]:
         """Measure side by side, ``repeat`` samples of each, and append to the log."""
         settings = self.measurer.settings
@@ -222,7 +223,7 @@ class Tuner:
             self._learnt = len(self.records)
 
     def _outcomes(
-        self, workload: Workload, candidates: Sequence[Candidate], settings: Settings
+        self, workload: Workload, candidates: Sequence[Choice], settings: Settings
     ) -> Iterator[Outcome]:
         """Measured together; if a board was lost over them, one by one, to find the culprit."""
         try:
@@ -257,7 +258,7 @@ class Tuner:
 
     # The play-off
 
-    def _finalists(self, state: Progress) -> list[Candidate]:
+    def _finalists(self, state: Progress) -> list[Choice]:
         """The fastest candidates and the default, unless it was decided between them before."""
         by_cost = sorted(
             (record for record in state.records if record.error is None),

@@ -35,7 +35,8 @@ from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan, plan_layer
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.charts import dot_chart
 from scripts.benchmarks.harness.exact import max_errors
@@ -234,7 +235,7 @@ def compare(
 def _plan(row: Row, workload: Conv2dWorkload, limit_bytes: int) -> None:
     """Plan the row's algorithm, or give the reason why it cannot be run."""
     try:
-        row.plan = plan_layer(workload, Simd.named("host"), row.algorithm)
+        row.plan = plan_kernel(workload, Simd.named("host"), row.algorithm)
     except Unsupported as error:
         row.reason = str(error)
         return

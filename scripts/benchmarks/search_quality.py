@@ -22,12 +22,12 @@ from pathlib import Path
 
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
-from schedules.layer.block import workload_from_text
+from schedules.layer.block import Workload, workload_from_text
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
 from schedules.tuning.boards.local import LocalRunner
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.records import MEASURED, Log, Record, load, ranked
 from schedules.tuning.records.task import Task, tuning_target
 from schedules.tuning.search.cost_model import CostModel
@@ -108,7 +108,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def measure_all(
     workload: Workload, simd: Simd, measurer: Measurer, folder: Path
-) -> dict[Candidate, Record]:
+) -> dict[Choice, Record]:
     """One record of every candidate; those in ``folder`` are not measured again."""
     # In no order: what else the machine does meanwhile shall not look like the effect of a knob.
     everything = Options(sys.maxsize, tuner="random", early_stopping=sys.maxsize)
@@ -136,7 +136,7 @@ def measure_again(workload: Workload, tuner: Tuner) -> list[Record]:
     return tuner.measure(workload, unsure, FINAL_SAMPLES)
 
 
-def believed(workload: Workload, records: Sequence[Record]) -> dict[Candidate, Record]:
+def believed(workload: Workload, records: Sequence[Record]) -> dict[Choice, Record]:
     """Of each candidate, the record with the most samples."""
     table = {record.candidate: record for record in records}
     return table | {record.candidate: record for record in ranked(records, workload)}
@@ -163,7 +163,7 @@ def show(status: Status) -> None:
 
 
 def play_all(
-    space: Space, records: Mapping[Candidate, Record], seeds: int, trials: int
+    space: Space, records: Mapping[Choice, Record], seeds: int, trials: int
 ) -> Iterator[Row]:
     """A row for each of :data:`PLAYED`.
 
@@ -200,7 +200,7 @@ def play_all(
 
 
 def curve(
-    name: str, space: Space, records: Mapping[Candidate, Record], seed: int, trials: int
+    name: str, space: Space, records: Mapping[Choice, Record], seed: int, trials: int
 ) -> list[float]:
     """Seconds of the best so far after each trial."""
     model = CostModel(space.simd, seed)

@@ -23,13 +23,12 @@ import numpy as np
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import NO_LIMITS, Plan, plan_layer
+from schedules.plan.planner import NO_LIMITS, plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.advice import TRANSFERRED, Advisor, for_target
 from schedules.tuning.boards.local import LocalRunner
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import Record, best, load
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
@@ -104,10 +103,10 @@ def regrets(
     """
     tuned = best(records)
     for layer in layers:
-        default = plan_layer(layer, simd)
+        default = plan_kernel(layer, simd)
         others = [record for record in records if record.workload != layer]
-        advice = Advisor(others, simd, NO_LIMITS).layer(layer, default, lambda _plan: True)
-        candidates = [_candidate(advice.plan), tuned[layer].candidate, _candidate(default)]
+        advice = Advisor(others, simd, NO_LIMITS).advise(default, lambda _plan: True)
+        candidates = [advice.plan.choice, tuned[layer].candidate, default.choice]
         # Advice and default may be one and the same, which then has one time.
         outcomes = measurer.measure(layer, list(dict.fromkeys(candidates)))
         seconds = {}
@@ -117,10 +116,6 @@ def regrets(
             seconds[outcome.candidate] = statistics.median(outcome.samples_s)
         times = [seconds[candidate] for candidate in candidates]
         yield Regret(layer.to_text(), str(advice.source), advice.plan.algorithm, *times)
-
-
-def _candidate(plan: Plan) -> Candidate:
-    return Candidate.of(plan.algorithm, plan.knobs)
 
 
 def _columns(row: Regret) -> list[str]:

@@ -71,8 +71,8 @@ if __name__ == "__main__":
     random = np.random.default_rng(0)
     sizes = LAYER.input_shape, LAYER.weight_shape, (LAYER.out_channels,)
     x, weights, bias = (random.uniform(-1, 1, size).astype(np.float32) for size in sizes)
-    packed = ALGORITHM.pack(weights, LAYER, KNOBS)
-    packed_bias = packing.pack_bias(bias, ALGORITHM.packed_weights(LAYER, KNOBS))
+    (part,) = ALGORITHM.packed_parts(LAYER, KNOBS)
+    packed, packed_bias = packing.pack(weights, part), packing.pack_bias(bias, part)
     for call in (call_in_tvm, call_in_c):
         y = call(x, packed, packed_bias).reshape(LAYER.output_shape)
         print(f"largest difference to float64: {abs(y - convolution(x, weights, bias)).max():.1g}")

@@ -8,7 +8,8 @@ import pytest
 
 from schedules.algorithms import Unsupported
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import compile_plans, plan_layer
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS
 
 SIMD = PRESETS["cortex-a76"]
@@ -38,7 +39,7 @@ def layer(size: int, inputs: int, outputs: int, height: int, width: int, **more:
 )
 def test_refusals(workload: Conv2dWorkload, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
-        plan_layer(workload, SIMD, "winograd")
+        plan_kernel(workload, SIMD, "winograd")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_refusals(workload: Conv2dWorkload, reason: str) -> None:
 def test_workspace_is_that_of_one_strip(
     workload: Conv2dWorkload, form: str, points: int, tiles_across: int, strip: int
 ) -> None:
-    plan = plan_layer(workload, SIMD, form)
+    plan = plan_kernel(workload, SIMD, form)
     assert plan.knobs["strip"] == strip
     per_channel = points * strip * tiles_across * 4
     transformed = -(-per_channel * workload.in_channels // 64) * 64
@@ -69,13 +70,13 @@ def test_workspace_is_that_of_one_strip(
 def test_fewer_products_than_the_definition() -> None:
     workload = layer(56, 64, 64, 3, 3)
     for outputs, pixels in ((2, 56), (4, 56), (6, 60)):
-        plan = plan_layer(workload, SIMD, f"winograd:outputs={outputs}")
+        plan = plan_kernel(workload, SIMD, f"winograd:outputs={outputs}")
         assert plan.macs == (outputs + 2) ** 2 * (pixels // outputs) ** 2 * 64 * 64
 
 
 def test_threads_share_strips_or_the_steps_of_the_only_one() -> None:
-    strips = plan_layer(layer(28, 16, 32, 3, 3), SIMD, "winograd")
-    whole = plan_layer(layer(7, 16, 32, 3, 3), SIMD, "winograd")
+    strips = plan_kernel(layer(28, 16, 32, 3, 3), SIMD, "winograd")
+    whole = plan_kernel(layer(7, 16, 32, 3, 3), SIMD, "winograd")
     kernels = compile_plans({"strips": strips, "whole": whole}, SIMD).kernels
     assert [stage.extent for stage in kernels["strips"].stages] == [7]
     assert all(buffer.per_thread for buffer in kernels["strips"].buffers)
@@ -87,7 +88,7 @@ def test_threads_share_strips_or_the_steps_of_the_only_one() -> None:
 def test_short_sums_are_more_accurate() -> None:
     workload = layer(14, 256, 256, 3, 3)
     errors = [
-        plan_layer(workload, SIMD, f"winograd:c_block={size}").expected_error
+        plan_kernel(workload, SIMD, f"winograd:c_block={size}").expected_error
         for size in (16, 64, 256)
     ]
     assert errors == sorted(errors)

@@ -18,7 +18,7 @@ import pytest
 from schedules.algorithms import REGISTRY
 from schedules.layer.block import workload_from_text
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.space import Space
@@ -137,7 +137,7 @@ def test_own_algorithm_agrees_with_float64(
     base = {"in_height": 12, "in_width": 15, "out_channels": 20}
     base |= {"kernel_height": 3, "kernel_width": 3}
     workload = Conv2dWorkload.with_padding(padding, **base | geometry)
-    kernel = HostKernel(plan_layer(workload, HOST, "padded"), HOST, tmp_path)
+    kernel = HostKernel(plan_kernel(workload, HOST, "padded"), HOST, tmp_path)
     case = Case.random(workload)
     whole = kernel(case)
     case.check(whole, kernel.plan)

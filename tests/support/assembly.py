@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schedules.lower import c_abi
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import kernel_key
 from schedules.store import Store, digest
 from schedules.target.simd import Simd

@@ -17,7 +17,8 @@ from schedules.kernel.knobs import Knobs
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Block
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan, compile_plans
+from schedules.plan.plan import Plan
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import Simd
 from tests.support.kernels import (
     GUARD,

@@ -12,7 +12,8 @@ from tvm import s_tir, te
 from schedules.kernel import epilogue, packing
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import mark_stage
-from schedules.plan.planner import Plan, compile_plans
+from schedules.plan.plan import Plan
+from schedules.plan.stored_kernels import compile_plans
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
@@ -28,7 +29,7 @@ class ChainPlan(Plan):
     chain: tuple[Conv2dWorkload, ...] = ()
 
     @classmethod
-    def of(cls, *chain: Conv2dWorkload) -> ChainPlan:
+    def through(cls, *chain: Conv2dWorkload) -> ChainPlan:
         """For layers each of which reads the output of the one before; weights are read as rows."""
         assert all(layer.is_pointwise and layer.batch == 1 for layer in chain)
         parts = tuple(packing.rows(layer) for layer in chain)

@@ -18,7 +18,8 @@ from schedules.kernel import packing
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.lower.c_abi import CKernel, KernelObject
 from schedules.lower.memory import ALIGNMENT
-from schedules.plan.planner import Plan, compile_plans
+from schedules.plan.plan import Plan
+from schedules.plan.stored_kernels import compile_plans
 from schedules.store import Store, digest
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain

@@ -23,7 +23,8 @@ import numpy as np
 import tflite
 
 from schedules.errors import LeanconvError
-from schedules.plan.planner import AUTO, NO_LIMITS
+from schedules.plan.choice import AUTO
+from schedules.plan.planner import NO_LIMITS
 from schedules.target.simd import Simd
 from tflite_delegate.importer.relax import import_model
 from tflite_delegate.selection import select

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.tuning.records.candidate import Candidate
+from schedules.plan.choice import Choice
 from schedules.tuning.records.record import Record
 
 LAYER = Conv2dWorkload(28, 28, 64, 64, 1, 1, activation="relu")
@@ -17,7 +17,7 @@ def record(cost_s: float | None = 1e-3, columns: int = 4, **changes: Any) -> Rec
     costs = () if cost_s is None else (0.9 * cost_s, cost_s, 2 * cost_s)
     values: dict[str, Any] = {
         "workload": LAYER,
-        "candidate": Candidate("indirect", (("columns", columns), ("order", "rows,columns"))),
+        "candidate": Choice("indirect", (("columns", columns), ("order", "rows,columns"))),
         "costs_s": costs,
         "samples": 5 if costs else 0,
         "error": None if costs else "the process ended with signal 11",

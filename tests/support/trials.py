@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from schedules.layer.block import Block
-from schedules.plan.planner import FUSED_BLOCK, Choice, plan_block, plan_form
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.records import MEASURED, Record
 from schedules.tuning.records.task import tuning_target
 
 
-def candidate(workload: Workload, simd: Simd, choice: str) -> Candidate:
+def candidate(workload: Workload, simd: Simd, choice: str) -> Choice:
     """The default of what ``NAME:KNOB=VALUE`` leaves open."""
-    name, knobs = Choice.parse(choice).algorithm, Choice.parse(choice).knobs
-    if isinstance(workload, Block):
-        return Candidate.of(FUSED_BLOCK.name, plan_block(workload, simd, knobs).knobs)
-    return Candidate.of(name, plan_form(Choice(name, knobs), workload, simd).knobs)
+    return Plan.of(Choice.parse(choice), workload, simd).choice
 
 
 def record(
     workload: Workload,
     simd: Simd,
-    choice: str | Candidate,
+    choice: str | Choice,
     milliseconds: float | None,
     **fields: Any,
 ) -> Record:

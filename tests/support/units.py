@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from tests.support.kernels import error_bound
 from tests.support.reference import conv2d
@@ -100,7 +100,7 @@ class Unit:
         x = x.reshape(workload.input_shape)
         residual = None if r is None else r.reshape(workload.output_shape)
         expected, direct = conv2d(workload, x, weights, bias, residual)
-        plan = plan_layer(workload.with_batch(1).of_one_kernel(), simd, algorithm)
+        plan = plan_kernel(workload.with_batch(1).of_one_kernel(), simd, algorithm)
         bound = error_bound(plan, workload, x, weights, bias, direct, residual)
         assert np.all(abs(y.reshape(expected.shape) - expected) <= bound), workload.describe()
 

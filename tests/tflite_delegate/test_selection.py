@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from schedules.errors import LeanconvError
-from schedules.plan.planner import NO_LIMITS, Plan
+from schedules.plan.plan import Plan
+from schedules.plan.planner import NO_LIMITS
 from schedules.select.selection import Selection, block_of, of_one_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record

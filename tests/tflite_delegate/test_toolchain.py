@@ -19,7 +19,8 @@ from elftools.elf.elffile import ELFFile
 
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
-from schedules.plan.planner import compile_plans, plan_layer
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.store import SWITCH
 from schedules.target import elf
 from schedules.target.simd import PRESETS, Simd
@@ -106,7 +107,7 @@ def test_undefined_symbols_of_kernels(target: str) -> None:
         )
         workloads = (layer.workload((1, 9, 11, 5)) for layer in layers)
         workload = next(workload for workload in workloads if serves(name, workload, simd))
-        plans[f"lc_{name}"] = plan_layer(workload, simd, name)
+        plans[f"lc_{name}"] = plan_kernel(workload, simd, name)
     compiled = compile_plans(plans, simd)
     allowed = {"memset", "memcpy", "memmove", *ANDROID_SYMBOLS["libm.so"]}
     assert elf.undefined_symbols(compiled.data) <= allowed

@@ -26,17 +26,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import MAX_ELEMENTS, Unsupported
+from schedules.algorithms.base import Algorithm, index_limit
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.kernel import accuracy, packing
 from schedules.kernel.epilogue import bias_dtype
-from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Block
@@ -45,14 +44,14 @@ from schedules.lower.initial_sums import start_with
 from schedules.target.simd import Simd
 
 
-class FusedBlock:
-    """Depth-first execution of a block, with the verbs of an algorithm for one layer."""
+class FusedBlock(Algorithm[Block]):
+    """Depth-first execution of a block."""
 
     name = "fused_block"
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
+    of_blocks = True
 
     def supports(self, block: Block, simd: Simd) -> str | None:
-        """``None``, or the reason, for users, why this algorithm cannot serve ``block``."""
         del simd
         *producers, depthwise, projection = block.layers
         if len(producers) > 1:
@@ -66,46 +65,22 @@ class FusedBlock:
         if producers and leaves_out(depthwise):
             return f"{depthwise.describe()} leaves out rows or columns, which need no producer"
         for layer in block.layers:
-            for what, shape in (
-                ("input", layer.input_shape),
-                ("output", layer.output_shape),
-                ("weights", layer.weight_shape),
-            ):
-                if math.prod(shape) > MAX_ELEMENTS:
-                    return f"{layer.describe()}: its {what} needs 64-bit indices"
+            reason = index_limit(layer)
+            if reason is not None:
+                return f"{layer.describe()}: {reason}"
         return None
 
     def knobs(self, block: Block, simd: Simd) -> Mapping[str, Knob]:
-        """The named choices for ``block``."""
         return fused_knobs.knobs(block, simd)
 
-    def default_knobs(self, block: Block, simd: Simd, fixed: Knobs = NO_KNOBS) -> dict[str, Any]:
-        """``fixed``, and the untuned choice of every other knob.
-
-        Raises
-        ------
-        Unsupported
-            If ``block`` leaves no such choice.
-        """
-        knobs = self.knobs(block, simd)
-        for name, value in fixed.items():
-            if name not in knobs:
-                raise Unsupported(f"{self.name} has no knob {name!r}: one of {', '.join(knobs)}")
-            if value not in knobs[name].choices:
-                values = ", ".join(map(str, knobs[name].choices))
-                raise Unsupported(f"{self.name} has no {name} = {value}: one of {values}")
-        chosen = {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
-        reason = fused_knobs.unfit(block, chosen)
-        if reason is not None:
-            raise Unsupported(reason)
-        return chosen
+    def misfit(self, block: Block, knobs: Knobs) -> str | None:
+        return fused_knobs.misfit(block, knobs)
 
     def workspace_bytes(self, block: Block, knobs: Knobs) -> int:
         """Bytes of E and D for one thread."""
         return Strips.of(block, knobs).workspace_bytes
 
     def macs(self, block: Block, knobs: Knobs) -> int:
-        """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
         return Strips.of(block, knobs).macs
 
     def moved_elements(self, block: Block, knobs: Knobs) -> int:
@@ -113,14 +88,9 @@ class FusedBlock:
         return Strips.of(block, knobs).moved_elements
 
     def cost(self, block: Block, simd: Simd, knobs: Knobs) -> int:
-        """Modelled time, in multiply-accumulates, as the planner counts those of a layer."""
         return fused_knobs.cost(Strips.of(block, knobs), simd)
 
     def expected_error(self, block: Block, knobs: Knobs) -> float:
-        """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`).
-
-        Each layer passes on the relative error of its input, and adds its own.
-        """
         strips = Strips.of(block, knobs)
         terms = [layer.reduction for layer in block.layers[:-1]]
         # A running sum over a block of channels, and one over the blocks.
@@ -128,11 +98,9 @@ class FusedBlock:
         return math.hypot(*map(accuracy.relative_error, terms))
 
     def loop_nests(self, block: Block, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
-        """The loops of each layer."""
         return fused_knobs.loop_nests(block, simd, knobs)
 
     def packed_parts(self, block: Block, knobs: Knobs) -> tuple[PackedWeights, ...]:
-        """How the kernel expects the weights of each layer."""
         tiles = fused_knobs.product_tiles(block, knobs)
         *producers, depthwise, projection = block.layers
         return (

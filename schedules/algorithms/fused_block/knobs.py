@@ -72,7 +72,7 @@ def cuts_in_cache(block: Block, simd: Simd) -> frozenset[tuple[int, int, int]]:
     )
 
 
-def unfit(block: Block, chosen: Knobs) -> str | None:
+def misfit(block: Block, chosen: Knobs) -> str | None:
     """``None``, or why these knobs do not go together."""
     strips = Strips.of(block, chosen)
     if strips.strip_rows % strips.row_block or strips.row_block % chosen["depthwise_rows"]:

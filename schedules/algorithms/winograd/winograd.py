@@ -27,7 +27,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import Algorithm
+from schedules.algorithms.base import LayerAlgorithm
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
 from schedules.algorithms.winograd.domain import (
     Domain,
@@ -64,7 +64,7 @@ MIN_SUM_CHANNELS, MAX_SUM_CHANNELS = 8, 64
 ENOUGH_TILES = 4
 
 
-class Winograd(Algorithm):
+class Winograd(LayerAlgorithm):
     """Lavin and Gray, arXiv 1509.09308."""
 
     name = "winograd"

@@ -14,15 +14,16 @@ from typing import Any
 from schedules.algorithms import Unsupported
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import PackedWeights
+from schedules.layer.block import Workload
 from schedules.plan.builder import Builder
-from schedules.plan.planner import Plan
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.base import Runner
 from schedules.tuning.measure.problem import Problem
 from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.record import ERROR_CHARACTERS
 from schedules.tuning.records.records import MEASURED
 
@@ -42,7 +43,7 @@ BUILD_BYTES = 6 * 2**30
 class Outcome:
     """What became of a candidate: samples in seconds a call, or why there are none."""
 
-    candidate: Candidate
+    candidate: Choice
     samples_s: tuple[float, ...]
     error: str | None
     cost_kind: str = MEASURED
@@ -122,7 +123,7 @@ class Measurer:
     def measure(
         self,
         workload: Workload,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[Choice],
         settings: Settings | None = None,
     ) -> list[Outcome]:
         """What becomes of each candidate, in order.
@@ -137,7 +138,7 @@ class Measurer:
         plans: dict[int, Plan] = {}
         for index, candidate in enumerate(candidates):
             try:
-                plans[index] = candidate.plan(workload, self.simd)
+                plans[index] = Plan.of(candidate, workload, self.simd)
             except Unsupported as error:
                 results[index] = {"error": str(error)}
         built, failed = self._build(plans)
@@ -243,7 +244,7 @@ def _results(
     return {index: results.get(index, {"error": missing}) for index in indices}
 
 
-def _outcome(candidate: Candidate, result: Mapping[str, Any]) -> Outcome:
+def _outcome(candidate: Choice, result: Mapping[str, Any]) -> Outcome:
     error = result.get("error")
     if error is not None:
         error = " ".join(str(error).split())[:ERROR_CHARACTERS]

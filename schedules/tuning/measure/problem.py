@@ -21,10 +21,9 @@ from functools import cached_property
 import numpy as np
 
 from schedules.kernel.accuracy import UNIT_ROUNDOFF
-from schedules.layer.block import Block
+from schedules.layer.block import Workload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
-from schedules.plan.planner import Plan
-from schedules.tuning.records.candidate import Workload
+from schedules.plan.plan import Plan
 
 #: How many times the largest of normally distributed errors is allowed.
 SAFETY = 4.0
@@ -68,11 +67,11 @@ class Problem:
     def of(cls, workload: Workload, seed: int = 0) -> Problem:
         """Normally distributed tensors, weights scaled so that outputs are of order 1."""
         random = np.random.default_rng(seed)
-        layers = workload.layers if isinstance(workload, Block) else (workload,)
+        layers = workload.layers
         x = random.standard_normal(layers[0].input_shape, np.float32)
         residual = None
         if layers[-1].residual:
-            own_input = isinstance(workload, Block) and x.shape == layers[-1].output_shape
+            own_input = len(layers) > 1 and x.shape == layers[-1].output_shape
             residual = x if own_input else _normal(random, layers[-1].output_shape)
         weights = tuple(
             _normal(random, layer.weight_shape, layer.reduction**-0.5) for layer in layers
@@ -84,8 +83,7 @@ class Problem:
             magnitude = math.sqrt(1 + float(np.mean(np.square(value))))
             added = residual if layer.residual else None
             value = _finish(layer, _convolve(layer, value, w) + b, added)
-        groups = layers[0].group_of
-        whole = [_among_groups(values.astype(np.float32), groups) for values in (x, value)]
+        whole = [_among_groups(values.astype(np.float32), workload.calls) for values in (x, value)]
         if residual is x:
             residual = whole[0]
         return cls(workload, whole[0], residual, weights, biases, whole[1], magnitude)
@@ -93,21 +91,17 @@ class Problem:
     @property
     def x_channel(self) -> int:
         """The first channel of ``x`` that is the workload's own."""
-        return _middle(self.x.shape[-1], self._groups)
+        return _middle(self.x.shape[-1], self.workload.calls)
 
     @property
     def y_channel(self) -> int:
         """The first channel of the output that is the workload's own."""
-        return _middle(self.expected.shape[-1], self._groups)
-
-    @property
-    def _groups(self) -> int:
-        return 1 if isinstance(self.workload, Block) else self.workload.group_of
+        return _middle(self.expected.shape[-1], self.workload.calls)
 
     def tolerance(self, plan: Plan) -> float:
         """How far from ``expected`` any output of a kernel for ``plan`` may be."""
         layers = plan.layers
-        largest = math.sqrt(2 * math.log(max(self.expected.size // self._groups, 2)))
+        largest = math.sqrt(2 * math.log(max(self.expected.size // self.workload.calls, 2)))
         slope = math.prod(
             SLOPES.get(activation, 1.0)
             for layer in layers

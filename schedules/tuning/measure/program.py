@@ -23,7 +23,7 @@ from schedules.kernel import packing
 from schedules.kernel.packing import PackedWeights
 from schedules.lower.c_abi import CKernel
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.base import PROGRAM, Batch

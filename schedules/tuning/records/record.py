@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from schedules.errors import LeanconvError
-from schedules.layer.block import workload_from_text
-from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.layer.block import Workload, workload_from_text
+from schedules.plan.choice import Choice
 
 #: Of the format. A line of a later one may mean anything.
 VERSION = 1
@@ -69,7 +69,7 @@ class Record:
     """
 
     workload: Workload
-    candidate: Candidate
+    candidate: Choice
     costs_s: tuple[float, ...]
     samples: int
     error: str | None
@@ -173,8 +173,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 @cache
-def _candidate(algorithm: str, knobs: str) -> Candidate:
-    return Candidate(algorithm, tuple(map(_setting, knobs.split(":"))) if knobs else ())
+def _candidate(algorithm: str, knobs: str) -> Choice:
+    return Choice(algorithm, tuple(map(_setting, knobs.split(":"))) if knobs else ())
 
 
 @cache

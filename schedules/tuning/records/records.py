@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schedules.tuning.records.candidate import Candidate, Workload
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
 from schedules.tuning.records.log import Log, load
 from schedules.tuning.records.record import MEASURED, MODELLED, NewerVersion, Record
 
@@ -68,7 +69,7 @@ def ranked(records: Iterable[Record], workload: Workload | None = None) -> list[
         May be left out if all of them are of one.
     """
     own = [r for r in records if r.costs_s and workload in (None, r.workload)]
-    believed: dict[Candidate, Record] = {}
+    believed: dict[Choice, Record] = {}
     for record in sorted(own, key=lambda r: (r.samples, r.timestamp)):
         believed[record.candidate] = record
     return sorted(believed.values(), key=lambda r: (-r.samples, r.cost_s))

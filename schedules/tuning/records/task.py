@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schedules.layer.block import Block
+from schedules.layer.block import Workload
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Workload
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Task:
     @property
     def is_block(self) -> bool:
         """Whether it is several layers in one kernel."""
-        return isinstance(self.workload, Block)
+        return len(self.workload.layers) > 1
 
 
 def tuning_target(simd: Simd) -> str:

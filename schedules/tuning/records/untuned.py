@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from tvm.target import codegen
 
 from schedules.algorithms import Unsupported
-from schedules.layer.block import Block
-from schedules.plan.planner import plan_block, plan_layer
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, TRIPLES, Simd
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.task import tuning_target
 
 
-def untuned_candidate(workload: Workload, simd: Simd) -> Candidate:
+def untuned_candidate(workload: Workload, simd: Simd) -> Choice:
     """What the planner takes within its default limits; raises Unsupported if nothing."""
-    plan = plan_block(workload, simd) if isinstance(workload, Block) else plan_layer(workload, simd)
-    return Candidate.of(plan.algorithm, plan.knobs)
+    return plan_kernel(workload, simd).choice
 
 
 def untuned_record(ranking: Sequence[Record]) -> Record | None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from schedules.errors import LeanconvError
 from schedules.interrupts import interrupts_deferred
-from schedules.plan.planner import Plan
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.untuned import untuned_candidate
 from schedules.tuning.search.features import ABSENT, features
@@ -48,8 +49,8 @@ class CostModel:
 
     def __init__(self, simd: Simd, seed: int = 0) -> None:
         self.simd, self.seed = simd, seed
-        self._rows: dict[tuple[Workload, Candidate], dict[str, float] | None] = {}
-        self._defaults: dict[Workload, Candidate] = {}
+        self._rows: dict[tuple[Workload, Choice], dict[str, float] | None] = {}
+        self._defaults: dict[Workload, Choice] = {}
         self._trees: Any = None  # xgboost.Booster
         self._names: tuple[str, ...] = ()  # of the features that it has learned from
 
@@ -65,7 +66,7 @@ class CostModel:
         as slower than all others of their layer. A layer of which nothing was measured teaches
         nothing, and so does a candidate that its algorithm no longer has.
         """
-        by_workload: dict[Workload, dict[Candidate, float]] = {}
+        by_workload: dict[Workload, dict[Choice, float]] = {}
         for record in records:
             by_workload.setdefault(record.workload, {})[record.candidate] = record.cost_s
         rows, labels = [], []
@@ -101,7 +102,7 @@ class CostModel:
         return np.array(values, np.float32)
 
     def _references(
-        self, by_workload: Mapping[Workload, Mapping[Candidate, float]]
+        self, by_workload: Mapping[Workload, Mapping[Choice, float]]
     ) -> dict[Workload, float]:
         """Seconds of the untuned default of each layer of which anything was measured.
 
@@ -120,17 +121,17 @@ class CostModel:
         ratio = statistics.median(known) if known else 1.0
         return {workload: references.get(workload, ratio * best[workload]) for workload in best}
 
-    def _default(self, workload: Workload) -> Candidate:
+    def _default(self, workload: Workload) -> Choice:
         if workload not in self._defaults:
             self._defaults[workload] = untuned_candidate(workload, self.simd)
         return self._defaults[workload]
 
-    def _row(self, workload: Workload, candidate: Candidate) -> dict[str, float] | None:
+    def _row(self, workload: Workload, candidate: Choice) -> dict[str, float] | None:
         """Features; ``None`` for knobs that there are no longer."""
         key = workload, candidate
         if key not in self._rows:
             try:
-                plan = candidate.plan(workload, self.simd)
+                plan = Plan.of(candidate, workload, self.simd)
             except LeanconvError:  # Unsupported, or no such algorithm
                 self._rows[key] = None
             else:

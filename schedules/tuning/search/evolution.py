@@ -9,7 +9,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from schedules.tuning.records.candidate import Candidate
+from schedules.plan.choice import Choice
 from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.proposals import Search
 from schedules.tuning.search.space import Space
@@ -27,7 +27,7 @@ ATTEMPTS = 10
 class EvolutionarySearch(Search):
     """Makes children of candidates, better ones more often."""
 
-    def _founders(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _founders(self, count: int, random: Random) -> Iterator[Choice]:
         """The defaults of all promising algorithms, then mutants of these, and a few random ones.
 
         Untuned choices are good ones: near them, a few trials teach more than anywhere else.
@@ -40,7 +40,7 @@ class EvolutionarySearch(Search):
             else:
                 yield self.space.mutate(random.choice(starts), random)
 
-    def _children(self, ranked: Sequence[Candidate], random: Random) -> Iterator[Candidate]:
+    def _children(self, ranked: Sequence[Choice], random: Random) -> Iterator[Choice]:
         """Without end; ``ranked`` are possible parents, the best first."""
         while True:
             child = self._parent(ranked, random)
@@ -51,11 +51,11 @@ class EvolutionarySearch(Search):
             yield child
 
     @staticmethod
-    def _parent(ranked: Sequence[Candidate], random: Random) -> Candidate:
+    def _parent(ranked: Sequence[Choice], random: Random) -> Choice:
         """The better of two: a tournament."""
         return ranked[min(random.randrange(len(ranked)) for _ in range(2))]
 
-    def _fastest(self, most: int) -> list[Candidate]:
+    def _fastest(self, most: int) -> list[Choice]:
         """The best measured so far, fastest first."""
         working = [candidate for candidate, cost in self.costs.items() if math.isfinite(cost)]
         return sorted(working, key=self.costs.__getitem__)[:most]
@@ -67,7 +67,7 @@ class GeneticSearch(EvolutionarySearch):
     #: Trials before there are enough to choose parents from, and how many of these are parents.
     FOUNDERS, PARENTS = 16, 16
 
-    def _ideas(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _ideas(self, count: int, random: Random) -> Iterator[Choice]:
         parents = self._fastest(self.PARENTS)
         if len(self.costs) < self.FOUNDERS or not parents:
             yield from self._founders(count, random)
@@ -96,7 +96,7 @@ class GuidedSearch(EvolutionarySearch):
         super().__init__(space, seed)
         self.model = model
 
-    def _ideas(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _ideas(self, count: int, random: Random) -> Iterator[Choice]:
         samples = self._samples(random)
         if self.model.is_fitted:
             for candidate in self._varied(self._evolved(random)):
@@ -107,11 +107,11 @@ class GuidedSearch(EvolutionarySearch):
             yield from self._founders(count, random)
         yield from samples
 
-    def _evolved(self, random: Random) -> dict[Candidate, float]:
+    def _evolved(self, random: Random) -> dict[Choice, float]:
         """New candidates, and the logarithms of their times by the model."""
-        times: dict[Candidate, float] = {}
+        times: dict[Choice, float] = {}
 
-        def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
+        def rank(candidates: Iterable[Choice]) -> list[Choice]:
             new = [c for c in dict.fromkeys(candidates) if c not in times]
             predicted = self.model.predict([self.space.plan(c) for c in new])
             times.update(zip(new, predicted.tolist(), strict=True))
@@ -124,7 +124,7 @@ class GuidedSearch(EvolutionarySearch):
             ranked = rank(islice(children, self.CHILDREN))
         return {candidate: times[candidate] for candidate in ranked if candidate not in self.seen}
 
-    def _varied(self, times: dict[Candidate, float]) -> Iterator[Candidate]:
+    def _varied(self, times: dict[Choice, float]) -> Iterator[Choice]:
         """The fastest first, but rather of tiles that were seldom tried."""
         measured = Counter(map(register_tile, self.costs))
         tried = defaultdict(float, {tile: math.log1p(n) for tile, n in measured.items()})
@@ -135,7 +135,7 @@ class GuidedSearch(EvolutionarySearch):
             yield candidate
 
 
-def register_tile(candidate: Candidate) -> tuple[Any, ...]:
+def register_tile(candidate: Choice) -> tuple[Any, ...]:
     """The knobs that make up the tile, or those of a block: rows, columns and panels."""
     tile = (setting for setting in candidate.settings if setting[0].endswith(TILE_KNOBS))
     return candidate.algorithm, *tile

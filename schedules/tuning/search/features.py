@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from schedules.algorithms import REGISTRY
 from schedules.kernel.knobs import Knob
 from schedules.kernel.loop_nests import LoopNest
-from schedules.layer.block import Block
-from schedules.plan.planner import Plan, algorithm_for
+from schedules.layer.block import Workload
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Workload
 
 #: Of a knob that a candidate does not have, or a figure that means nothing for it.
 ABSENT = -1.0
@@ -44,7 +44,7 @@ def features(plan: Plan, simd: Simd) -> dict[str, float]:
 
 @lru_cache(maxsize=256)
 def _knobs(algorithm: str, workload: Workload, simd: Simd) -> Mapping[str, Knob]:
-    return algorithm_for(workload, algorithm).knobs(workload, simd)
+    return REGISTRY.get(algorithm).applied_to(workload).knobs(workload, simd)
 
 
 def _tile_features(nests: Sequence[LoopNest], simd: Simd) -> dict[str, float]:
@@ -83,7 +83,7 @@ def _memory_features(plan: Plan, nests: Sequence[LoopNest], simd: Simd) -> dict[
 @lru_cache(maxsize=1024)
 def _layer_features(workload: Workload) -> dict[str, float]:
     """Of a block, those of its layers taken together: it maps an input to an output as well."""
-    layers = workload.layers if isinstance(workload, Block) else (workload,)
+    layers = workload.layers
     outputs, channels = math.prod(workload.output_shape), workload.output_shape[3]
     numbers = {
         "macs": workload.macs,
@@ -96,7 +96,7 @@ def _layer_features(workload: Workload) -> dict[str, float]:
         "kernel_width": max(layer.kernel_width for layer in layers),
         "stride": math.prod(layer.stride_height for layer in layers),
         "dilation": max(layer.dilation_height for layer in layers),
-        "group_of": layers[0].group_of,
+        "group_of": workload.calls,
     }
     return {
         **{name: math.log2(number) for name, number in numbers.items()},

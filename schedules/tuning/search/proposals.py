@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from random import Random
 
-from schedules.tuning.records.candidate import Candidate
+from schedules.plan.choice import Choice
 from schedules.tuning.records.record import Record
 from schedules.tuning.search.space import Space
 
@@ -26,9 +26,9 @@ class Search(ABC):
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
         #: Costs of what was measured, in seconds; infinite if it failed.
-        self.costs: dict[Candidate, float] = {}
+        self.costs: dict[Choice, float] = {}
         #: All that needs no measuring: recorded, or proposed.
-        self.seen: dict[Candidate, None] = {}
+        self.seen: dict[Choice, None] = {}
 
     def update(self, records: Iterable[Record]) -> None:
         """Take in what was measured; records of other workloads are passed over."""
@@ -37,10 +37,10 @@ class Search(ABC):
                 self.costs[record.candidate] = record.cost_s
                 self.seen[record.candidate] = None
 
-    def propose(self, count: int) -> list[Candidate]:
+    def propose(self, count: int) -> list[Choice]:
         """``count`` new candidates, the most promising first; fewer if there are no more."""
         random = Random(f"{self.seed} {len(self.seen)}")
-        chosen: list[Candidate] = []
+        chosen: list[Choice] = []
         for candidate in chain(
             [self.space.default], self._ideas(count, random), self._rest(random)
         ):
@@ -52,10 +52,10 @@ class Search(ABC):
         return chosen
 
     @abstractmethod
-    def _ideas(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _ideas(self, count: int, random: Random) -> Iterator[Choice]:
         """Candidates to be measured next if they are new; ``count`` of them are asked for."""
 
-    def _samples(self, random: Random) -> Iterator[Candidate]:
+    def _samples(self, random: Random) -> Iterator[Choice]:
         """Random candidates that are new, until these are hard to find."""
         fruitless = 0
         while fruitless < ATTEMPTS:
@@ -63,7 +63,7 @@ class Search(ABC):
             fruitless = fruitless + 1 if candidate in self.seen else 0
             yield candidate
 
-    def _rest(self, random: Random) -> Iterator[Candidate]:
+    def _rest(self, random: Random) -> Iterator[Choice]:
         """All that is left, in random order."""
         rest = [candidate for candidate in self.space if candidate not in self.seen]
         random.shuffle(rest)
@@ -73,12 +73,12 @@ class Search(ABC):
 class RandomSearch(Search):
     """One random candidate after another."""
 
-    def _ideas(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _ideas(self, count: int, random: Random) -> Iterator[Choice]:
         return self._samples(random)
 
 
 class GridSearch(Search):
     """Every candidate, in the space's order."""
 
-    def _ideas(self, count: int, random: Random) -> Iterator[Candidate]:
+    def _ideas(self, count: int, random: Random) -> Iterator[Choice]:
         return iter(self.space)

@@ -9,25 +9,12 @@ from random import Random
 from typing import Any
 
 from schedules.algorithms import REGISTRY, Unsupported
-from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.kernel.knobs import Knobs
-from schedules.layer.block import Block
-from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import (
-    FUSED_BLOCK,
-    NO_LIMITS,
-    Choice,
-    Limits,
-    Plan,
-    algorithm_for,
-    default_limits,
-    exceeded,
-    plan_block,
-    plan_form,
-    plan_layer,
-)
+from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, plan_kernel
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.search.axes import Axis, axes
 
 #: Forms that the planner's model takes for so many times slower than the best are no good start.
@@ -51,28 +38,28 @@ class Space:
     def __init__(self, workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> None:
         self.workload, self.simd = workload, simd
         self.limits = default_limits(workload, limits)
-        self._plans: dict[Candidate, Plan] = {}
-        self._refused: dict[Candidate, str] = {}
+        self._plans: dict[Choice, Plan] = {}
+        self._refused: dict[Choice, str] = {}
         self._starts = self._find_starts()
         self._names = {start.algorithm: tuple(start.knobs) for start in self._starts}
 
     @property
-    def default(self) -> Candidate:
+    def default(self) -> Choice:
         """What is compiled untuned."""
         return self._starts[0]
 
-    def starts(self) -> list[Candidate]:
+    def starts(self) -> list[Choice]:
         """The untuned default, then that of every other promising form, the best first."""
         most = PROMISING * self.plan(self.default).cost
         return [start for start in self._starts if self.plan(start).cost <= most]
 
-    def plan(self, candidate: Candidate) -> Plan:
+    def plan(self, candidate: Choice) -> Plan:
         """How ``candidate`` computes the workload; raises Unsupported if it cannot."""
         if candidate not in self._plans:
-            self._plans[candidate] = candidate.plan(self.workload, self.simd)
+            self._plans[candidate] = Plan.of(candidate, self.workload, self.simd)
         return self._plans[candidate]
 
-    def reason(self, candidate: Candidate) -> str | None:
+    def reason(self, candidate: Choice) -> str | None:
         """``None``, or why a rule excludes ``candidate``."""
         axes = self._axes.get(candidate.algorithm)
         if axes is None:
@@ -85,10 +72,10 @@ class Space:
                 return f"{names} = {', '.join(map(str, values))} is not worth building"
         return self._misfit(candidate)
 
-    def __contains__(self, candidate: Candidate) -> bool:
+    def __contains__(self, candidate: Choice) -> bool:
         return self.reason(candidate) is None
 
-    def __iter__(self) -> Iterator[Candidate]:
+    def __iter__(self) -> Iterator[Choice]:
         """Every candidate, in an order that is always the same."""
         for algorithm, own in self._axes.items():
             for values in itertools.product(*(axis.values for axis in own)):
@@ -96,7 +83,7 @@ class Space:
                 if self._misfit(candidate) is None:
                     yield candidate
 
-    def sample(self, random: Random) -> Candidate:
+    def sample(self, random: Random) -> Choice:
         """A random candidate: an algorithm by the number of its combinations, then its knobs."""
         weights = [self._combinations(axes) for axes in self._axes.values()]
         for _ in range(ATTEMPTS):
@@ -108,7 +95,7 @@ class Space:
                 return candidate
         return self.default
 
-    def mutate(self, candidate: Candidate, random: Random) -> Candidate:
+    def mutate(self, candidate: Choice, random: Random) -> Choice:
         """``candidate`` with another value on one axis; now and then, as another algorithm."""
         axes = self._axes[candidate.algorithm]
         open_axes = [axis for axis in axes if len(axis.values) > 1]
@@ -119,7 +106,7 @@ class Space:
                 return mutant
         return self.sample(random)
 
-    def crossover(self, one: Candidate, other: Candidate, random: Random) -> Candidate:
+    def crossover(self, one: Choice, other: Choice, random: Random) -> Choice:
         """Each axis from one of two candidates; of different algorithms, either of them."""
         if one.algorithm != other.algorithm:
             return random.choice((one, other))
@@ -135,62 +122,53 @@ class Space:
     @cached_property
     def _axes(self) -> dict[str, list[Axis]]:
         """The axes of every algorithm that is tried."""
-        if isinstance(self.workload, Block):
-            knobs = FUSED_BLOCK.knobs(self.workload, self.simd)
-            return {FUSED_BLOCK.name: axes(knobs, [self.default.knobs])}
         untuned: dict[str, list[Knobs]] = {}
         for start in self._starts:
             untuned.setdefault(start.algorithm, []).append(start.knobs)
         return {
-            name: axes(algorithm_for(self.workload, name).knobs(self.workload, self.simd), forms)
+            name: axes(
+                REGISTRY.get(name).applied_to(self.workload).knobs(self.workload, self.simd), forms
+            )
             for name, forms in untuned.items()
         }
 
-    def _find_starts(self) -> list[Candidate]:
+    def _find_starts(self) -> list[Choice]:
         """The default of every form of every algorithm, the untuned choice first."""
-        if isinstance(self.workload, Block):
-            plans = [plan_block(self.workload, self.simd, limits=self.limits)]
-        else:
-            plans = [plan_layer(self.workload, self.simd, limits=self.limits)]
-            forms = self._forms(self.workload, plans[0].algorithm)
-            plans += sorted(forms, key=lambda plan: plan.cost)
-        starts: dict[Candidate, None] = {}  # an ordered set
+        default = plan_kernel(self.workload, self.simd, limits=self.limits)
+        forms = self._forms(default.algorithm)
+        plans = [default, *sorted(forms, key=lambda plan: plan.cost)]
+        starts: dict[Choice, None] = {}  # an ordered set
         for plan in plans:
-            candidate = Candidate.of(plan.algorithm, plan.knobs)
+            candidate = plan.choice
             self._plans[candidate] = plan
             starts[candidate] = None
         return list(starts)
 
-    def _forms(self, workload: Conv2dWorkload, default: str) -> Iterator[Plan]:
+    def _forms(self, default: str) -> Iterator[Plan]:
         """Every form of every algorithm with a kernel of its own."""
         twins = {"dense": "indirect", "indirect": "dense"}
-        for name in REGISTRY.names():
-            algorithm = REGISTRY.get(name)
-            for knobs in algorithm.forms(workload):
+        for algorithm in REGISTRY.made_for(self.workload):
+            name = algorithm.name
+            for knobs in algorithm.forms(self.workload):
                 packed = name == "indirect" or knobs.get("weights") == "packed"
-                simpler = algorithm.applied_to(workload) is not algorithm
+                simpler = algorithm.applied_to(self.workload) is not algorithm
                 if simpler or (packed and twins.get(name) == default):
                     continue
                 try:
-                    plan = plan_form(Choice(name, knobs), workload, self.simd)
+                    plan = Plan.of(Choice.of(name, knobs), self.workload, self.simd)
                 except Unsupported:
                     continue
                 if exceeded(plan, self.limits) is None:
                     yield plan
 
-    def _misfit(self, candidate: Candidate) -> str | None:
+    def _misfit(self, candidate: Choice) -> str | None:
         """``None``, or why the values of several axes do not go together."""
         if candidate not in self._refused:
             self._refused[candidate] = self._find_misfit(candidate) or ""
         return self._refused[candidate] or None
 
-    def _find_misfit(self, candidate: Candidate) -> str | None:
-        knobs = candidate.knobs
-        if isinstance(self.workload, Block):
-            reason = fused_knobs.unfit(self.workload, knobs)
-            if reason is not None:
-                return reason
-        elif knobs.get("weights") == "in_place" and candidate not in self._starts:
+    def _find_misfit(self, candidate: Choice) -> str | None:
+        if candidate.knobs.get("weights") == "in_place" and candidate not in self._starts:
             return "dot products have no register tile"
         try:
             return exceeded(self.plan(candidate), self.limits)
@@ -204,16 +182,16 @@ class Space:
             product *= len(axis.values)
         return product
 
-    def _candidate(self, algorithm: str, axes: list[Axis], values: Iterable[Any]) -> Candidate:
+    def _candidate(self, algorithm: str, axes: list[Axis], values: Iterable[Any]) -> Choice:
         chosen: dict[str, Any] = {}
         for axis, together in zip(axes, values, strict=True):
             chosen.update(zip(axis.names, together, strict=True))
         return self._in_order(algorithm, chosen)
 
-    def _with(self, candidate: Candidate, axis: Axis, values: tuple[Any, ...]) -> Candidate:
+    def _with(self, candidate: Choice, axis: Axis, values: tuple[Any, ...]) -> Choice:
         changed = dict(zip(axis.names, values, strict=True))
         return self._in_order(candidate.algorithm, {**candidate.knobs, **changed})
 
-    def _in_order(self, algorithm: str, knobs: Mapping[str, Any]) -> Candidate:
+    def _in_order(self, algorithm: str, knobs: Mapping[str, Any]) -> Choice:
         """Knobs in the algorithm's order, so that equal candidates are equal."""
-        return Candidate.of(algorithm, {name: knobs[name] for name in self._names[algorithm]})
+        return Choice.of(algorithm, {name: knobs[name] for name in self._names[algorithm]})

@@ -188,7 +188,5 @@ def _check_outputs(model: Path, output: Path, others: Sequence[Path], output_for
 def known_algorithms() -> Sequence[tuple[str, str]]:
     """Every algorithm's name, and where it comes from."""
     from schedules.algorithms import REGISTRY
-    from schedules.plan.planner import FUSED_BLOCK
 
-    known = {name: REGISTRY.get(name).source for name in REGISTRY.names()}
-    return [*known.items(), (FUSED_BLOCK.name, FUSED_BLOCK.source)]
+    return [(algorithm.name, algorithm.source) for algorithm in REGISTRY]

@@ -22,7 +22,9 @@ from schedules.errors import LeanconvError
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import fits_registers
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan, compile_plans, plan_layer
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
 from tests.support.kernels import Case, HostKernel, run_on_board, serves
@@ -240,20 +242,20 @@ def covering() -> list[Any]:
 
 @pytest.mark.parametrize(("simd", "algorithm", "name"), covering())
 def test_agrees_with_float64(name: str, algorithm: str, simd: Simd, tmp_path: Path) -> None:
-    check_on_host(plan_layer(LAYERS[name], simd, algorithm), simd, tmp_path)
+    check_on_host(plan_kernel(LAYERS[name], simd, algorithm), simd, tmp_path)
 
 
 def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
     simd = data.draw(st.sampled_from(RUNNABLE), "simd")
     workload = data.draw(geometries(algorithm), "workload")
-    plan = plan_layer(workload, simd, algorithm)
+    plan = plan_kernel(workload, simd, algorithm)
     chosen = data.draw(knobs_that_fit(algorithm, workload, simd), "knobs")
     served = REGISTRY.get(algorithm).applied_to(workload)
     plan = replace(
         plan,
         knobs=chosen,
         workspace_bytes=served.workspace_bytes(workload, chosen),
-        parts=(served.packed_weights(workload, chosen),),
+        parts=served.packed_parts(workload, chosen),
     )
     with tempfile.TemporaryDirectory() as folder:
         check_on_host(plan, simd, Path(folder))
@@ -302,7 +304,7 @@ def test_agrees_with_float64_on_every_board(cpu: str, tmp_path: Path) -> None:
 def check_on_the_board(cpu: str, served: Sequence[tuple[str, str]], tmp_path: Path) -> None:
     simd = PRESETS[cpu]
     plans = {
-        re.sub(r"\W", "_", f"{algorithm}_{name}"): plan_layer(workload, simd, algorithm)
+        re.sub(r"\W", "_", f"{algorithm}_{name}"): plan_kernel(workload, simd, algorithm)
         for algorithm, name in served
         for workload in [LAYERS[name]]
     }
@@ -339,7 +341,7 @@ MEC_LAYERS = {
 @pytest.mark.parametrize("name", MEC_LAYERS)
 def test_workspace_is_that_of_the_paper(name: str, algorithm: str) -> None:
     workload, im2col_mebibytes, mec_mebibytes = MEC_LAYERS[name]
-    plan = plan_layer(workload, HOST, algorithm)
+    plan = plan_kernel(workload, HOST, algorithm)
     expected = {"im2col": im2col_mebibytes, "mec": mec_mebibytes}[algorithm]
     # MEC's rows are a cache line longer where they are a multiple of 4096 bytes.
     padded = algorithm == "mec" and name in ("cv4", "cv6", "cv8")
@@ -359,7 +361,7 @@ def test_some_need_no_workspace_and_no_padded_copy(algorithm: str) -> None:
     for workload in LAYERS.values():
         if not serves(algorithm, workload, HOST):
             continue
-        plan = plan_layer(workload, HOST, algorithm)
+        plan = plan_kernel(workload, HOST, algorithm)
         assert plan.workspace_bytes == 0
         assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
 
@@ -372,26 +374,26 @@ def test_formulas_hold_past_32_bits() -> None:
     assert REGISTRY.get("im2col").workspace_bytes(workload, knobs) == bytes_wanted
     assert workload.macs == 39998 * 39998 * 27 * 16
     with pytest.raises(Unsupported, match="64-bit indices"):
-        plan_layer(workload, HOST)
+        plan_kernel(workload, HOST)
 
 
 @pytest.mark.parametrize("algorithm", ["im2col", "mec"])
 def test_a_workspace_past_32_bits_is_refused(algorithm: str) -> None:
     workload = layer(5000, (64, 16), 3)
-    assert plan_layer(workload, HOST, "indirect").workspace_bytes == 0
+    assert plan_kernel(workload, HOST, "indirect").workspace_bytes == 0
     with pytest.raises(Unsupported, match=r"its workspace of \d+ elements needs 64-bit indices"):
-        plan_layer(workload, HOST, algorithm)
+        plan_kernel(workload, HOST, algorithm)
 
 
 def test_the_tensors_of_all_groups_need_32_bit_indices() -> None:
     group = layer(4000, (192, 192), 1, groups=64).one_group()
     with pytest.raises(Unsupported, match="its input of 3072000000 elements needs 64-bit indices"):
-        plan_layer(group, HOST)
+        plan_kernel(group, HOST)
 
 
 def test_unknown_algorithm_lists_those_known() -> None:
     with pytest.raises(LeanconvError, match="one of auto, dense, indirect, im2col, im2col_tiled"):
-        plan_layer(LAYERS["pointwise"], HOST, "im2row")
+        plan_kernel(LAYERS["pointwise"], HOST, "im2row")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -407,7 +409,7 @@ def test_mec_solution_a_keeps_results_of_several_samples(
     results = batch * 6 * 7 * 9 * 4
     expected = -(-lowered // 64) * 64 + results if batch > 1 else lowered
     assert mec.workspace_bytes(workload, knobs) == expected
-    plan = replace(plan_layer(workload, HOST, "mec"), knobs=knobs, workspace_bytes=expected)
+    plan = replace(plan_kernel(workload, HOST, "mec"), knobs=knobs, workspace_bytes=expected)
     check_on_host(plan, HOST, tmp_path)
 
 
@@ -430,7 +432,7 @@ def test_mec_pads_rows_that_collide_in_the_cache(
     height: int, kernel_width: int, channels: int, collide: bool, algorithm: str
 ) -> None:
     workload = layer((height, 19), (channels, 8), (3, kernel_width), "VALID")
-    served, plan = REGISTRY.get(algorithm), plan_layer(workload, HOST, algorithm)
+    served, plan = REGISTRY.get(algorithm), plan_kernel(workload, HOST, algorithm)
     knob = served.knobs(workload, HOST)["row_padding"]
     assert (knob.choices, knob.default) == ((0, 16), 16 if collide else 0)
     columns = {"mec": workload.out_width, "mec_strip": plan.knobs["columns"]}[algorithm]
@@ -449,10 +451,10 @@ def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None
     )
     assume(not workload.is_pointwise)
     knobs = {**data.draw(knobs_that_fit("mec", workload, HOST), "knobs"), "solution": "A"}
-    served, plan = REGISTRY.get("mec"), plan_layer(workload, HOST, "mec")
+    served, plan = REGISTRY.get("mec"), plan_kernel(workload, HOST, "mec")
     workspace = served.workspace_bytes(workload, knobs)
-    packed = served.packed_weights(workload, knobs)
-    plan = replace(plan, knobs=knobs, workspace_bytes=workspace, parts=(packed,))
+    parts = served.packed_parts(workload, knobs)
+    plan = replace(plan, knobs=knobs, workspace_bytes=workspace, parts=parts)
     with tempfile.TemporaryDirectory() as folder:
         check_on_host(plan, HOST, Path(folder))
 
@@ -477,7 +479,7 @@ def test_products_of_the_whole_image_take_the_memory_of_the_papers(
 ) -> None:
     """Vasudevan et al. (arXiv 1704.04428): K_h K_w M H W; Anderson et al. (1709.03395): M H W."""
     workload, pixels, taps, outputs = SHIFT_ADD_LAYERS[name]
-    plan = plan_layer(workload, HOST, algorithm)
+    plan = plan_kernel(workload, HOST, algorithm)
     products = 1 if algorithm.endswith("_as") else taps
     assert plan.workspace_bytes == pixels * products * outputs * 4
     compiled = compile_plans({"kernel": plan}, HOST).kernels["kernel"]
@@ -490,7 +492,7 @@ def test_products_of_the_whole_image_take_the_memory_of_the_papers(
 @pytest.mark.parametrize("algorithm", ["kn2row", "kn2col", "kn2row_as", "kn2col_as"])
 @pytest.mark.parametrize("name", ["pointwise", "pointwise_stride", "pointwise_batch"])
 def test_one_tap_is_one_product(name: str, algorithm: str) -> None:
-    plan = plan_layer(LAYERS[name], HOST, algorithm)
+    plan = plan_kernel(LAYERS[name], HOST, algorithm)
     assert plan.workspace_bytes == 0
     assert compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers == ()
     assert plan.macs == plan.layer.macs

@@ -10,7 +10,7 @@ import pytest
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from tests.support.assembly import assembly_of, inner_loops, vectors_stored_on_x86_stack
 from tests.support.kernels import serves
@@ -103,7 +103,7 @@ def check_layers(target: str, algorithm: str, layers: Sequence[Conv2dWorkload]) 
     served = [layer for layer in layers if serves(algorithm, layer, simd)]
     assert served
     for layer in served:
-        plan = plan_layer(layer, simd, algorithm)
+        plan = plan_kernel(layer, simd, algorithm)
         loops = list(inner_loops(assembly_of(plan, simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]
@@ -128,7 +128,7 @@ def check_matrices(target: str, weights: str, matrices: Sequence[tuple[int, int,
     simd = PRESETS[target]
     for rows, channels, outputs in matrices:
         layer = Conv2dWorkload(1, rows, channels, outputs, 1, 1)
-        plan = plan_layer(layer, simd, f"dense:weights={weights}")
+        plan = plan_kernel(layer, simd, f"dense:weights={weights}")
         loops = list(inner_loops(assembly_of(plan, simd)))
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.spills]
@@ -140,7 +140,7 @@ def test_depthwise_does_not_spill_on_x86(target: str) -> None:
     simd = PRESETS[target]
     for layer in WORKLOADS:
         if layer.is_depthwise:
-            plan = plan_layer(layer, simd)
+            plan = plan_kernel(layer, simd)
             spills = vectors_stored_on_x86_stack(assembly_of(plan, simd))
             assert spills == 0, f"{layer.describe()} {plan.knobs}"
     large = {**plan.knobs, "rows": 4, "columns": 8}  # spills are seen
@@ -150,7 +150,7 @@ def test_depthwise_does_not_spill_on_x86(target: str) -> None:
 
 def test_most_of_the_main_loop_multiplies() -> None:
     simd = PRESETS["cortex-a76"]
-    plan = plan_layer(workload(*LAYERS[0]), simd, "indirect")
+    plan = plan_kernel(workload(*LAYERS[0]), simd, "indirect")
     loops = inner_loops(assembly_of(plan, simd))
     assert max(loop.multiply_adds / len(loop.instructions) for loop in loops) >= 0.8
 

@@ -6,7 +6,8 @@ import pytest
 
 from schedules.kernel.dot_products import SUMS, tile_shape
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import compile_plans, plan_layer
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS
 
 
@@ -17,7 +18,7 @@ def rows(count: int, channels: int, outputs: int) -> Conv2dWorkload:
 
 def choice(workload: Conv2dWorkload, target: str) -> tuple[str, str | None]:
     """Algorithm and form that the planner takes."""
-    plan = plan_layer(workload, PRESETS[target])
+    plan = plan_kernel(workload, PRESETS[target])
     return plan.algorithm, plan.knobs.get("weights")
 
 
@@ -36,7 +37,7 @@ def test_in_place_where_panels_would_be_mostly_empty(target: str) -> None:
 
 def test_in_place_takes_the_weights_as_the_model_has_them() -> None:
     workload = rows(1, 1001, 17)
-    packed = plan_layer(workload, PRESETS["cortex-a76"], "dense:weights=in_place").packed
+    packed = plan_kernel(workload, PRESETS["cortex-a76"], "dense:weights=in_place").packed
     assert (packed.layout, packed.panel) == ("rows", 1)
     assert (packed.elements, packed.bias_elements) == (1001 * 17, 17)
 
@@ -45,7 +46,7 @@ def test_in_place_takes_the_weights_as_the_model_has_them() -> None:
 @pytest.mark.parametrize("target", ["x86-64-v4", "cortex-a76"])
 def test_threads_share_many_blocks_of_outputs(target: str, weights: str) -> None:
     simd = PRESETS[target]
-    plan = plan_layer(rows(1, 128, 1000), simd, f"dense:weights={weights}")
+    plan = plan_kernel(rows(1, 128, 1000), simd, f"dense:weights={weights}")
     kernel = compile_plans({"kernel": plan}, simd).kernels["kernel"]
     assert [stage.extent >= 2 * simd.cores for stage in kernel.stages] == [True]
 

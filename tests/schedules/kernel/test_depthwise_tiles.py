@@ -10,7 +10,7 @@ from schedules.algorithms import Unsupported
 from schedules.kernel import depthwise_tiles
 from schedules.kernel.depthwise_tiles import default_tile, fits, registers, shared_evenly
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 
 A76 = PRESETS["cortex-a76"]
@@ -34,14 +34,14 @@ def layer(size: int, channels: int, kernel: int, stride: int = 1, **more: int) -
 
 def test_the_planner_takes_depthwise_for_depthwise_layers_and_for_no_other() -> None:
     workload = layer(14, 96, 3)
-    plan = plan_layer(workload, A76)
+    plan = plan_kernel(workload, A76)
     assert (plan.algorithm, plan.workspace_bytes) == ("depthwise", 0)
     assert plan.packed.layout == "taps"
     assert plan.packed.elements * 4 == workload.weight_bytes
     with pytest.raises(Unsupported, match="no sum over channels"):
-        plan_layer(workload, A76, "indirect")
+        plan_kernel(workload, A76, "indirect")
     with pytest.raises(Unsupported, match="more than one input channel"):
-        plan_layer(replace(workload, groups=1), A76, "depthwise")
+        plan_kernel(replace(workload, groups=1), A76, "depthwise")
 
 
 @pytest.mark.parametrize(

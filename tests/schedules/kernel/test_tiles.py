@@ -12,7 +12,7 @@ from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import ORDERS, default_tile, fits_registers, tile_cost, vector_lanes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
 
 
@@ -164,6 +164,6 @@ def test_large_kernels_of_few_channels_do_not_spill(kernel: int, stride: int) ->
     """Pixels share ``K_w - stride`` columns of a kernel's row; registers must not hold them."""
     simd = PRESETS["x86-64-v4"]
     workload = Conv2dWorkload(64, 67, 3, 64, kernel, kernel, 1, stride, stride)
-    assembly = c_abi.assembly(plan_layer(workload, simd, "indirect").schedule(simd), simd)
+    assembly = c_abi.assembly(plan_kernel(workload, simd, "indirect").schedule(simd), simd)
     assert "vfmadd" in assembly
     assert not X86_SPILL.findall(assembly)

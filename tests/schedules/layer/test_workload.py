@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -129,11 +128,6 @@ def test_a_layer_without_groups_is_its_own_only_one() -> None:
     layer = Conv2dWorkload(**SMALL)
     assert layer.one_group() == layer.all_groups() == layer
     assert (layer.in_pitch, layer.out_pitch) == (3, 4)
-
-
-def test_survives_json() -> None:
-    layer = Conv2dWorkload.with_padding("SAME", **SMALL, activation="relu")
-    assert Conv2dWorkload.from_dict(json.loads(json.dumps(layer.to_dict()))) == layer
 
 
 @st.composite

@@ -18,7 +18,8 @@ from tvm_ffi import structural_walk
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
-from schedules.plan.planner import compile_plans, plan_layer
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
 from tests.support.assembly import inner_loops
 from tests.support.kernels import guarded_workspace, link, run_stages, serves
@@ -78,7 +79,7 @@ def targets_and_algorithms() -> list[Any]:
 def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> None:
     simd = PRESETS[target]
     kernels = compile_plans(
-        {"layer": plan_layer(served_layer(algorithm, simd), simd, algorithm)}, simd
+        {"layer": plan_kernel(served_layer(algorithm, simd), simd, algorithm)}, simd
     )
     undefined, functions = symbols(kernels.data)
     assert undefined <= LIBRARY_SYMBOLS
@@ -87,7 +88,7 @@ def test_objects_need_nothing_but_the_c_library(target: str, algorithm: str) -> 
 
 def test_several_kernels_share_an_object() -> None:
     simd = Simd.named("host")
-    plans = {name: plan_layer(served_layer(name, simd), simd, name) for name in REGISTRY.names()}
+    plans = {name: plan_kernel(served_layer(name, simd), simd, name) for name in REGISTRY.names()}
     kernels = compile_plans(plans, simd)
     assert set(kernels.kernels) == set(plans)
     _, functions = symbols(kernels.data)
@@ -103,7 +104,7 @@ def test_several_kernels_share_an_object() -> None:
 def test_compilation_is_reproducible() -> None:
     simd = PRESETS["cortex-a76"]
     first, second = (
-        compile_plans({"layer": plan_layer(LAYER, simd, "indirect")}, simd).data for _ in range(2)
+        compile_plans({"layer": plan_kernel(LAYER, simd, "indirect")}, simd).data for _ in range(2)
     )
     assert first == second
 

@@ -10,7 +10,7 @@ from tvm import s_tir, te, tirx
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.masked_loops import SkipMaskedIterations, mark_masked, specialize
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 
 
@@ -91,7 +91,7 @@ def test_interior_tiles_test_nothing() -> None:
         kernel_width=3,
     )
     simd = PRESETS["x86-64-v4"]
-    module, _ = c_abi.lower({"kernel": plan_layer(layer, simd, "indirect").schedule(simd)}, simd)
+    module, _ = c_abi.lower({"kernel": plan_kernel(layer, simd, "indirect").schedule(simd)}, simd)
     text = module["kernel_stage0"].script()
     assert "if_then_else" not in text
     # One test for each bound of the row, in each of the three partitions: left, inner, right.

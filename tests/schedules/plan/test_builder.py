@@ -10,12 +10,13 @@ from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import KernelObject
 from schedules.plan.builder import Builder
-from schedules.plan.planner import Plan, plan_layer
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 
 MEMORY_BYTES = 6 * 2**30
 SIMD = Simd.named("x86-64-v3")
-GOOD = plan_layer(Conv2dWorkload(4, 4, 4, 4, 1, 1), SIMD)
+GOOD = plan_kernel(Conv2dWorkload(4, 4, 4, 4, 1, 1), SIMD)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,8 @@ from schedules.errors import LeanconvError
 from schedules.kernel.accuracy import relative_error
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import (
-    ERROR_FACTOR,
-    MEMORY_FACTOR,
-    Choice,
-    Limits,
-    block_gain,
-    plan_block,
-    plan_layer,
-)
+from schedules.plan.choice import Choice
+from schedules.plan.planner import ERROR_FACTOR, MEMORY_FACTOR, Limits, block_gain, plan_kernel
 from schedules.target.simd import PRESETS
 
 SIMD = PRESETS["cortex-a76"]
@@ -42,12 +35,12 @@ RESNET = layer(56, 64, 64)
 
 
 def test_the_cheapest_within_the_default_error_is_chosen() -> None:
-    plan = plan_layer(RESNET, SIMD)
+    plan = plan_kernel(RESNET, SIMD)
     assert (plan.algorithm, plan.knobs["outputs"]) == ("winograd", 4)
     assert plan.macs == 36 * 14 * 14 * 64 * 64
     assert plan.why.startswith("modelled cost 0.")
     # F(6x6) would cost less, but errs more than is allowed by default.
-    six = plan_layer(RESNET, SIMD, "winograd:outputs=6")
+    six = plan_kernel(RESNET, SIMD, "winograd:outputs=6")
     assert six.cost < plan.cost
     assert six.expected_error > ERROR_FACTOR * relative_error(RESNET.reduction)
     assert plan.rejected == (
@@ -58,7 +51,7 @@ def test_the_cheapest_within_the_default_error_is_chosen() -> None:
 
 @pytest.mark.parametrize(("error", "outputs"), [(1e-3, 6), (1e-6, 4), (6e-7, 2), (1e-9, None)])
 def test_an_error_limit_keeps_winograd_forms_out(error: float, outputs: int | None) -> None:
-    plan = plan_layer(RESNET, SIMD, limits=Limits(error=error))
+    plan = plan_kernel(RESNET, SIMD, limits=Limits(error=error))
     assert plan.knobs.get("outputs") == outputs
     assert plan.algorithm == ("winograd" if outputs else "indirect")
     assert outputs is None or plan.expected_error <= error
@@ -67,27 +60,29 @@ def test_an_error_limit_keeps_winograd_forms_out(error: float, outputs: int | No
 def test_every_workspace_limit_is_kept_and_used() -> None:
     costs = []
     for limit in (0, 10_000, 300_000, 10**7):
-        plan = plan_layer(RESNET, SIMD, limits=Limits(workspace_bytes=limit))
+        plan = plan_kernel(RESNET, SIMD, limits=Limits(workspace_bytes=limit))
         assert plan.workspace_bytes <= limit
         costs.append(plan.cost)
     assert costs == sorted(costs, reverse=True)
     assert costs[0] > costs[-1]
-    exact = plan_layer(RESNET, SIMD)
-    assert plan_layer(RESNET, SIMD, limits=Limits(exact.workspace_bytes)).knobs == exact.knobs
-    less = plan_layer(RESNET, SIMD, limits=Limits(exact.workspace_bytes - 1))
+    exact = plan_kernel(RESNET, SIMD)
+    assert plan_kernel(RESNET, SIMD, limits=Limits(exact.workspace_bytes)).knobs == exact.knobs
+    less = plan_kernel(RESNET, SIMD, limits=Limits(exact.workspace_bytes - 1))
     assert less.workspace_bytes < exact.workspace_bytes
     assert any("workspace of 258048 bytes is over the limit of 258047" in r for r in less.rejected)
 
 
 def test_what_winograd_does_not_serve_or_help_goes_to_the_definition() -> None:
-    assert plan_layer(layer(56, 64, 64, stride_height=2, stride_width=2), SIMD).workspace_bytes == 0
-    assert plan_layer(layer(56, 64, 64, kernel=1), SIMD).algorithm == "indirect"
-    assert plan_layer(layer(3, 3, 4), SIMD).algorithm != "winograd"
+    assert (
+        plan_kernel(layer(56, 64, 64, stride_height=2, stride_width=2), SIMD).workspace_bytes == 0
+    )
+    assert plan_kernel(layer(56, 64, 64, kernel=1), SIMD).algorithm == "indirect"
+    assert plan_kernel(layer(3, 3, 4), SIMD).algorithm != "winograd"
 
 
 def test_products_that_nobody_needs_are_in_the_cost() -> None:
     strided = layer(56, 64, 64, stride_height=2, stride_width=2)
-    assert plan_layer(strided, SIMD, "kn2row").macs == 4 * plan_layer(strided, SIMD, "mec").macs
+    assert plan_kernel(strided, SIMD, "kn2row").macs == 4 * plan_kernel(strided, SIMD, "mec").macs
     ranked = sorted(REGISTRY.names(), key=lambda name: _cost(strided, name))
     assert ranked[0] == "indirect"
     assert ranked.index("kn2row") > ranked.index("im2col")
@@ -95,27 +90,27 @@ def test_products_that_nobody_needs_are_in_the_cost() -> None:
 
 def _cost(workload: Conv2dWorkload, name: str) -> float:
     try:
-        return plan_layer(workload, SIMD, name).cost
+        return plan_kernel(workload, SIMD, name).cost
     except Unsupported:
         return float("inf")
 
 
 def test_a_named_algorithm_is_limited_only_when_asked() -> None:
-    assert plan_layer(RESNET, SIMD, "winograd:outputs=6").why == "winograd:outputs=6 was asked for"
+    assert plan_kernel(RESNET, SIMD, "winograd:outputs=6").why == "winograd:outputs=6 was asked for"
     with pytest.raises(Unsupported, match=r"expected error of 3\.3e-06 is over the limit of 1e-06"):
-        plan_layer(RESNET, SIMD, "winograd:outputs=6", Limits(error=1e-6))
+        plan_kernel(RESNET, SIMD, "winograd:outputs=6", Limits(error=1e-6))
     with pytest.raises(Unsupported, match="workspace of 7225344 bytes is over the limit of 4096"):
-        plan_layer(RESNET, SIMD, "im2col", Limits(workspace_bytes=4096))
+        plan_kernel(RESNET, SIMD, "im2col", Limits(workspace_bytes=4096))
 
 
 def test_knobs_are_set_by_name() -> None:
-    assert Choice.parse("mec:solution=A:row_padding=16") == Choice(
+    assert Choice.parse("mec:solution=A:row_padding=16") == Choice.of(
         "mec", {"solution": "A", "row_padding": 16}
     )
     assert str(Choice.parse("mec:solution=A")) == "mec:solution=A"
-    plan = plan_layer(RESNET, SIMD, "winograd:strip=2")
+    plan = plan_kernel(RESNET, SIMD, "winograd:strip=2")
     assert plan.knobs["strip"] == 2
-    assert plan.workspace_bytes == 2 * plan_layer(RESNET, SIMD, "winograd").workspace_bytes
+    assert plan.workspace_bytes == 2 * plan_kernel(RESNET, SIMD, "winograd").workspace_bytes
 
 
 def test_loop_orders_have_commas() -> None:
@@ -143,18 +138,18 @@ def test_loop_orders_have_commas() -> None:
 )
 def test_wrong_choices_are_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(LeanconvError, match=message) as error:
-        plan_layer(RESNET, SIMD, text)
+        plan_kernel(RESNET, SIMD, text)
     assert "\n" not in str(error.value)
 
 
 def test_nothing_serves_a_layer_past_32_bits() -> None:
     with pytest.raises(Unsupported, match="its input of"):
-        plan_layer(layer(40_000, 3, 16), SIMD)
+        plan_kernel(layer(40_000, 3, 16), SIMD)
 
 
 def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
     """Winograd's weights are four times as many; a direct algorithm without workspace has none."""
-    plan = plan_layer(RESNET, SIMD, objective="memory")
+    plan = plan_kernel(RESNET, SIMD, objective="memory")
     assert (plan.algorithm, plan.workspace_bytes) == ("indirect", 0)
     assert plan.held_bytes == plan.packed.bytes(4)
     assert plan.why == f"holds the fewest bytes: {plan.held_bytes}"
@@ -163,14 +158,14 @@ def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
 @pytest.mark.parametrize(("objective", "held"), [("memory", True), ("least-memory", False)])
 def test_least_memory_reads_weights_in_place_whatever_it_costs(objective: str, held: bool) -> None:
     pointwise = layer(14, 384, 64, kernel=1)
-    plan = plan_layer(pointwise, SIMD, objective=objective)
+    plan = plan_kernel(pointwise, SIMD, objective=objective)
     assert (plan.held_bytes > 0) == held
-    assert (plan.cost > MEMORY_FACTOR * plan_layer(pointwise, SIMD).cost) == (not held)
+    assert (plan.cost > MEMORY_FACTOR * plan_kernel(pointwise, SIMD).cost) == (not held)
 
 
 def test_weights_of_one_row_are_read_in_place_at_no_cost() -> None:
     dense = Conv2dWorkload(1, 1, 1280, 1000, 1, 1)
-    plan = plan_layer(dense, SIMD, objective="memory")
+    plan = plan_kernel(dense, SIMD, objective="memory")
     assert (plan.algorithm, plan.knobs["weights"], plan.held_bytes) == ("dense", "in_place", 0)
 
 
@@ -178,11 +173,11 @@ def test_a_block_saves_the_time_of_what_it_does_not_store() -> None:
     expand = Conv2dWorkload(56, 56, 24, 144, 1, 1)
     depthwise = layer(56, 144, 144, groups=144)
     block = Block((expand, depthwise, Conv2dWorkload(56, 56, 144, 24, 1, 1)))
-    plan = plan_block(block, SIMD)
-    layers = [plan_layer(workload, SIMD) for workload in block.layers]
+    plan = plan_kernel(block, SIMD)
+    layers = [plan_kernel(workload, SIMD) for workload in block.layers]
     assert block.intermediate_bytes > 2 * SIMD.l2_bytes
     assert block_gain(plan, layers, SIMD) > 0
     roomy = replace(SIMD, l2_bytes=2**30)
     assert block_gain(plan, layers, roomy) < block_gain(plan, layers, SIMD)
     with pytest.raises(Unsupported, match="is over the limit of 1"):
-        plan_block(block, SIMD, limits=Limits(workspace_bytes=1))
+        plan_kernel(block, SIMD, limits=Limits(workspace_bytes=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from schedules.algorithms.indirect import Indirect
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
-from schedules.plan.planner import Plan, compile_plans, plan_block, plan_layer
-from schedules.plan.stored_kernels import APART, kernel_key, sources_digest
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import APART, compile_plans, kernel_key, sources_digest
 from schedules.store import SWITCH
 from schedules.target.simd import PRESETS, Simd
 
 LAYER = Conv2dWorkload(6, 6, 8, 8, 3, 3)
 SIMD = PRESETS["x86-64-v3"]
-PLAN = plan_layer(LAYER, SIMD, "indirect")
+PLAN = plan_kernel(LAYER, SIMD, "indirect")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_compiled_once(compiled: list[list[str]]) -> None:
-    plans = {"one": PLAN, "two": plan_layer(LAYER, SIMD, "kn2row_as")}
+    plans = {"one": PLAN, "two": plan_kernel(LAYER, SIMD, "kn2row_as")}
     first, second = (compile_plans(plans, SIMD) for _ in range(2))
     assert compiled == [["one", "two"]]
     assert second == first
@@ -75,12 +76,12 @@ def test_bypassed(
 
 
 def test_whatever_decides_is_in_the_key() -> None:
-    block = plan_block(Block((LAYER_1X1, DEPTHWISE, LAYER_1X1)), SIMD)
-    other_block = plan_block(Block((DEPTHWISE, LAYER_1X1)), SIMD)
+    block = plan_kernel(Block((LAYER_1X1, DEPTHWISE, LAYER_1X1)), SIMD)
+    other_block = plan_kernel(Block((DEPTHWISE, LAYER_1X1)), SIMD)
     plans = [
         PLAN,
-        plan_layer(LAYER, SIMD, "im2col"),
-        *(plan_layer(LAYER, SIMD, f"winograd:outputs={outputs}") for outputs in (2, 4)),
+        plan_kernel(LAYER, SIMD, "im2col"),
+        *(plan_kernel(LAYER, SIMD, f"winograd:outputs={outputs}") for outputs in (2, 4)),
         *(replace(PLAN, knobs={**PLAN.knobs, name: "other"}) for name in PLAN.knobs),
         *(replace(PLAN, workload=other) for other in changed(LAYER)),
         block,
@@ -104,7 +105,7 @@ def changed(layer: Conv2dWorkload) -> list[Conv2dWorkload]:
     """``layer`` with each of its fields changed by itself."""
     others: dict[str, Any] = {
         name: value + 1
-        for name, value in layer.to_dict().items()
+        for name, value in asdict(layer).items()
         if type(value) is int and name != "groups"
     }
     found = [replace(layer, **{name: value}) for name, value in others.items()]
@@ -177,6 +178,6 @@ def test_what_comes_from_elsewhere_is_not_kept(
 ) -> None:
     monkeypatch.setattr(REGISTRY, "_algorithms", dict(REGISTRY._algorithms))
     REGISTRY.add(Elsewhere())
-    compile_plans({"k": plan_layer(LAYER, SIMD, "elsewhere")}, SIMD)
+    compile_plans({"k": plan_kernel(LAYER, SIMD, "elsewhere")}, SIMD)
     compile_plans({"k": Faulty(**vars(PLAN))}, SIMD)
     assert not own_store.exists()

@@ -17,7 +17,7 @@ from tvm import relax
 from schedules.lower.c_abi import CKernel, KernelObject
 from schedules.plan import builder as builder_module
 from schedules.plan.builder import Builder
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.relax.transform import FunctionReport, schedule_convolutions
 from schedules.select.compile import ENOUGH, JOBS, compile_kernels
 from schedules.select.selection import Kernel
@@ -32,7 +32,7 @@ HOST = Simd.named("host")
 
 
 def kernels(count: int) -> list[Kernel]:
-    plan = plan_layer(layer(4, (4, 4), 1), HOST, "direct")
+    plan = plan_kernel(layer(4, (4, 4), 1), HOST, "direct")
     return [Kernel(f"kernel_{index}", plan) for index in range(count)]
 
 

@@ -13,10 +13,11 @@ import pytest
 from schedules.errors import LeanconvError
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import NO_LIMITS, Limits, Plan, plan_block, plan_layer
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import NO_LIMITS, Limits, plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import MODELLED, Record
 from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
@@ -37,13 +38,13 @@ def anything(_plan: Plan) -> bool:
     return True
 
 
-def trial(choice: str | Candidate, milliseconds: float | None, **fields: Any) -> Record:
+def trial(choice: str | Choice, milliseconds: float | None, **fields: Any) -> Record:
     return record(LAYER, SIMD, choice, milliseconds, **fields)
 
 
 def advice(*records: Record, choice: str = "auto", limits: Limits = NO_LIMITS) -> Advice:
-    default = plan_layer(LAYER, SIMD, choice, limits)
-    return Advisor(records, SIMD, limits).layer(LAYER, default, anything)
+    default = plan_kernel(LAYER, SIMD, choice, limits)
+    return Advisor(records, SIMD, limits).advise(default, anything)
 
 
 def test_the_fastest_on_record() -> None:
@@ -74,7 +75,7 @@ def test_why_without_the_untuned_choice_and_with_only_that() -> None:
     assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
     same = advice(trial("winograd", 0.15)).plan
     assert same.why == "tuned: 0.15 ms on pixel6, the untuned choice"
-    assert same.knobs == plan_layer(LAYER, SIMD).knobs
+    assert same.knobs == plan_kernel(LAYER, SIMD).knobs
     modelled = advice(trial("mec", 0.2, cost_kind=MODELLED)).plan
     assert modelled.why == "tuned: 0.2 ms modelled for pixel6"
 
@@ -101,17 +102,17 @@ def test_no_less_accurate_than_the_planner_allows() -> None:
 
 
 def test_only_what_is_accepted() -> None:
-    default = plan_layer(LAYER, SIMD)
+    default = plan_kernel(LAYER, SIMD)
     advisor = Advisor([trial("winograd", 0.1), trial("mec", 0.2)], SIMD, NO_LIMITS)
-    given = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "mec")
+    given = advisor.advise(default, lambda plan: plan.algorithm == "mec")
     assert given.plan.algorithm == "mec"
-    refused = advisor.layer(LAYER, default, lambda plan: plan.algorithm == "indirect")
+    refused = advisor.advise(default, lambda plan: plan.algorithm == "indirect")
     assert refused == Advice(default, default, DEFAULT)
 
 
 def test_times_of_a_group_are_the_layers() -> None:
     advisor = Advisor([record(GROUP, SIMD, "indirect", 0.5)], SIMD, NO_LIMITS)
-    given = advisor.layer(GROUP, plan_layer(GROUP, SIMD), anything)
+    given = advisor.advise(plan_kernel(GROUP, SIMD), anything)
     assert given.seconds == pytest.approx(4 * 0.5e-3)
     assert "2 ms on pixel6" in given.plan.why
 
@@ -119,8 +120,8 @@ def test_times_of_a_group_are_the_layers() -> None:
 def test_blocks() -> None:
     best = record(BLOCK, SIMD, "fused_block:strip_rows=2", 0.1)
     advisor = Advisor([best, record(BLOCK, SIMD, "fused_block", 0.2)], SIMD, NO_LIMITS)
-    default = plan_block(BLOCK, SIMD)
-    given = advisor.block(BLOCK, default, anything)
+    default = plan_kernel(BLOCK, SIMD)
+    given = advisor.advise(default, anything)
     assert given.plan.knobs == best.candidate.knobs != default.knobs
     assert given.because("faster").plan.why == f"faster; {given.plan.why}"
 
@@ -128,14 +129,14 @@ def test_blocks() -> None:
 def test_knobs_and_algorithms_that_are_gone() -> None:
     knobs = candidate(LAYER, SIMD, "indirect").knobs
     gone = [
-        trial(Candidate.of("indirect", {**knobs, "unroll": 4}), 0.1),
-        trial(Candidate.of("indirect", {**knobs, "unroll": 8}), 0.1),
-        trial(Candidate.of("fft", {}), 0.1),
+        trial(Choice.of("indirect", {**knobs, "unroll": 4}), 0.1),
+        trial(Choice.of("indirect", {**knobs, "unroll": 8}), 0.1),
+        trial(Choice.of("fft", {}), 0.1),
     ]
-    default = plan_layer(LAYER, SIMD)
+    default = plan_kernel(LAYER, SIMD)
     advisor = Advisor([*gone, trial("mec", 0.2)], SIMD, NO_LIMITS)
     assert advisor.warnings == []
-    assert advisor.layer(LAYER, default, anything).plan.algorithm == "mec"
+    assert advisor.advise(default, anything).plan.algorithm == "mec"
     twice, once = advisor.warnings
     assert twice.startswith("2 records left out: indirect has no knob 'unroll'")
     assert once.startswith("1 records left out: unknown algorithm 'fft'")
@@ -190,7 +191,7 @@ def transferred(
 ) -> Advice:
     transfer = Transfer(model, flattery=1.1)
     advisor = Advisor([record(GROUP, SIMD, "indirect", 0.1), *more], SIMD, limits, transfer)
-    return advisor.layer(LAYER, plan_layer(LAYER, SIMD, limits=limits), accept)
+    return advisor.advise(plan_kernel(LAYER, SIMD, limits=limits), accept)
 
 
 def test_what_the_model_promises() -> None:
@@ -201,7 +202,7 @@ def test_what_the_model_promises() -> None:
 
 
 def test_the_model_has_to_promise_enough() -> None:
-    default = plan_layer(LAYER, SIMD)
+    default = plan_kernel(LAYER, SIMD)
     assert transferred(Favourites("indirect", 0.95)) == Advice(default, default, DEFAULT)
 
 
@@ -210,7 +211,7 @@ def test_what_is_transferred_is_accepted_within_the_limits_and_not_measured() ->
     assert transferred(fast, lambda plan: plan.algorithm == "indirect").source == DEFAULT
     assert transferred(fast, anything, Limits(workspace_bytes=0)).source == DEFAULT
     chosen = transferred(fast).plan
-    failed = trial(Candidate.of(chosen.algorithm, chosen.knobs), None)
+    failed = trial(chosen.choice, None)
     second = transferred(fast, anything, NO_LIMITS, failed)
     assert second.source == TRANSFERRED
     assert second.plan.knobs != chosen.knobs
@@ -225,9 +226,9 @@ def test_what_is_known_of_other_layers() -> None:
         for found in dict.fromkeys([*space.starts(), *(space.sample(random) for _ in range(20))]):
             fast = found.knobs["columns"] <= 2
             records.append(record(layer, SIMD, found, 0.1 if fast else 1.0))
-    default = plan_layer(LAYER, SIMD)
-    given = Advisor(records, SIMD, NO_LIMITS).layer(LAYER, default, anything)
+    default = plan_kernel(LAYER, SIMD)
+    given = Advisor(records, SIMD, NO_LIMITS).advise(default, anything)
     assert given.source == TRANSFERRED
     assert given.plan.knobs["columns"] <= 2 < default.knobs["columns"]
-    few = Advisor(records[:20], SIMD, NO_LIMITS).layer(LAYER, default, anything)
+    few = Advisor(records[:20], SIMD, NO_LIMITS).advise(default, anything)
     assert few == Advice(default, default, DEFAULT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
 from schedules.tuning.budget import Progress, next_task
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import MEASURED, Record
 from schedules.tuning.records.task import Task
 
@@ -17,10 +17,10 @@ BLOCK = workload_from_text("7x7x8->8 k3x3 p1,1,1,1 g8 | 7x7x8->8 k1x1")
 def state(workload, costs, count=1):  # type: ignore[no-untyped-def]
     """Progress with one record of each of these costs."""
     record = Record(
-        workload, Candidate("indirect", ()), (1, 1, 1), 5, None, "t", "b", MEASURED, "0", 0
+        workload, Choice("indirect", ()), (1, 1, 1), 5, None, "t", "b", MEASURED, "0", 0
     )
     records = [
-        replace(record, candidate=Candidate("indirect", (("columns", i),)), costs_s=(c, c, c))
+        replace(record, candidate=Choice("indirect", (("columns", i),)), costs_s=(c, c, c))
         for i, c in enumerate(costs)
     ]
     return Progress(Task(workload, count), records)
@@ -65,7 +65,7 @@ def test_done_tasks_are_left_alone() -> None:
 
 
 def test_blocks_that_their_layers_outdo_are_given_up() -> None:
-    layers = [state(layer, [1.0] * 8) for layer in BLOCK.layers]  # type: ignore[union-attr]
+    layers = [state(layer, [1.0] * 8) for layer in BLOCK.layers]
     assert pick(state(BLOCK, [20.0]), *layers) is not None
     slow, fast = state(BLOCK, [3.0]), state(BLOCK, [2.2])
     assert pick(slow, *layers) in layers

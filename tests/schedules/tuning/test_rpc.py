@@ -16,14 +16,14 @@ import pytest
 
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Choice, plan_form
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import PROGRAM, Batch, BoardLost
 from schedules.tuning.boards.rpc import RpcRunner
 from schedules.tuning.boards.rpc_tracker import Tracker
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate
 from scripts.board import rpc as board_rpc
 from tests.support.rpc import (
     KEY,
@@ -221,8 +221,8 @@ def test_closing_ends_what_runs(
 def test_end_to_end(start_boards: StartBoards, connect: Connect) -> None:
     start_boards(2)
     layer = Conv2dWorkload(6, 5, 8, 12, 3, 3, activation="relu6")
-    plan = plan_form(Choice("direct"), layer, HOST)
-    candidate = Candidate.of(plan.algorithm, plan.knobs)
+    plan = Plan.of(Choice("direct"), layer, HOST)
+    candidate = plan.choice
     settings = Settings(repeat=2, min_repeat_ms=0.1)
     with Measurer(HOST, connect(), settings, jobs=1) as measurer:
         assert measurer.probe()["arch"] == HOST.arch

@@ -12,7 +12,8 @@ import pytest
 
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import compile_plans, plan_layer
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.base import PROGRAM, Batch, BoardLost
@@ -22,7 +23,6 @@ from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.problem import Problem
 from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate
 from scripts.board.board import Board
 from scripts.board.count import count_regions
 from scripts.processes import module_command
@@ -148,8 +148,8 @@ def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
         info = measurer.probe()
         assert info["cpu"] == "Cortex-A76"
         assert info["arch"] == "aarch64"
-        plan = plan_layer(LAYER, A76)
-        (outcome,) = measurer.measure(LAYER, [Candidate.of(plan.algorithm, plan.knobs)])
+        plan = plan_kernel(LAYER, A76)
+        (outcome,) = measurer.measure(LAYER, [plan.choice])
         assert outcome.error is None
         assert len(outcome.samples_s) == 1
     old = CommandRunner(runner.template.replace("a76", "a53"))
@@ -159,7 +159,7 @@ def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
 
 
 def test_one_call_between_markers(arm_board: Board, tmp_path: Path) -> None:
-    plan = plan_layer(LAYER, A76, "indirect")
+    plan = plan_kernel(LAYER, A76, "indirect")
     kernels = compile_plans({"one": plan}, A76)
     writer = ProgramWriter(tmp_path, A76, Toolchain.default())
     compiled = Compiled(plan, kernels.kernels["one"], kernels.data)

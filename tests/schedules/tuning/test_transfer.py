@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan, plan_layer
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import Record, ranked
 from schedules.tuning.records.untuned import untuned_record
 from schedules.tuning.search.space import Space
@@ -21,7 +22,7 @@ from tests.support.trials import record
 
 SIMD = Simd.named("cortex-a76")
 LAYER = Conv2dWorkload.from_text("14x14x32->32 k3x3 p1,1,1,1")
-DEFAULT = plan_layer(LAYER, SIMD)
+DEFAULT = plan_kernel(LAYER, SIMD)
 SIZES = (8, 9, 10, 11, 12, 13, 15, 16)
 
 
@@ -45,9 +46,9 @@ class Columns:
 
 
 def plans(*columns: int) -> list[Plan]:
-    candidate = Candidate.of(DEFAULT.algorithm, DEFAULT.knobs)
+    candidate = DEFAULT.choice
     return [
-        Candidate.of(candidate.algorithm, {**candidate.knobs, "columns": count}).plan(LAYER, SIMD)
+        Plan.of(Choice.of(candidate.algorithm, {**candidate.knobs, "columns": count}), LAYER, SIMD)
         for count in columns
     ]
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from schedules.layer.block import workload_from_text
+from schedules.layer.block import Workload, workload_from_text
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import BoardLost
 from schedules.tuning.measure.measure import Outcome
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.records import Log, best, load
 from schedules.tuning.records.task import Task
 from schedules.tuning.tuner import FINAL_SAMPLES, Options, Status, Tuner
@@ -42,16 +43,16 @@ class FakeMeasurer:
     def __init__(self) -> None:
         self.runner = FakeRunner()
         self.settings = Settings(repeat=3)
-        self.measured: list[tuple[Workload, Candidate]] = []
+        self.measured: list[tuple[Workload, Choice]] = []
 
     @staticmethod
-    def cost(workload: Workload, candidate: Candidate) -> float:
+    def cost(workload: Workload, candidate: Choice) -> float:
         """Between half of the planner's model and one and a half times it, in nanoseconds."""
         digest = hashlib.sha256(f"{workload.to_text()} {candidate}".encode()).digest()
-        return candidate.plan(workload, SIMD).cost * 1e-9 * (0.5 + digest[0] / 255)
+        return Plan.of(candidate, workload, SIMD).cost * 1e-9 * (0.5 + digest[0] / 255)
 
     def measure(
-        self, workload: Workload, candidates: Sequence[Candidate], settings: Settings | None = None
+        self, workload: Workload, candidates: Sequence[Choice], settings: Settings | None = None
     ) -> list[Outcome]:
         outcomes = []
         for candidate in candidates:
@@ -144,7 +145,7 @@ def test_a_lost_board_ends_tuning_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_candidate_that_takes_the_board_down_is_found(tmp_path: Path) -> None:
-    culprits: list[Candidate] = []
+    culprits: list[Choice] = []
 
     class Fragile(FakeMeasurer):
         def measure(self, workload, candidates, settings=None):  # type: ignore[no-untyped-def]

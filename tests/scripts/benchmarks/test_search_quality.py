@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from schedules.layer.block import workload_from_text
+from schedules.layer.block import Workload, workload_from_text
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
 from schedules.tuning.measure.measure import Outcome
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.search.space import Space
 from scripts.benchmarks import search_quality
 from scripts.benchmarks.search_quality import LEADERS, main, trials_to
@@ -25,7 +25,7 @@ LAYER = "28x28x32->32 k3x3 p1,1,1,1 g32 relu6"
 class MadeUp:
     """Measures nothing: of every tile, the one with the most pixels is the fastest."""
 
-    measured: list[Candidate]
+    measured: list[Choice]
 
     def __init__(self, *_: Any) -> None:
         self.runner, self.settings = SimpleNamespace(boards=lambda: 1), Settings()
@@ -40,12 +40,12 @@ class MadeUp:
         return {}
 
     def measure(
-        self, _workload: Workload, candidates: Sequence[Candidate], settings: Settings
+        self, _workload: Workload, candidates: Sequence[Choice], settings: Settings
     ) -> list[Outcome]:
         MadeUp.measured += candidates
         return [self.outcome(candidate, settings.repeat) for candidate in candidates]
 
-    def outcome(self, candidate: Candidate, samples: int) -> Outcome:
+    def outcome(self, candidate: Choice, samples: int) -> Outcome:
         pixels = candidate.knobs["rows"] * candidate.knobs["columns"]
         if pixels == 1:
             return Outcome(candidate, (), "it crashed")

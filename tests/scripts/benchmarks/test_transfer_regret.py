@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import plan_layer
+from schedules.plan.choice import Choice
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning import advice
 from schedules.tuning.measure.measure import Outcome
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.records.records import Log
 from schedules.tuning.search.space import Space
 from scripts.benchmarks import transfer_regret
@@ -27,7 +28,7 @@ LAYER = Conv2dWorkload.from_text("14x14x32->32 k3x3 p1,1,1,1 relu")
 SIZES = (8, 10, 12, 16, 20)
 
 
-def milliseconds(candidate: Candidate) -> float:
+def milliseconds(candidate: Choice) -> float:
     """Everywhere the same: the more columns, the slower; mec is best."""
     return candidate.knobs["columns"] * (0.01 if candidate.algorithm == "mec" else 0.1)
 
@@ -36,7 +37,7 @@ class FakeMeasurer:
     """Three samples of the above; the middle one counts."""
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
-        self.measured: list[Sequence[Candidate]] = []
+        self.measured: list[Sequence[Choice]] = []
 
     def __enter__(self) -> FakeMeasurer:
         return self
@@ -44,7 +45,7 @@ class FakeMeasurer:
     def __exit__(self, *_error: object) -> None:
         pass
 
-    def measure(self, _workload: Workload, candidates: Sequence[Candidate]) -> list[Outcome]:
+    def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Outcome]:
         self.measured.append(candidates)
         times = [milliseconds(candidate) * 1e-3 for candidate in candidates]
         pairs = zip(candidates, times, strict=True)
@@ -77,8 +78,8 @@ def test_table_and_rows(
     assert len(rows) == len(SIZES)
     for row in rows:
         layer = Conv2dWorkload.from_text(row["layer"])
-        default = plan_layer(layer, HOST)
-        untuned = milliseconds(Candidate.of(default.algorithm, default.knobs)) * 1e-3
+        default = plan_kernel(layer, HOST)
+        untuned = milliseconds(default.choice) * 1e-3
         assert row["untuned_s"] == pytest.approx(untuned)
         # What is learned from the others is better than nothing.
         assert row["source"] == "transferred"
@@ -106,7 +107,7 @@ def test_what_cannot_be_measured(
     log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Broken(FakeMeasurer):
-        def measure(self, _workload: Workload, candidates: Sequence[Candidate]) -> list[Outcome]:
+        def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Outcome]:
             return [Outcome(candidate, (), "it crashed") for candidate in candidates]
 
     monkeypatch.setattr(transfer_regret, "Measurer", Broken)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.choice import Choice
 from schedules.target.simd import PRESETS
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.command import CommandRunner
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.record import MODELLED
 from scripts.board import modelled_board
 from scripts.processes import module_command
@@ -92,7 +92,7 @@ def test_real_kernels_are_ranked(tmp_path: Path) -> None:
     layer = Conv2dWorkload(8, 8, 16, 16, 3, 3, activation="relu")
     order = "rows,columns,panels"
     candidates = [
-        Candidate("indirect", (("columns", c), ("panel", p), ("k_block", 4), ("order", order)))
+        Choice("indirect", (("columns", c), ("panel", p), ("k_block", 4), ("order", order)))
         for c, p in ((6, 8), (1, 4))
     ]
     with Measurer(PRESETS[CPU], runner, Settings(), jobs=1) as measurer:

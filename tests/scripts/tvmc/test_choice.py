@@ -12,8 +12,8 @@ import pytest
 import tvmc
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import Log, Record
 from scripts.models.make import LAYERS
 from tests.support.trials import record
@@ -143,14 +143,14 @@ SOURCES = ("--output-format", "delegate-source")
 def board(graph: Path, tmp_path: Path) -> Path:
     """The folder of a board: its best choice, the untuned one, and one of another version."""
     best = trial(graph, "indirect:columns=3", 0.5)
-    gone = Candidate.of("indirect", {**best.candidate.knobs, "unroll": 4})
+    gone = Choice.of("indirect", {**best.candidate.knobs, "unroll": 4})
     log = Log(tmp_path / "pixel6")
     for found in (trial(graph, "winograd", 0.75), best, trial(graph, gone, 0.1)):
         log.append(found)
     return tmp_path / "pixel6"
 
 
-def trial(graph: Path, choice: str | Candidate, milliseconds: float, **fields: Any) -> Record:
+def trial(graph: Path, choice: str | Choice, milliseconds: float, **fields: Any) -> Record:
     (layer,) = tflite_model.read(graph).layers
     assert layer.workload is not None
     return record(layer.workload, Simd.named("cortex-a76"), choice, milliseconds, **fields)

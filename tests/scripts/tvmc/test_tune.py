@@ -20,9 +20,10 @@ import pytest
 import tvmc
 from schedules.algorithms import Unsupported
 from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.tuning import tuner as tuner_module
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.records import Record, load
 from schedules.tuning.tuner import FINAL_SAMPLES, Status
 from tests.support.records import record
@@ -165,7 +166,7 @@ def test_from_python(graph: Path, tmp_path: Path) -> None:
     )
     assert report.trials == 3 and statuses[0].boards == 1
     for trial in load(tmp_path / "logs"):
-        assert trial.candidate.plan(trial.workload, Simd.named("host")).workspace_bytes == 0
+        assert Plan.of(trial.candidate, trial.workload, Simd.named("host")).workspace_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def processes_of(scratch: Path) -> list[int]:
 def test_display() -> None:
     """What a terminal shows: task, algorithm, gain, errors, boards, time left."""
     workload = workload_from_text("28x28x64->64 k3x3 p1,1,1,1 relu")
-    winograd, indirect = Candidate("winograd", ()), Candidate("indirect", ())
+    winograd, indirect = Choice("winograd", ()), Choice("indirect", ())
     best = record(0.8e-3, workload=workload, candidate=winograd)
     untuned = record(1e-3, workload=workload, candidate=indirect)
     status = Status("trials", workload, best, untuned, 64, 100, 3, 4e-3, 5e-3, 2, 30.0, 17.0)

@@ -16,7 +16,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from tests.support.kernels import error_bound, serves
 from tests.support.reference import conv2d
@@ -81,7 +81,7 @@ def check_conv(
     expected, direct = conv2d(workload, x, weights, bias)
     bound = direct
     if algorithm is not None:
-        plan = plan_layer(workload.with_batch(1).of_one_kernel(), simd, algorithm)
+        plan = plan_kernel(workload.with_batch(1).of_one_kernel(), simd, algorithm)
         bound = error_bound(plan, workload, x, weights, bias, direct)
     assert y.shape == expected.shape
     assert np.all(abs(y - expected) <= bound), f"{algorithm} on {workload.describe()}"
@@ -177,7 +177,7 @@ def test_trained_models_layer_by_layer(
             residual = interpreter.get_tensor(residuals[layer.index])
         arguments = (x.reshape(workload.input_shape), weights.reshape(workload.weight_shape), bias)
         expected, direct = conv2d(workload, *arguments, residual)
-        plan = plan_layer(workload.of_one_kernel(), HOST)
+        plan = plan_kernel(workload.of_one_kernel(), HOST)
         bound = error_bound(plan, workload, *arguments, direct, residual)
         assert np.all(abs(y.reshape(expected.shape) - expected) <= bound), layer.geometry
     report = read_report(library, delegate)

@@ -24,7 +24,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from scripts.board.board import Board
@@ -235,7 +235,7 @@ def error_bounds(
     # Bounds grow with the magnitude of the image's elements.
     largest = np.ones(workload.input_shape)
     weights = weights.reshape(workload.weight_shape)
-    plan = plan_layer(workload.with_batch(1).of_one_kernel(), HOST, algorithm)
+    plan = plan_kernel(workload.with_batch(1).of_one_kernel(), HOST, algorithm)
     return error_bound(plan, workload, largest, weights, bias, direct).max(axis=(0, 1, 2))
 
 

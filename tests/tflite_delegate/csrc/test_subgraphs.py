@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from schedules.plan.planner import FUSED_BLOCK
 from schedules.select.selection import Selection
 from schedules.target.simd import Simd
 from tests.support.tflite_graphs import join
@@ -218,7 +217,7 @@ def test_equal_chains_as_a_block_and_layer_by_layer(
         return replace(selection, layers=(*alone, *selection.layers[3:]), blocks=blocks)
 
     model = chain(X, [*block, *block], dynamic_batch=True)
-    names = [FUSED_BLOCK.name, "indirect", "depthwise"]
+    names = ["fused_block", "indirect", "depthwise"]
     library = built_with(monkeypatch, tmp_path, model, names, only_the_second)
-    expected = ["indirect", "depthwise", "indirect", FUSED_BLOCK.name]
+    expected = ["indirect", "depthwise", "indirect", "fused_block"]
     assert algorithms_of(litert, library, model) == expected

@@ -253,7 +253,7 @@ def knobs_that_fit(draw: st.DrawFn, block: Block, simd: Simd) -> dict[str, Any]:
         knobs |= draw(tiles_that_fit("expand", producer, Taps.of(producer, simd), simd))
         if knobs["c_block"] % knobs["expand_panel"]:
             knobs["c_block"] = depthwise.in_channels
-    assert fused_knobs.unfit(block, knobs) is None
+    assert fused_knobs.misfit(block, knobs) is None
     return knobs
 
 

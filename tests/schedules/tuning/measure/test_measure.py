@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from schedules.errors import LeanconvError
-from schedules.layer.block import Block
+from schedules.layer.block import Block, Workload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import CKernel
-from schedules.plan.planner import Choice, plan_block, plan_form
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import PROGRAM, Batch, Runner
 from schedules.tuning.boards.local import LocalRunner
@@ -21,7 +22,6 @@ from schedules.tuning.measure import measure
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.program import Compiled
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.candidate import Candidate, Workload
 
 HOST = Simd.named("host")
 QUICK = Settings(number=2, repeat=2, min_repeat_ms=0.1)
@@ -33,12 +33,8 @@ def measurer() -> Iterator[Measurer]:
         yield measurer
 
 
-def untuned(algorithm: str, workload: Workload) -> Candidate:
-    if isinstance(workload, Block):
-        plan = plan_block(workload, HOST)
-    else:
-        plan = plan_form(Choice(algorithm), workload, HOST)
-    return Candidate.of(plan.algorithm, plan.knobs)
+def untuned(algorithm: str, workload: Workload) -> Choice:
+    return Plan.of(Choice(algorithm), workload, HOST).choice
 
 
 SMALL = Conv2dWorkload(6, 5, 8, 12, 3, 3, pad_top=1, pad_left=1, activation="relu6")
@@ -87,7 +83,7 @@ class FakeBoards(Runner):
 
 def test_outcomes_come_in_order(measurer: Measurer) -> None:
     good, other = untuned("im2col", SMALL), untuned("kn2row", SMALL)
-    unfit = Candidate("im2col", (("panel", 7),))
+    unfit = Choice("im2col", (("panel", 7),))
     first, second, third, again = measurer.measure(SMALL, [good, unfit, other, good], QUICK)
     assert [first.candidate, second.candidate, third.candidate] == [good, unfit, other]
     assert second.samples_s == ()
@@ -134,8 +130,8 @@ def test_boards_share_the_candidates(measurer: Measurer, monkeypatch: pytest.Mon
 
 
 def test_heavy_kernels_run_in_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = [Choice("im2col"), *(Choice("winograd", {"outputs": m}) for m in (2, 4))]
-    plans = [plan_form(choice, SMALL, HOST) for choice in choices]
+    choices = [Choice("im2col"), *(Choice("winograd", (("outputs", m),)) for m in (2, 4))]
+    plans = [Plan.of(choice, SMALL, HOST) for choice in choices]
     kernel = CKernel("kernel", (), ())
     built = {i: Compiled(plans[i % 3], kernel, b"") for i in range(9)}
     assert measure._batches(built, boards=1) == [[0, 3, 6, 1, 4, 7, 2, 5, 8]]

@@ -9,10 +9,9 @@ import pytest
 
 from schedules.layer.block import Block, workload_from_text
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan, plan_block, plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.measure.problem import Problem
-from schedules.tuning.records.candidate import Workload
 from tests.support.blocks import chain
 from tests.support.kernels import alone, of_group
 from tests.support.reference import conv2d
@@ -31,12 +30,6 @@ BLOCKS = [
     "6x6x4->12 k1x1 relu6 | 6x6x12->12 k3x3 p1,1,1,1 g12 relu6 | 6x6x12->4 k1x1 +",
     "8x8x6->6 k3x3 s2x2 p0,1,0,1 g6 hard_swish | 4x4x6->9 k1x1 + relu",
 ]
-
-
-def plan_of(workload: Workload) -> Plan:
-    if isinstance(workload, Block):
-        return plan_block(workload, SIMD)
-    return plan_layer(workload, SIMD)
 
 
 @pytest.mark.parametrize("text", LAYERS)
@@ -86,27 +79,26 @@ def test_many_channels_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch)
 def test_one_product_less_is_not_tolerated(text: str) -> None:
     workload = workload_from_text(text)
     problem = Problem.of(workload)
-    tolerance = problem.tolerance(plan_of(workload))
+    tolerance = problem.tolerance(plan_kernel(workload, SIMD))
     reference = problem.expected
     for weights in problem.weights:
         # The first channel at the centre of every kernel, of one layer after the other.
         place = (slice(None), weights.shape[1] // 2, weights.shape[2] // 2, 0)
         value = weights[place].copy()
         weights[place] = 0
-        layers = workload.layers if isinstance(workload, Block) else (workload,)
-        damaged: np.ndarray = of_group(problem.x, layers[0].group_of)
-        for layer, w, b in zip(layers, problem.weights, problem.biases, strict=True):
+        damaged: np.ndarray = of_group(problem.x, workload.calls)
+        for layer, w, b in zip(workload.layers, problem.weights, problem.biases, strict=True):
             added = problem.residual if layer.residual else None
             damaged, _ = conv2d(layer, damaged, w, b, added)
         weights[place] = value
-        difference = abs(of_group(reference, layers[0].group_of) - damaged).max()
+        difference = abs(of_group(reference, workload.calls) - damaged).max()
         assert difference > 1000 * tolerance
 
 
 def test_the_tolerance_follows_the_expected_error() -> None:
     workload = Conv2dWorkload.from_text("14x14x64->64 k3x3 p1,1,1,1")
     problem = Problem.of(workload)
-    plan = plan_layer(workload, SIMD, "im2col")
+    plan = plan_kernel(workload, SIMD, "im2col")
     tolerance = problem.tolerance(plan)
     worse = problem.tolerance(replace(plan, expected_error=10 * plan.expected_error))
     assert 5 * tolerance < worse < 10 * tolerance

@@ -9,7 +9,9 @@ import pytest
 
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import CKernel, PlannedBuffer, Stage
-from schedules.plan.planner import Plan, compile_plans, plan_layer
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.local import LocalRunner
@@ -60,7 +62,7 @@ def c_kernel(name: str, body: str, folder: Path, plan: Plan) -> Compiled:
 def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the program says of each kernel, by name."""
     folder = tmp_path_factory.mktemp("program")
-    plan = plan_layer(LAYER, HOST)
+    plan = plan_kernel(LAYER, HOST)
     right = compile_plans({"right": plan}, HOST)
     kernels = [c_kernel(name, body, folder, plan) for name, body in FAULTS.items()]
     kernels.insert(3, Compiled(plan, right.kernels["right"], right.data))

@@ -16,9 +16,9 @@ from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import FUSED_BLOCK, Choice, plan_form
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.target.simd import PRESETS
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.record import LINE_BYTES, NewerVersion, Record
 from tests.support.records import LAYER, record
 
@@ -57,8 +57,8 @@ def test_knobs_of_every_algorithm(algorithm: str) -> None:
         layer = Conv2dWorkload(1, 1, 512, 64, 1, 1)
     elif algorithm == "depthwise":
         layer = replace(layer, groups=64)
-    plan = plan_form(Choice(algorithm), layer, PRESETS["cortex-a76"])
-    computed = record(workload=layer, candidate=Candidate.of(algorithm, plan.knobs))
+    plan = Plan.of(Choice(algorithm), layer, PRESETS["cortex-a76"])
+    computed = record(workload=layer, candidate=Choice.of(algorithm, plan.knobs))
     assert Record.from_line(computed.to_line()) == computed
 
 
@@ -90,12 +90,12 @@ def inverted_bottleneck(size: int, channels: int, kernel: int, activation: str) 
     ids=Block.describe,
 )
 def test_the_longest_lines(block: Block, target: str) -> None:
-    knobs = FUSED_BLOCK.knobs(block, PRESETS[target])
+    knobs = REGISTRY.get("fused_block").knobs(block, PRESETS[target])
     longest = {n: max(knob.choices, key=lambda c: len(str(c))) for n, knob in knobs.items()}
     assert len(longest) == 13
     changes: dict[str, Any] = {
         "workload": block,
-        "candidate": Candidate.of(FUSED_BLOCK.name, longest),
+        "candidate": Choice.of("fused_block", longest),
         "board": "raspberry-pi-5-8g",
         "target": "cortex-a76,+dotprod",
         "tvm": "0.27.0.post1",
@@ -149,14 +149,15 @@ def test_what_is_no_record(line: str) -> None:
 def test_replayed_in_another_process() -> None:
     """The schedule depends on nothing but the line and the target."""
     simd = PRESETS["cortex-a76"]
-    plan = plan_form(Choice("indirect"), LAYER, simd)
-    line = record(candidate=Candidate.of("indirect", plan.knobs)).to_line()
+    plan = Plan.of(Choice("indirect"), LAYER, simd)
+    line = record(candidate=Choice.of("indirect", plan.knobs)).to_line()
     program = (
         "import sys\n"
+        "from schedules.plan.plan import Plan\n"
         "from schedules.target.simd import PRESETS\n"
         "from schedules.tuning.records.records import Record\n"
         "record, simd = Record.from_line(sys.argv[1]), PRESETS['cortex-a76']\n"
-        "plan = record.candidate.plan(record.workload, simd)\n"
+        "plan = Plan.of(record.candidate, record.workload, simd)\n"
         "print(plan.schedule(simd).mod.script())\n"
     )
     command = [sys.executable, "-c", program, line]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from schedules.layer.block import Block
-from schedules.plan.planner import plan_block, plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.task import tuning_target
@@ -22,11 +22,11 @@ def untuned(simd: Simd) -> Record:
 
 def test_what_the_planner_takes() -> None:
     simd = PRESETS["cortex-a76"]
-    plan = plan_layer(LAYER, simd)
+    plan = plan_kernel(LAYER, simd)
     candidate = untuned_candidate(LAYER, simd)
     assert (candidate.algorithm, candidate.knobs) == (plan.algorithm, plan.knobs)
     block = Block((EXPAND, DEPTHWISE, PROJECT))
-    assert untuned_candidate(block, simd).knobs == plan_block(block, simd).knobs
+    assert untuned_candidate(block, simd).knobs == plan_kernel(block, simd).knobs
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schedules.errors import LeanconvError
+from schedules.plan.choice import Choice
 from schedules.target.simd import PRESETS
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.log import load, rewrite
 from schedules.tuning.records.records import Record, best
 from schedules.tuning.records.untuned import untuned_candidate
@@ -19,7 +19,7 @@ UNTUNED = record(9e-3, candidate=untuned_candidate(LAYER, PRESETS["cortex-a76"])
 
 
 def trial(cost_s: float, algorithm: str, columns: int = 1) -> Record:
-    return record(cost_s, candidate=Candidate(algorithm, (("columns", columns),)))
+    return record(cost_s, candidate=Choice(algorithm, (("columns", columns),)))
 
 
 FAST, SECOND = trial(1e-3, "im2col"), trial(2e-3, "im2col", 2)

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.record import Record
 from schedules.tuning.search.cost_model import MIN_RECORDS, CostModel
 from schedules.tuning.search.space import Space
 from tests.support.records import record
 
 #: Seconds, or ``None`` for what fails.
-Cost: TypeAlias = Callable[[Space, Candidate], "float | None"]
+Cost: TypeAlias = Callable[[Space, Choice], "float | None"]
 SIMD = Simd.named("x86-64-v4")
 LAYERS = ("56x56x64->64 k1x1 relu", "28x28x128->64 k1x1", "14x14x256->256 k1x1 relu6")
 
 
-def seconds(space: Space, candidate: Candidate) -> float:
+def seconds(space: Space, candidate: Choice) -> float:
     """Fewer sums than eight are slow, and so is a tile that is wide."""
     knobs = candidate.knobs
     sums = knobs["columns"] * knobs["panel"] / 16
@@ -89,7 +89,7 @@ def test_a_layer_whose_default_failed_teaches_all_the_same() -> None:
 def test_what_fails_is_expected_to_be_slow() -> None:
     space = space_of(LAYERS[0])
 
-    def cost(space: Space, candidate: Candidate) -> float | None:
+    def cost(space: Space, candidate: Choice) -> float | None:
         return None if candidate.algorithm == "dense" else seconds(space, candidate)
 
     predictions = predicted(records_of(space, 60, cost), space)

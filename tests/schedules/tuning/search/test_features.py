@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.search.features import features
 from schedules.tuning.search.space import Space
 
@@ -22,7 +22,7 @@ WORKLOADS = (
 )
 
 
-def named(space: Space, candidate: Candidate) -> dict[str, float]:
+def named(space: Space, candidate: Choice) -> dict[str, float]:
     return features(space.plan(candidate), space.simd)
 
 

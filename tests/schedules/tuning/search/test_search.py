@@ -11,8 +11,8 @@ import pytest
 
 from schedules.errors import LeanconvError
 from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate
 from schedules.tuning.records.record import Record
 from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.search import SEARCHES, make_search
@@ -29,7 +29,7 @@ def space_of(text: str) -> Space:
     return Space(workload_from_text(text), SIMD)
 
 
-def seconds(candidate: Candidate) -> float:
+def seconds(candidate: Choice) -> float:
     """Every knob counts, and none for much: five pixels by two vectors are fastest."""
     knobs = candidate.knobs
     factors = (
@@ -44,7 +44,7 @@ def seconds(candidate: Candidate) -> float:
 
 
 def made_up(
-    space: Space, candidates: Iterable[Candidate], cost: Callable[[Candidate], float | None]
+    space: Space, candidates: Iterable[Choice], cost: Callable[[Choice], float | None]
 ) -> list[Record]:
     return [record(cost(c), workload=space.workload, candidate=c) for c in candidates]
 

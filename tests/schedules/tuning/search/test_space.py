@@ -9,10 +9,10 @@ import pytest
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.kernel.tiles import fits_registers
-from schedules.layer.block import Block, workload_from_text
-from schedules.plan.planner import Limits, exceeded, plan_block, plan_layer
+from schedules.layer.block import workload_from_text
+from schedules.plan.choice import Choice
+from schedules.plan.planner import Limits, exceeded, plan_kernel
 from schedules.target.simd import Simd
-from schedules.tuning.records.candidate import Candidate, Workload
 from schedules.tuning.search.space import Space
 
 CONV = "28x28x64->64 k3x3 p1,1,1,1 relu"
@@ -26,20 +26,12 @@ TASKS = [CONV, POINTWISE, DENSE, FIRST, DEPTHWISE, GROUP, BLOCK]
 TARGETS = ["x86-64-v4", "x86-64-v3", "cortex-a53", "cortex-a76"]
 
 
-def untuned(workload: Workload, simd: Simd) -> Candidate:
-    if isinstance(workload, Block):
-        chosen = plan_block(workload, simd)
-    else:
-        chosen = plan_layer(workload, simd)
-    return Candidate.of(chosen.algorithm, chosen.knobs)
-
-
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("text", TASKS)
 def test_spaces_hold_what_they_propose(text: str, target: str) -> None:
     simd, workload = Simd.named(target), workload_from_text(text)
     space, random = Space(workload, simd), Random(1)
-    assert space.default == untuned(workload, simd)
+    assert space.default == plan_kernel(workload, simd).choice
     assert space.starts()[0] == space.default
     assert len(set(space.starts())) == len(space.starts())
     samples = [space.sample(random) for _ in range(40)]
@@ -50,7 +42,7 @@ def test_spaces_hold_what_they_propose(text: str, target: str) -> None:
         plan = space.plan(candidate)
         assert exceeded(plan, space.limits) is None
         assert plan.knobs == candidate.knobs
-        assert Candidate.of(plan.algorithm, plan.knobs) == candidate  # its knobs' own order
+        assert plan.choice == candidate  # its knobs' own order
     assert len(set(samples)) > 2
 
 
@@ -67,8 +59,8 @@ def test_enumerates_every_candidate_once_in_one_order(text: str) -> None:
     names = {candidate.algorithm for candidate in everything}
     for name in REGISTRY.names():
         algorithm = REGISTRY.get(name)
-        served = algorithm.supports(workload.of_one_kernel(), simd) is None  # type: ignore[union-attr]
-        alone = algorithm.applied_to(workload) is algorithm  # type: ignore[arg-type]
+        served = algorithm.supports(workload, simd) is None
+        alone = algorithm.applied_to(workload) is algorithm
         assert (name in names) <= served
         if served and alone and name not in ("dense", "indirect", "winograd"):
             assert name in names
@@ -82,7 +74,7 @@ def test_register_tiles_fit() -> None:
     }
     for name, columns, panel in tiles:
         algorithm = REGISTRY.get(name)
-        product = algorithm.product(workload, simd)  # type: ignore[arg-type]
+        product = algorithm.product(workload, simd)
         assert product is not None
         assert name == "direct" or fits_registers(
             product.workload, simd, product.taps, columns, panel
@@ -93,9 +85,9 @@ def test_says_why_a_candidate_is_excluded() -> None:
     simd, workload = Simd.named("x86-64-v4"), workload_from_text(CONV)
     space = Space(workload, simd)
     knobs = space.default.knobs
-    wide = Candidate.of(space.default.algorithm, {**knobs, "columns": 16, "panel": 96})
+    wide = Choice.of(space.default.algorithm, {**knobs, "columns": 16, "panel": 96})
     assert space.reason(wide) == "columns, panel = 16, 96 is not worth building"
-    assert space.reason(Candidate.of("depthwise", {})) is not None
+    assert space.reason(Choice.of("depthwise", {})) is not None
     assert wide not in space
 
 

@@ -11,7 +11,7 @@ from tvm import tirx
 from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd.cook_toom import filtering
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from scripts.benchmarks.winograd import float32
 from tests.support.kernels import Case, HostKernel
@@ -43,7 +43,7 @@ def test_bits_of_the_kernels(
         algorithm,
         knobs,
         chosen.workspace_bytes(workload, knobs),
-        (chosen.packed_weights(workload, knobs),),
+        chosen.packed_parts(workload, knobs),
     )
     case = Case.random(workload)
     case.bias[:] = 0

@@ -15,7 +15,7 @@ from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import CKernel, Stage
 from schedules.lower.memory import align
-from schedules.plan.planner import Plan
+from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.plan.planner import plan_layer
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan, build_kernels
 from tests.support.tflite_writer import Conv, ModelWriter
@@ -58,9 +58,12 @@ def workloads(units: Sequence[Unit]) -> list[Any]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Chains of three and of two layers, and each layer alone."""
     path = tmp_path_factory.mktemp("chains") / "lib.so"
-    plans = {"three": ChainPlan.of(*workloads(THREE)), "two": ChainPlan.of(*workloads(TWO))}
+    plans = {
+        "three": ChainPlan.through(*workloads(THREE)),
+        "two": ChainPlan.through(*workloads(TWO)),
+    }
     layers = dict.fromkeys([*workloads(THREE), *workloads(TWO)])
-    plans |= {f"one{n}": plan_layer(layer, HOST, "im2col") for n, layer in enumerate(layers)}  # type: ignore[misc]
+    plans |= {f"one{n}": plan_kernel(layer, HOST, "im2col") for n, layer in enumerate(layers)}  # type: ignore[misc]
     build_kernels(plans, path, HOST)
     return path
 
@@ -108,7 +111,7 @@ def test_float16(litert: InterpreterApi, tmp_path: Path) -> None:
         Unit(Conv(9, (1, 1), weight_type="float16", activation="relu")),
         Unit(Conv(4, (1, 1), weight_type="float16", seed=1), residual="none"),
     ]
-    build_kernels({"two": ChainPlan.of(*workloads(halves))}, tmp_path / "lib.so", HOST)
+    build_kernels({"two": ChainPlan.through(*workloads(halves))}, tmp_path / "lib.so", HOST)
     shapes = [SHAPE, (2, 5, 7, 4)]
     (entry,) = check(litert, tmp_path / "lib.so", model_of(halves), shapes)
     assert entry["layers"] == ["conv1x1 5x7x4->9 relu", "conv1x1 5x7x9->4 +"]

@@ -1,0 +1,151 @@
+"""How one kernel computes a layer, or a block of layers, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import s_tir
+
+from schedules.algorithms import REGISTRY, Algorithm, Unsupported
+from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.loop_nests import LoopNest
+from schedules.kernel.packing import PackedWeights
+from schedules.layer.block import Workload
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower import c_abi
+from schedules.plan.choice import Choice
+from schedules.target.simd import Simd
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one kernel computes a layer, or a block of layers.
+
+    Parameters
+    ----------
+    workload, algorithm, knobs
+        What is computed, and how.
+    workspace_bytes : int
+        For one thread.
+    parts : tuple of PackedWeights
+        How the kernel expects the weights of each layer that it computes.
+    macs : int
+        Multiply-accumulates that it does, borders and tails counted as if full.
+    cost : int
+        Modelled time, in multiply-accumulates.
+    expected_error : float
+        Relative (see :mod:`schedules.kernel.accuracy`).
+    why : str
+        Why it was chosen, for people.
+    rejected : tuple of str
+        Forms of lower cost, and the limits that each exceeds.
+    """
+
+    workload: Workload
+    algorithm: str
+    knobs: Knobs
+    workspace_bytes: int
+    parts: tuple[PackedWeights, ...]
+    macs: int = 0
+    cost: int = 0
+    expected_error: float = 0.0
+    why: str = ""
+    rejected: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, choice: Choice, workload: Workload, simd: Simd) -> Plan:
+        """How ``choice``, with the untuned values of other knobs, computes it, whatever it costs.
+
+        Raises
+        ------
+        Unsupported
+            If it cannot.
+        """
+        algorithm = REGISTRY.get(choice.algorithm)
+        if algorithm not in REGISTRY.made_for(workload):
+            blocks = "it computes blocks of layers, and this layer is in none"
+            raise Unsupported(blocks if algorithm.of_blocks else "it computes one layer")
+        reason = algorithm.supports(workload, simd)
+        if reason is not None:
+            raise Unsupported(reason)
+        algorithm = algorithm.applied_to(workload)
+        knobs = algorithm.default_knobs(workload, simd, choice.knobs)
+        workspace = algorithm.workspace_bytes(workload, knobs)
+        parts = algorithm.packed_parts(workload, knobs)
+        for what, elements in (
+            ("workspace", workspace // workload.element_bytes),
+            ("packed weights", max(part.elements for part in parts)),
+        ):
+            if elements > MAX_ELEMENTS:
+                raise Unsupported(f"its {what} of {elements} elements needs 64-bit indices")
+        return cls(
+            workload,
+            algorithm.name,
+            knobs,
+            workspace,
+            parts,
+            algorithm.macs(workload, knobs),
+            algorithm.cost(workload, simd, knobs),
+            algorithm.expected_error(workload, knobs),
+            why=str(choice),
+        )
+
+    @property
+    def choice(self) -> Choice:
+        """The algorithm with all of its knobs."""
+        return Choice.of(self.algorithm, self.knobs)
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the kernel multiplies transformed operands."""
+        return REGISTRY.get(self.algorithm).transforms
+
+    @property
+    def _applied(self) -> Algorithm:
+        return REGISTRY.get(self.algorithm).applied_to(self.workload)
+
+    @property
+    def packed(self) -> PackedWeights:
+        """How a kernel of one layer expects its weights."""
+        (part,) = self.parts
+        return part
+
+    @property
+    def layers(self) -> tuple[Conv2dWorkload, ...]:
+        """The layers that the kernel computes, one after the other."""
+        return self.workload.layers
+
+    @property
+    def layer(self) -> Conv2dWorkload:
+        """The only one of these."""
+        (layer,) = self.layers
+        return layer
+
+    @property
+    def calls(self) -> int:
+        """Calls that compute the layer: one a group, unless the kernel does all of them."""
+        return self.workload.calls
+
+    @property
+    def held_bytes(self) -> int:
+        """Workspace, and packed weights that are not read where the model has them."""
+        parts = zip(self.layers, self.parts, strict=True)
+        held = (part.bytes(layer.element_bytes) for layer, part in parts if not part.in_place)
+        return self.workspace_bytes + self.calls * sum(held)
+
+    def describe(self) -> str:
+        """What is computed, for tables and profiles."""
+        return self.workload.all_groups().describe()
+
+    def loop_nests(self, simd: Simd) -> Sequence[LoopNest]:
+        """The loops in which the kernel spends its time."""
+        return self._applied.loop_nests(self.workload, simd, self.knobs)
+
+    def schedule(self, simd: Simd) -> s_tir.Schedule:
+        """The scheduled kernel."""
+        schedule = self._applied.schedule(self.workload, simd, self.knobs)
+        if self.calls > 1:
+            c_abi.spread_output(schedule, self.layer.out_pitch)
+        return schedule
