@@ -146,6 +146,18 @@ def panel_streams(workload: Conv2dWorkload, simd: Simd, panel: int) -> bool:
     return not stay_in_l2(workload.input_bytes, simd) and panel_bytes > simd.l1_bytes // 2
 
 
+def panel_fetch_slots(workload: Conv2dWorkload, simd: Simd, panel: int) -> float:
+    """Issue slots that pass while a tile's panel comes from memory.
+
+    That is where a panel lies that takes more than three quarters of the L2 cache, on cores
+    without a third one.
+    """
+    panel_bytes = workload.reduction * panel * workload.element_bytes
+    if simd.l3_bytes or panel_bytes <= simd.l2_bytes * 3 // 4:
+        return 0.0
+    return simd.fmas * panel_bytes / simd.memory_bandwidth
+
+
 def tile_cost(
     workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int, columns: int, panel: int
 ) -> float:
@@ -154,14 +166,15 @@ def tile_cost(
     With a multiply-add by element, a reduction step costs its instructions: in-order cores issue
     little beside a multiply-add, and the others are as fast with any tile. Elsewhere it takes as
     long as its multiply-adds or its loads, plus a little for every further instruction, most for
-    the weights, which come from the L2 cache. The last tile of a row computes only the pixels that
-    are there; the last panel is full.
+    the weights, which come from the L2 cache, or, of the panel of a small one, from memory. The
+    last tile of a row computes only the pixels that are there; the last panel is full.
     """
     lanes = simd.lanes(workload.dtype)
     vectors = panel // panel_lanes(simd, workload.dtype, panel)
     full_vectors = panel / lanes
     k_block = default_k_block(workload, simd, taps, columns, vectors)
     streams = panel_streams(workload, simd, panel)
+    fetched = panel_fetch_slots(workload, simd, panel)
 
     def step(pixels: int) -> float:
         sums = pixels * full_vectors
@@ -177,7 +190,7 @@ def tile_cost(
         return slots + (broadcasts + 4 * full_vectors + 2) / 4
 
     def tile(pixels: int) -> float:
-        return workload.reduction * step(pixels) + 4 * pixels * full_vectors
+        return workload.reduction * step(pixels) + 4 * pixels * full_vectors + fetched
 
     whole, rest = divmod(row_pixels, columns)
     panels = -(-workload.out_channels // panel)

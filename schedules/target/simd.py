@@ -50,6 +50,10 @@ class Simd:
         Cores that share work well (the big cluster of a phone).
     features : frozenset of str
         Instruction-set extensions that compiled kernels may use; the delegate checks them.
+    fmas : float
+        Vector multiply-adds a cycle.
+    l3_bandwidth, memory_bandwidth : float
+        Bytes a cycle that one core reads from the third cache, and from memory.
     loads_per_fma : int
         Vector or scalar loads that issue in the time of one multiply-add.
     in_order : bool
@@ -70,6 +74,9 @@ class Simd:
     l3_bytes: int
     cores: int
     features: frozenset[str]
+    fmas: float = 1.0
+    l3_bandwidth: float = 8.0
+    memory_bandwidth: float = 4.0
     loads_per_fma: int = 1
     in_order: bool = False
     android: bool = False
@@ -202,6 +209,9 @@ def _preset(core: Core, android: bool) -> Simd:
         l3_bytes=core.l3_kib * KIB,
         cores=4,
         features=core.features,
+        fmas=core.fmas,
+        l3_bandwidth=core.l3_bandwidth,
+        memory_bandwidth=core.memory_bandwidth,
         loads_per_fma=core.loads_per_fma,
         in_order=core.in_order,
         android=android,

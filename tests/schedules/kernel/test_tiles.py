@@ -137,6 +137,16 @@ def test_long_panels_that_stream_are_wide() -> None:
     assert panel(512, 14) == 16  # the image stays
 
 
+@pytest.mark.parametrize(("size", "channels"), [(14, 256), (7, 512)])
+def test_panels_stay_in_a_small_l2_cache_with_memory_behind_it(size: int, channels: int) -> None:
+    """Else each tile reads its panel from memory: on a Cortex-A53 twice the modelled time."""
+    workload = layer(size, channels, channels)
+    for name in ("cortex-a53", "cortex-a55"):
+        simd = PRESETS[name]
+        panel = plan_layer(workload, simd, "indirect").knobs["panel"]
+        assert 4 * workload.reduction * panel <= simd.l2_bytes * 3 // 4
+
+
 def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
     simd = PRESETS["cortex-a76"]
     assert Taps.of(layer(32, 3, 8), simd) == Taps(3, 1, 9, flat=True)
