@@ -143,7 +143,7 @@ def test_panels_stay_in_a_small_l2_cache_with_memory_behind_it(size: int, channe
     workload = layer(size, channels, channels)
     for name in ("cortex-a53", "cortex-a55"):
         simd = PRESETS[name]
-        panel = plan_layer(workload, simd, "indirect").knobs["panel"]
+        panel = plan_kernel(workload, simd, "indirect").knobs["panel"]
         assert 4 * workload.reduction * panel <= simd.l2_bytes * 3 // 4
 
 
