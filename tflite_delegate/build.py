@@ -14,7 +14,8 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import NO_LIMITS, Limits
-from schedules.select.compile import Progress, compile_kernels
+from schedules.progress import Progress
+from schedules.select.compile import compile_kernels
 from schedules.select.report import LayerReport, TuningReport, tuning_report
 from schedules.select.selection import Kernel, Selection, all_kernels
 from schedules.target.simd import Simd
@@ -89,7 +90,7 @@ def build(
     limits : Limits
         What no kernel may exceed.
     objective : str
-        One of :data:`schedules.plan.planner.OBJECTIVES`, for ``auto``.
+        One of :data:`schedules.plan.objectives.OBJECTIVES`, for ``auto``.
     records : sequence of Record
         What was measured before (see :mod:`schedules.tuning.advice`), if anything; some of it for
         ``simd``.

@@ -47,9 +47,6 @@ class Limits:
     error: float | None = None
 
 
-#: What to minimise: modelled time; the bytes held (see :attr:`Plan.held_bytes`), where that costs
-#: hardly any time; or the bytes held whatever it costs.
-OBJECTIVES = ("time", "memory", "least-memory")
 #: For "memory", how many times as long as the fastest form a form may take, by the model. Of those
 #: that multiply as the definition does: what transforms saves too much time to be measured by.
 MEMORY_FACTOR = 1.04
@@ -86,7 +83,7 @@ def plan_kernel(
 
 
 def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "time") -> Plan:
-    """The best plan within the limits by an objective of :data:`OBJECTIVES`.
+    """The best plan within the limits by an objective of :mod:`schedules.plan.objectives`.
 
     Of equals, the first registered.
     """

@@ -26,11 +26,11 @@ from schedules.errors import LeanconvError
 from schedules.lower.c_abi import CKernel, lower
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import NO_LIMITS, Limits
+from schedules.progress import Progress
 from schedules.relax import kernels as relax_kernels
 from schedules.relax import network as relax_network
 from schedules.relax.kernels import RelaxKernel
 from schedules.relax.network import RelaxNetwork
-from schedules.select.compile import Progress
 from schedules.select.selection import Kernel, Selection, select
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from schedules.errors import LeanconvError
@@ -12,6 +12,7 @@ from schedules.plan.builder import Builder, Built, compile_plan
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import find_kernels
 from schedules.processes import ProcessLost
+from schedules.progress import Progress
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 
@@ -19,9 +20,6 @@ from schedules.target.simd import Simd
 ENOUGH = 16
 #: For programs that run several of these at once, as the tests do.
 JOBS = "LEANCONV_JOBS"
-
-#: Called with how many kernels are compiled, how many there are, and which is at hand.
-Progress = Callable[[int, int, str], None]
 
 
 def compile_kernels(

@@ -18,8 +18,9 @@ from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import CKernel
 from schedules.plan.choice import AUTO, Choice
+from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan
-from schedules.plan.planner import OBJECTIVES, Limits, block_gain, plan_kernel
+from schedules.plan.planner import Limits, block_gain, plan_kernel
 from schedules.select.arena import held_bytes
 from schedules.target.simd import Simd
 from schedules.tuning.advice import Advice, Advisor
@@ -28,7 +29,7 @@ from schedules.tuning.records.records import Record
 #: Part of the time of its layers that a block has to save, or to cost, so that measured times
 #: decide about it. By themselves, kernels find in the caches what a network leaves there or does
 #: not: MobileNetV2's blocks measured 5 to 8 % slower than their layers, and save 3 % of its time.
-CLEAR = 0.1
+DECISIVE = 0.1
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,7 @@ class _Planner:
             seconds = [kernel.seconds for kernel in alone if kernel.seconds is not None]
             known = advice.seconds is not None and len(seconds) == len(chain)
             gain = sum(seconds) - (advice.seconds or 0.0)
-            if known and abs(gain) > CLEAR * sum(seconds):
+            if known and abs(gain) > DECISIVE * sum(seconds):
                 measured[chain] = gain
             elif len(alone) == len(chain):
                 plans = [kernel.untuned or kernel.plan for kernel in alone]

@@ -27,7 +27,7 @@ TUNED, TRANSFERRED, DEFAULT = "tuned", "transferred", "default"
 
 #: Part of the untuned choice's time that another has to save. A network is not the program that
 #: measured: with gains of up to 3 % of single layers, networks were as often slower as faster.
-CLEAR = 0.04
+MIN_SAVING = 0.04
 
 #: Candidates that a model ranks: the default of each form, what evolves from them, random ones.
 CANDIDATES = 500
@@ -132,7 +132,7 @@ class Advisor:
         others = (record for record in trials if record is not untuned)
         best = self._first_allowed([untuned] if untuned else [], limits, accept)
         found = self._first_allowed(others, limits, accept)
-        if found and (best is None or found[0].cost_s < (1 - CLEAR) * best[0].cost_s):
+        if found and (best is None or found[0].cost_s < (1 - MIN_SAVING) * best[0].cost_s):
             best = found
         if best is None:
             return None

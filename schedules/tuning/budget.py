@@ -25,7 +25,7 @@ HOPELESS = 1.15
 
 
 @dataclass
-class Progress:
+class TaskProgress:
     """What is known of one task.
 
     Parameters
@@ -77,8 +77,8 @@ class Progress:
 
 
 def next_task(
-    progress: Sequence[Progress], importance: Mapping[Workload, float], early_stopping: int
-) -> Progress | None:
+    progress: Sequence[TaskProgress], importance: Mapping[Workload, float], early_stopping: int
+) -> TaskProgress | None:
     """The task to go on with, or ``None`` if all are done.
 
     Those without a trial come first, by ``importance``. A task is done when it is exhausted, when
@@ -95,10 +95,10 @@ def next_task(
     new = [state for state in open_tasks if not state.records]
     if new:
         return max(new, key=lambda state: importance[state.task.workload])
-    return max(open_tasks, key=Progress.promised_gain, default=None)
+    return max(open_tasks, key=TaskProgress.promised_gain, default=None)
 
 
-def _outdone(state: Progress, best: Mapping[Workload, float]) -> bool:
+def _outdone(state: TaskProgress, best: Mapping[Workload, float]) -> bool:
     """Whether a block is far slower than one kernel for each of its layers."""
     if not state.task.is_block or not state.records:
         return False

@@ -20,8 +20,8 @@ from schedules.plan.choice import Choice
 from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import BoardLost
-from schedules.tuning.budget import Progress, next_task
-from schedules.tuning.measure.measure import Measurer, Outcome
+from schedules.tuning.budget import TaskProgress, next_task
+from schedules.tuning.measure.measure import Measurement, Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.records import MEASURED, Log, Record, ranked
 from schedules.tuning.records.task import Task, tuning_target
@@ -137,7 +137,7 @@ class Tuner:
         self._learnt = 0
         self._spaces: dict[Workload, Space] = {}
         self._searches: dict[Workload, Search] = {}
-        self.progress: list[Progress] = []
+        self.progress: list[TaskProgress] = []
         self._importance: dict[Workload, float] = {}
         for task in tasks:
             try:
@@ -147,7 +147,7 @@ class Tuner:
             self._spaces[task.workload] = space
             self._importance[task.workload] = task.count * space.plan(space.default).cost
             own = [record for record in known if record.workload == task.workload]
-            self.progress.append(Progress(task, own))
+            self.progress.append(TaskProgress(task, own))
         self._started = time.monotonic()
         self._trials_before = self.trials
 
@@ -208,7 +208,7 @@ class Tuner:
 
     # One batch
 
-    def _search(self, state: Progress) -> Search:
+    def _search(self, state: TaskProgress) -> Search:
         workload = state.task.workload
         if workload not in self._searches:
             space = self._spaces[workload]
@@ -224,7 +224,7 @@ class Tuner:
 
     def _outcomes(
         self, workload: Workload, candidates: Sequence[Choice], settings: Settings
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Measurement]:
         """Measured together; if a board was lost over them, one by one, to find the culprit."""
         try:
             yield from self.measurer.measure(workload, candidates, settings)
@@ -238,9 +238,9 @@ class Tuner:
             except BoardLost:
                 if self.measurer.runner.boards() == 0:
                     raise
-                yield Outcome(candidate, (), "the board stopped answering")
+                yield Measurement(candidate, (), "the board stopped answering")
 
-    def _record(self, workload: Workload, outcome: Outcome) -> Record:
+    def _record(self, workload: Workload, outcome: Measurement) -> Record:
         samples = outcome.samples_s if outcome.error is None else ()
         costs = (min(samples), statistics.median(samples), max(samples)) if samples else ()
         return Record(
@@ -258,7 +258,7 @@ class Tuner:
 
     # The play-off
 
-    def _finalists(self, state: Progress) -> list[Choice]:
+    def _finalists(self, state: TaskProgress) -> list[Choice]:
         """The fastest candidates and the default, unless it was decided between them before."""
         by_cost = sorted(
             (record for record in state.records if record.error is None),
@@ -276,7 +276,7 @@ class Tuner:
 
     # What is told
 
-    def _tell(self, phase: str, state: Progress) -> None:
+    def _tell(self, phase: str, state: TaskProgress) -> None:
         seconds = self.seconds
         done = self.trials - self._trials_before
         left = (self.options.trials - self.trials) * seconds / done if done else float("nan")
@@ -300,13 +300,13 @@ class Tuner:
             )
         )
 
-    def untuned(self, state: Progress) -> Record | None:
+    def untuned(self, state: TaskProgress) -> Record | None:
         """What is believed of the task's untuned default."""
         workload = state.task.workload
         default = self._spaces[workload].default
         own = ranked(state.records, workload)
         return next((record for record in own if record.candidate == default), None)
 
-    def tuned(self, state: Progress) -> Record | None:
+    def tuned(self, state: TaskProgress) -> Record | None:
         """The task's best record."""
         return next(iter(ranked(state.records, state.task.workload)), None)

@@ -35,6 +35,7 @@ import numpy as np
 import tvmc
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically, write_json
+from schedules.plan.objectives import OBJECTIVES
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.benchmarks.harness.heap_peak import HeapMeter
 from scripts.benchmarks.harness.inference import LEANCONV, max_difference, random_inputs
@@ -64,7 +65,7 @@ from scripts.benchmarks.harness.summary import summary
 from scripts.models.architectures import ARCHITECTURES
 from scripts.models.make import RECIPES, ensure
 from tvmc.command import LineParser, at_least_one, byte_count, exit_status
-from tvmc.compiling.compiler import OBJECTIVES, known_algorithms
+from tvmc.compiling.compiler import known_algorithms
 from tvmc.running.interpreter import Arrays, Session, runtime
 from tvmc.tables import format_table
 

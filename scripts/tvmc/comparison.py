@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
+from schedules.progress import Progress
 from tvmc.comparing.delegate_tensors import DelegateTensors
 from tvmc.comparing.differences import Row, compare
 from tvmc.comparing.module_tensors import ModuleTensors
@@ -15,7 +16,6 @@ from tvmc.comparing.tflite_graph import Array, TfliteGraph
 from tvmc.comparing.typical_inputs import typical_inputs
 from tvmc.compiling.package import Metadata, TensorInfo
 from tvmc.jobs import Job
-from tvmc.progress import Progress
 from tvmc.running.tensors import input_values
 from tvmc.running.vm_process import Request, run_in_process
 

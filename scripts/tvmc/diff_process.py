@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError, reason
+from schedules.progress import Progress
 from tvmc.comparing.differences import Unverifiable
 from tvmc.comparison import Differences, diff_delegate, diff_module
-from tvmc.progress import Progress
 
 _FUNCTIONS: Mapping[str, Callable[..., Differences]] = {
     "module": diff_module,

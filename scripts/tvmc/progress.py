@@ -7,8 +7,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-#: Called with how many layers are done, how many there are, and what is being done.
-Progress = Callable[[int, int, str], None]
+from schedules.progress import Progress
+
 #: Called with a line for those who want to know all, and what stands there for now.
 Tell = Callable[[str, Sequence[str]], None]
 

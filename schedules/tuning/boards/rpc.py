@@ -21,7 +21,7 @@ from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.boards.base import Batch, BoardLost, Runner
 from schedules.tuning.boards.process import json_lines
-from schedules.tuning.boards.rpc_session import Job, SessionLost, SessionProcess
+from schedules.tuning.boards.rpc_session import SessionJob, SessionLost, SessionProcess
 from schedules.tuning.boards.rpc_tracker import Address, Tracker, check_key
 
 _LOG = logging.getLogger(__name__)
@@ -130,7 +130,9 @@ class RpcRunner(Runner):
     def _run_once(self, batch: Batch, until: float) -> list[dict[str, Any]]:
         with self._process() as process:
             board, match_key = self._next_board(until)
-            job = Job(board, match_key, batch.folder, self._shim, self._answer_s, batch.timeout_s)
+            job = SessionJob(
+                board, match_key, batch.folder, self._shim, self._answer_s, batch.timeout_s
+            )
             try:
                 status, output = process.run(job)
             except SessionLost:

@@ -36,7 +36,7 @@ class SessionLost(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
+class SessionJob:
     """What to do in one session.
 
     Parameters
@@ -103,7 +103,7 @@ class SessionProcess:
         self._process.kill()
         self._process.join()
 
-    def run(self, job: Job) -> tuple[int, str]:
+    def run(self, job: SessionJob) -> tuple[int, str]:
         """Exit status and output of the program.
 
         Raises
@@ -161,7 +161,7 @@ def _serve(connection: Connection) -> None:
             os._exit(1)
 
 
-def _run(job: Job, connection: Connection) -> tuple[int, str]:
+def _run(job: SessionJob, connection: Connection) -> tuple[int, str]:
     from tvm import rpc
 
     with _limit(job.answer_s):

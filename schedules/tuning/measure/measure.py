@@ -40,7 +40,7 @@ BUILD_BYTES = 6 * 2**30
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Measurement:
     """What became of a candidate: samples in seconds a call, or why there are none."""
 
     candidate: Choice
@@ -125,7 +125,7 @@ class Measurer:
         workload: Workload,
         candidates: Sequence[Choice],
         settings: Settings | None = None,
-    ) -> list[Outcome]:
+    ) -> list[Measurement]:
         """What becomes of each candidate, in order.
 
         Raises
@@ -244,12 +244,12 @@ def _results(
     return {index: results.get(index, {"error": missing}) for index in indices}
 
 
-def _outcome(candidate: Choice, result: Mapping[str, Any]) -> Outcome:
+def _outcome(candidate: Choice, result: Mapping[str, Any]) -> Measurement:
     error = result.get("error")
     if error is not None:
         error = " ".join(str(error).split())[:ERROR_CHARACTERS]
     kind = str(result.get("cost_kind", MEASURED))
-    return Outcome(candidate, tuple(result.get("samples_s", ())), error, kind)
+    return Measurement(candidate, tuple(result.get("samples_s", ())), error, kind)
 
 
 def _misfit(board: Mapping[str, Any], simd: Simd) -> str | None:

@@ -7,15 +7,13 @@ from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.evolution import GeneticSearch, GuidedSearch
 from schedules.tuning.search.proposals import GridSearch, RandomSearch, Search
 from schedules.tuning.search.space import Space
+from schedules.tuning.search.tuners import TUNERS
 
-__all__ = ["SEARCHES", "Search", "make_search"]
-
-#: The first is the default.
-SEARCHES = ("xgb", "ga", "random", "gridsearch")
+__all__ = ["Search", "make_search"]
 
 
 def make_search(name: str, space: Space, seed: int, model: CostModel | None = None) -> Search:
-    """The search ``name`` of :data:`SEARCHES`; ``model`` guides ``xgb``, the others need none.
+    """The search ``name`` of :data:`TUNERS`; ``model`` guides ``xgb``, the others need none.
 
     Whoever measures fits the model, which several searches share, and updates the search.
 
@@ -32,4 +30,4 @@ def make_search(name: str, space: Space, seed: int, model: CostModel | None = No
         return RandomSearch(space, seed)
     if name == "gridsearch":
         return GridSearch(space, seed)
-    raise LeanconvError(f"unknown search {name!r}: one of {', '.join(SEARCHES)}")
+    raise LeanconvError(f"unknown search {name!r}: one of {', '.join(TUNERS)}")

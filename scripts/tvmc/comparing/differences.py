@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from schedules.errors import LeanconvError
+from schedules.progress import Progress
 from tvmc.comparing.node_bound import Inputs, Result, apply
 from tvmc.comparing.tflite_graph import Array, NotAlone, TfliteGraph
-from tvmc.progress import Progress
 
 
 class Unverifiable(LeanconvError):

@@ -6,12 +6,12 @@ import importlib
 from pathlib import Path
 
 from schedules.errors import LeanconvError
+from schedules.progress import Progress
 from schedules.target.simd import Simd
 from tvmc.comparing.differences import Unverifiable
 from tvmc.compiling.package import Metadata
 from tvmc.diff_process import diff
 from tvmc.jobs import DataRefused
-from tvmc.progress import Progress
 
 
 class WrongModule(LeanconvError):

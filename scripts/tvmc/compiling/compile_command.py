@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from schedules.plan.objectives import OBJECTIVES
 from schedules.store import bypassed
 from tvmc.command import add_store_option, at_least_one, byte_count, names, positive
-from tvmc.compiling.compiler import OBJECTIVES, OUTPUT_FORMATS, compile
+from tvmc.compiling.compiler import OUTPUT_FORMATS, compile
 from tvmc.compiling.module_options import add_module_options, module_options
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table

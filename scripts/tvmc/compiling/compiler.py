@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
+from schedules.progress import Progress
 from schedules.target.simd import Simd
-from tvmc.progress import Progress
 
 if TYPE_CHECKING:
     from schedules.tuning.records.records import Record
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tvmc.compiling.module_compiler import ModuleReport
     from tvmc.running.loader import Model
 
-#: As of :mod:`schedules.plan.planner`, whose import takes a second.
-OBJECTIVES = ("time", "memory", "least-memory")
 #: What :func:`compile` can make of a model.
 OUTPUT_FORMATS = ("delegate", "delegate-source", "so", "tar")
 
@@ -69,7 +67,7 @@ def compile(
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
     objective : str
-        One of :data:`OBJECTIVES`, for ``auto``: minimise the time by its model; the bytes of
+        Of :mod:`schedules.plan.objectives`, for ``auto``: minimise the time by its model; bytes of
         workspace and packed weights of each layer, where that costs hardly any time; or the bytes
         whatever it costs. In both of the latter, blocks of layers become one kernel where that
         lowers the most that the network holds.

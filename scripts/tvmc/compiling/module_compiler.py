@@ -21,6 +21,7 @@ from schedules.errors import LeanconvError, nearest, reason
 from schedules.files import check_space, replace_atomically
 from schedules.lower.c_abi import CKernel
 from schedules.plan.planner import Limits
+from schedules.progress import Progress
 from schedules.relax.pipeline import lower_to_calls, lower_to_loops
 from schedules.relax.transform import FunctionReport, schedule_convolutions
 from schedules.select.compile import compile_kernels
@@ -38,7 +39,6 @@ from schedules.tuning.records.records import Record
 from tflite_delegate.importer.relax import import_model
 from tvmc.comparing.verification import verify_module
 from tvmc.compiling.package import KernelInfo, Metadata, TensorInfo, with_metadata, write_tar
-from tvmc.progress import Progress
 from tvmc.running.loader import Model
 
 #: What a module has beside its constants, at most.

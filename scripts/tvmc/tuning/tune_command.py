@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedules.layer.block import workload_from_text
 from schedules.store import bypassed
+from schedules.tuning.search.tuners import TUNERS
 from tvmc.command import (
     add_store_option,
     address,
@@ -22,7 +23,7 @@ from tvmc.command import (
 from tvmc.progress import shown_status
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
-from tvmc.tuning.tuner import TUNERS, TaskReport, TuneReport, tune
+from tvmc.tuning.tuner import TaskReport, TuneReport, tune
 
 if TYPE_CHECKING:
     from schedules.tuning.tuner import Status

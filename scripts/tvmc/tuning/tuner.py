@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from schedules.errors import LeanconvError
 from schedules.files import write_json
 from schedules.target.simd import Simd
+from schedules.tuning.search.tuners import TUNERS
 from tvmc.running.loader import Model
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from schedules.tuning.records.records import Record
     from schedules.tuning.tuner import Status, Tuner
 
-#: How candidates are chosen: tvmc's names.
-TUNERS = ("xgb", "ga", "random", "gridsearch")
 _LOG = logging.getLogger(__name__)
 
 

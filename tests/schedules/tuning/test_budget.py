@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from schedules.layer.block import workload_from_text
 from schedules.plan.choice import Choice
-from schedules.tuning.budget import Progress, next_task
+from schedules.tuning.budget import TaskProgress, next_task
 from schedules.tuning.records.records import MEASURED, Record
 from schedules.tuning.records.task import Task
 
@@ -15,7 +15,7 @@ BLOCK = workload_from_text("7x7x8->8 k3x3 p1,1,1,1 g8 | 7x7x8->8 k1x1")
 
 
 def state(workload, costs, count=1):  # type: ignore[no-untyped-def]
-    """Progress with one record of each of these costs."""
+    """TaskProgress with one record of each of these costs."""
     record = Record(
         workload, Choice("indirect", ()), (1, 1, 1), 5, None, "t", "b", MEASURED, "0", 0
     )
@@ -23,7 +23,7 @@ def state(workload, costs, count=1):  # type: ignore[no-untyped-def]
         replace(record, candidate=Choice("indirect", (("columns", i),)), costs_s=(c, c, c))
         for i, c in enumerate(costs)
     ]
-    return Progress(Task(workload, count), records)
+    return TaskProgress(Task(workload, count), records)
 
 
 def pick(*states, importance=None, early_stopping=64):  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import BoardLost
-from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.measure.measure import Measurement
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.records import Log, best, load
 from schedules.tuning.records.task import Task
@@ -53,7 +53,7 @@ class FakeMeasurer:
 
     def measure(
         self, workload: Workload, candidates: Sequence[Choice], settings: Settings | None = None
-    ) -> list[Outcome]:
+    ) -> list[Measurement]:
         outcomes = []
         for candidate in candidates:
             self.measured.append((workload, candidate))
@@ -61,7 +61,7 @@ class FakeMeasurer:
             samples = tuple(
                 cost * (1 + i / 1000) for i in range((settings or self.settings).repeat)
             )
-            outcomes.append(Outcome(candidate, samples, None))
+            outcomes.append(Measurement(candidate, samples, None))
         return outcomes
 
 

@@ -13,7 +13,7 @@ import pytest
 from schedules.layer.block import Workload, workload_from_text
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.measure.measure import Measurement
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.search.space import Space
 from scripts.benchmarks import search_quality
@@ -41,15 +41,15 @@ class MadeUp:
 
     def measure(
         self, _workload: Workload, candidates: Sequence[Choice], settings: Settings
-    ) -> list[Outcome]:
+    ) -> list[Measurement]:
         MadeUp.measured += candidates
         return [self.outcome(candidate, settings.repeat) for candidate in candidates]
 
-    def outcome(self, candidate: Choice, samples: int) -> Outcome:
+    def outcome(self, candidate: Choice, samples: int) -> Measurement:
         pixels = candidate.knobs["rows"] * candidate.knobs["columns"]
         if pixels == 1:
-            return Outcome(candidate, (), "it crashed")
-        return Outcome(candidate, (1e-3 / pixels,) * samples, None)
+            return Measurement(candidate, (), "it crashed")
+        return Measurement(candidate, (1e-3 / pixels,) * samples, None)
 
 
 @pytest.fixture(autouse=True)

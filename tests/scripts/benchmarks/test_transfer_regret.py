@@ -17,7 +17,7 @@ from schedules.plan.choice import Choice
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning import advice
-from schedules.tuning.measure.measure import Outcome
+from schedules.tuning.measure.measure import Measurement
 from schedules.tuning.records.records import Log
 from schedules.tuning.search.space import Space
 from scripts.benchmarks import transfer_regret
@@ -45,11 +45,11 @@ class FakeMeasurer:
     def __exit__(self, *_error: object) -> None:
         pass
 
-    def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Outcome]:
+    def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Measurement]:
         self.measured.append(candidates)
         times = [milliseconds(candidate) * 1e-3 for candidate in candidates]
         pairs = zip(candidates, times, strict=True)
-        return [Outcome(c, (9 * seconds, seconds, 0.5 * seconds), None) for c, seconds in pairs]
+        return [Measurement(c, (9 * seconds, seconds, 0.5 * seconds), None) for c, seconds in pairs]
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_what_cannot_be_measured(
     log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Broken(FakeMeasurer):
-        def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Outcome]:
-            return [Outcome(candidate, (), "it crashed") for candidate in candidates]
+        def measure(self, _workload: Workload, candidates: Sequence[Choice]) -> list[Measurement]:
+            return [Measurement(candidate, (), "it crashed") for candidate in candidates]
 
     monkeypatch.setattr(transfer_regret, "Measurer", Broken)
     assert transfer_regret.main([str(log), "--layers", "1"]) == 2

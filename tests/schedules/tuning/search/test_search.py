@@ -15,8 +15,9 @@ from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
 from schedules.tuning.records.record import Record
 from schedules.tuning.search.cost_model import CostModel
-from schedules.tuning.search.search import SEARCHES, make_search
+from schedules.tuning.search.search import make_search
 from schedules.tuning.search.space import Space
+from schedules.tuning.search.tuners import TUNERS
 from tests.support.records import record
 
 SIMD = Simd.named("x86-64-v4")
@@ -63,7 +64,7 @@ def tune(
     return records
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", TUNERS)
 def test_every_candidate_is_proposed_once_and_the_default_first(name: str) -> None:
     space = space_of(SMALL)
     model = CostModel(SIMD)
@@ -81,7 +82,7 @@ def test_every_candidate_is_proposed_once_and_the_default_first(name: str) -> No
     assert len(proposed) == len(everything) and {*proposed} == {*everything}
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", TUNERS)
 def test_what_is_recorded_is_not_proposed(name: str) -> None:
     space = space_of(SMALL)
     search = make_search(name, space, 0, CostModel(SIMD))
@@ -91,7 +92,7 @@ def test_what_is_recorded_is_not_proposed(name: str) -> None:
     assert {*search.propose(1000)} == {*space} - {*known}
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", TUNERS)
 def test_it_goes_on_as_if_it_had_not_been_interrupted(name: str) -> None:
     space = space_of(LARGE)
     whole = tune(name, space, 32)
