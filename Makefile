@@ -6,6 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 # Two at a time: each holds TVM and TensorFlow, and compiles on every core.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
+# Of the examples that hypothesis makes up: as make prints it, it makes up the same again.
+SEED ?= $(shell date +%s)
 C_FILES = $(shell find schedules scripts tests tflite_delegate -name '*.[ch]' -o -name '*.cc')
 
 help: ## this list
@@ -17,8 +19,8 @@ demo: venv ## MobileNetV2 and a 3x3 network: convert, compile, run, compare
 test: lint board ## what every change must pass
 	$(PYTEST) -m "not slow"
 
-test-all: lint board ## with the long checks, and everything compiled anew
-	LEANCONV_STORE=off $(PYTEST)
+test-all: lint board ## with the long checks, other examples (SEED) and everything compiled anew
+	LEANCONV_STORE=off $(PYTEST) --hypothesis-profile=seeded --hypothesis-seed=$(SEED)
 
 test-planted: lint board ## the tests find each of the planted faults (tests/planted)
 	$(BIN)/python -m tests.planted.plant

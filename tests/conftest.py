@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import tvmc
 from schedules.select.compile import JOBS
@@ -36,6 +37,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault(JOBS, "1")  # each core has its worker
+
+
+# Many of the tests compile, which takes its time.
+patient = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+#: The same examples each time, for `make test`.
+settings.register_profile("same", patient, derandomize=True)
+#: Those of a seed: of --hypothesis-seed, as `make test-all` gives and prints it.
+settings.register_profile("seeded", patient)
+settings.load_profile("same")
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,19 @@
-"""Run kernels of several layers, on this machine or on the board, and check what comes out."""
+"""Arguments of kernels of several layers, and what must come out of them."""
 
 from __future__ import annotations
 
-import ctypes
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from schedules.algorithms.fused_block.fused_block import FusedBlock
 from schedules.kernel import packing
 from schedules.kernel.knobs import Knobs
-from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Block
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
-from schedules.plan.stored_kernels import compile_plans
-from schedules.target.simd import Simd
-from tests.support.kernels import (
-    GUARD,
-    UNWRITTEN,
-    guarded_workspace,
-    link,
-    misaligned,
-    run_stages,
-)
+from tests.support.kernels import UNWRITTEN
 from tests.support.reference import conv2d, finish
 
 FUSED_BLOCK = FusedBlock()
@@ -43,6 +29,7 @@ class BlockCase:
     biases: tuple[np.ndarray, ...]
     expected: np.ndarray
     bound: np.ndarray
+    groups: int = 1
 
     @classmethod
     def random(cls, block: Block, own_input: bool = True, seed: int = 0) -> BlockCase:
@@ -61,6 +48,13 @@ class BlockCase:
             biases.append(random.standard_normal(layer.out_channels, np.float32))
         exact, bound = chain(block, x, weights, biases, residual)
         return cls(x, residual, tuple(weights), tuple(biases), exact, bound)
+
+    def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Input ``x``, perhaps ``r``, packed weights ``w`` and bias ``b`` of all layers."""
+        weights = map(packing.pack, self.weights, plan.parts)
+        biases = map(packing.pack_bias, self.biases, plan.parts)
+        given = {"x": self.x, "w": one_memory(list(weights)), "b": one_memory(list(biases))}
+        return given if self.residual is None else {**given, "r": self.residual}
 
     def check(self, y: np.ndarray) -> None:
         """Fail unless every element of ``y`` is within the bound."""
@@ -103,74 +97,8 @@ def one_memory(parts: Sequence[np.ndarray]) -> np.ndarray:
     return memory
 
 
-def arguments(case: BlockCase, parts: Sequence[PackedWeights]) -> dict[str, np.ndarray]:
-    """Packed weights ``w`` and bias ``b`` of all layers."""
-    weights = map(packing.pack, case.weights, parts)
-    biases = map(packing.pack_bias, case.biases, parts)
-    return {"w": one_memory(list(weights)), "b": one_memory(list(biases))}
-
-
 def plan_of(block: Block, knobs: Knobs) -> Plan:
     """The plan with exactly these knobs."""
     workspace = FUSED_BLOCK.workspace_bytes(block, knobs)
     parts = FUSED_BLOCK.packed_parts(block, knobs)
     return Plan(block, FUSED_BLOCK.name, knobs, workspace, parts)
-
-
-class HostBlock:
-    """One compiled block, callable on this machine."""
-
-    def __init__(self, block: Block, simd: Simd, knobs: Knobs, folder: Path) -> None:
-        kernels = compile_plans({"kernel": plan_of(block, knobs)}, simd)
-        self.kernel = kernels.kernels["kernel"]
-        self.parts = FUSED_BLOCK.packed_parts(block, knobs)
-        self.library = ctypes.CDLL(str(link(kernels, folder / "kernel.so")))
-
-    def __call__(self, case: BlockCase, threads: int = 1, pieces: int = 1) -> np.ndarray:
-        """The output, computed by ``threads`` slices in ``pieces`` ranges of every stage."""
-        x, packed = misaligned(case.x), arguments(case, self.parts)
-        r = case.residual
-        if r is not None:
-            r = x if r is case.x else misaligned(r)
-        y = misaligned(np.full(case.expected.shape, UNWRITTEN, np.float32))
-        buffers = [x, r, misaligned(packed["w"]), misaligned(packed["b"]), y]
-        workspace = guarded_workspace(self.kernel, threads)
-        run_stages(self.library, self.kernel, buffers, workspace, threads, pieces)
-        assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
-        return y
-
-
-def run_blocks_on_board(
-    run_python: Callable[[Path, Sequence[str]], Any],
-    blocks: Mapping[str, tuple[Block, Knobs]],
-    cases: Mapping[str, BlockCase],
-    simd: Simd,
-    folder: Path,
-) -> dict[str, np.ndarray]:
-    """Outputs of ``blocks`` for ``cases``, by name, computed on the board by aarch64 code.
-
-    ``run_python(script, arguments)`` runs a script there.
-    """
-    plans = {name: plan_of(block, knobs) for name, (block, knobs) in blocks.items()}
-    kernels = compile_plans(plans, simd)
-    library = link(kernels, folder / "kernels.so")
-    values: dict[str, Any] = {}
-    manifest = {}
-    for name, case in cases.items():
-        kernel, parts = kernels.kernels[name], FUSED_BLOCK.packed_parts(*blocks[name])
-        values |= {f"{name}.{key}": value for key, value in arguments(case, parts).items()}
-        values[f"{name}.x"] = case.x
-        if case.residual is not None:
-            values[f"{name}.r"] = case.residual
-        manifest[name] = {
-            "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
-            "workspace": kernel.shared_bytes + kernel.thread_bytes,
-            "shape": case.expected.shape,
-            "offsets": {},
-        }
-    np.savez(folder / "arguments.npz", **values)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    script = Path(__file__).with_name("board_kernels.py")
-    run_python(script, [str(library), str(folder)])
-    with np.load(folder / "outputs.npz") as outputs:
-        return {name: outputs[name] for name in cases}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,17 +16,20 @@ from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel import packing
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
-from schedules.lower.c_abi import CKernel, KernelObject
+from schedules.lower.c_abi import CKernel
 from schedules.lower.memory import ALIGNMENT
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans
 from schedules.store import Store, digest
-from schedules.target.simd import Simd
+from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
+from scripts.board.board import Board
 from tests.support.reference import conv2d, finish, winograd_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
 UNWRITTEN = np.float32(np.nan)
+#: Kernels to compile into one object: fewer take longer, and the store does not keep huge ones.
+GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,16 @@ class Case:
             residual = random.standard_normal(workload.output_shape, np.float32)
         exact, bound = conv2d(workload, x, weights, bias, residual)
         return cls(workload.group_of, x, residual, weights, bias, exact, bound)
+
+    def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Whole tensors ``x`` and perhaps ``r``, packed weights ``w`` and bias ``b``."""
+        packed = plan.packed
+        given = {
+            "x": among_groups(self.x, self.groups),
+            "w": packing.pack(self.weights, packed),
+            "b": packing.pack_bias(self.bias, packed),
+        }
+        return given if self.residual is None else {**given, "r": self.residual}
 
     def check(self, y: np.ndarray, plan: Plan) -> None:
         """Fail unless every element of ``y`` is within the bound for ``plan``'s algorithm."""
@@ -120,16 +133,30 @@ def alone(whole: np.ndarray, groups: int) -> np.ndarray:
     return values
 
 
-def link(kernels: KernelObject, library: Path) -> Path:
-    """A shared library of the kernels, for the object's processor."""
-    store, key = Store.default(), digest("ld.lld", version("ziglang"), kernels.data)
+def compile_library(
+    plans: Mapping[str, Plan], simd: Simd, folder: Path
+) -> tuple[dict[str, CKernel], Path]:
+    """Any number of kernels, by name, and a library of them in ``folder``."""
+    names, objects = list(plans), []
+    kernels: dict[str, CKernel] = {}
+    for i in range(0, len(names), GROUP):
+        group = compile_plans({name: plans[name] for name in names[i : i + GROUP]}, simd)
+        kernels |= group.kernels
+        objects.append(group.data)
+    return kernels, link(objects, folder / "kernels.so")
+
+
+def link(objects: Sequence[bytes], library: Path) -> Path:
+    """A shared library of compiled kernels, for their processor."""
+    store, key = Store.default(), digest("ld.lld", version("ziglang"), *objects)
     linked = store.get(key)
     if linked is not None:
         library.write_bytes(linked)
         return library
-    object_file = library.with_suffix(".o")
-    object_file.write_bytes(kernels.data)
-    Toolchain.default("ld.lld").run(["-shared", "-o", library, object_file])
+    files = [library.with_suffix(f".{number}.o") for number in range(len(objects))]
+    for file, data in zip(files, objects, strict=True):
+        file.write_bytes(data)
+    Toolchain.default("ld.lld").run(["-shared", "-o", library, *files])
     store.put(key, library.read_bytes())
     return library
 
@@ -144,29 +171,46 @@ def misaligned(values: np.ndarray) -> np.ndarray:
     return view
 
 
+class AnyCase(Protocol):
+    """What runs a kernel knows of its case: a layer's, or a block's."""
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def expected(self) -> np.ndarray: ...
+
+    def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Those beside the output."""
+
+
 class HostKernel:
     """One compiled plan, callable on this machine."""
 
     def __init__(self, plan: Plan, simd: Simd, folder: Path) -> None:
-        kernels = compile_plans({"kernel": plan}, simd)
+        kernels, library = compile_library({"kernel": plan}, simd, folder)
         self.plan = plan
-        self.kernel: CKernel = kernels.kernels["kernel"]
-        self.library = ctypes.CDLL(str(link(kernels, folder / "kernel.so")))
+        self.kernel = kernels["kernel"]
+        self.library = ctypes.CDLL(str(library))
 
-    def __call__(self, case: Case, threads: int = 1, pieces: int = 1) -> np.ndarray:
+    def __call__(self, case: AnyCase, threads: int = 1, pieces: int = 1) -> np.ndarray:
         """The output, computed by ``threads`` slices in ``pieces`` ranges of every stage."""
-        packed = self.plan.packed
-        x = misaligned(among_groups(case.x, case.groups))
-        w = misaligned(packing.pack(case.weights, packed))
-        b = misaligned(packing.pack_bias(case.bias, packed))
-        nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
-        y = misaligned(among_groups(nothing, case.groups))
-        r = None if case.residual is None else misaligned(case.residual)
+        given = case.arguments(self.plan)
+        # A residual may be the input itself.
+        copies = {id(values): misaligned(values) for values in given.values()}
+        x, w, b = (copies[id(given[key])] for key in "xwb")
+        r = copies.get(id(given.get("r")))
+        y = misaligned(unwritten(case))
         buffers = [of_group(x, case.groups), r, w, b, of_group(y, case.groups)]
         workspace = guarded_workspace(self.kernel, threads)
         run_stages(self.library, self.kernel, buffers, workspace, threads, pieces)
         assert (workspace.guard == GUARD).all(), "the kernel wrote behind its workspace"
         return alone(y, case.groups)
+
+
+def unwritten(case: AnyCase) -> np.ndarray:
+    """The whole tensor of an output before it is computed."""
+    return among_groups(np.full(case.expected.shape, UNWRITTEN, np.float32), case.groups)
 
 
 GUARD = 0xA5
@@ -219,41 +263,30 @@ def run_stages(
 
 
 def run_on_board(
-    run_python: Callable[[Path, Sequence[str]], Any],
-    plans: Mapping[str, Plan],
-    cases: Mapping[str, Case],
-    simd: Simd,
-    folder: Path,
+    cpu: str, plans: Mapping[str, Plan], cases: Mapping[str, AnyCase], folder: Path
 ) -> dict[str, np.ndarray]:
-    """Outputs of ``plans`` for ``cases``, by name, computed on the board by aarch64 code.
-
-    ``run_python(script, arguments)`` runs a script there.
-    """
-    kernels = compile_plans(plans, simd)
-    library = link(kernels, folder / "kernels.so")
+    """Outputs of ``plans`` for ``cases``, by name, computed on the board by aarch64 code."""
+    kernels, library = compile_library(plans, PRESETS[cpu], folder)
     arguments: dict[str, Any] = {}
     manifest = {}
     for name, case in cases.items():
-        packed, kernel = plans[name].packed, kernels.kernels[name]
-        nothing = np.full(case.expected.shape, UNWRITTEN, np.float32)
-        x, y = (among_groups(values, case.groups) for values in (case.x, nothing))
-        arguments[f"{name}.x"] = x
-        if case.residual is not None:
-            arguments[f"{name}.r"] = case.residual
-        arguments[f"{name}.w"] = packing.pack(case.weights, packed)
-        arguments[f"{name}.b"] = packing.pack_bias(case.bias, packed)
+        kernel, given = kernels[name], case.arguments(plans[name])
+        arguments |= {f"{name}.{key}": values for key, values in given.items()}
+        y = unwritten(case)
         manifest[name] = {
             "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
             "workspace": kernel.shared_bytes + kernel.thread_bytes,
             "shape": y.shape,
             "offsets": {
                 argument: of_group(tensor, case.groups).ctypes.data - tensor.ctypes.data
-                for argument, tensor in (("x", x), ("y", y))
+                for argument, tensor in (("x", given["x"]), ("y", y))
             },
         }
     np.savez(folder / "arguments.npz", **arguments)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     script = Path(__file__).with_name("board_kernels.py")
-    run_python(script, [str(library), str(folder)])
+    emulated = Board.default()
+    emulated.setup()
+    emulated.python([script, library, folder], cpu)
     with np.load(folder / "outputs.npz") as outputs:
         return {name: alone(outputs[name], case.groups) for name, case in cases.items()}

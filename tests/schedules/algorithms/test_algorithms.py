@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schedules.algorithms import REGISTRY, Unsupported
@@ -26,7 +26,6 @@ from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
-from scripts.board.board import Board
 from tests.support.kernels import Case, HostKernel, run_on_board, serves
 
 HOST = Simd.named("host")
@@ -261,18 +260,8 @@ def check_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
         check_on_host(plan, simd, Path(folder))
 
 
-def searching(examples: int) -> settings:
-    """Hypothesis without deadlines: these tests compile."""
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 @pytest.mark.parametrize("algorithm", REGISTRY.names())
-@searching(25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
     check_any_geometry_and_knobs(algorithm, data)
@@ -280,7 +269,7 @@ def test_any_geometry_and_knobs(algorithm: str, data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", REGISTRY.names())
-@searching(400)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_any_geometry_and_knobs_at_length(algorithm: str, data: st.DataObject) -> None:
     check_any_geometry_and_knobs(algorithm, data)
@@ -309,13 +298,7 @@ def check_on_the_board(cpu: str, served: Sequence[tuple[str, str]], tmp_path: Pa
         for workload in [LAYERS[name]]
     }
     cases = {name: Case.random(plan.layer) for name, plan in plans.items()}
-    emulated = Board.default()
-    emulated.setup()
-
-    def run_python(script: Path, arguments: Sequence[str]) -> None:
-        emulated.python([script, *arguments], cpu)
-
-    outputs = run_on_board(run_python, plans, cases, simd, tmp_path)
+    outputs = run_on_board(cpu, plans, cases, tmp_path)
     for name, case in cases.items():
         case.check(outputs[name], plans[name])
 
@@ -443,7 +426,7 @@ def test_mec_pads_rows_that_collide_in_the_cache(
     assert compiled.workspace_bytes == plan.workspace_bytes
 
 
-@searching(30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None:
     workload = data.draw(geometries("mec"), "workload").with_batch(

@@ -185,7 +185,7 @@ def test_a_small_loop_stays_rolled_on_in_order_cores() -> None:
 def test_a_loop_that_stays_rolled_runs_to_its_end(rolled: bool, tmp_path: Path) -> None:
     simd = Simd.named("host")
     kernels = c_abi.compile_schedules({"kernel": scaled_rows(rolled)}, simd)
-    library = ctypes.CDLL(str(link(kernels, tmp_path / "kernel.so")))
+    library = ctypes.CDLL(str(link([kernels.data], tmp_path / "kernel.so")))
     x, w, b = np.random.default_rng(0).integers(-9, 9, (3, 6, 64)).astype(np.float32)
     y = np.full_like(x, np.nan)
     kernel = kernels.kernels["kernel"]

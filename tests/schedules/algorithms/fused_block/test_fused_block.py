@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schedules.algorithms import Unsupported
@@ -23,10 +22,10 @@ from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import PRESETS, Simd
-from scripts.board.board import Board
 from tests.schedules.algorithms.test_algorithms import HOST, RUNNABLE, layer
 from tests.support.assembly import inner_loops
-from tests.support.blocks import FUSED_BLOCK, BlockCase, HostBlock, run_blocks_on_board
+from tests.support.blocks import FUSED_BLOCK, BlockCase, plan_of
+from tests.support.kernels import HostKernel, run_on_board
 
 
 def depthwise_block(
@@ -125,7 +124,7 @@ def with_output_activation(block: Block) -> Block:
 def check_on_host(block: Block, simd: Simd, knobs: Knobs, case: BlockCase) -> None:
     """Run a block whole and in pieces by several threads; check output and workspace."""
     with tempfile.TemporaryDirectory() as folder:
-        kernel = HostBlock(block, simd, knobs, Path(folder))
+        kernel = HostKernel(plan_of(block, knobs), simd, Path(folder))
     whole = kernel(case)
     case.check(whole)
     assert (kernel(case, threads=2, pieces=3) == whole).all()
@@ -152,33 +151,17 @@ def test_adds_any_residual(name: str) -> None:
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
 def test_agrees_with_float64_on_the_board(cpu: str, tmp_path: Path) -> None:
     simd = PRESETS[cpu]
-    blocks = {}
+    plans = {}
     for name, (block, fixed) in BLOCKS.items():
         # Of what differs from the defaults, only the strips: tiles are of other vectors.
         fixed = {knob: value for knob, value in fixed.items() if knob != "expand_panel"}
         if len(block.layers) == 3 and "c_block" in fixed:
             fixed["expand_panel"] = 8
-        blocks[name] = block, FUSED_BLOCK.default_knobs(block, simd, fixed)
-    cases = {name: BlockCase.random(block) for name, (block, _) in blocks.items()}
-    emulated = Board.default()
-    emulated.setup()
-
-    def run_python(script: Path, arguments: Sequence[str]) -> None:
-        emulated.python([script, *arguments], cpu)
-
-    outputs = run_blocks_on_board(run_python, blocks, cases, simd, tmp_path)
+        plans[name] = plan_of(block, FUSED_BLOCK.default_knobs(block, simd, fixed))
+    cases = {name: BlockCase.random(block) for name, (block, _) in BLOCKS.items()}
+    outputs = run_on_board(cpu, plans, cases, tmp_path)
     for name, case in cases.items():
         case.check(outputs[name])
-
-
-def searching(examples: int) -> settings:
-    """Hypothesis without deadlines: these tests compile."""
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 ACTIVATIONS = st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1", "hard_swish", "swish"])
@@ -264,14 +247,14 @@ def check_any_geometry_and_knobs(data: st.DataObject) -> None:
     check_on_host(block, simd, knobs, BlockCase.random(block))
 
 
-@searching(25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_geometry_and_knobs(data: st.DataObject) -> None:
     check_any_geometry_and_knobs(data)
 
 
 @pytest.mark.slow
-@searching(400)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_any_geometry_and_knobs_at_length(data: st.DataObject) -> None:
     check_any_geometry_and_knobs(data)

@@ -89,7 +89,7 @@ def _points(draw: st.DrawFn) -> tuple[int, int, tuple[Number, ...]]:
     return outputs, taps, tuple(points)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_points())
 def test_any_points(case: tuple[int, int, tuple[Number, ...]]) -> None:
     assert_filters(filtering(*case))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tvm import tirx
 
@@ -52,7 +52,6 @@ def _matrices(draw: st.DrawFn) -> list[list[float]]:
     return rows
 
 
-@settings(deadline=None)
 @given(_matrices(), st.randoms(use_true_random=False))
 def test_any_matrix(rows: list[list[float]], numbers: Any) -> None:
     """Without any rounding: powers of two and small integers."""
