@@ -17,7 +17,7 @@ from tvmc.tables import format_table
 
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
-    "schedules": 640,
+    "schedules": 670,
     "schedules/algorithms": 3300,
     "schedules/kernel": 1650,
     "schedules/layer": 950,
@@ -26,7 +26,7 @@ BUDGET = {
     "schedules/relax": 1130,
     "schedules/select": 750,
     "schedules/target": 1250,
-    "schedules/tuning": 5320,
+    "schedules/tuning": 5150,
     "tflite_delegate": 600,
     "tflite_delegate/csrc": 9740,
     "tflite_delegate/importer": 3720,

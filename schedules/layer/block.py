@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -10,8 +11,8 @@ from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 
 
-class Workload(Protocol):
-    """What one kernel computes: a layer, or a block of layers. Hashable, and equal to its like."""
+class Workload(Hashable, Protocol):
+    """What one kernel computes: a layer, or a block of layers."""
 
     @property
     def layers(self) -> tuple[Conv2dWorkload, ...]:
@@ -22,16 +23,8 @@ class Workload(Protocol):
         """Calls of the kernel that compute all of it for one image: one a group."""
 
     @property
-    def dtype(self) -> str:
-        """Element type of all tensors."""
-
-    @property
     def element_bytes(self) -> int:
         """Bytes of one element."""
-
-    @property
-    def residual(self) -> bool:
-        """Whether another tensor of the output's shape is added at the end."""
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -53,9 +46,6 @@ class Workload(Protocol):
 
     def to_text(self) -> str:
         """Every field in one line."""
-
-    def __hash__(self) -> int:
-        """Equal ones have the same."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +96,6 @@ class Block:
         return self.layers[0].element_bytes
 
     @property
-    def residual(self) -> bool:
-        """Whether another tensor of the output's shape is added at the end."""
-        return self.layers[-1].residual
-
-    @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """``(N, H, W, C)`` of the first layer."""
         return self.layers[0].input_shape
@@ -124,11 +109,6 @@ class Block:
     def macs(self) -> int:
         """Multiply-accumulates of the layers' definitions."""
         return sum(layer.macs for layer in self.layers)
-
-    @property
-    def intermediate_bytes(self) -> int:
-        """Bytes of all tensors between the layers, stored whole."""
-        return sum(layer.output_bytes for layer in self.layers[:-1])
 
     def all_groups(self) -> Block:
         """Itself: none of its layers is one group."""

@@ -213,8 +213,6 @@ class Conv2dWorkload:
         """``(N, H', W', M)``."""
         return (self.batch, self.out_height, self.out_width, self.out_channels)
 
-    # As a workload among others
-
     @property
     def layers(self) -> tuple[Conv2dWorkload, ...]:
         """Itself."""

@@ -116,7 +116,7 @@ def measure_all(
         [Task(workload, 1)],
         simd,
         measurer,
-        Log(folder, workload.dtype),
+        Log(folder, workload.layers[0].dtype),
         folder.name,
         known_records(folder, workload, simd),
         everything,
@@ -144,7 +144,7 @@ def believed(workload: Workload, records: Sequence[Record]) -> dict[Choice, Reco
 
 def known_records(folder: Path, workload: Workload, simd: Simd) -> list[Record]:
     """What the log says of ``workload``."""
-    if not Log(folder, workload.dtype).path.exists():
+    if not Log(folder, workload.layers[0].dtype).path.exists():
         return []
     return [
         record

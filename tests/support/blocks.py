@@ -36,11 +36,11 @@ class BlockCase:
         """Normally distributed arguments; a residual is the block's input if that is possible."""
         random = np.random.default_rng(seed)
         x = random.standard_normal(block.input_shape, np.float32)
-        residual = (
-            random.standard_normal(block.output_shape, np.float32) if block.residual else None
-        )
-        if block.residual and own_input and x.shape == block.output_shape:
-            residual = x
+        residual = None
+        if block.layers[-1].residual:
+            residual = random.standard_normal(block.output_shape, np.float32)
+            if own_input and x.shape == block.output_shape:
+                residual = x
         weights, biases = [], []
         for layer in block.layers:
             values = random.standard_normal(layer.weight_shape, np.float32)

@@ -101,7 +101,7 @@ def _layer_features(workload: Workload) -> dict[str, float]:
     return {
         **{name: math.log2(number) for name, number in numbers.items()},
         "padded": float(any(layer.is_padded for layer in layers)),
-        "residual": float(workload.residual),
+        "residual": float(layers[-1].residual),
     }
 
 

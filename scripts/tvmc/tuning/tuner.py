@@ -178,7 +178,7 @@ def tune(
         info = check_same(output, BoardInfo.of(output.name, tuning_target(simd), board))
         kind = str(board.get("cost_kind", MEASURED))
         known = _known(output, tuning_records, tuning_target(simd), kind)
-        log = Log(output, work[0].workload.dtype)
+        log = Log(output, work[0].workload.layers[0].dtype)
         machine = Tuner(work, simd, measurer, log, output.name, known, options, notify)
         if not machine.progress:
             raise LeanconvError(

@@ -175,7 +175,6 @@ def test_a_block_saves_the_time_of_what_it_does_not_store() -> None:
     block = Block((expand, depthwise, Conv2dWorkload(56, 56, 144, 24, 1, 1)))
     plan = plan_kernel(block, SIMD)
     layers = [plan_kernel(workload, SIMD) for workload in block.layers]
-    assert block.intermediate_bytes > 2 * SIMD.l2_bytes
     assert block_gain(plan, layers, SIMD) > 0
     roomy = replace(SIMD, l2_bytes=2**30)
     assert block_gain(plan, layers, roomy) < block_gain(plan, layers, SIMD)
