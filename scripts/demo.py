@@ -48,9 +48,11 @@ def demonstrate(options: argparse.Namespace) -> None:
     results = run(options.num_threads, options.rounds)
     print(format_table(COMPARISON_HEADER, [result.columns() for result in results]))
     print(MEMORY_NOTE)
-    print(f"{time.perf_counter() - started:.0f} s in all, on {Machine.this().describe()}")
+    machine = Machine.this()
+    print(f"{time.perf_counter() - started:.0f} s in all, on {machine.describe()}")
     if options.json:
-        write_json(options.json, [result.to_dict() for result in results])
+        rows = [result.to_dict() for result in results]
+        write_json(options.json, {"machine": machine.to_dict(), "rows": rows})
 
 
 def run(threads: int, rounds: int) -> list[Result]:

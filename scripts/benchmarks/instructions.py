@@ -15,85 +15,81 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tvmc
 from schedules.algorithms import REGISTRY
-from schedules.files import check_writable, write_json
+from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, difference, table
 from scripts.board.board import Board
 from scripts.board.count import INSTRUCTION_CLASSES, Mode, invoke, max_abs_difference
 from scripts.board.cpus import CPUS
 from scripts.models.make import LAYERS, ensure
-from tvmc.command import LineParser, exit_status
-from tvmc.tables import format_table
+from tvmc.command import LineParser
 
-COLUMNS = ("total", "v_fma", "v_ld", "v_st", "s_ld", "s_st")
+CLASSES = ("total", "v_fma", "v_ld", "v_st", "s_ld", "s_st")
 PEERS: dict[str, Mode] = {"XNNPACK": "xnnpack", "built-in": "builtin"}
+COLUMNS = {
+    "kernels": cell("kernels"),
+    "layers": cell("layers"),
+    **{
+        INSTRUCTION_CLASSES.get(key, key): cell(key, form=lambda n: f"{n / 1e6:.3f}")
+        for key in CLASSES
+    },
+    "difference": cell("difference", form=difference),
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.instructions", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("model", type=Path, nargs="?", metavar="MODEL.tflite")
-    parser.add_argument("--cpu", choices=CPUS, default="cortex-a76", help="[%(default)s]")
-    parser.add_argument("--algorithms", metavar="A,B", help="[all of `tvmc algorithms`]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.instructions", lambda: count_all(options))
+def _options(parser: LineParser) -> None:
+    add = parser.add_argument
+    add("model", type=Path, nargs="?", metavar="MODEL.tflite")
+    add("--cpu", choices=CPUS, default="cortex-a76", help="[%(default)s]")
+    add("--algorithms", metavar="A,B", help="[all of `tvmc algorithms`]")
 
 
-def count_all(options: argparse.Namespace) -> None:
-    """Count, print the table, write the file."""
-    if options.json:
-        check_writable(options.json)
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """A row for each of LiteRT's own kernels and each algorithm, with a reason if it serves none."""
     model = options.model or ensure([LAYERS[0].name])[0]
     algorithms = options.algorithms.split(",") if options.algorithms else REGISTRY.names()
-    rows = list(count(model, options.cpu, algorithms))
-    titles = ("kernels", "layers", *(INSTRUCTION_CLASSES.get(key, key) for key in COLUMNS))
-    cells = [
-        [
-            row["kernels"],
-            row["layers"],
-            *(f"{row[key] / 1e6:.3f}" for key in COLUMNS),
-            f"{row['difference']:.2g}",
-        ]
-        for row in rows
-    ]
-    print(f"{model.name} on an emulated {options.cpu}, millions of executed instructions")
-    print(format_table((*titles, "difference"), cells))
-    for name in algorithms:
-        if name not in {row["kernels"] for row in rows}:
-            print(f"{name} serves no layer of it")
-    if options.json:
-        write_json(options.json, rows)
-
-
-def count(model: Path, cpu: str, algorithms: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A row for each of LiteRT's own kernels and each algorithm that serves a layer."""
     board = Board.default()
     board.setup()
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
         library = Path(folder) / "delegate.so"
-        report = tvmc.compile(model, output=library, target=cpu, algorithms=algorithms)
+        report = tvmc.compile(model, output=library, target=options.cpu, algorithms=algorithms)
         runs: dict[str, dict[str, Any]] = {name: {"mode": mode} for name, mode in PEERS.items()}
         for name in report.algorithms:
-            options = f"algorithm:{name}"
-            runs[name] = {"mode": "builtin", "delegate": library, "options": options}
+            chosen = f"algorithm:{name}"
+            runs[name] = {"mode": "builtin", "delegate": library, "options": chosen}
         invocations = {
-            name: invoke(board, model, cpu=cpu, counted=True, **run) for name, run in runs.items()
+            name: invoke(board, model, cpu=options.cpu, counted=True, **run)
+            for name, run in runs.items()
         }
     expected = invocations["built-in"].outputs
+    about = {"model": model.name, "cpu": options.cpu}
     for name, invocation in invocations.items():
         yield {
+            **about,
             "kernels": name,
             "layers": invocation.report["claimed"] if invocation.report else 0,
             **invocation.counts,
             "difference": max_abs_difference(invocation.outputs, expected),
         }
+    for name in algorithms:
+        if name not in invocations:
+            yield {**about, "kernels": name, "layers": 0}
 
+
+def report(rows: Rows) -> Iterator[str]:
+    """Counts in millions."""
+    first = rows[0]
+    model, cpu = first["model"], first["cpu"]
+    yield f"{model} on an emulated {cpu}, millions of executed instructions"
+    yield table(COLUMNS, [row for row in rows if "total" in row])
+    yield from (f"{row['kernels']} serves no layer of it" for row in rows if "total" not in row)
+
+
+main = Benchmark("instructions", __doc__, measure, report, _options).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,168 +22,112 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tvmc
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, write_json
-from scripts.benchmarks.harness.inference import LEANCONV, max_difference, random_inputs
-from scripts.benchmarks.harness.interleaving import Timing, interleave, milliseconds
+from scripts.benchmarks.harness.benchmark import (
+    Benchmark,
+    Row,
+    Rows,
+    cell,
+    difference,
+    factor,
+    ratio,
+    say,
+    table,
+)
+from scripts.benchmarks.harness.comparison import SAME_MODEL, built_in_outputs, ratios
+from scripts.benchmarks.harness.inference import LEANCONV, max_difference
+from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import BUILT_IN, XNNPACK
 from scripts.models.architectures import ARCHITECTURES
 from scripts.models.make import RECIPES, ensure
-from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.command import LineParser, at_least_one
 from tvmc.running.interpreter import Arrays, Session, runtime
 from tvmc.running.vm_process import THREADS_VARIABLE
-from tvmc.tables import format_bytes, format_table
+from tvmc.tables import format_bytes
 
 #: The networks that a module's speed is quoted for.
 NETWORKS = ("mobilenet_v2", "resnet50", "vgg16")
 #: What TVM makes of a network without us.
 PLAIN = "TVM"
-#: A module whose output is further off, relative to the largest, computes something else.
-SAME_NETWORK = 1e-2
-HEADER = ("network", "runtime", "compile s", "library", "min ms", "median ms", "min ratio",
-          "median ratio", "speed-up", "median", "max diff")  # fmt: skip
+COLUMNS = {
+    "network": cell("network"),
+    "runtime": cell("runtime"),
+    "compile s": cell("compile_seconds", form=lambda seconds: f"{seconds:.1f}"),
+    "library": cell("library_bytes", form=format_bytes),
+    "min ms": cell("times", "min_s", form=milliseconds),
+    "median ms": cell("times", "median_s", form=milliseconds),
+    "min ratio": cell("ratios", "min", form=ratio),
+    "median ratio": cell("ratios", "median", form=ratio),
+    "speed-up": cell("speed_up", "min", form=factor),
+    "median": cell("speed_up", "median", form=factor),
+    "max diff": cell("max_difference", form=difference),
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One runtime's part of one network.
-
-    ``base`` is XNNPACK's timing in the same turns, ``plain`` TVM's own and ``beside_plain`` this
-    runtime's in those that TVM's took part in; ``None`` is what makes no sense.
-    """
-
-    network: str
-    runtime: str
-    compile_seconds: float | None
-    library_bytes: int | None
-    timing: Timing
-    base: Timing
-    plain: Timing
-    beside_plain: Timing
-    difference: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; bytes and seconds."""
-        minima, medians = self.timing.ratio(self.base)
-        return {
-            "network": self.network,
-            "runtime": self.runtime,
-            "compile_seconds": self.compile_seconds,
-            "library_bytes": self.library_bytes,
-            **self.timing.to_dict(),
-            "ratio_of_minima": minima,
-            "ratio_of_medians": medians,
-            "speed_up_of_minima": self.speed_up[0],
-            "speed_up_of_medians": self.speed_up[1],
-            "max_difference": self.difference,
-        }
-
-    @property
-    def speed_up(self) -> tuple[float, float]:
-        """Over TVM's own module, of minima and of medians."""
-        return self.plain.ratio(self.beside_plain)
-
-    def columns(self) -> list[str]:
-        """Text for the columns of ``HEADER``."""
-        compiled = ["-", "-"]
-        if self.compile_seconds is not None and self.library_bytes is not None:
-            compiled = [f"{self.compile_seconds:.1f}", format_bytes(self.library_bytes)]
-        return [
-            self.network,
-            self.runtime,
-            *compiled,
-            milliseconds(self.timing.minimum),
-            milliseconds(self.timing.median),
-            *(f"{ratio:.3f}" for ratio in self.timing.ratio(self.base)),
-            *(f"{ratio:.2f}x" for ratio in self.speed_up),
-            f"{self.difference:.2g}",
-        ]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.modules", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK",
         help=f"[{' '.join(NETWORKS)}], or any of {' '.join(ARCHITECTURES)}")  # fmt: skip
-    add("--rounds", type=at_least_one, default=50, help="samples of each time [%(default)s]")
-    add("--seconds", type=float, default=20.0,
-        help="of timing a network at most, unless 3 rounds take longer [%(default)g]")  # fmt: skip
     add("--slow-rounds", type=at_least_one, default=3, metavar="N",
         help="samples of TVM's own modules [%(default)s]")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.modules", lambda: bench_all(options))
 
 
-def bench_all(options: argparse.Namespace) -> None:
-    """Measure every network, print the table, write the file."""
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Three runtimes on every network."""
     names = options.networks or NETWORKS
     for name in names:
         if name not in RECIPES:
             raise LeanconvError(f"unknown network {name!r}: one of {', '.join(ARCHITECTURES)}")
-    if options.json:
-        check_writable(options.json)
     os.environ[THREADS_VARIABLE] = "1"
-    rows: list[Row] = []
     for name, graph in zip(names, ensure(names), strict=True):
         with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-            rows += bench(name, graph, Path(folder), options)
-    print(format_table(HEADER, [row.columns() for row in rows]))
-    if options.json:
-        write_json(options.json, [row.to_dict() for row in rows])
+            yield from bench(name, graph, Path(folder), options)
 
 
-def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> list[Row]:
-    """The rows of one network."""
-    built_in = Session(graph, runtime("litert"), xnnpack=False)
-    values = random_inputs(built_in)
-    expected = built_in.run(values)
-    del built_in
-    _say(f"{name}: compiling …")
+def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """The rows of one network.
+
+    Speed-ups are over TVM's own module, in the turns that it took part in.
+    """
+    values, expected = built_in_outputs(graph)
+    say(f"{name}: compiling …")
     modules = {LEANCONV: _compile(graph, folder), PLAIN: _compile_plain(graph, folder)}
     xnnpack = Session(graph, runtime("litert"))
     differences = {XNNPACK: max_difference(xnnpack.run(values), expected)}
     calls: dict[str, Callable[[], Any]] = {XNNPACK: xnnpack.invoke}
-    for kind, (library, _) in modules.items():
-        calls[kind], outputs = _opened(library, values)
+    for kind, (path, _) in modules.items():
+        calls[kind], outputs = _opened(path, values)
         differences[kind] = max_difference(outputs, expected)
-        if differences[kind] > SAME_NETWORK * max(abs(want).max() for want in expected):
-            raise LeanconvError(
-                f"{kind}'s module of {name} is {differences[kind]:.2g} off {BUILT_IN}'s output"
-            )
-    _say(f"{name}: timing …")
+        if differences[kind] > SAME_MODEL * max(abs(want).max() for want in expected):
+            off = f"{differences[kind]:.2g} off {BUILT_IN}'s output"
+            raise LeanconvError(f"{kind}'s module of {name} is {off}")
+    say(f"{name}: timing …")
     slow = interleave(calls, rounds=options.slow_rounds, warmup=1, calls=1)
     often = {kind: calls[kind] for kind in (XNNPACK, LEANCONV)}
     fast = interleave(often, rounds=options.rounds, seconds=options.seconds)
-    rows = []
     for kind in calls:
         turns = fast if kind in fast else slow
-        rows.append(
-            Row(
-                network=name,
-                runtime=kind,
-                compile_seconds=modules[kind][1] if kind in modules else None,
-                library_bytes=modules[kind][0].stat().st_size if kind in modules else None,
-                timing=turns[kind],
-                base=turns[XNNPACK],
-                plain=slow[PLAIN],
-                beside_plain=slow[kind],
-                difference=differences[kind],
-            )
-        )
-    return rows
+        library, seconds = modules.get(kind, (None, None))
+        yield {
+            "network": name,
+            "runtime": kind,
+            "compile_seconds": seconds,
+            "library_bytes": library and library.stat().st_size,
+            "times": turns[kind].to_dict(),
+            "ratios": ratios(turns[kind], turns[XNNPACK]),
+            "speed_up": ratios(slow[PLAIN], slow[kind]),
+            "max_difference": differences[kind],
+        }
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def report(rows: Rows) -> Iterator[str]:
+    """A line for each runtime on each network."""
+    yield table(COLUMNS, rows)
 
 
 # Modules: what follows imports TVM
@@ -237,6 +181,10 @@ def _opened(library: Path, values: Arrays) -> tuple[Callable[[], Any], Arrays]:
     outputs = [tensor.numpy() for tensor in (found if isinstance(found, tuple) else (found,))]
     return lambda: machine.invoke_stateful(MAIN), outputs
 
+
+main = Benchmark(
+    "modules", __doc__, measure, report, _options, {"rounds": 50, "seconds": 20.0}
+).main
 
 if __name__ == "__main__":
     sys.exit(main())

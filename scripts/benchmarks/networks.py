@@ -18,276 +18,290 @@ heap, RSS: the most that the heap and the resident set grow by until the end of 
 max diff: largest difference of an output to the built-in kernels', and how far it may be
     (benchmarks/harness/bound.py, for leanconv)
 
-For AlexNet, a second table breaks the time down by operator.
+For AlexNet, another table breaks the time down by operator.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import tvmc
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, replace_atomically, write_json
 from schedules.plan.objectives import OBJECTIVES
-from scripts.benchmarks.harness.bound import network_bound
-from scripts.benchmarks.harness.heap_peak import HeapMeter
-from scripts.benchmarks.harness.inference import LEANCONV, max_difference, random_inputs
-from scripts.benchmarks.harness.interleaving import interleave
-from scripts.benchmarks.harness.machine import Machine
-from scripts.benchmarks.harness.memory import measure
-from scripts.benchmarks.harness.node_times import describe, seconds_by_operator
-from scripts.benchmarks.harness.rows import (
-    HEADER,
-    NOT_INSTALLED,
+from scripts.benchmarks.harness import memory
+from scripts.benchmarks.harness.benchmark import (
+    Benchmark,
     Row,
-    picture,
-    picture_names,
-    thread_count,
+    Rows,
+    cell,
+    chosen,
+    difference,
+    factor,
+    ratio,
+    say,
+    table,
 )
+from scripts.benchmarks.harness.bound import network_bound
+from scripts.benchmarks.harness.charts import dot_chart
+from scripts.benchmarks.harness.comparison import (
+    beside,
+    built_in_outputs,
+    compare,
+    compile_delegate,
+    runtimes,
+    speed_up,
+)
+from scripts.benchmarks.harness.inference import LEANCONV
+from scripts.benchmarks.harness.interleaving import milliseconds
+from scripts.benchmarks.harness.node_times import describe, seconds_by_operator
 from scripts.benchmarks.harness.runners import (
     BUILT_IN,
+    ONE_DNN,
     RUNNERS,
     TUNED,
     XNNPACK,
-    Runner,
-    image_path,
-    library_path,
-    prepare,
+    inputs_path,
+    prepare_all,
 )
-from scripts.benchmarks.harness.summary import summary
 from scripts.models.architectures import ARCHITECTURES
 from scripts.models.make import RECIPES, ensure
-from tvmc.command import LineParser, at_least_one, byte_count, exit_status
+from tvmc.command import LineParser, at_least_one, byte_count
 from tvmc.compiling.compiler import known_algorithms
 from tvmc.running.interpreter import Arrays, Session, runtime
-from tvmc.tables import format_table
+from tvmc.tables import format_bytes
 
 #: The network whose time is broken down.
 BROKEN_DOWN = "alexnet"
-#: A runtime that is further off, relative to the largest output, computes something else.
-SAME_NETWORK = 1e-2
+FIGURES = ("min", "p25", "median")
+COLUMNS = {
+    "network": cell("network"),
+    "threads": cell("threads"),
+    "runtime": cell("runtime"),
+    **{f"{name} ms": cell("times", f"{name}_s", form=milliseconds) for name in FIGURES},
+    **{f"{name} ratio": cell("ratios", name, form=ratio) for name in FIGURES},
+    "speed-up": cell("speed_up", form=factor),
+    "arena": cell("memory", "arena_bytes", form=format_bytes),
+    "workspace": cell("memory", "workspace_bytes", form=format_bytes),
+    "packed": cell("memory", "packed_bytes", form=format_bytes),
+    "heap": cell("memory", "peak_heap_bytes", form=format_bytes),
+    "RSS": cell("memory", "peak_rss_bytes", form=format_bytes),
+    "max diff": cell("max_difference", form=difference),
+    "bound": cell("bound", form=difference),
+}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.networks", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(ARCHITECTURES)}]")
     add("--threads", type=_thread_counts, default=[1, 2], metavar="N,N", help="[1,2]")
-    add("--rounds", type=at_least_one, default=50, help="samples of each time [%(default)s]")
-    add("--seconds", type=float, default=20.0,
-        help="of timing a network at most, unless 3 rounds take longer [%(default)g]")  # fmt: skip
-    add("--algorithm", default="auto", help="as for tvmc compile, one of them [%(default)s]")
     add("--workspace-limit", type=byte_count, metavar="BYTES", help="as for tvmc compile")
     add("--objective", choices=OBJECTIVES, default="time", help="as for tvmc compile [%(default)s]")
     add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
         help="compile with them as well, and compare")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    add("--svg", type=Path, metavar="FOLDER", help="write pictures of times and memory there")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.networks", lambda: bench_all(options))
-
-
-def bench_all(options: argparse.Namespace) -> None:
-    """Measure every network, print the tables, write the files."""
-    names = options.networks or list(ARCHITECTURES)
-    _check_names(names, options.algorithm)
-    pictures = []
-    if options.svg:
-        pictures = [options.svg / name for name in picture_names(options.threads)]
-    for path in [*pictures, *([options.json] if options.json else [])]:
-        check_writable(path)
-    rows: list[Row] = []
-    breakdown = None
-    with HeapMeter.compiled() as meter:
-        for name in names:
-            (graph,) = ensure([name])
-            with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-                rows += bench(name, graph, Path(folder), meter, options)
-                if name == BROKEN_DOWN:
-                    breakdown = _break_down(graph, Path(folder), options.rounds)
-    machine = Machine.this()
-    print(format_table(HEADER, [row.columns() for row in rows]))
-    print(f"\non {machine.describe()}")
-    print("\nin short, ratios of minima to LiteRT + XNNPACK:")
-    print(format_table(*summary(rows)))
-    for row in rows:
-        if row.reason:
-            print(f"{row.network}, {row.runtime}, {thread_count(row.threads)}: {row.reason}")
-    if breakdown:
-        print(f"\n{BROKEN_DOWN}, every node alone, one thread:")
-        print(describe(breakdown))
-    if options.json:
-        result = {
-            "machine": machine.to_dict(),
-            "rows": [row.to_dict() for row in rows],
-            "breakdown": breakdown,
-        }
-        write_json(options.json, result)
-    for path in pictures:
-        replace_atomically(path, picture(path.name, rows).encode())
 
 
 def _thread_counts(text: str) -> list[int]:
     return [at_least_one(part) for part in text.split(",")]
 
 
-def _check_names(networks: Sequence[str], algorithm: str) -> None:
-    for name in networks:
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Every runtime on every network."""
+    names = options.networks or list(ARCHITECTURES)
+    check_networks(names)
+    known = ["auto", *(name for name, _ in known_algorithms())]
+    chosen("algorithm", options.algorithm.partition(":")[0], known)
+    for name in names:
+        (graph,) = ensure([name])
+        with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
+            yield from bench(name, graph, Path(folder), options)
+
+
+def check_networks(names: Sequence[str]) -> None:
+    """Complain of one that cannot be made."""
+    for name in names:
         if name not in RECIPES:
             raise LeanconvError(f"unknown network {name!r}: one of {', '.join(ARCHITECTURES)}")
-    known = ["auto", *(name for name, _ in known_algorithms())]
-    if algorithm.partition(":")[0] not in known:
-        raise LeanconvError(f"unknown algorithm {algorithm!r}: one of {', '.join(known)}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 # One network
 
 
-def bench(
-    name: str, graph: Path, folder: Path, meter: HeapMeter, options: argparse.Namespace
-) -> list[Row]:
+def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     """The rows of one network, thread count by thread count."""
-    built_in = Session(graph, runtime("litert"), xnnpack=False)
-    (image,) = random_inputs(built_in)
-    expected = built_in.run([image])
-    np.save(image_path(folder), image)
-    kinds = [kind for kind in RUNNERS if kind != TUNED or options.tuning_records]
-    reasons, reports = _prepare(name, graph, folder, kinds, options)
-    bounds = {k: network_bound(graph, report, built_in, expected) for k, report in reports.items()}
-    del built_in
-    rows = []
+    inputs, expected = built_in_outputs(graph)
+    np.savez(inputs_path(folder), *inputs)
+    left_out = {ONE_DNN} | ({TUNED} if not options.tuning_records else set())
+    kinds = [kind for kind in RUNNERS if kind not in left_out]
+    reasons, bounds = _prepare(name, graph, folder, kinds, expected, options)
+    bases = {"ratios": XNNPACK} | ({"tuned_ratios": LEANCONV} if TUNED in kinds else {})
+    operators = {}
+    if name == BROKEN_DOWN and LEANCONV not in reasons:
+        say(f"{name}: timing every node …")
+        operators = seconds_by_operator(
+            graph, folder, (BUILT_IN, XNNPACK, LEANCONV), options.rounds
+        )
     for threads in options.threads:
-        batch = [Row(name, threads, kind, reason=reasons.get(kind)) for kind in kinds]
-        _say(f"{name}, {thread_count(threads)}: measuring memory …")
-        for row in batch:
-            if row.reason is None:
-                _measure_memory(row, graph, folder, meter)
-        _say(f"{name}, {thread_count(threads)}: timing …")
-        runners = _open(batch, graph, folder, image, expected)
-        calls = {kind: runner.invoke for kind, runner in runners.items()}
-        timings = interleave(calls, rounds=options.rounds, seconds=options.seconds)
-        del runners, calls
-        for row in batch:
-            row.timing, row.base = timings.get(row.runtime), timings.get(XNNPACK)
-            if row.runtime in bounds and row.timing:
-                row.bound = bounds[row.runtime]
-                row.speed_up = _speed_up(row.runtime, graph, folder, image, threads, options)
-            if row.runtime == TUNED:
-                row.untuned = timings.get(LEANCONV)
-        rows += batch
-    return rows
+        say(f"{name}, {threads} threads: measuring memory …")
+        found = {kind: _memory(kind, graph, threads, folder, reasons) for kind in kinds}
+        say(f"{name}, {threads} threads: timing …")
+        turns = {"rounds": options.rounds, "seconds": options.seconds}
+        chosen = {"reasons": reasons, "bases": bases, "threads": threads}
+        for row in compare(graph, kinds, folder, inputs, expected, **chosen, **turns):
+            kind = row["runtime"]
+            if kind in bounds and row["times"] and threads > 1:
+                turns["seconds"] = options.seconds / 2
+                row["speed_up"] = speed_up(kind, graph, folder, inputs, threads=threads, **turns)
+            row["operators"] = operators.pop(kind, None)
+            yield {"network": name, **row, "memory": found[kind], "bound": bounds.get(kind)}
 
 
 def _prepare(
-    name: str, graph: Path, folder: Path, kinds: Sequence[str], options: argparse.Namespace
-) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Compile and convert: a reason for each runtime that cannot be, and the compiler's reports."""
-    _say(f"{name}: compiling …")
+    name: str,
+    graph: Path,
+    folder: Path,
+    kinds: Sequence[str],
+    expected: Arrays,
+    options: argparse.Namespace,
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Compile and convert: a reason for each runtime that cannot be, and our outputs' bounds."""
+    say(f"{name}: compiling …")
     reasons: dict[str, str] = {}
-    reports: dict[str, dict[str, Any]] = {}
-    for kind in kinds:
-        if kind not in (LEANCONV, TUNED):
-            continue
+    bounds: dict[str, float] = {}
+    for kind in {LEANCONV, TUNED}.intersection(kinds):
         try:
-            reports[kind] = tvmc.compile(
+            compiled = compile_delegate(
                 graph,
-                output=library_path(folder, kind),
+                folder,
+                kind,
                 algorithms=[options.algorithm],
                 workspace_limit=options.workspace_limit,
                 objective=options.objective,
                 tuning_records=options.tuning_records if kind == TUNED else (),
-            ).to_dict()
+            )
         except LeanconvError as error:
             reasons[kind] = str(error)
-    _say(f"{name}: converting for the other runtimes …")
-    for kind in kinds:
-        try:
-            prepare(kind, graph, folder)
-        except ImportError:
-            reasons[kind] = NOT_INSTALLED
-        except Exception as error:  # each library has its own
-            reasons[kind] = _one_line(error)
-    return reasons, reports
-
-
-def _measure_memory(row: Row, graph: Path, folder: Path, meter: HeapMeter) -> None:
-    try:
-        row.memory = measure(meter, row.runtime, graph, row.threads, folder)
-    except LeanconvError as error:
-        row.reason = str(error)
-
-
-def _open(
-    batch: Sequence[Row], graph: Path, folder: Path, image: Any, expected: Arrays
-) -> dict[str, Runner]:
-    """What can be timed; its differences are filled in."""
-    runners = {}
-    for row in batch:
-        if row.reason is not None:
             continue
-        try:
-            runner = RUNNERS[row.runtime](graph, row.threads, folder)
-            runner.set_input(image)
-            runner.invoke()
-            pairs = zip(runner.outputs(), expected, strict=True)
-            difference = max_difference([got.reshape(want.shape) for got, want in pairs], expected)
-        except Exception as error:  # each library has its own
-            row.reason = _one_line(error)
-            continue
-        if difference > SAME_NETWORK * max(np.abs(want).max() for want in expected):
-            row.reason = f"it computes something else: {difference:.2g} off"
-            continue
-        row.difference = difference
-        runners[row.runtime] = runner
-    return runners
+        built_in = Session(graph, runtime("litert"), xnnpack=False)
+        bounds[kind] = network_bound(graph, compiled, built_in, expected)
+    say(f"{name}: converting for the other runtimes …")
+    return reasons | prepare_all(kinds, graph, folder), bounds
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _speed_up(
-    kind: str, graph: Path, folder: Path, image: Any, threads: int, options: argparse.Namespace
-) -> float | None:
-    """Of a delegate over its single thread, in a run of their own."""
-    if threads == 1:
+def _memory(
+    kind: str, graph: Path, threads: int, folder: Path, reasons: dict[str, str]
+) -> dict[str, int | None] | None:
+    """What a runtime takes; what cannot be measured gets a reason."""
+    if kind in reasons:
         return None
-    runners = {str(count): RUNNERS[kind](graph, count, folder) for count in (1, threads)}
-    for runner in runners.values():
-        runner.set_input(image)
-    calls = {count: runner.invoke for count, runner in runners.items()}
-    timings = interleave(calls, rounds=options.rounds, seconds=options.seconds / 2)
-    return timings["1"].minimum / timings[str(threads)].minimum
+    try:
+        return memory.measure(kind, graph, threads, folder)
+    except LeanconvError as error:
+        reasons[kind] = str(error)
+    return None
 
 
-# Time by operator
+# Tables
 
 
-def _break_down(graph: Path, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds by operator in each runtime that is TFLite's, one thread."""
-    _say(f"{graph.stem}: timing every node …")
-    litert = runtime("litert")
-    sessions = {
-        BUILT_IN: lambda path: Session(path, litert, xnnpack=False),
-        XNNPACK: lambda path: Session(path, litert),
+def report(rows: Rows) -> Iterator[str]:
+    """All figures, then a line for each network, then the time by operator."""
+    yield table(COLUMNS, rows)
+    yield "\nin short, ratios of minima to LiteRT + XNNPACK:"
+    yield summary(rows)
+    broken_down = {row["runtime"]: row["operators"] for row in rows if row.get("operators")}
+    if broken_down:
+        yield f"\n{BROKEN_DOWN}, every node alone, one thread:\n{describe(broken_down)}"
+
+
+def summary(rows: Rows) -> str:
+    """One line a network, leanconv beside all others; the last of each number of threads is a mean.
+
+    Other runtimes are their ratios of minima to XNNPACK.
+    """
+    others = runtimes(rows, but=(LEANCONV, XNNPACK))
+    columns = {
+        "network": cell("network"),
+        "threads": cell("threads"),
+        "leanconv ms": cell(LEANCONV, "times", "min_s", form=milliseconds),
+        "XNNPACK ms": cell(XNNPACK, "times", "min_s", form=milliseconds),
+        "min ratio": cell(LEANCONV, "ratios", "min", form=ratio),
+        "median ratio": cell(LEANCONV, "ratios", "median", form=ratio),
+        "speed-up": cell(LEANCONV, "speed_up", form=factor),
+        **{kind: cell(kind, "ratios", "min", form=ratio) for kind in others},
+        "arena": cell(LEANCONV, "memory", "arena_bytes", form=format_bytes),
+        "packed": cell(LEANCONV, "memory", "packed_bytes", form=format_bytes),
+        "heap": cell(LEANCONV, "memory", "peak_heap_bytes", form=format_bytes),
+        "XNNPACK heap": cell(XNNPACK, "memory", "peak_heap_bytes", form=format_bytes),
     }
-    if library_path(folder).exists():
-        sessions[LEANCONV] = lambda path: Session(path, litert, delegate=library_path(folder))
-    return seconds_by_operator(graph, folder, sessions, rounds)
+    if TUNED in others:
+        for figure in ("min", "median"):
+            columns[f"tuned/untuned {figure}"] = cell(TUNED, "tuned_ratios", figure, form=ratio)
+    networks = beside(rows, "threads", "network")
+    lines = []
+    for threads in dict.fromkeys(row["threads"] for row in networks):
+        shown = [row for row in networks if row["threads"] == threads]
+        lines += shown + ([_means(shown, threads)] if len(shown) > 1 else [])
+    return table(columns, lines)
 
+
+def _means(networks: Rows, threads: int) -> Row:
+    """Geometric, of those that were measured."""
+    line: Row = {"network": "geometric mean", "threads": threads}
+    for kind in RUNNERS:
+        of_kind: dict[str, Any] = {}
+        for key in ("ratios", "tuned_ratios"):
+            found = [row[kind][key] for row in networks if row.get(kind, {}).get(key)]
+            means = {f: statistics.geometric_mean(r[f] for r in found) for f in FIGURES if found}
+            of_kind[key] = means
+        line[kind] = of_kind
+    return line
+
+
+# Pictures
+
+
+def time_picture(rows: Rows) -> str:
+    """Bars that stand on XNNPACK's least time."""
+    return _picture(rows, "Time of a network", ("times", "min_s"))
+
+
+def memory_picture(rows: Rows) -> str:
+    """Bars that stand on XNNPACK's peak heap."""
+    return _picture(rows, "Peak heap of a network", ("memory", "peak_heap_bytes"))
+
+
+def _picture(rows: Rows, title: str, path: tuple[str, str]) -> str:
+    threads = rows[0]["threads"]
+    networks = beside([row for row in rows if row["threads"] == threads], "network")
+
+    def value(row: Row, kind: str) -> float | None:
+        found, base = ((row.get(k, {}).get(path[0]) or {}).get(path[1]) for k in (kind, XNNPACK))
+        return found / base if found and base else None
+
+    kinds = runtimes(rows, but=[XNNPACK])
+    series = {kind: [value(row, kind) for row in networks] for kind in kinds}
+    title = f"{title}, {threads} thread{'s' if threads > 1 else ''}"
+    names = [row["network"] for row in networks]
+    return dot_chart(title, f"relative to {XNNPACK}", names, series, baseline=1.0)
+
+
+BENCHMARK = Benchmark(
+    "networks",
+    __doc__,
+    measure,
+    report,
+    _options,
+    {"algorithm": "auto", "rounds": 50, "seconds": 20.0},
+    {"networks_time.svg": time_picture, "networks_memory.svg": memory_picture},
+)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,11 +17,9 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, write_json
 from schedules.layer.block import Workload, workload_from_text
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
@@ -34,8 +32,9 @@ from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.search import make_search
 from schedules.tuning.search.space import Space
 from schedules.tuning.tuner import BATCH, FINAL_SAMPLES, Options, Status, Tuner
-from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.tables import format_table
+from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, table
+from scripts.benchmarks.harness.interleaving import milliseconds
+from tvmc.command import LineParser, at_least_one
 
 LAYER = "28x28x64->64 k3x3 p1,1,1,1 relu"
 PLAYED = ("xgb", "ga", "random")
@@ -45,35 +44,15 @@ BUDGETS = (16, 32, 64)
 LEADERS = 128
 #: How close to the best of all is close enough.
 CLOSE = 1.03
-HEADER = ("search", *map(str, BUDGETS), "trials to 3 %", "trials to random's 64")
+COLUMNS = {
+    "search": cell("search"),
+    **{str(budget): cell("best_after", str(budget), form=ratio) for budget in BUDGETS},
+    "trials to 3 %": cell("trials_to_close", form=lambda trials: f"{trials:g}"),
+    "trials to random's 64": cell("trials_to_random", form=lambda trials: f"{trials:g}"),
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One search of one layer's space.
-
-    ``best_after`` are the fastest times after :data:`BUDGETS` trials over the best of all, medians
-    over the seeds; ``trials_to_close`` and ``trials_to_random`` how many it took to come within
-    :data:`CLOSE`, and as far as ``random`` after the most of :data:`BUDGETS`: medians too,
-    ``None`` if the trials did not suffice.
-    """
-
-    workload: str
-    candidates: int
-    failed: int
-    best: str
-    best_s: float
-    untuned: float
-    search: str
-    best_after: tuple[float, ...]
-    trials_to_close: float | None
-    trials_to_random: float | None
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.search_quality", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("layers", nargs="*", metavar="LAYER", help=f"as in tuning records [{LAYER}]")
     add("--records", type=Path, default=Path("search_quality"), metavar="DIR",
@@ -83,27 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of each search at most [%(default)s]")  # fmt: skip
     add("--seeds", type=at_least_one, default=5, metavar="N", help="of each search [%(default)s]")
     add("--parallel", type=at_least_one, metavar="N", help="candidates compiled at the same time")
-    add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.search_quality", lambda: compare(options))
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Measure what is not in the log, play all searches, print and write their rows."""
-    if options.json:
-        check_writable(options.json)
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Measure what is not in the log, and play all searches."""
     simd = Simd.named(options.target)
-    rows: list[Row] = []
     workloads = [workload_from_text(text) for text in options.layers or [LAYER]]
     with Measurer(simd, LocalRunner(), Settings(), options.parallel) as measurer:
         measurer.probe()
         for workload in workloads:
             records = measure_all(workload, simd, measurer, options.records)
-            space = Space(workload, simd)
-            rows += play_all(space, records, options.seeds, options.trials)
-            print_rows([row for row in rows if row.workload == workload.to_text()])
-    if options.json:
-        write_json(options.json, [asdict(row) for row in rows])
+            yield from play_all(Space(workload, simd), records, options.seeds, options.trials)
 
 
 def measure_all(
@@ -167,6 +136,11 @@ def play_all(
 ) -> Iterator[Row]:
     """A row for each of :data:`PLAYED`.
 
+    ``best_after`` are the fastest times after :data:`BUDGETS` trials over the best of all, medians
+    over the seeds; ``trials_to_close`` and ``trials_to_random`` how many it took to come within
+    :data:`CLOSE`, and as far as ``random`` after the most of :data:`BUDGETS`: medians too,
+    ``None`` if the trials did not suffice.
+
     Raises
     ------
     LeanconvError
@@ -182,21 +156,21 @@ def play_all(
     }
     goal = statistics.median(after(one, BUDGETS[-1]) for one in curves["random"])
     for name, played in curves.items():
-        yield Row(
-            workload=space.workload.to_text(),
-            candidates=len(records),
-            failed=sum(record.error is not None for record in records.values()),
-            best=str(best),
-            best_s=costs[best],
-            untuned=costs[space.default] / costs[best],
-            search=name,
-            best_after=tuple(
-                statistics.median(after(one, budget) for one in played) / costs[best]
+        yield {
+            "workload": space.workload.to_text(),
+            "candidates": len(records),
+            "failed": sum(record.error is not None for record in records.values()),
+            "best": str(best),
+            "best_s": costs[best],
+            "untuned": costs[space.default] / costs[best],
+            "search": name,
+            "best_after": {
+                str(budget): statistics.median(after(one, budget) for one in played) / costs[best]
                 for budget in BUDGETS
-            ),
-            trials_to_close=trials_to(played, CLOSE * costs[best]),
-            trials_to_random=trials_to(played, goal),
-        )
+            },
+            "trials_to_close": trials_to(played, CLOSE * costs[best]),
+            "trials_to_random": trials_to(played, goal),
+        }
 
 
 def curve(
@@ -233,26 +207,20 @@ def trials_to(curves: Sequence[Sequence[float]], goal_s: float) -> float | None:
     return median if math.isfinite(median) else None
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """One layer: what there is to find, and how soon each search does."""
-    first = rows[0]
-    print(
-        f"{first.workload}: {first.candidates} candidates, {first.failed} failed\n"
-        f"best {first.best_s * 1e3:.4g} ms: {first.best}; untuned {first.untuned:.3f} times that"
-    )
-    lines = [
-        [
-            row.search,
-            *(f"{ratio:.3f}" for ratio in row.best_after),
-            *(
-                "-" if trials is None else f"{trials:g}"
-                for trials in (row.trials_to_close, row.trials_to_random)
-            ),
-        ]
-        for row in rows
-    ]
-    print(format_table(HEADER, lines))
+def report(rows: Rows) -> Iterator[str]:
+    """For each layer what there is to find, and how soon each search does."""
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        shown = [row for row in rows if row["workload"] == workload]
+        first = shown[0]
+        yield (
+            f"{workload}: {first['candidates']} candidates, {first['failed']} failed\n"
+            f"best {milliseconds(first['best_s'])} ms: {first['best']}; "
+            f"untuned {ratio(first['untuned'])} times that"
+        )
+        yield table(COLUMNS, shown)
 
+
+main = Benchmark("search_quality", __doc__, measure, report, _options).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,14 +14,12 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, write_json
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import NO_LIMITS, plan_kernel
 from schedules.target.simd import Simd
@@ -30,71 +28,43 @@ from schedules.tuning.boards.local import LocalRunner
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.records import Record, best, load
-from tvmc.command import LineParser, at_least_one, exit_status
-from tvmc.tables import format_table
+from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, say, table
+from tvmc.command import LineParser, at_least_one
 
-HEADER = ("layer", "advice", "algorithm", "advised / tuned", "untuned / tuned")
 SETTINGS = Settings(repeat=30)
+COLUMNS = {
+    "layer": cell("layer"),
+    "advice": cell("source"),
+    "algorithm": cell("algorithm"),
+    "advised / tuned": lambda row: ratio(row["advised_s"] / row["tuned_s"]),
+    "untuned / tuned": lambda row: ratio(row["untuned_s"] / row["tuned_s"]),
+}
 
 
-@dataclass(frozen=True)
-class Regret:
-    """Median seconds of one layer: as advised without its records, as tuned, as untuned."""
-
-    layer: str
-    source: str
-    algorithm: str
-    advised_s: float
-    tuned_s: float
-    untuned_s: float
-
-    @property
-    def advised(self) -> float:
-        """Of the time of the best on record."""
-        return self.advised_s / self.tuned_s
-
-    @property
-    def untuned(self) -> float:
-        """The same for what is compiled without any records."""
-        return self.untuned_s / self.tuned_s
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.transfer_regret", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("records", metavar="PATH", type=Path, help="a file or folder of tuning records")
     add("--layers", type=at_least_one, metavar="N", help="so many of the layers, by chance")
     add("--seed", type=int, default=0, help="of that chance [%(default)s]")
-    add("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.transfer_regret", lambda: run(options))
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure, print the table, write the file."""
-    if options.json:
-        check_writable(options.json)
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """A row for each layer."""
     simd = Simd.named("host")
     records = for_target(load(options.records), simd, str(options.records))
     layers = [w for w in best(records) if isinstance(w, Conv2dWorkload)]
     if options.layers is not None:
         layers = Random(options.seed).sample(layers, min(options.layers, len(layers)))
     with Measurer(simd, LocalRunner(), SETTINGS, jobs=1) as measurer:
-        rows = []
         for row in regrets(records, layers, simd, measurer):
-            print(f"{row.layer}: {row.source}, {row.advised:.3f}", file=sys.stderr, flush=True)
-            rows.append(row)
-    print(format_table(HEADER, [*map(_columns, rows), *_summary(rows)]))
-    if options.json:
-        write_json(options.json, [asdict(row) for row in rows])
+            say(f"{row['layer']}: {row['source']}, {COLUMNS['advised / tuned'](row)}")
+            yield row
 
 
 def regrets(
     records: Sequence[Record], layers: Sequence[Conv2dWorkload], simd: Simd, measurer: Measurer
-) -> Iterator[Regret]:
-    """Each of ``layers``, advised about by the records of all others.
+) -> Iterator[Row]:
+    """Median seconds of each layer: as advised by the records of all others, tuned, untuned.
 
     Raises
     ------
@@ -114,22 +84,29 @@ def regrets(
             if not outcome.samples_s:
                 raise LeanconvError(f"{layer.to_text()}, {outcome.candidate}: {outcome.error}")
             seconds[outcome.candidate] = statistics.median(outcome.samples_s)
-        times = [seconds[candidate] for candidate in candidates]
-        yield Regret(layer.to_text(), str(advice.source), advice.plan.algorithm, *times)
+        names = ("advised_s", "tuned_s", "untuned_s")
+        yield {
+            "layer": layer.to_text(),
+            "source": str(advice.source),
+            "algorithm": advice.plan.algorithm,
+            **dict(zip(names, (seconds[candidate] for candidate in candidates), strict=True)),
+        }
 
 
-def _columns(row: Regret) -> list[str]:
-    return [row.layer, row.source, row.algorithm, f"{row.advised:.3f}", f"{row.untuned:.3f}"]
-
-
-def _summary(rows: Sequence[Regret]) -> Iterator[list[str]]:
-    """The lines below all layers."""
-    moved = sum(row.source == TRANSFERRED for row in rows)
-    ratios = [row.advised for row in rows], [row.untuned for row in rows]
+def report(rows: Rows) -> Iterator[str]:
+    """A line for each layer, and below them median and 90th percentile."""
+    moved = sum(row["source"] == TRANSFERRED for row in rows)
+    below = []
     for name, percent in (("median", 50), ("90th percentile", 90)):
-        figures = [f"{np.percentile(values, percent):.3f}" for values in ratios]
-        yield [name, f"{moved} of {len(rows)} {TRANSFERRED}", "", *figures]
+        figures = [
+            ratio(np.percentile([row[key] / row["tuned_s"] for row in rows], percent))
+            for key in ("advised_s", "untuned_s")
+        ]
+        below.append([name, f"{moved} of {len(rows)} {TRANSFERRED}", "", *figures])
+    yield table(COLUMNS, rows, below)
 
+
+main = Benchmark("transfer_regret", __doc__, measure, report, _options).main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,9 @@
 
 Feature maps become NCHW, which those libraries work in, and nothing is transposed back and forth
 between layers. The dozen operators that the networks of models/architectures.py have are all that
-is served: float32, batch 1.
+is served: float32, batch 1. tf2onnx makes equal outputs, but leaves 35 transpositions and 30
+reshapes in MobileNetV3-Small, which ONNX Runtime then takes a sixth longer for, and takes 20 s a
+network.
 """
 
 from __future__ import annotations

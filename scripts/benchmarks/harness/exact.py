@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
+import tflite
 from numpy.typing import NDArray
 
+from schedules.errors import LeanconvError
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from scripts.benchmarks.harness.inference import max_difference
+from tflite_delegate.read import model as tflite_model
 
 Array = NDArray[np.float32]
 Exact = NDArray[np.float64]
@@ -69,3 +73,22 @@ def blocks(
         if (least, most) != (None, None):
             np.clip(total, least, most, out=total)
         yield slice(first, last), total
+
+
+def constant(path: Path, operator: int, position: int) -> Array:
+    """A float32 constant among the inputs of an operator of a model that was read before."""
+    model = tflite.Model.GetRootAs(path.read_bytes(), 0)
+    graph = model.Subgraphs(0)
+    tensor = graph.Tensors(graph.Operators(operator).Inputs(position))
+    if tensor.Type() != tflite.TensorType.FLOAT32:
+        raise LeanconvError(f"{path}, node {operator}: weights of float32 are needed")
+    values: Array = model.Buffers(tensor.Buffer()).DataAsNumpy().view(np.float32)
+    return values.reshape(tensor.ShapeAsNumpy())
+
+
+def single_convolution(path: Path) -> tuple[Conv2dWorkload, Array, Array]:
+    """Workload, weights (M, K_h, K_w, C) and bias (M,) of a model of one convolution."""
+    (layer,) = tflite_model.read(path).layers
+    assert layer.workload is not None, "float32 convolutions are all that is made here"
+    weights, bias = (constant(path, layer.index, position) for position in (1, 2))
+    return layer.workload, weights, bias

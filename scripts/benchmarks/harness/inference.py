@@ -38,6 +38,20 @@ def delegate_memory(report: Mapping[str, Any] | None) -> DelegateMemory | None:
     return DelegateMemory(workspace, sum(layer["packed_bytes"] for layer in layers))
 
 
+def described(session: Session) -> dict[str, Any]:
+    """Its arena, and what a leanconv delegate in it reports."""
+    report = session.report()
+    memory = delegate_memory(report)
+    layers = report["layers"] if report else []
+    return {
+        "arena_bytes": session.probe().arena_bytes(),
+        "workspace_bytes": memory and memory.workspace_bytes,
+        "packed_bytes": memory and memory.packed_bytes,
+        "algorithms": [layer["algorithm"] for layer in layers],
+        "claimed": sum(len(layer["layers"]) for layer in layers),
+    }
+
+
 def random_inputs(session: Session, seed: int = 0) -> Arrays:
     """Uniform values: [-1, 1) for floating point, the whole range for integers, at most 255."""
     return input_values([tensor_info(d) for d in session.inputs()], {}, "random", seed)

@@ -1,114 +1,177 @@
-"""What a network takes of memory in one runtime, in a process of its own.
+"""What a model takes of memory in one runtime, in a process of its own.
 
-From after the import of the runtime's package to the end of the first run, heap_peak.c counts the
-heap: interpreter, arena, packed weights, and those weights that a runtime reads into memory
-instead of mapping its file. The kernel counts the resident set, mapped files included.
+Counted is from after the import of the runtime's package to the end of the first run. On the heap
+is what was taken with malloc and its kin and mapped without a file, which memray records call by
+call, in every runtime alike: interpreter, arena, delegate, packed weights, temporaries, and those
+weights that a runtime reads into memory. A model's file that is mapped is not on the heap; memray
+does not tell mappings of files apart, so the one as large as the file is left out. The kernel
+counts the resident set, mapped files included, in another process without memray.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
+import resource
+import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from schedules.errors import LeanconvError
-from scripts.benchmarks.harness.heap_peak import HeapMeter
-from scripts.benchmarks.harness.inference import delegate_memory
-from scripts.benchmarks.harness.runners import NCNN, ONNX_RUNTIME, RUNNERS, image_path
+from schedules.errors import LeanconvError, complaint, reason
+from scripts.benchmarks.harness.inference import described
+from scripts.benchmarks.harness.runners import (
+    NCNN,
+    ONNX_RUNTIME,
+    Runner,
+    inputs_path,
+    open_runner,
+)
 from scripts.processes import module_command, module_environment
+from tvmc.running.interpreter import Arrays
+from tvmc.tables import format_bytes
 
 _MODULES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime"}
 
 
-@dataclass(frozen=True)
-class NetworkMemory:
-    """Bytes of one network in one runtime.
+def measure(
+    kind: str, graph: Path, threads: int, folder: Path, limit_bytes: int = 0
+) -> dict[str, int | None]:
+    """Open ``graph`` in a runtime and run it once, in new processes.
 
     Parameters
     ----------
-    peak_heap_bytes, peak_rss_bytes : int
-        The most on the heap and in memory until the end of the first run.
-    kept_heap_bytes, kept_rss_bytes : int
-        What is left of it then.
-    arena_bytes : int or None
-        TFLite's arena, a delegate's workspace included.
-    workspace_bytes, packed_bytes : int or None
-        What a leanconv delegate reports.
-    """
+    kind, graph, threads, folder
+        As for :func:`scripts.benchmarks.harness.runners.open_runner`; inputs are in the folder.
+    limit_bytes : int
+        A process may take so much memory and no more, unless it is 0.
 
-    peak_heap_bytes: int
-    kept_heap_bytes: int
-    peak_rss_bytes: int
-    kept_rss_bytes: int
-    arena_bytes: int | None
-    workspace_bytes: int | None
-    packed_bytes: int | None
-
-
-def measure(meter: HeapMeter, name: str, graph: Path, threads: int, folder: Path) -> NetworkMemory:
-    """Open ``graph`` in the runtime ``name`` and run it once, in a new process.
+    Returns
+    -------
+    mapping of str to int or None
+        ``peak_heap_bytes``, ``peak_rss_bytes``: the most on the heap and in memory;
+        ``kept_heap_bytes``, ``kept_rss_bytes``: what is left of it after the run;
+        ``tensor_bytes``: input and output tensors; ``arena_bytes``: TFLite's arena, a delegate's
+        workspace included; ``workspace_bytes``, ``packed_bytes``: what our delegate reports.
 
     Raises
     ------
     LeanconvError
         If it does not run.
     """
-    module = "scripts.benchmarks.harness.memory"
-    command = module_command(module, name, graph, threads, folder)
-    environment = module_environment(meter.environment())
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise LeanconvError(f"it does not run in a process of its own: {last}")
-    return NetworkMemory(**json.loads(done.stdout.splitlines()[-1]))
+    found: dict[str, int | None] = {}
+    # memray itself would not find room within the limit.
+    for counted, limit in (("rss", limit_bytes), ("heap", 0)):
+        module = "scripts.benchmarks.harness.memory"
+        command = module_command(module, counted, kind, graph, threads, folder, limit)
+        environment = {**module_environment(), "PYTHONMALLOC": "malloc"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            cause = complaint(done.stderr)
+            if done.returncode < 0:
+                cause = signal.Signals(-done.returncode).name
+            place = f"within {format_bytes(limit_bytes)}" if limit_bytes else "in its own process"
+            raise LeanconvError(f"it does not run {place}: {cause}")
+        found |= json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 # In the new process
 
 
-def _run_once(name: str, graph: Path, threads: int, folder: Path) -> NetworkMemory:
-    importlib.import_module(_MODULES.get(name, "ai_edge_litert.interpreter"))
-    image = np.load(image_path(folder))
-    counter = ctypes.CDLL(None)
-    for function in ("heap_live", "heap_peak"):
-        getattr(counter, function).restype = ctypes.c_size_t
-    gc.collect()
-    gc.disable()
-    heap, (resident, _) = counter.heap_live(), _resident_bytes()
-    counter.heap_peak_reset()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    runner = RUNNERS[name](graph, threads, folder)
-    runner.set_input(image)
+def _run_once(kind: str, graph: Path, threads: int, folder: Path, inputs: Arrays) -> Runner:
+    runner = open_runner(kind, graph, threads, folder)
+    runner.set_inputs(inputs)
     runner.invoke()
-    peak_heap, kept_heap = counter.heap_peak() - heap, counter.heap_live() - heap
-    kept_rss, peak_rss = (size - resident for size in _resident_bytes())
-    session = runner.session
-    reported = delegate_memory(session.report()) if session else None
-    return NetworkMemory(
-        peak_heap_bytes=peak_heap,
-        kept_heap_bytes=kept_heap,
-        peak_rss_bytes=peak_rss,
-        kept_rss_bytes=kept_rss,
-        arena_bytes=session.probe().arena_bytes() if session else None,
-        workspace_bytes=reported and reported.workspace_bytes,
-        packed_bytes=reported and reported.packed_bytes,
-    )
+    return runner
+
+
+def _heap(kind: str, graph: Path, threads: int, folder: Path, inputs: Arrays) -> dict[str, Any]:
+    import memray
+
+    with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
+        trace = Path(name) / "trace"
+        with memray.Tracker(trace):
+            runner = _run_once(kind, graph, threads, folder, inputs)
+        peak, kept = peak_bytes(trace, graph.stat().st_size)
+    tensors = sum(array.nbytes for array in [*inputs, *runner.outputs()])
+    more = described(runner.session) if runner.session else {}
+    return {
+        "peak_heap_bytes": peak,
+        "kept_heap_bytes": kept,
+        "tensor_bytes": tensors,
+        **{f"{key}_bytes": more.get(f"{key}_bytes") for key in ("arena", "workspace", "packed")},
+    }
+
+
+def peak_bytes(trace: Path, file_bytes: int) -> tuple[int, int]:
+    """The most that was on the heap, and what was left, of what memray recorded.
+
+    A mapping of ``file_bytes`` is the model's file.
+    """
+    import memray
+
+    kinds = memray.AllocatorType
+    live: dict[int, int] = {}
+    held = peak = 0
+    with memray.FileReader(trace) as reader:
+        for record in reader.get_allocation_records():
+            # A block that moved was freed where it was; a second mapping replaces the first.
+            held -= live.pop(record.address, 0)
+            is_file = record.allocator == kinds.MMAP and record.size == file_bytes
+            if record.allocator not in (kinds.FREE, kinds.MUNMAP) and not is_file:
+                live[record.address] = record.size
+                held += record.size
+                peak = max(peak, held)
+    return peak, held
+
+
+def _resident(kind: str, graph: Path, threads: int, folder: Path, inputs: Arrays) -> dict[str, Any]:
+    before = _resident_bytes()[0]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    runner = _run_once(kind, graph, threads, folder, inputs)
+    kept, peak = (size - before for size in _resident_bytes())
+    del runner
+    return {"peak_rss_bytes": peak, "kept_rss_bytes": kept}
+
+
+def _status() -> dict[str, int]:
+    """Of this process, what the kernel tells in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    words = [line.split() for line in lines if line.endswith(" kB")]
+    return {key.rstrip(":"): int(count) * 1024 for key, count, _ in words}
 
 
 def _resident_bytes() -> tuple[int, int]:
     """Now, and at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    sizes = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
-    return int(sizes["VmRSS"][0]) * 1024, int(sizes["VmHWM"][0]) * 1024
+    return _status()["VmRSS"], _status()["VmHWM"]
+
+
+def main() -> int:
+    """The process that :func:`measure` starts."""
+    counted, kind, graph, threads, folder, limit = sys.argv[1:]
+    importlib.import_module(_MODULES.get(kind, "ai_edge_litert.interpreter"))
+    importlib.import_module("memray")
+    with np.load(inputs_path(Path(folder))) as files:
+        inputs = list(files.values())
+    gc.collect()
+    gc.disable()
+    if int(limit):
+        most = _status()["VmData"] + int(limit)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    function = {"heap": _heap, "rss": _resident}[counted]
+    try:
+        print(json.dumps(function(kind, Path(graph), int(threads), Path(folder), inputs)))
+    except (LeanconvError, MemoryError) as error:
+        print(reason(error).replace(graph, Path(graph).name), file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    _name, _graph, _threads, _folder = sys.argv[1:]
-    print(json.dumps(asdict(_run_once(_name, Path(_graph), int(_threads), Path(_folder)))))
+    sys.exit(main())

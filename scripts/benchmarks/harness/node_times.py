@@ -7,7 +7,7 @@ are then not in the caches as they would be within the network, and nothing is f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 
 from schedules.files import replace_atomically
+from scripts.benchmarks.harness.comparison import compare
 from scripts.benchmarks.harness.inference import random_inputs
-from scripts.benchmarks.harness.interleaving import interleave, milliseconds
-from tvmc.running.interpreter import Session
+from scripts.benchmarks.harness.interleaving import milliseconds
+from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_table
 
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;
@@ -28,34 +29,27 @@ WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def seconds_by_operator(
-    graph: Path,
-    folder: Path,
-    sessions: Mapping[str, Callable[[Path], Session]],
-    rounds: int,
+    graph: Path, folder: Path, kinds: Sequence[str], rounds: int
 ) -> dict[str, dict[str, float]]:
     """Least seconds of each node, summed by operator, for each runtime.
 
     Parameters
     ----------
     folder : path
-        Where the file of one node at a time may be written.
-    sessions : mapping of str to callable
-        How each runtime opens a .tflite file.
+        Where the network was prepared, and the file of one node at a time may be written.
+    kinds : sequence of str
+        Runtimes of TFLite.
     rounds : int
         Samples of each node.
     """
-    sums: dict[str, dict[str, float]] = {name: {} for name in sessions}
+    sums: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     path = folder / "node.tflite"
     for operator, data in single_nodes(graph):
         replace_atomically(path, data)
-        opened = {name: open_session(path) for name, open_session in sessions.items()}
-        values = None
-        for session in opened.values():
-            values = values or random_inputs(session)
-            session.set_inputs(values)
-        calls = {name: session.invoke for name, session in opened.items()}
-        for name, timing in interleave(calls, rounds=rounds).items():
-            sums[name][operator] = sums[name].get(operator, 0.0) + timing.minimum
+        inputs = random_inputs(Session(path, runtime("litert"), xnnpack=False))
+        for row in compare(path, kinds, folder, inputs, rounds=rounds):
+            of_kind = sums[row["runtime"]]
+            of_kind[operator] = of_kind.get(operator, 0.0) + row["times"]["min_s"]
     return sums
 
 

@@ -1,10 +1,10 @@
-"""One network in TFLite's runtimes, with a leanconv delegate, in ncnn and in ONNX Runtime.
+"""One model in TFLite's runtimes, with a leanconv delegate, in ncnn, ONNX Runtime and oneDNN.
 
 All start from the same .tflite file. ncnn and ONNX Runtime, which come with
 ``pip install 'leanconv[peers]'``, get it through ONNX (models/onnx_export.py; for ncnn, further
-through its own converter pnnx). Their threads may spin between two layers, but not on when a run
-has ended, as both would by default for many milliseconds: that takes a core from whoever is timed
-next.
+through its own converter pnnx); oneDNN, in torch, computes single convolutions. Their threads may
+spin between two layers, but not on when a run has ended, as both would by default for many
+milliseconds: that takes a core from whoever is timed next.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, complaint, reason
+from scripts.benchmarks.harness.exact import single_convolution
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.models import onnx_export
 from tvmc.running.interpreter import Arrays, Session, runtime
@@ -31,14 +32,21 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 #: leanconv again, with tuning records.
 TUNED = f"{LEANCONV}, tuned"
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"
-NCNN, ONNX_RUNTIME = "ncnn", "ONNX Runtime"
+NCNN, ONNX_RUNTIME, ONE_DNN = "ncnn", "ONNX Runtime", "oneDNN"
+#: Python packages that a runtime needs.
+NEEDED = {
+    NCNN: ("ncnn", "onnx", "pnnx"),
+    ONNX_RUNTIME: ("onnxruntime", "onnx"),
+    ONE_DNN: ("torch",),
+}
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A network that is ready to run; ``session`` where TFLite runs it."""
+    """A model that is ready to run; ``session`` where TFLite runs it."""
 
-    set_input: Callable[[Any], object]  # NHWC
+    set_inputs: Callable[[Arrays], object]  # NHWC
     invoke: Callable[[], object]
     outputs: Callable[[], Arrays]  # of TFLite's shapes, or flat
     session: Session | None = None
@@ -46,11 +54,7 @@ class Runner:
 
 def _litert(graph: Path, threads: int, _folder: Path, **arguments: Any) -> Runner:
     session = Session(graph, runtime("litert"), threads=threads, **arguments)
-
-    def set_input(image: Any) -> None:
-        session.set_inputs([image])
-
-    return Runner(set_input, session.invoke, session.outputs, session)
+    return Runner(session.set_inputs, session.invoke, session.outputs, session)
 
 
 def _built_in(graph: Path, threads: int, folder: Path) -> Runner:
@@ -81,11 +85,14 @@ def _onnx_runtime(_graph: Path, threads: int, folder: Path) -> Runner:
     binding.bind_input(x.name, "cpu", 0, np.float32, image.shape, image.ctypes.data)
     binding.bind_output(y.name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
 
-    def set_input(values: Any) -> None:
-        image[:] = values.transpose(0, 3, 1, 2)
+    def set_inputs(values: Arrays) -> None:
+        image[:] = values[0].transpose(0, 3, 1, 2)
+
+    def outputs() -> Arrays:
+        return [result.transpose(0, 2, 3, 1) if result.ndim == 4 else result.copy()]
 
     # The binding holds bare addresses; `image` and `result` live as long as these functions.
-    return Runner(set_input, lambda: session.run_with_iobinding(binding), lambda: [result.copy()])
+    return Runner(set_inputs, lambda: session.run_with_iobinding(binding), outputs)
 
 
 def _ncnn(_graph: Path, threads: int, folder: Path) -> Runner:
@@ -101,9 +108,9 @@ def _ncnn(_graph: Path, threads: int, folder: Path) -> Runner:
     planes = np.zeros(0, np.float32)
     image = result = None
 
-    def set_input(values: Any) -> None:
+    def set_inputs(values: Arrays) -> None:
         nonlocal planes, image
-        planes = np.ascontiguousarray(values[0].transpose(2, 0, 1))
+        planes = np.ascontiguousarray(values[0][0].transpose(2, 0, 1))
         image = ncnn.Mat(planes)  # holds a bare address
 
     def invoke() -> None:
@@ -114,7 +121,54 @@ def _ncnn(_graph: Path, threads: int, folder: Path) -> Runner:
         if failed:
             raise LeanconvError("ncnn cannot run what pnnx wrote")
 
-    return Runner(set_input, invoke, lambda: [np.array(result)])
+    def outputs() -> Arrays:
+        found = np.array(result)
+        return [found.transpose(1, 2, 0) if found.ndim == 3 else found]
+
+    return Runner(set_inputs, invoke, outputs)
+
+
+def _one_dnn(graph: Path, threads: int, _folder: Path) -> Runner:
+    """A single convolution, channels last, its weights reordered beforehand."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    workload, weights, bias = single_convolution(graph)
+    w = workload
+    stride = [w.stride_height, w.stride_width]
+    padding = [w.pad_top, w.pad_left]
+    # oneDNN's binding pads both sides alike.
+    uneven = (w.pad_bottom - w.pad_top, w.pad_right - w.pad_left) != (0, 0)
+    around = (w.pad_left, w.pad_right, w.pad_top, w.pad_bottom) if uneven else (0, 0, 0, 0)
+    padding = [0, 0] if uneven else padding
+    last = {"memory_format": torch.channels_last}
+    image = torch.empty(0)
+    packed = result = None
+
+    def set_inputs(values: Arrays) -> None:
+        nonlocal image, packed
+        planes = torch.from_numpy(values[0]).permute(0, 3, 1, 2)
+        image = torch.nn.functional.pad(planes, around).contiguous(**last)
+        kernel = torch.from_numpy(weights.copy()).permute(0, 3, 1, 2).contiguous(**last)
+        packed = torch.ops.mkldnn._reorder_convolution_weight(
+            kernel, padding, stride, [1, 1], 1, list(image.shape)
+        )
+
+    offsets = torch.from_numpy(bias.copy())
+    activation = {"relu": "relu", "none": "none"}[workload.activation]
+
+    def invoke() -> None:
+        nonlocal result
+        result = torch.ops.mkldnn._convolution_pointwise(
+            image, packed, offsets, padding, stride, [1, 1], 1, activation, [], ""
+        )
+
+    def outputs() -> Arrays:
+        assert result is not None, "it has run"
+        return [result.permute(0, 2, 3, 1).contiguous().numpy()]
+
+    return Runner(set_inputs, invoke, outputs)
 
 
 #: How each runtime opens (a .tflite file, with so many threads, what is prepared in this folder).
@@ -125,7 +179,23 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     TUNED: _tuned,
     NCNN: _ncnn,
     ONNX_RUNTIME: _onnx_runtime,
+    ONE_DNN: _one_dnn,
 }
+
+
+def open_runner(kind: str, graph: Path, threads: int, folder: Path) -> Runner:
+    """One of :data:`RUNNERS`, or the delegate with the algorithm of that name alone."""
+    if kind in RUNNERS:
+        return RUNNERS[kind](graph, threads, folder)
+    options = {"algorithm": kind}
+    runner = _litert(
+        graph, threads, folder, delegate=library_path(folder), delegate_options=options
+    )
+    assert runner.session is not None, "it is LiteRT's"
+    report = runner.session.report()
+    if report and [layer["algorithm"] for layer in report["layers"]] != [kind]:
+        raise LeanconvError(f"the delegate does not run {kind} on {graph.stem}")
+    return runner
 
 
 # What is prepared of a network in a folder of its own
@@ -136,9 +206,9 @@ def library_path(folder: Path, kind: str = LEANCONV) -> Path:
     return folder / ("tuned.so" if kind == TUNED else "network.so")
 
 
-def image_path(folder: Path) -> Path:
-    """An input, NHWC, for processes that have none yet."""
-    return folder / "image.npy"
+def inputs_path(folder: Path) -> Path:
+    """Inputs, NHWC, for processes that have none yet."""
+    return folder / "inputs.npz"
 
 
 def _onnx_path(folder: Path) -> Path:
@@ -149,24 +219,32 @@ def _ncnn_paths(folder: Path) -> tuple[Path, Path]:
     return folder / "network.ncnn.param", folder / "network.ncnn.bin"
 
 
-def prepare(name: str, graph: Path, folder: Path) -> None:
+def prepare(kind: str, graph: Path, folder: Path) -> None:
     """Convert ``graph`` for a runtime that does not read .tflite.
 
     Raises
     ------
-    ImportError
-        If the runtime or its converter is not installed.
     LeanconvError
-        If the network cannot be converted.
+        If the runtime or its converter is not installed, or the model cannot be converted.
     """
-    needed = {NCNN: ("ncnn", "onnx", "pnnx"), ONNX_RUNTIME: ("onnxruntime", "onnx")}.get(name, ())
-    for module in needed:
-        if importlib.util.find_spec(module) is None:
-            raise ImportError(f"{module} is not installed")
-    if needed and not _onnx_path(folder).exists():
+    needed = NEEDED.get(kind, ())
+    if any(importlib.util.find_spec(module) is None for module in needed):
+        raise LeanconvError(NOT_INSTALLED)
+    if "onnx" in needed and not _onnx_path(folder).exists():
         onnx_export.export(graph, _onnx_path(folder))
-    if name == NCNN:
+    if kind == NCNN:
         _convert_to_ncnn(folder)
+
+
+def prepare_all(kinds: Iterable[str], graph: Path, folder: Path) -> dict[str, str]:
+    """Prepare for all of ``kinds``; returns why some cannot run the model."""
+    reasons = {}
+    for kind in kinds:
+        try:
+            prepare(kind, graph, folder)
+        except Exception as error:  # each library has its own
+            reasons[kind] = reason(error)
+    return reasons
 
 
 def _convert_to_ncnn(folder: Path) -> None:
@@ -175,11 +253,9 @@ def _convert_to_ncnn(folder: Path) -> None:
     assert spec is not None and spec.origin is not None
     # The program itself: its Python front end would import torch.
     command = [str(Path(spec.origin).with_name("pnnx")), _onnx_path(folder).name, "fp16=0"]
+    before = set(folder.iterdir())
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode or not all(path.exists() for path in _ncnn_paths(folder)):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LeanconvError(f"pnnx cannot convert it: {last}")
-    kept = {*_ncnn_paths(folder), _onnx_path(folder), image_path(folder)}
-    kept |= {library_path(folder, kind) for kind in (LEANCONV, TUNED)}
-    for path in set(folder.iterdir()) - kept:
+        raise LeanconvError(f"pnnx cannot convert it: {complaint(done.stderr)}")
+    for path in set(folder.iterdir()) - before - set(_ncnn_paths(folder)):
         path.unlink()

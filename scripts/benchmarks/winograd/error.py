@@ -1,7 +1,7 @@
 """The rounding error of Winograd convolutions in float32, form by form, beside the direct one's.
 
     python -m scripts.benchmarks.winograd.error
-    python -m scripts.benchmarks.winograd.error --parts random,models --picture error.svg
+    python -m scripts.benchmarks.winograd.error --parts random,models --svg docs
 
 A form is F(m x m, r x r) at some interpolation points, marked * if they are our kernels'. Part
 ``random`` runs each on normally distributed images and weights; ``models`` on such images after a
@@ -26,31 +26,39 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import tflite
 from numpy.typing import NDArray
 
-import tvmc
 from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd.cook_toom import filtering
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, replace_atomically, write_json
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.benchmark import (
+    Benchmark,
+    Cell,
+    Row,
+    Rows,
+    cell,
+    chosen,
+    say,
+    table,
+)
 from scripts.benchmarks.harness.charts import dot_chart
-from scripts.benchmarks.harness.exact import blocks
-from scripts.benchmarks.harness.inference import random_inputs
+from scripts.benchmarks.harness.comparison import compile_delegate
+from scripts.benchmarks.harness.exact import blocks, constant, single_convolution
+from scripts.benchmarks.harness.inference import LEANCONV, random_inputs
+from scripts.benchmarks.harness.runners import open_runner
 from scripts.benchmarks.winograd.float32 import Array
 from scripts.benchmarks.winograd.forms import OUTPUTS, Form, candidates, forms
 from scripts.models.make import LAYERS, ConvLayer, ensure
 from tflite_delegate.read import model as tflite_model
-from tvmc.command import LineParser, at_least_one, exit_status
+from tvmc.command import LineParser, at_least_one
 from tvmc.running.interpreter import Session, runtime
-from tvmc.tables import format_table
 
 PARTS = ("random", "models", "xnnpack")
 #: Trained networks of models/make.py.
@@ -61,65 +69,65 @@ RANDOM_CHANNELS, RANDOM_SIZE, RANDOM_OUTPUTS = (16, 64, 256), 24, 16
 COMPILED_LAYERS = {layer.name: layer for layer in LAYERS if (layer.kernel, layer.stride) == (3, 1)}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the top of this file."""
-    parser = LineParser(prog="benchmarks.winograd.error", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--parts", metavar="A,B", help=f"of {', '.join(PARTS)} [all]")
-    parser.add_argument(
-        "--models",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help=f".tflite models [{', '.join(MODELS)} of models/make.py]",
-    )
-    parser.add_argument(
-        "--seeds", type=at_least_one, default=5, help="images of each layer [%(default)s]"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="write 3x3 errors over the direct one's as SVG"
-    )
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.winograd.error", lambda: measure_all(options))
+def _form(digits: str, *path: str) -> Cell:
+    return cell(*path, form=lambda value: f"{value:{digits}}")
 
 
-def measure_all(options: argparse.Namespace) -> None:
-    """Measure every part, print the tables, write the files."""
-    parts = options.parts.split(",") if options.parts else PARTS
-    for part in parts:
-        if part not in PARTS:
-            raise LeanconvError(f"unknown part {part!r}: one of {', '.join(PARTS)}")
-    if options.picture and "random" not in parts:
-        raise LeanconvError("--picture shows random data: they must be among the parts")
-    for path in (options.json, options.picture):
-        if path:
-            check_writable(path)
-    data: list[Data] = []
+COLUMNS: dict[str, Cell] = {
+    "data": cell("data"),
+    "kernel": cell("kernel", form=lambda taps: f"{taps}x{taps}"),
+    "form": cell("form"),
+    "points": cell("points"),
+    "amplification": _form(".2f", "amplification"),
+    "rms error": _form(".2e", "rms_error"),
+    "expected": _form(".2e", "expected"),
+    "measured": lambda row: f"{row['rms_error'] / row['expected']:.2f}",
+    "max error": _form(".1e", "max_error"),
+    "rms / direct": _form(".2f", "rms_over_direct"),
+}
+LAYER_COLUMNS: dict[str, Cell] = {
+    "layer": cell("layer"),
+    "by": cell("by"),
+    "form": cell("form"),
+    "points": cell("points"),
+    "rms error": cell("rms_errors", form=lambda errors: f"{np.mean(errors):.2e}"),
+    "max error": cell("max_errors", form=lambda errors: f"{np.mean(errors):.1e}"),
+    "rms / XNNPACK": _form(".2f", "rms_ratio"),
+    "max / XNNPACK": _form(".2f", "max_ratio"),
+    "worst": _form(".2f", "worst_ratio"),
+}
+
+
+def _options(parser: LineParser) -> None:
+    add = parser.add_argument
+    add("--parts", metavar="A,B", help=f"of {', '.join(PARTS)} [all]")
+    add("--models", type=Path, nargs="+", metavar="FILE",
+        help=f".tflite models [{', '.join(MODELS)} of models/make.py]")  # fmt: skip
+    add("--seeds", type=at_least_one, default=5, help="images of each layer [%(default)s]")
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Rows of every part."""
+    parts = chosen("part", options.parts, PARTS)
+    if options.svg and "random" not in parts:
+        raise LeanconvError("--svg shows random data: they must be among the parts")
     if "random" in parts:
-        data += [
-            random_data(taps, channels, options.seeds)
-            for taps in OUTPUTS
-            for channels in RANDOM_CHANNELS
-        ]
+        for taps in OUTPUTS:
+            for channels in RANDOM_CHANNELS:
+                yield from every_form(random_data(taps, channels, options.seeds))
     if "models" in parts:
-        data += list(trained_data(options.models or ensure(MODELS), options.seeds))
-    rows = [row for one in data for row in measure(one)]
-    if rows:
-        print(format_table(Row.HEADER, [row.columns() for row in rows]))
-    layers: list[LayerRow] = []
+        for data in trained_data(options.models or ensure(MODELS), options.seeds):
+            yield from every_form(data)
     if "xnnpack" in parts:
         for layer in COMPILED_LAYERS.values():
-            layers += compare(layer, options.seeds)
-        print(format_table(LayerRow.HEADER, [row.columns() for row in layers]))
-    if options.json:
-        write_json(options.json, {"data": _plain(rows), "layers": _plain(layers)})
-    if options.picture:
-        replace_atomically(options.picture, picture(rows).encode())
+            yield from compare(layer, options.seeds)
 
 
-def _plain(rows: Sequence[Row] | Sequence[LayerRow]) -> list[dict[str, Any]]:
-    return [asdict(row) for row in rows]
+def report(rows: Rows) -> Iterator[str]:
+    """A table of relative errors, and one of layers beside XNNPACK."""
+    for key, columns in (("data", COLUMNS), ("layer", LAYER_COLUMNS)):
+        if shown := [row for row in rows if key in row]:
+            yield table(columns, shown)
 
 
 # Relative errors
@@ -133,44 +141,11 @@ class Data:
     pairs: Sequence[tuple[Array, Array]]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One form on some data; errors are relative to the root mean square of the output."""
+def every_form(data: Data) -> list[Row]:
+    """Every form for the data's kernel; direct convolution first.
 
-    data: str
-    kernel: int
-    channels: int
-    form: str
-    points: str
-    amplification: float
-    rms_error: float
-    expected: float
-    max_error: float
-    rms_over_direct: float
-
-    HEADER: ClassVar = (
-        "data", "kernel", "form", "points", "amplification", "rms error", "expected", "measured",
-        "max error", "rms / direct",
-    )  # fmt: skip
-
-    def columns(self) -> list[str]:
-        """Text for the columns of ``HEADER``."""
-        return [
-            self.data,
-            f"{self.kernel}x{self.kernel}",
-            self.form,
-            self.points,
-            f"{self.amplification:.2f}",
-            f"{self.rms_error:.2e}",
-            f"{self.expected:.2e}",
-            f"{self.rms_error / self.expected:.2f}",
-            f"{self.max_error:.1e}",
-            f"{self.rms_over_direct:.2f}",
-        ]
-
-
-def measure(data: Data) -> list[Row]:
-    """Every form for the data's kernel; direct convolution first."""
+    Errors are relative to the root mean square of the output.
+    """
     taps, channels = data.pairs[0][1].shape[2:]
     exact = [_convolve_exactly(*pair) for pair in data.pairs]
     output = _root_mean_square(exact)
@@ -179,18 +154,18 @@ def measure(data: Data) -> list[Row]:
         errors = [form.convolve(*pair) - y for pair, y in zip(data.pairs, exact, strict=True)]
         rms = _root_mean_square(errors)
         rows.append(
-            Row(
-                data=data.name,
-                kernel=taps,
-                channels=channels,
-                form=form.name,
-                points=form.points,
-                amplification=form.amplification,
-                rms_error=rms / output,
-                expected=form.expected(taps, channels),
-                max_error=max(float(np.abs(error).max()) for error in errors) / output,
-                rms_over_direct=rms / (rows[0].rms_error * output) if rows else 1.0,
-            )
+            {
+                "data": data.name,
+                "kernel": taps,
+                "channels": channels,
+                "form": form.name,
+                "points": form.points,
+                "amplification": form.amplification,
+                "rms_error": rms / output,
+                "expected": form.expected(taps, channels),
+                "max_error": max(float(np.abs(error).max()) for error in errors) / output,
+                "rms_over_direct": rms / (rows[0]["rms_error"] * output) if rows else 1.0,
+            }
         )
     return rows
 
@@ -237,10 +212,10 @@ def trained_data(models: Sequence[Path], seeds: int) -> Iterator[Data]:
     for path in models:
         served = [layer for layer in tflite_model.read(path).layers if _is_served(layer.workload)]
         if not served:
-            _say(f"{path}: no float32 3x3 or 5x5 convolution of stride 1")
+            say(f"{path}: no float32 3x3 or 5x5 convolution of stride 1")
         for layer in served:
             assert layer.workload is not None, "it is served"
-            weights = _constant(path, layer.index, 1)
+            weights = constant(path, layer.index, 1)
             images = [
                 np.random.default_rng(seed).standard_normal(layer.workload.input_shape, np.float32)
                 for seed in range(seeds)
@@ -257,29 +232,18 @@ def _is_served(workload: Conv2dWorkload | None) -> bool:
     return steps == (1, 1, 1, 1) and w.kernel_height == w.kernel_width in OUTPUTS
 
 
-def _constant(path: Path, operator: int, position: int) -> Array:
-    """A float32 constant among the inputs of an operator of a model that was read before."""
-    model = tflite.Model.GetRootAs(path.read_bytes(), 0)
-    graph = model.Subgraphs(0)
-    tensor = graph.Tensors(graph.Operators(operator).Inputs(position))
-    if tensor.Type() != tflite.TensorType.FLOAT32:
-        raise LeanconvError(f"{path}, node {operator}: weights of float32 are needed")
-    values: Array = model.Buffers(tensor.Buffer()).DataAsNumpy().view(np.float32)
-    return values.reshape(tensor.ShapeAsNumpy())
-
-
 def _padded(workload: Conv2dWorkload, image: Array) -> Array:
     w = workload
     return np.pad(image, ((w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0)))
 
 
-def picture(rows: Sequence[Row]) -> str:
+def picture(rows: Rows) -> str:
     """Every 3x3 form's error over the direct one's, a series for each data."""
-    shown = [row for row in rows if row.kernel == 3]
-    series: dict[str, list[float | None]] = {row.data: [] for row in shown}
+    shown = [row for row in rows if row.get("kernel") == 3]
+    series: dict[str, list[float | None]] = {row["data"]: [] for row in shown}
     for row in shown:
-        series[row.data].append(row.rms_over_direct)
-    groups = list(dict.fromkeys((row.form, row.points) for row in shown))
+        series[row["data"]].append(row["rms_over_direct"])
+    groups = list(dict.fromkeys((row["form"], row["points"]) for row in shown))
     alike = Counter(form for form, _ in groups)
     labels = [
         f"{form} {points.removeprefix('0, ')}" if alike[form] > 1 else form
@@ -293,43 +257,6 @@ def picture(rows: Sequence[Row]) -> str:
 
 
 @dataclass(frozen=True)
-class LayerRow:
-    """One form on one layer: errors of one image after another, and their ratios to XNNPACK's.
-
-    The ratios are of the means, and ``worst_ratio`` is the largest of any image's max error.
-    """
-
-    layer: str
-    by: str
-    form: str
-    points: str
-    rms_errors: list[float]
-    max_errors: list[float]
-    rms_ratio: float
-    max_ratio: float
-    worst_ratio: float
-
-    HEADER: ClassVar = (
-        "layer", "by", "form", "points", "rms error", "max error", "rms / XNNPACK",
-        "max / XNNPACK", "worst",
-    )  # fmt: skip
-
-    def columns(self) -> list[str]:
-        """Text for the columns of ``HEADER``."""
-        return [
-            self.layer,
-            self.by,
-            self.form,
-            self.points,
-            f"{np.mean(self.rms_errors):.2e}",
-            f"{np.mean(self.max_errors):.1e}",
-            f"{self.rms_ratio:.2f}",
-            f"{self.max_ratio:.2f}",
-            f"{self.worst_ratio:.2f}",
-        ]
-
-
-@dataclass(frozen=True)
 class Runner:
     """One way to compute a layer: who does it, in which form, and how."""
 
@@ -338,14 +265,15 @@ class Runner:
     run: Callable[[Array], Array]
 
 
-def compare(layer: ConvLayer, seeds: int) -> list[LayerRow]:
-    """XNNPACK, our compiled kernels, and every candidate in numpy."""
-    _say(f"{layer}: compiling …")
+def compare(layer: ConvLayer, seeds: int) -> list[Row]:
+    """XNNPACK, our compiled kernels, and every candidate in numpy.
+
+    Errors are of one image after another; ratios are of their means, and the worst ratio is the
+    largest of any image's max error.
+    """
+    say(f"{layer}: compiling …")
     (graph,) = ensure([layer.name])
-    (found,) = tflite_model.read(graph).layers
-    workload = found.workload
-    assert workload is not None, "float32 convolutions are all that is made here"
-    weights, bias = (_constant(graph, found.index, position) for position in (1, 2))
+    workload, weights, bias = single_convolution(graph)
 
     def numpy(form: Form) -> Runner:
         def run(batch: Array) -> Array:
@@ -356,7 +284,9 @@ def compare(layer: ConvLayer, seeds: int) -> list[LayerRow]:
 
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
         peer = Session(graph, runtime("litert"))
-        ours = _compiled(graph, Path(folder) / "layer.so")
+        compile_delegate(graph, Path(folder), LEANCONV, algorithms=["winograd"])
+        ours = open_runner("winograd", graph, 1, Path(folder)).session
+        assert ours is not None, "it is LiteRT's"
         knobs = REGISTRY.get("winograd").default_knobs(workload, Simd.named("host"))
         form = Form(filtering(knobs["outputs"], 3), knobs["c_block"])
         runners = [
@@ -373,35 +303,24 @@ def compare(layer: ConvLayer, seeds: int) -> list[LayerRow]:
     rms = np.array([[_root_mean_square([e]) for e in of_images] for of_images in errors])
     largest = np.array([[np.abs(e).max() for e in of_images] for of_images in errors])
     return [
-        LayerRow(
-            layer=str(layer),
-            by=runner.by,
-            form=runner.form.name,
-            points=runner.form.points,
-            rms_errors=rms[i].tolist(),
-            max_errors=largest[i].tolist(),
-            rms_ratio=rms[i].mean() / rms[0].mean(),
-            max_ratio=largest[i].mean() / largest[0].mean(),
-            worst_ratio=(largest[i] / largest[0]).max(),
-        )
+        {
+            "layer": str(layer),
+            "by": runner.by,
+            "form": runner.form.name,
+            "points": runner.form.points,
+            "rms_errors": rms[i].tolist(),
+            "max_errors": largest[i].tolist(),
+            "rms_ratio": float(rms[i].mean() / rms[0].mean()),
+            "max_ratio": float(largest[i].mean() / largest[0].mean()),
+            "worst_ratio": float((largest[i] / largest[0]).max()),
+        }
         for i, runner in enumerate(runners)
     ]
 
 
-def _compiled(graph: Path, library: Path) -> Session:
-    """A session in which our Winograd kernels run the model's one layer."""
-    tvmc.compile(graph, output=library, algorithms=["winograd"])
-    options = {"algorithm": "winograd"}
-    session = Session(graph, runtime("litert"), delegate=library, delegate_options=options)
-    report = session.report()
-    if report is None or [layer["algorithm"] for layer in report["layers"]] != ["winograd"]:
-        raise LeanconvError(f"the delegate does not run winograd on {graph.stem}")
-    return session
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
+main = Benchmark(
+    "winograd.error", __doc__, measure, report, _options, pictures={"winograd_error.svg": picture}
+).main
 
 if __name__ == "__main__":
     sys.exit(main())

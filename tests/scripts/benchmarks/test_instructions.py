@@ -29,7 +29,8 @@ def test_every_algorithm_that_serves_the_layer_is_counted(
     rows_file = tmp_path / "rows.json"
     arguments = [str(model), "--cpu", "cortex-a53", "--json", str(rows_file)]
     assert count_algorithms.main(arguments) == 0
-    rows = json.loads(rows_file.read_text())
+    all_rows = json.loads(rows_file.read_text())["rows"]
+    rows = [row for row in all_rows if "total" in row]
     workload, simd = LAYER.workload(SHAPE), PRESETS["cortex-a53"]
     served = [name for name in REGISTRY.names() if serves(name, workload, simd)]
     assert [row["kernels"] for row in rows] == ["XNNPACK", "built-in", *served]
@@ -51,7 +52,6 @@ def test_what_cannot_be_counted_is_one_line(
         ([str(tmp_path / "none.tflite")], "does not exist"),
         ([str(model), "--algorithms", "gemm"], "unknown algorithm 'gemm'"),
         ([str(model), "--algorithms", "winograd"], "winograd: Winograd's algorithm needs stride 1"),
-        ([str(model), "--json", str(tmp_path / "no" / "rows.json")], "there is no folder"),
     ):
         assert count_algorithms.main(arguments) == 2
         errors = capsys.readouterr().err

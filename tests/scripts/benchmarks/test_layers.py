@@ -1,4 +1,4 @@
-"""bench_layers.py and demo.py: the tables, with few rounds; and the other libraries' layers."""
+"""benchmarks/layers.py and demo.py, with few rounds; and the other libraries' single layers."""
 
 from __future__ import annotations
 
@@ -6,99 +6,81 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from schedules.errors import LeanconvError
 from scripts import demo
 from scripts.benchmarks import layers as bench_layers
-from scripts.benchmarks.harness.inference import COMPARISON_HEADER
+from scripts.benchmarks.harness import runners
+from scripts.benchmarks.harness.comparison import built_in_outputs
+from scripts.benchmarks.harness.inference import COMPARISON_HEADER, LEANCONV
 from scripts.benchmarks.harness.machine import Machine
-from scripts.benchmarks.harness.peers import PEERS, Peer, Problem
-from scripts.models.make import LAYERS, ConvLayer
+from scripts.benchmarks.harness.runners import NEEDED, NOT_INSTALLED, ONNX_RUNTIME, XNNPACK
+from scripts.models.make import LAYERS
+from tests.support.tflite_writer import Conv, single_conv
 
 
 def test_the_table_and_the_json_rows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def absent(_problem: Problem, _threads: int) -> Peer:
-        raise ImportError
-
-    def own(problem: Problem, threads: int) -> Peer:
-        return Peer(lambda: None, lambda: problem.output)
-
-    # Two stand-ins: installing the real ones is not for every test run.
-    monkeypatch.setattr(bench_layers, "PEERS", {"oneDNN": own, "ONNX Runtime": absent, "ncnn": own})
-    monkeypatch.setattr(bench_layers, "LAYERS", LAYERS[-2:])
+    """A library that is not there, and one that computes something else."""
+    monkeypatch.setitem(NEEDED, ONNX_RUNTIME, ("not_there",))
+    monkeypatch.setattr(bench_layers, "PEERS", ("sunday", ONNX_RUNTIME))
+    zeros = runners.Runner(lambda _: None, lambda: None, lambda: [np.zeros((1, 112, 112, 32))])
+    monkeypatch.setitem(runners.RUNNERS, "sunday", lambda *_: zeros)
+    monkeypatch.setattr(bench_layers, "LAYERS", LAYERS[-1:])
     path = tmp_path / "rows.json"
     assert bench_layers.main(["--rounds", "3", "--json", str(path)]) == 0
-    rows = json.loads(path.read_text())
-    text = capsys.readouterr().out
-    assert [row["layer"] for row in rows] == [str(layer) for layer in LAYERS[-2:]]
-    for row, line in zip(rows, text.splitlines()[2:], strict=True):
-        assert row["layer"] in line
-        assert "not installed" in line
-        assert row["algorithm"] == "indirect"
-        assert row["peers"]["ONNX Runtime"] is None
-        times = row["times"]
-        ratio = times["leanconv"]["min_s"] / times["LiteRT + XNNPACK"]["min_s"]
-        assert row["ratio_of_minima"] == pytest.approx(ratio)
-        assert row["two_thread_speedup"] > 0
-        assert row["max_difference"] < 1e-4
+    ours, xnnpack, sunday, absent = json.loads(path.read_text())["rows"]
+    assert ours["layer"] == str(LAYERS[-1])
+    assert ours["algorithms"] == ["indirect"]
+    assert ours["ratios"]["min"] == pytest.approx(
+        ours["times"]["min_s"] / xnnpack["times"]["min_s"]
+    )
+    assert ours["speed_up"] > 0 and ours["max_difference"] < 1e-4
+    assert sunday["reason"].startswith("it computes something else: ") and not sunday["times"]
+    assert absent["reason"] == NOT_INSTALLED
+    text = capsys.readouterr().out.splitlines()
+    assert text[2].startswith(str(LAYERS[-1]))
+    assert f"{LAYERS[-1]}, {ONNX_RUNTIME}: {NOT_INSTALLED}" in text
 
 
-@pytest.mark.parametrize("name", PEERS)
-@pytest.mark.parametrize(
-    "layer", [ConvLayer(14, 14, 8, 3, 1, 16), ConvLayer(15, 15, 3, 3, 2, 8), LAYERS[-1]]
-)
-def test_peers_compute_the_layer(name: str, layer: ConvLayer) -> None:
+@pytest.mark.parametrize("kind", NEEDED)
+@pytest.mark.parametrize(("size", "channels", "stride"), [(14, 8, 1), (15, 3, 2), (20, 3, 2)])
+def test_peers_compute_the_layer(
+    kind: str, size: int, channels: int, stride: int, tmp_path: Path
+) -> None:
     """Those that are installed; `make peers` installs them."""
-    modules = {"oneDNN": ["torch"], "ONNX Runtime": ["onnx", "onnxruntime"], "ncnn": ["ncnn"]}
-    problem = _problem(layer)
-    if any(importlib.util.find_spec(module) is None for module in modules[name]):
-        with pytest.raises(ImportError):
-            PEERS[name](problem, 1)
+    graph = tmp_path / "layer.tflite"
+    layer = Conv(16, stride=(stride, stride), activation="relu")
+    graph.write_bytes(single_conv((1, size, size, channels), layer))
+    if any(importlib.util.find_spec(module) is None for module in NEEDED[kind]):
+        with pytest.raises(LeanconvError, match=NOT_INSTALLED):
+            runners.prepare(kind, graph, tmp_path)
         return
-    np.testing.assert_allclose(PEERS[name](problem, 1).output(), problem.output, atol=1e-4)
-
-
-def _problem(layer: ConvLayer) -> Problem:
-    rng = np.random.default_rng(0)
-    shape = (layer.in_height, layer.in_width, layer.in_channels)
-    image = rng.uniform(-1, 1, (1, *shape)).astype(np.float32)
-    taps = (layer.out_channels, layer.kernel, layer.kernel, layer.in_channels)
-    weights = rng.uniform(-1, 1, taps).astype(np.float32)
-    bias = rng.uniform(-1, 1, layer.out_channels).astype(np.float32)
-    size = -(-layer.in_height // layer.stride)
-    empty = np.zeros((1, size, size, layer.out_channels), np.float32)
-    before, after = Problem(layer, image, weights, bias, empty).padding
-    padded = np.pad(image[0], ((before, after), (before, after), (0, 0)))
-    sliding: Any = np.lib.stride_tricks.sliding_window_view  # typed differently in each numpy
-    windows = sliding(padded, (layer.kernel,) * 2, axis=(0, 1))
-    windows = windows[:: layer.stride, :: layer.stride]
-    output = np.einsum("hwcij,mijc->hwm", windows, weights) + bias
-    return Problem(layer, image, weights, bias, np.maximum(output, 0)[None].astype(np.float32))
+    inputs, (expected,) = built_in_outputs(graph)
+    runners.prepare(kind, graph, tmp_path)
+    runner = runners.open_runner(kind, graph, 1, tmp_path)
+    runner.set_inputs(inputs)
+    runner.invoke()
+    got = runner.outputs()[0].reshape(expected.shape)
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["--algorithm", "gemm"], "unknown algorithm 'gemm'"),
         (["--target", "z80"], "unknown target 'z80'"),
-        (["--json", "no/rows.json"], "there is no folder no"),
+        (["--target", "cortex-a53"], "cannot load the delegate"),  # this machine is none
     ):
         assert bench_layers.main(arguments) == 2
-        errors = [li for li in capsys.readouterr().err.splitlines() if not li.endswith("…")]
-        assert len(errors) == 1
-        assert errors[0].startswith("benchmarks.layers: error: ")
-        assert message in errors[0]
+        errors = capsys.readouterr().err.splitlines()
+        (line,) = [line for line in errors if line.startswith("benchmarks.layers: error: ")]
+        assert message in line
     assert demo.main(["--json", "no/rows.json"]) == 2
     assert capsys.readouterr().err.startswith("demo: error: cannot write no/rows.json")
-
-
-def test_a_target_that_this_machine_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench_layers.main(["--target", "cortex-a53"]) == 2
-    assert "benchmarks.layers: error: cannot load the delegate" in capsys.readouterr().err
 
 
 def test_demo(
@@ -114,7 +96,8 @@ def test_demo(
     text = capsys.readouterr().out
     assert all(title in text for title in COMPARISON_HEADER)
     assert text.splitlines()[-1].endswith(f"on {Machine.this().describe()}")
-    rows = json.loads(path.read_text())
-    names = ["LiteRT + XNNPACK", "LiteRT built-in", "leanconv"]
-    assert [row["runtime"] for row in rows] == names
-    assert rows[2]["max_difference"] < 1e-5
+    written = json.loads(path.read_text())
+    assert Machine(**written["machine"]) == Machine.this()
+    names = [XNNPACK, "LiteRT built-in", LEANCONV]
+    assert [row["runtime"] for row in written["rows"]] == names
+    assert written["rows"][2]["max_difference"] < 1e-5

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from scripts.benchmarks import models as bench_models
-from scripts.benchmarks.models import HEADER, Row
+from scripts.benchmarks.harness.benchmark import Row
+from scripts.benchmarks.harness.inference import LEANCONV
+from scripts.benchmarks.harness.runners import XNNPACK
+from scripts.benchmarks.models import COLUMNS
 from tests.support.tflite_writer import Conv, chain, single_conv
 
 
@@ -25,27 +28,37 @@ def test_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = [*map(str, paths), "--rounds", "3", "--json", str(output)]
     assert bench_models.main(arguments) == 0
     result = json.loads(output.read_text())
-    assert [(row["model"], row["claimed"], row["left"]) for row in result["rows"]] == [
+    *measured, none = result["rows"]
+    ours, theirs = measured[::2], measured[1::2]
+    assert [(row["model"], row["claimed"], row["left"]) for row in ours] == [
         ("one", 1, 0),
         ("two", 1, 1),
     ]
-    for row in result["rows"]:
-        assert row["ratio_of_minima"] == pytest.approx(row["seconds"] / row["xnnpack_seconds"])
+    for row, base in zip(ours, theirs, strict=True):
+        assert row["ratios"]["min"] == pytest.approx(row["times"]["min_s"] / base["times"]["min_s"])
         assert 0 <= row["max_difference"] <= row["bound"]
         assert row["arena_bytes"] > 0
-    assert list(result["reasons"]) == ["none"]
+    assert none["model"] == "none" and none["reason"]
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines[0].split()) == len(" ".join(HEADER).split())
-    assert lines[-1].startswith("none: ")
+    assert len(lines[0].split()) == len(" ".join(COLUMNS).split())
+    assert lines[-2].startswith("none: ")
 
 
 def test_the_summary_counts_long_models_alone() -> None:
-    def row(model: str, seconds: float, ratio: float) -> Row:
-        return Row(model, ratio * seconds, seconds, ratio, ratio, 1, 1, 1, 1, 0, 0.0, 0.0)
+    def rows(model: str, seconds: float, ratio: float) -> list[Row]:
+        return [
+            {"model": model, "runtime": LEANCONV, "ratios": {"min": ratio}},
+            {"model": model, "runtime": XNNPACK, "times": {"min_s": seconds}},
+        ]
 
-    rows = [row("a", 1e-3, 0.5), row("b", 1e-3, 2.0), row("short", 1e-6, 4.0)]
-    assert bench_models._summary(rows) == [
+    short = rows("short", 1e-6, 4.0)
+    _, *lines = bench_models.report([*rows("a", 1e-3, 0.5), *rows("b", 1e-3, 2.0), *short])
+    assert lines == [
         "geometric mean of 2 models above 50 µs: 1.000",
         "slower than in XNNPACK: b 2.00, short 4.00",
     ]
-    assert bench_models._summary(rows[2:]) == []
+    assert len(list(bench_models.report(short))) == 1
+
+
+def test_trained_models_are_at_hand() -> None:
+    assert "face_detection_front" in [path.stem for path in bench_models.face_models()]
