@@ -49,7 +49,7 @@ def _options(parser: LineParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """A row for each of LiteRT's own kernels and each algorithm, with a reason if it serves none."""
+    """A row for each of LiteRT's own kernels and each algorithm; an empty one if it serves none."""
     model = options.model or ensure([LAYERS[0].name])[0]
     algorithms = options.algorithms.split(",") if options.algorithms else REGISTRY.names()
     board = Board.default()
