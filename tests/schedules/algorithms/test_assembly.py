@@ -14,8 +14,8 @@ from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from tests.support.assembly import assembly_of, inner_loops, vectors_stored_on_x86_stack
 from tests.support.kernels import serves
+from tests.support.targets import ARM
 
-ARM = [name for name, simd in PRESETS.items() if simd.arch == "aarch64" and not simd.android]
 #: The others are like the Cortex-A76 in all but their caches.
 DIFFERENT = [name for name in ARM if name not in ("neoverse-n1", "apple-m1")]
 

@@ -12,6 +12,7 @@ from schedules.kernel.depthwise_tiles import default_tile, fits, registers, shar
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
+from tests.support.targets import TARGETS
 
 A76 = PRESETS["cortex-a76"]
 
@@ -66,7 +67,7 @@ def test_registers(
     assert registers(workload, PRESETS["x86-64-v4"], rows, columns) == expected - one_weight
 
 
-@pytest.mark.parametrize("target", PRESETS)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 31])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_default_tiles_fit_and_blocks_are_whole_vectors(

@@ -14,6 +14,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
+from tests.support.targets import TARGETS
 
 
 def layer(size: int, channels: int, outputs: int, kernel: int = 3) -> Conv2dWorkload:
@@ -38,7 +39,7 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("simd", PRESETS.values(), ids=lambda simd: simd.name)
+@pytest.mark.parametrize("simd", TARGETS.values(), ids=lambda simd: simd.name)
 @pytest.mark.parametrize("workload", LAYERS, ids=lambda workload: workload.describe())
 def test_default_tiles_fit_into_the_registers(workload: Conv2dWorkload, simd: Simd) -> None:
     taps = Taps.of(workload, simd)

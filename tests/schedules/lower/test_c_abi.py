@@ -23,6 +23,7 @@ from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
 from tests.support.assembly import inner_loops
 from tests.support.kernels import guarded_workspace, link, run_stages, serves
+from tests.support.targets import TARGETS
 
 #: What a C library or the compiler's support library has on every platform.
 LIBRARY_SYMBOLS = {"memcpy", "memmove", "memset", "expf", "fmaf", "fmaxf", "fminf"}
@@ -68,7 +69,7 @@ def symbols(data: bytes) -> tuple[set[str], set[str]]:
 def targets_and_algorithms() -> list[Any]:
     """Half of the algorithms for Android, where code may differ by its ABI; the others are slow."""
     found = []
-    for target, simd in PRESETS.items():
+    for target, simd in TARGETS.items():
         for row, algorithm in enumerate(REGISTRY.names()):
             marks = [] if row % 2 == simd.android else [pytest.mark.slow]
             found.append(pytest.param(target, algorithm, marks=marks))
