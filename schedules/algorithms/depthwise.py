@@ -20,17 +20,18 @@ from tvm import s_tir, te, tirx
 
 from schedules.algorithms.base import LayerAlgorithm, index_limit
 from schedules.kernel import depthwise_tiles, packing
-from schedules.kernel.depthwise_tiles import DepthwiseTile, unrolled_taps
-from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.depthwise_tiles import DepthwiseTile
+from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
+from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.initial_sums import start_with
 from schedules.lower.masked_loops import mark_masked
-from schedules.lower.steps import partition, unroll
+from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 
@@ -64,27 +65,19 @@ class Depthwise(LayerAlgorithm):
 def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
     """Block ``ACC``, the sums, and block ``Y``, the output."""
     image, weights, bias = placeholders(workload, packing.taps(workload))
-    added = residual(workload, workload.output_shape[:3])
     taps = Taps(workload.kernel_height, workload.kernel_width, 1, flat=False)
     patches = ImagePatches(workload, image, taps, workload.out_width)
-    sums = ACCUMULATOR_DTYPE[workload.dtype]
     multiplier = workload.out_channels // workload.in_channels
     kh = te.reduce_axis((0, taps.rows), name="kh")
     kw = te.reduce_axis((0, taps.columns), name="kw")
 
     def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, m: tirx.Expr) -> tirx.Expr:
-        element = patches.element(n, h, w, kh, kw, m // multiplier)
-        value = element.astype(sums) * weights[kh, kw, m].astype(sums)
-        value = masked(patches.column_mask(w, kw, m), value, sums)
-        return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw])
+        value = patches.element(n, h, w, kh, kw, m // multiplier) * weights[kh, kw, m]
+        value = masked(patches.column_mask(w, kw, m), value, workload.dtype)
+        return te.sum(masked(patches.row_mask(h, kh), value, workload.dtype), axis=[kh, kw])
 
-    acc = te.compute(workload.output_shape, sum_of_products, name="ACC")
-    no_bias = tirx.const(0, sums)  # the sums begin with it
-    output = te.compute(
-        workload.output_shape,
-        lambda *i: finish(acc(*i), no_bias, workload, *(tensor(*i) for tensor in added)),
-        name="Y",
-    )
+    sums = te.compute(workload.output_shape, sum_of_products, name="ACC")
+    *added, output = finished(workload, sums, bias=None)  # the sums begin with it
     function = te.create_prim_func([image, *added, weights, bias, output])
     (starts,) = (buffer for buffer in function.params if buffer.name == "B")
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
@@ -104,37 +97,20 @@ def schedule_tiles(
     m_outer, m_vector, m_lane = schedule.split(m, [None, tile.channels // lanes, lanes])
     schedule.reorder(batch, m_outer, h_outer, w_outer, m_vector, h_inner, w_inner, m_lane)
 
-    # Step 2: the sums of a tile, in registers. Its rows are inside of the kernel's: what one kernel
-    # row reads for the second row of pixels, the next one reads for the first.
-    schedule.compute_at(sums, m_vector, preserve_unit_loops=True)
-    schedule.set_scope(sums, 0, "local")
-    *_, acc_h, acc_w, acc_lane, kh, kw = schedule.get_loops(sums)
-    schedule.reorder(kh, acc_h, kw, acc_w, acc_lane)
+    # Step 2: the sums of a tile, in registers. Unrolling taps decides the masks of border tiles.
+    kh, acc_h, acc_lane = sum_taps(schedule, sums, workload, m_vector)
+    mark_masked(schedule, acc_h)
 
     # Step 3: split border tiles from interior ones, and the tail of the channels.
-    mark_masked(schedule, acc_h)
     for loop in (h_outer, w_outer):
         partition(schedule, loop)
-    if workload.out_channels % tile.channels:
-        for loop in (m_outer, m_vector, m_lane, acc_lane):
-            partition(schedule, loop)
+    tails = (m_outer, m_vector, m_lane, acc_lane)
+    cut_tails(schedule, tails, workload.out_channels, tile.channels)
 
-    # Step 4: straight-line code inside; taps too, which decides the masks of border tiles.
-    unrolled_rows, unrolled_columns = unrolled_taps(workload)
-    for loop, taps, unrolled in (
-        (kh, workload.kernel_height, unrolled_rows),
-        (kw, workload.kernel_width, unrolled_columns),
-    ):
-        if taps == unrolled:
-            schedule.unroll(loop)
-        else:
-            c_abi.keep_rolled(schedule, loop)
+    # Step 4: straight-line code inside of the loop over vectors.
     c_abi.keep_rolled(schedule, m_vector, small=simd.in_order)
-    unroll(schedule, [h_inner, w_inner, acc_h, acc_w])
-    for loop in (m_lane, acc_lane):
-        schedule.vectorize(loop)
-    *_, start_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))
-    schedule.vectorize(start_lane)
+    straighten(schedule, h_inner, w_inner, m_lane)
+    begin_sums(schedule, sums, kh)
 
     # Step 5: threads share rows of tiles or blocks of channels.
     c_abi.mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])

@@ -10,15 +10,14 @@ patch matrix already: nothing is gathered and the workspace is 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from tvm import s_tir
+from tvm import s_tir, te
 
 from schedules.algorithms.indirect import Lowering
-from schedules.kernel import microkernel, tiles
+from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.packing import PackedWeights
-from schedules.kernel.patches import GatheredPatches, Taps, gather, placeholders, vectorize_channels
+from schedules.kernel.patches import GatheredPatches, Patches, Taps, gather
+from schedules.kernel.steps import copy_vectors
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
@@ -43,28 +42,17 @@ class Im2col(Lowering):
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return workload.pixels * workload.reduction
 
+    def patches(
+        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
+    ) -> Patches:
+        matrix = gather(workload, image, taps)
+        return GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Threads gather, each some image rows, before any of them multiplies.
-        packed = self.packed_weights(workload, knobs)
-        schedule, _ = gathered_product(workload, simd, Tile.of(knobs), packed, stage=1)
+        schedule, _ = self.convolve(workload, simd, knobs, stage=1)
         pixel = schedule.get_loops(schedule.get_sblock("P"))[0]
-        vectorize_channels(schedule, "P", workload, simd)
+        copy_vectors(schedule, "P", workload, simd)
         image_row, _ = schedule.split(pixel, [None, workload.out_width])
         c_abi.mark_stage(schedule, image_row, 0)
         return schedule
-
-
-def gathered_product(
-    workload: Conv2dWorkload,
-    simd: Simd,
-    tile: Tile,
-    packed: PackedWeights,
-    stage: int,
-    shared: str | None = None,
-) -> tuple[s_tir.Schedule, dict[str, Any]]:
-    """Gather (block ``P``, not scheduled) and product (stage ``stage``), and its tile loops."""
-    taps = Taps.of(workload, simd)
-    arguments = placeholders(workload, packed)
-    matrix = gather(workload, arguments[0], taps)
-    patches = GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
-    return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)

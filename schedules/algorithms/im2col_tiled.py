@@ -15,11 +15,10 @@ from dataclasses import replace
 
 from tvm import s_tir
 
-from schedules.algorithms.im2col import Im2col, gathered_product
+from schedules.algorithms.im2col import Im2col
 from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.patches import vectorize_channels
-from schedules.kernel.tiles import Tile
+from schedules.kernel.steps import copy_vectors
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -41,12 +40,9 @@ class Im2colTiled(Im2col):
         return pixels * workload.reduction * workload.element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        packed = self.packed_weights(workload, knobs)
         # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.
-        schedule, loops = gathered_product(
-            workload, simd, Tile.of(knobs), packed, stage=0, shared="columns"
-        )
+        schedule, loops = self.convolve(workload, simd, knobs, shared="columns")
         patches = schedule.get_sblock("P")
-        schedule.compute_at(patches, loops["columns"], preserve_unit_loops=True)
-        vectorize_channels(schedule, "P", workload, simd)
+        schedule.compute_at(patches, loops.columns, preserve_unit_loops=True)
+        copy_vectors(schedule, "P", workload, simd)
         return schedule

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import s_tir
+from tvm import s_tir, te
 
 from schedules.algorithms.base import LayerAlgorithm
 from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.patches import ImagePatches, Taps, placeholders
+from schedules.kernel.patches import ImagePatches, Patches, Taps, placeholders
+from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -41,12 +42,28 @@ class Indirect(LayerAlgorithm):
         return 0
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        workload = as_rows(workload)
+        schedule, _ = self.convolve(as_rows(workload), simd, knobs)
+        return schedule
+
+    def patches(
+        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
+    ) -> Patches:
+        """Where the patch matrix is read from: with most algorithms, all that tells them apart."""
+        return ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
+
+    def convolve(
+        self,
+        workload: Conv2dWorkload,
+        simd: Simd,
+        knobs: Knobs,
+        stage: int = 0,
+        shared: str | None = None,
+    ) -> tuple[s_tir.Schedule, TileLoops]:
+        """:func:`microkernel.convolve` over :meth:`patches`; what stores them is not scheduled."""
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
         arguments = placeholders(workload, self.packed_weights(workload, knobs))
-        patches = ImagePatches(workload, arguments[0], taps, tile.rounded(workload.out_width))
-        schedule, _ = microkernel.convolve(workload, simd, tile, patches, arguments)
-        return schedule
+        patches = self.patches(workload, arguments[0], taps, tile)
+        return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)
 
 
 class Lowering(Indirect):

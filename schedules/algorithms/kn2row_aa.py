@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from tvm import s_tir, te, tirx
 
 from schedules.algorithms.indirect import Lowering
-from schedules.algorithms.shared.shift_add import finished, single_taps, tap_count
+from schedules.algorithms.shared.shift_add import single_taps, tap_count
 from schedules.kernel import tiles
+from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.microkernel import accumulate_tile, patch_elements
 from schedules.kernel.patches import ImagePatches, masked, placeholders
+from schedules.kernel.steps import begin_sums, finish_tile, follow, split_tile
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.masked_loops import mark_masked
-from schedules.lower.steps import partition, unroll
 from schedules.target.simd import Simd
 
 
@@ -101,39 +101,24 @@ def schedule_sums(
 ) -> None:
     """One image row of sums after another, tap by tap; bias and activation follow each row."""
     lanes = tile.lanes(simd, workload.dtype)
-    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+    sums = schedule.get_sblock("S")
 
-    # Step 1: register tiles of the sums, for one tap.
+    # Step 1: register tiles of the sums, tap by tap.
     n, h, w, o, kh, kw = schedule.get_loops(sums)
-    w_outer, w_inner = schedule.split(w, [None, tile.columns])
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    loops: dict[str, Any] = {"columns": w_outer, "panels": o_outer}
-    inner = [loops[name] for name in tile.order.split(",")[1:]]
-    schedule.reorder(n, h, kh, kw, *inner, w_inner, o_vector, o_lane)
+    loops = split_tile(schedule, tile, lanes, h, w, o)
+    schedule.reorder(n, h, kh, kw, *loops.order[1:], *loops.inside)
 
     # Step 2: the tap's product, in registers.
-    accumulate_tile(schedule, single_taps(workload), simd, tile, inner[-1])
+    accumulate_tile(schedule, single_taps(workload), simd, tile, loops.order[-1])
 
     # Step 3: bias and activation for the finished row.
-    schedule.reverse_compute_at(output, h, preserve_unit_loops=True)
-    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+    follow(schedule, "Y", h, lanes, workload.out_channels, lanes)
 
-    # Step 4: borders and tails.
+    # Step 4: borders, tails, and straight-line code inside.
     mark_masked(schedule, kh)
-    partition(schedule, w_outer)
-    if workload.out_channels % tile.panel:
-        for loop in (o_outer, o_vector, o_lane):
-            partition(schedule, loop)
-    if workload.out_channels % lanes:
-        for loop in (y_vector, y_lane):
-            partition(schedule, loop)
+    schedule.unroll(kw)
+    finish_tile(schedule, tile, loops, workload.out_channels)
+    begin_sums(schedule, sums, kh)
 
-    # Step 5: straight-line code inside.
-    unroll(schedule, [kw, w_inner, o_vector])
-    for lane in (o_lane, y_lane):
-        schedule.vectorize(lane)
-    first = schedule.get_loops(schedule.decompose_reduction(sums, kh))
-    schedule.vectorize(first[-1])
-
-    # Step 6: threads share the image rows.
+    # Step 5: threads share the image rows.
     c_abi.mark_stage(schedule, h)

@@ -26,11 +26,11 @@ from schedules.algorithms.shared.shift_add import (
 )
 from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knobs
+from schedules.kernel.steps import begin_sums, cut_tails, follow, split_panel, straighten
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.fusion import allocate_once, merge_nests
 from schedules.lower.masked_loops import mark_masked
-from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 
@@ -58,7 +58,7 @@ class Kn2rowAs(Kn2row):
         loops = microkernel.schedule_product(
             schedule, workload, simd, tile, pixel_taps(workload), 0, "panels", result="P"
         )
-        schedule.split(loops["rows"], [workload.kernel_height, workload.kernel_width])
+        schedule.split(loops.rows, [workload.kernel_height, workload.kernel_width])
         schedule_accumulation(schedule, workload, simd, tile)
         # Not injective, since all taps share one place: each is added before the next is computed.
         layout = self.layout(workload, tile)
@@ -71,28 +71,23 @@ def schedule_accumulation(
 ) -> None:
     """Add each tap's product to the sums behind it, in the loops of the scheduled product."""
     lanes = tile.lanes(simd, workload.dtype)
-    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+    sums, channels = schedule.get_sblock("S"), workload.out_channels
 
     # Step 1: one panel after another, tap by tap, beside the product.
     n, h, w, o, kh, kw = schedule.get_loops(sums)
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    schedule.reorder(o_outer, kh, kw, n, h, w, o_vector, o_lane)
-    schedule.add_unit_loop(o_outer)  # the product's batch
+    panel, vector, lane = split_panel(schedule, tile, lanes, o)
+    schedule.reorder(panel, kh, kw, n, h, w, vector, lane)
+    schedule.add_unit_loop(panel)  # the product's batch
     _, panels, kh, _ = merge_nests(schedule, "P", "S", depth=4)
 
     # Step 2: bias and activation for the finished panel.
-    schedule.reverse_compute_at(output, panels, preserve_unit_loops=True)
-    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+    follow(schedule, "Y", panels, lanes, channels, tile.panel)
 
     # Step 3: borders and tails.
     mark_masked(schedule, h)
     mark_masked(schedule, w)
-    if workload.out_channels % tile.panel:
-        for loop in (o_vector, o_lane, y_vector, y_lane):
-            partition(schedule, loop)
+    cut_tails(schedule, (vector, lane), channels, tile.panel)
 
     # Step 4: straight-line code inside.
-    schedule.unroll(o_vector)
-    for lane in (o_lane, y_lane):
-        schedule.vectorize(lane)
-    schedule.vectorize(schedule.get_loops(schedule.decompose_reduction(sums, kh))[-1])
+    straighten(schedule, vector, lane)
+    begin_sums(schedule, sums, kh)

@@ -15,11 +15,8 @@ from dataclasses import replace
 
 from tvm import s_tir
 
-from schedules.algorithms.indirect import Lowering
-from schedules.algorithms.mec import lowered_product
-from schedules.algorithms.shared.compact_lowering import pad_rows, row_elements, row_padding
+from schedules.algorithms.shared.compact_lowering import CompactLowering
 from schedules.kernel.knobs import Knob, Knobs, by_name
-from schedules.kernel.patches import vectorize_channels
 from schedules.kernel.tiles import stay_in_l2
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -28,42 +25,35 @@ from schedules.target.simd import Simd
 STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")
 
 
-class MecStrip(Lowering):
+class MecStrip(CompactLowering):
     """MEC with one strip of output columns at a time."""
 
     name = "mec_strip"
     source = "MEC (Cho and Brand, arXiv 1706.06873), one strip of columns at a time"
 
+    def rows(self, workload: Conv2dWorkload) -> int:
+        # Those that the kernel reaches: a stride may leave out the last ones.
+        last = (workload.out_height - 1) * workload.stride_height
+        return last + (workload.kernel_height - 1) * workload.dilation_height + 1
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         default = STRIP_ORDERS[0 if stay_in_l2(workload.weight_bytes, simd) else 1]
         choices = super().knobs(workload, simd)
         order = replace(choices["order"], choices=STRIP_ORDERS, default=default)
-        padding = row_padding(workload, reached_rows(workload))
-        return {**choices, **by_name(order, padding)}
+        return {**choices, **by_name(order)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         columns = min(knobs["columns"], workload.out_width)
-        row = row_elements(workload, reached_rows(workload)) + knobs["row_padding"]
+        row = self.row_elements(workload) + knobs["row_padding"]
         return columns * row * workload.element_bytes
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        row = row_elements(workload, reached_rows(workload))
-        return workload.batch * workload.out_width * row
+        return workload.batch * workload.out_width * self.row_elements(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        packed, rows = self.packed_weights(workload, knobs), reached_rows(workload)
         # Each thread lowers into a buffer of its own: it is strips that they share.
-        schedule, loops = lowered_product(
-            workload, simd, knobs, packed, rows, stage=0, shared="columns"
-        )
-        pad_rows(schedule, workload, rows, knobs["row_padding"])
+        schedule, loops = self.convolve(workload, simd, knobs, shared="columns")
         lowered = schedule.get_sblock("L")
-        schedule.compute_at(lowered, loops["columns"], preserve_unit_loops=True)
-        vectorize_channels(schedule, "L", workload, simd)
+        schedule.compute_at(lowered, loops.columns, preserve_unit_loops=True)
+        self.copy_columns(schedule, workload, simd, knobs)
         return schedule
-
-
-def reached_rows(workload: Conv2dWorkload) -> int:
-    """Rows of the padded image that the kernel reaches: a stride may leave out the last ones."""
-    last = (workload.out_height - 1) * workload.stride_height
-    return last + (workload.kernel_height - 1) * workload.dilation_height + 1

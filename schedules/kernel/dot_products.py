@@ -15,8 +15,9 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
+from schedules.kernel.steps import begin_sums, cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.memory import ALIGNMENT
@@ -56,13 +57,8 @@ def dot_products(
     sums = lane_sums(workload, simd, image, weights)
     while sums.shape[-1] > 1:
         sums = add_halves(sums)
-    added = residual(workload, workload.output_shape[:3])
-    output = te.compute(
-        workload.output_shape,
-        lambda *i: finish(sums[i[2], i[3], 0], bias[i[3]], workload, *(r[i] for r in added)),
-        name="Y",
-    )
-    schedule = s_tir.Schedule(te.create_prim_func([*arguments, *added, output]))
+    results = finished(workload, lambda n, h, w, o: sums[w, o, 0], bias)
+    schedule = s_tir.Schedule(te.create_prim_func([*arguments, *results]))
     schedule_tiles(schedule, workload, simd)
     return schedule
 
@@ -71,7 +67,6 @@ def lane_sums(
     workload: Conv2dWorkload, simd: Simd, image: te.Tensor, weights: te.Tensor
 ) -> te.Tensor:
     """Block ``ACC``: a vector of sums for each pixel and output channel, in whole tiles."""
-    dtype = ACCUMULATOR_DTYPE[workload.dtype]
     channels, lanes, line = workload.in_channels, simd.lanes(workload.dtype), _line(workload)
     sizes, shape = (workload.out_width, workload.out_channels), tile_shape(workload)
     rounded = [n * size for n, size in zip(_tiles(workload, shape), shape, strict=True)]
@@ -81,8 +76,8 @@ def lane_sums(
         c = step * lanes + lane
         mask = [i < size for i, size, end in zip((w, o), sizes, rounded, strict=True) if end > size]
         mask += [c < channels] * (channels % line > 0)
-        pixel, weight = image[0, 0, w * workload.in_pitch + c], weights[o, c]
-        return te.sum(masked(mask, pixel.astype(dtype) * weight.astype(dtype), dtype), axis=step)
+        value = image[0, 0, w * workload.in_pitch + c] * weights[o, c]
+        return te.sum(masked(mask, value, workload.dtype), axis=step)
 
     return te.compute((*rounded, lanes), sum_of_products, name="ACC")
 
@@ -133,18 +128,14 @@ def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Sim
     schedule.reverse_compute_at(schedule.get_sblock("Y"), inner, preserve_unit_loops=True)
     unroll(schedule, inside("Y"))
     for block in halves:
-        *pixel, half_lane = inside(block)
-        unroll(schedule, pixel)
-        schedule.vectorize(half_lane)
+        straighten(schedule, *inside(block))
     for block in ("ACC", *halves):
         schedule.set_scope(schedule.get_sblock(block), 0, "local")
 
     # Step 4: split border tiles from interior ones, and the tail of the sums from whole lines.
     partition(schedule, w_outer)
     partition(schedule, o_outer)
-    if workload.in_channels % _line(workload):
-        for loop in (s_outer, s_inner, lane):
-            partition(schedule, loop)
+    cut_tails(schedule, (s_outer, s_inner, lane), workload.in_channels, _line(workload))
 
     # Step 5: straight-line code inside.
     c_abi.keep_rolled(schedule, inner)
@@ -152,12 +143,8 @@ def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Sim
         schedule.unroll(s_outer)
     else:
         c_abi.keep_rolled(schedule, s_outer)
-    unroll(schedule, [s_inner, w, o])
-    schedule.vectorize(lane)
-    schedule.decompose_reduction(schedule.get_sblock("ACC"), s_outer)
-    *pixel, i_lane = inside("ACC_init")
-    unroll(schedule, pixel)
-    schedule.vectorize(i_lane)
+    straighten(schedule, s_inner, w, o, lane)
+    begin_sums(schedule, schedule.get_sblock("ACC"), s_outer, unrolled=2)
 
     # Step 6: threads share tiles.
     c_abi.mark_stage(schedule, outer)

@@ -6,7 +6,7 @@ Kept apart from geometry and schedules, so that another element type brings its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
@@ -14,19 +14,32 @@ from schedules.kernel.clamping import at_least, at_most
 from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
-#: Element type -> type in which its products are summed.
-ACCUMULATOR_DTYPE: Mapping[str, str] = {"float32": "float32"}
-
-
-def bias_dtype(workload: Conv2dWorkload) -> str:
-    """Element type of the bias: that of the sums it is added to."""
-    return ACCUMULATOR_DTYPE[workload.dtype]
-
 
 def residual(workload: Conv2dWorkload, pixels: Sequence[int]) -> list[te.Tensor]:
     """The argument ``R`` of shape ``(*pixels, M)`` if the workload has a residual, else nothing."""
     shape = (*pixels, workload.out_channels)
     return [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
+
+
+def finished(
+    workload: Conv2dWorkload,
+    sums: Callable[..., tirx.Expr],
+    bias: te.Tensor | None,
+    shape: Sequence[int] = (),
+) -> list[te.Tensor]:
+    """Argument ``R``, if there is a residual, and block ``Y``: the output for finished sums.
+
+    Both are of ``shape``, by default the output's. ``sums`` takes the indices of an element; they
+    have the bias already if ``bias`` is none.
+    """
+    shape = shape or workload.output_shape
+    added = residual(workload, shape[:-1])
+
+    def element(*i: tirx.Expr) -> tirx.Expr:
+        first = tirx.const(0, workload.dtype) if bias is None else bias[i[-1]]
+        return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
+
+    return [*added, te.compute(shape, element, name="Y")]
 
 
 def finish(

@@ -17,8 +17,16 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.kernel.epilogue import ACCUMULATOR_DTYPE, finish, residual
+from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
+from schedules.kernel.steps import (
+    TileLoops,
+    begin_sums,
+    cut_tails,
+    follow,
+    split_tile,
+    straighten,
+)
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
@@ -60,9 +68,7 @@ def stage_image(
     schedule.set_scope(patches, 0, "local")
     schedule.compute_at(patches, loop, preserve_unit_loops=True)
     dimensions = len(schedule.get(patches).iter_vars)
-    *loops, lane = schedule.get_loops(patches)[-dimensions:]
-    unroll(schedule, loops)
-    schedule.vectorize(lane)
+    straighten(schedule, *schedule.get_loops(patches)[-dimensions:])
 
 
 def patch_sums(
@@ -91,7 +97,7 @@ def patch_sums(
     layer : str
         Tells the blocks of one kernel's layers apart.
     """
-    dtype, sums = workload.dtype, ACCUMULATOR_DTYPE[workload.dtype]
+    dtype = workload.dtype
     batch, rows, columns = patches.shape
     taps = patches.taps
     columns = tile.rounded(columns)
@@ -102,11 +108,10 @@ def patch_sums(
 
     def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
-        weight = weights[o // tile.panel, step, o % tile.panel]
-        value = element[n, h, w, kh, kw, c].astype(sums) * weight.astype(sums)
+        value = element[n, h, w, kh, kw, c] * weights[o // tile.panel, step, o % tile.panel]
         # Masked a second time: a product with a masked element is not to be computed at all.
-        value = masked(patches.column_mask(w, kw, c), value, sums)
-        return te.sum(masked(patches.row_mask(h, kh), value, sums), axis=[kh, kw, c])
+        value = masked(patches.column_mask(w, kw, c), value, dtype)
+        return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw, c])
 
     acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
     return te.compute(acc_shape, sum_of_products, name=f"ACC{layer}")
@@ -123,14 +128,8 @@ def product(
 
     ``Y`` is :func:`patch_sums` with bias, activation and residual.
     """
-    acc = patch_sums(workload, patches, weights, tile)
-    added = residual(workload, patches.shape)
-    output = te.compute(
-        (*patches.shape, workload.out_channels),
-        lambda *i: finish(acc[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
-        name="Y",
-    )
-    return [*added, output]
+    sums = patch_sums(workload, patches, weights, tile)
+    return finished(workload, sums, bias, (*patches.shape, workload.out_channels))
 
 
 def convolve(
@@ -141,7 +140,7 @@ def convolve(
     arguments: Sequence[te.Tensor],
     stage: int = 0,
     shared: str | None = None,
-) -> tuple[s_tir.Schedule, dict[str, Any]]:
+) -> tuple[s_tir.Schedule, TileLoops]:
     """The whole kernel over ``patches``, with :func:`product` scheduled, and its tile loops.
 
     ``arguments`` are image, packed weights and bias; ``stage`` and ``shared`` as for
@@ -163,62 +162,31 @@ def schedule_product(
     stage: int = 0,
     shared: str | None = None,
     result: str = "Y",
-) -> dict[str, Any]:
+) -> TileLoops:
     """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
     Threads share the tiles of the loop ``shared``, by default of the outermost that has several.
-    Returns the loops ``rows``, ``columns`` and ``panels``, each of which counts tiles.
     """
-    sums, output = schedule.get_sblock("ACC"), schedule.get_sblock(result)
-    lanes = tile.lanes(simd, workload.dtype)
+    sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
     # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
-    batch, h, w, o, kh, kw, c = schedule.get_loops(sums)
-    w_outer, w_inner = schedule.split(w, [None, tile.columns])
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    c_outer, c_inner = schedule.split(c, [None, tile.k_block])
-    loops = {"rows": h, "columns": w_outer, "panels": o_outer}
-    order = [loops[name] for name in tile.order.split(",")]
-    schedule.reorder(batch, *order, kh, kw, c_outer, c_inner, w_inner, o_vector, o_lane)
-    schedule.set_scope(sums, 0, "local")
+    batch, h, w, o, *axes = schedule.get_loops(sums)
+    loops = split_tile(schedule, tile, lanes, h, w, o)
+    rolled = taps.flat or simd.fma_by_element
+    sum_tile(schedule, taps, simd, tile, [batch, *loops.order], axes, loops.inside, rolled)
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
-    schedule.reverse_compute_at(output, order[-1], preserve_unit_loops=True)
-    *y_pixel, y_o = schedule.get_loops(output)[1 + len(order) :]
-    y_vector, y_lane = schedule.split(y_o, [None, lanes])
+    outer = loops.order[-1]
+    stored = follow(schedule, result, outer, lanes, workload.out_channels, tile.panel)
+    unroll(schedule, stored[1 + len(loops.order) :])
 
-    # Step 3: the image, block of channels by block.
-    stage_image(schedule, simd, tile, c_outer)
+    # Step 3: split border tiles from interior ones, and the last panel from full ones.
+    partition(schedule, loops.columns)
+    cut_tails(schedule, [loops.panels], workload.out_channels, tile.panel)
 
-    # Step 4: split border tiles from interior ones, and the tails of M and K from whole blocks.
-    mark_masked(schedule, kh)
-    partition(schedule, w_outer)
-    if workload.out_channels % tile.panel:
-        for loop in (o_outer, y_vector, y_lane):
-            partition(schedule, loop)
-    if taps.depth % tile.k_block and not taps.flat:  # flat: masks of another form depend on c too
-        partition(schedule, c_outer)
-
-    # Step 5: straight-line code inside. Taps too, which decides the masks of border tiles.
-    if taps.columns <= MAX_UNROLLED_TAPS:
-        schedule.unroll(kw)
-    if extent(schedule, c_outer) == 1:
-        schedule.unroll(c_outer)
-    elif taps.flat or simd.fma_by_element:
-        # Blocks of flat taps share elements, as neighbouring pixels do: more than registers hold.
-        c_abi.keep_rolled(schedule, c_outer)
-    if taps.flat and simd.fma_by_element:
-        c_abi.keep_rolled(schedule, kh)
-    unroll(schedule, [c_inner, w_inner, o_vector, *y_pixel, y_vector])
-    schedule.vectorize(o_lane)
-    schedule.vectorize(y_lane)
-    i_w, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))[-3:]
-    unroll(schedule, [i_w, i_vector])
-    schedule.vectorize(i_lane)
-
-    # Step 6: threads share tiles.
-    outermost = next((loop for loop in order if extent(schedule, loop) > 1), order[-1])
-    c_abi.mark_stage(schedule, loops[shared] if shared else outermost, stage)
+    # Step 4: threads share tiles.
+    several = next((loop for loop in loops.order if extent(schedule, loop) > 1), outer)
+    c_abi.mark_stage(schedule, getattr(loops, shared) if shared else several, stage)
     return loops
 
 
@@ -232,33 +200,52 @@ def accumulate_tile(
     """
     sums = schedule.get_sblock(f"ACC{layer}")
     lanes = tile.lanes(simd, str(schedule.get(sums).writes[0].source.dtype))
-    schedule.set_scope(sums, 0, "local")
     schedule.compute_at(sums, loop, preserve_unit_loops=True)
     iterators = schedule.get(sums).iter_vars
-    axes = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)
-    *_, w, o = schedule.get_loops(sums)[:-axes]
-    *tap, c = schedule.get_loops(sums)[-axes:]
-    o_vector, o_lane = schedule.split(o, [None, lanes])
+    count = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)
+    *_, pixel, o = schedule.get_loops(sums)[:-count]
+    axes = schedule.get_loops(sums)[-count:]
+    inside = (pixel, *schedule.split(o, [None, lanes]))
+    sum_tile(schedule, taps, simd, tile, [], axes, inside, simd.fma_by_element, layer)
+
+
+def sum_tile(
+    schedule: s_tir.Schedule,
+    taps: Taps,
+    simd: Simd,
+    tile: Tile,
+    outside: Sequence[Any],
+    axes: Sequence[Any],
+    inside: Sequence[Any],
+    rolled: bool,
+    layer: str = "",
+) -> None:
+    """Sum up tiles of block ``ACC<layer>`` in registers, in straight-line code.
+
+    Its loops are ``outside`` of a tile, the reduction ``axes`` (channels, or kernel rows, kernel
+    columns and channels), and ``inside`` of it: pixels, vectors and lanes. Blocks of channels are
+    kept a loop if that is to be ``rolled``.
+    """
+    sums = schedule.get_sblock(f"ACC{layer}")
+    *tap, c = axes
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
-    schedule.reorder(*tap, c_outer, c_inner, w, o_vector, o_lane)
+    schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)
+    schedule.set_scope(sums, 0, "local")
     stage_image(schedule, simd, tile, c_outer, layer)
     if tap:
         kh, kw = tap
         mark_masked(schedule, kh)
+        # Unrolling taps decides the masks of border tiles.
         if taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)
         if taps.flat and simd.fma_by_element:
             c_abi.keep_rolled(schedule, kh)
-    if taps.depth % tile.k_block and not taps.flat:
-        partition(schedule, c_outer)
+    if not taps.flat:  # masks of another form depend on c too
+        cut_tails(schedule, [c_outer], taps.depth, tile.k_block)
     if extent(schedule, c_outer) == 1:
         schedule.unroll(c_outer)
-    elif simd.fma_by_element:
+    elif rolled:
+        # Blocks of flat taps share elements, as neighbouring pixels do: more than registers hold.
         c_abi.keep_rolled(schedule, c_outer)
-    unroll(schedule, [c_inner, w, o_vector])
-    schedule.vectorize(o_lane)
-    *_, i_w, i_vector, i_lane = schedule.get_loops(
-        schedule.decompose_reduction(sums, [*tap, c_outer][0])
-    )
-    unroll(schedule, [i_w, i_vector])
-    schedule.vectorize(i_lane)
+    straighten(schedule, c_inner, *inside)
+    begin_sums(schedule, sums, [*tap, c_outer][0], unrolled=2)

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tvm import s_tir, te, tirx
+from tvm import te, tirx
 
-from schedules.kernel.epilogue import bias_dtype
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 
@@ -168,20 +166,6 @@ def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
     return te.compute(shape, element, name="P")
 
 
-def vectorize_channels(
-    schedule: s_tir.Schedule, block: str, workload: Conv2dWorkload, simd: Simd
-) -> None:
-    """Copy by vectors along the channels in ``block``, whose innermost loop holds whole taps."""
-    channels = workload.in_channels
-    depth = schedule.get_loops(schedule.get_sblock(block))[-1]
-    _, c = schedule.split(depth, [None, channels])
-    lanes = min(simd.lanes(workload.dtype), channels)
-    c_vector, c_lane = schedule.split(c, [None, lanes])
-    if channels % lanes:
-        partition(schedule, c_vector)
-    schedule.vectorize(c_lane)
-
-
 def placeholders(
     workload: Conv2dWorkload, packed: PackedWeights
 ) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
@@ -190,5 +174,5 @@ def placeholders(
     return (
         te.placeholder((batch, height, width * workload.in_pitch), workload.dtype, name="X"),
         te.placeholder(packed.shape, workload.dtype, name="W"),
-        te.placeholder((packed.bias_elements,), bias_dtype(workload), name="B"),
+        te.placeholder((packed.bias_elements,), workload.dtype, name="B"),
     )

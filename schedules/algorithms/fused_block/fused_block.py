@@ -34,7 +34,6 @@ from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.kernel import accuracy, packing
-from schedules.kernel.epilogue import bias_dtype
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
@@ -143,7 +142,7 @@ def placeholders(
         te.placeholder(part.shape, block.dtype, name=f"W{i}") for i, part in enumerate(parts)
     ]
     biases = [
-        te.placeholder((part.bias_elements,), bias_dtype(layer), name=f"B{i}")
+        te.placeholder((part.bias_elements,), layer.dtype, name=f"B{i}")
         for i, (part, layer) in enumerate(zip(parts, block.layers, strict=True))
     ]
     return te.placeholder((batch, height, width * channels), block.dtype, name="X"), weights, biases

@@ -7,14 +7,12 @@ See :mod:`schedules.algorithms.fused_block.fused_block` for the source. Tensors 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from tvm import te, tirx
 
-from schedules.kernel import epilogue
-from schedules.kernel.epilogue import finish
+from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.microkernel import patch_sums
 from schedules.kernel.patches import ImagePatches, Taps, masked
@@ -250,19 +248,12 @@ def project(
     def product(b: tirx.Expr, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
         return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
 
-    added = epilogue.residual(layer, layer.output_shape[:3])
-
-    def output(sums: Callable[..., tirx.Expr]) -> te.Tensor:
-        return te.compute(
-            layer.output_shape,
-            lambda *i: finish(sums(*i), bias[i[-1]], layer, *(tensor[i] for tensor in added)),
-            name="Y",
-        )
-
     if strips.c_blocks == 1:
-        return added, [output(partial(product, 0))]
+        *added, output = finished(layer, partial(product, 0), bias)
+        return added, [output]
     block = te.reduce_axis((0, strips.c_blocks), name="block")
     sums = te.compute(
         layer.output_shape, lambda *i: te.sum(product(block, *i), axis=[block]), name="S"
     )
-    return added, [output(lambda *i: sums[i]), sums]
+    *added, output = finished(layer, sums, bias)
+    return added, [output, sums]

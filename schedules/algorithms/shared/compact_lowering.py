@@ -6,43 +6,64 @@ the padded image (Cho and Brand, arXiv 1706.06873). One such column is one row o
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tvm import s_tir, te, tirx
 
-from schedules.kernel.knobs import Knob
-from schedules.kernel.patches import ImagePatches, Taps, masked
+from schedules.algorithms.indirect import Lowering
+from schedules.kernel.knobs import Knob, Knobs, by_name
+from schedules.kernel.patches import ImagePatches, Patches, Taps, masked
+from schedules.kernel.steps import copy_vectors
+from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
+from schedules.target.simd import Simd
 
 #: Bytes of one way of the smallest L1 caches, 64 sets of a line; larger ways are multiples of it.
 #: What lies a multiple of a way apart is in the same set.
 CACHE_WAY_BYTES = 4096
 
 
-def row_elements(workload: Conv2dWorkload, rows: int) -> int:
-    """Elements of one row of ``L``, that is, of one output column over ``rows`` image rows."""
-    return rows * workload.kernel_width * workload.in_channels
+class CompactLowering(Lowering):
+    """An algorithm whose patches are in ``L``; :meth:`lower` schedules that.
 
-
-def row_padding(workload: Conv2dWorkload, rows: int) -> Knob:
-    """Elements behind each row of ``L``: none, or one cache line.
-
-    A register tile reads ``columns`` rows of ``L`` at the same offset. If their distance is within
-    half a line of a multiple of :data:`CACHE_WAY_BYTES`, they share a few sets, and where a set has
-    fewer ways than rows, these evict each other. One line more spreads them over the sets.
+    Its knob ``row_padding``: elements behind each row of ``L``, none or one cache line. A register
+    tile reads ``columns`` rows of ``L`` at the same offset. If their distance is within half a line
+    of a multiple of :data:`CACHE_WAY_BYTES`, they share a few sets, and where a set has fewer ways
+    than rows, these evict each other. One line more spreads them over the sets.
     """
-    line = ALIGNMENT // workload.element_bytes
-    distance = row_elements(workload, rows) * workload.element_bytes
-    collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
-    return Knob("row_padding", (0, line), line if collide else 0)
 
+    @abstractmethod
+    def rows(self, workload: Conv2dWorkload) -> int:
+        """Rows of the padded image over which ``L`` goes."""
 
-def pad_rows(schedule: s_tir.Schedule, workload: Conv2dWorkload, rows: int, padding: int) -> None:
-    """Put ``padding`` elements behind each row of block ``L``."""
-    distance = row_elements(workload, rows) + padding
-    # TVM rounds the distance of rows up to a multiple of the factor, that is, to the factor.
-    schedule.storage_align(schedule.get_sblock("L"), 0, axis=1, factor=distance, offset=0)
+    def row_elements(self, workload: Conv2dWorkload) -> int:
+        """Elements of one row of ``L``, that is, of one output column, without padding."""
+        return self.rows(workload) * workload.kernel_width * workload.in_channels
+
+    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+        line = ALIGNMENT // workload.element_bytes
+        distance = self.row_elements(workload) * workload.element_bytes
+        collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
+        padding = Knob("row_padding", (0, line), line if collide else 0)
+        return {**super().knobs(workload, simd), **by_name(padding)}
+
+    def patches(
+        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
+    ) -> Patches:
+        lowered = lower(workload, image, taps, self.rows(workload))
+        return LoweredPatches(workload, lowered, taps, tile.rounded(workload.out_width))
+
+    def copy_columns(
+        self, schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, knobs: Knobs
+    ) -> None:
+        """Fill rows of ``L`` by vectors of channels, and put ``row_padding`` behind each."""
+        distance = self.row_elements(workload) + knobs["row_padding"]
+        # TVM rounds the distance of rows up to a multiple of the factor, that is, to the factor.
+        schedule.storage_align(schedule.get_sblock("L"), 0, axis=1, factor=distance, offset=0)
+        copy_vectors(schedule, "L", workload, simd)
 
 
 def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:

@@ -16,14 +16,15 @@ from typing import Any
 
 from tvm import s_tir, te, tirx
 
-from schedules.kernel.epilogue import finish, residual
+from schedules.kernel.epilogue import finished
 from schedules.kernel.microkernel import MAX_UNROLLED_TAPS, patch_sums
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import GatheredPatches, ImagePatches, Taps, masked, placeholders
+from schedules.kernel.steps import begin_sums, cut_tails, follow, split_panel, straighten
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.masked_loops import mark_masked
-from schedules.lower.steps import partition, unroll
+from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 #: Axes of the stored product for a tap, a pixel and an output channel.
@@ -116,48 +117,31 @@ def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -
     return te.compute(layer.output_shape, sum_of_taps, name="S")
 
 
-def finished(workload: Conv2dWorkload, sums: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
-    """Argument ``R``, if there is one, and block ``Y``: bias, activation, residual."""
-    added = residual(workload, workload.output_shape[:3])
-    output = te.compute(
-        workload.output_shape,
-        lambda *i: finish(sums[i], bias[i[-1]], workload, *(tensor[i] for tensor in added)),
-        name="Y",
-    )
-    return [*added, output]
-
-
 def schedule_shift_add(
     schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
 ) -> Any:
     """Schedule blocks ``S`` and ``Y``, pixel by pixel, in registers; returns the loop of rows."""
     lanes = tile.lanes(simd, workload.dtype)
-    sums, output = schedule.get_sblock("S"), schedule.get_sblock("Y")
+    sums, channels = schedule.get_sblock("S"), workload.out_channels
 
     # Step 1: the sums of one pixel and one panel of channels.
     _, h, w, o, kh, kw = schedule.get_loops(sums)
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    schedule.reorder(o_outer, kh, kw, o_vector, o_lane)
+    panel, vector, lane = split_panel(schedule, tile, lanes, o)
+    schedule.reorder(panel, kh, kw, vector, lane)
     schedule.set_scope(sums, 0, "local")
 
     # Step 2: bias and activation follow, while the sums are in registers.
-    schedule.reverse_compute_at(output, o_outer, preserve_unit_loops=True)
-    y_vector, y_lane = schedule.split(schedule.get_loops(output)[-1], [None, lanes])
+    *_, y_vector = follow(schedule, "Y", panel, lanes, channels, tile.panel)
+    schedule.unroll(y_vector)
 
     # Step 3: borders and tails.
     mark_masked(schedule, kh)
     partition(schedule, w)
-    if workload.out_channels % tile.panel:
-        for loop in (o_outer, o_vector, o_lane, y_vector, y_lane):
-            partition(schedule, loop)
+    cut_tails(schedule, (panel, vector, lane), channels, tile.panel)
 
     # Step 4: straight-line code inside.
     if workload.kernel_width <= MAX_UNROLLED_TAPS:
         schedule.unroll(kw)
-    unroll(schedule, [o_vector, y_vector])
-    for lane in (o_lane, y_lane):
-        schedule.vectorize(lane)
-    *_, i_vector, i_lane = schedule.get_loops(schedule.decompose_reduction(sums, kh))
-    schedule.unroll(i_vector)
-    schedule.vectorize(i_lane)
+    straighten(schedule, vector, lane)
+    begin_sums(schedule, sums, kh, unrolled=1)
     return h
