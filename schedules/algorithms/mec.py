@@ -18,11 +18,13 @@ them in the memory of ``L``). ``padding`` is the knob ``row_padding``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tvm import s_tir, te
 
 from schedules.algorithms.shared.compact_lowering import BatchedPatches, CompactLowering, lower
 from schedules.kernel import microkernel
+from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.patches import Taps, placeholders
 from schedules.kernel.steps import cut_tails
@@ -66,19 +68,24 @@ class Mec(CompactLowering):
         return schedule
 
     def batched_product(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        """Solution A: lowering (block ``L``, not scheduled), product (stage 1), copy (stage 2)."""
+        """Solution A: lowering (block ``L``, not scheduled), product (stage 1), copy (stage 2).
+
+        The copy adds the residual, which is in NHWC.
+        """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
         batch, _, columns, channels = workload.output_shape
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         lowered = lower(workload, image, taps, self.rows(workload))
         patches = BatchedPatches(workload, lowered, taps, tile.rounded(batch * columns))
-        *added, results = microkernel.product(workload, patches, weights, bias, tile)
-        output = te.compute(
-            workload.output_shape,
+        activated = replace(workload, residual=False, output_activation="none")
+        (results,) = microkernel.product(activated, patches, weights, bias, tile)
+        outputs = finished(
+            replace(workload, activation="none"),
             lambda n, h, w, o: results[0, h, n * columns + w, o],
+            bias=None,
             name="NHWC",
         )
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *added, output]))
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *outputs]))
         microkernel.schedule_product(schedule, workload, simd, tile, taps, stage=1)
 
         # A sample's row is contiguous in either order: it is copied as one run of vectors.

@@ -26,8 +26,9 @@ def finished(
     sums: Callable[..., tirx.Expr],
     bias: te.Tensor | None,
     shape: Sequence[int] = (),
+    name: str = "Y",
 ) -> list[te.Tensor]:
-    """Argument ``R``, if there is a residual, and block ``Y``: the output for finished sums.
+    """Argument ``R``, if there is a residual, and block ``name``: the output for finished sums.
 
     Both are of ``shape``, by default the output's. ``sums`` takes the indices of an element; they
     have the bias already if ``bias`` is none.
@@ -39,7 +40,7 @@ def finished(
         first = tirx.const(0, workload.dtype) if bias is None else bias[i[-1]]
         return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
 
-    return [*added, te.compute(shape, element, name="Y")]
+    return [*added, te.compute(shape, element, name=name)]
 
 
 def finish(

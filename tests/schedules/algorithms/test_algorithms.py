@@ -426,6 +426,12 @@ def test_mec_pads_rows_that_collide_in_the_cache(
     assert compiled.workspace_bytes == plan.workspace_bytes
 
 
+def test_mec_solution_a_adds_residuals_of_several_samples(tmp_path: Path) -> None:
+    """Its results are not in NHWC, but the residual is."""
+    plan = plan_kernel(LAYERS["residual_relu"], HOST, "mec:solution=A")
+    check_on_host(plan, HOST, tmp_path)
+
+
 @settings(max_examples=30)
 @given(data=st.data())
 def test_mec_solution_a_with_any_geometry_and_knobs(data: st.DataObject) -> None:
