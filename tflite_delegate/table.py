@@ -166,14 +166,9 @@ def _places(kernels: Sequence[Kernel], selections: Sequence[Selection]) -> list[
     numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
     lines = []
     for selection in selections:
-        units = {chain: kernel.name for chain, kernel in selection.blocks.items()}
-        in_block = {position for chain in units for position in chain}
-        for position, selected in enumerate(selection.layers):
-            if selected.kernels and position not in in_block:
-                units[(position,)] = selected.kernels[0].name
-        for chain in sorted(units):
+        for chain, kernel in sorted(selection.units.items()):
             core = selection.layers[chain[0]].layer.index
-            fields = (len(selection.network.steps), core, f"&kernels[{numbers[units[chain]]}]")
+            fields = (len(selection.network.steps), core, f"&kernels[{numbers[kernel.name]}]")
             lines.append(f"    {{{', '.join(map(str, fields))}}},")
     return lines
 

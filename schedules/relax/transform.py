@@ -202,12 +202,7 @@ class _Rewriter:
         self.units: dict[int, tuple[tuple[int, ...], Kernel]] = {}
         #: Nodes that kernels compute.
         self.taken: set[int] = set()
-        in_block = {position for chain in selection.blocks for position in chain}
-        units = dict(selection.blocks)
-        for position, selected in enumerate(selection.layers):
-            if selected.kernels and position not in in_block:
-                units[position,] = selected.kernels[0]
-        for chain, kernel in units.items():
+        for chain, kernel in selection.units.items():
             nodes = [node for position in chain for node in network.layers[position].nodes]
             self.units[max(nodes)] = chain, kernel
             self.taken.update(nodes)

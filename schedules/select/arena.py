@@ -7,10 +7,13 @@ most that any step holds; gaps come on top.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from schedules.layer.network import Chain, Network
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
+
+T = TypeVar("T")
 
 
 def with_staged(workspace_bytes: int, staged_bytes: int) -> int:
@@ -18,25 +21,27 @@ def with_staged(workspace_bytes: int, staged_bytes: int) -> int:
     return align(workspace_bytes) + staged_bytes if staged_bytes else workspace_bytes
 
 
-def held_bytes(
-    network: Network, layers: Mapping[int, Plan], blocks: Mapping[Chain, Plan]
-) -> list[int]:
+def units(blocks: Mapping[Chain, T], layers: Mapping[int, T]) -> dict[Chain, T]:
+    """What computes a network: ``blocks``, and layers by position that are in none of them."""
+    in_block = {position for chain in blocks for position in chain}
+    found = dict(blocks)
+    found |= {(position,): layer for position, layer in layers.items() if position not in in_block}
+    return found
+
+
+def held_bytes(network: Network, plans: Mapping[Chain, Plan]) -> list[int]:
     """Bytes of tensors and workspace while each step runs.
 
     Parameters
     ----------
-    layers : mapping of int to Plan
-        By the layer's position: computed by a kernel of its own, together with its neighbours.
-    blocks : mapping of Chain to Plan
-        Layers that one kernel computes instead, so that nothing between them is ever held.
+    plans : mapping of Chain to Plan
+        Of all :func:`units`. A layer is computed together with its neighbours; nothing between the
+        layers of a block is ever held.
     """
-    in_block = {position for chain in blocks for position in chain}
-    units: dict[Chain, Plan] = dict(blocks)
-    units |= {(position,): plan for position, plan in layers.items() if position not in in_block}
     # A unit runs when the last of its nodes would.
     time_of: dict[int, int] = {}
     workspace: dict[int, int] = {}
-    for positions, plan in units.items():
+    for positions, plan in plans.items():
         nodes = [node for position in positions for node in network.layers[position].nodes]
         time_of |= dict.fromkeys(nodes, max(nodes))
         staged = max(network.layers[position].staged_bytes for position in positions)

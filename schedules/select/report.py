@@ -72,14 +72,8 @@ def tuning_report(advisor: Advisor | None) -> TuningReport | None:
 
 def peak_bytes(selection: Selection) -> int:
     """The most that tensors and one thread's workspace take at once."""
-    blocks = {chain: kernel.plan for chain, kernel in selection.blocks.items()}
-    in_block = {position for chain in blocks for position in chain}
-    alone = {
-        position: selected.kernels[0].plan
-        for position, selected in enumerate(selection.layers)
-        if selected.kernels and position not in in_block
-    }
-    return max(held_bytes(selection.network, alone, blocks), default=0)
+    plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
+    return max(held_bytes(selection.network, plans), default=0)
 
 
 def layer_reports(selection: Selection, compiled: Mapping[str, CKernel]) -> tuple[LayerReport, ...]:

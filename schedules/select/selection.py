@@ -21,7 +21,7 @@ from schedules.plan.choice import AUTO, Choice
 from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
-from schedules.select.arena import held_bytes
+from schedules.select.arena import held_bytes, units
 from schedules.target.simd import Simd
 from schedules.tuning.advice import Advice, Advisor
 from schedules.tuning.records.records import Record
@@ -78,6 +78,12 @@ class Selection:
     layers: tuple[Selected, ...]
     blocks: Mapping[Chain, Kernel] = field(default_factory=dict)
     advisor: Advisor | None = None
+
+    @property
+    def units(self) -> dict[Chain, Kernel]:
+        """The default kernel of each block, and of each layer that is in none and has one."""
+        defaults = {i: layer.kernels[0] for i, layer in enumerate(self.layers) if layer.kernels}
+        return units(self.blocks, defaults)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -331,7 +337,7 @@ class _Planner:
         def held(chains: Iterable[Chain]) -> list[int]:
             """Bytes while each step runs, the most first."""
             blocks = {chain: candidates[chain].plan for chain in chains}
-            return sorted(held_bytes(self.network, alone, blocks), reverse=True)
+            return sorted(held_bytes(self.network, units(blocks, alone)), reverse=True)
 
         # Steps that hold equally much are lowered one after another.
         chosen: list[Chain] = []

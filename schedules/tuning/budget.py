@@ -31,6 +31,8 @@ class TaskProgress:
     Parameters
     ----------
     task : Task
+    importance : float
+        In which order tasks without a trial come: the most important first.
     records : list of Record
         Of its trials, in their order; failed ones too.
     exhausted : bool
@@ -38,6 +40,7 @@ class TaskProgress:
     """
 
     task: Task
+    importance: float = 1.0
     records: list[Record] = field(default_factory=list)
     exhausted: bool = False
 
@@ -76,12 +79,10 @@ class TaskProgress:
         return self.task.count * (slope + OPTIMISM * best / trials) / 2
 
 
-def next_task(
-    progress: Sequence[TaskProgress], importance: Mapping[Workload, float], early_stopping: int
-) -> TaskProgress | None:
+def next_task(progress: Sequence[TaskProgress], early_stopping: int) -> TaskProgress | None:
     """The task to go on with, or ``None`` if all are done.
 
-    Those without a trial come first, by ``importance``. A task is done when it is exhausted, when
+    Those without a trial come first, by importance. A task is done when it is exhausted, when
     ``early_stopping`` trials brought nothing, or when it is a block that its layers outdo.
     """
     best = {state.task.workload: state.best_s for state in progress}
@@ -94,7 +95,7 @@ def next_task(
     ]
     new = [state for state in open_tasks if not state.records]
     if new:
-        return max(new, key=lambda state: importance[state.task.workload])
+        return max(new, key=lambda state: state.importance)
     return max(open_tasks, key=TaskProgress.promised_gain, default=None)
 
 

@@ -138,16 +138,15 @@ class Tuner:
         self._spaces: dict[Workload, Space] = {}
         self._searches: dict[Workload, Search] = {}
         self.progress: list[TaskProgress] = []
-        self._importance: dict[Workload, float] = {}
         for task in tasks:
             try:
                 space = Space(task.workload, simd, options.limits)
             except Unsupported:
                 continue  # nothing serves it within the limits
             self._spaces[task.workload] = space
-            self._importance[task.workload] = task.count * space.plan(space.default).cost
+            importance = task.count * space.plan(space.default).cost
             own = [record for record in known if record.workload == task.workload]
-            self.progress.append(TaskProgress(task, own))
+            self.progress.append(TaskProgress(task, importance, own))
         self._started = time.monotonic()
         self._trials_before = self.trials
 
@@ -170,7 +169,7 @@ class Tuner:
             If the board is lost for good or the log cannot be written; what was measured is kept.
         """
         while self.trials < self.options.trials:
-            state = next_task(self.progress, self._importance, self.options.early_stopping)
+            state = next_task(self.progress, self.options.early_stopping)
             if state is None:
                 break
             self._learn()

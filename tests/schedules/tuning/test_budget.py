@@ -14,8 +14,8 @@ LAYERS = [workload_from_text(f"{size}x{size}x8->8 k1x1") for size in (7, 14, 28)
 BLOCK = workload_from_text("7x7x8->8 k3x3 p1,1,1,1 g8 | 7x7x8->8 k1x1")
 
 
-def state(workload, costs, count=1):  # type: ignore[no-untyped-def]
-    """TaskProgress with one record of each of these costs."""
+def state(workload, costs, count=1, importance=1.0):  # type: ignore[no-untyped-def]
+    """A task with one record of each of these costs."""
     record = Record(
         workload, Choice("indirect", ()), (1, 1, 1), 5, None, "t", "b", MEASURED, "0", 0
     )
@@ -23,18 +23,17 @@ def state(workload, costs, count=1):  # type: ignore[no-untyped-def]
         replace(record, candidate=Choice("indirect", (("columns", i),)), costs_s=(c, c, c))
         for i, c in enumerate(costs)
     ]
-    return TaskProgress(Task(workload, count), records)
+    return TaskProgress(Task(workload, count), importance, records)
 
 
-def pick(*states, importance=None, early_stopping=64):  # type: ignore[no-untyped-def]
-    ranks = importance or {s.task.workload: 1.0 for s in states}
-    return next_task(states, ranks, early_stopping)
+def pick(*states, early_stopping=64):  # type: ignore[no-untyped-def]
+    return next_task(states, early_stopping)
 
 
 def test_every_task_has_a_turn_the_important_first() -> None:
-    first, second, third = map(state, LAYERS, [[], [1.0], []])
-    importance = dict(zip(LAYERS, (1.0, 9.0, 2.0), strict=True))
-    assert pick(first, second, third, importance=importance) is third
+    first, second = state(LAYERS[0], [], importance=1.0), state(LAYERS[1], [1.0], importance=9.0)
+    third = state(LAYERS[2], [], importance=2.0)
+    assert pick(first, second, third) is third
 
 
 def test_time_that_is_left_decides() -> None:

@@ -13,6 +13,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Limits
 from schedules.select.arena import held_bytes
+from schedules.select.report import peak_bytes
 from schedules.select.selection import Selection
 from schedules.target.simd import Simd
 from tests.support.tflite_schema import ACTIVATIONS
@@ -288,9 +289,9 @@ def test_what_a_network_holds(model: Callable[..., Model]) -> None:
     network = model(writer, [x], [small_network(writer, x)])
     image, wide = 8 * 8 * 6 * 4, 8 * 8 * 24 * 4
     selection = planned(network, algorithms=SEPARATE)
-    alone = {i: s.kernels[0].plan for i, s in enumerate(selection.layers)}
-    assert all(plan.workspace_bytes == 0 for plan in alone.values())
-    held = held_bytes(network, alone, {})
+    plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
+    assert all(plan.workspace_bytes == 0 for plan in plans.values())
+    held = held_bytes(network, plans)
     # expand, depthwise, project and add, reshape, dense, cos
     assert held == [
         image + wide, image + 2 * wide, 2 * image + wide, 3 * image, 2 * image + 40, image + 80,
@@ -313,12 +314,8 @@ def test_memory_as_the_objective_fuses_where_the_network_holds_most(
     ((chain, kernel),) = selection.blocks.items()
     assert chain == (0, 1, 2)
     assert "holds more than" in kernel.plan.why
-    alone = {i: s.kernels[0].plan for i, s in enumerate(selection.layers) if i not in chain}
     separate = planned(network, algorithms=SEPARATE)
-    whole = {i: s.kernels[0].plan for i, s in enumerate(separate.layers)}
-    assert max(held_bytes(network, alone, {chain: kernel.plan})) < max(
-        held_bytes(network, whole, {})
-    )
+    assert peak_bytes(selection) < peak_bytes(separate)
 
 
 def test_an_unknown_objective(model: Callable[..., Model]) -> None:
