@@ -134,45 +134,35 @@ class Measurer:
             If the runner cannot go on; whatever is wrong with a candidate is in its outcome.
         """
         settings = settings or self.settings
-        results: dict[int, dict[str, Any]] = {}
-        plans: dict[int, Plan] = {}
-        for index, candidate in enumerate(candidates):
+        names = [f"kernel{index}" for index in range(len(candidates))]
+        results: dict[str, Mapping[str, Any]] = {}
+        plans: dict[str, Plan] = {}
+        built: dict[str, Compiled] = {}
+        for name, candidate in zip(names, candidates, strict=True):
             try:
-                plans[index] = Plan.of(candidate, workload, self.simd)
+                plans[name] = Plan.of(candidate, workload, self.simd)
             except Unsupported as error:
-                results[index] = {"error": str(error)}
-        built, failed = self._build(plans)
-        results |= failed
+                results[name] = {"error": str(error)}
+        for name, result in self._builder.build(plans):
+            if isinstance(result, LeanconvError):
+                results[name] = {"error": str(result)}
+            else:
+                built[name] = Compiled(plans[name], result.kernels[name], result.data)
         if built:
             results |= self._measure_built(workload, built, settings)
-        return [_outcome(candidate, results[index]) for index, candidate in enumerate(candidates)]
-
-    def _build(
-        self, plans: Mapping[int, Plan]
-    ) -> tuple[dict[int, Compiled], dict[int, dict[str, Any]]]:
-        """Compiled kernels, and results of those that cannot be, by index."""
-        built: dict[int, Compiled] = {}
-        failed: dict[int, dict[str, Any]] = {}
-        names = {f"kernel{index}": index for index in plans}
-        for name, result in self._builder.build({n: plans[index] for n, index in names.items()}):
-            index = names[name]
-            if isinstance(result, LeanconvError):
-                failed[index] = {"error": str(result)}
-            else:
-                built[index] = Compiled(plans[index], result.kernels[name], result.data)
-        return built, failed
+        return [_measurement(c, results[name]) for name, c in zip(names, candidates, strict=True)]
 
     def _measure_built(
-        self, workload: Workload, built: Mapping[int, Compiled], settings: Settings
-    ) -> dict[int, dict[str, Any]]:
-        """Results by index, from as many boards as there are."""
+        self, workload: Workload, built: Mapping[str, Compiled], settings: Settings
+    ) -> dict[str, Mapping[str, Any]]:
+        """Results by name, from as many boards as there are."""
         tensors = self._tensors_of(workload)
         boards = max(1, self.runner.boards())
         batches = _batches(built, boards)
 
-        def run(indices: Sequence[int]) -> dict[int, dict[str, Any]]:
-            lines = self._run(tensors, [built[index] for index in indices], settings)
-            return _results(lines, indices)
+        def run(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+            lines = self._run(tensors, [built[name] for name in names], settings)
+            return _results(lines, names)
 
         if boards == 1 or len(batches) == 1:  # so that an interrupt arrives where the program runs
             done = list(map(run, batches))
@@ -185,7 +175,7 @@ class Measurer:
                 raise
             finally:  # if a board is lost, what runs on the others comes to its end
                 executor.shutdown(cancel_futures=True)
-        return {index: result for results in done for index, result in results.items()}
+        return {name: result for results in done for name, result in results.items()}
 
     def _tensors_of(self, workload: Workload) -> Tensors:
         """Files of the workload; of others, those not used for longest make room."""
@@ -209,14 +199,14 @@ class Measurer:
             shutil.rmtree(batch.folder)
 
 
-def _batches(built: Mapping[int, Compiled], boards: int) -> list[list[int]]:
-    """Shares of the kernels, by index: those with the same weights side by side."""
+def _batches(built: Mapping[str, Compiled], boards: int) -> list[list[str]]:
+    """Shares of the kernels, by name: those with the same weights side by side."""
     most = min(BATCH_KERNELS, -(-len(built) // boards))
     layouts = list(dict.fromkeys(compiled.plan.parts for compiled in built.values()))
-    batches: list[list[int]] = []
+    batches: list[list[str]] = []
     held: dict[tuple[PackedWeights, ...], int] = {}
-    for index in sorted(built, key=lambda index: layouts.index(built[index].plan.parts)):
-        plan = built[index].plan
+    for name in sorted(built, key=lambda name: layouts.index(built[name].plan.parts)):
+        plan = built[name].plan
         own = sum(
             part.bytes(layer.element_bytes)
             for layer, part in zip(plan.layers, plan.parts, strict=True)
@@ -226,25 +216,25 @@ def _batches(built: Mapping[int, Compiled], boards: int) -> list[list[int]]:
             batches.append([])
             held.clear()
         held[plan.parts] = own
-        batches[-1].append(index)
+        batches[-1].append(name)
     return batches
 
 
 def _results(
-    lines: Sequence[Mapping[str, Any]], indices: Sequence[int]
-) -> dict[int, dict[str, Any]]:
+    lines: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
     """A program's line for each kernel, or why there is none."""
     missing = "the program ended before it was measured"
-    results: dict[int, dict[str, Any]] = {}
+    results: dict[str, Mapping[str, Any]] = {}
     for line in lines:
         if "kernel" in line:
-            results[indices[line["kernel"]]] = dict(line)
+            results[names[line["kernel"]]] = line
         elif "error" in line:
             missing = str(line["error"])
-    return {index: results.get(index, {"error": missing}) for index in indices}
+    return {name: results.get(name, {"error": missing}) for name in names}
 
 
-def _outcome(candidate: Choice, result: Mapping[str, Any]) -> Measurement:
+def _measurement(candidate: Choice, result: Mapping[str, Any]) -> Measurement:
     error = result.get("error")
     if error is not None:
         error = " ".join(str(error).split())[:ERROR_CHARACTERS]

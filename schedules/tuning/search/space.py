@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from math import prod
 from random import Random
 from typing import Any
 
@@ -38,9 +39,9 @@ class Space:
     def __init__(self, workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> None:
         self.workload, self.simd = workload, simd
         self.limits = default_limits(workload, limits)
-        self._plans: dict[Choice, Plan] = {}
-        self._refused: dict[Choice, str] = {}
-        self._starts = self._find_starts()
+        self._plans = self._find_starts()
+        self._starts = list(self._plans)
+        self._fits = cache(self._is_sensible)
         self._names = {start.algorithm: tuple(start.knobs) for start in self._starts}
 
     @property
@@ -59,39 +60,23 @@ class Space:
             self._plans[candidate] = Plan.of(candidate, self.workload, self.simd)
         return self._plans[candidate]
 
-    def reason(self, candidate: Choice) -> str | None:
-        """``None``, or why a rule excludes ``candidate``."""
-        axes = self._axes.get(candidate.algorithm)
-        if axes is None:
-            return f"{candidate.algorithm} is not tried for {self.workload.describe()}"
-        knobs = candidate.knobs
-        for axis in axes:
-            values = tuple(knobs.get(name) for name in axis.names)
-            if values not in axis.values:
-                names = ", ".join(axis.names)
-                return f"{names} = {', '.join(map(str, values))} is not worth building"
-        return self._misfit(candidate)
-
-    def __contains__(self, candidate: Choice) -> bool:
-        return self.reason(candidate) is None
-
     def __iter__(self) -> Iterator[Choice]:
         """Every candidate, in an order that is always the same."""
         for algorithm, own in self._axes.items():
             for values in itertools.product(*(axis.values for axis in own)):
                 candidate = self._candidate(algorithm, own, values)
-                if self._misfit(candidate) is None:
+                if self._fits(candidate):
                     yield candidate
 
     def sample(self, random: Random) -> Choice:
         """A random candidate: an algorithm by the number of its combinations, then its knobs."""
-        weights = [self._combinations(axes) for axes in self._axes.values()]
+        weights = [float(prod(len(a.values) for a in own)) for own in self._axes.values()]
         for _ in range(ATTEMPTS):
             (algorithm,) = random.choices(list(self._axes), weights)
             axes = self._axes[algorithm]
             values = [random.choice(axis.values) for axis in axes]
             candidate = self._candidate(algorithm, axes, values)
-            if self._misfit(candidate) is None:
+            if self._fits(candidate):
                 return candidate
         return self.default
 
@@ -102,7 +87,7 @@ class Space:
         for _ in range(ATTEMPTS if open_axes else 0):
             axis = random.choice(open_axes)
             mutant = self._with(candidate, axis, random.choice(axis.values))
-            if mutant != candidate and self._misfit(mutant) is None:
+            if mutant != candidate and self._fits(mutant):
                 return mutant
         return self.sample(random)
 
@@ -115,7 +100,7 @@ class Space:
             if random.random() < 0.5:
                 knobs = other.knobs
                 child = self._with(child, axis, tuple(knobs[name] for name in axis.names))
-        return child if self._misfit(child) is None else one
+        return child if self._fits(child) else one
 
     # How it is made up
 
@@ -132,17 +117,12 @@ class Space:
             for name, forms in untuned.items()
         }
 
-    def _find_starts(self) -> list[Choice]:
+    def _find_starts(self) -> dict[Choice, Plan]:
         """The default of every form of every algorithm, the untuned choice first."""
         default = plan_kernel(self.workload, self.simd, limits=self.limits)
         forms = self._forms(default.algorithm)
         plans = [default, *sorted(forms, key=lambda plan: plan.cost)]
-        starts: dict[Choice, None] = {}  # an ordered set
-        for plan in plans:
-            candidate = plan.choice
-            self._plans[candidate] = plan
-            starts[candidate] = None
-        return list(starts)
+        return {plan.choice: plan for plan in plans}
 
     def _forms(self, default: str) -> Iterator[Plan]:
         """Every form of every algorithm with a kernel of its own."""
@@ -161,26 +141,14 @@ class Space:
                 if exceeded(plan, self.limits) is None:
                     yield plan
 
-    def _misfit(self, candidate: Choice) -> str | None:
-        """``None``, or why the values of several axes do not go together."""
-        if candidate not in self._refused:
-            self._refused[candidate] = self._find_misfit(candidate) or ""
-        return self._refused[candidate] or None
-
-    def _find_misfit(self, candidate: Choice) -> str | None:
+    def _is_sensible(self, candidate: Choice) -> bool:
+        """Whether the values of several axes go together."""
         if candidate.knobs.get("weights") == "in_place" and candidate not in self._starts:
-            return "dot products have no register tile"
+            return False  # dot products have no register tile
         try:
-            return exceeded(self.plan(candidate), self.limits)
-        except Unsupported as error:
-            return str(error)
-
-    @staticmethod
-    def _combinations(axes: list[Axis]) -> float:
-        product = 1.0
-        for axis in axes:
-            product *= len(axis.values)
-        return product
+            return exceeded(self.plan(candidate), self.limits) is None
+        except Unsupported:
+            return False
 
     def _candidate(self, algorithm: str, axes: list[Axis], values: Iterable[Any]) -> Choice:
         chosen: dict[str, Any] = {}

@@ -133,11 +133,15 @@ def test_heavy_kernels_run_in_programs_of_their_own(monkeypatch: pytest.MonkeyPa
     choices = [Choice("im2col"), *(Choice("winograd", (("outputs", m),)) for m in (2, 4))]
     plans = [Plan.of(choice, SMALL, HOST) for choice in choices]
     kernel = CKernel("kernel", (), ())
-    built = {i: Compiled(plans[i % 3], kernel, b"") for i in range(9)}
-    assert measure._batches(built, boards=1) == [[0, 3, 6, 1, 4, 7, 2, 5, 8]]
+    built = {f"{i}": Compiled(plans[i % 3], kernel, b"") for i in range(9)}
+
+    def batches(boards: int) -> list[str]:
+        return list(map("".join, measure._batches(built, boards)))
+
+    assert batches(boards=1) == ["036147258"]
     monkeypatch.setattr(measure, "BATCH_BYTES", 0)
-    assert measure._batches(built, boards=1) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
-    assert measure._batches(built, boards=5) == [[0, 3], [6], [1, 4], [7], [2, 5], [8]]
+    assert batches(boards=1) == ["036", "147", "258"]
+    assert batches(boards=5) == ["03", "6", "14", "7", "25", "8"]
 
 
 @pytest.mark.parametrize(
