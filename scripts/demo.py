@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tvmc
+from schedules.cache import cache_folder
 from schedules.files import check_writable, write_json
 from scripts.benchmarks.harness.inference import COMPARISON_HEADER, MEMORY_NOTE, Result, compare
 from scripts.benchmarks.harness.machine import Machine
-from scripts.models.make import cache_folder, ensure
+from scripts.models.make import ensure
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.compiling.compile_command import print_report
 from tvmc.progress import shown_progress
@@ -60,7 +61,7 @@ def run(threads: int, rounds: int) -> list[Result]:
     print(f"Keras to .tflite: {', '.join(NETWORKS)}", flush=True)
     results = []
     for graph in ensure(NETWORKS):
-        library = cache_folder() / f"lib{graph.stem}_delegate.so"
+        library = cache_folder("models") / f"lib{graph.stem}_delegate.so"
         print(f"\ntvmc compile {graph} --output {library}", flush=True)
         with shown_progress(verbose=False) as progress:
             report = tvmc.compile(graph, output=library, progress=progress)

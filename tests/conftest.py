@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import tvmc
+from schedules.cache import cache_folder
 from schedules.select.compile import JOBS
 from schedules.store import SWITCH
 from scripts.board.board import Board
@@ -71,7 +72,7 @@ def nothing_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def trained_models() -> Path:
     """A folder with small networks that were trained, as .tflite files, by :data:`TRAINED`."""
-    folder = make_models.cache_folder() / "trained"
+    folder = cache_folder("models") / "trained"
     make_models.ensure(TRAINED, folder)
     return folder
 

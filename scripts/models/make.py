@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schedules.errors import LeanconvError
+from schedules.cache import cache_folder
+from schedules.errors import LeanconvError, complaint
 from schedules.files import replace_atomically
 from scripts.models import architectures, random_weights
 from scripts.models import trained as trained_models
@@ -116,12 +117,6 @@ class Recipe:
     convert: Convert
 
 
-def cache_folder() -> Path:
-    """Where the models are kept: ``$XDG_CACHE_HOME/leanconv/models``."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "leanconv" / "models"
-
-
 def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
     """Paths of the named models, made first where they are missing or old.
 
@@ -133,7 +128,7 @@ def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
     LeanconvError
         If a name is unknown or a model cannot be made.
     """
-    folder = folder or cache_folder()
+    folder = folder or cache_folder("models")
     for name in names:
         if name not in RECIPES:
             raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
@@ -159,8 +154,7 @@ def _make_in_a_process(names: Sequence[str], folder: Path) -> None:
     command = module_command("scripts.models.make", "--out", folder, *names)
     done = subprocess.run(command, text=True, capture_output=True, env=module_environment())
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LeanconvError(f"could not make {', '.join(names)}: {last}")
+        raise LeanconvError(f"could not make {', '.join(names)}: {complaint(done.stderr)}")
 
 
 def make(name: str, folder: Path) -> Path:
@@ -404,7 +398,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see the top of this file."""
     parser = LineParser(prog="models.make", description="Make networks as .tflite files.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="which models (default: all)")
-    parser.add_argument("--out", type=Path, default=cache_folder(), help="folder [%(default)s]")
+    parser.add_argument(
+        "--out", type=Path, default=cache_folder("models"), help="folder [%(default)s]"
+    )
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--force", action="store_true", help="make them even if they are there")
     options = parser.parse_args(arguments)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from schedules.errors import LeanconvError
-from scripts.models import make as make_models
 from scripts.models.make import LAYERS, RECIPES, ConvLayer, ensure, main
 from scripts.models.trained import TRAINED
 from tflite_delegate.read import model as tflite_model
@@ -69,14 +68,6 @@ def test_a_model_is_made_once(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert sorted(os.listdir(tmp_path)) == [f"{name}.made-by", f"{name}.tflite"]
 
 
-def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    assert make_models.cache_folder() == Path("cache/leanconv/models")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "home")
-    assert make_models.cache_folder() == Path("home/.cache/leanconv/models")
-
-
 def test_list_and_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
@@ -87,5 +78,5 @@ def test_list_and_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         ensure(["lenet"])
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    with pytest.raises(LeanconvError, match="could not make small: make_models: error: "):
+    with pytest.raises(LeanconvError, match="could not make small: models.make: error: "):
         ensure(["small"], in_the_way)
