@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.select.report import LayerReport, layer_reports, peak_bytes
 from schedules.select.selection import Selection
 from tflite_delegate.read.model import Model

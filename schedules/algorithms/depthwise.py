@@ -28,9 +28,9 @@ from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.initial_sums import start_with
 from schedules.lower.masked_loops import mark_masked
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
@@ -108,10 +108,10 @@ def schedule_tiles(
     cut_tails(schedule, tails, workload.out_channels, tile.channels)
 
     # Step 4: straight-line code inside of the loop over vectors.
-    c_abi.keep_rolled(schedule, m_vector, small=simd.in_order)
+    keep_rolled(schedule, m_vector, small=simd.in_order)
     straighten(schedule, h_inner, w_inner, m_lane)
     begin_sums(schedule, sums, kh)
 
     # Step 5: threads share rows of tiles or blocks of channels.
-    c_abi.mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])
+    mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])
     return schedule

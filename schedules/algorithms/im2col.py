@@ -20,7 +20,7 @@ from schedules.kernel.patches import GatheredPatches, Patches, Taps, gather
 from schedules.kernel.steps import copy_vectors
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
+from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
 
@@ -54,5 +54,5 @@ class Im2col(Lowering):
         pixel = schedule.get_loops(schedule.get_sblock("P"))[0]
         copy_vectors(schedule, "P", workload, simd)
         image_row, _ = schedule.split(pixel, [None, workload.out_width])
-        c_abi.mark_stage(schedule, image_row, 0)
+        mark_stage(schedule, image_row, 0)
         return schedule

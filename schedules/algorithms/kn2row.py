@@ -31,8 +31,8 @@ from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.fusion import allocate_once
+from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
 
@@ -82,5 +82,5 @@ class Kn2row(Lowering):
         )
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         output_row = schedule_shift_add(schedule, workload, simd, tile)
-        c_abi.mark_stage(schedule, output_row, 1)
+        mark_stage(schedule, output_row, 1)
         return allocate_once(schedule, "P")

@@ -27,8 +27,8 @@ from schedules.kernel.patches import ImagePatches, masked, placeholders
 from schedules.kernel.steps import begin_sums, finish_tile, follow, split_tile
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.masked_loops import mark_masked
+from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
 
@@ -121,4 +121,4 @@ def schedule_sums(
     begin_sums(schedule, sums, kh)
 
     # Step 5: threads share the image rows.
-    c_abi.mark_stage(schedule, h)
+    mark_stage(schedule, h)

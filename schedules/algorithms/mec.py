@@ -30,8 +30,8 @@ from schedules.kernel.patches import Taps, placeholders
 from schedules.kernel.steps import cut_tails
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.memory import align
+from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
 
@@ -64,7 +64,7 @@ class Mec(CompactLowering):
             schedule, _ = self.convolve(workload, simd, knobs, stage=1)
         _, column, *_ = schedule.get_loops(schedule.get_sblock("L"))
         self.copy_columns(schedule, workload, simd, knobs)
-        c_abi.mark_stage(schedule, column, 0)
+        mark_stage(schedule, column, 0)
         return schedule
 
     def batched_product(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
@@ -95,7 +95,7 @@ class Mec(CompactLowering):
         vector, lane = schedule.split(schedule.fuse(w, o), [None, lanes])
         cut_tails(schedule, [vector], columns * channels, lanes)
         schedule.vectorize(lane)
-        c_abi.mark_stage(schedule, h, 2)
+        mark_stage(schedule, h, 2)
         return schedule
 
 

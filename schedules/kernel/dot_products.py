@@ -19,8 +19,8 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
 from schedules.kernel.steps import begin_sums, cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.memory import ALIGNMENT
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
@@ -138,13 +138,13 @@ def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Sim
     cut_tails(schedule, (s_outer, s_inner, lane), workload.in_channels, _line(workload))
 
     # Step 5: straight-line code inside.
-    c_abi.keep_rolled(schedule, inner)
+    keep_rolled(schedule, inner)
     if extent(schedule, s_outer) == 1:
         schedule.unroll(s_outer)
     else:
-        c_abi.keep_rolled(schedule, s_outer)
+        keep_rolled(schedule, s_outer)
     straighten(schedule, s_inner, w, o, lane)
     begin_sums(schedule, schedule.get_sblock("ACC"), s_outer, unrolled=2)
 
     # Step 6: threads share tiles.
-    c_abi.mark_stage(schedule, outer)
+    mark_stage(schedule, outer)

@@ -29,8 +29,8 @@ from schedules.kernel.steps import (
 )
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
 from schedules.lower.masked_loops import mark_masked
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
@@ -186,7 +186,7 @@ def schedule_product(
 
     # Step 4: threads share tiles.
     several = next((loop for loop in loops.order if extent(schedule, loop) > 1), outer)
-    c_abi.mark_stage(schedule, getattr(loops, shared) if shared else several, stage)
+    mark_stage(schedule, getattr(loops, shared) if shared else several, stage)
     return loops
 
 
@@ -239,13 +239,13 @@ def sum_tile(
         if taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)
         if taps.flat and simd.fma_by_element:
-            c_abi.keep_rolled(schedule, kh)
+            keep_rolled(schedule, kh)
     if not taps.flat:  # masks of another form depend on c too
         cut_tails(schedule, [c_outer], taps.depth, tile.k_block)
     if extent(schedule, c_outer) == 1:
         schedule.unroll(c_outer)
     elif rolled:
         # Blocks of flat taps share elements, as neighbouring pixels do: more than registers hold.
-        c_abi.keep_rolled(schedule, c_outer)
+        keep_rolled(schedule, c_outer)
     straighten(schedule, c_inner, *inside)
     begin_sums(schedule, sums, [*tap, c_outer][0], unrolled=2)

@@ -16,7 +16,7 @@ from tvm import s_tir
 from schedules.kernel.depthwise_tiles import unrolled_taps
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
+from schedules.lower.stages import keep_rolled
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
@@ -124,7 +124,7 @@ def sum_taps(
     schedule.reorder(kh, row, kw, pixel, lane)
     for taps, unrolled in zip((kh, kw), unrolled_taps(layer), strict=True):
         if extent(schedule, taps) > unrolled:
-            c_abi.keep_rolled(schedule, taps)
+            keep_rolled(schedule, taps)
         elif taps is kw or unroll_rows:
             schedule.unroll(taps)
     straighten(schedule, row, pixel, lane)

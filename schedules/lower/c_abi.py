@@ -28,24 +28,10 @@ from collections.abc import Mapping
 import tvm
 from tvm import s_tir, tirx
 
-from schedules.lower.kernel import CKernel, KernelObject, PlannedBuffer, Stage
-from schedules.lower.passes import lower_to_loops, spread_output
-from schedules.lower.stages import keep_rolled, mark_stage, split
+from schedules.lower.kernel import CKernel, KernelObject
+from schedules.lower.passes import lower_to_loops
+from schedules.lower.stages import split
 from schedules.target.simd import Simd
-
-__all__ = [
-    "CKernel",
-    "KernelObject",
-    "PlannedBuffer",
-    "Stage",
-    "assembly",
-    "codegen",
-    "compile_schedules",
-    "keep_rolled",
-    "lower",
-    "mark_stage",
-    "spread_output",
-]
 
 
 def compile_schedules(schedules: Mapping[str, s_tir.Schedule], simd: Simd) -> KernelObject:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError, reason
-from schedules.lower.c_abi import KernelObject
+from schedules.lower.kernel import KernelObject
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans
 from schedules.processes import Processes

@@ -14,7 +14,7 @@ from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
+from schedules.lower.passes import spread_output
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
 
@@ -147,5 +147,5 @@ class Plan:
         """The scheduled kernel."""
         schedule = self._applied.schedule(self.workload, simd, self.knobs)
         if self.calls > 1:
-            c_abi.spread_output(schedule, self.layer.out_pitch)
+            spread_output(schedule, self.layer.out_pitch)
         return schedule

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from schedules.algorithms import REGISTRY
 from schedules.lower import c_abi
-from schedules.lower.c_abi import CKernel, KernelObject, PlannedBuffer, Stage
+from schedules.lower.kernel import CKernel, KernelObject, PlannedBuffer, Stage
 from schedules.plan.plan import Plan
 from schedules.store import Store, digest
 from schedules.target.simd import Simd

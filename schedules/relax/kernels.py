@@ -29,7 +29,8 @@ from tvm.ir import PointerType, PrimType
 
 from schedules.kernel import packing
 from schedules.layer.workload import DTYPE_BYTES
-from schedules.lower.c_abi import CKernel, Stage, codegen
+from schedules.lower.c_abi import codegen
+from schedules.lower.kernel import CKernel, Stage
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.relax.network import Constants

@@ -23,7 +23,8 @@ import tvm_ffi
 from tvm import relax
 
 from schedules.errors import LeanconvError
-from schedules.lower.c_abi import CKernel, lower
+from schedules.lower.c_abi import lower
+from schedules.lower.kernel import CKernel
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.progress import Progress

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from schedules.errors import LeanconvError
-from schedules.lower.c_abi import KernelObject
+from schedules.lower.kernel import KernelObject
 from schedules.plan.builder import Builder, Built, compile_plan
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import find_kernels

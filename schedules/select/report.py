@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedules.layer.network import Layer
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.select.arena import held_bytes, with_staged

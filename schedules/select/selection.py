@@ -16,7 +16,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan

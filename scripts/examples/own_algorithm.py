@@ -9,7 +9,7 @@ from schedules.algorithms import REGISTRY, indirect
 from schedules.kernel import microkernel, patches, tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower import c_abi
+from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 from scripts.models.make import ensure
 
@@ -38,7 +38,7 @@ class Padded(indirect.Indirect):
         schedule, _ = microkernel.convolve(layer, simd, tile, matrix, arguments, stage=1)
         _, row, column = schedule.get_loops(schedule.get_sblock("P"))
         schedule.split(column, [None, knobs["pixels"] * layer.in_channels])
-        c_abi.mark_stage(schedule, row, 0)
+        mark_stage(schedule, row, 0)
         return schedule
 
 

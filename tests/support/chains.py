@@ -11,7 +11,7 @@ from tvm import s_tir, te
 
 from schedules.kernel import epilogue, packing
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import mark_stage
+from schedules.lower.stages import mark_stage
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans
 from schedules.select.selection import Kernel

@@ -16,7 +16,7 @@ from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel import packing
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.lower.memory import ALIGNMENT
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans

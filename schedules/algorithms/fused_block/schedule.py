@@ -22,9 +22,9 @@ from schedules.kernel.steps import (
     sum_taps,
 )
 from schedules.kernel.tiles import Tile
-from schedules.lower import c_abi
 from schedules.lower.masked_loops import decide, mark_masked
 from schedules.lower.row_guards import test_rows_once
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
@@ -41,7 +41,7 @@ def schedule_strips(
     schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block)
     if strips.producer is not None:
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
-    c_abi.mark_stage(schedule, strip)
+    mark_stage(schedule, strip)
     blocks = ("E", "S_init", "S_update", "Y")
     return test_rows_once(schedule, blocks, "E" if strips.rolls else None)
 
@@ -88,7 +88,7 @@ def schedule_depthwise(
     partition(schedule, w_outer)
     cut_tails(schedule, (c_outer, c_lane, s_lane), strips.c_block, lanes)
     if simd.fma_by_element:
-        c_abi.keep_rolled(schedule, c_outer, small=simd.in_order)
+        keep_rolled(schedule, c_outer, small=simd.in_order)
     straighten(schedule, h_inner, w_inner, c_lane)
     begin_sums(schedule, sums, kh, unrolled=2)
 

@@ -12,8 +12,8 @@ from tvm import s_tir
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel.microkernel import accumulate_tile
 from schedules.kernel.tiles import Tile
-from schedules.lower import c_abi
 from schedules.lower.masked_loops import specialize
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
@@ -41,9 +41,9 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     if whole:
         # Channels before, points, channels again.
         for stage, loop in enumerate((vector, point, o_outer)):
-            c_abi.mark_stage(schedule, loop, stage)
+            mark_stage(schedule, loop, stage)
     else:
-        c_abi.mark_stage(schedule, strip)
+        mark_stage(schedule, strip)
 
 
 def schedule_output(
@@ -132,7 +132,7 @@ def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:
     if simd.fma_by_element or size > MAX_UNROLLED_INPUTS:
         step = 1 if simd.in_order else next(n for n in (3, 2, 1) if size % n == 0)
         loop, step_loop = schedule.split(loop, [None, step])
-        c_abi.keep_rolled(schedule, loop, small=simd.in_order)
+        keep_rolled(schedule, loop, small=simd.in_order)
         schedule.unroll(step_loop)
     else:
         schedule.unroll(loop)

@@ -21,7 +21,7 @@ import numpy as np
 
 from schedules.kernel import packing
 from schedules.kernel.packing import PackedWeights
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd

@@ -19,7 +19,7 @@ from tvm_ffi.registry import list_global_func_names
 from schedules import __version__
 from schedules.errors import LeanconvError, nearest, reason
 from schedules.files import check_space, replace_atomically
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.plan.planner import Limits
 from schedules.progress import Progress
 from schedules.relax.pipeline import lower_to_calls, lower_to_loops

@@ -18,6 +18,9 @@ from tvm_ffi import structural_walk
 from schedules.algorithms import REGISTRY
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
+from schedules.lower.kernel import PlannedBuffer, Stage
+from schedules.lower.passes import spread_output
+from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
@@ -117,20 +120,20 @@ def two_stages() -> s_tir.Schedule:
     second = te.compute((6, 10), lambda i, j: first[i, j] * 2.0, name="second")
     y = te.compute((6, 10), lambda i, j: second[i, 9 - j] + b[i, j], name="Y")
     schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
-    c_abi.mark_stage(schedule, schedule.get_loops(schedule.get_sblock("first"))[0], 0)
+    mark_stage(schedule, schedule.get_loops(schedule.get_sblock("first"))[0], 0)
     row = schedule.get_loops(schedule.get_sblock("Y"))[0]
     schedule.compute_at(schedule.get_sblock("second"), row)
-    c_abi.mark_stage(schedule, row, 1)
+    mark_stage(schedule, row, 1)
     return schedule
 
 
 def test_buffers_are_placed_by_scope_and_alignment() -> None:
     _, kernels = c_abi.lower({"kernel": two_stages()}, Simd.named("host"))
     kernel = kernels["kernel"]
-    assert kernel.stages == (c_abi.Stage("kernel_stage0", 6), c_abi.Stage("kernel_stage1", 6))
+    assert kernel.stages == (Stage("kernel_stage0", 6), Stage("kernel_stage1", 6))
     assert kernel.buffers == (
-        c_abi.PlannedBuffer("first", 0, 240, per_thread=False),
-        c_abi.PlannedBuffer("second", 0, 40, per_thread=True),
+        PlannedBuffer("first", 0, 240, per_thread=False),
+        PlannedBuffer("second", 0, 40, per_thread=True),
     )
     assert (kernel.shared_bytes, kernel.thread_bytes) == (256, 64)
     assert kernel.workspace_bytes == 256 + 40
@@ -143,8 +146,8 @@ def test_a_spread_output_leaves_gaps_between_pixels() -> None:
     y = te.compute((6, 10), lambda i, j: sums[i, j] + b[i, j], name="Y")
     schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y, sums]))
     for stage, block in enumerate(("S", "Y")):
-        c_abi.mark_stage(schedule, schedule.get_loops(schedule.get_sblock(block))[0], stage)
-    c_abi.spread_output(schedule, 25)
+        mark_stage(schedule, schedule.get_loops(schedule.get_sblock(block))[0], stage)
+    spread_output(schedule, 25)
     module, kernels = c_abi.lower({"kernel": schedule}, Simd.named("host"))
     assert kernels["kernel"].buffers == ()
     declared: dict[str, list[int]] = {}
@@ -164,9 +167,9 @@ def scaled_rows(rolled: bool | None) -> s_tir.Schedule:
     row, column = schedule.get_loops(schedule.get_sblock("Y"))
     vector, lane = schedule.split(column, [None, 4])
     schedule.vectorize(lane)
-    c_abi.mark_stage(schedule, row)
+    mark_stage(schedule, row)
     if rolled is not None:
-        c_abi.keep_rolled(schedule, vector, small=rolled)
+        keep_rolled(schedule, vector, small=rolled)
     return schedule
 
 

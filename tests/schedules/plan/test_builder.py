@@ -8,7 +8,7 @@ from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import KernelObject
+from schedules.lower.kernel import KernelObject
 from schedules.plan.builder import Builder
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel

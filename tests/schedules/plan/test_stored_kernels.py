@@ -17,6 +17,7 @@ from schedules.algorithms.indirect import Indirect
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
+from schedules.lower.kernel import KernelObject
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import APART, compile_plans, kernel_key, sources_digest
@@ -41,7 +42,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     calls: list[list[str]] = []
     compile_schedules = c_abi.compile_schedules
 
-    def count(schedules: Any, simd: Simd) -> c_abi.KernelObject:
+    def count(schedules: Any, simd: Simd) -> KernelObject:
         calls.append(list(schedules))
         return compile_schedules(schedules, simd)
 

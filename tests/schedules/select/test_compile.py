@@ -14,7 +14,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from schedules.lower.c_abi import CKernel, KernelObject
+from schedules.lower.kernel import CKernel, KernelObject
 from schedules.plan import builder as builder_module
 from schedules.plan.builder import Builder
 from schedules.plan.planner import plan_kernel

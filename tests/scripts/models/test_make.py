@@ -78,5 +78,5 @@ def test_list_and_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         ensure(["lenet"])
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    with pytest.raises(LeanconvError, match="could not make small: models.make: error: "):
+    with pytest.raises(LeanconvError, match=r"could not make small: models\.make: error: "):
         ensure(["small"], in_the_way)

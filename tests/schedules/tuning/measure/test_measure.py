@@ -12,7 +12,7 @@ import pytest
 from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import CKernel
+from schedules.lower.kernel import CKernel
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import CKernel, PlannedBuffer, Stage
+from schedules.lower.kernel import CKernel, PlannedBuffer, Stage
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans

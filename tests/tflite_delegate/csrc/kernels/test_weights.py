@@ -13,7 +13,7 @@ import pytest
 from schedules.kernel import packing
 from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.c_abi import CKernel, Stage
+from schedules.lower.kernel import CKernel, Stage
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel
