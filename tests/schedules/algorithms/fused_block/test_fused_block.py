@@ -330,7 +330,7 @@ def test_what_it_computes_moves_and_costs() -> None:
             Block((layer(9, (3, 4), 1), *inverted_residual(9, (4, 8, 4)).layers)),
             "more than one layer before",
         ),
-        (depthwise_block(3000, (256, 1)), "its input needs 64-bit indices"),
+        (depthwise_block(3000, (256, 1)), "its input of 2304000000 elements needs 64-bit indices"),
     ],
 )
 def test_what_it_does_not_serve(block: Block, reason: str) -> None:
