@@ -4,8 +4,7 @@
 // tflite_plugin_destroy_delegate. Load the library as an external delegate; resolve these with
 // dlsym.
 
-#ifndef LEANCONV_H
-#define LEANCONV_H
+#pragma once
 
 #include <stddef.h>
 
@@ -28,5 +27,3 @@ size_t leanconv_report(const struct TfLiteDelegate *delegate, char *buffer, size
 #ifdef __cplusplus
 }
 #endif
-
-#endif // LEANCONV_H

@@ -114,7 +114,32 @@ class EditableTensor(tflite.Tensor):  # type: ignore[misc]
         """Sparse constants are made dense as they are read."""
 
 
-class EditableOperator(tflite.Operator):  # type: ignore[misc]
+class _Ends:
+    """Numbers of tensors that an operator, or a graph, reads and writes."""
+
+    inputs: list[int]
+    outputs: list[int]
+
+    def Inputs(self, place: int) -> int:
+        return self.inputs[place]
+
+    def InputsAsNumpy(self) -> NDArray[np.int32]:
+        return np.array(self.inputs, np.int32)
+
+    def InputsLength(self) -> int:
+        return len(self.inputs)
+
+    def Outputs(self, place: int) -> int:
+        return self.outputs[place]
+
+    def OutputsAsNumpy(self) -> NDArray[np.int32]:
+        return np.array(self.outputs, np.int32)
+
+    def OutputsLength(self) -> int:
+        return len(self.outputs)
+
+
+class EditableOperator(_Ends, tflite.Operator):  # type: ignore[misc]
     """One node; ``name`` is its operator's in the schema, ``position`` its place in the file."""
 
     def __init__(
@@ -135,24 +160,6 @@ class EditableOperator(tflite.Operator):  # type: ignore[misc]
     def OpcodeIndex(self) -> int:
         return self.code
 
-    def Inputs(self, place: int) -> int:
-        return self.inputs[place]
-
-    def InputsAsNumpy(self) -> NDArray[np.int32]:
-        return np.array(self.inputs, np.int32)
-
-    def InputsLength(self) -> int:
-        return len(self.inputs)
-
-    def Outputs(self, place: int) -> int:
-        return self.outputs[place]
-
-    def OutputsAsNumpy(self) -> NDArray[np.int32]:
-        return np.array(self.outputs, np.int32)
-
-    def OutputsLength(self) -> int:
-        return len(self.outputs)
-
     def BuiltinOptions(self) -> Any:
         return super().BuiltinOptions() if self.changed_options is None else self.changed_options
 
@@ -166,7 +173,7 @@ class EditableOperator(tflite.Operator):  # type: ignore[misc]
         return options
 
 
-class EditableGraph(tflite.SubGraph):  # type: ignore[misc]
+class EditableGraph(_Ends, tflite.SubGraph):  # type: ignore[misc]
     """One subgraph."""
 
     def __init__(
@@ -192,24 +199,6 @@ class EditableGraph(tflite.SubGraph):  # type: ignore[misc]
 
     def OperatorsLength(self) -> int:
         return len(self.operators)
-
-    def Inputs(self, place: int) -> int:
-        return self.inputs[place]
-
-    def InputsAsNumpy(self) -> NDArray[np.int32]:
-        return np.array(self.inputs, np.int32)
-
-    def InputsLength(self) -> int:
-        return len(self.inputs)
-
-    def Outputs(self, place: int) -> int:
-        return self.outputs[place]
-
-    def OutputsAsNumpy(self) -> NDArray[np.int32]:
-        return np.array(self.outputs, np.int32)
-
-    def OutputsLength(self) -> int:
-        return len(self.outputs)
 
 
 @dataclass(frozen=True)

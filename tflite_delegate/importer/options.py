@@ -50,7 +50,7 @@ Decision = Honoured | Ignored | Only | Unset
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: the table of its options in the schema, if it has one, and the decisions."""
+    """One operator: the table of its options in the schema, if it has any, and the decisions."""
 
     table: str | None
     decisions: Mapping[str, Decision]
@@ -67,16 +67,16 @@ _IN_FLOAT32 = Ignored("codes are dequantised, and sums are of float32")
 _FROM_TENSORS = Ignored("the types of the tensors say so, to TFLite too")
 
 
-def _plain(table: str | None = None) -> Operator:
-    return Operator(table, {})
+def _without_options(names: str) -> Mapping[str, Operator]:
+    return dict.fromkeys(names.split(), Operator(None, {}))
 
 
 def _with(table: str, **decisions: Decision) -> Operator:
     return Operator(table, decisions)
 
 
-def _honoured(table: str, *fields: str) -> Operator:
-    return Operator(table, dict.fromkeys(fields, _HONOURED))
+def _honoured(table: str, fields: str) -> Operator:
+    return Operator(table, dict.fromkeys(fields.split(), _HONOURED))
 
 
 _WINDOW: Mapping[str, Decision] = {
@@ -94,10 +94,21 @@ _POOL = _with(
 )
 _REDUCER = _honoured("ReducerOptions", "keepDims")
 _INDEX_TYPE = Only((2, 4), "TensorType")
-_INDEX_TYPE_16 = Only((2, 4, 7), "TensorType")
 _POT = Ignored("the real value is the same whether scales are powers of two or not")
 
 OPERATORS: Mapping[str, Operator] = {
+    **_without_options(
+        """
+        ABS ADD_N ASSIGN_VARIABLE ATAN2 BATCH_TO_SPACE_ND BITWISE_XOR BROADCAST_TO CEIL
+        COMPLEX_ABS COS DEQUANTIZE DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS
+        FILL FLOOR FLOOR_DIV FLOOR_MOD GATHER_ND GREATER GREATER_EQUAL HARD_SWISH IMAG LESS
+        LESS_EQUAL LOG LOGICAL_AND LOGICAL_NOT LOGICAL_OR LOGISTIC LOG_SOFTMAX MATRIX_DIAG
+        MATRIX_SET_DIAG MAXIMUM MINIMUM NEG NOT_EQUAL PAD PADV2 POW PRELU QUANTIZE RANGE RANK
+        READ_VARIABLE REAL RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 REVERSE_V2 RFFT2D RIGHT_SHIFT ROUND
+        RSQRT SCATTER_ND SELECT SELECT_V2 SIGN SIN SLICE SPACE_TO_BATCH_ND SQRT SQUARE
+        SQUARED_DIFFERENCE TANH TILE TOPK_V2 TRANSPOSE ZEROS_LIKE
+        """
+    ),
     # Layers
     "CONV_2D": _with(
         "Conv2DOptions",
@@ -140,45 +151,19 @@ OPERATORS: Mapping[str, Operator] = {
     "L2_POOL_2D": _POOL,
     "L2_NORMALIZATION": _with("L2NormOptions", fusedActivationFunction=_NO_ACTIVATION),
     "LOCAL_RESPONSE_NORMALIZATION": _honoured(
-        "LocalResponseNormalizationOptions", "radius", "bias", "alpha", "beta"
+        "LocalResponseNormalizationOptions", "radius bias alpha beta"
     ),
-    "RESIZE_BILINEAR": _honoured("ResizeBilinearOptions", "alignCorners", "halfPixelCenters"),
+    "RESIZE_BILINEAR": _honoured("ResizeBilinearOptions", "alignCorners halfPixelCenters"),
     "RESIZE_NEAREST_NEIGHBOR": _honoured(
-        "ResizeNearestNeighborOptions", "alignCorners", "halfPixelCenters"
+        "ResizeNearestNeighborOptions", "alignCorners halfPixelCenters"
     ),
     # Elements
     "ADD": _with("AddOptions", fusedActivationFunction=_ACTIVATION, potScaleInt16=_POT),
     "SUB": _with("SubOptions", fusedActivationFunction=_ACTIVATION, potScaleInt16=_POT),
     "MUL": _with("MulOptions", fusedActivationFunction=_ACTIVATION),
     "DIV": _with("DivOptions", fusedActivationFunction=_ACTIVATION),
-    "ADD_N": _plain("AddNOptions"),
-    "ATAN2": _plain("ATan2Options"),
-    "BITWISE_XOR": _plain("BitwiseXorOptions"),
-    "EQUAL": _plain("EqualOptions"),
-    "FLOOR_DIV": _plain("FloorDivOptions"),
-    "FLOOR_MOD": _plain("FloorModOptions"),
-    "GREATER": _plain("GreaterOptions"),
-    "GREATER_EQUAL": _plain("GreaterEqualOptions"),
-    "LESS": _plain("LessOptions"),
-    "LESS_EQUAL": _plain("LessEqualOptions"),
-    "LOGICAL_AND": _plain("LogicalAndOptions"),
-    "LOGICAL_OR": _plain("LogicalOrOptions"),
-    "MAXIMUM": _plain("MaximumMinimumOptions"),
-    "MINIMUM": _plain("MaximumMinimumOptions"),
-    "NOT_EQUAL": _plain("NotEqualOptions"),
-    "POW": _plain("PowOptions"),
-    "RIGHT_SHIFT": _plain("RightShiftOptions"),
-    "SELECT": _plain("SelectOptions"),
-    "SELECT_V2": _plain("SelectV2Options"),
-    "SQUARED_DIFFERENCE": _plain("SquaredDifferenceOptions"),
-    "ABS": _plain("AbsOptions"),
     "BUCKETIZE": _honoured("BucketizeOptions", "boundaries"),
     "CAST": _with("CastOptions", inDataType=_FROM_TENSORS, outDataType=_FROM_TENSORS),
-    "CEIL": _plain(),
-    "COS": _plain("CosOptions"),
-    "DEQUANTIZE": _plain("DequantizeOptions"),
-    "ELU": _plain(),
-    "EXP": _plain("ExpOptions"),
     "FAKE_QUANT": _with(
         "FakeQuantOptions",
         min=_HONOURED,
@@ -186,29 +171,9 @@ OPERATORS: Mapping[str, Operator] = {
         numBits=_HONOURED,
         narrowRange=Only((False,)),
     ),
-    "FLOOR": _plain(),
     "GELU": _honoured("GeluOptions", "approximate"),
-    "HARD_SWISH": _plain("HardSwishOptions"),
     "LEAKY_RELU": _honoured("LeakyReluOptions", "alpha"),
-    "LOG": _plain(),
-    "LOGICAL_NOT": _plain("LogicalNotOptions"),
-    "LOGISTIC": _plain(),
-    "LOG_SOFTMAX": _plain("LogSoftmaxOptions"),
-    "NEG": _plain("NegOptions"),
-    "PRELU": _plain(),
-    "QUANTIZE": _plain("QuantizeOptions"),
-    "RELU": _plain(),
-    "RELU6": _plain(),
-    "RELU_0_TO_1": _plain(),
-    "RELU_N1_TO_1": _plain(),
-    "ROUND": _plain(),
-    "RSQRT": _plain(),
-    "SIGN": _plain("SignOptions"),
-    "SIN": _plain(),
     "SOFTMAX": _honoured("SoftmaxOptions", "beta"),
-    "SQRT": _plain(),
-    "SQUARE": _plain("SquareOptions"),
-    "TANH": _plain(),
     # Reductions
     "MEAN": _REDUCER,
     "SUM": _REDUCER,
@@ -219,125 +184,64 @@ OPERATORS: Mapping[str, Operator] = {
     "REDUCE_PROD": _REDUCER,
     "ARG_MAX": _with("ArgMaxOptions", outputType=_INDEX_TYPE),
     "ARG_MIN": _with("ArgMinOptions", outputType=_INDEX_TYPE),
-    "CUMSUM": _honoured("CumsumOptions", "exclusive", "reverse"),
-    "TOPK_V2": _plain("TopKV2Options"),
+    "CUMSUM": _honoured("CumsumOptions", "exclusive reverse"),
     # Movement
-    "BATCH_TO_SPACE_ND": _plain("BatchToSpaceNDOptions"),
-    "BROADCAST_TO": _plain("BroadcastToOptions"),
     "CONCATENATION": _with(
         "ConcatenationOptions", axis=_HONOURED, fusedActivationFunction=_NO_ACTIVATION
     ),
     "DEPTH_TO_SPACE": _honoured("DepthToSpaceOptions", "blockSize"),
-    "EXPAND_DIMS": _plain("ExpandDimsOptions"),
-    "FILL": _plain("FillOptions"),
-    "MATRIX_DIAG": _plain("MatrixDiagOptions"),
-    "MATRIX_SET_DIAG": _plain("MatrixSetDiagOptions"),
     "MIRROR_PAD": _with("MirrorPadOptions", mode=Only((0, 1), "MirrorPadMode")),
-    "PACK": _honoured("PackOptions", "valuesCount", "axis"),
-    "PAD": _plain("PadOptions"),
-    "PADV2": _plain("PadV2Options"),
-    "RANGE": _plain("RangeOptions"),
-    "RANK": _plain("RankOptions"),
+    "PACK": _honoured("PackOptions", "valuesCount axis"),
     "RESHAPE": _honoured("ReshapeOptions", "newShape"),
-    "REVERSE_SEQUENCE": _honoured("ReverseSequenceOptions", "seqDim", "batchDim"),
-    "REVERSE_V2": _plain("ReverseV2Options"),
+    "REVERSE_SEQUENCE": _honoured("ReverseSequenceOptions", "seqDim batchDim"),
     "SHAPE": _with("ShapeOptions", outType=_INDEX_TYPE),
-    "SLICE": _plain("SliceOptions"),
-    "SPACE_TO_BATCH_ND": _plain("SpaceToBatchNDOptions"),
     "SPACE_TO_DEPTH": _honoured("SpaceToDepthOptions", "blockSize"),
     "SPLIT": _honoured("SplitOptions", "numSplits"),
     "SPLIT_V": _honoured("SplitVOptions", "numSplits"),
     "SQUEEZE": _honoured("SqueezeOptions", "squeezeDims"),
     "STRIDED_SLICE": _honoured(
-        "StridedSliceOptions",
-        "beginMask",
-        "endMask",
-        "ellipsisMask",
-        "newAxisMask",
-        "shrinkAxisMask",
-        "offset",
+        "StridedSliceOptions", "beginMask endMask ellipsisMask newAxisMask shrinkAxisMask offset"
     ),
-    "TILE": _plain("TileOptions"),
-    "TRANSPOSE": _plain("TransposeOptions"),
-    "UNPACK": _honoured("UnpackOptions", "num", "axis"),
-    "ZEROS_LIKE": _plain("ZerosLikeOptions"),
+    "UNPACK": _honoured("UnpackOptions", "num axis"),
     # Indexing by data
-    "DYNAMIC_UPDATE_SLICE": _plain("DynamicUpdateSliceOptions"),
-    "EMBEDDING_LOOKUP": _plain(),
-    "GATHER": _honoured("GatherOptions", "axis", "batchDims"),
-    "GATHER_ND": _plain("GatherNdOptions"),
+    "GATHER": _honoured("GatherOptions", "axis batchDims"),
     "ONE_HOT": _honoured("OneHotOptions", "axis"),
-    "SCATTER_ND": _plain("ScatterNdOptions"),
-    # Complex numbers, as pairs
-    "COMPLEX_ABS": _plain(),
-    "IMAG": _plain(),
-    "REAL": _plain(),
-    "RFFT2D": _plain("Rfft2dOptions"),
     # Other graphs, and variables that one of them sets before the first run
-    "ASSIGN_VARIABLE": _plain("AssignVariableOptions"),
     "CALL_ONCE": _honoured("CallOnceOptions", "initSubgraphIndex"),
-    "IF": _honoured("IfOptions", "thenSubgraphIndex", "elseSubgraphIndex"),
-    "READ_VARIABLE": _plain("ReadVariableOptions"),
-    "VAR_HANDLE": _honoured("VarHandleOptions", "container", "sharedName"),
+    "IF": _honoured("IfOptions", "thenSubgraphIndex elseSubgraphIndex"),
+    "VAR_HANDLE": _honoured("VarHandleOptions", "container sharedName"),
 }
 
-_STATE = "networks with a state are not supported: unroll the recurrence before converting"
-_SUBGRAPHS = "how often it runs which graph is not known before the model runs"
-_DATA_SHAPES = "the shape of its result depends on its input's values"
-_TABLES = "tables and strings are not supported"
-_RANDOM = "a module draws no random numbers"
-_UNTESTED = "no conversion that agrees with TFLite is known"
 #: Operators that are refused, by the reason.
-_REASONS: Mapping[str, tuple[str, ...]] = {
-    _STATE: (
-        "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_RNN",
-        "LSTM",
-        "RNN",
-        "SVDF",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "UNIDIRECTIONAL_SEQUENCE_RNN",
-    ),
-    _SUBGRAPHS: ("CALL", "WHILE"),
-    _DATA_SHAPES: (
-        "NON_MAX_SUPPRESSION_V4",
-        "NON_MAX_SUPPRESSION_V5",
-        "SEGMENT_SUM",
-        "UNIQUE",
-        "WHERE",
-    ),
-    _TABLES: (
-        "CONCAT_EMBEDDINGS",
-        "HASHTABLE",
-        "HASHTABLE_FIND",
-        "HASHTABLE_IMPORT",
-        "HASHTABLE_LOOKUP",
-        "HASHTABLE_SIZE",
-        "LSH_PROJECTION",
-        "SKIP_GRAM",
-    ),
-    _RANDOM: ("MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"),
-    "a constant is expected in its place": ("BROADCAST_ARGS", "DENSIFY"),
-    "it is no operator of a model": ("CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES"),
-    _UNTESTED: (
-        "BITCAST",
-        "CONV_3D",
-        "CONV_3D_TRANSPOSE",
-        "DILATE",
-        "EMBEDDING_LOOKUP_SPARSE",
-        "REDUCE_WINDOW",
-        "SPARSE_TO_DENSE",
-        "UNSORTED_SEGMENT_MAX",
-        "UNSORTED_SEGMENT_MIN",
-        "UNSORTED_SEGMENT_PROD",
-        "UNSORTED_SEGMENT_SUM",
-    ),
-    "StableHLO operators are not supported": tuple(
+_REASONS = {
+    "networks with a state are not supported: unroll the recurrence before converting": """
+        BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN LSTM RNN SVDF
+        UNIDIRECTIONAL_SEQUENCE_LSTM UNIDIRECTIONAL_SEQUENCE_RNN
+    """,
+    "how often it runs which graph is not known before the model runs": "CALL WHILE",
+    "the shape of its result depends on its input's values": """
+        NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SEGMENT_SUM UNIQUE WHERE
+    """,
+    "tables and strings are not supported": """
+        CONCAT_EMBEDDINGS HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_LOOKUP HASHTABLE_SIZE
+        LSH_PROJECTION SKIP_GRAM
+    """,
+    "a module draws no random numbers": "MULTINOMIAL RANDOM_STANDARD_NORMAL RANDOM_UNIFORM",
+    "a constant is expected in its place": "BROADCAST_ARGS DENSIFY",
+    "it is no operator of a model": "CUSTOM DELEGATE PLACEHOLDER_FOR_GREATER_OP_CODES",
+    "no conversion that agrees with TFLite is known": """
+        BITCAST CONV_3D CONV_3D_TRANSPOSE DILATE EMBEDDING_LOOKUP_SPARSE REDUCE_WINDOW
+        SPARSE_TO_DENSE UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_PROD
+        UNSORTED_SEGMENT_SUM
+    """,
+    "StableHLO operators are not supported": " ".join(
         name for name in vars(tflite.BuiltinOperator) if name.startswith("STABLEHLO_")
     ),
 }
 #: Why each operator is refused that is.
-REFUSED: Mapping[str, str] = {name: reason for reason, names in _REASONS.items() for name in names}
+REFUSED: Mapping[str, str] = {
+    name: reason for reason, names in _REASONS.items() for name in names.split()
+}
 
 
 def read_options(name: str, node: tflite.Operator) -> Options:
@@ -352,7 +256,7 @@ def read_options(name: str, node: tflite.Operator) -> Options:
     if name not in OPERATORS:
         raise LeanconvError(REFUSED.get(name, "custom and unknown operators are not supported"))
     operator = OPERATORS[name]
-    if operator.table is None or not operator.decisions:
+    if operator.table is None:
         return {}
     reader = _reader(operator.table)
     table = node.BuiltinOptions()

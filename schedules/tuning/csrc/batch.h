@@ -2,8 +2,7 @@
 //
 // What there is to measure: a generated table.c defines `batch`.
 
-#ifndef LEANCONV_BATCH_H
-#define LEANCONV_BATCH_H
+#pragma once
 
 #include <stdint.h>
 
@@ -54,5 +53,3 @@ struct batch {
 };
 
 extern const struct batch batch;
-
-#endif

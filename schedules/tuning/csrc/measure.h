@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_MEASURE_H
-#define LEANCONV_MEASURE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,5 +48,3 @@ double now(void);
 void print_board(void);
 // Leave the little cores of a phone alone, so that all samples are of one kind of core.
 void use_largest_cores(void);
-
-#endif

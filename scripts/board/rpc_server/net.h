@@ -3,8 +3,7 @@
 // Sockets on which nobody waits for ever: every wait has a deadline, and ends when this program is
 // asked to. What fails is false, or an empty Descriptor, and leaves the reason in errno.
 
-#ifndef LEANCONV_RPC_NET_H
-#define LEANCONV_RPC_NET_H
+#pragma once
 
 #include <cstddef>
 #include <poll.h>
@@ -66,5 +65,3 @@ Descriptor accept_from(const Descriptor &listener, Text &peer);
 
 bool send_all(const Descriptor &socket, const void *data, std::size_t size, Deadline deadline);
 bool receive_all(const Descriptor &socket, void *data, std::size_t size, Deadline deadline);
-
-#endif

@@ -2,8 +2,7 @@
 //
 // A board's end of TVM RPC, one session at a time, that outlives whatever a session does.
 
-#ifndef LEANCONV_RPC_SERVER_H
-#define LEANCONV_RPC_SERVER_H
+#pragma once
 
 #include "net.h"
 #include "tracker.h"
@@ -45,5 +44,3 @@ class Server {
     Tracker tracker_;
     bool told_of_loss_ = false;
 };
-
-#endif

@@ -3,8 +3,7 @@
 // One client's session: a process with a group and a temporary folder of its own. Both are gone
 // with this object, whatever the session did.
 
-#ifndef LEANCONV_RPC_SESSION_H
-#define LEANCONV_RPC_SESSION_H
+#pragma once
 
 #include <sys/types.h>
 
@@ -34,5 +33,3 @@ class Session {
     // Ends of a pipe: the first tells when the session ends, which holds the other.
     Descriptor ended_, running_;
 };
-
-#endif

@@ -2,8 +2,7 @@
 //
 // Strings of this program: short, so none of them needs the heap.
 
-#ifndef LEANCONV_RPC_TEXT_H
-#define LEANCONV_RPC_TEXT_H
+#pragma once
 
 #include <array>
 #include <cerrno>
@@ -52,5 +51,3 @@ class Text {
     std::array<char, CAPACITY> chars_{};
     std::size_t length_ = 0;
 };
-
-#endif

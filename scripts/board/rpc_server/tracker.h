@@ -3,8 +3,7 @@
 // Talking to a TVM RPC tracker, which knows the boards and hands them out in turn. Its messages are
 // JSON behind a length; every answer has a time limit. What fails leaves the reason in errno.
 
-#ifndef LEANCONV_RPC_TRACKER_H
-#define LEANCONV_RPC_TRACKER_H
+#pragma once
 
 #include "net.h"
 
@@ -33,5 +32,3 @@ class Tracker {
     Descriptor socket_;
     Text answer_;
 };
-
-#endif

@@ -30,15 +30,14 @@ static int only_reader(const struct lc_graph *graph, int tensor) {
 // The place of a LOGISTIC that reads `tensor`, if nobody else does but a MUL by its output; or -1.
 static int gate_of(const struct lc_graph *graph, int tensor) {
     const struct lc_use *use = &graph->uses[tensor];
-    struct tfl_node *node;
-    struct tfl_registration *registration;
+    struct lc_node_view product;
     if (use->readers != 2 || use->is_graph_output || graph->claimed[use->reader] ||
-        graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[use->reader],
-                                               &node, &registration) != TFL_OK ||
-        registration->builtin_code != TFL_BUILTIN_MUL || node->inputs->size != 2) {
+        !lc_node_at(graph->context, graph->plan->data[use->reader], &product) ||
+        product.builtin_code != TFL_BUILTIN_MUL || product.node->inputs->size != 2) {
         return -1;
     }
-    int other = node->inputs->data[node->inputs->data[0] == tensor];
+    const int *factors = product.node->inputs->data;
+    int other = factors[factors[0] == tensor];
     bool is_other = other != tensor && lc_tensor(graph->context, other) &&
                     only_reader(graph, other) == use->reader;
     int producer = is_other ? graph->uses[other].producer : -1;
@@ -126,17 +125,16 @@ struct names {
 static struct names exchange(const struct lc_graph *graph, const struct lc_chain *chain,
                              struct names names) {
     for (int32_t i = 0; i < chain->layer_count; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        if (graph->context->GetNodeAndRegistration(graph->context, chain->layers[i].core, &node,
-                                                   &registration) != TFL_OK) {
+        struct lc_node_view core;
+        if (!lc_node_at(graph->context, chain->layers[i].core, &core)) {
             continue; // it was there a moment ago
         }
-        const struct lc_operands operands = lc_core_operands(lc_operator_code(registration));
+        struct tfl_ints *inputs = core.node->inputs;
+        const struct lc_operands operands = lc_core_operands(core.builtin_code);
         const int places[2] = {operands.weights, operands.bias};
-        for (int j = 0; j < 2 && places[j] < node->inputs->size; j++) {
-            int before = node->inputs->data[places[j]];
-            node->inputs->data[places[j]] = names.tensors[i][j];
+        for (int j = 0; j < 2 && places[j] < inputs->size; j++) {
+            int before = inputs->data[places[j]];
+            inputs->data[places[j]] = names.tensors[i][j];
             names.tensors[i][j] = before;
         }
     }

@@ -2,8 +2,7 @@
 //
 // The chains around a core node that a kernel was compiled for.
 
-#ifndef LEANCONV_CANDIDATE_H
-#define LEANCONV_CANDIDATE_H
+#pragma once
 
 #include "layer/chain.h"
 #include "layer/graph.h"
@@ -20,5 +19,3 @@ struct lc_candidate {
 // found name their float16 constants themselves from then on. False if there is none.
 bool lc_candidate_find(struct lc_candidate *best, const struct lc_graph *graph, int place,
                        const char *algorithm);
-
-#endif // LEANCONV_CANDIDATE_H

@@ -96,24 +96,19 @@ static int claim_layers(struct claims *claims) {
     struct lc_graph *graph = &claims->graph;
     lc_mark_misstated(graph);
     for (int place = 0; place < graph->plan->size; place++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
+        struct lc_node_view view;
         struct lc_candidate candidate;
-        int index = graph->plan->data[place];
-        int status =
-            graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration);
-        if (status != TFL_OK) {
-            return status;
+        if (!lc_node_at(graph->context, graph->plan->data[place], &view)) {
+            return TFL_ERROR;
         }
-        int32_t code = lc_operator_code(registration);
-        if (!lc_core_name(code) || node->delegate || graph->claimed[place] ||
-            is_unread(graph, node)) {
+        if (!lc_core_name(view.builtin_code) || view.node->delegate || graph->claimed[place] ||
+            is_unread(graph, view.node)) {
             continue;
         }
         if (lc_candidate_find(&candidate, graph, place, claims->delegate->options.algorithm)) {
             claim_chain(claims, place, &candidate);
         } else {
-            leave(claims, index, code);
+            leave(claims, view.index, view.builtin_code);
         }
     }
     return TFL_OK;

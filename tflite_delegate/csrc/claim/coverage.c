@@ -13,13 +13,11 @@ struct lc_coverage lc_coverage_of(const struct lc_graph *graph) {
     struct lc_coverage coverage = {.nodes = graph->plan->size, .left = -1};
     for (int place = 0; place < graph->plan->size; place++) {
         int index = graph->plan->data[place];
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        if (graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration) !=
-            TFL_OK) {
+        struct lc_node_view view;
+        if (!lc_node_at(graph->context, index, &view)) {
             continue; // it was there a moment ago
         }
-        if (node->delegate) {
+        if (view.node->delegate) {
             coverage.others++;
         } else if (graph->claimed[place] || lc_is_unread_constant(graph, index)) {
             coverage.ours++;
@@ -49,21 +47,19 @@ void lc_log_coverage(const struct lc_coverage *coverage, const struct lc_delegat
 
 // The name of a node's operator.
 static void name_operator(const struct lc_graph *graph, int index, char *name, size_t size) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
-    if (graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration) !=
-        TFL_OK) {
+    struct lc_node_view view;
+    if (!lc_node_at(graph->context, index, &view)) {
         snprintf(name, size, "unknown");
         return;
     }
-    const struct lc_operator *known = lc_operator_for(registration->builtin_code);
-    const char *core = lc_core_name(registration->builtin_code);
-    if (registration->custom_name || core) {
-        snprintf(name, size, "%.60s", core ? core : registration->custom_name);
+    const struct lc_operator *known = lc_operator_for(view.builtin_code);
+    const char *core = lc_core_name(view.builtin_code), *custom = view.registration->custom_name;
+    if (custom || core) {
+        snprintf(name, size, "%.60s", core ? core : custom);
     } else if (known) {
         snprintf(name, size, "%s", known->name + sizeof "leanconv/" - 1);
     } else {
-        snprintf(name, size, "operator %d", (int)registration->builtin_code);
+        snprintf(name, size, "operator %d", (int)view.builtin_code);
     }
 }
 

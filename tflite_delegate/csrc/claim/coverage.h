@@ -2,8 +2,7 @@
 //
 // How much of a graph is ours once nodes of it are claimed, and what is said about it.
 
-#ifndef LEANCONV_COVERAGE_H
-#define LEANCONV_COVERAGE_H
+#pragma once
 
 #include "layer/graph.h"
 #include "run/node.h"
@@ -26,5 +25,3 @@ void lc_log_coverage(const struct lc_coverage *coverage, const struct lc_delegat
 // not ours.
 void lc_log_many_nodes(const struct lc_coverage *coverage, const struct lc_graph *graph,
                        const char *reason);
-
-#endif // LEANCONV_COVERAGE_H

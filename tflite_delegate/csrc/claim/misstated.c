@@ -72,18 +72,15 @@ static bool is_misstated(const struct lc_graph *graph, struct lc_node_view view)
 
 void lc_mark_misstated(struct lc_graph *graph) {
     for (int place = 0; place < graph->plan->size; place++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int index = graph->plan->data[place];
-        if (graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration) !=
-            TFL_OK) {
+        struct lc_node_view view;
+        if (!lc_node_at(graph->context, graph->plan->data[place], &view)) {
             continue;
         }
-        const struct lc_node_view view = {index, lc_operator_code(registration), node};
         bool result = is_misstated(graph, view);
-        for (int i = 0; i < node->outputs->size; i++) {
-            if (lc_tensor(graph->context, node->outputs->data[i])) {
-                graph->uses[node->outputs->data[i]].is_misstated = result;
+        const struct tfl_ints *outputs = view.node->outputs;
+        for (int i = 0; i < outputs->size; i++) {
+            if (lc_tensor(graph->context, outputs->data[i])) {
+                graph->uses[outputs->data[i]].is_misstated = result;
             }
         }
     }

@@ -23,13 +23,8 @@ enum state {
     LAYER, // claimed before
 };
 
-static int read_node(const struct lc_graph *graph, int place, struct tfl_node **node,
-                     int32_t *builtin_code) {
-    struct tfl_registration *registration;
-    int status = graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[place],
-                                                        node, &registration);
-    *builtin_code = status == TFL_OK ? registration->builtin_code : -1;
-    return status;
+static bool read_node(const struct lc_graph *graph, int place, struct lc_node_view *view) {
+    return lc_node_at(graph->context, graph->plan->data[place], view);
 }
 
 // Notes what a claimed node reads and computes.
@@ -68,48 +63,46 @@ static bool is_unread(const struct lc_graph *graph, const struct tfl_node *node)
     return all;
 }
 
-static int find_states(struct lc_graph *graph, enum state *states) {
+static bool find_states(struct lc_graph *graph, enum state *states) {
     for (int place = 0; place < graph->plan->size; place++) {
-        struct tfl_node *node;
-        int32_t code;
-        int status = read_node(graph, place, &node, &code);
-        if (status != TFL_OK) {
-            return status;
+        struct lc_node_view view;
+        if (!read_node(graph, place, &view)) {
+            return false;
         }
         if (graph->claimed[place]) {
             states[place] = LAYER;
-            mark(graph, node);
-        } else if (code == TFL_BUILTIN_DEQUANTIZE || code == TFL_BUILTIN_DENSIFY) {
+            mark(graph, view.node);
+        } else if (view.builtin_code == TFL_BUILTIN_DEQUANTIZE ||
+                   view.builtin_code == TFL_BUILTIN_DENSIFY) {
             states[place] = CONSTANT;
-        } else if (!node->delegate && !lc_operator_refuses(graph->context, node, code) &&
-                   !is_unread(graph, node)) {
+        } else if (!view.node->delegate &&
+                   !lc_operator_refuses(graph->context, view.node, view.builtin_code) &&
+                   !is_unread(graph, view.node)) {
             states[place] = POSSIBLE;
         }
     }
-    return TFL_OK;
+    return true;
 }
 
 // Joins what touches nodes of ours, in the order of the plan and back, until nothing changes.
-static int join(struct lc_graph *graph, enum state *states) {
+static bool join(struct lc_graph *graph, enum state *states) {
     const int size = graph->plan->size;
     for (bool changed = true; changed;) {
         changed = false;
         for (int step = 0; step < 2 * size; step++) {
             int place = step < size ? step : 2 * size - 1 - step;
-            struct tfl_node *node;
-            int32_t code;
-            int status = read_node(graph, place, &node, &code);
-            if (status != TFL_OK) {
-                return status;
+            struct lc_node_view view;
+            if (!read_node(graph, place, &view)) {
+                return false;
             }
-            if (states[place] == POSSIBLE && touches(graph, node)) {
+            if (states[place] == POSSIBLE && touches(graph, view.node)) {
                 states[place] = JOINED;
-                mark(graph, node);
+                mark(graph, view.node);
                 changed = true;
             }
         }
     }
-    return TFL_OK;
+    return true;
 }
 
 static void give_back(int size, enum state *states) {
@@ -128,26 +121,25 @@ static void give_back(int size, enum state *states) {
     }
 }
 
-static int claim(struct lc_graph *graph, const enum state *states,
-                 struct lc_replacement *replacements) {
+static bool claim(struct lc_graph *graph, const enum state *states,
+                  struct lc_replacement *replacements) {
     for (int place = 0; place < graph->plan->size; place++) {
-        struct tfl_node *node;
-        int32_t code;
-        int status = read_node(graph, place, &node, &code);
-        if (status != TFL_OK) {
-            return status;
+        struct lc_node_view view;
+        if (!read_node(graph, place, &view)) {
+            return false;
         }
         if (states[place] == JOINED) {
             replacements[place] = (struct lc_replacement){
                 .registration = lc_operator_registration(
-                    code, lc_inplace_of(graph, lc_operator_for(code), node)),
+                    view.builtin_code,
+                    lc_inplace_of(graph, lc_operator_for(view.builtin_code), view.node)),
                 .node_count = 1,
-                .nodes = {graph->plan->data[place]},
+                .nodes = {view.index},
             };
             graph->claimed[place] = true;
         }
     }
-    return TFL_OK;
+    return true;
 }
 
 int lc_claim_operators(struct lc_graph *graph, struct lc_replacement *replacements) {
@@ -156,14 +148,11 @@ int lc_claim_operators(struct lc_graph *graph, struct lc_replacement *replacemen
         lc_log("out of memory: operators between layers stay with TFLite");
         return TFL_OK;
     }
-    int status = find_states(graph, states);
-    if (status == TFL_OK) {
-        status = join(graph, states);
-    }
-    if (status == TFL_OK) {
+    bool done = find_states(graph, states) && join(graph, states);
+    if (done) {
         give_back(graph->plan->size, states);
-        status = claim(graph, states, replacements);
+        done = claim(graph, states, replacements);
     }
     free(states);
-    return status;
+    return done ? TFL_OK : TFL_ERROR;
 }

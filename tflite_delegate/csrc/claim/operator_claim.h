@@ -2,8 +2,7 @@
 //
 // Which operators between layers the delegate takes, once its layers are chosen.
 
-#ifndef LEANCONV_OPERATOR_CLAIM_H
-#define LEANCONV_OPERATOR_CLAIM_H
+#pragma once
 
 #include "layer/graph.h"
 #include "run/replace.h"
@@ -11,5 +10,3 @@
 // Claims the operators that tensors join to claimed nodes. Returns TFL_OK, or TFL_ERROR if TFLite
 // cannot tell the nodes.
 int lc_claim_operators(struct lc_graph *graph, struct lc_replacement *replacements);
-
-#endif // LEANCONV_OPERATOR_CLAIM_H

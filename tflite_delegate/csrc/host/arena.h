@@ -2,8 +2,7 @@
 //
 // Memory of TFLite's arena that a node has while it runs.
 
-#ifndef LEANCONV_ARENA_H
-#define LEANCONV_ARENA_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,5 +15,3 @@ bool lc_arena_request(struct tfl_context *context, int *index, const char *name,
 
 // Has the node's temporaries name these tensors. False without memory.
 bool lc_set_temporaries(struct tfl_node *node, const int *tensors, int count);
-
-#endif // LEANCONV_ARENA_H

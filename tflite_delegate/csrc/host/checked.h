@@ -2,8 +2,7 @@
 //
 // Size arithmetic that reports overflow.
 
-#ifndef LEANCONV_CHECKED_H
-#define LEANCONV_CHECKED_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,5 +31,3 @@ static inline bool lc_round_up(size_t *bytes) {
 static inline int64_t lc_multiply_add(int32_t a, int32_t b, int64_t c) {
     return (int64_t)a * b + c;
 }
-
-#endif // LEANCONV_CHECKED_H

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_CPU_H
-#define LEANCONV_CPU_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,5 +10,3 @@ uint32_t lc_cpu_features(void);
 
 // Writes the names of `features` into `text`, separated by ", ".
 void lc_cpu_feature_names(uint32_t features, char *text, size_t size);
-
-#endif // LEANCONV_CPU_H

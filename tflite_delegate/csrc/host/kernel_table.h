@@ -3,8 +3,7 @@
 // The compiled kernels of one model: the interface between the generated kernel_table.c, the
 // kernels' object files and the delegate.
 
-#ifndef LEANCONV_KERNEL_TABLE_H
-#define LEANCONV_KERNEL_TABLE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -122,5 +121,3 @@ struct lc_library {
 };
 
 extern const struct lc_library lc_library;
-
-#endif // LEANCONV_KERNEL_TABLE_H

@@ -6,8 +6,7 @@
 // forked would wait for ever on a pthread mutex, but here sees that the holder is not in its
 // process and takes over. Zero-initialised means free.
 
-#ifndef LEANCONV_LOCK_H
-#define LEANCONV_LOCK_H
+#pragma once
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -32,5 +31,3 @@ static inline void lc_lock(struct lc_lock *lock) {
 static inline void lc_unlock(struct lc_lock *lock) {
     atomic_store_explicit(&lock->holder, 0, memory_order_release);
 }
-
-#endif // LEANCONV_LOCK_H

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_LOG_H
-#define LEANCONV_LOG_H
+#pragma once
 
 // Prints one line, "leanconv: …", to standard error.
 __attribute__((format(printf, 1, 2))) void lc_log(const char *format, ...);
-
-#endif // LEANCONV_LOG_H

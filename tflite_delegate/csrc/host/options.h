@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_OPTIONS_H
-#define LEANCONV_OPTIONS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,5 +19,3 @@ struct lc_options {
 // into `problem` which, what it was, and what is known, and returns false.
 bool lc_options_read(struct lc_options *options, char **keys, char **values, size_t count,
                      char *problem, size_t problem_size);
-
-#endif // LEANCONV_OPTIONS_H

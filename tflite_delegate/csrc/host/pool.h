@@ -5,8 +5,7 @@
 // Threads start when they are first needed and end with the last delegate. One job runs at a
 // time; a caller that finds the pool busy computes its whole job itself.
 
-#ifndef LEANCONV_POOL_H
-#define LEANCONV_POOL_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,5 +20,3 @@ void lc_pool_release(void);
 // Runs `task` over [0, extent) on at most `threads` threads, the calling one being number 0, and
 // returns when all of it is done. False if any call of `task` failed.
 bool lc_pool_run(int32_t threads, int32_t extent, lc_pool_task task, void *argument);
-
-#endif // LEANCONV_POOL_H

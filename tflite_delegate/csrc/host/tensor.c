@@ -27,6 +27,15 @@ bool lc_has_rank(const struct tfl_tensor *tensor, int rank) {
     return true;
 }
 
+bool lc_ints_contain(const struct tfl_ints *ints, int value) {
+    for (int i = 0; i < ints->size; i++) {
+        if (ints->data[i] == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool lc_same_dims(const struct tfl_ints *a, const struct tfl_ints *b) {
     return a && b && a->size == b->size &&
            memcmp(a->data, b->data, (size_t)a->size * sizeof(int)) == 0;

@@ -2,8 +2,7 @@
 //
 // TFLite's tensors and their shapes.
 
-#ifndef LEANCONV_TENSOR_H
-#define LEANCONV_TENSOR_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +24,8 @@ bool lc_is_kept(const struct tfl_tensor *tensor);
 // Whether it has so many dimensions, all of them positive.
 bool lc_has_rank(const struct tfl_tensor *tensor, int rank);
 
+bool lc_ints_contain(const struct tfl_ints *ints, int value);
+
 bool lc_same_dims(const struct tfl_ints *a, const struct tfl_ints *b);
 
 // The product of all dimensions. False if one is negative or the product is too large.
@@ -35,5 +36,3 @@ struct tfl_ints *lc_new_ints(int size);
 
 // Gives the tensor these dimensions, which it takes over, unless it has them already.
 int lc_resize(struct tfl_context *context, int tensor, struct tfl_ints *dims);
-
-#endif // LEANCONV_TENSOR_H

@@ -5,8 +5,7 @@
 // These are facts about an interface that has been frozen since TensorFlow 2.14: the order and type
 // of every field. Names of fields are TFLite's, so that its documentation applies.
 
-#ifndef LEANCONV_TFLITE_ABI_H
-#define LEANCONV_TFLITE_ABI_H
+#pragma once
 
 #include <assert.h>
 #include <stdbool.h>
@@ -355,5 +354,3 @@ _Static_assert(offsetof(struct tfl_context, PreviewDelegatePartitioning) == 152,
 #else
 #error "only 64-bit hosts are supported"
 #endif
-
-#endif // LEANCONV_TFLITE_ABI_H

@@ -2,8 +2,7 @@
 //
 // What follows from the geometry of a layer.
 
-#ifndef LEANCONV_GEOMETRY_H
-#define LEANCONV_GEOMETRY_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,5 +25,3 @@ size_t lc_geometry_describe(const struct lc_geometry *geometry, char *text, size
 
 // Likewise, layers joined by "|".
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size);
-
-#endif // LEANCONV_GEOMETRY_H

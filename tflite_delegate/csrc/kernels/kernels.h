@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_KERNELS_H
-#define LEANCONV_KERNELS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,5 +21,3 @@ const struct lc_kernel *lc_kernel_at(int32_t graph_nodes, int32_t core,
 
 // Bytes of workspace for a number of threads. False on overflow.
 bool lc_workspace_bytes(const struct lc_kernel *kernel, int32_t threads, size_t *bytes);
-
-#endif // LEANCONV_KERNELS_H

@@ -2,8 +2,7 @@
 //
 // Convolution in plain C for shapes that no kernel was compiled for.
 
-#ifndef LEANCONV_REFERENCE_CONV_H
-#define LEANCONV_REFERENCE_CONV_H
+#pragma once
 
 #include <stdint.h>
 
@@ -20,5 +19,3 @@ struct lc_reference {
 
 // Computes output rows [begin, end). Needs no workspace: reads the model's own constants.
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end);
-
-#endif // LEANCONV_REFERENCE_CONV_H

@@ -5,8 +5,7 @@
 // dense or compressed rows (CSR); the stored elements are the leaves. See
 // tflite_delegate/read/sparsity.py.
 
-#ifndef LEANCONV_SPARSITY_H
-#define LEANCONV_SPARSITY_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -21,5 +20,3 @@ void *lc_densify(const struct tfl_tensor *tensor, size_t element_bytes);
 
 // Whether it is a float32 or float16 constant that holds all the elements its shape promises.
 bool lc_is_float_constant(const struct tfl_tensor *tensor);
-
-#endif // LEANCONV_SPARSITY_H

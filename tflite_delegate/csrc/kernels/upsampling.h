@@ -7,8 +7,7 @@
 // ceil(K / s) taps is tap i + s (ceil(K / s) - 1 - a) of the model's weights, zero where there is
 // none.
 
-#ifndef LEANCONV_UPSAMPLING_H
-#define LEANCONV_UPSAMPLING_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,5 +52,3 @@ struct lc_spread {
 
 // Writes output rows [begin, end).
 void lc_spread_rows(const struct lc_spread *spread, int32_t begin, int32_t end);
-
-#endif // LEANCONV_UPSAMPLING_H

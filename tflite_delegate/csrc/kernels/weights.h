@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_WEIGHTS_H
-#define LEANCONV_WEIGHTS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,5 +59,3 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
              const struct lc_constants *layers);
 
 void lc_packed_free(struct lc_packed *packed);
-
-#endif // LEANCONV_WEIGHTS_H

@@ -75,16 +75,13 @@ static const char *append_follower(struct lc_chain *chain, const struct tfl_cont
 
 const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context, int index,
                             const int *sources) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
-    if (chain->node_count == LC_MAX_NODES ||
-        context->GetNodeAndRegistration(context, index, &node, &registration) != TFL_OK) {
+    struct lc_node_view view;
+    if (chain->node_count == LC_MAX_NODES || !lc_node_at(context, index, &view)) {
         return "there is no such node";
     }
-    const struct lc_node_view view = {index, lc_operator_code(registration), node};
     struct lc_layer *last = last_layer(chain);
     const char *reason = "not an operator of a layer";
-    if (node->delegate) {
+    if (view.node->delegate) {
         reason = "it is another delegate's";
     } else if (lc_core_name(view.builtin_code)) {
         reason = append_core(chain, context, view, sources);

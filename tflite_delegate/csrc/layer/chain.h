@@ -2,8 +2,7 @@
 //
 // Layers one after the other that one kernel computes, and the nodes that they are made of.
 
-#ifndef LEANCONV_CHAIN_H
-#define LEANCONV_CHAIN_H
+#pragma once
 
 #include "layer/layer.h"
 #include "layer/merge.h"
@@ -44,5 +43,3 @@ int lc_chain_residual(const struct lc_chain *chain);
 // images. Returns NULL, or what is wrong with the shapes.
 const char *lc_chain_geometry(const struct lc_chain *chain, const struct tfl_context *context,
                               struct lc_geometry *layers, int32_t *batch);
-
-#endif // LEANCONV_CHAIN_H

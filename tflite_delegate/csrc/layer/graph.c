@@ -8,6 +8,20 @@
 #include "host/tensor.h"
 #include "kernels/sparsity.h"
 
+bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view) {
+    struct tfl_node *node;
+    struct tfl_registration *registration;
+    if (context->GetNodeAndRegistration(context, index, &node, &registration) != TFL_OK) {
+        return false;
+    }
+    const char *name = registration->custom_name;
+    bool is_custom = registration->builtin_code == TFL_BUILTIN_CUSTOM && name &&
+                     strcmp(name, "Convolution2DTransposeBias") == 0;
+    int32_t code = is_custom ? LC_CUSTOM_TRANSPOSE_CONV_BIAS : registration->builtin_code;
+    *view = (struct lc_node_view){index, code, node, registration};
+    return true;
+}
+
 void lc_graph_free(struct lc_graph *graph) {
     free(graph->plan);
     free(graph->claimed);
@@ -42,11 +56,11 @@ static int source_of(const struct lc_graph *graph, int tensor) {
     return graph->sources[tensor] >= 0 ? graph->sources[tensor] : tensor;
 }
 
-int lc_made_of_constant(const struct lc_graph *graph, const struct tfl_node *node,
-                        const struct tfl_registration *registration) {
-    bool densifies = registration->builtin_code == TFL_BUILTIN_DENSIFY;
-    if ((!densifies && registration->builtin_code != TFL_BUILTIN_DEQUANTIZE) ||
-        node->inputs->size != 1 || node->outputs->size != 1) {
+int lc_made_of_constant(const struct lc_graph *graph, struct lc_node_view view) {
+    const struct tfl_node *node = view.node;
+    bool densifies = view.builtin_code == TFL_BUILTIN_DENSIFY;
+    if ((!densifies && view.builtin_code != TFL_BUILTIN_DEQUANTIZE) || node->inputs->size != 1 ||
+        node->outputs->size != 1) {
         return -1;
     }
     const struct tfl_tensor *input = lc_tensor(graph->context, node->inputs->data[0]);
@@ -63,20 +77,18 @@ int lc_made_of_constant(const struct lc_graph *graph, const struct tfl_node *nod
 }
 
 void lc_forget_reader(const struct lc_graph *graph, int tensor) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
+    struct lc_node_view maker;
     struct lc_use *use = &graph->uses[tensor];
     use->readers--;
     if (use->readers == 0 && !use->is_graph_output && use->producer >= 0 &&
-        graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[use->producer],
-                                               &node, &registration) == TFL_OK &&
-        lc_made_of_constant(graph, node, registration) == tensor) {
-        lc_forget_reader(graph, node->inputs->data[0]);
+        lc_node_at(graph->context, graph->plan->data[use->producer], &maker) &&
+        lc_made_of_constant(graph, maker) == tensor) {
+        lc_forget_reader(graph, maker.node->inputs->data[0]);
     }
 }
 
-static void survey_node(struct lc_graph *graph, int place, const struct tfl_node *node,
-                        const struct tfl_registration *registration) {
+static void survey_node(struct lc_graph *graph, int place, struct lc_node_view view) {
+    const struct tfl_node *node = view.node;
     for (int i = 0; i < node->inputs->size; i++) {
         if (lc_tensor(graph->context, node->inputs->data[i])) {
             struct lc_use *use = &graph->uses[node->inputs->data[i]];
@@ -89,24 +101,21 @@ static void survey_node(struct lc_graph *graph, int place, const struct tfl_node
             graph->uses[node->outputs->data[i]].producer = place;
         }
     }
-    int output = lc_made_of_constant(graph, node, registration);
+    int output = lc_made_of_constant(graph, view);
     if (output >= 0) {
         graph->sources[output] = source_of(graph, node->inputs->data[0]);
     }
 }
 
-static int survey(struct lc_graph *graph) {
+static bool survey(struct lc_graph *graph) {
     for (int i = 0; i < graph->plan->size; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        int status = graph->context->GetNodeAndRegistration(graph->context, graph->plan->data[i],
-                                                            &node, &registration);
-        if (status != TFL_OK) {
-            return status;
+        struct lc_node_view view;
+        if (!lc_node_at(graph->context, graph->plan->data[i], &view)) {
+            return false;
         }
-        survey_node(graph, i, node, registration);
+        survey_node(graph, i, view);
     }
-    return TFL_OK;
+    return true;
 }
 
 // A context does not tell the outputs of the graph; if a delegate took the whole plan, these would
@@ -136,5 +145,5 @@ int lc_graph_read(struct lc_graph *graph, struct tfl_context *context) {
     if (!allocate(graph, plan, context->tensors_size)) {
         return TFL_DELEGATE_ERROR;
     }
-    return survey(graph) == TFL_OK && mark_graph_outputs(graph) == TFL_OK ? TFL_OK : TFL_ERROR;
+    return survey(graph) && mark_graph_outputs(graph) == TFL_OK ? TFL_OK : TFL_ERROR;
 }

@@ -2,13 +2,26 @@
 //
 // What is known of a graph while nodes of it are claimed.
 
-#ifndef LEANCONV_GRAPH_H
-#define LEANCONV_GRAPH_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "host/tflite_abi.h"
+
+// MediaPipe's custom operator Convolution2DTransposeBias, among the codes of built-in ones.
+enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16 };
+
+// A node of the graph, and its operator.
+struct lc_node_view {
+    int index;
+    int32_t builtin_code; // or LC_CUSTOM_*
+    const struct tfl_node *node;
+    const struct tfl_registration *registration;
+};
+
+// False if TFLite cannot tell.
+bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view);
 
 struct lc_use {
     int readers;  // inputs of nodes that name the tensor
@@ -38,11 +51,8 @@ bool lc_is_unread(const struct lc_graph *graph, int tensor);
 
 // The output of a node that makes a float32 or dense tensor of a constant: a DENSIFY, a DEQUANTIZE,
 // or one behind the other. Else -1.
-int lc_made_of_constant(const struct lc_graph *graph, const struct tfl_node *node,
-                        const struct tfl_registration *registration);
+int lc_made_of_constant(const struct lc_graph *graph, struct lc_node_view view);
 
 // One reader less of what a node makes of a constant. If it was the last, that node reads its input
 // no longer either.
 void lc_forget_reader(const struct lc_graph *graph, int tensor);
-
-#endif // LEANCONV_GRAPH_H

@@ -13,14 +13,12 @@ struct constant {
 };
 
 static bool read(struct constant *constant, struct tfl_context *context, int index) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != TFL_OK ||
-        registration->builtin_code != TFL_BUILTIN_DEQUANTIZE || node->delegate ||
-        node->inputs->size != 1 || node->outputs->size != 1) {
+    struct lc_node_view view;
+    if (!lc_node_at(context, index, &view) || view.builtin_code != TFL_BUILTIN_DEQUANTIZE ||
+        view.node->delegate || view.node->inputs->size != 1 || view.node->outputs->size != 1) {
         return false;
     }
-    *constant = (struct constant){node->inputs->data[0], node->outputs->data[0]};
+    *constant = (struct constant){view.node->inputs->data[0], view.node->outputs->data[0]};
     const struct tfl_tensor *source = lc_tensor(context, constant->source);
     const struct tfl_tensor *output = lc_tensor(context, constant->output);
     return source && output && source->type == TFL_FLOAT16 && output->type == TFL_FLOAT32 &&

@@ -3,8 +3,7 @@
 // A float16 constant that an operator of a network reads, as float32: what TFLite's DEQUANTIZE does
 // where nodes are not all ours.
 
-#ifndef LEANCONV_HALF_CONSTANT_H
-#define LEANCONV_HALF_CONSTANT_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -15,5 +14,3 @@ bool lc_is_half_constant(const struct lc_graph *graph, int index);
 
 // The node of ours for it.
 struct tfl_registration lc_half_constant_registration(void);
-
-#endif // LEANCONV_HALF_CONSTANT_H

@@ -11,14 +11,6 @@
 #include "kernels/sparsity.h"
 #include "kernels/upsampling.h"
 
-int32_t lc_operator_code(const struct tfl_registration *registration) {
-    bool is_custom = registration->builtin_code == TFL_BUILTIN_CUSTOM && registration->custom_name;
-    if (is_custom && strcmp(registration->custom_name, "Convolution2DTransposeBias") == 0) {
-        return LC_CUSTOM_TRANSPOSE_CONV_BIAS;
-    }
-    return registration->builtin_code;
-}
-
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {
     case TFL_BUILTIN_CONV_2D:

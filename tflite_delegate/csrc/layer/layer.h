@@ -4,8 +4,7 @@
 // DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED node, its core, and the nodes that are
 // merged with it.
 
-#ifndef LEANCONV_LAYER_H
-#define LEANCONV_LAYER_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,16 +13,7 @@
 #include "host/tflite_abi.h"
 #include "kernels/upsampling.h"
 #include "kernels/weights.h"
-
-// MediaPipe's custom operator Convolution2DTransposeBias, among the codes of built-in ones.
-enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16 };
-
-// A node of the graph.
-struct lc_node_view {
-    int index;
-    int32_t builtin_code; // as lc_operator_code
-    const struct tfl_node *node;
-};
+#include "layer/graph.h"
 
 struct lc_layer {
     int core; // node index
@@ -47,9 +37,6 @@ struct lc_layer {
     struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the
                                      // sub-pixel one; else all zeros
 };
-
-// The code of a node's operator: that of a built-in one, or LC_CUSTOM_*.
-int32_t lc_operator_code(const struct tfl_registration *registration);
 
 // The name of an operator that can be a layer's core, NULL of any other.
 const char *lc_core_name(int32_t builtin_code);
@@ -90,5 +77,3 @@ struct lc_constants lc_layer_constants(const struct lc_layer *layer,
 bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context);
 
 void lc_layer_forget_copies(struct lc_layer *layer);
-
-#endif // LEANCONV_LAYER_H

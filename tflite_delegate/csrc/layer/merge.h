@@ -3,8 +3,7 @@
 // Nodes around a layer's core that its kernel computes too: a PAD in front of it, an activation, an
 // ADD and another activation behind it.
 
-#ifndef LEANCONV_MERGE_H
-#define LEANCONV_MERGE_H
+#pragma once
 
 #include "layer/layer.h"
 
@@ -35,5 +34,3 @@ const char *lc_gate_read(const struct lc_layer *layer, const struct tfl_context 
 // it was.
 const char *lc_merge_product(struct lc_layer *layer, const struct tfl_context *context,
                              struct lc_node_view view, int gate);
-
-#endif // LEANCONV_MERGE_H

@@ -2,8 +2,7 @@
 //
 // Two operands that are stretched over one output, as numpy does it.
 
-#ifndef LEANCONV_BROADCAST_H
-#define LEANCONV_BROADCAST_H
+#pragma once
 
 #include "operation/operation.h"
 
@@ -21,5 +20,3 @@ const char *lc_broadcast_shape(const struct lc_shape *a, const struct lc_shape *
 
 // For an output that has elements.
 struct lc_broadcast lc_broadcast_rows(const struct lc_shape *a, const struct lc_shape *b);
-
-#endif // LEANCONV_BROADCAST_H

@@ -2,8 +2,7 @@
 //
 // Operators that compute each element of the output from one element of each operand.
 
-#ifndef LEANCONV_ELEMENTWISE_H
-#define LEANCONV_ELEMENTWISE_H
+#pragma once
 
 #include "operation/broadcast.h"
 
@@ -17,5 +16,3 @@ struct lc_elements {
 // parameter, or not looked at.
 void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
                     const struct lc_elements *b, int32_t activation);
-
-#endif // LEANCONV_ELEMENTWISE_H

@@ -2,8 +2,7 @@
 //
 // e^x, the logistic function and the hyperbolic tangent, without branches or calls.
 
-#ifndef LEANCONV_EXPONENTIAL_H
-#define LEANCONV_EXPONENTIAL_H
+#pragma once
 
 #include "operation/vector.h"
 
@@ -60,5 +59,3 @@ LC_INLINE lc_vector lc_tanh(lc_vector x) {
 
 // 1 / (1 + e^-x). Relative error below 2^-21 for x >= -88; less than 2^-126 below that.
 LC_INLINE lc_vector lc_logistic(lc_vector x) { return 1.0f / (1.0f + lc_exp(-x)); }
-
-#endif // LEANCONV_EXPONENTIAL_H

@@ -6,16 +6,13 @@
 
 // The tensor whose memory that of `tensor` may be under another shape, or TFL_OPTIONAL_TENSOR.
 static int source_of(const struct lc_graph *graph, int tensor) {
-    struct tfl_context *context = graph->context;
-    struct tfl_node *node;
-    struct tfl_registration *registration;
+    struct lc_node_view view;
     int producer = graph->uses[tensor].producer;
-    if (producer < 0 || context->GetNodeAndRegistration(context, graph->plan->data[producer], &node,
-                                                        &registration) != TFL_OK) {
+    if (producer < 0 || !lc_node_at(graph->context, graph->plan->data[producer], &view)) {
         return TFL_OPTIONAL_TENSOR;
     }
-    bool is_view = registration->inplace_operator & TFL_INPLACE_DATA_UNMODIFIED;
-    switch (registration->builtin_code) { // as they will be, whatever TFLite's own kernels do
+    bool is_view = view.registration->inplace_operator & TFL_INPLACE_DATA_UNMODIFIED;
+    switch (view.builtin_code) { // as they will be, whatever TFLite's own kernels do
     case TFL_BUILTIN_RESHAPE:
     case TFL_BUILTIN_SQUEEZE:
     case TFL_BUILTIN_EXPAND_DIMS:
@@ -24,8 +21,9 @@ static int source_of(const struct lc_graph *graph, int tensor) {
     default:
         break;
     }
-    return is_view && node->inputs->size > 0 && lc_tensor(context, node->inputs->data[0])
-               ? node->inputs->data[0]
+    const struct tfl_ints *inputs = view.node->inputs;
+    return is_view && inputs->size > 0 && lc_tensor(graph->context, inputs->data[0])
+               ? inputs->data[0]
                : TFL_OPTIONAL_TENSOR;
 }
 

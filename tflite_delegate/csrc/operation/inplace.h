@@ -2,8 +2,7 @@
 //
 // Which nodes may write their output over an input.
 
-#ifndef LEANCONV_INPLACE_H
-#define LEANCONV_INPLACE_H
+#pragma once
 
 #include "layer/graph.h"
 #include "operation/operation.h"
@@ -13,5 +12,3 @@
 // where one new shape follows another, it forgets.
 uint64_t lc_inplace_of(const struct lc_graph *graph, const struct lc_operator *kind,
                        const struct tfl_node *node);
-
-#endif // LEANCONV_INPLACE_H

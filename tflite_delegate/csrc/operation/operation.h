@@ -4,8 +4,7 @@
 //
 // An operation keeps nothing but its operands: shapes are read from the tensors at every call.
 
-#ifndef LEANCONV_OPERATION_H
-#define LEANCONV_OPERATION_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,7 +46,12 @@ struct lc_operator {
     void (*compute)(const struct lc_operation *operation);
 };
 
-// lc_operator_ADD and all others
+// Defines lc_operator_ADD, or another; what is not said of it is zero.
+#define LC_DEFINE_OPERATOR(name, least_inputs, most_inputs, ...)                                   \
+    const struct lc_operator lc_operator_##name = {TFL_BUILTIN_##name, "leanconv/" #name,          \
+                                                   least_inputs, most_inputs, __VA_ARGS__}
+
+// All of them
 #define LC_OPERATOR(name) extern const struct lc_operator lc_operator_##name;
 #include "operation/operator_list.h"
 #undef LC_OPERATOR
@@ -77,5 +81,3 @@ bool lc_find_axis(int32_t rank, int32_t *axis);
 // Runs `task` over [0, items) on as many threads as pay for `elements` that are read or written.
 void lc_operation_run(const struct lc_operation *operation, int32_t items, int64_t elements,
                       lc_pool_task task, void *argument);
-
-#endif // LEANCONV_OPERATION_H

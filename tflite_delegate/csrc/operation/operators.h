@@ -3,8 +3,7 @@
 // The operators between convolutions: TFLite's built-in ones that the delegate computes itself, in
 // float32 and for every shape, so that a network is not cut into pieces for two thread pools.
 
-#ifndef LEANCONV_OPERATORS_H
-#define LEANCONV_OPERATORS_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -37,5 +36,3 @@ const char *lc_operator_infer(const struct lc_operator *kind, const struct lc_op
 
 // The node that replaces one claimed node of a known operator. inplace: enum tfl_inplace.
 struct tfl_registration lc_operator_registration(int32_t builtin_code, uint64_t inplace);
-
-#endif // LEANCONV_OPERATORS_H

@@ -2,8 +2,7 @@
 //
 // Vectors of floats for the inner loops of operators, in the C extension that gcc and clang share.
 
-#ifndef LEANCONV_VECTOR_H
-#define LEANCONV_VECTOR_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -132,5 +131,3 @@ LC_INLINE float lc_largest(lc_vector v) {
     }
     return v[0];
 }
-
-#endif // LEANCONV_VECTOR_H

@@ -85,29 +85,13 @@ static void unary_compute(const struct lc_operation *operation) {
 }
 
 #define BINARY(builtin, bytes)                                                                     \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 2,                                                                         \
-        .most_inputs = 2,                                                                          \
-        .params_bytes = bytes,                                                                     \
-        .refuses = binary_refuses,                                                                 \
-        .infer = binary_infer,                                                                     \
-        .compute = binary_compute,                                                                 \
-        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1,                                      \
-    }
+    LC_DEFINE_OPERATOR(builtin, 2, 2, .params_bytes = bytes, .refuses = binary_refuses,            \
+                       .infer = binary_infer, .compute = binary_compute,                           \
+                       .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1)
 
 #define UNARY(builtin, bytes)                                                                      \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 1,                                                                         \
-        .most_inputs = 1,                                                                          \
-        .params_bytes = bytes,                                                                     \
-        .infer = unary_infer,                                                                      \
-        .compute = unary_compute,                                                                  \
-        .inplace = TFL_INPLACE_INPUT_0,                                                            \
-    }
+    LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = bytes, .infer = unary_infer,                 \
+                       .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0)
 
 BINARY(ADD, sizeof(struct tfl_arithmetic_params));
 BINARY(SUB, sizeof(struct tfl_arithmetic_params));

@@ -68,16 +68,10 @@ static void concatenation_compute(const struct lc_operation *operation) {
     concatenate(operation, ((const struct tfl_concatenation_params *)operation->params)->axis);
 }
 
-const struct lc_operator lc_operator_CONCATENATION = {
-    .builtin_code = TFL_BUILTIN_CONCATENATION,
-    .name = "leanconv/CONCATENATION",
-    .least_inputs = 1,
-    .most_inputs = INT_MAX,
-    .params_bytes = sizeof(struct tfl_concatenation_params),
-    .refuses = concatenation_refuses,
-    .infer = concatenation_infer,
-    .compute = concatenation_compute,
-};
+LC_DEFINE_OPERATOR(CONCATENATION, 1, INT_MAX,
+                   .params_bytes = sizeof(struct tfl_concatenation_params),
+                   .refuses = concatenation_refuses, .infer = concatenation_infer,
+                   .compute = concatenation_compute);
 
 // PACK: each input is one position along a new axis.
 
@@ -104,12 +98,5 @@ static void pack_compute(const struct lc_operation *operation) {
     concatenate(operation, ((const struct tfl_pack_params *)operation->params)->axis);
 }
 
-const struct lc_operator lc_operator_PACK = {
-    .builtin_code = TFL_BUILTIN_PACK,
-    .name = "leanconv/PACK",
-    .least_inputs = 1,
-    .most_inputs = INT_MAX,
-    .params_bytes = sizeof(struct tfl_pack_params),
-    .infer = pack_infer,
-    .compute = pack_compute,
-};
+LC_DEFINE_OPERATOR(PACK, 1, INT_MAX, .params_bytes = sizeof(struct tfl_pack_params),
+                   .infer = pack_infer, .compute = pack_compute);

@@ -106,14 +106,6 @@ static void mirror_compute(const struct lc_operation *operation) {
     lc_operation_run(operation, elements / row, elements, run_rows, &self);
 }
 
-const struct lc_operator lc_operator_MIRROR_PAD = {
-    .builtin_code = TFL_BUILTIN_MIRROR_PAD,
-    .name = "leanconv/MIRROR_PAD",
-    .least_inputs = 2,
-    .most_inputs = 2,
-    .integers = 1u << 1,
-    .params_bytes = sizeof(struct tfl_mirror_pad_params),
-    .refuses = mirror_refuses,
-    .infer = mirror_infer,
-    .compute = mirror_compute,
-};
+LC_DEFINE_OPERATOR(MIRROR_PAD, 2, 2, .integers = 1u << 1,
+                   .params_bytes = sizeof(struct tfl_mirror_pad_params), .refuses = mirror_refuses,
+                   .infer = mirror_infer, .compute = mirror_compute);

@@ -104,22 +104,8 @@ static void padding_compute(const struct lc_operation *operation) {
     lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
 }
 
-const struct lc_operator lc_operator_PAD = {
-    .builtin_code = TFL_BUILTIN_PAD,
-    .name = "leanconv/PAD",
-    .least_inputs = 2,
-    .most_inputs = 2,
-    .integers = 1u << 1,
-    .infer = padding_infer,
-    .compute = padding_compute,
-};
+LC_DEFINE_OPERATOR(PAD, 2, 2, .integers = 1u << 1, .infer = padding_infer,
+                   .compute = padding_compute);
 
-const struct lc_operator lc_operator_PADV2 = {
-    .builtin_code = TFL_BUILTIN_PADV2,
-    .name = "leanconv/PADV2",
-    .least_inputs = 3,
-    .most_inputs = 3,
-    .integers = 1u << 1,
-    .infer = padding_infer,
-    .compute = padding_compute,
-};
+LC_DEFINE_OPERATOR(PADV2, 3, 3, .integers = 1u << 1, .infer = padding_infer,
+                   .compute = padding_compute);

@@ -258,16 +258,8 @@ static void pool_compute(const struct lc_operation *operation) {
 }
 
 #define POOL(builtin)                                                                              \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 1,                                                                         \
-        .most_inputs = 1,                                                                          \
-        .params_bytes = sizeof(struct tfl_pool_params),                                            \
-        .refuses = pool_refuses,                                                                   \
-        .infer = pool_infer,                                                                       \
-        .compute = pool_compute,                                                                   \
-    }
+    LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_pool_params),              \
+                       .refuses = pool_refuses, .infer = pool_infer, .compute = pool_compute)
 
 POOL(MAX_POOL_2D);
 POOL(AVERAGE_POOL_2D);

@@ -219,16 +219,9 @@ static void reduction_compute(const struct lc_operation *operation) {
 }
 
 #define REDUCTION(builtin)                                                                         \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 2,                                                                         \
-        .most_inputs = 2,                                                                          \
-        .integers = 1u << 1,                                                                       \
-        .params_bytes = sizeof(struct tfl_reducer_params),                                         \
-        .infer = reduction_infer,                                                                  \
-        .compute = reduction_compute,                                                              \
-    }
+    LC_DEFINE_OPERATOR(builtin, 2, 2, .integers = 1u << 1,                                         \
+                       .params_bytes = sizeof(struct tfl_reducer_params),                          \
+                       .infer = reduction_infer, .compute = reduction_compute)
 
 REDUCTION(MEAN);
 REDUCTION(SUM);

@@ -99,36 +99,12 @@ static const char *expand_dims_infer(const struct lc_operation *operation,
     return NULL;
 }
 
-const struct lc_operator lc_operator_RESHAPE = {
-    .builtin_code = TFL_BUILTIN_RESHAPE,
-    .name = "leanconv/RESHAPE",
-    .least_inputs = 1,
-    .most_inputs = 2,
-    .integers = 1u << 1,
-    .params_bytes = sizeof(struct tfl_reshape_params),
-    .inplace = SHARES_MEMORY,
-    .infer = reshape_infer,
-    .compute = copy_all,
-};
+LC_DEFINE_OPERATOR(RESHAPE, 1, 2, .integers = 1u << 1,
+                   .params_bytes = sizeof(struct tfl_reshape_params), .inplace = SHARES_MEMORY,
+                   .infer = reshape_infer, .compute = copy_all);
 
-const struct lc_operator lc_operator_SQUEEZE = {
-    .builtin_code = TFL_BUILTIN_SQUEEZE,
-    .name = "leanconv/SQUEEZE",
-    .least_inputs = 1,
-    .most_inputs = 1,
-    .params_bytes = sizeof(struct tfl_squeeze_params),
-    .inplace = SHARES_MEMORY,
-    .infer = squeeze_infer,
-    .compute = copy_all,
-};
+LC_DEFINE_OPERATOR(SQUEEZE, 1, 1, .params_bytes = sizeof(struct tfl_squeeze_params),
+                   .inplace = SHARES_MEMORY, .infer = squeeze_infer, .compute = copy_all);
 
-const struct lc_operator lc_operator_EXPAND_DIMS = {
-    .builtin_code = TFL_BUILTIN_EXPAND_DIMS,
-    .name = "leanconv/EXPAND_DIMS",
-    .least_inputs = 2,
-    .most_inputs = 2,
-    .integers = 1u << 1,
-    .inplace = SHARES_MEMORY,
-    .infer = expand_dims_infer,
-    .compute = copy_all,
-};
+LC_DEFINE_OPERATOR(EXPAND_DIMS, 2, 2, .integers = 1u << 1, .inplace = SHARES_MEMORY,
+                   .infer = expand_dims_infer, .compute = copy_all);

@@ -212,17 +212,9 @@ static void resize_compute(const struct lc_operation *operation) {
 }
 
 #define RESIZE(builtin)                                                                            \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 2,                                                                         \
-        .most_inputs = 2,                                                                          \
-        .integers = 1u << 1,                                                                       \
-        .params_bytes = sizeof(struct tfl_resize_params),                                          \
-        .refuses = resize_refuses,                                                                 \
-        .infer = resize_infer,                                                                     \
-        .compute = resize_compute,                                                                 \
-    }
+    LC_DEFINE_OPERATOR(                                                                            \
+        builtin, 2, 2, .integers = 1u << 1, .params_bytes = sizeof(struct tfl_resize_params),      \
+        .refuses = resize_refuses, .infer = resize_infer, .compute = resize_compute)
 
 RESIZE(RESIZE_BILINEAR);
 RESIZE(RESIZE_NEAREST_NEIGHBOR);

@@ -39,15 +39,8 @@ static void slice_compute(const struct lc_operation *operation) {
     lc_strided_copy(operation, &from, lc_output_data(operation, 0));
 }
 
-const struct lc_operator lc_operator_SLICE = {
-    .builtin_code = TFL_BUILTIN_SLICE,
-    .name = "leanconv/SLICE",
-    .least_inputs = 3,
-    .most_inputs = 3,
-    .integers = 1u << 1 | 1u << 2,
-    .infer = slice_infer,
-    .compute = slice_compute,
-};
+LC_DEFINE_OPERATOR(SLICE, 3, 3, .integers = 1u << 1 | 1u << 2, .infer = slice_infer,
+                   .compute = slice_compute);
 
 // STRIDED_SLICE
 
@@ -153,13 +146,6 @@ static void strided_slice_compute(const struct lc_operation *operation) {
     lc_strided_copy(operation, &elements, lc_output_data(operation, 0));
 }
 
-const struct lc_operator lc_operator_STRIDED_SLICE = {
-    .builtin_code = TFL_BUILTIN_STRIDED_SLICE,
-    .name = "leanconv/STRIDED_SLICE",
-    .least_inputs = 4,
-    .most_inputs = 4,
-    .integers = 1u << 1 | 1u << 2 | 1u << 3,
-    .params_bytes = sizeof(struct tfl_strided_slice_params),
-    .infer = strided_slice_infer,
-    .compute = strided_slice_compute,
-};
+LC_DEFINE_OPERATOR(STRIDED_SLICE, 4, 4, .integers = 1u << 1 | 1u << 2 | 1u << 3,
+                   .params_bytes = sizeof(struct tfl_strided_slice_params),
+                   .infer = strided_slice_infer, .compute = strided_slice_compute);

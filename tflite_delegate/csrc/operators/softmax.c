@@ -94,13 +94,6 @@ static void softmax_compute(const struct lc_operation *operation) {
                      &self);
 }
 
-const struct lc_operator lc_operator_SOFTMAX = {
-    .builtin_code = TFL_BUILTIN_SOFTMAX,
-    .name = "leanconv/SOFTMAX",
-    .least_inputs = 1,
-    .most_inputs = 1,
-    .params_bytes = sizeof(struct tfl_softmax_params),
-    .inplace = TFL_INPLACE_INPUT_0,
-    .infer = softmax_infer,
-    .compute = softmax_compute,
-};
+LC_DEFINE_OPERATOR(SOFTMAX, 1, 1, .params_bytes = sizeof(struct tfl_softmax_params),
+                   .inplace = TFL_INPLACE_INPUT_0, .infer = softmax_infer,
+                   .compute = softmax_compute);

@@ -100,35 +100,11 @@ static void split_compute(const struct lc_operation *operation) {
     }
 }
 
-const struct lc_operator lc_operator_SPLIT = {
-    .builtin_code = TFL_BUILTIN_SPLIT,
-    .name = "leanconv/SPLIT",
-    .least_inputs = 2,
-    .most_inputs = 2,
-    .splits = true,
-    .integers = 1u << 0,
-    .infer = split_infer,
-    .compute = split_compute,
-};
+LC_DEFINE_OPERATOR(SPLIT, 2, 2, .splits = true, .integers = 1u << 0, .infer = split_infer,
+                   .compute = split_compute);
 
-const struct lc_operator lc_operator_SPLIT_V = {
-    .builtin_code = TFL_BUILTIN_SPLIT_V,
-    .name = "leanconv/SPLIT_V",
-    .least_inputs = 3,
-    .most_inputs = 3,
-    .splits = true,
-    .integers = 1u << 1 | 1u << 2,
-    .infer = split_infer,
-    .compute = split_compute,
-};
+LC_DEFINE_OPERATOR(SPLIT_V, 3, 3, .splits = true, .integers = 1u << 1 | 1u << 2,
+                   .infer = split_infer, .compute = split_compute);
 
-const struct lc_operator lc_operator_UNPACK = {
-    .builtin_code = TFL_BUILTIN_UNPACK,
-    .name = "leanconv/UNPACK",
-    .least_inputs = 1,
-    .most_inputs = 1,
-    .splits = true,
-    .params_bytes = sizeof(struct tfl_unpack_params),
-    .infer = unpack_infer,
-    .compute = split_compute,
-};
+LC_DEFINE_OPERATOR(UNPACK, 1, 1, .splits = true, .params_bytes = sizeof(struct tfl_unpack_params),
+                   .infer = unpack_infer, .compute = split_compute);

@@ -2,8 +2,7 @@
 //
 // Copying elements that lie at regular distances: slices, parts and other orders of axes.
 
-#ifndef LEANCONV_STRIDED_H
-#define LEANCONV_STRIDED_H
+#pragma once
 
 #include "operation/operation.h"
 
@@ -18,5 +17,3 @@ struct lc_strided lc_strided_all(const float *x, const struct lc_shape *shape);
 
 // Writes them to `y` one after the other. May have none.
 void lc_strided_copy(const struct lc_operation *operation, const struct lc_strided *from, float *y);
-
-#endif // LEANCONV_STRIDED_H

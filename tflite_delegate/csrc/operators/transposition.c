@@ -40,15 +40,8 @@ static void transpose_compute(const struct lc_operation *operation) {
     lc_strided_copy(operation, &from, lc_output_data(operation, 0));
 }
 
-const struct lc_operator lc_operator_TRANSPOSE = {
-    .builtin_code = TFL_BUILTIN_TRANSPOSE,
-    .name = "leanconv/TRANSPOSE",
-    .least_inputs = 2,
-    .most_inputs = 2,
-    .integers = 1u << 1,
-    .infer = transpose_infer,
-    .compute = transpose_compute,
-};
+LC_DEFINE_OPERATOR(TRANSPOSE, 2, 2, .integers = 1u << 1, .infer = transpose_infer,
+                   .compute = transpose_compute);
 
 // DEPTH_TO_SPACE and SPACE_TO_DEPTH
 
@@ -97,15 +90,8 @@ static void block_compute(const struct lc_operation *operation) {
 }
 
 #define BLOCKS(builtin)                                                                            \
-    const struct lc_operator lc_operator_##builtin = {                                             \
-        .builtin_code = TFL_BUILTIN_##builtin,                                                     \
-        .name = "leanconv/" #builtin,                                                              \
-        .least_inputs = 1,                                                                         \
-        .most_inputs = 1,                                                                          \
-        .params_bytes = sizeof(struct tfl_block_params),                                           \
-        .infer = block_infer,                                                                      \
-        .compute = block_compute,                                                                  \
-    }
+    LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_block_params),             \
+                       .infer = block_infer, .compute = block_compute)
 
 BLOCKS(DEPTH_TO_SPACE);
 BLOCKS(SPACE_TO_DEPTH);

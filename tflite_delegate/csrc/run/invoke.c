@@ -118,8 +118,8 @@ static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
 
 // One image, computed into the workspace and spread over the output if it is a transposed
 // convolution's.
-static bool run_image(const struct lc_node *node, const struct tfl_context *context,
-                      struct image image, uint8_t *workspace, int32_t threads) {
+static bool run_image(struct lc_node *node, const struct tfl_context *context, struct image image,
+                      uint8_t *workspace, int32_t threads) {
     struct lc_spread spread;
     bool is_spread = lc_layer_spread(node->chain.layers, node->layers, &spread);
     if (is_spread) {

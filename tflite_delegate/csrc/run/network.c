@@ -33,16 +33,10 @@ static int compare_ints(const void *left, const void *right) {
 
 static bool is_computed(struct tfl_context *context, const struct tfl_ints *nodes, int tensor) {
     for (int i = 0; i < nodes->size; i++) {
-        struct tfl_node *node;
-        struct tfl_registration *registration;
-        if (context->GetNodeAndRegistration(context, nodes->data[i], &node, &registration) !=
-            TFL_OK) {
-            return false;
-        }
-        for (int j = 0; j < node->outputs->size; j++) {
-            if (node->outputs->data[j] == tensor) {
-                return true;
-            }
+        struct lc_node_view view;
+        if (lc_node_at(context, nodes->data[i], &view) &&
+            lc_ints_contain(view.node->outputs, tensor)) {
+            return true;
         }
     }
     return false;
@@ -51,15 +45,13 @@ static bool is_computed(struct tfl_context *context, const struct tfl_ints *node
 // What nodes read that none of them computes: as TFLite lists the inputs of a delegate's node, in
 // ascending order and each once. NULL without memory.
 static struct tfl_ints *find_inputs(struct tfl_context *context, const struct tfl_ints *nodes) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
+    struct lc_node_view view;
     int size = 0;
     for (int i = 0; i < nodes->size; i++) {
-        if (context->GetNodeAndRegistration(context, nodes->data[i], &node, &registration) !=
-            TFL_OK) {
+        if (!lc_node_at(context, nodes->data[i], &view)) {
             return NULL;
         }
-        size += node->inputs->size;
+        size += view.node->inputs->size;
     }
     struct tfl_ints *inputs = lc_new_ints(size);
     if (!inputs) {
@@ -67,9 +59,9 @@ static struct tfl_ints *find_inputs(struct tfl_context *context, const struct tf
     }
     inputs->size = 0;
     for (int i = 0; i < nodes->size; i++) {
-        context->GetNodeAndRegistration(context, nodes->data[i], &node, &registration);
-        for (int j = 0; j < node->inputs->size; j++) {
-            int tensor = node->inputs->data[j];
+        lc_node_at(context, nodes->data[i], &view);
+        for (int j = 0; j < view.node->inputs->size; j++) {
+            int tensor = view.node->inputs->data[j];
             if (lc_tensor(context, tensor) && !is_computed(context, nodes, tensor)) {
                 inputs->data[inputs->size++] = tensor;
             }
@@ -89,19 +81,17 @@ static struct tfl_ints *find_inputs(struct tfl_context *context, const struct tf
 // The outputs of the last of the nodes that somebody reads: what is between the nodes, nobody else
 // does. NULL without memory.
 static struct tfl_ints *find_outputs(const struct lc_graph *graph, const struct tfl_ints *nodes) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
-    if (graph->context->GetNodeAndRegistration(graph->context, nodes->data[nodes->size - 1], &node,
-                                               &registration) != TFL_OK) {
+    struct lc_node_view last;
+    if (!lc_node_at(graph->context, nodes->data[nodes->size - 1], &last)) {
         return NULL;
     }
-    struct tfl_ints *outputs = lc_new_ints(node->outputs->size);
+    struct tfl_ints *outputs = lc_new_ints(last.node->outputs->size);
     if (!outputs) {
         return NULL;
     }
     outputs->size = 0;
-    for (int i = 0; i < node->outputs->size; i++) {
-        int tensor = node->outputs->data[i];
+    for (int i = 0; i < last.node->outputs->size; i++) {
+        int tensor = last.node->outputs->data[i];
         if (lc_tensor(graph->context, tensor) && !lc_is_unread(graph, tensor)) {
             outputs->data[outputs->size++] = tensor;
         }

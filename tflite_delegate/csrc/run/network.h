@@ -5,8 +5,7 @@
 // TFLite plans no memory for tensors inside a node. They, and what our nodes ask for as their
 // temporaries, lie in one temporary of the network's node, each while it is in use.
 
-#ifndef LEANCONV_NETWORK_H
-#define LEANCONV_NETWORK_H
+#pragma once
 
 #include <stdint.h>
 
@@ -50,5 +49,3 @@ const char *lc_network_replace(const struct lc_graph *graph, struct lc_delegate 
 
 // Finds a block of memory for every tensor inside, once the steps are prepared.
 int lc_network_plan(struct lc_network *network, struct tfl_node *tfl_node);
-
-#endif // LEANCONV_NETWORK_H

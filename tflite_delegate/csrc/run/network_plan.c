@@ -20,15 +20,6 @@ struct plan {
     int32_t *numbers; // of each tensor: 1 + that of its view, 0 if it has none
 };
 
-static bool contains(const struct tfl_ints *tensors, int tensor) {
-    for (int i = 0; i < tensors->size; i++) {
-        if (tensors->data[i] == tensor) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static const struct lc_view *find_view(const struct plan *plan, int tensor) {
     int32_t number = lc_tensor(plan->network->context, tensor) ? plan->numbers[tensor] : 0;
     return number > 0 ? &plan->views[number - 1] : NULL;
@@ -110,7 +101,8 @@ static void add_step(struct plan *plan, int32_t index) {
     for (int i = 0; i < node->outputs->size; i++) {
         int output = node->outputs->data[i];
         const struct tfl_tensor *tensor = lc_tensor(plan->network->context, output);
-        if (tensor && tensor->allocation_type == TFL_ARENA_RW && !contains(plan->outputs, output)) {
+        if (tensor && tensor->allocation_type == TFL_ARENA_RW &&
+            !lc_ints_contain(plan->outputs, output)) {
             add_tensor(plan, index, output, i == 0 ? owner_in_place(plan, index, output) : -1);
         }
     }

@@ -2,8 +2,7 @@
 //
 // One chain of layers that runs in the delegate, and the delegate that it belongs to.
 
-#ifndef LEANCONV_NODE_H
-#define LEANCONV_NODE_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -74,5 +73,3 @@ struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
 // Its `prepare` and `invoke`.
 int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node);
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node);
-
-#endif // LEANCONV_NODE_H

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/tensor.h"
+#include "layer/graph.h"
 #include "operation/operators.h"
 #include "run/node.h"
 
@@ -40,11 +41,7 @@ static size_t ints_bytes(const struct tfl_ints *ints) {
 // Forgets the outputs that nobody reads: TFLite gives them no memory.
 static void drop_unread(struct tfl_ints *outputs, const struct tfl_ints *read) {
     for (int i = 0; i < outputs->size; i++) {
-        bool is_read = false;
-        for (int j = 0; j < read->size; j++) {
-            is_read |= read->data[j] == outputs->data[i];
-        }
-        if (!is_read) {
+        if (!lc_ints_contain(read, outputs->data[i])) {
             outputs->data[i] = TFL_OPTIONAL_TENSOR;
         }
     }
@@ -84,13 +81,12 @@ static void *operator_init(struct tfl_context *context, const char *buffer, size
     (void)length; // TFLite passes 0
     const struct tfl_delegate_params *delegate_params = (const void *)buffer;
     int index = delegate_params->nodes_to_replace->data[0];
-    struct tfl_node *claimed;
-    struct tfl_registration *registration;
-    if (context->GetNodeAndRegistration(context, index, &claimed, &registration) != TFL_OK) {
+    struct lc_node_view claimed;
+    if (!lc_node_at(context, index, &claimed)) {
         return NULL;
     }
     struct lc_operator_node *node =
-        copy_claimed(context, claimed, registration->builtin_code, delegate_params->output_tensors);
+        copy_claimed(context, claimed.node, claimed.builtin_code, delegate_params->output_tensors);
     if (node) {
         node->delegate = (struct lc_delegate *)delegate_params->delegate;
         node->index = index;
@@ -110,24 +106,15 @@ static void operator_free(struct tfl_context *context, void *user_data) {
 
 // Prepare
 
-static bool same_dims(const struct tfl_ints *dims, const struct lc_shape *shape) {
-    return dims && dims->size == shape->rank &&
-           memcmp(dims->data, shape->dims, sizeof(int) * (size_t)shape->rank) == 0;
-}
-
 static int resize(struct tfl_context *context, int tensor, const struct lc_shape *shape) {
-    if (tensor == TFL_OPTIONAL_TENSOR || same_dims(context->tensors[tensor].dims, shape)) {
+    if (tensor == TFL_OPTIONAL_TENSOR) {
         return TFL_OK;
     }
-    size_t bytes = sizeof(int) * (size_t)shape->rank;
-    struct tfl_ints *dims = malloc(sizeof *dims + bytes);
-    if (!dims) {
-        context->ReportError(context, "leanconv: out of memory");
-        return TFL_ERROR;
+    struct tfl_ints *dims = lc_new_ints(shape->rank);
+    if (dims) {
+        memcpy(dims->data, shape->dims, sizeof(int) * (size_t)shape->rank);
     }
-    dims->size = shape->rank;
-    memcpy(dims->data, shape->dims, bytes);
-    return context->ResizeTensor(context, &context->tensors[tensor], dims);
+    return lc_resize(context, tensor, dims);
 }
 
 // "leanconv/MEAN 7x7x1280": the larger of the first input and the output, one image of it.

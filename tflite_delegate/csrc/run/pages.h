@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef LEANCONV_PAGES_H
-#define LEANCONV_PAGES_H
+#pragma once
 
 #include "layer/graph.h"
 #include "run/node.h"
@@ -10,5 +9,3 @@
 // nobody else reads. `graph` is as it was before nodes were replaced. The pages come back from the
 // model's file if they should be read after all.
 void lc_give_back_pages(const struct lc_graph *graph, struct lc_delegate *delegate);
-
-#endif // LEANCONV_PAGES_H

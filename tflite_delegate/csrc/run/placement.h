@@ -2,8 +2,7 @@
 //
 // Offsets in one block of memory for blocks that are in use for a while each.
 
-#ifndef LEANCONV_PLACEMENT_H
-#define LEANCONV_PLACEMENT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,5 +21,3 @@ struct lc_block {
 // each into the gap that fits it best, as TFLite's own arena does. Reorders the blocks. Writes the
 // bytes of the whole; false on overflow.
 bool lc_place_blocks(struct lc_block *blocks, int32_t count, size_t *bytes);
-
-#endif // LEANCONV_PLACEMENT_H

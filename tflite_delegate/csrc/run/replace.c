@@ -16,13 +16,8 @@ int lc_replace_nodes(struct tfl_context *context, struct tfl_delegate *delegate,
 // Constants that kernels read themselves
 
 bool lc_is_unread_constant(const struct lc_graph *graph, int index) {
-    struct tfl_node *node;
-    struct tfl_registration *registration;
-    if (graph->context->GetNodeAndRegistration(graph->context, index, &node, &registration) !=
-        TFL_OK) {
-        return false;
-    }
-    int output = lc_made_of_constant(graph, node, registration);
+    struct lc_node_view view;
+    int output = lc_node_at(graph->context, index, &view) ? lc_made_of_constant(graph, view) : -1;
     return output >= 0 && lc_is_unread(graph, output);
 }
 

@@ -2,8 +2,7 @@
 //
 // Handing claimed nodes over to the delegate.
 
-#ifndef LEANCONV_REPLACE_H
-#define LEANCONV_REPLACE_H
+#pragma once
 
 #include "layer/chain.h"
 #include "layer/graph.h"
@@ -29,5 +28,3 @@ int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegat
 // Makes all replacements, one for each place in the plan.
 int lc_replace_claimed(const struct lc_graph *graph, struct tfl_delegate *delegate,
                        const struct lc_replacement *replacements);
-
-#endif // LEANCONV_REPLACE_H
