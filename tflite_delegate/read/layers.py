@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tflite
@@ -25,7 +26,12 @@ OPERATORS = {
 #: Likewise, custom ones: MediaPipe's transposed convolution.
 CUSTOM_OPERATORS = ("Convolution2DTransposeBias",)
 _KINDS = {"CONV_2D": CONV, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE}
-_OPTIONS = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions"}
+_OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+}
 
 
 @dataclass(frozen=True)
@@ -38,36 +44,47 @@ class _Window:
     activation: str
 
     @classmethod
-    def of(cls, op: str, node: Node) -> _Window | str:
-        """The options of ``node``, or why they make no sense."""
-        if op == "FULLY_CONNECTED":
-            return cls._of_dense(node)
+    def of(cls, op: str, node: Node) -> _Window:
+        """The options of ``node``; raises LeanconvError if they make no sense."""
+        if node.custom is not None:
+            return cls._of_custom(node)
         options = node.options(_OPTIONS[op])
         if options is None:
-            return "malformed node: no options"
-        stride = (options.StrideH(), options.StrideW())
-        dilation = (options.DilationHFactor(), options.DilationWFactor())
-        if min(*stride, *dilation) < 1:
-            return f"malformed node: stride {stride}, dilation {dilation}"
-        activation = ACTIVATIONS.get(options.FusedActivationFunction())
-        if activation is None:
-            return "fused activation is not supported"
-        padding = _PADDINGS.get(options.Padding())
-        if padding is None:
-            return "unknown padding"
-        return cls(padding, stride, dilation, activation)
+            raise LeanconvError("malformed node: no options")
+        scheme, stride, dilation = tflite.Padding.VALID, (1, 1), (1, 1)
+        if op == "FULLY_CONNECTED":
+            if options.WeightsFormat() != tflite.FullyConnectedOptionsWeightsFormat.DEFAULT:
+                raise LeanconvError("shuffled weights: not supported")
+        else:
+            scheme, stride = options.Padding(), (options.StrideH(), options.StrideW())
+            if op != "TRANSPOSE_CONV":
+                dilation = (options.DilationHFactor(), options.DilationWFactor())
+        return cls._checked(_PADDINGS.get(scheme), stride, dilation, options)
 
     @classmethod
-    def _of_dense(cls, node: Node) -> _Window | str:
-        options = node.options("FullyConnectedOptions")
-        if options is None:
-            return "malformed node: no options"
-        if options.WeightsFormat() != tflite.FullyConnectedOptionsWeightsFormat.DEFAULT:
-            return "shuffled weights: not supported"
-        activation = ACTIVATIONS.get(options.FusedActivationFunction())
+    def _of_custom(cls, node: Node) -> _Window:
+        """TfLiteTransposeConvParams as bytes: padding, stride along the width and the height."""
+        data = node.operator.CustomOptionsAsNumpy()
+        if not isinstance(data, np.ndarray) or data.nbytes < 12:
+            raise LeanconvError("malformed node: no options")
+        scheme, stride_width, stride_height = (int(value) for value in data[:12].view("<i4"))
+        padding = {1: "SAME", 2: "VALID"}.get(scheme)
+        return cls._checked(padding, (stride_height, stride_width), (1, 1), None)
+
+    @classmethod
+    def _checked(
+        cls, padding: str | None, stride: tuple[int, int], dilation: tuple[int, int], options: Any
+    ) -> _Window:
+        if min(*stride, *dilation) < 1:
+            raise LeanconvError(f"malformed node: stride {stride}, dilation {dilation}")
+        activation: str | None = "none"
+        if options is not None:
+            activation = ACTIVATIONS.get(options.FusedActivationFunction())
         if activation is None:
-            return "fused activation is not supported"
-        return cls("VALID", (1, 1), (1, 1), activation)
+            raise LeanconvError("fused activation is not supported")
+        if padding is None:
+            raise LeanconvError("unknown padding")
+        return cls(padding, stride, dilation, activation)
 
 
 def layer_operator(node: Node) -> str | None:
@@ -79,143 +96,91 @@ def read_layer(graph: Graph, node: Node) -> Layer:
     """``node``, which has a :func:`layer_operator`, as a layer of its own."""
     op = layer_operator(node)
     assert op is not None, "not a layer's operator"
-    if op in ("TRANSPOSE_CONV", *CUSTOM_OPERATORS):
-        return _read_transposed(graph, node, op)
-    kind = _KINDS[op]
-
-    def refused(reason: str, geometry: str = "?", weight_bytes: int = 0, macs: int = 0) -> Layer:
-        return Layer(
-            node.index, op, kind, geometry, None, reason, weight_bytes, macs, (node.index,)
-        )
-
-    if len(node.inputs) < 2 or not node.outputs:
-        return refused("malformed node: input, weights or output missing")
-    x_index, w_index, y_index = *node.inputs[:2], node.outputs[0]
-    if x_index is None or w_index is None or y_index is None:
-        return refused("malformed node: input, weights or output missing")
-    x, stored, y = (graph.tensor(index) for index in (x_index, w_index, y_index))
-    expected_rank = 2 if op == "FULLY_CONNECTED" else 4
-    if len(stored.shape) != expected_rank or min(stored.shape) < 1:
-        return refused(f"malformed node: weights of shape {list(stored.shape)}")
-    weights = graph.constant_behind(w_index)
-    window = _Window.of(op, node)
-    if isinstance(window, str):
-        return refused(window, weight_bytes=weights.bytes)
-    geometry = f"{_kind(op, weights)} ?x?x{_input_channels(op, weights)}->{_outputs(op, weights)}"
-    if not x.is_known or (op != "FULLY_CONNECTED" and len(x.shape) != 4):
-        reason = "input shape is not known before the model runs"
-        return refused(reason, geometry, weights.bytes)
+    kind = _KINDS.get(op, TRANSPOSED)
+    facts: dict[str, Any] = {}  # all that is known until something makes no sense
     try:
-        workload = _workload(op, x, weights, window)
+        if kind == TRANSPOSED:
+            _read_transposed(graph, node, op, facts)
+        else:
+            _read_direct(graph, node, op, facts)
     except LeanconvError as error:
-        return refused(str(error), geometry, weights.bytes)
-    bias_index = node.inputs[2] if len(node.inputs) > 2 else None
-    bias = None if bias_index is None else graph.constant_behind(bias_index)
-    reason_or_none = _why_not({x.type, y.type}, weights, bias, workload.out_channels)
-    if reason_or_none is not None:
-        return refused(reason_or_none, describe(kind, workload), weights.bytes, workload.macs)
-    constants = [weights] if bias is None else [weights, bias]
-    order = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
-    return Layer(
-        node.index,
-        op,
-        kind,
-        describe(kind, workload),
-        workload,
-        None,
-        weights.bytes,
-        workload.macs,
-        (node.index,),
-        x_index,
-        y_index,
-        order if all(map(_is_readable_in_place, constants)) else None,
-    )
+        facts["reason"] = str(error)
+    return replace(Layer(node.index, op, kind, "?", None, None, 0, 0, (node.index,)), **facts)
 
 
-def _read_transposed(graph: Graph, node: Node, op: str) -> Layer:
-    """A transposed convolution; its workload is the sub-pixel one."""
-    unknown = Layer(node.index, op, TRANSPOSED, "?", None, None, 0, 0, (node.index,))
-    # A TRANSPOSE_CONV has the shape of its output in front, the custom operator does not.
-    order = (2, 1, 3, 0) if op == "TRANSPOSE_CONV" else (0, 1, 2, None)
-    operands = [
+def _operands(node: Node, *order: int | None) -> tuple[int, int, int, int | None, int | None]:
+    """Input, weights, output, bias and output shape; all but the third by their places."""
+    x, weights, bias, shape = (
         None if place is None or place >= len(node.inputs) else node.inputs[place]
         for place in order
-    ]
-    x_index, w_index, bias_index, shape_index = operands
-    y_index = node.outputs[0] if node.outputs else None
-    if x_index is None or w_index is None or y_index is None:
-        return replace(unknown, reason="malformed node: input, weights or output missing")
+    )
+    y = node.outputs[0] if node.outputs else None
+    if x is None or weights is None or y is None:
+        raise LeanconvError("malformed node: input, weights or output missing")
+    return x, weights, y, bias, shape
+
+
+def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> None:
+    x_index, w_index, y_index, bias_index, _ = _operands(node, 0, 1, 2, None)
+    x, stored, y = (graph.tensor(index) for index in (x_index, w_index, y_index))
+    is_dense = op == "FULLY_CONNECTED"
+    if len(stored.shape) != (2 if is_dense else 4) or min(stored.shape) < 1:
+        raise LeanconvError(f"malformed node: weights of shape {list(stored.shape)}")
+    weights = graph.constant_behind(w_index)
+    facts["weight_bytes"] = weights.bytes
+    window = _Window.of(op, node)
+    channels = f"{_input_channels(op, weights)}->{_outputs(op, weights)}"
+    facts["geometry"] = f"{_kind(op, weights)} ?x?x{channels}"
+    if not x.is_known or (not is_dense and len(x.shape) != 4):
+        raise LeanconvError("input shape is not known before the model runs")
+    workload = _workload(op, x, weights, window)
+    facts |= {"geometry": describe(_KINDS[op], workload), "macs": workload.macs}
+    bias = None if bias_index is None else graph.constant_behind(bias_index)
+    _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
+    facts |= {"workload": workload, "input": x_index, "output": y_index}
+    if all(c is None or (c.type == "float32" and c.sparsity is None) for c in (weights, bias)):
+        facts["float_order"] = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
+
+
+def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> None:
+    """Its workload is the sub-pixel convolution."""
+    # A TRANSPOSE_CONV has the shape of its output in front, the custom operator does not.
+    is_builtin = op == "TRANSPOSE_CONV"
+    x_index, w_index, y_index, bias_index, shape_index = _operands(
+        node, *((2, 1, 3, 0) if is_builtin else (0, 1, 2, None))
+    )
     weights, x, y = graph.constant_behind(w_index), graph.tensor(x_index), graph.tensor(y_index)
     if len(weights.shape) != 4 or min(weights.shape) < 1:
-        return replace(unknown, reason=f"malformed node: weights of shape {list(weights.shape)}")
+        raise LeanconvError(f"malformed node: weights of shape {list(weights.shape)}")
     channels, kernel_height, kernel_width, depth = weights.shape
     name = f"tconv{kernel_height}x{kernel_width}"
-    unknown = replace(
-        unknown, geometry=f"{name} ?x?x{depth}->{channels}", weight_bytes=weights.bytes
-    )
-    window = _transposed_window(node)
-    if isinstance(window, str):
-        return replace(unknown, reason=window)
+    facts |= {"geometry": f"{name} ?x?x{depth}->{channels}", "weight_bytes": weights.bytes}
+    window = _Window.of(op, node)
     if not x.is_known or len(x.shape) != 4:
-        return replace(unknown, reason="input shape is not known before the model runs")
+        raise LeanconvError("input shape is not known before the model runs")
     out: list[int] | list[None] = [None, None]
-    if op == "TRANSPOSE_CONV":
+    if is_builtin:
         shape = None if shape_index is None else graph.integers(shape_index)
         if shape is None or len(shape) != 4:
-            return replace(unknown, reason="the shape of its output is computed at run time")
+            raise LeanconvError("the shape of its output is computed at run time")
         out = shape[1:3]
     batch, height, width, in_channels = x.shape
+    if in_channels != depth:
+        raise LeanconvError(f"malformed node: {in_channels} channels, weights for {depth}")
     same = window.padding == "SAME"
-    try:
-        if in_channels != depth:
-            raise LeanconvError(f"malformed node: {in_channels} channels, weights for {depth}")
-        rows = upsampling.Axis.of(height, out[0], kernel_height, window.stride[0], same)
-        columns = upsampling.Axis.of(width, out[1], kernel_width, window.stride[1], same)
-        workload = upsampling.workload(
-            (batch, height, width, depth), channels, rows, columns, window.activation
-        )
-    except LeanconvError as error:
-        return replace(unknown, reason=str(error))
-    bias = None if bias_index is None else graph.constant_behind(bias_index)
-    macs = batch * height * width * math.prod(weights.shape)
+    rows = upsampling.Axis.of(height, out[0], kernel_height, window.stride[0], same)
+    columns = upsampling.Axis.of(width, out[1], kernel_width, window.stride[1], same)
+    workload = upsampling.workload(
+        (batch, height, width, depth), channels, rows, columns, window.activation
+    )
     strides = "x".join(map(str, dict.fromkeys(window.stride)))
     activation = "" if window.activation == "none" else f" {window.activation}"
-    known = replace(
-        unknown,
-        geometry=f"{name} s{strides} {height}x{width}x{depth}->{channels}{activation}",
-        reason=_why_not({x.type, y.type}, weights, bias, channels),
-        macs=macs,
-    )
-    if known.reason is not None:
-        return known
-    staged = workload.with_batch(1).output_bytes
-    return replace(known, workload=workload, input=x_index, output=y_index, staged_bytes=staged)
-
-
-def _transposed_window(node: Node) -> _Window | str:
-    """The options of a transposed convolution, or why they make no sense."""
-    if node.custom is not None:
-        # TfLiteTransposeConvParams as bytes: padding, stride along the width, along the height.
-        data = node.operator.CustomOptionsAsNumpy()
-        if not isinstance(data, np.ndarray) or data.nbytes < 12:
-            return "malformed node: no options"
-        scheme, stride_width, stride_height = (int(value) for value in data[:12].view("<i4"))
-        padding = {1: "SAME", 2: "VALID"}.get(scheme)
-        activation: str | None = "none"
-    else:
-        options = node.options("TransposeConvOptions")
-        if options is None:
-            return "malformed node: no options"
-        stride_height, stride_width = options.StrideH(), options.StrideW()
-        padding = _PADDINGS.get(options.Padding())
-        activation = ACTIVATIONS.get(options.FusedActivationFunction())
-    if padding is None:
-        return "unknown padding"
-    if activation is None:
-        return "fused activation is not supported"
-    if min(stride_height, stride_width) < 1:
-        return f"malformed node: stride {stride_height, stride_width}"
-    return _Window(padding, (stride_height, stride_width), (1, 1), activation)
+    facts["geometry"] = f"{name} s{strides} {height}x{width}x{depth}->{channels}{activation}"
+    facts["macs"] = batch * height * width * math.prod(weights.shape)
+    bias = None if bias_index is None else graph.constant_behind(bias_index)
+    _check_constants({x.type, y.type}, weights, bias, channels)
+    facts |= {"workload": workload, "input": x_index, "output": y_index}
+    facts["staged_bytes"] = workload.with_batch(1).output_bytes
 
 
 def _kind(op: str, weights: Tensor) -> str:
@@ -270,29 +235,22 @@ def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWor
     )
 
 
-def _is_readable_in_place(constant: Tensor) -> bool:
-    return constant.type == "float32" and constant.sparsity is None
-
-
-def _why_not(
+def _check_constants(
     types: set[str], weights: Tensor, bias: Tensor | None, out_channels: int
-) -> str | None:
-    """Why leanconv does not take a layer of good shape, or ``None``."""
+) -> None:
+    """Refuse a layer of good shape whose tensors are not what kernels read."""
     foreign = sorted(types - {"float32"})
     if foreign:
-        return f"{' and '.join(foreign)} tensors: not supported yet"
-    if weights.type not in ("float32", "float16"):
-        return f"{weights.type} weights: not supported yet"
-    if not weights.is_constant:
-        return "weights are computed at run time"
+        raise LeanconvError(f"{' and '.join(foreign)} tensors: not supported yet")
+    for name, constant in (("weights", weights), ("bias", bias)):
+        if constant is None:
+            continue
+        if constant.type not in ("float32", "float16"):
+            raise LeanconvError(f"{constant.type} {name}: not supported yet")
+        if not constant.is_constant:
+            are = "are" if name == "weights" else "is"
+            raise LeanconvError(f"{name} {are} computed at run time")
     if not weights.is_whole_constant:
-        return "weights are incomplete"
-    if bias is None:
-        return None
-    if bias.type not in ("float32", "float16"):
-        return f"{bias.type} bias: not supported yet"
-    if not bias.is_constant:
-        return "bias is computed at run time"
-    if not bias.is_whole_constant or math.prod(bias.shape) != out_channels:
-        return "malformed node: bias does not fit the weights"
-    return None
+        raise LeanconvError("weights are incomplete")
+    if bias and not (bias.is_whole_constant and math.prod(bias.shape) == out_channels):
+        raise LeanconvError("malformed node: bias does not fit the weights")
