@@ -2,7 +2,7 @@
 //
 // An operator joins a node of ours that computes what it reads or reads what it computes, and so on
 // from operator to operator. Those that would only cut TFLite's nodes into more pieces are given
-// back: runs of the plan without a layer and between two nodes of TFLite's. remainder.py predicts
+// back: runs of the plan without a layer and between two nodes of TFLite's. supported.py predicts
 // the same.
 
 #include "claim/operator_claim.h"

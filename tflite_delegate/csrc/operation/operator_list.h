@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // All operators between layers. operation.h declares them, operators.c finds them by their builtin
-// code, and remainder.py reads here which ones there are.
+// code, and supported.py reads here which ones there are.
 
 LC_OPERATOR(ABS)
 LC_OPERATOR(ADD)
