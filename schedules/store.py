@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from schedules.cache import cache_folder
 from schedules.errors import LeanconvError
+from schedules.files import replace_atomically
 
 #: Set to ``off``, nothing is read from the store or kept in it; for processes started here too.
 SWITCH = "LEANCONV_STORE"
@@ -96,16 +96,9 @@ class Store:
         if self.folder is None:
             return
         path = self._path(self.folder, key)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, LeanconvError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-                try:
-                    file.write(hashlib.sha256(data).digest() + data)
-                    file.close()
-                    Path(file.name).replace(path)
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            replace_atomically(path, hashlib.sha256(data).digest() + data)
             self._trim(path.parent)
 
     @staticmethod
