@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 670,
-    "schedules/algorithms": 3200,
+    "schedules/algorithms": 3300,
     "schedules/kernel": 1770,
     "schedules/layer": 950,
     "schedules/lower": 820,

@@ -15,7 +15,7 @@ struct plan {
     const struct tfl_tensor *tensors;
     const struct tfl_ints *outputs; // of the network: TFLite keeps them
     struct lc_view *views;          // of every tensor so far
-    struct lc_block *blocks;        // of each view; of no bytes if that has another one's
+    struct lc_slot *slots;          // of each view; of no bytes if that has another one's
     int32_t count;
     int32_t *numbers; // of each tensor: 1 + that of its view, 0 if it has none
 };
@@ -27,7 +27,7 @@ static const struct lc_view *find_view(const struct plan *plan, int tensor) {
 
 // Working in place
 
-// Whether a step behind `index` reads a tensor that lies in the block of `owner`.
+// Whether a step behind `index` reads a tensor that lies in the slot of `owner`.
 static bool is_read_later(const struct plan *plan, int32_t owner, int32_t index) {
     for (int32_t i = index + 1; i < plan->network->step_count; i++) {
         const struct tfl_ints *inputs = plan->network->steps[i].node.inputs;
@@ -50,7 +50,7 @@ static int count_owned(const struct plan *plan, const struct tfl_ints *inputs, i
     return count;
 }
 
-// The view whose block a step's output may take over, or -1: what TFLite's planner allows for a
+// The view whose slot a step's output may take over, or -1: what TFLite's planner allows for a
 // node of its own (an input of the network stays as it is), and nothing that another operand of the
 // step lies in too.
 static int32_t owner_in_place(const struct plan *plan, int32_t index, int output) {
@@ -82,7 +82,7 @@ static void add_tensor(struct plan *plan, int32_t index, int tensor, int32_t own
         .tensor = tensor,
         .owner = owner < 0 ? number : owner,
     };
-    plan->blocks[number] = (struct lc_block){
+    plan->slots[number] = (struct lc_slot){
         .id = number,
         .bytes = owner < 0 ? plan->tensors[tensor].bytes : 0,
         .first = index,
@@ -95,7 +95,7 @@ static void add_step(struct plan *plan, int32_t index) {
     for (int i = 0; i < node->inputs->size; i++) {
         const struct lc_view *view = find_view(plan, node->inputs->data[i]);
         if (view) {
-            plan->blocks[view->owner].last = index;
+            plan->slots[view->owner].last = index;
         }
     }
     for (int i = 0; i < node->outputs->size; i++) {
@@ -125,11 +125,11 @@ static bool place(struct plan *plan, size_t *bytes) {
     for (int32_t i = 0; i < plan->network->step_count; i++) {
         add_step(plan, i);
     }
-    if (!lc_place_blocks(plan->blocks, plan->count, bytes)) {
+    if (!lc_place_slots(plan->slots, plan->count, bytes)) {
         return false;
     }
     for (int32_t i = 0; i < plan->count; i++) {
-        plan->views[plan->blocks[i].id].offset = plan->blocks[i].offset;
+        plan->views[plan->slots[i].id].offset = plan->slots[i].offset;
     }
     for (int32_t i = 0; i < plan->count; i++) {
         plan->views[i].offset = plan->views[plan->views[i].owner].offset;
@@ -145,15 +145,15 @@ int lc_network_plan(struct lc_network *network, struct tfl_node *tfl_node) {
         .tensors = context->tensors,
         .outputs = tfl_node->outputs,
         .views = calloc(count, sizeof *plan.views),
-        .blocks = calloc(count, sizeof *plan.blocks),
+        .slots = calloc(count, sizeof *plan.slots),
         .numbers = calloc(context->tensors_size + 1, sizeof *plan.numbers),
     };
     bool good =
-        plan.views && plan.blocks && plan.numbers && place(&plan, &bytes) &&
+        plan.views && plan.slots && plan.numbers && place(&plan, &bytes) &&
         (bytes == 0 ? lc_set_temporaries(tfl_node, NULL, 0)
                     : lc_arena_request(context, &network->arena, "leanconv/network", bytes) &&
                           lc_set_temporaries(tfl_node, &network->arena, 1));
-    free(plan.blocks);
+    free(plan.slots);
     free(plan.numbers);
     free(network->views);
     network->views = plan.views;
