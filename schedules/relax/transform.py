@@ -32,7 +32,7 @@ from schedules.relax import kernels as relax_kernels
 from schedules.relax import network as relax_network
 from schedules.relax.kernels import RelaxKernel
 from schedules.relax.network import RelaxNetwork
-from schedules.select.selection import Kernel, Selection, select
+from schedules.select.selection import Kernel, Selection, select_all
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 
@@ -85,7 +85,7 @@ def schedule_convolutions(
     simd : Simd
         The processor to compile for; ``Simd.from_target`` makes it of a TVM target.
     algorithms, limits, objective, records
-        As of :func:`schedules.select.selection.select`; with several algorithms, each layer takes
+        As of :func:`schedules.select.selection.select_all`; of several algorithms, each layer takes
         the first that supports it.
     compile_kernels : callable, optional
         Called once, with the kernels of all functions, each of another name; compiles them into
@@ -111,7 +111,7 @@ def schedule_convolutions(
             if isinstance(function, relax.Function) and not _is_composite(function):
                 network = relax_network.read(str(variable.name_hint), function)
                 if network.layers:
-                    chosen = select(network, simd, algorithms, limits, objective, records)
+                    (chosen,) = select_all([network], simd, algorithms, limits, objective, records)
                     found.append((variable, network, _renamed(chosen, f"{network.name}_")))
         wanted = [kernel for _, _, selection in found for kernel in selection.kernels]
         functions = tvm.IRModule({})

@@ -99,19 +99,6 @@ class Selection:
         return list({kernel.name: kernel for kernel in ranked}.values())
 
 
-def select(
-    network: Network,
-    simd: Simd,
-    algorithms: Sequence[str],
-    limits: Limits,
-    objective: str = "time",
-    records: Sequence[Record] = (),
-) -> Selection:
-    """Plan every layer of a network that can be taken, as :func:`select_all`."""
-    (selection,) = select_all([network], simd, algorithms, limits, objective, records)
-    return selection
-
-
 def select_all(
     networks: Sequence[Network],
     simd: Simd,

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from schedules.errors import LeanconvError
-from schedules.layer.block import Workload
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, default_limits, exceeded
 from schedules.target.simd import Simd
-from schedules.tuning.records.records import MODELLED, Record, of_target, ranked
+from schedules.tuning.records.records import MODELLED, Record, by_workload, of_target, ranked
 from schedules.tuning.records.task import tuning_target
 from schedules.tuning.search.search import make_search
 from schedules.tuning.search.space import Space
@@ -102,9 +101,7 @@ class Advisor:
         #: Where the times are from, and how they came about.
         self.board, self.cost_kind = sources[0]
         self._left_out: dict[Record, str] = {}
-        self._trials: dict[Workload, list[Record]] = {}
-        for record in own:
-            self._trials.setdefault(record.workload, []).append(record)
+        self._trials = by_workload(own)
 
     @property
     def warnings(self) -> list[str]:

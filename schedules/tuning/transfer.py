@@ -15,9 +15,9 @@ import numpy as np
 
 from schedules.layer.block import Workload
 from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record, ranked
-from schedules.tuning.records.untuned import untuned_candidate
 from schedules.tuning.search.cost_model import CostModel
 
 #: Models that each leave out a part of the layers.
@@ -79,7 +79,7 @@ def _flattery(
     """
     costs = {record.candidate: record.cost_s for record in ranked(records, layer)}
     slow = sum(cost > SLOW * min(costs.values()) for cost in costs.values())
-    untuned = untuned_candidate(layer, simd)
+    untuned = plan_kernel(layer, simd).choice
     if untuned not in costs or slow < MIN_SLOW:
         return None
     plans = [Plan.of(candidate, layer, simd) for candidate in costs]

@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from tvm.target import codegen
 
 from schedules.algorithms import Unsupported
-from schedules.layer.block import Workload
-from schedules.plan.choice import Choice
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, TRIPLES, Simd
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.task import tuning_target
-
-
-def untuned_candidate(workload: Workload, simd: Simd) -> Choice:
-    """What the planner takes within its default limits; raises Unsupported if nothing."""
-    return plan_kernel(workload, simd).choice
 
 
 def untuned_record(ranking: Sequence[Record]) -> Record | None:
@@ -31,7 +24,7 @@ def untuned_record(ranking: Sequence[Record]) -> Record | None:
     workload, target = ranking[0].workload, ranking[0].target
     for simd in _simds(target):
         try:
-            candidate = untuned_candidate(workload, simd)
+            candidate = plan_kernel(workload, simd).choice
         except Unsupported:
             continue
         if candidate in by_candidate:

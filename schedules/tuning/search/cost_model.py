@@ -19,9 +19,9 @@ from schedules.interrupts import interrupts_deferred
 from schedules.layer.block import Workload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.records.record import Record
-from schedules.tuning.records.untuned import untuned_candidate
 from schedules.tuning.search.features import ABSENT, features
 
 #: Records that teach anything.
@@ -123,7 +123,7 @@ class CostModel:
 
     def _default(self, workload: Workload) -> Choice:
         if workload not in self._defaults:
-            self._defaults[workload] = untuned_candidate(workload, self.simd)
+            self._defaults[workload] = plan_kernel(workload, self.simd).choice
         return self._defaults[workload]
 
     def _row(self, workload: Workload, candidate: Choice) -> dict[str, float] | None:

@@ -21,7 +21,7 @@ RANDOM_FOUNDERS = 0.25
 #: How the names of the knobs of register tiles end.
 TILE_KNOBS = ("rows", "columns", "panel")
 #: Children for each that is asked for: some are known already.
-ATTEMPTS = 10
+SURPLUS = 10
 
 
 class EvolutionarySearch(Search):
@@ -34,7 +34,7 @@ class EvolutionarySearch(Search):
         """
         starts = self.space.starts()
         yield from starts
-        for _ in range(ATTEMPTS * count):
+        for _ in range(SURPLUS * count):
             if random.random() < RANDOM_FOUNDERS:
                 yield self.space.sample(random)
             else:
@@ -72,7 +72,7 @@ class GeneticSearch(EvolutionarySearch):
         if len(self.costs) < self.FOUNDERS or not parents:
             yield from self._founders(count, random)
         else:
-            yield from islice(self._children(parents, random), ATTEMPTS * count)
+            yield from islice(self._children(parents, random), SURPLUS * count)
         yield from self._samples(random)
 
 

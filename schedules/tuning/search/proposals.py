@@ -12,7 +12,7 @@ from schedules.tuning.records.record import Record
 from schedules.tuning.search.space import Space
 
 #: Random candidates in a row that are all known already, before the space is counted through.
-ATTEMPTS = 100
+MOST_KNOWN = 100
 
 
 class Search(ABC):
@@ -58,7 +58,7 @@ class Search(ABC):
     def _samples(self, random: Random) -> Iterator[Choice]:
         """Random candidates that are new, until these are hard to find."""
         fruitless = 0
-        while fruitless < ATTEMPTS:
+        while fruitless < MOST_KNOWN:
             candidate = self.space.sample(random)
             fruitless = fruitless + 1 if candidate in self.seen else 0
             yield candidate

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from schedules.tuning.records.log import Log, load, rewrite
-from schedules.tuning.records.untuned import untuned_candidate
 from tests.support.records import LAYER, OTHER_LAYER, record
 from tvmc.command import LineParser, exit_status
 from tvmc.tuning.records import add_parser
 
-UNTUNED = record(3e-3, candidate=untuned_candidate(LAYER, PRESETS["cortex-a76"]))
+UNTUNED = record(3e-3, candidate=plan_kernel(LAYER, PRESETS["cortex-a76"]).choice)
 FAST, FAILED = record(1.5e-3, columns=2), record(None, columns=3)
 OTHER = record(5e-3, workload=OTHER_LAYER, target="cortex-a53", cost_kind="modelled")
 

@@ -11,22 +11,22 @@ from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.task import tuning_target
-from schedules.tuning.records.untuned import untuned_candidate, untuned_record
+from schedules.tuning.records.untuned import untuned_record
 from tests.schedules.layer.test_block import DEPTHWISE, EXPAND, PROJECT
 from tests.support.records import LAYER, record
 
 
 def untuned(simd: Simd) -> Record:
-    return record(candidate=untuned_candidate(LAYER, simd), target=tuning_target(simd))
+    return record(candidate=plan_kernel(LAYER, simd).choice, target=tuning_target(simd))
 
 
 def test_what_the_planner_takes() -> None:
     simd = PRESETS["cortex-a76"]
     plan = plan_kernel(LAYER, simd)
-    candidate = untuned_candidate(LAYER, simd)
+    candidate = plan_kernel(LAYER, simd).choice
     assert (candidate.algorithm, candidate.knobs) == (plan.algorithm, plan.knobs)
     block = Block((EXPAND, DEPTHWISE, PROJECT))
-    assert untuned_candidate(block, simd).knobs == plan_kernel(block, simd).knobs
+    assert plan_kernel(block, simd).choice.knobs == plan_kernel(block, simd).knobs
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 
 from schedules.errors import LeanconvError
 from schedules.plan.choice import Choice
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from schedules.tuning.records.log import load, rewrite
 from schedules.tuning.records.records import Record, best
-from schedules.tuning.records.untuned import untuned_candidate
 from schedules.tuning.records.upkeep import merge, prune, worth_keeping
 from tests.support.records import LAYER, OTHER_LAYER, record
 
-UNTUNED = record(9e-3, candidate=untuned_candidate(LAYER, PRESETS["cortex-a76"]))
+UNTUNED = record(9e-3, candidate=plan_kernel(LAYER, PRESETS["cortex-a76"]).choice)
 
 
 def trial(cost_s: float, algorithm: str, columns: int = 1) -> Record:
