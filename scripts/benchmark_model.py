@@ -315,20 +315,25 @@ def _profile(session: SignatureSession, options: argparse.Namespace) -> list[dic
     with probe.timing():
         for _ in range(options.num_runs):
             session.invoke()
-    rows = benchmark_profile.rows_of(probe.nodes)
+    nodes = [node for node in probe.nodes if node.seconds]
     mode, file = options.op_profiling_output_mode, options.op_profiling_output_file
     if mode == "proto":
-        replace_atomically(file, benchmark_profile.proto_of(rows, options.graph.name))
+        replace_atomically(file, benchmark_profile.proto_of(nodes, options.graph.name))
     else:
         form = benchmark_profile.csv_of if mode == "csv" else benchmark_profile.text_of
-        text = f"Operator-wise Profiling Info for Regular Benchmark Runs:\n{form(rows)}"
+        text = f"Operator-wise Profiling Info for Regular Benchmark Runs:\n{form(nodes)}"
         if file:
             replace_atomically(file, text.encode())
         else:
             print(text)
     return [
-        {"node": row.index, "subgraph": row.graph, "name": row.type, "avg_s": row.average * 1e-6}
-        for row in rows
+        {
+            "node": node.index,
+            "subgraph": node.graph,
+            "name": benchmark_profile.type_of(node),
+            "avg_s": statistics.fmean(node.seconds),
+        }
+        for node in nodes
     ]
 
 

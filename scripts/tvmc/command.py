@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from schedules.errors import LeanconvError
+from schedules.files import check_writable
 from schedules.target.simd import MAX_THREADS
 
 EXIT_BAD_INPUT = 2
@@ -83,6 +85,19 @@ class LineParser(argparse.ArgumentParser):
         """Print the complaint and exit with status 2."""
         command = self.prog.split()[0]
         self.exit(EXIT_BAD_INPUT, f"{command}: error: {message}\n")
+
+
+def given(function: Callable[..., Any], options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given a value and are parameters of ``function``, by name."""
+    names = inspect.signature(function).parameters
+    return {k: value for k, value in vars(options).items() if k in names and value is not None}
+
+
+def check_output(path: Path, read: Iterable[Path | None]) -> None:
+    """Find out before the work whether ``path`` can be written, and destroy nothing of ``read``."""
+    check_writable(path)
+    if path.resolve() in [other.resolve() for other in read if other is not None]:
+        raise LeanconvError(f"cannot write {path}: it is read as well")
 
 
 def add_common_options(command: LineParser) -> None:

@@ -31,7 +31,7 @@ def script(parser: LineParser, shell: str) -> str:
     import shtab
 
     algorithms = ["auto", *(name for name, _ in known_algorithms())]
-    _mark(parser, {"target": ["host", *PRESETS], "algorithm": algorithms})
+    _mark(parser, {"target": ["host", *PRESETS], "algorithms": algorithms})
     return shtab.complete(parser, shell)
 
 

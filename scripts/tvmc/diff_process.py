@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError, reason
 from schedules.progress import Progress
+from tvmc.answers import Asked, Send, answer
 from tvmc.comparing.differences import Unverifiable
 from tvmc.comparison import Differences, diff_delegate, diff_module
 
@@ -31,49 +26,24 @@ def diff(kind: str, model: Path, library: Path, progress: Progress, **more: Any)
     LeanconvError
         As they do; Unverifiable if LiteRT crashes.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tvmc.diff_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # LiteRT tells of every delegate
-    )
-    assert process.stdin and process.stdout
-    with process, contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
-        pickle.dump((kind, model, library, more), process.stdin)
-        process.stdin.close()
-        while True:
-            match pickle.load(process.stdout):
-                case Differences() as found:
-                    return found
-                case LeanconvError() as error:
-                    raise error
-                case step:
-                    progress(*step)
-    status = process.returncode
-    how = signal.Signals(-status).name if status < 0 else f"status {status}"
-    raise Unverifiable(f"LiteRT cannot run {model}: its process ended with {how}")
+    asked = Asked("tvmc.diff_process", (kind, model, library, more))
+    for found in asked:
+        if isinstance(found, Differences):
+            return found
+        progress(*found)
+    raise Unverifiable(f"LiteRT cannot run {model}: its process ended {asked.ending}")
 
 
-def _main() -> None:
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # Whatever else is printed is no answer.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def send(answer: object) -> None:
-        pickle.dump(answer, answers)
-        answers.flush()
-
-    def progress(*step: object) -> None:
-        send(step)
-
-    kind, model, library, more = pickle.load(sys.stdin.buffer)
+def _diff(request: tuple[str, Path, Path, dict[str, Any]], send: Send) -> None:
+    kind, model, library, more = request
     try:
-        send(_FUNCTIONS[kind](model, library, progress=progress, **more))
-    except LeanconvError as error:
-        send(error)
+        send(_FUNCTIONS[kind](model, library, progress=lambda *step: send(step), **more))
+    except LeanconvError:
+        raise
     except Exception as error:  # of whatever kind a damaged model causes
-        send(Unverifiable(f"{model} cannot be compared: {type(error).__name__}: {reason(error)}"))
+        told = f"{model} cannot be compared: {type(error).__name__}: {reason(error)}"
+        raise Unverifiable(told) from None
 
 
 if __name__ == "__main__":
-    _main()
+    answer(_diff)

@@ -13,15 +13,22 @@ from tvmc.command import LineParser
 
 _LEAVE_OUT = "leave it out"
 _EXECUTOR = f"Relax's virtual machine runs every module, there is nothing to choose: {_LEAVE_OUT}"
-_FORMAT = f"models are .tflite files, told by their content: {_LEAVE_OUT}"
-_MIXED = f"kernels compute in the model's own precision: {_LEAVE_OUT}"
 _MICRO = "microcontrollers are not supported: the least is a 64-bit Arm core with Linux or Android"
-_LAYOUT = f"the kernels read NHWC, as TFLite's models have it: {_LEAVE_OUT}"
-_LLVM = f"of LLVM's attributes mcpu, mattr, mtriple and num-cores have a flag: {_LEAVE_OUT}"
 _SEARCH = f"nothing but the schedules' own knobs is searched: {_LEAVE_OUT}, see --tuner"
 _HARDWARE = f"what is known of the hardware comes with --target: {_LEAVE_OUT}"
-_TARGETS = "name one target with --target"
+_OPERATORS = "to time operators, see `tvmc run --profile`"
 
+#: Of `compile` and `tune`.
+_MODELS_AND_TARGETS = {
+    "--model-format": f"models are .tflite files, told by their content: {_LEAVE_OUT}",
+    "--desired-layout*": f"the kernels read NHWC, as TFLite's models have it: {_LEAVE_OUT}",
+    "--mixed-precision*": f"kernels compute in the model's own precision: {_LEAVE_OUT}",
+    "--target-host": "there are no accelerators, so --target is the host",
+    "--target-llvm-*": "of LLVM's attributes mcpu, mattr, mtriple and num-cores have a flag: "
+    f"{_LEAVE_OUT}",
+    "--target-*": "the only kind of target is llvm, for x86-64 and 64-bit Arm processors",
+    "--targets": "name one target with --target",
+}
 #: Command -> pattern of flags -> answer; the first pattern that matches counts.
 OLD_FLAGS: Mapping[str, Mapping[str, str]] = {
     "tvmc compile": {
@@ -30,55 +37,33 @@ OLD_FLAGS: Mapping[str, Mapping[str, str]] = {
         "--use-vm": _EXECUTOR,
         "--tuning-log*": "AutoTVM's logs cannot be used: tune with `tvmc tune` and give what it "
         "writes with --tuning-records",
-        "--model-format": _FORMAT,
         "--module-name": f"the module is called as the output file: {_LEAVE_OUT}",
         "--cross-compiler-options": "put them behind the compiler: --cc 'COMMAND OPTIONS'",
-        "--desired-layout-ops": _LAYOUT,
         "--dump-offloads": "--report FILE says of every layer who computes it",
-        "--mixed-precision*": _MIXED,
         "--workspace-pools*": "pools are for microcontrollers; --workspace-limit BYTES keeps to a "
         "budget, and TFLite's or TVM's runtime holds the memory",
-        "--instruments": "to time operators, see `tvmc run --profile`",
-        "--print-pass-times": "to time operators, see `tvmc run --profile`",
+        "--instruments": _OPERATORS,
+        "--print-pass-times": _OPERATORS,
         "--print-ir-*": "--dump-code tir,relax writes the code",
         "--experimental-tvm*-extension": "extensions are not loaded: call tvmc.compile from Python",
-        "--target-c-*": _MICRO,
-        "--target-ethos-*": _MICRO,
-        "--target-cmsis-nn-*": _MICRO,
-        "--target-host": "there are no accelerators, so --target is the host",
-        "--target-llvm-*": _LLVM,
-        "--target-*": "the only kind of target is llvm, for x86-64 and 64-bit Arm processors",
-        "--targets": _TARGETS,
+        **dict.fromkeys(("--target-c-*", "--target-ethos-*", "--target-cmsis-nn-*"), _MICRO),
+        **_MODELS_AND_TARGETS,
     },
     "tvmc tune": {
         "--enable-autoscheduler": f"the schedules are made by hand, and tuned: {_LEAVE_OUT}",
-        "--include-simple-tasks": _SEARCH,
-        "--search-strategy": _SEARCH,
-        "--hardware-ops": _SEARCH,
+        **dict.fromkeys(("--include-simple-tasks", "--search-strategy", "--hardware-ops"), _SEARCH),
         "--log-estimated-latency": "the latency is shown as tuning proceeds, and in --report FILE",
-        "--cache-line-bytes": _HARDWARE,
-        "--num-cores": _HARDWARE,
-        "--vector-unit-bytes": _HARDWARE,
-        "--warp-size": _HARDWARE,
-        "--max-shared-memory-per-block": _HARDWARE,
-        "--max-local-memory-per-block": _HARDWARE,
-        "--max-threads-per-block": _HARDWARE,
-        "--max-vthread-extent": _HARDWARE,
-        "--model-format": _FORMAT,
+        **dict.fromkeys(
+            ("--cache-line-bytes", "--num-cores", "--vector-unit-bytes", "--warp-size",
+             "--max-shared-memory-per-block", "--max-local-memory-per-block",
+             "--max-threads-per-block", "--max-vthread-extent"),
+            _HARDWARE,
+        ),
         "--input-shapes": f"layers are tuned in the model's shapes: {_LEAVE_OUT}",
-        "--desired-layout*": _LAYOUT,
-        "--mixed-precision*": _MIXED,
-        "--target-host": "there are no accelerators, so --target is the host",
-        "--target-llvm-*": _LLVM,
-        "--target-*": "the only kind of target is llvm, for x86-64 and 64-bit Arm processors",
-        "--targets": _TARGETS,
+        **_MODELS_AND_TARGETS,
     },
-    "tvmc run": {
-        "--list-options": _MICRO,
-        "--options": _MICRO,
-        "--project-dir": _MICRO,
-    },
-}
+    "tvmc run": dict.fromkeys(("--list-options", "--options", "--project-dir"), _MICRO),
+}  # fmt: skip
 
 OLD_COMMANDS: Mapping[str, str] = {"micro": _MICRO}
 

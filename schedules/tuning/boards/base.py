@@ -35,8 +35,6 @@ class Runner(ABC):
 
     #: For messages and the live display, such as ``rpc``.
     name: str
-    #: Whether measuring and compiling disturb each other.
-    is_this_machine: bool = False
 
     @abstractmethod
     def boards(self) -> int:

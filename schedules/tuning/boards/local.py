@@ -18,7 +18,6 @@ class LocalRunner(Runner):
     """
 
     name = "local"
-    is_this_machine = True
 
     def boards(self) -> int:
         """This one."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, write_json
+from schedules.files import write_json
+from tvmc.command import check_output
 from tvmc.progress import shown_progress
 from tvmc.running.run_command import delegate_options
 from tvmc.running.runner import is_tflite
@@ -48,7 +49,8 @@ def _diff(options: argparse.Namespace) -> None:
 
     model: Path = options.model
     if options.json is not None:
-        _check_output(options)
+        read = (model, options.delegate, options.module, options.inputs)
+        check_output(options.json, read)
     if not is_tflite(model):
         raise LeanconvError(f"{model} is not a .tflite model")
     if not model.is_file():
@@ -72,13 +74,6 @@ def _diff(options: argparse.Namespace) -> None:
     if found.first is not None:
         raise WrongModule(str(found))
     print(found)
-
-
-def _check_output(options: argparse.Namespace) -> None:
-    check_writable(options.json)
-    for other in (options.model, options.delegate, options.module, options.inputs):
-        if other is not None and options.json.resolve() == other.resolve():
-            raise LeanconvError(f"cannot write {options.json}: it is read as well")
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

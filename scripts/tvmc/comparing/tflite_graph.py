@@ -14,25 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedules.errors import LeanconvError
+from tflite_delegate.importer.editable import TYPE_NAMES
 
 Array = NDArray[Any]
 
 #: Characters of a name that are shown.
 _SHORT = 40
-#: numpy's types by the names of TFLite's.
-DTYPES = {
-    "FLOAT32": "float32",
-    "FLOAT16": "float16",
-    "FLOAT64": "float64",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "INT16": "int16",
-    "UINT16": "uint16",
-    "INT32": "int32",
-    "UINT32": "uint32",
-    "INT64": "int64",
-    "BOOL": "bool",
-}
 
 
 class NotAlone(Exception):
@@ -115,13 +102,11 @@ class TfliteGraph:
         NotAlone
             If its elements are no whole bytes.
         """
-        types = self._schema.TensorType
-        dtypes = {getattr(types, name): dtype for name, dtype in DTYPES.items()}
         entry = self.tensors[tensor]
-        if entry.type not in dtypes or entry.sparsity is not None:
+        if entry.type not in TYPE_NAMES or entry.sparsity is not None:
             raise NotAlone(f"tensor {self.tensor_name(tensor)} is packed")
         data = np.asarray(self._model.buffers[entry.buffer].data)
-        return np.frombuffer(data.tobytes(), dtypes[entry.type]).reshape(self.shape(tensor))
+        return np.frombuffer(data.tobytes(), TYPE_NAMES[entry.type]).reshape(self.shape(tensor))
 
     def is_quantised(self, tensor: int) -> bool:
         """Whether its values are codes with a scale."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from schedules.plan.objectives import OBJECTIVES
 from schedules.store import bypassed
-from tvmc.command import add_store_option, at_least_one, byte_count, names, positive
+from tvmc.command import add_store_option, at_least_one, byte_count, given, names, positive
 from tvmc.compiling.compiler import OUTPUT_FORMATS, compile
-from tvmc.compiling.module_options import add_module_options, module_options
+from tvmc.compiling.module_options import add_module_options, check_module_options
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
 from tvmc.target_options import add_target_options, chosen_target
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         help="delegate: a shared library for TFLite; delegate-source: a folder for CMake; so, tar: "
         "a TVM module for `tvmc run` [%(default)s]")  # fmt: skip
     add("--report", metavar="FILE", type=Path, help="write what was done with each layer, as JSON")
-    add("--cc", "--cross-compiler", metavar="COMMAND", action=_Once,
+    add("--cc", "--cross-compiler", metavar="COMMAND",
         help="C compiler for the target instead of the bundled zig")  # fmt: skip
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
     add_store_option(command)
@@ -45,25 +45,9 @@ def add_parser(commands: Any) -> None:
     add_module_options(command)
 
 
-class _Once(argparse.Action):
-    """An option that has two names, so that it may be given in two ways."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        before = getattr(namespace, self.dest)
-        if before is not self.default and before != values:
-            raise argparse.ArgumentError(self, f"there are two, {before!r} and {values!r}")
-        setattr(namespace, self.dest, values)
-
-
 def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--algorithm", metavar="NAME[,NAME…]", type=names, default=["auto"],
+    add("--algorithm", metavar="NAME[,NAME…]", type=names, default=["auto"], dest="algorithms",
         help="use these, the first that supports a layer as its default; auto chooses for each "
         "layer; NAME:KNOB=VALUE sets a knob [auto]")  # fmt: skip
     add("--objective", choices=OBJECTIVES, default="time",
@@ -90,23 +74,10 @@ def _layout(text: str) -> str:
 
 
 def _compile(options: argparse.Namespace) -> None:
+    check_module_options(options)
     with bypassed(options.no_store), shown_progress(options.verbose > 0) as progress:
-        report = compile(
-            options.model,
-            target=chosen_target(options),
-            output=options.output,
-            output_format=options.output_format,
-            algorithms=options.algorithm,
-            workspace_limit=options.workspace_limit,
-            max_error=options.max_error,
-            objective=options.objective,
-            tuning_records=options.tuning_records,
-            cc=options.cc,
-            jobs=options.jobs,
-            report=options.report,
-            progress=progress,
-            **module_options(options),
-        )
+        chosen = {"target": chosen_target(options), "progress": progress}
+        report = compile(**given(compile, options) | chosen)
     for warning in report.tuning.warnings if report.tuning else ():
         print(f"tvmc: warning: {warning}", file=sys.stderr)
     print_report(report.to_dict())
@@ -144,15 +115,7 @@ def _print_layers(layers: Sequence[dict[str, Any]], host: str) -> None:
                 layer["why"] if claimed else f"left to {host}: {layer['reason']}",
             ]
         )
-    header = (
-        "node",
-        "operator",
-        "geometry",
-        "algorithm",
-        "workspace",
-        "packed",
-        "why",
-    )
+    header = ("node", "operator", "geometry", "algorithm", "workspace", "packed", "why")
     print(format_table(header, rows))
 
 

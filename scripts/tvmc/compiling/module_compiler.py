@@ -88,9 +88,7 @@ class Passes:
         disabled = self._disabled()
         try:
             return tvm.transform.PassContext(
-                opt_level=self.level,
-                config=dict(self.config or {}),
-                disabled_pass=disabled,
+                opt_level=self.level, config=dict(self.config or {}), disabled_pass=disabled
             )
         except Exception as error:  # it lists every option that there is
             told, _, known = str(error).partition(" candidates are: ")
@@ -264,11 +262,7 @@ def _silent(_done: int, _total: int, _text: str) -> None:
 
 
 def _code(
-    kind: str,
-    loops: tvm.IRModule,
-    executable: Any,
-    reports: Sequence[FunctionReport],
-    simd: Simd,
+    kind: str, loops: tvm.IRModule, executable: Any, reports: Sequence[FunctionReport], simd: Simd
 ) -> str:
     """What was compiled, for people: ``relax``, ``tir`` or ``asm``."""
     if kind == "asm":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
 
 from schedules.errors import LeanconvError
 from tvmc.command import names
@@ -26,7 +25,7 @@ _FLAGS = {
 
 
 def add_module_options(command: argparse.ArgumentParser) -> None:
-    """Add them to a command; :func:`module_options` reads them."""
+    """Add them to a command; :func:`check_module_options` looks at them."""
     group = command.add_argument_group("TVM modules", "only with -f so and -f tar")
     add = group.add_argument
     add("--input-shapes", metavar="SHAPES", type=_input_shapes,
@@ -47,22 +46,11 @@ def add_module_options(command: argparse.ArgumentParser) -> None:
         help="do not compare the module with LiteRT, where both run")  # fmt: skip
 
 
-def module_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Those that were given, as :func:`tvmc.compiling.compiler.compile` takes them.
-
-    Raises
-    ------
-    LeanconvError
-        If there are any and the output is a delegate.
-    """
-    given = {name: value for name in _FLAGS if (value := getattr(options, name)) is not None}
-    if given and options.output_format.startswith("delegate"):
-        raise LeanconvError(
-            f"{_FLAGS[next(iter(given))]} is for modules, -f so and -f tar: this is a delegate"
-        )
-    if "pass_config" in given:
-        given["pass_config"] = dict(given["pass_config"])
-    return given
+def check_module_options(options: argparse.Namespace) -> None:
+    """Refuse them for a delegate."""
+    used = [flag for name, flag in _FLAGS.items() if getattr(options, name) is not None]
+    if used and options.output_format.startswith("delegate"):
+        raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
 
 
 def _input_shapes(text: str) -> dict[str, tuple[int, ...]]:

@@ -87,10 +87,7 @@ def _interface(
     from tflite_delegate.read.graph import DAMAGE, Graph
     from tflite_delegate.read.signatures import Signature, named_signature
 
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
             model = tflite.Model.GetRootAs(content, 0)
             chosen = Signature("", 0, {}, {})
@@ -109,11 +106,7 @@ def _interface(
 
 
 def _tensors(
-    graph: Graph,
-    kind: str,
-    count: int,
-    index_of: Callable[[int], int],
-    known: Mapping[int, str],
+    graph: Graph, kind: str, count: int, index_of: Callable[[int], int], known: Mapping[int, str]
 ) -> tuple[TensorInfo, ...]:
     from tflite_delegate.read.names import unique_names
     from tvmc.compiling.package import TensorInfo

@@ -22,76 +22,54 @@ DELEGATE = 51  # operator code of a node that a delegate computes
 ALLOW_DYNAMIC_TENSORS = 1  # without it, applying a delegate would freeze the graph
 
 
+def _fields(**types: Any) -> list[tuple[str, Any]]:
+    return list(types.items())
+
+
+_INVOKE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p)
+_PROFILING_STRING = c.CFUNCTYPE(c.c_char_p, c.c_void_p, c.c_void_p)
+
+
 class _Tensor(c.Structure):
-    _fields_ = [
-        ("type", c.c_int),
-        ("data", c.c_void_p),
-        ("dims", c.c_void_p),
-        ("scale", c.c_float),
-        ("zero_point", c.c_int32),
-        ("allocation_type", c.c_int),
-        ("bytes", c.c_size_t),
-        ("allocation", c.c_void_p),
-        ("name", c.c_char_p),
-        ("delegate", c.c_void_p),
-        ("buffer_handle", c.c_int),
-        ("data_is_stale", c.c_bool),
-        ("is_variable", c.c_bool),
-        ("quantization_type", c.c_int),
-        ("quantization_params", c.c_void_p),
-        ("sparsity", c.c_void_p),
-        ("dims_signature", c.c_void_p),
-    ]
-
-
-_Invoke = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p)
-_ProfilingString = c.CFUNCTYPE(c.c_char_p, c.c_void_p, c.c_void_p)
+    _fields_ = _fields(
+        type=c.c_int, data=c.c_void_p, dims=c.c_void_p, scale=c.c_float, zero_point=c.c_int32,
+        allocation_type=c.c_int, bytes=c.c_size_t, allocation=c.c_void_p, name=c.c_char_p,
+        delegate=c.c_void_p, buffer_handle=c.c_int, data_is_stale=c.c_bool, is_variable=c.c_bool,
+        quantization_type=c.c_int, quantization_params=c.c_void_p, sparsity=c.c_void_p,
+        dims_signature=c.c_void_p,
+    )  # fmt: skip
 
 
 class _Registration(c.Structure):
-    _fields_ = [
-        ("init", c.c_void_p),
-        ("free", c.c_void_p),
-        ("prepare", c.c_void_p),
-        ("invoke", c.c_void_p),
-        ("profiling_string", c.c_void_p),
-        ("builtin_code", c.c_int32),
-        ("custom_name", c.c_char_p),
-    ]  # the rest is of no interest
+    _fields_ = _fields(
+        init=c.c_void_p, free=c.c_void_p, prepare=c.c_void_p, invoke=c.c_void_p,
+        profiling_string=c.c_void_p, builtin_code=c.c_int32, custom_name=c.c_char_p,
+    )  # fmt: skip  # the rest is of no interest
 
 
-_GetExecutionPlan = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(c.POINTER(c.c_int)))
-_GetNode = c.CFUNCTYPE(
+_GET_PLAN = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(c.POINTER(c.c_int)))
+_GET_NODE = c.CFUNCTYPE(
     c.c_int, c.c_void_p, c.c_int, c.POINTER(c.c_void_p), c.POINTER(c.POINTER(_Registration))
 )
 
 
 class _Context(c.Structure):
-    _fields_ = [
-        ("tensors_size", c.c_size_t),
-        ("get_execution_plan", _GetExecutionPlan),
-        ("tensors", c.POINTER(_Tensor)),
-        ("impl", c.c_void_p),
-        ("resize_tensor", c.c_void_p),
-        ("report_error", c.c_void_p),
-        ("add_tensors", c.c_void_p),
-        ("get_node_and_registration", _GetNode),
-    ]
+    _fields_ = _fields(
+        tensors_size=c.c_size_t, get_execution_plan=_GET_PLAN, tensors=c.POINTER(_Tensor),
+        impl=c.c_void_p, resize_tensor=c.c_void_p, report_error=c.c_void_p,
+        add_tensors=c.c_void_p, get_node_and_registration=_GET_NODE,
+    )  # fmt: skip
 
 
-_Prepare = c.CFUNCTYPE(c.c_int, c.POINTER(_Context), c.c_void_p)
+_PREPARE = c.CFUNCTYPE(c.c_int, c.POINTER(_Context), c.c_void_p)
 
 
 class _Delegate(c.Structure):
-    _fields_ = [
-        ("data", c.c_void_p),
-        ("prepare", _Prepare),
-        ("copy_from_buffer_handle", c.c_void_p),
-        ("copy_to_buffer_handle", c.c_void_p),
-        ("free_buffer_handle", c.c_void_p),
-        ("flags", c.c_int64),
-        ("opaque_delegate_builder", c.c_void_p),
-    ]
+    _fields_ = _fields(
+        data=c.c_void_p, prepare=_PREPARE, copy_from_buffer_handle=c.c_void_p,
+        copy_to_buffer_handle=c.c_void_p, free_buffer_handle=c.c_void_p, flags=c.c_int64,
+        opaque_delegate_builder=c.c_void_p,
+    )  # fmt: skip
 
 
 @dataclass
@@ -130,7 +108,7 @@ class Probe:
     def __init__(self, interpreter: Any) -> None:
         self.nodes: list[Node] = []
         self._contexts: list[Any] = []  # of every subgraph
-        self._delegate = _Delegate(prepare=_Prepare(self._prepare), flags=ALLOW_DYNAMIC_TENSORS)
+        self._delegate = _Delegate(prepare=_PREPARE(self._prepare), flags=ALLOW_DYNAMIC_TENSORS)
         interpreter._interpreter.ModifyGraphWithDelegate(c.addressof(self._delegate))
         # Not the wrapper: it refuses while anybody holds a bound method of the interpreter.
         interpreter._interpreter.AllocateTensors()
@@ -178,7 +156,7 @@ class Probe:
         for node in self.nodes:
             original = node.registration.invoke
             originals.append(original)
-            wrappers.append(_timed(_Invoke(original), node.seconds))
+            wrappers.append(_timed(_INVOKE(original), node.seconds))
             node.registration.invoke = c.cast(wrappers[-1], c.c_void_p).value
         try:
             yield
@@ -207,7 +185,7 @@ def _description(context: Any, node: Any, registration: Any) -> str:
     ours = (registration.custom_name or b"").startswith(b"leanconv/")
     if not ours or not registration.profiling_string:
         return ""
-    text = _ProfilingString(registration.profiling_string)(context, node)
+    text = _PROFILING_STRING(registration.profiling_string)(context, node)
     return (text or b"").decode(errors="replace")
 
 
@@ -224,4 +202,4 @@ def _timed(invoke: Any, seconds: list[float]) -> Any:
         seconds.append(time.perf_counter() - start)
         return int(status)
 
-    return _Invoke(timed)
+    return _INVOKE(timed)

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, write_json
-from tvmc.command import address, at_least_one, board_key, positive, thread_count
+from schedules.files import write_json
+from tvmc.command import (
+    address,
+    at_least_one,
+    board_key,
+    check_output,
+    given,
+    positive,
+    thread_count,
+)
 from tvmc.running.runner import FILL_MODES, run
 
 
@@ -85,25 +93,13 @@ def _run(options: argparse.Namespace) -> None:
 
     # Whoever ends it, nothing of it stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for path in (options.outputs, options.report):
-        if path is not None:
-            _check_output(path, options)
-    result = run(
-        options.model,
-        inputs=None if options.inputs is None else read_npz(options.inputs),
-        fill_mode=options.fill_mode,
-        seed=options.seed,
-        repeat=options.repeat,
-        number=options.number,
-        end_to_end=options.end_to_end,
-        profile=options.profile,
-        num_threads=options.num_threads,
-        rpc_tracker=options.rpc_tracker,
-        rpc_key=options.rpc_key,
-        rpc_timeout=options.rpc_timeout,
-        delegate=options.delegate,
-        delegate_options=options.delegate_options,
-    )
+    written = [path for path in (options.outputs, options.report) if path]
+    for path in written:
+        check_output(path, (options.model, options.inputs, options.delegate))
+    if len({path.resolve() for path in written}) < len(written):
+        raise LeanconvError(f"{options.outputs} cannot be both the outputs and the report")
+    values = {"inputs": read_npz(options.inputs)} if options.inputs else {}
+    result = run(**given(run, options) | values)
     if options.outputs is not None:
         write_npz(options.outputs, result.outputs)
     if options.report is not None:
@@ -115,16 +111,5 @@ def _run(options: argparse.Namespace) -> None:
     if options.print_time:
         print(result.format_times())
     median = statistics.median(result.times) * 1e3
-    written = " and ".join(str(path) for path in (options.outputs, options.report) if path)
     print(f"{result.model}, {result.runtime}: {median:.4g} ms", end="")
-    print(f"; wrote {written}" if written else "")
-
-
-def _check_output(path: Path, options: argparse.Namespace) -> None:
-    """Find out before the work whether ``path`` can be written, and destroy nothing."""
-    check_writable(path)
-    for other in (options.model, options.inputs, options.delegate):
-        if other is not None and path.resolve() == other.resolve():
-            raise LeanconvError(f"cannot write {path}: it is read as well")
-    if options.outputs and options.report and options.outputs.resolve() == options.report.resolve():
-        raise LeanconvError(f"{path} cannot be both the outputs and the report")
+    print(f"; wrote {' and '.join(map(str, written))}" if written else "")

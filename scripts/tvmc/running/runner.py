@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,9 @@ def run(
         if rpc_tracker:
             raise LeanconvError(f"boards run compiled modules: tvmc compile {path} -f so")
         library = None if delegate is None else Path(delegate)
-        return _run_tflite(path, library, delegate_options or {}, num_threads or 1, job)
+        from tvmc.running.tflite_run import run_tflite
+
+        return run_tflite(path, library, delegate_options or {}, num_threads or 1, job)
     if delegate is not None:
         raise LeanconvError(f"a delegate is for .tflite models, and {path} is none")
     boards = Boards(rpc_tracker, rpc_key, rpc_timeout) if rpc_tracker and rpc_key else None
@@ -129,22 +131,6 @@ def is_tflite(path: Path) -> bool:
             return file.read(8)[4:] == _TFLITE_MAGIC
     except OSError:
         return path.suffix == ".tflite"
-
-
-def _run_tflite(
-    path: Path,
-    delegate: Path | None,
-    options: Mapping[str, str],
-    threads: int,
-    job: Callable[[Sequence[TensorInfo]], Job],
-) -> RunResult:
-    from tvmc.running.run_result import RunResult
-    from tvmc.running.tflite_session import TfliteSession
-
-    session = TfliteSession(path, delegate, options, threads)
-    outcome = session.run(prepared := job(session.inputs()))
-    runtime = "LiteRT" if delegate is None else f"LiteRT with {delegate.name}"
-    return RunResult.of(path.name, runtime, prepared, outcome, session.kernels())
 
 
 def _run_module(package: Package, boards: Boards | None, job: Job) -> RunResult:

@@ -6,22 +6,16 @@ ended, by its user or by an alarm, and this one goes on to say what happened.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import os
-import pickle
 import re
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from schedules.errors import LeanconvError, reason
+from tvmc.answers import Asked, Send, answer
 from tvmc.jobs import DataRefused, Job, Outcome
 
 #: A board that takes longer to accept a session hangs.
@@ -79,66 +73,26 @@ def run_in_process(request: Request) -> tuple[str, Outcome]:
         environment[THREADS_VARIABLE] = str(request.job.threads)
     # TVM keeps a session's files in a folder there, which stays when the process is ended.
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-        process = subprocess.run(
-            [sys.executable, "-m", "tvmc.running.vm_process"],
-            input=pickle.dumps(request),
-            stdout=subprocess.PIPE,
-            # TVM tells of every file, and of every lost connection.
-            stderr=subprocess.DEVNULL,
-            env={**environment, "TMPDIR": folder},
-            check=False,
-        )
-    answers = _unpickled(process.stdout)
-    if answers and isinstance(answers[-1], LeanconvError):
-        raise answers[-1]
+        asked = Asked("tvmc.running.vm_process", request, {**environment, "TMPDIR": folder})
+        answers = list(asked)
     if len(answers) == 3:
         return answers[0], answers[2]
-    raise LeanconvError(_ending(request, answers, process.returncode))
-
-
-def _unpickled(output: bytes) -> list[Any]:
-    """What the process sent; it may have been ended anywhere."""
-    answers, file = [], io.BytesIO(output)
-    with contextlib.suppress(EOFError, pickle.UnpicklingError):
-        while True:
-            answers.append(pickle.load(file))
-    return answers
-
-
-def _ending(request: Request, answers: list[Any], status: int) -> str:
-    """Why the process said nothing more than its first ``answers``."""
-    if request.boards and answers and status == -signal.SIGALRM:
+    if request.boards and answers and asked.status == -signal.SIGALRM:
         if len(answers) == 1:
-            return f"{answers[0]} accepts no session: it hangs or is out of reach"
-        return (
+            raise LeanconvError(f"{answers[0]} accepts no session: it hangs or is out of reach")
+        raise LeanconvError(
             f"{answers[0]} did not answer within {request.boards.timeout_s:g} s: it is lost, or "
             "needs longer (--rpc-timeout)"
         )
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    return f"the process that ran a module for {request.target} was ended {how}"
+    raise LeanconvError(
+        f"the process that ran a module for {request.target} was ended {asked.ending}"
+    )
 
 
 # The process
 
 
-def _main() -> None:
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # Whatever else is printed is no answer.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def send(answer: object) -> None:
-        pickle.dump(answer, answers)
-        answers.flush()
-
-    try:
-        _serve(pickle.load(sys.stdin.buffer), send)
-    except LeanconvError as error:
-        send(error)
-    # Without TVM's destructors, which would talk to the board.
-    os._exit(0)
-
-
-def _serve(request: Request, send: Callable[[object], None]) -> None:
+def _serve(request: Request, send: Send) -> None:
     """Send where the module will be run, then anything once it can be, then the outcome."""
     from tvm import rpc
     from tvm.error import RPCError
@@ -194,4 +148,4 @@ def _next_board(boards: Boards) -> tuple[tuple[str, int], str]:
 
 
 if __name__ == "__main__":
-    _main()
+    answer(_serve)

@@ -18,6 +18,7 @@ from tvmc.command import (
     at_least_one,
     board_key,
     byte_count,
+    given,
     positive,
 )
 from tvmc.progress import shown_status
@@ -95,29 +96,11 @@ def _tune(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with bypassed(options.no_store), shown_status(options.verbose > 0) as tell:
-            report = tune(
-                options.models,
-                output=options.output,
-                target=chosen_target(options),
-                trials=options.trials,
-                tuner=options.tuner,
-                early_stopping=options.early_stopping,
-                seed=options.seed,
-                number=options.number,
-                repeat=options.repeat,
-                min_repeat_ms=options.min_repeat_ms,
-                timeout=options.timeout,
-                parallel=options.parallel,
-                rpc_tracker=options.rpc_tracker,
-                rpc_key=options.rpc_key,
-                board_command=options.board_command,
-                tuning_records=options.tuning_records,
-                workspace_limit=options.workspace_limit,
-                max_error=options.max_error,
-                cc=options.cc,
-                report=options.report,
-                notify=lambda status: tell(_line(status), lines(status)),
-            )
+            chosen = {
+                "target": chosen_target(options),
+                "notify": lambda status: tell(_line(status), lines(status)),
+            }
+            report = tune(**given(tune, options) | chosen)
     except KeyboardInterrupt:
         print(f"every finished trial is kept in {options.output}", file=sys.stderr)
         raise

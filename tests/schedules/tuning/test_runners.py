@@ -51,7 +51,6 @@ BOARD = [{"board": {"arch": "z80"}}]
 def test_local(tmp_path: Path) -> None:
     runner = LocalRunner()
     assert runner.boards() == 1
-    assert runner.is_this_machine
     assert runner.run(batch(tmp_path)) == BOARD
 
 
@@ -80,7 +79,6 @@ def test_a_program_of_another_processor(tmp_path: Path) -> None:
 def test_command(tmp_path: Path, template: str) -> None:
     runner = CommandRunner(template)
     assert runner.boards() == 1
-    assert not runner.is_this_machine
     assert runner.run(batch(tmp_path)) == BOARD
 
 

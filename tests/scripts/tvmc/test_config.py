@@ -55,7 +55,7 @@ def test_every_kind_of_option(options: Options) -> None:
     assert found.output == Path("lib.so")
     assert (found.target, found.workspace_limit, found.jobs) == ("cortex-a76", 65536, 3)
     assert found.max_error == 1e-6
-    assert found.algorithm == ["winograd:outputs=2", "indirect"]
+    assert found.algorithms == ["winograd:outputs=2", "indirect"]
     assert found.tuning_records == [Path("a"), Path("b")]
     assert found.pass_config == [("tir.vectorize", False)]
     assert found.verbose == 2

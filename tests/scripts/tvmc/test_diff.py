@@ -135,7 +135,7 @@ def test_a_crash_is_told(folder: Path, tmp_path: Path) -> None:
     library = tmp_path / "crash.so"
     command = [*Toolchain.default().command, "-shared", "-fPIC", str(crash), "-o", str(library)]
     subprocess.run(command, check=True)
-    with pytest.raises(Unverifiable, match="its process ended with SIGABRT"):
+    with pytest.raises(Unverifiable, match="its process ended by SIGABRT"):
         diff("delegate", folder / "right.tflite", library, lambda *_: None)
 
 
