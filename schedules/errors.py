@@ -32,6 +32,11 @@ def reason(error: BaseException) -> str:
     return _shortened(lines[-1] if _has_traceback(lines) else lines[0])
 
 
+def one_line(error: BaseException) -> str:
+    """All that ``error`` says, in a line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def complaint(output: str, otherwise: str = "no message") -> str:
     """The line of a failed program's output that tells what is wrong.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, one_line
 from scripts.benchmarks.harness.inference import random_inputs
 from tvmc.running.interpreter import Arrays, Runtime, Session
 
@@ -68,9 +68,7 @@ class SignatureSession(Session):
         try:
             self.interpreter._interpreter.AllocateTensors(self.subgraph)
         except RuntimeError as error:
-            raise LeanconvError(
-                f"these shapes do not fit: {' '.join(str(error).split())}"
-            ) from None
+            raise LeanconvError(f"these shapes do not fit: {one_line(error)}") from None
 
     def named_outputs(self) -> list[tuple[str, NDArray[Any]]]:
         """The outputs with the names of their tensors."""

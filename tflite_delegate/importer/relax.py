@@ -19,7 +19,7 @@ from tflite_delegate.importer.reading import read_model
 from tflite_delegate.importer.walk import Walk
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.graph import DAMAGE
-from tflite_delegate.read.signatures import Signature, named_signature
+from tflite_delegate.read.signatures import named_signature
 
 
 def import_model(
@@ -48,9 +48,7 @@ def import_model(
     tflite_model.read(path)  # says what is wrong with a file that is no model
     try:
         content = path.read_bytes()
-        chosen = Signature("", 0, {}, {})
-        if signature is not None:
-            chosen = named_signature(path, tflite.Model.GetRootAs(content, 0), signature)
+        chosen = named_signature(path, tflite.Model.GetRootAs(content, 0), signature)
         model = read_model(content, chosen.graph, chosen.inputs)
     except DAMAGE as error:
         raise LeanconvError(f"{path} is damaged: {reason(error)}") from None

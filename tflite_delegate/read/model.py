@@ -7,13 +7,14 @@ Everything in a file is taken for possibly damaged.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tflite
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, one_line
 from schedules.layer import network
 from schedules.layer.chains import find_chains
 from schedules.layer.merge import merge_neighbours
@@ -76,6 +77,15 @@ def read(path: str | Path) -> Model:
         If the file cannot be read or is not a whole .tflite model.
     """
     path = Path(path)
+    with opened(path) as content:
+        if content[4:8] != _IDENTIFIER:
+            raise LeanconvError(f"{path} is not a .tflite model (no {_IDENTIFIER.decode()} mark)")
+        return _read(path, content)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[mmap.mmap]:
+    """The content of a file; raises LeanconvError if there is none, or it turns out damaged."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -89,13 +99,10 @@ def read(path: str | Path) -> Model:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise LeanconvError(f"model {path} cannot be read: {error}") from None
     with content:
-        if content[4:8] != _IDENTIFIER:
-            raise LeanconvError(f"{path} is not a .tflite model (no {_IDENTIFIER.decode()} mark)")
         try:
-            return _read(path, content)
+            yield content
         except DAMAGE as error:
-            detail = " ".join(str(error).split())
-            raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
+            raise LeanconvError(f"{path} is damaged: {one_line(error)}") from None
 
 
 def _read(path: Path, content: mmap.mmap) -> Model:

@@ -53,8 +53,13 @@ def read_signatures(model: tflite.Model) -> tuple[Signature, ...]:
     return tuple(found)
 
 
-def named_signature(path: Any, model: tflite.Model, name: str) -> Signature:
-    """The one of this name; raises LeanconvError, which tells the others, if there is none."""
+def named_signature(path: Any, model: tflite.Model, name: str | None) -> Signature:
+    """The one of this name; raises LeanconvError, which tells the others, if there is none.
+
+    ``None`` means the main graph, without names.
+    """
+    if name is None:
+        return Signature("", 0, {}, {})
     known = read_signatures(model)
     for signature in known:
         if signature.name == name:

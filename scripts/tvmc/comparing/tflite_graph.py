@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, one_line
 from tflite_delegate.importer.editable import TYPE_NAMES
 
 Array = NDArray[Any]
@@ -223,7 +223,7 @@ class SingleNode:
             )
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise NotAlone(" ".join(str(error).split())) from None
+            raise NotAlone(one_line(error)) from None
 
     def run(self, values: Mapping[int, Array]) -> list[Array]:
         """Its outputs for the values of its inputs that are not constant."""
@@ -234,4 +234,4 @@ class SingleNode:
             interpreter.invoke()
             return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
         except (RuntimeError, ValueError) as error:
-            raise NotAlone(" ".join(str(error).split())) from None
+            raise NotAlone(one_line(error)) from None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.errors import LeanconvError
+from schedules.errors import LeanconvError, one_line
 from schedules.target import elf
 from tvmc.compiling.package import TensorInfo
 from tvmc.running.probe import Probe
@@ -112,7 +112,7 @@ class Session:
             )
             self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise LeanconvError(f"{runtime.name} cannot run {graph}: {_one_line(error)}") from None
+            raise LeanconvError(f"{runtime.name} cannot run {graph}: {one_line(error)}") from None
         # Without the Python wrapper's checks, which would be part of every time.
         self._invoke = self.interpreter._interpreter.Invoke
         self._probe: Probe | None = None
@@ -122,7 +122,7 @@ class Session:
         try:
             self._invoke()
         except RuntimeError as error:
-            raise LeanconvError(f"the model cannot be run: {_one_line(error)}") from None
+            raise LeanconvError(f"the model cannot be run: {one_line(error)}") from None
 
     def inputs(self) -> list[dict[str, Any]]:
         """Name, shape, dtype and index of every input tensor."""
@@ -188,8 +188,4 @@ def _load_delegate(runtime: Runtime, path: Path, options: Mapping[str, str]) -> 
         ctypes.CDLL(library)
         return runtime.load_delegate(library, dict(options))
     except (OSError, RuntimeError, ValueError) as error:
-        raise LeanconvError(f"cannot load the delegate {path}: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise LeanconvError(f"cannot load the delegate {path}: {one_line(error)}") from None

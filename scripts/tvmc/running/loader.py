@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,25 +83,19 @@ def _interface(
     """Inputs and outputs of a graph of a file that was read before."""
     import tflite
 
-    from tflite_delegate.read.graph import DAMAGE, Graph
-    from tflite_delegate.read.signatures import Signature, named_signature
+    from tflite_delegate.read.graph import Graph
+    from tflite_delegate.read.model import opened
+    from tflite_delegate.read.signatures import named_signature
 
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        try:
-            model = tflite.Model.GetRootAs(content, 0)
-            chosen = Signature("", 0, {}, {})
-            if signature is not None:
-                chosen = named_signature(path, model, signature)
-            graph = Graph(model, content, chosen.graph)
-            source = graph.graph
-            inputs = _tensors(graph, "input", source.InputsLength(), source.Inputs, chosen.inputs)
-            outputs = _tensors(
-                graph, "output", source.OutputsLength(), source.Outputs, chosen.outputs
-            )
-        except DAMAGE as error:
-            detail = " ".join(str(error).split())
-            raise LeanconvError(f"{path} is damaged: {detail or type(error).__name__}") from None
-    return inputs, outputs
+    with opened(path) as content:
+        model = tflite.Model.GetRootAs(content, 0)
+        chosen = named_signature(path, model, signature)
+        graph = Graph(model, content, chosen.graph)
+        source = graph.graph
+        return (
+            _tensors(graph, "input", source.InputsLength(), source.Inputs, chosen.inputs),
+            _tensors(graph, "output", source.OutputsLength(), source.Outputs, chosen.outputs),
+        )
 
 
 def _tensors(
