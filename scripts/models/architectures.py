@@ -63,7 +63,6 @@ def efficientnet_lite0() -> Any:
         for repeat in range(repeats):
             x = block(x, expansion, kernel, 1 if repeat else stride, channels)
     x = normalised(layers.Conv2D(1280, 1, use_bias=False)(x))
-    x = layers.GlobalAveragePooling2D()(x)
     return _classifier(image, x)
 
 
@@ -91,28 +90,37 @@ def squeezenet() -> Any:
     return randomise(keras.Model(image, layers.Softmax()(x)), (224, 224, 3))
 
 
-def resnet18() -> Any:
-    """ResNet-18 (He et al., arXiv 1512.03385), projections where the shape changes."""
-    import keras
+def _normalised(x: Any, channels: int, kernel: int, stride: int = 1) -> Any:
+    """A convolution, and the batch normalisation that the converter folds into it."""
     from keras import layers
 
-    def convolution(x: Any, channels: int, kernel: int, stride: int = 1) -> Any:
-        x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False)(x)
-        return layers.BatchNormalization()(x)
+    x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False)(x)
+    return layers.BatchNormalization()(x)
 
-    image = keras.Input((224, 224, 3), batch_size=1)
-    x = layers.ReLU()(convolution(image, 64, 7, 2))
-    x = layers.MaxPooling2D(3, 2, "same")(x)
+
+def basic_blocks(x: Any) -> Any:
+    """Four stages of two basic blocks each, projections where the shape changes."""
+    from keras import layers
+
     for stage, channels in enumerate((64, 128, 256, 512)):
         for block in range(2):
             stride = 2 if stage and not block else 1
-            y = layers.ReLU()(convolution(x, channels, 3, stride))
-            y = convolution(y, channels, 3)
+            y = layers.ReLU()(_normalised(x, channels, 3, stride))
+            y = _normalised(y, channels, 3)
             if stride == 2:
-                x = convolution(x, channels, 1, 2)
+                x = _normalised(x, channels, 1, 2)
             x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    return _classifier(image, x)
+    return x
+
+
+def resnet18() -> Any:
+    """ResNet-18 (He et al., arXiv 1512.03385)."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((224, 224, 3), batch_size=1)
+    x = layers.ReLU()(_normalised(image, 64, 7, 2))
+    return _classifier(image, basic_blocks(layers.MaxPooling2D(3, 2, "same")(x)))
 
 
 def alexnet() -> Any:
@@ -179,14 +187,15 @@ def googlenet() -> Any:
         x = layers.MaxPooling2D(3, 2, "same")(x)
         for channels in stage:
             x = inception(x, channels)
-    x = layers.GlobalAveragePooling2D()(x)
     return _classifier(image, x)
 
 
 def _classifier(image: Any, features: Any) -> Any:
-    """The model that ends with a fully-connected layer and softmax."""
+    """The model that ends with a fully-connected layer and softmax, of averages of an image."""
     import keras
 
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D()(features)
     probabilities = keras.layers.Dense(CLASSES, activation="softmax")(features)
     return randomise(keras.Model(image, probabilities), image.shape[1:])
 

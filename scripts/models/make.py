@@ -33,7 +33,7 @@ from schedules.errors import LeanconvError, complaint
 from schedules.files import replace_atomically
 from scripts.models import architectures, random_weights
 from scripts.models import trained as trained_models
-from scripts.models.architectures import ARCHITECTURES, application
+from scripts.models.architectures import ARCHITECTURES, application, basic_blocks
 from scripts.models.random_weights import randomise
 from scripts.models.trained import TRAINED
 from scripts.processes import module_command, module_environment
@@ -57,9 +57,12 @@ class ConvLayer:
     def name(self) -> str:
         """Name of the model that holds this layer alone."""
         stride = f"s{self.stride}-" if self.stride > 1 else ""
-        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
         valid = "-valid" if self.padding == "valid" else ""
-        return f"conv-{size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}{valid}"
+        return f"conv-{self._size}-{self.kernel}x{self.kernel}-{stride}{self.out_channels}{valid}"
+
+    @property
+    def _size(self) -> str:
+        return f"{self.in_height}x{self.in_width}x{self.in_channels}"
 
     @property
     def macs(self) -> int:
@@ -72,9 +75,8 @@ class ConvLayer:
 
     def __str__(self) -> str:
         stride = f" s{self.stride}" if self.stride > 1 else ""
-        size = f"{self.in_height}x{self.in_width}x{self.in_channels}"
         valid = " valid" if self.padding == "valid" else ""
-        return f"{size} {self.kernel}x{self.kernel}{stride}{valid} -> {self.out_channels}"
+        return f"{self._size} {self.kernel}x{self.kernel}{stride}{valid} -> {self.out_channels}"
 
 
 #: The layers that every speed figure is quoted for.
@@ -129,13 +131,17 @@ def ensure(names: Sequence[str], folder: Path | None = None) -> list[Path]:
         If a name is unknown or a model cannot be made.
     """
     folder = folder or cache_folder("models")
-    for name in names:
-        if name not in RECIPES:
-            raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
+    _check_names(names)
     if not all(_is_fresh(folder, name) for name in names):
         with _alone():
             _make_in_a_process([name for name in names if not _is_fresh(folder, name)], folder)
     return [folder / f"{name}.tflite" for name in names]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in RECIPES:
+            raise LeanconvError(f"unknown model {name!r}: one of {', '.join(RECIPES)}")
 
 
 @contextlib.contextmanager
@@ -235,20 +241,8 @@ def _resnet_3x3() -> Any:
     import keras
     from keras import layers
 
-    def convolution(x: Any, channels: int, kernel: int, stride: int) -> Any:
-        x = layers.Conv2D(channels, kernel, stride, "same", use_bias=False)(x)
-        return layers.BatchNormalization()(x)  # the converter folds it into the convolution
-
-    x = image = keras.Input((56, 56, 64), batch_size=1)
-    for stage, channels in enumerate((64, 128, 256, 512)):
-        for block in range(2):
-            stride = 2 if stage and not block else 1
-            y = layers.ReLU()(convolution(x, channels, 3, stride))
-            y = convolution(y, channels, 3, 1)
-            if stride == 2:
-                x = convolution(x, channels, 1, 2)
-            x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
+    image = keras.Input((56, 56, 64), batch_size=1)
+    x = layers.GlobalAveragePooling2D()(basic_blocks(image))
     return randomise(keras.Model(image, layers.Dense(10)(x)), (56, 56, 64))
 
 
@@ -309,29 +303,31 @@ def _single(layer: ConvLayer) -> Callable[[], Any]:
 # Conversions
 
 
-def _float32(model: Any) -> bytes:
+def _converter(model: Any, optimised: bool = True) -> Any:
     import tensorflow as tf
 
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if optimised:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return converter
+
+
+def _float32(model: Any) -> bytes:
+    return bytes(_converter(model, optimised=False).convert())
 
 
 def _float16(model: Any) -> bytes:
     """float16 constants, each behind a DEQUANTIZE node; float32 arithmetic."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter = _converter(model)
     converter.target_spec.supported_types = [tf.float16]
     return bytes(converter.convert())
 
 
 def _dynamic_range(model: Any) -> bytes:
     """int8 weights with float32 activations: TFLite's hybrid kernels."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    return bytes(converter.convert())
+    return bytes(_converter(model).convert())
 
 
 def _int8(model: Any) -> bytes:
@@ -346,13 +342,8 @@ def _quantised(model: Any, images: Any) -> bytes:
     """int8 throughout, for the ranges of tensors that these images give."""
     import tensorflow as tf
 
-    def samples() -> Iterator[list[Any]]:
-        for image in images.astype("float32"):
-            yield [image[None]]
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = samples
+    converter = _converter(model)
+    converter.representative_dataset = lambda: ([x[None]] for x in images.astype("float32"))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     return bytes(converter.convert())
@@ -413,9 +404,7 @@ def _make_all(options: argparse.Namespace) -> None:
             print(f"{name:34} {recipe.text}")
         return
     names = options.names or list(RECIPES)
-    for name in names:
-        if name not in RECIPES:
-            raise LeanconvError(f"unknown model {name!r}: see --list")
+    _check_names(names)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = options.out / f"{name}.tflite"

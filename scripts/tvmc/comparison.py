@@ -131,17 +131,12 @@ def _values(
     graph: TfliteGraph, infos: Sequence[TensorInfo], given: Mapping[str, Array], seed: int
 ) -> list[Array]:
     """Given values, and typical ones for the other inputs."""
-    names = [info.name for info in infos]
-    if all(names.count(name) == 1 for name in names):
-        chosen = input_values(infos, given, "zeros", seed) if given else []
-    elif given:
-        raise LeanconvError("inputs of this model cannot be given: their names are not unique")
-    else:
-        chosen = []
     typical = typical_inputs(graph, infos, seed)
-    if not chosen:
+    if not given:
         return typical
-    pairs = zip(infos, chosen, typical, strict=True)
+    if len({info.name for info in infos}) < len(infos):
+        raise LeanconvError("inputs of this model cannot be given: their names are not unique")
+    pairs = zip(infos, input_values(infos, given, "zeros", seed), typical, strict=True)
     return [value if info.name in given else other for info, value, other in pairs]
 
 

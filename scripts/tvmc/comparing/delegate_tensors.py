@@ -7,9 +7,9 @@ one piece. So only what such pieces take and give is asked for: what the report 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from schedules.errors import LeanconvError
 from tvmc.comparing.differences import Seen
@@ -85,11 +85,11 @@ class DelegateTensors:
         return self._values.get(tensor)
 
 
-class _Unit:
+class _Unit(NamedTuple):
     """Nodes that the delegate computes in one piece."""
 
-    def __init__(self, nodes: Sequence[int], algorithm: str) -> None:
-        self.nodes, self.algorithm = tuple(nodes), algorithm
+    nodes: tuple[int, ...]
+    algorithm: str
 
 
 def _units(session: Session, delegate: Path) -> list[_Unit]:
@@ -98,8 +98,8 @@ def _units(session: Session, delegate: Path) -> list[_Unit]:
         raise LeanconvError(
             f"{delegate} is no delegate of leanconv: it cannot say what it computes"
         )
-    layers = [_Unit(layer["nodes"], layer["algorithm"]) for layer in report["layers"]]
-    others = [_Unit(o.get("nodes", [o["node"]]), o["name"]) for o in report["operators"]]
+    layers = [_Unit(tuple(layer["nodes"]), layer["algorithm"]) for layer in report["layers"]]
+    others = [_Unit(tuple(o.get("nodes", [o["node"]])), o["name"]) for o in report["operators"]]
     if not layers and not others:
         raise LeanconvError(
             f"{delegate} computes nothing of the model: there is nothing to compare"
