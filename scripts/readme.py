@@ -1,33 +1,38 @@
-"""Write the figures of README.md from the JSON of the benchmarks.
+"""Write the figures of README.md and RESULTS.md from the JSON of the benchmarks.
 
-    python -m scripts.benchmarks.networks --threads 1 --json FILE
-    python -m scripts.readme  # --check: fails if it differs
+    python -m scripts.benchmarks.networks --json scripts/benchmarks/results/networks.json
+    python -m scripts.readme  # --check: fails if a text differs
 
 What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is generated; nothing else is touched.
+``NAME_result`` is what the benchmark NAME printed, its command and its machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib
 import re
 import statistics
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
+from scripts.benchmarks import networks
+from scripts.benchmarks.harness.benchmark import RESULTS, Benchmark
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.machine import Machine
 from scripts.benchmarks.harness.runners import XNNPACK
+from scripts.processes import ROOT
 from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_bytes
 
-ROOT = Path(__file__).resolve().parents[1]
-README, NETWORKS = ROOT / "README.md", ROOT / "scripts" / "benchmarks" / "results" / "networks.json"
-_BLOCK = re.compile(r"(<!-- (?P<name>\w+) -->)(?P<text>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
+README = ROOT / "README.md"
+DOCUMENTS = (README, RESULTS.with_name("RESULTS.md"))
+_BLOCK = re.compile(r"(<!-- (?P<name>[\w.]+) -->)(?P<text>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
+_SUFFIX = "_result"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,11 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(check: bool) -> None:
-    now = README.read_text(encoding="utf-8")
-    fresh = filled(now, json.loads(NETWORKS.read_text(encoding="utf-8")))
-    if check and fresh != now:
-        raise LeanconvError("README.md does not say what the results say: python -m scripts.readme")
-    replace_atomically(README, fresh.encode())
+    kept = networks.BENCHMARK.kept()
+    if kept is None:
+        raise LeanconvError("no results of networks are kept")
+    for path in DOCUMENTS:
+        now = path.read_text(encoding="utf-8")
+        fresh = filled(now, kept)
+        if check and fresh != now:
+            message = f"{path.name} does not say what the results say: python -m scripts.readme"
+            raise LeanconvError(message)
+        replace_atomically(path, fresh.encode())
 
 
 def filled(text: str, networks: Mapping[str, Any]) -> str:
@@ -53,7 +63,7 @@ def filled(text: str, networks: Mapping[str, Any]) -> str:
     Parameters
     ----------
     text : str
-        Markdown with blocks ``claim``, ``networks`` and ``machine``.
+        Markdown with blocks ``claim``, ``networks``, ``machine`` and what benchmarks printed.
     networks : mapping
         What ``benchmarks/networks.py --json`` wrote.
 
@@ -71,11 +81,26 @@ def filled(text: str, networks: Mapping[str, Any]) -> str:
 
     def block(match: re.Match[str]) -> str:
         name = match["name"]
+        if name.endswith(_SUFFIX):
+            blocks[name] = _printed(name.removesuffix(_SUFFIX))
         if name not in blocks:
-            raise LeanconvError(f"README.md has a block {name!r}: one of {', '.join(blocks)}")
+            raise LeanconvError(f"there is a block {name!r}: one of {', '.join(blocks)}")
         return f"{match[1]}{blocks[name]}{match[4]}"
 
     return _BLOCK.sub(block, text)
+
+
+def _printed(name: str) -> str:
+    """What a benchmark printed, or how to measure it, and its pictures."""
+    benchmark: Benchmark = importlib.import_module(f"scripts.benchmarks.{name}").BENCHMARK
+    kept = benchmark.kept()
+    if kept is None:
+        path = benchmark.kept_path.relative_to(ROOT)
+        return f"\nNo figures are kept: `python -m scripts.benchmarks.{name} --json {path}`\n"
+    machine = Machine(**kept["machine"]).describe()
+    text = textwrap.indent(benchmark.text(kept["rows"]), "    ")
+    pictures = "".join(f"![{picture}](../pictures/{picture})\n\n" for picture in benchmark.pictures)
+    return f"\n`{kept['command']}`\non {machine}:\n\n{text}\n\n{pictures}"
 
 
 #: Rows of one network by runtime.

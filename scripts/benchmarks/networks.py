@@ -269,27 +269,40 @@ def _means(networks: Rows, threads: int) -> Row:
 
 def time_picture(rows: Rows) -> str:
     """Bars that stand on XNNPACK's least time."""
-    return _picture(rows, "Time of a network", ("times", "min_s"))
+    networks, threads = _of_first_threads(rows)
+    series = {
+        kind: [(row.get(kind, {}).get("ratios") or {}).get("min") for row in networks]
+        for kind in runtimes(rows)
+    }
+    title, axis = f"Time of a network, {threads}", f"relative to {XNNPACK}"
+    return dot_chart(title, axis, _names(networks), series, baseline=1.0)
 
 
 def memory_picture(rows: Rows) -> str:
-    """Bars that stand on XNNPACK's peak heap."""
-    return _picture(rows, "Peak heap of a network", ("memory", "peak_heap_bytes"))
+    """Peak heap of every runtime."""
+    networks, threads = _of_first_threads(rows)
+    series = {
+        kind: [
+            None
+            if (row.get(kind, {}).get("memory")) is None
+            else row[kind]["memory"]["peak_heap_bytes"] / 2**20
+            for row in networks
+        ]
+        for kind in runtimes(rows)
+    }
+    title = f"Bytes held on the heap by a network, {threads}"
+    return dot_chart(title, "MiB, at most, to the end of the first run", _names(networks), series)
 
 
-def _picture(rows: Rows, title: str, path: tuple[str, str]) -> str:
+def _of_first_threads(rows: Rows) -> tuple[list[Row], str]:
+    """What was measured with the first number of threads, a row a network; and that number."""
     threads = rows[0]["threads"]
     networks = beside([row for row in rows if row["threads"] == threads], "network")
+    return networks, f"{threads} thread{'s' if threads > 1 else ''}"
 
-    def value(row: Row, kind: str) -> float | None:
-        found, base = ((row.get(k, {}).get(path[0]) or {}).get(path[1]) for k in (kind, XNNPACK))
-        return found / base if found and base else None
 
-    kinds = runtimes(rows, but=[XNNPACK])
-    series = {kind: [value(row, kind) for row in networks] for kind in kinds}
-    title = f"{title}, {threads} thread{'s' if threads > 1 else ''}"
-    names = [row["network"] for row in networks]
-    return dot_chart(title, f"relative to {XNNPACK}", names, series, baseline=1.0)
+def _names(networks: Rows) -> list[str]:
+    return [row["network"] for row in networks]
 
 
 BENCHMARK = Benchmark(

@@ -48,7 +48,8 @@ COLUMNS = {
 
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
-    add("networks", nargs="+", metavar="NETWORK", help=" ".join(ARCHITECTURES))
+    add("networks", nargs="*", metavar="NETWORK", default=["mobilenet_v2"],
+        help=f"[mobilenet_v2], or any of {' '.join(ARCHITECTURES)}")  # fmt: skip
     add("--operator", choices=WITH_WEIGHTS, help="only layers of this kind")
     add("--only", metavar="TEXT", help="only layers with TEXT in their description")
 
@@ -104,9 +105,10 @@ def report(rows: Rows) -> Iterator[str]:
     yield table(COLUMNS, lines)
 
 
-main = Benchmark(
+BENCHMARK = Benchmark(
     "nodes", __doc__, measure, report, _options, {"algorithm": "auto", "rounds": 50}
-).main
+)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

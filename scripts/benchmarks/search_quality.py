@@ -220,7 +220,8 @@ def report(rows: Rows) -> Iterator[str]:
         yield table(COLUMNS, shown)
 
 
-main = Benchmark("search_quality", __doc__, measure, report, _options).main
+BENCHMARK = Benchmark("search_quality", __doc__, measure, report, _options)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -32,6 +32,7 @@ from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, rat
 from tvmc.command import LineParser, at_least_one
 
 SETTINGS = Settings(repeat=30)
+RECORDS = Path("tuning_logs/x86-64-v4")
 COLUMNS = {
     "layer": cell("layer"),
     "advice": cell("source"),
@@ -43,7 +44,8 @@ COLUMNS = {
 
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
-    add("records", metavar="PATH", type=Path, help="a file or folder of tuning records")
+    add("records", metavar="PATH", type=Path, nargs="?", default=RECORDS,
+        help="a file or folder of tuning records [%(default)s]")  # fmt: skip
     add("--layers", type=at_least_one, metavar="N", help="so many of the layers, by chance")
     add("--seed", type=int, default=0, help="of that chance [%(default)s]")
 
@@ -106,7 +108,8 @@ def report(rows: Rows) -> Iterator[str]:
     yield table(COLUMNS, rows, below)
 
 
-main = Benchmark("transfer_regret", __doc__, measure, report, _options).main
+BENCHMARK = Benchmark("transfer_regret", __doc__, measure, report, _options)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schedules.errors import LeanconvError
 from scripts import readme
+from scripts.benchmarks import networks
+from scripts.benchmarks.harness import benchmark as harness
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.machine import Machine
 from scripts.benchmarks.harness.runners import XNNPACK
@@ -65,12 +68,30 @@ def test_a_block_of_another_name_is_refused() -> None:
 
 def test_the_readme_is_what_the_kept_results_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert readme.main(["--check"]) == 0, capsys.readouterr().err
-    kept = json.loads(readme.NETWORKS.read_text())
-    assert kept["machine"]["processor"] and len(kept["rows"]) > 0
+    kept = networks.BENCHMARK.kept()
+    assert kept and kept["machine"]["processor"] and len(kept["rows"]) > 0
 
 
 def test_the_readme_is_short() -> None:
     assert len(readme.README.read_text().splitlines()) <= 130
+
+
+def test_what_a_benchmark_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "<!-- nodes_result -->old<!-- /nodes_result -->"
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    command = "python -m scripts.benchmarks.nodes --json nodes.json"
+    assert f"No figures are kept: `{command}`" in readme.filled(text, results())
+    layer = {"operator": "CONV_2D", "layer": "conv", "runtime": LEANCONV, "ratios": {"min": 0.5}}
+    kept = {"command": "python -m it", "machine": results()["machine"], "rows": [layer]}
+    (tmp_path / "nodes.json").write_text(json.dumps(kept))
+    lines = readme.filled(text, results()).splitlines()
+    assert lines[1:4] == [
+        "`python -m it`",
+        "on Some CPU, 2 cores, L2 1024K; 2026-01-02, commit abc:",
+        "",
+    ]
+    assert lines[6].split() == ["CONV_2D", "conv", "-", "-", "-", "0.500", "-"]
 
 
 def test_this_machine_is_described() -> None:

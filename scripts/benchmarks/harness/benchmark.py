@@ -8,6 +8,7 @@ go with every result.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from scripts.benchmarks.harness.machine import Machine
 from tvmc.command import LineParser, at_least_one, exit_status
 from tvmc.tables import format_table
 
+#: What was measured last, a file for each benchmark.
+RESULTS = Path(__file__).parents[1] / "results"
 #: Bytes, seconds and text, nested.
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -108,6 +111,18 @@ class Benchmark:
             write_json(options.json, result)
         for path, draw in pictures.items():
             replace_atomically(path, draw(rows).encode())
+
+    @property
+    def kept_path(self) -> Path:
+        """Where its results are kept."""
+        return RESULTS / f"{self.name}.json"
+
+    def kept(self) -> dict[str, Any] | None:
+        """Command, machine and rows of what was measured last, if they are kept."""
+        if not self.kept_path.exists():
+            return None
+        result: dict[str, Any] = json.loads(self.kept_path.read_text(encoding="utf-8"))
+        return result
 
     def text(self, rows: Rows) -> str:
         """The report, and why rows are missing in it."""

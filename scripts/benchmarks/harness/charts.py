@@ -26,6 +26,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "grid.color": GREY,
     "grid.alpha": 0.35,
@@ -41,8 +42,8 @@ def svg(figure: Figure) -> str:
     """A figure as a document that depends on nothing but what is drawn."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        metadata = {"Date": None, "Creator": None}
-        figure.savefig(file, format="svg", transparent=True, bbox_inches="tight", metadata=metadata)
+        options: dict[str, Any] = {"transparent": True, "bbox_inches": "tight"}
+        figure.savefig(file, format="svg", metadata={"Date": None}, **options)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-_CPUINFO = Path("/proc/cpuinfo")
+from schedules.target.host import this_host
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -21,7 +21,7 @@ class Machine:
     Parameters
     ----------
     processor : str
-        What the processor calls itself; families of one name are told apart by numbers.
+        What the processor calls itself, and the core that it is, or the nearest that is known.
     cores : int
         That this process may use.
     caches : mapping of str to str
@@ -39,8 +39,9 @@ class Machine:
     @classmethod
     def this(cls) -> Machine:
         """This machine now."""
+        host = this_host()
         return cls(
-            _processor(), len(os.sched_getaffinity(0)), _caches(),
+            f"{host.called}, {host.core.name}", len(os.sched_getaffinity(0)), _caches(),
             datetime.date.today().isoformat(), _commit(),
         )  # fmt: skip
 
@@ -53,21 +54,6 @@ class Machine:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-
-def _processor() -> str:
-    """The model's name and numbers, of the first core."""
-    try:
-        lines = _CPUINFO.read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.machine()
-    known = {key.strip(): value.strip() for key, _, value in (li.partition(":") for li in lines)}
-    if "model name" in known:
-        numbers = f"family {known.get('cpu family', '?')}, model {known.get('model', '?')}"
-        return f"{known['model name']} ({numbers})"
-    if "CPU part" in known:
-        return f"{platform.machine()} ({known.get('CPU implementer', '?')}, {known['CPU part']})"
-    return platform.machine()
 
 
 def _caches() -> dict[str, str]:

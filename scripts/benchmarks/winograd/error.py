@@ -318,9 +318,10 @@ def compare(layer: ConvLayer, seeds: int) -> list[Row]:
     ]
 
 
-main = Benchmark(
+BENCHMARK = Benchmark(
     "winograd.error", __doc__, measure, report, _options, pictures={"winograd_error.svg": picture}
-).main
+)
+main = BENCHMARK.main
 
 if __name__ == "__main__":
     sys.exit(main())
