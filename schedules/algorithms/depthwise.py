@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tvm import s_tir, te, tirx
+from tvm.tirx import Expr
 
 from schedules.algorithms.base import LayerAlgorithm, index_limit
 from schedules.kernel import depthwise_tiles, packing
@@ -65,13 +66,12 @@ class Depthwise(LayerAlgorithm):
 def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
     """Block ``ACC``, the sums, and block ``Y``, the output."""
     image, weights, bias = placeholders(workload, packing.taps(workload))
-    taps = Taps(workload.kernel_height, workload.kernel_width, 1, flat=False)
-    patches = ImagePatches(workload, image, taps, workload.out_width)
+    taps = Taps(workload.kernel_height, workload.kernel_width, 1)
+    patches = ImagePatches(workload, image, taps)
     multiplier = workload.out_channels // workload.in_channels
-    kh = te.reduce_axis((0, taps.rows), name="kh")
-    kw = te.reduce_axis((0, taps.columns), name="kw")
+    kh, kw, _ = taps.axes()
 
-    def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, m: tirx.Expr) -> tirx.Expr:
+    def sum_of_products(n: Expr, h: Expr, w: Expr, m: Expr) -> Expr:
         value = patches.element(n, h, w, kh, kw, m // multiplier) * weights[kh, kw, m]
         value = masked(patches.column_mask(w, kw, m), value, workload.dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, workload.dtype), axis=[kh, kw])

@@ -18,7 +18,7 @@ from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.patches import GatheredPatches, Patches, Taps, gather
 from schedules.kernel.steps import copy_vectors
-from schedules.kernel.tiles import Product, Tile
+from schedules.kernel.tiles import Product
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
@@ -42,11 +42,9 @@ class Im2col(Lowering):
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return workload.pixels * workload.reduction
 
-    def patches(
-        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
-    ) -> Patches:
-        matrix = gather(workload, image, taps)
-        return GatheredPatches(matrix, taps, tile.rounded(workload.pixels))
+    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
+        matrix = gather(layer, image, taps)
+        return GatheredPatches(layer, matrix, taps, columns)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Threads gather, each some image rows, before any of them multiplies.

@@ -45,11 +45,9 @@ class Indirect(LayerAlgorithm):
         schedule, _ = self.convolve(as_rows(workload), simd, knobs)
         return schedule
 
-    def patches(
-        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
-    ) -> Patches:
+    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
         """Where the patch matrix is read from: with most algorithms, all that tells them apart."""
-        return ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
+        return ImagePatches(layer, image, taps, columns)
 
     def convolve(
         self,
@@ -59,11 +57,18 @@ class Indirect(LayerAlgorithm):
         stage: int = 0,
         shared: str | None = None,
     ) -> tuple[s_tir.Schedule, TileLoops]:
-        """:func:`microkernel.convolve` over :meth:`patches`; what stores them is not scheduled."""
+        """The whole kernel, with the product of :meth:`patches` scheduled, and its tile loops.
+
+        ``stage`` and ``shared`` as for :func:`microkernel.schedule_product`. What stores the
+        patches, if anything, is left to be scheduled.
+        """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        arguments = placeholders(workload, self.packed_weights(workload, knobs))
-        patches = self.patches(workload, arguments[0], taps, tile)
-        return microkernel.convolve(workload, simd, tile, patches, arguments, stage, shared)
+        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        patches = self.patches(workload, image, taps, tile.columns)
+        results = microkernel.product(workload, patches, weights, bias, tile)
+        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
+        loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
+        return schedule, loops
 
 
 class Lowering(Indirect):

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te
+from tvm.tirx import Expr
 
 from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.shared.shift_add import single_taps, tap_count
@@ -58,7 +59,7 @@ class Kn2rowAa(Lowering):
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile, taps = Tile.of(knobs), single_taps(workload)
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
-        patches = ImagePatches(workload, image, taps, tile.rounded(workload.out_width))
+        patches = ImagePatches(workload, image, taps, tile.columns)
         sums = shifted_sums(workload, patches, weights, tile)
         arguments = [image, weights, bias, *finished(workload, sums, bias), sums]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
@@ -72,12 +73,10 @@ def shifted_sums(
     """Block ``S``, the output before bias: the sum over taps of 1x1 products (block ``ACC``)."""
     dtype, taps = workload.dtype, patches.taps
     batch, rows, _ = patches.shape
-    element = patch_elements(patches, patches.columns, dtype)
-    c = te.reduce_axis((0, taps.depth), name="c")
+    element = patch_elements(patches, dtype)
+    kh_axis, kw_axis, c = taps.axes()
 
-    def tap_product(
-        kh: tirx.Expr, kw: tirx.Expr, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr
-    ) -> tirx.Expr:
+    def tap_product(kh: Expr, kw: Expr, n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         step = (kh * taps.columns + kw) * taps.depth + c
         value = element[n, h, w, kh, kw, c] * weights[o // tile.panel, step, o % tile.panel]
         return te.sum(masked(patches.column_mask(w, kw, c), value, dtype), axis=[c])
@@ -85,15 +84,13 @@ def shifted_sums(
     channels = weights.shape[0] * tile.panel
     shape = (taps.rows, taps.columns, batch, rows, patches.columns, channels)
     product = te.compute(shape, tap_product, name="ACC")
-    kh = te.reduce_axis((0, taps.rows), name="kh")
-    kw = te.reduce_axis((0, taps.columns), name="kw")
-    return te.compute(
-        workload.output_shape,
-        lambda n, h, w, o: te.sum(
-            masked(patches.row_mask(h, kh), product[kh, kw, n, h, w, o], dtype), axis=[kh, kw]
-        ),
-        name="S",
-    )
+
+    def sum_of_taps(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
+        value = product[kh_axis, kw_axis, n, h, w, o]
+        mask = patches.row_mask(h, kh_axis)
+        return te.sum(masked(mask, value, dtype), axis=[kh_axis, kw_axis])
+
+    return te.compute(workload.output_shape, sum_of_taps, name="S")
 
 
 def schedule_sums(

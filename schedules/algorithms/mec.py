@@ -73,10 +73,10 @@ class Mec(CompactLowering):
         The copy adds the residual, which is in NHWC.
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        batch, _, columns, channels = workload.output_shape
+        _, _, columns, channels = workload.output_shape
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
         lowered = lower(workload, image, taps, self.rows(workload))
-        patches = BatchedPatches(workload, lowered, taps, tile.rounded(batch * columns))
+        patches = BatchedPatches(workload, lowered, taps, tile.columns)
         activated = replace(workload, residual=False, output_activation="none")
         (results,) = microkernel.product(activated, patches, weights, bias, tile)
         outputs = finished(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvm import s_tir, te, tirx
+from tvm.tirx import Expr
 
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
@@ -38,12 +39,12 @@ from schedules.target.simd import Simd
 MAX_UNROLLED_TAPS = 7
 
 
-def patch_elements(patches: Patches, columns: int, dtype: str, layer: str = "") -> te.Tensor:
-    """Block ``A<layer>``: elements of the patch matrix for rows of ``columns`` pixels, masked."""
+def patch_elements(patches: Patches, dtype: str, layer: str = "") -> te.Tensor:
+    """Block ``A<layer>``: elements of the patch matrix, masked, up to the end of the last tile."""
     batch, rows, _ = patches.shape
     taps = patches.taps
     return te.compute(
-        (batch, rows, columns, taps.rows, taps.columns, taps.depth),
+        (batch, rows, patches.columns, taps.rows, taps.columns, taps.depth),
         lambda n, h, w, kh, kw, c: masked(
             patches.row_mask(h, kh) + patches.column_mask(w, kw, c),
             patches.element(n, h, w, kh, kw, c),
@@ -98,22 +99,18 @@ def patch_sums(
         Tells the blocks of one kernel's layers apart.
     """
     dtype = workload.dtype
-    batch, rows, columns = patches.shape
-    taps = patches.taps
-    columns = tile.rounded(columns)
-    element = patch_elements(patches, columns, dtype, layer)
-    kh = te.reduce_axis((0, taps.rows), name="kh")
-    kw = te.reduce_axis((0, taps.columns), name="kw")
-    c = te.reduce_axis((0, taps.depth), name="c")
+    batch, rows, _ = patches.shape
+    taps, element = patches.taps, patch_elements(patches, dtype, layer)
+    kh, kw, c = taps.axes()
 
-    def sum_of_products(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+    def sum_of_products(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
         value = element[n, h, w, kh, kw, c] * weights[o // tile.panel, step, o % tile.panel]
         # Masked a second time: a product with a masked element is not to be computed at all.
         value = masked(patches.column_mask(w, kw, c), value, dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw, c])
 
-    acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
+    acc_shape = (batch, rows, patches.columns, weights.shape[0] * tile.panel)
     return te.compute(acc_shape, sum_of_products, name=f"ACC{layer}")
 
 
@@ -130,27 +127,6 @@ def product(
     """
     sums = patch_sums(workload, patches, weights, tile)
     return finished(workload, sums, bias, (*patches.shape, workload.out_channels))
-
-
-def convolve(
-    workload: Conv2dWorkload,
-    simd: Simd,
-    tile: Tile,
-    patches: Patches,
-    arguments: Sequence[te.Tensor],
-    stage: int = 0,
-    shared: str | None = None,
-) -> tuple[s_tir.Schedule, TileLoops]:
-    """The whole kernel over ``patches``, with :func:`product` scheduled, and its tile loops.
-
-    ``arguments`` are image, packed weights and bias; ``stage`` and ``shared`` as for
-    :func:`schedule_product`. What stores the patches, if anything, is left to be scheduled.
-    """
-    image, weights, bias = arguments
-    results = product(workload, patches, weights, bias, tile)
-    schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
-    loops = schedule_product(schedule, workload, simd, tile, patches.taps, stage, shared)
-    return schedule, loops
 
 
 def schedule_product(

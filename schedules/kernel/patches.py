@@ -8,18 +8,19 @@ element is not.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from tvm import te, tirx
+from tvm.tirx import Expr
 
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
 
-def masked(mask: Sequence[tirx.Expr], value: tirx.Expr, dtype: str) -> tirx.Expr:
+def masked(mask: Sequence[Expr], value: Expr, dtype: str) -> Expr:
     """``value`` where every condition of ``mask`` holds, else zero."""
     if not mask:
         return value
@@ -37,7 +38,13 @@ class Taps:
     rows: int
     columns: int
     depth: int
-    flat: bool
+    flat: bool = False
+
+    def axes(self) -> tuple[tirx.IterVar, tirx.IterVar, tirx.IterVar]:
+        """The loops as the reduction axes ``kh``, ``kw`` and ``c``."""
+        sizes = {"kh": self.rows, "kw": self.columns, "c": self.depth}
+        kh, kw, c = (te.reduce_axis((0, size), name=name) for name, size in sizes.items())
+        return kh, kw, c
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, simd: Simd) -> Taps:
@@ -47,117 +54,102 @@ class Taps:
         contiguous = workload.dilation_width == 1 and workload.in_pitch == channels
         if few and width > 1 and contiguous:
             return cls(height, 1, width * channels, flat=True)
-        return cls(height, width, channels, flat=False)
+        return cls(height, width, channels)
 
 
-class Patches(Protocol):
-    """A patch matrix whose rows are arranged as ``shape = (batch, rows, columns)`` of pixels."""
+@dataclass(frozen=True)
+class Patches(ABC):
+    """A patch matrix whose rows are arranged as ``shape = (batch, rows, columns)`` of pixels.
+
+    Register tiles are ``tile_columns`` pixels wide.
+    """
+
+    workload: Conv2dWorkload
+    source: te.Tensor
+    taps: Taps
+    tile_columns: int = 1
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """Batch, rows and columns of the output pixels."""
 
     @property
-    def taps(self) -> Taps:
-        """The columns of the matrix."""
+    def columns(self) -> int:
+        """How far ``w`` runs: the pixels of a row, rounded up to whole tiles."""
+        return -(-self.shape[2] // self.tile_columns) * self.tile_columns
 
-    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
+    def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
         """Conditions that depend on the pixel's row and the kernel's row alone."""
+        return []
 
-    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
-        """The other conditions. ``w`` may run beyond ``shape`` to the end of the last tile."""
+    def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
+        """The other conditions. ``w`` runs to the end of the last tile."""
+        return _inside(w, False, self.columns - 1, self.shape[2])
 
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    @abstractmethod
+    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         """The element, where the masks hold."""
 
 
-@dataclass(frozen=True)
-class ImagePatches:
-    """Patches where they lie in the input, an ``(N, H, W pitch)`` tensor.
-
-    ``columns`` is how far ``w`` runs: the output's width rounded up to whole tiles.
-    """
-
-    workload: Conv2dWorkload
-    image: te.Tensor
-    taps: Taps
-    columns: int
+class ImagePatches(Patches):
+    """Patches where they lie in the input, an ``(N, H, W pitch)`` tensor."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.workload.output_shape[:3]
 
-    def _row(self, h: tirx.Expr, kh: tirx.Expr) -> tirx.Expr:
+    def _row(self, h: Expr, kh: Expr) -> Expr:
         layer = self.workload
         return h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
 
-    def column(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
+    def column(self, w: Expr, kw: Expr) -> Expr:
         """Image column under a tap; beyond the image where it is masked."""
         layer = self.workload
         return w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
 
-    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
+    def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
         layer = self.workload
         last = self._row(layer.out_height - 1, layer.kernel_height - 1)
         return _inside(self._row(h, kh), layer.pad_top > 0, last, layer.in_height)
 
-    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
+    def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
         layer = self.workload
         last = self.column(self.columns - 1, layer.kernel_width - 1)
         tap = c // layer.in_channels if self.taps.flat else kw
         return _inside(self.column(w, tap), layer.pad_left > 0, last, layer.in_width)
 
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         # Flat taps: kw is 0, and c runs over the columns from there on.
-        return self.image[n, self._row(h, kh), self.column_offset(w, kw) + c]
+        return self.source[n, self._row(h, kh), self.column_offset(w, kw) + c]
 
-    def column_offset(self, w: tirx.Expr, kw: tirx.Expr) -> tirx.Expr:
+    def column_offset(self, w: Expr, kw: Expr) -> Expr:
         """First element of the tap in its image row."""
         return self.column(w, kw) * self.workload.in_pitch
 
 
-def _inside(position: tirx.Expr, can_precede: bool, last: int, size: int) -> list[tirx.Expr]:
+def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
     """Only those bounds of ``0 <= position < size`` that can fail."""
     return [position >= 0] * can_precede + [position < size] * (last >= size)
 
 
-@dataclass(frozen=True)
-class GatheredPatches:
-    """Patches in a buffer ``(N H' W', K_h, K_w, C)``: one long row of pixels.
-
-    ``columns`` is how far ``w`` runs: the number of pixels rounded up to whole tiles.
-    """
-
-    buffer: te.Tensor
-    taps: Taps
-    columns: int
+class GatheredPatches(Patches):
+    """Patches in a buffer ``(N H' W', K_h, K_w, C)``: one long row of pixels."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (1, 1, int(self.buffer.shape[0]))
+        return (1, 1, self.workload.pixels)
 
-    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
-        return []
-
-    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
-        return _inside(w, False, self.columns - 1, self.shape[2])
-
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        return self.buffer[w, kh, kw, c]
+    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+        return self.source[w, kh, kw, c]
 
 
 def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
     """Store the patch matrix: block ``P`` of shape ``(N H' W', K_h, K_w, C)``."""
     batch, height, width, _ = workload.output_shape
-    source = ImagePatches(workload, image, taps, width)
+    source = ImagePatches(workload, image, taps)
 
-    def element(pixel: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    def element(pixel: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         n, h, w = pixel // (height * width), pixel // width % height, pixel % width
         mask = source.row_mask(h, kh) + source.column_mask(w, kw, c)
         return masked(mask, source.element(n, h, w, kh, kw, c), workload.dtype)

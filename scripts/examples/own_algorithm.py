@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from tvm import s_tir, topi
+from tvm import s_tir, te, topi
 
 import tvmc
 from schedules.algorithms import REGISTRY, indirect
-from schedules.kernel import microkernel, patches, tiles
 from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.patches import ImagePatches, Patches, Taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
@@ -27,26 +27,26 @@ class Padded(indirect.Indirect):
         """Those of the copy: ``N (H + pads) (W + pads) C`` elements."""
         return padded(workload).input_bytes
 
+    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
+        """Where they lie in the copy, block ``P``."""
+        before = (0, layer.pad_top, layer.pad_left * layer.in_channels)
+        after = (0, layer.pad_bottom, layer.pad_right * layer.in_channels)
+        copy = topi.nn.pad(image, before, after, name="P")
+        return ImagePatches(padded(layer), copy, taps, columns)
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        """Copy (block ``P``, stage 0), then product (stage 1); threads share both."""
-        layer, tile, taps = padded(workload), tiles.Tile.of(knobs), patches.Taps.of(workload, simd)
-        arguments = patches.placeholders(workload, self.packed_weights(workload, knobs))
-        before = (0, workload.pad_top, workload.pad_left * layer.in_channels)
-        after = (0, workload.pad_bottom, workload.pad_right * layer.in_channels)
-        copy = topi.nn.pad(arguments[0], before, after, name="P")
-        matrix = patches.ImagePatches(layer, copy, taps, tile.rounded(layer.out_width))
-        schedule, _ = microkernel.convolve(layer, simd, tile, matrix, arguments, stage=1)
+        """Copy (stage 0), then product (stage 1); threads share both."""
+        schedule, _ = self.convolve(workload, simd, knobs, stage=1)
         _, row, column = schedule.get_loops(schedule.get_sblock("P"))
-        schedule.split(column, [None, knobs["pixels"] * layer.in_channels])
+        schedule.split(column, [None, knobs["pixels"] * workload.in_channels])
         mark_stage(schedule, row, 0)
         return schedule
 
 
-def padded(workload: Conv2dWorkload) -> Conv2dWorkload:
+def padded(layer: Conv2dWorkload) -> Conv2dWorkload:
     """The same layer on an image that has its border already."""
-    height = workload.in_height + workload.pad_top + workload.pad_bottom
-    width = workload.in_width + workload.pad_left + workload.pad_right
-    image = replace(workload, in_height=height, in_width=width)
+    rows, columns = layer.pad_top + layer.pad_bottom, layer.pad_left + layer.pad_right
+    image = replace(layer, in_height=layer.in_height + rows, in_width=layer.in_width + columns)
     return replace(image, pad_top=0, pad_bottom=0, pad_left=0, pad_right=0)
 
 

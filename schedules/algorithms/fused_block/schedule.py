@@ -58,8 +58,7 @@ def schedule_projection(
     )
     loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), h, w, o)
     schedule.reorder(strip, *blocks, row_block, *loops.order, *loops.inside)
-    taps = Taps(1, 1, strips.c_block, flat=False)
-    accumulate_tile(schedule, taps, simd, tile, loops.order[-1])
+    accumulate_tile(schedule, Taps(1, 1, strips.c_block), simd, tile, loops.order[-1])
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocked:
         # Bias, activation and residual follow the finished sums of a strip.

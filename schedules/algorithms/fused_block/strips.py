@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tvm import te, tirx
+from tvm.tirx import Expr
 
 from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
@@ -88,12 +89,12 @@ class Strips:
         last = (rows - 1) * layer.stride_height
         return last + (layer.kernel_height - 1) * layer.dilation_height + 1
 
-    def input_row(self, strip: tirx.Expr | int, row: tirx.Expr | int) -> tirx.Expr | int:
+    def input_row(self, strip: Expr | int, row: Expr | int) -> Expr | int:
         """Row of the depthwise layer's input that is row ``row`` of those a strip reaches."""
         layer = self.depthwise
         return strip * (self.strip_rows * layer.stride_height) + row - layer.pad_top
 
-    def row_mask(self, row: tirx.Expr) -> list[tirx.Expr]:
+    def row_mask(self, row: Expr) -> list[Expr]:
         """Conditions under which such a row is in the image: only those that can fail."""
         layer = self.depthwise
         last = self.input_row(self.count - 1, self.reached_rows(self.strip_rows) - 1)
@@ -113,11 +114,6 @@ class Strips:
         first = [self.input_row(strip, 0) for strip in range(self.count)]
         height = self.depthwise.in_height
         return sum(max(0, min(row + reach, height) - max(row, 0)) for row in first)
-
-    @property
-    def depthwise_width(self) -> int:
-        """Output columns of the depthwise layer, rounded up to whole tiles."""
-        return -(-self.depthwise.out_width // self.depthwise_columns) * self.depthwise_columns
 
     @property
     def macs(self) -> int:
@@ -165,10 +161,10 @@ def expand(
     """
     layer = strips.producer
     assert layer is not None
-    patches = ImagePatches(layer, image, Taps.of(layer, simd), tile.rounded(layer.out_width))
+    patches = ImagePatches(layer, image, Taps.of(layer, simd), tile.columns)
     sums = patch_sums(layer, patches, weights, tile, layer="0")
 
-    def element(n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    def element(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
         row = strips.input_row(s, h)
         inside = strips.row_mask(row)
         # Any row serves where none is inside; its sums are never computed.
@@ -185,15 +181,12 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
 
     ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles.
     """
-    layer, columns = strips.depthwise, strips.depthwise_width
-    taps = Taps(layer.kernel_height, layer.kernel_width, 1, flat=False)
-    patches = ImagePatches(layer, source, taps, columns)
-    kh = te.reduce_axis((0, taps.rows), name="kh")
-    kw = te.reduce_axis((0, taps.columns), name="kw")
+    layer = strips.depthwise
+    taps = Taps(layer.kernel_height, layer.kernel_width, 1)
+    patches = ImagePatches(layer, source, taps, strips.depthwise_columns)
+    kh, kw, _ = taps.axes()
 
-    def sum_of_taps(
-        n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def sum_of_taps(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
         row = h * layer.stride_height + kh * layer.dilation_height
         if strips.producer is None:
             row = strips.input_row(s, row)
@@ -205,7 +198,7 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
         value = masked(patches.column_mask(w, kw, c), element * weights[kh, kw, c], layer.dtype)
         return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
 
-    shape = (layer.batch, strips.count, strips.strip_rows, columns, layer.out_channels)
+    shape = (layer.batch, strips.count, strips.strip_rows, patches.columns, layer.out_channels)
     sums = te.compute(shape, sum_of_taps, name="ACC1")
     no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
     return te.compute(
@@ -225,7 +218,7 @@ def project(
     layer, size = strips.projection, strips.c_block
     columns = tile.rounded(layer.out_width)
 
-    def inside(w: tirx.Expr) -> list[tirx.Expr]:
+    def inside(w: Expr) -> list[Expr]:
         return [w < layer.out_width] * (columns > layer.out_width)
 
     element = te.compute(
@@ -235,9 +228,7 @@ def project(
     )
     k = te.reduce_axis((0, size), name="c")
 
-    def sum_of_products(
-        b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr
-    ) -> tirx.Expr:
+    def sum_of_products(b: Expr, n: Expr, s: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         c = b * size + k
         value = element[n, s, h, w, c] * weights[o // tile.panel, c, o % tile.panel]
         return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
@@ -245,7 +236,7 @@ def project(
     shape = (strips.c_blocks, *element.shape[:-1], weights.shape[0] * tile.panel)
     products = te.compute(shape, sum_of_products, name="ACC")
 
-    def product(b: tirx.Expr, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+    def product(b: Expr, n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
 
     if strips.c_blocks == 1:

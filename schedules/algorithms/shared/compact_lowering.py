@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from tvm import s_tir, te, tirx
+from tvm import s_tir, te
+from tvm.tirx import Expr
 
 from schedules.algorithms.indirect import Lowering
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.patches import ImagePatches, Patches, Taps, masked
 from schedules.kernel.steps import copy_vectors
-from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
 from schedules.target.simd import Simd
@@ -50,11 +49,9 @@ class CompactLowering(Lowering):
         padding = Knob("row_padding", (0, line), line if collide else 0)
         return {**super().knobs(workload, simd), **by_name(padding)}
 
-    def patches(
-        self, workload: Conv2dWorkload, image: te.Tensor, taps: Taps, tile: Tile
-    ) -> Patches:
-        lowered = lower(workload, image, taps, self.rows(workload))
-        return LoweredPatches(workload, lowered, taps, tile.rounded(workload.out_width))
+    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
+        lowered = lower(layer, image, taps, self.rows(layer))
+        return LoweredPatches(layer, lowered, taps, columns)
 
     def copy_columns(
         self, schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, knobs: Knobs
@@ -68,11 +65,9 @@ class CompactLowering(Lowering):
 
 def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:
     """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``."""
-    source = ImagePatches(workload, image, taps, workload.out_width)
+    source = ImagePatches(workload, image, taps)
 
-    def element(
-        n: tirx.Expr, w: tirx.Expr, row: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def element(n: Expr, w: Expr, row: Expr, kw: Expr, c: Expr) -> Expr:
         at = row - workload.pad_top
         inside = [at >= 0] * (workload.pad_top > 0)
         inside += [at < workload.in_height] * (rows - workload.pad_top > workload.in_height)
@@ -86,30 +81,16 @@ def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> 
     return te.compute((batch, columns, rows, taps.columns, taps.depth), element, name="L")
 
 
-@dataclass(frozen=True)
-class LoweredPatches:
+class LoweredPatches(Patches):
     """Patches in ``L``, a ``(N, W', H_pad, K_w, C)`` tensor."""
-
-    workload: Conv2dWorkload
-    lowered: te.Tensor
-    taps: Taps
-    columns: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.workload.output_shape[:3]
 
-    def row_mask(self, h: tirx.Expr, kh: tirx.Expr) -> list[tirx.Expr]:
-        return []
-
-    def column_mask(self, w: tirx.Expr, kw: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
-        return [w < self.shape[2]] * (self.columns > self.shape[2])
-
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         row = h * self.workload.stride_height + kh * self.workload.dilation_height
-        return self.lowered[n, w, row, kw, c]
+        return self.source[n, w, row, kw, c]
 
 
 class BatchedPatches(LoweredPatches):
@@ -120,8 +101,6 @@ class BatchedPatches(LoweredPatches):
         batch, rows, columns, _ = self.workload.output_shape
         return (1, rows, batch * columns)
 
-    def element(
-        self, n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, kh: tirx.Expr, kw: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         columns = self.workload.out_width
         return super().element(w // columns, h, w % columns, kh, kw, c)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from tvm import s_tir, te, tirx
+from tvm.tirx import Expr
 
 from schedules.kernel.epilogue import finished
 from schedules.kernel.microkernel import MAX_UNROLLED_TAPS, patch_sums
@@ -28,24 +28,21 @@ from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 #: Axes of the stored product for a tap, a pixel and an output channel.
-Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[tirx.Expr]]
+Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[Expr]]
 
 
-@dataclass(frozen=True)
 class PixelPatches(GatheredPatches):
     """The pixels of the image, a ``(N H W, 1, 1, pitch)`` tensor: one row of them for each tap."""
 
-    kernel_taps: int
-
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (1, self.kernel_taps, int(self.buffer.shape[0]))
+        return (1, tap_count(self.workload), image_pixels(self.workload))
 
 
 def single_taps(workload: Conv2dWorkload) -> Taps:
     """Every tap by itself: these algorithms multiply one after the other."""
     _, height, width, channels = workload.weight_shape
-    return Taps(height, width, channels, flat=False)
+    return Taps(height, width, channels)
 
 
 def tap_count(workload: Conv2dWorkload) -> int:
@@ -73,7 +70,7 @@ def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
 
 def pixel_taps(workload: Conv2dWorkload) -> Taps:
     """The columns of the image as a patch matrix: the channels of one pixel."""
-    return Taps(1, 1, workload.in_channels, flat=False)
+    return Taps(1, 1, workload.in_channels)
 
 
 def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
@@ -93,7 +90,7 @@ def tap_products(
 ) -> te.Tensor:
     """Block ``P[tap][pixel][o]``: the product of every tap, without tails, from block ``ACC``."""
     pixels, count = image_pixels(workload), tap_count(workload)
-    patches = PixelPatches(image, pixel_taps(workload), tile.rounded(pixels), count)
+    patches = PixelPatches(workload, image, pixel_taps(workload), tile.columns)
     sums = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
     shape = (count, pixels, workload.out_channels)
     return te.compute(shape, lambda tap, pixel, o: sums[0, tap, pixel, o], name="P")
@@ -102,11 +99,10 @@ def tap_products(
 def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -> te.Tensor:
     """Block ``S``, the output before bias: the sum of ``products[tap][pixel][o]`` over the taps."""
     layer = workload
-    masks = ImagePatches(workload, image, single_taps(workload), workload.out_width)
-    kh = te.reduce_axis((0, layer.kernel_height), name="kh")
-    kw = te.reduce_axis((0, layer.kernel_width), name="kw")
+    masks = ImagePatches(workload, image, single_taps(workload))
+    kh, kw, _ = masks.taps.axes()
 
-    def sum_of_taps(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
+    def sum_of_taps(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         row = h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
         column = w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
         pixel = (n * layer.in_height + row) * layer.in_width + column
