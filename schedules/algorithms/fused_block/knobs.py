@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -26,7 +26,8 @@ from schedules.target.simd import Simd
 MAX_RECOMPUTED = 0.08
 
 
-def knobs(block: Block, simd: Simd) -> dict[str, Knob]:
+@lru_cache(maxsize=64)
+def knobs(block: Block, simd: Simd) -> Mapping[str, Knob]:
     """Every knob, by name; tiles of the product before and behind have names of their own."""
     strips = default_strips(block, simd)
     rows, columns = depthwise_tile(strips, simd)
@@ -57,8 +58,7 @@ def knobs(block: Block, simd: Simd) -> dict[str, Knob]:
         product = Product(layer, Taps.of(layer, simd), layer.out_width)
         choices |= tiles.knobs(product, simd, tile, prefix)
         # Threads share the strips: whatever the order.
-        order = replace(choices[f"{prefix}order"], tried=always)
-        choices |= by_name(order)
+        choices |= by_name(replace(choices[f"{prefix}order"], tried=always))
     return choices
 
 
