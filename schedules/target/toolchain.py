@@ -147,6 +147,10 @@ class Toolchain:
         # A comma would end the option.
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", output.name).lstrip("-")
         options = [*LINK_OPTIONS, f"-Wl,-soname,{name}"]
+        if self.is_zig:
+            # Nothing here calls a library of the compiler, as -z defs would tell. Zig compiles two
+            # of them first, which takes seconds on a new machine.
+            options += ["-rtlib=none", "-fno-sanitize=undefined"]
         libraries = ["-lm", "-ldl"] if simd.android else ["-lm", "-lpthread", "-ldl"]
         self._link_shared([*options, *compiled, *objects], libraries, output, folder, simd)
 
