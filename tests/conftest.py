@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 import tvmc
 from schedules.cache import cache_folder
 from schedules.select.compile import JOBS
-from schedules.store import SWITCH
+from schedules.store import SWITCH, digest
+from schedules.tuning.records.log import locked
 from scripts.board.board import Board
 from scripts.models import make as make_models
 
@@ -100,22 +101,47 @@ def made_model() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compiled]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a folder once a session, whichever of its workers comes first.
+
+    Called with its name, which tells of everything that decides about it, and a function that makes
+    it at a path.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        with locked(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
+                    make(Path(unfinished, path.name))
+                    Path(unfinished, path.name).rename(path)
+        return path
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def compile_model(made_once: Callable[..., Path]) -> Callable[..., Compiled]:
     """Compile a model once a session for each target and choice of algorithms."""
-    folder = tmp_path_factory.mktemp("delegates")
-    made: dict[tuple[Path, str, tuple[str, ...]], Compiled] = {}
 
     def compile_once(
         graph: Path, target: str = "host", algorithms: Sequence[str] = ("auto",)
     ) -> Compiled:
-        key = (graph, target, tuple(algorithms))
-        if key not in made:
-            name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-            library = folder / f"lib{graph.stem}_{name}.so"
+        def make(folder: Path) -> None:
+            folder.mkdir()
+            library = folder / f"lib{graph.stem}.so"
             report = tvmc.compile(graph, target=target, output=library, algorithms=algorithms)
-            # As a reader of the JSON file would see it.
-            made[key] = Compiled(graph, library, json.loads(json.dumps(report.to_dict())))
-        return made[key]
+            (folder / "report.json").write_text(json.dumps(report.to_dict()))
+
+        key = digest(graph.read_bytes(), str(graph), target, *algorithms)
+        folder = made_once(f"delegates/{key}", make)
+        # As a reader of the JSON file would see it.
+        report = json.loads((folder / "report.json").read_text())
+        return Compiled(graph, folder / f"lib{graph.stem}.so", report)
 
     return compile_once
 

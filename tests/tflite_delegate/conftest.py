@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schedules.store import digest
 from schedules.target.simd import Simd
 from tflite_delegate.build import build
 
@@ -78,24 +78,25 @@ def litert() -> InterpreterApi:
 
 
 @pytest.fixture(scope="session")
-def build_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def build_delegate(made_once: Callable[..., Path]) -> Callable[..., Path]:
     """Build a delegate for a model, given as a path or as bytes, once a session."""
-    folder = tmp_path_factory.mktemp("built")
-    built: dict[str, Path] = {}
 
     def build_once(
         model: Path | bytes, algorithms: Sequence[str] = ("auto",), target: str = "host"
     ) -> Path:
         content = model if isinstance(model, bytes) else model.read_bytes()
-        key = hashlib.sha256(content + repr((algorithms, target)).encode()).hexdigest()[:16]
-        if key not in built:
-            source = folder / f"model_{key}.tflite" if isinstance(model, bytes) else model
-            if isinstance(model, bytes):
-                source.write_bytes(model)
-            library = folder / f"lib{key}.so"
-            build(source, library, Simd.named(target), algorithms=algorithms)
-            built[key] = library
-        return built[key]
+        name = "" if isinstance(model, bytes) else model.name
+        key = digest(content, name, target, *algorithms)[:16]
+
+        def make(folder: Path) -> None:
+            folder.mkdir()
+            source = model
+            if isinstance(source, bytes):
+                source = folder / f"model_{key}.tflite"
+                source.write_bytes(content)
+            build(source, folder / f"lib{key}.so", Simd.named(target), algorithms=algorithms)
+
+        return made_once(f"built/{key}", make) / f"lib{key}.so"
 
     return build_once
 

@@ -7,7 +7,7 @@ claimed layer is claimed. One library serves all of these: operators serve every
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,38 @@ def check_together(
         outputs, expected = run(interpreter, inputs), run(builtin, inputs)
         check_all(cases, outputs, expected, inputs)
         assert len(operators(library, delegate)) == sum(c.operators for c in cases.values())
+
+
+def check_other_sizes(
+    litert: InterpreterApi,
+    library: Path,
+    case: Case,
+    num_threads: int,
+    sizes: Sequence[tuple[int, int]],
+    grows: bool = False,
+) -> None:
+    """Resize what is not stretched to each pair of images and more rows, and 4 times more columns.
+
+    ``grows``: there are more roundings of larger images.
+    """
+    delegate = litert.load_delegate(str(library))
+    interpreters = [
+        litert.open(case.model(), delegate, num_threads=num_threads), litert.open(case.model())
+    ]  # fmt: skip
+    shapes = [tuple(d["shape"]) for d in interpreters[0].get_input_details()]
+    for batch, more in sizes:
+        for interpreter in interpreters:
+            for detail, shape in zip(interpreter.get_input_details(), shapes, strict=True):
+                if shape[1] > 1:
+                    shape = (batch, shape[1] + more, shape[2] + 4 * more, shape[3])
+                    interpreter.resize_tensor_input(detail["index"], shape)
+        inputs = random_inputs(interpreters[0], seed=batch)
+        results, expected = (run(interpreter, inputs) for interpreter in interpreters)
+        growth = (1 + more) ** 2 * batch if grows else 1
+        grown = replace(case, roundings=case.roundings * growth)
+        for y, y_builtin in zip(results, expected, strict=True):
+            check(grown, y, y_builtin, inputs)
+    assert operators(library, delegate)[-1]["calls"] == len(sizes)
 
 
 def check_all(

@@ -15,8 +15,8 @@ from tests.tflite_delegate.csrc.operators.operator_cases import (
     WIDE,
     Case,
     X,
-    check,
     check_alone,
+    check_other_sizes,
     check_together,
     identity,
     ints,
@@ -179,24 +179,9 @@ ANY_SIZE = (
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_other_sizes(litert: InterpreterApi, library: Path, name: str, num_threads: int) -> None:
     """Larger ones are split over threads; then the first one again."""
-    case = CASES[name]
-    delegate = litert.load_delegate(str(library))
-    interpreters = [
-        litert.open(case.model(), delegate, num_threads=num_threads), litert.open(case.model())
-    ]  # fmt: skip
-    shapes = [tuple(d["shape"]) for d in interpreters[0].get_input_details()]
-    for batch, more in ((1, 0), (3, 0), (2, 60), (1, 0)):
-        if name == "strided slice, ellipsis":
-            batch = 1
-        for interpreter in interpreters:
-            for detail, shape in zip(interpreter.get_input_details(), shapes, strict=True):
-                shape = (batch, shape[1] + more, shape[2] + 4 * more, shape[3])
-                interpreter.resize_tensor_input(detail["index"], shape)
-        inputs = random_inputs(interpreters[0], seed=batch)
-        results, expected = (run(interpreter, inputs) for interpreter in interpreters)
-        for y, y_builtin in zip(results, expected, strict=True):
-            check(case, y, y_builtin, inputs)
-    assert operators(library, delegate)[-1]["calls"] == 4
+    batches = (1, 1, 1, 1) if name == "strided slice, ellipsis" else (1, 3, 2, 1)
+    sizes = list(zip(batches, (0, 0, 60, 0), strict=True))
+    check_other_sizes(litert, library, CASES[name], num_threads, sizes)
 
 
 def test_infinities_of_enlarged_images(litert: InterpreterApi, library: Path) -> None:

@@ -16,8 +16,8 @@ from tests.tflite_delegate.csrc.operators.operator_cases import (
     Case,
     Shape,
     X,
-    check,
     check_alone,
+    check_other_sizes,
     check_together,
     floats,
     fused,
@@ -158,23 +158,8 @@ ANY_SIZE = (
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_other_sizes(litert: InterpreterApi, library: Path, name: str, num_threads: int) -> None:
     """Larger ones are split over threads; then the first one again."""
-    case = CASES[name]
-    delegate = litert.load_delegate(str(library))
-    interpreters = [
-        litert.open(case.model(), delegate, num_threads=num_threads), litert.open(case.model())
-    ]  # fmt: skip
-    shapes = [tuple(d["shape"]) for d in interpreters[0].get_input_details()]
-    for batch, more in ((1, 0), (3, 0), (2, 43), (1, 0)):
-        for interpreter in interpreters:
-            for detail, shape in zip(interpreter.get_input_details(), shapes, strict=True):
-                if shape[1] > 1:  # not stretched
-                    shape = (batch, shape[1] + more, shape[2] + 4 * more, shape[3])
-                    interpreter.resize_tensor_input(detail["index"], shape)
-        inputs = random_inputs(interpreters[0], seed=batch)
-        (y,), (expected,) = (run(interpreter, inputs) for interpreter in interpreters)
-        grown = Case(**{**vars(case), "roundings": case.roundings * (1 + more) ** 2 * batch})
-        check(grown, y, expected, inputs)
-    assert operators(library, delegate)[-1]["calls"] == 4
+    sizes = ((1, 0), (3, 0), (2, 43), (1, 0))
+    check_other_sizes(litert, library, CASES[name], num_threads, sizes, grows=True)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 20.0, 87.0])
