@@ -21,7 +21,7 @@ from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
-#: Kernels index with 32-bit integers.
+#: A tensor has at most so many elements: kernels index with 32-bit integers.
 MAX_ELEMENTS = 2**31 - 1
 
 #: What an algorithm computes: single layers, or blocks of them.

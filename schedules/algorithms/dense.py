@@ -29,7 +29,7 @@ from schedules.kernel.patches import placeholders
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
-#: Elements that move in the time of adding up the lanes of one sum.
+#: Adding up the lanes of one sum takes as long as moving so many elements.
 LANE_SUM_MOVES = 8
 
 

@@ -21,14 +21,15 @@ from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.shared.shift_add import (
     Layout,
     convolution,
-    image_pixels,
-    pixel_taps,
+    product_elements,
     schedule_shift_add,
     single_tap,
+    single_taps,
     tap_count,
 )
 from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.fusion import allocate_once
@@ -56,30 +57,28 @@ class Kn2row(Lowering):
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         tap = single_tap(workload)
-        return Product(tap, pixel_taps(workload), tap.out_width)
+        return Product(tap, single_taps(tap), tap.out_width)
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         return tap_count(workload) == 1
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        elements = image_pixels(workload) * tap_count(workload) * workload.out_channels
-        return elements * workload.element_bytes
+        return product_elements(workload) * workload.element_bytes
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return tap_count(workload) * single_tap(workload).macs
+        return product_elements(workload) * workload.in_channels
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         # Every product is stored, and read again to be added.
-        return 2 * image_pixels(workload) * tap_count(workload) * workload.out_channels
+        return 2 * product_elements(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile = Tile.of(knobs)
         *arguments, _ = convolution(workload, self.packed_weights(workload, knobs), tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
         # Threads share the pixels of every product, then the rows of the output.
-        microkernel.schedule_product(
-            schedule, workload, simd, tile, pixel_taps(workload), 0, "columns", result="P"
-        )
+        taps = Taps(1, 1, workload.in_channels)
+        microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "columns", "P")
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         output_row = schedule_shift_add(schedule, workload, simd, tile)
         mark_stage(schedule, output_row, 1)

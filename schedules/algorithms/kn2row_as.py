@@ -18,14 +18,10 @@ from __future__ import annotations
 from tvm import s_tir, te
 
 from schedules.algorithms.kn2row import Kn2row
-from schedules.algorithms.shared.shift_add import (
-    Layout,
-    convolution,
-    pixel_taps,
-    tap_count,
-)
+from schedules.algorithms.shared.shift_add import Layout, convolution, tap_count
 from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knobs
+from schedules.kernel.patches import Taps
 from schedules.kernel.steps import begin_sums, cut_tails, follow, split_panel, straighten
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
@@ -55,9 +51,8 @@ class Kn2rowAs(Kn2row):
         # The sums are a parameter of their own: a view of the output.
         arguments = convolution(workload, self.packed_weights(workload, knobs), tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        loops = microkernel.schedule_product(
-            schedule, workload, simd, tile, pixel_taps(workload), 0, "panels", result="P"
-        )
+        taps = Taps(1, 1, workload.in_channels)
+        loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "panels", "P")
         schedule.split(loops.rows, [workload.kernel_height, workload.kernel_width])
         schedule_accumulation(schedule, workload, simd, tile)
         # Not injective, since all taps share one place: each is added before the next is computed.

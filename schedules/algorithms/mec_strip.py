@@ -21,7 +21,7 @@ from schedules.kernel.tiles import stay_in_l2
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
-#: A strip is lowered once, so it is outermost.
+#: A strip is lowered once, so that the loop over strips is outermost.
 STRIP_ORDERS = ("columns,rows,panels", "columns,panels,rows")
 
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 
-#: Unit roundoff of float32.
+#: The unit roundoff of float32.
 UNIT_ROUNDOFF = 2.0**-24
-#: Mean square of one rounding's relative error, in squares of the unit roundoff: uniform within
-#: half a unit in the last place, for mantissas whose logarithms are uniform.
+#: The mean square of one rounding's relative error, in squares of the unit roundoff. Errors are
+#: taken as uniform within half a unit in the last place, and logarithms of mantissas as uniform.
 ROUNDING = 0.18
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-#: Multiply-accumulates in the time of moving one element: on x86-64, 4 to 10 were measured for what
-#: im2col, MEC and Winograd's transforms move.
+#: Multiply-accumulates in the time in which one element is moved. On x86-64, 4 to 10 were measured
+#: for what im2col, MEC and Winograd's transforms move.
 MOVE_COST = 6
-#: The same for reading one weight from the L3 cache: 2 to 3, as the processor sees them coming.
+#: Multiply-accumulates in the time in which one weight is read from the L3 cache: 2 to 3 were
+#: measured, as the processor sees weights coming.
 WEIGHT_COST = 3
-#: The same for a tensor between layers that the L2 cache does not hold: written once, read once.
+#: Multiply-accumulates in the time in which one element is written to memory and read again, as is
+#: done with a tensor between layers that the L2 cache does not hold.
 SPILL_COST = 6

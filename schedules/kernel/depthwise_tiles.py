@@ -11,16 +11,17 @@ from schedules.kernel.knobs import Knob, by_name, never
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
-#: What threads can share: rows of tiles, or blocks of channels.
+#: Threads share either of these: rows of tiles, or blocks of channels.
 SHARED = ("rows", "channels")
-#: Bytes of a pixel that a block of channels has at least: two cache lines, which many processors
-#: fetch together. It has at most twice that.
+#: A block of channels has at least so many bytes of a pixel, and at most twice that. These are two
+#: cache lines, which many processors fetch together.
 BLOCK_BYTES = 128
-#: Kernel taps that are all unrolled; of larger kernels, the rows are a loop.
+#: Kernels of up to so many taps have all of them unrolled; the rows of larger ones are a loop.
 MAX_UNROLLED_TAPS = 25
-#: Kernel columns that are unrolled.
+#: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_COLUMNS = 7
-#: Multiply-adds of a tile: of more, LLVM's scheduler mixes so many that registers spill.
+#: A tile has at most so many multiply-adds; of more, LLVM's scheduler mixes so many that registers
+#: spill.
 MAX_MULTIPLY_ADDS = 200
 
 

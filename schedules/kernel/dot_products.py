@@ -24,8 +24,8 @@ from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
-#: Sums of a register tile: as many as hide the latency of two multiply-adds a cycle. More did not
-#: gain anything, as each costs additions in the end.
+#: A register tile has so many vectors of sums, which hide the latency of two multiply-adds a cycle.
+#: More did not gain anything, as each costs additions in the end.
 SUMS = 8
 
 

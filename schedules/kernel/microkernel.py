@@ -35,7 +35,7 @@ from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
-#: Kernel columns that are still unrolled.
+#: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
 
 

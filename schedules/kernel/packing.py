@@ -24,7 +24,7 @@ import numpy as np
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 
-#: Rows of a small matrix.
+#: A small matrix is a tuple of its rows.
 Matrix = tuple[tuple[float, ...], ...]
 
 

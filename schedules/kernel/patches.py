@@ -99,7 +99,8 @@ class ImagePatches(Patches):
     def shape(self) -> tuple[int, int, int]:
         return self.workload.output_shape[:3]
 
-    def _row(self, h: Expr, kh: Expr) -> Expr:
+    def row(self, h: Expr, kh: Expr) -> Expr:
+        """Image row under a tap; beyond the image where it is masked."""
         layer = self.workload
         return h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
 
@@ -110,8 +111,8 @@ class ImagePatches(Patches):
 
     def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
         layer = self.workload
-        last = self._row(layer.out_height - 1, layer.kernel_height - 1)
-        return _inside(self._row(h, kh), layer.pad_top > 0, last, layer.in_height)
+        last = self.row(layer.out_height - 1, layer.kernel_height - 1)
+        return _inside(self.row(h, kh), layer.pad_top > 0, last, layer.in_height)
 
     def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
         layer = self.workload
@@ -121,7 +122,7 @@ class ImagePatches(Patches):
 
     def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         # Flat taps: kw is 0, and c runs over the columns from there on.
-        return self.source[n, self._row(h, kh), self.column_offset(w, kw) + c]
+        return self.source[n, self.row(h, kh), self.column_offset(w, kw) + c]
 
     def column_offset(self, w: Expr, kw: Expr) -> Expr:
         """First element of the tap in its image row."""

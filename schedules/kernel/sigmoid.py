@@ -6,9 +6,10 @@ from typing import Any
 
 from tvm import tirx
 
-#: An IEEE-754 single: bits of the mantissa, and what is added to the exponent.
+#: An IEEE-754 single has so many bits of mantissa, and so much is added to its exponent.
 _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127
-#: 2^x for |x| <= 1/2, from the constant term on: minimax in the relative error, which is 2e-9.
+#: The polynomial that is 2^x for |x| <= 1/2 has these coefficients, from the constant term on. It
+#: is minimax in the relative error, which is 2e-9.
 _EXP2 = (
     1.0, 0.6931472028550458, 0.24022647913632086, 0.055503324711582036, 0.009618437357437254,
     0.0013398874403918362, 0.00015353361948196152,

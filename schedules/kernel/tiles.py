@@ -14,8 +14,8 @@ from schedules.kernel.patches import Taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
-#: Loop orders, outermost first: pixels of a tile stay in cache across panels, or a panel across
-#: tiles, of one image row or of the whole image.
+#: Tile loops come in one of these orders, outermost first. The pixels of a tile stay in a cache
+#: across panels; or a panel does across tiles, of one image row or of the whole image.
 ORDERS = ("rows,columns,panels", "rows,panels,columns", "panels,rows,columns")
 
 
@@ -74,19 +74,23 @@ class Product:
     row_pixels: int
 
 
-#: Vectors of channels: enough to hide the latency for a single pixel, and panels are left to share.
+#: A panel has at most so many vectors of channels: these hide the latency for a single pixel, and
+#: panels are left for threads to share.
 MAX_VECTORS = 8
-#: Where scalars are broadcast from memory: sums that hide the latency of the multiply-adds (4 or 5
-#: cycles on two pipes) without holding back the next tile; more were 2 to 20 % slower.
+#: Where scalars are broadcast from memory, a tile has at most so many vectors of sums. These hide
+#: the latency of the multiply-adds (4 or 5 cycles on two pipes) without holding back the next tile;
+#: more were 2 to 20 % slower.
 MAX_BROADCAST_SUMS = 16
-#: And pixels: the rows of eight lie a power of two apart and compete for the same cache sets.
+#: Where scalars are broadcast from memory, a tile has at most so many pixels: the rows of eight lie
+#: a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
-#: Elements of flat taps that are loaded together; with more, registers spill.
+#: At most so many elements of flat taps are loaded together; with more, registers spill.
 MAX_FLAT_BLOCK = 12
-#: Reduction steps of one kernel row that are unrolled together; with more, border tiles spill.
+#: At most so many reduction steps of a kernel row are unrolled together; with more, border tiles
+#: spill.
 MAX_UNROLLED_STEPS = 56
-#: Sums of a tile that is tried at least, where there are as many: a multiply-add takes 4 cycles,
-#: and there are 2 pipes. Half of them keep the pipes half busy.
+#: A search tries tiles of at least so many vectors of sums, where there are as many. They keep the
+#: multiply-add pipes half busy: a multiply-add takes 4 cycles, and there are 2 pipes.
 MIN_SUMS = 4
 
 

@@ -22,7 +22,7 @@ from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Block
 from schedules.target.simd import Simd
 
-#: How much of a block's work may be done again so that there is a strip for each core.
+#: At most this part of a block's work is done again so that there is a strip for each core.
 MAX_RECOMPUTED = 0.08
 
 

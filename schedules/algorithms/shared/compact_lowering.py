@@ -20,8 +20,8 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
 from schedules.target.simd import Simd
 
-#: Bytes of one way of the smallest L1 caches, 64 sets of a line; larger ways are multiples of it.
-#: What lies a multiple of a way apart is in the same set.
+#: One way of the smallest L1 caches has so many bytes, 64 sets of a line; larger ways are multiples
+#: of it. What lies a multiple of a way apart is in the same set.
 CACHE_WAY_BYTES = 4096
 
 

@@ -27,7 +27,7 @@ from schedules.lower.masked_loops import mark_masked
 from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
-#: Axes of the stored product for a tap, a pixel and an output channel.
+#: A layout tells the axes of the stored product for a tap, a pixel and an output channel.
 Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[Expr]]
 
 
@@ -55,6 +55,11 @@ def image_pixels(workload: Conv2dWorkload) -> int:
     return math.prod(workload.input_shape[:3])
 
 
+def product_elements(workload: Conv2dWorkload) -> int:
+    """Elements of the products of all taps."""
+    return tap_count(workload) * image_pixels(workload) * workload.out_channels
+
+
 def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
     """One tap's product as a layer: a 1x1 convolution of all input pixels, in one row."""
     return Conv2dWorkload(
@@ -68,11 +73,6 @@ def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
     )
 
 
-def pixel_taps(workload: Conv2dWorkload) -> Taps:
-    """The columns of the image as a patch matrix: the channels of one pixel."""
-    return Taps(1, 1, workload.in_channels)
-
-
 def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
     """The kernel's arguments up to Y, and ``S``, its sums; X is ``(N H W, 1, 1, pitch)``.
 
@@ -81,36 +81,29 @@ def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> 
     shape = (image_pixels(workload), 1, 1, workload.in_pitch)
     image = te.placeholder(shape, workload.dtype, name="X")
     _, weights, bias = placeholders(workload, packed)
-    sums = shift_add(workload, image, tap_products(workload, image, weights, tile))
+    # P[tap][pixel][o]: the product of every tap, without the tails that ACC has.
+    taps = Taps(1, 1, workload.in_channels)
+    patches = PixelPatches(workload, image, taps, tile.columns)
+    tiles = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
+    all_products = (*patches.shape[1:], workload.out_channels)
+    products = te.compute(all_products, lambda tap, pixel, o: tiles[0, tap, pixel, o], name="P")
+    sums = shift_add(workload, image, products)
     return [image, weights, bias, *finished(workload, sums, bias), sums]
-
-
-def tap_products(
-    workload: Conv2dWorkload, image: te.Tensor, weights: te.Tensor, tile: Tile
-) -> te.Tensor:
-    """Block ``P[tap][pixel][o]``: the product of every tap, without tails, from block ``ACC``."""
-    pixels, count = image_pixels(workload), tap_count(workload)
-    patches = PixelPatches(workload, image, pixel_taps(workload), tile.columns)
-    sums = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
-    shape = (count, pixels, workload.out_channels)
-    return te.compute(shape, lambda tap, pixel, o: sums[0, tap, pixel, o], name="P")
 
 
 def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -> te.Tensor:
     """Block ``S``, the output before bias: the sum of ``products[tap][pixel][o]`` over the taps."""
-    layer = workload
-    masks = ImagePatches(workload, image, single_taps(workload))
-    kh, kw, _ = masks.taps.axes()
+    patches = ImagePatches(workload, image, single_taps(workload))
+    kh, kw, _ = patches.taps.axes()
 
     def sum_of_taps(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
-        row = h * layer.stride_height + kh * layer.dilation_height - layer.pad_top
-        column = w * layer.stride_width + kw * layer.dilation_width - layer.pad_left
-        pixel = (n * layer.in_height + row) * layer.in_width + column
-        mask = masks.row_mask(h, kh) + masks.column_mask(w, kw, tirx.const(0, "int32"))
-        value = products[kh * layer.kernel_width + kw, pixel, o]
-        return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
+        row = n * workload.in_height + patches.row(h, kh)
+        pixel = row * workload.in_width + patches.column(w, kw)
+        mask = patches.row_mask(h, kh) + patches.column_mask(w, kw, tirx.const(0, "int32"))
+        value = products[kh * workload.kernel_width + kw, pixel, o]
+        return te.sum(masked(mask, value, workload.dtype), axis=[kh, kw])
 
-    return te.compute(layer.output_shape, sum_of_taps, name="S")
+    return te.compute(workload.output_shape, sum_of_taps, name="S")
 
 
 def schedule_shift_add(
