@@ -31,7 +31,6 @@ NETWORKS = ("mobilenet_v2", "resnet_3x3")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see the top of this file."""
     parser = LineParser(prog="demo", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--num_threads", type=at_least_one, default=1)
     parser.add_argument(
         "--rounds", type=at_least_one, default=50, help="samples of each [%(default)s]"

@@ -9,7 +9,6 @@ What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is generated; nothi
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import re
 import statistics
@@ -38,7 +37,6 @@ _SUFFIX = "_result"
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see the top of this file."""
     parser = LineParser(prog="readme", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
     return exit_status("readme", lambda: _write(options.check))

@@ -12,7 +12,6 @@ gives the same numbers again. They are not latencies: they rank kernels for one 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ from tvmc.command import LineParser, exit_status
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: see the top of this file."""
     parser = LineParser(prog="board.modelled_board", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--cpu", required=True, help=f"one of {', '.join(CORES)}")
     parser.add_argument("program", type=Path, metavar="PROGRAM", help="what the tuner runs")
     options = parser.parse_args(arguments)

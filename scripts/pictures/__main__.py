@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,6 @@ _TEXT = re.compile(r"<text[^>]*>([^<]*)<")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = LineParser(prog="pictures", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--check", action="store_true", help="write nothing, fail if one differs")
     options = parser.parse_args(arguments)
     return exit_status("pictures", lambda: _draw(options.check))

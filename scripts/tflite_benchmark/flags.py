@@ -123,7 +123,6 @@ NOT_HONOURED = {
 def parser(description: str | None) -> LineParser:
     """All flags of the C++ tool, and ours."""
     line = LineParser(prog="benchmark_model", description=description, allow_abbrev=False)
-    line.formatter_class = argparse.RawDescriptionHelpFormatter
     line.add_argument("--graph", type=Path, required=True, help="the .tflite file")
     for flag in HONOURED:
         more: dict[str, Any] = {"nargs": "?", "const": True} if flag.parse is boolean else {}

@@ -43,12 +43,16 @@ class _Append(argparse._AppendAction):
 
 
 class LineParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, like every other error."""
+    """A parser whose complaints are one line, like every other error.
+
+    A description of several lines, such as a module's, is shown as it is.
+    """
 
     def __init__(self, **options: Any) -> None:
+        is_laid_out = "\n" in (options.get("description") or "")
+        formatter = argparse.RawDescriptionHelpFormatter if is_laid_out else argparse.HelpFormatter
         # Wide enough for most options, whose help then needs no line of its own.
-        formatter = partial(argparse.HelpFormatter, max_help_position=32)
-        super().__init__(**{"formatter_class": formatter, **options})
+        super().__init__(formatter_class=partial(formatter, max_help_position=32), **options)
         self.register("action", "append", _Append)
 
     @property

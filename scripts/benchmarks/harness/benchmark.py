@@ -72,7 +72,6 @@ class Benchmark:
     def parser(self) -> LineParser:
         """Of the command line."""
         parser = LineParser(prog=f"benchmarks.{self.name}", description=self.description)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         self.options(parser)
         for name, default in self.shared.items():
             parser.add_argument(f"--{name}", default=default, **_OPTIONS[name])
