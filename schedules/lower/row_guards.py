@@ -16,7 +16,7 @@ from tvm_ffi import StructuralMutator, structural_equal, structural_mutate
 from schedules.lower.conditions import conjuncts
 
 
-def test_rows_once(
+def guard_rows(
     schedule: s_tir.Schedule, blocks: Collection[str], rolling: str | None = None
 ) -> s_tir.Schedule:
     """``schedule`` with the row conditions of ``blocks`` tested by the loops over rows.

@@ -23,7 +23,7 @@ from schedules.kernel.steps import (
 )
 from schedules.kernel.tiles import Tile
 from schedules.lower.masked_loops import decide, mark_masked
-from schedules.lower.row_guards import test_rows_once
+from schedules.lower.row_guards import guard_rows
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import partition
 from schedules.target.simd import Simd
@@ -43,7 +43,7 @@ def schedule_strips(
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
     mark_stage(schedule, strip)
     blocks = ("E", "S_init", "S_update", "Y")
-    return test_rows_once(schedule, blocks, "E" if strips.rolls else None)
+    return guard_rows(schedule, blocks, "E" if strips.rolls else None)
 
 
 def schedule_projection(
