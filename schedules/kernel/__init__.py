@@ -1,4 +1,4 @@
-"""What algorithms are built from: patches, packed weights, register tiles and their steps, products.
+"""What algorithms are built from: patches, packed weights, register tiles, their steps, products.
 
 A line here may know TE and schedules, and serves several algorithms.
 """
