@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 3160,
+    "schedules/algorithms": 3570,
     "schedules/kernel": 1760,
     "schedules/layer": 980,
     "schedules/lower": 800,
@@ -41,7 +41,7 @@ BUDGET = {
     "scripts/tvmc": 5910,
     "tests": 170,
     "tests/planted": 370,
-    "tests/schedules": 7460,
+    "tests/schedules": 7640,
     "tests/scripts": 7500,
     "tests/support": 3300,
     "tests/tflite_delegate": 9850,

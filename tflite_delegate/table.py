@@ -28,7 +28,13 @@ ACTIVATION_CODES = {
     "swish": 65,
 }
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
-LAYOUTS = {"panels": "LC_PANELS", "winograd": "LC_PANELS", "rows": "LC_ROWS", "taps": "LC_TAPS"}
+LAYOUTS = {
+    "panels": "LC_PANELS",
+    "winograd": "LC_PANELS",
+    "channels": "LC_CHANNELS",
+    "rows": "LC_ROWS",
+    "taps": "LC_TAPS",
+}
 
 
 def kernel_table(

@@ -132,7 +132,10 @@ class Algorithm(ABC, Generic[W]):
         Unsupported
             If ``workload`` leaves no such choice: no knob of that name, or not that value of it.
         """
-        knobs = self.knobs(workload, simd)
+        return self.choose(workload, self.knobs(workload, simd), fixed)
+
+    def choose(self, workload: W, knobs: Mapping[str, Knob], fixed: Knobs) -> dict[str, Any]:
+        """``fixed``, and the default of every other of ``knobs``; raises as above."""
         for name, value in fixed.items():
             if name not in knobs:
                 known = ", ".join(knobs)
@@ -171,8 +174,13 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         # The last panel of output channels counts as if full.
         cost = self.macs(workload, knobs) * packed.bias_elements // workload.out_channels
         cost += MOVE_COST * self.moved_elements(workload, knobs)
-        streamed = packed.elements * workload.element_bytes > simd.l2_bytes
-        return cost + WEIGHT_COST * packed.elements * streamed
+        return cost + self.weight_cost(workload, simd, knobs)
+
+    def weight_cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
+        """What getting at the weights adds: by default, reading what the L2 cache cannot hold."""
+        elements = self.packed_weights(workload, knobs).elements
+        streamed = elements * workload.element_bytes > simd.l2_bytes
+        return WEIGHT_COST * elements * streamed
 
     def packed_parts(self, workload: Conv2dWorkload, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return (self.packed_weights(workload, knobs),)

@@ -4,6 +4,9 @@ Layout ``panels``: ``[ceil(M / panel)][K_h K_w C][panel]``. The weights that one
 register tile needs stand side by side, in the order in which the steps come. Channels that fill
 up the last panel are zero, in the weights and in the bias.
 
+Layout ``channels``: ``[ceil(M / panel)][C][K_h K_w][panel]``, panels with all taps of a channel
+side by side.
+
 Layout ``rows``: ``[M][K_h K_w C]``, the order of TFLite's CONV_2D and FULLY_CONNECTED. Layout
 ``taps``: ``[K_h][K_w][M]``, that of its DEPTHWISE_CONV_2D. Neither weights nor bias are filled up,
 so that a kernel can read them where the model has them.
@@ -17,7 +20,7 @@ once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,7 +37,7 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels", "rows", "taps", "winograd"}
+    layout : {"panels", "channels", "rows", "taps", "winograd"}
         Name of the layout, as the delegate knows it.
     panel : int
         Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
@@ -73,6 +76,15 @@ def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     return PackedWeights("panels", panel, (count, workload.reduction, panel), count * panel)
 
 
+def channels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
+    """Layout ``channels`` for the weights of ``workload``."""
+    count = -(-workload.out_channels // panel)
+    taps = workload.kernel_height * workload.kernel_width
+    return PackedWeights(
+        "channels", panel, (count, workload.in_channels, taps, panel), count * panel
+    )
+
+
 def rows(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``rows`` for the weights of ``workload``."""
     channels = workload.out_channels
@@ -101,6 +113,11 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     if packed.layout in ("rows", "taps"):
         order = (0, 1, 2, 3) if packed.layout == "rows" else (1, 2, 0, 3)
         return np.ascontiguousarray(weights.transpose(order)).reshape(packed.shape)
+    if packed.layout == "channels":
+        weights = weights.transpose(0, 3, 1, 2)
+        count, *depth, panel = packed.shape
+        shape = (count, math.prod(depth), panel)
+        return pack(weights, replace(packed, layout="panels", shape=shape)).reshape(packed.shape)
     *points, count, reduction, panel = packed.shape
     if packed.transform is not None:
         rows, columns = (np.array(matrix) for matrix in packed.transform)

@@ -4,7 +4,8 @@
 
 - those that the kernel does, the last panel of output channels counted as if full;
 - ``MOVE_COST`` for each element that it copies, transforms or stores on the way;
-- ``WEIGHT_COST`` for each packed weight, if they are more than the L2 cache holds;
+- ``WEIGHT_COST`` for each packed weight, if they are more than the L2 cache holds, and what it
+  takes to transform them in the kernel;
 
 and takes the cheapest within the user's limits; or, where memory is the objective, the one that
 holds the fewest bytes, of those that are hardly slower or of all. The model is static: it knows no

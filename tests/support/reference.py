@@ -93,12 +93,13 @@ def winograd_bound(
 
     By the same argument as in :func:`conv2d`: whatever the order, each product of an image element,
     a weight and one coefficient of every transform takes part in the output with a relative error
-    of gamma(n) for the n roundings on its way. These are at most C in the sum over channels, 1 for
-    the transformed weight, and, for every transform of the image and of the products, its length
-    for the sum and 3 for its constants and the sharing of terms between opposite points; 1 more is
-    the bias. So the bound, before the activation, is gamma(n) times the convolution of the absolute
-    values with the absolute values of all matrices, which exceeds the direct algorithm's by far:
-    cancellation between the coefficients is what Winograd's algorithm pays with.
+    of gamma(n) for the n roundings on its way. These are at most C in the sum over channels and,
+    for every transform of the image, the weights (in the kernel; packed, it is but one) and the
+    products, its length for the sum and 3 for its constants and the sharing of terms between
+    opposite points; 1 more is the bias. So the bound, before the activation, is gamma(n) times the
+    convolution of the absolute values with the absolute values of all matrices, which exceeds the
+    direct algorithm's by far: cancellation between the coefficients is what Winograd's algorithm
+    pays with.
 
     Returns
     -------
@@ -130,8 +131,8 @@ def winograd_bound(
     result = np.einsum("pa,abnyxm,qb->nypxqm", a_h, products, a_w, optimize=True)
     result = result.reshape(w.batch, tiles[0] * outputs[0], tiles[1] * outputs[1], w.out_channels)
     result = result[:, : w.out_height, : w.out_width] + abs(bias.astype(np.float64))
-    lengths = sum(2 * (t.inputs + 3) for t in transforms)
-    return gamma(w.in_channels + 1 + lengths + 1) * result
+    lengths = sum(2 * (t.inputs + 3) + t.taps + 3 for t in transforms)
+    return gamma(w.in_channels + lengths + 1) * result
 
 
 def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property
 
@@ -88,6 +88,32 @@ class Filtering:
         output, kernel, image = (as_floats(m) for m in (self.output, self.kernel, self.image))
         products = (kernel**2).sum(axis=1) * (image**2).sum(axis=1)
         return math.sqrt((output**2 @ products).mean() / self.taps)
+
+    def light(self) -> Filtering:
+        """The same correlation with ``G`` of small numbers: ``A^T`` takes what scaled its rows.
+
+        The smallest number of a row, but for zeros, is 1, and the first positive.
+        """
+        zero = Surd.of(0)
+        scales = []
+        for row in self.kernel:
+            numbers = [g if float(g) > 0 else -g for g in row if g != zero]
+            is_positive = float(next(g for g in row if g != zero)) > 0
+            smallest = min(numbers, key=float)
+            scales.append(smallest if is_positive else -smallest)
+        result = replace(
+            self,
+            kernel=tuple(
+                tuple(g / scale for g in row)
+                for row, scale in zip(self.kernel, scales, strict=True)
+            ),
+            output=tuple(
+                tuple(a * scale for a, scale in zip(row, scales, strict=True))
+                for row in self.output
+            ),
+        )
+        result.check()
+        return result
 
     def check(self) -> None:
         """Verify, exactly, that the matrices compute a correlation.

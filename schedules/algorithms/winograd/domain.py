@@ -16,27 +16,43 @@ from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps, masked
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import ALIGNMENT
+
+#: The weights that a kernel takes: those of the transformed domain; or those that the model has, in
+#: panels, or as and where it has them, which the kernel transforms.
+WEIGHTS = TRANSFORMED, PANELS, IN_PLACE = "transformed", "panels", "in_place"
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The transformed domain of one layer: its points, and how tiles make up strips."""
+    """The transformed domain of one layer: its points, and how tiles make up strips.
+
+    ``panel`` is how many of the output channels are computed at a time: all, or, if the kernel
+    transforms the weights (``in_kernel``), those of one panel.
+    """
 
     workload: Conv2dWorkload
     rows: Filtering
     columns: Filtering
     strip: int
     c_block: int
+    in_kernel: bool
+    panel: int
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
         """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
+        # Records of kernels without this knob are older than it.
+        in_kernel = knobs.get("weights", TRANSFORMED) != TRANSFORMED
 
         def along(taps: int) -> Filtering:
-            return filtering(knobs["outputs"] if taps > 1 else 1, taps)
+            form = filtering(knobs["outputs"] if taps > 1 else 1, taps)
+            return form.light() if in_kernel else form
 
         rows, columns = along(workload.kernel_height), along(workload.kernel_width)
-        whole = cls(workload, rows, columns, 1, knobs["c_block"])
+        channels = workload.out_channels
+        panel = min(knobs.get("panel", channels), channels) if in_kernel else channels
+        whole = cls(workload, rows, columns, 1, knobs["c_block"], in_kernel, panel)
         return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
 
     @property
@@ -48,6 +64,31 @@ class Domain:
     def blocked(self) -> bool:
         """Whether there are several blocks of channels."""
         return self.c_block < self.workload.in_channels
+
+    @property
+    def line(self) -> int:
+        """Elements of a cache line.
+
+        Points lie so many further apart than they have to: transforms write all points of a few
+        elements, and at distances of a power of two these would compete for one set of a cache.
+        """
+        return ALIGNMENT // self.workload.element_bytes
+
+    @property
+    def image_block(self) -> int:
+        """Channels of V side by side: those of one block, if they are whole cache lines."""
+        return self.workload.in_channels if self.c_block % self.line else self.c_block
+
+    @property
+    def image_elements(self) -> int:
+        """Elements of V."""
+        blocks = self.workload.in_channels // self.image_block
+        return blocks * self.points * (self.tiles * self.image_block + self.line)
+
+    @property
+    def product_elements(self) -> int:
+        """Elements of M."""
+        return self.points * (self.tiles * self.panel + self.line)
 
     @property
     def tile_rows(self) -> int:

@@ -1,5 +1,8 @@
 """How Winograd's algorithm is scheduled: three steps, strip by strip or in three stages.
 
+Where the kernel transforms the weights, the last two steps are taken panel by panel, see
+:mod:`schedules.algorithms.winograd.panels`.
+
 The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
 """
 
@@ -38,6 +41,7 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     schedule_output(schedule, domain, simd, walk[-1], (y, x, o_lane))
     point = schedule_products(schedule, domain, simd, tile, None if whole else strip)
     vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    spread_points(schedule, domain)
     if whole:
         # Channels before, points, channels again.
         for stage, loop in enumerate((vector, point, o_outer)):
@@ -119,6 +123,24 @@ def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: 
     schedule.vectorize(c_lane)
     schedule.vectorize(r_lane)
     return c_outer
+
+
+def spread_points(schedule: s_tir.Schedule, domain: Domain) -> None:
+    """Lay out V and M, when all else is scheduled: see :attr:`Domain.line`.
+
+    What is multiplied by one block of channels lies side by side.
+    """
+    size, line = domain.image_block, domain.line
+    products = schedule.get_sblock("M_update" if domain.blocked else "M")
+    axes = {"V": 2}
+    if size < domain.workload.in_channels:
+        schedule.transform_layout(
+            "V", ("write", 0), lambda n, s, p, t, c: (n, s, c // size, p, t, c % size)
+        )
+        axes["V"] = 3
+    # TVM rounds the distance up to the next multiple: to the factor itself.
+    schedule.storage_align("V", 0, axes["V"], domain.tiles * size + line, 0)
+    schedule.storage_align(products, 0, 2, domain.tiles * domain.panel + line, 0)
 
 
 def unroll_points(schedule: s_tir.Schedule, simd: Simd, loop: Any) -> None:

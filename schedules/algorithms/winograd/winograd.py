@@ -8,15 +8,34 @@ is computed in tiles of ``m_h x m_w`` pixels, each from ``n_h x n_w`` image pixe
 
 The sums over channels are ``n_h n_w`` matrix products, all tiles by all output channels, of
 ``n_h n_w / (m_h m_w)`` multiplications an output element and channel where the definition has
-``r_h r_w``. A kernel that is 1 high or wide is transformed along the other axis alone. The weights
-``U = G_h g G_w^T`` are transformed once, when they are packed.
+``r_h r_w``. A kernel that is 1 high or wide is transformed along the other axis alone.
+
+The weights ``U = G_h g G_w^T`` are several times as large as ``g``. Knob ``weights`` says who
+makes them:
+
+``transformed``
+    whoever packs the weights, once;
+``panels``
+    the kernel, of ``c_block`` channels and one panel at a time, before they are multiplied; ``g``
+    lies in panels, all taps of a channel side by side;
+``in_place``
+    likewise, where and as the model holds ``g``: not a byte is packed.
 
 Tiles are taken in strips, ``strip`` rows of tiles across the image; a strip's V and M take the
-memory of the one before. Threads share the strips or, if there is only one, channels and points.
-``B_h^T d`` and ``A_h^T M`` of one tile and one vector of channels are on the stack.
+memory of the one before. Threads share the strips or, if there is only one, channels and points,
+or the panels. ``B_h^T d`` and ``A_h^T M`` of one tile and one vector of channels are on the stack.
 
-Workspace: ``n_h n_w P (C + M)`` elements a thread, for the P tiles of a strip; behind V rounded up
-to a cache line.
+Workspace, in elements, for the P tiles of a strip, c channels of a block and p of a panel::
+
+    V    n_h n_w (P C + L C/c)    M    n_h n_w (P M + L)
+
+each behind the last cache line of the one before; L elements are a cache line, by which points lie
+further apart than they have to. V has C/c blocks if c is whole cache lines, else one. In the kernel
+M is that of a panel, and before ``in_place`` weights are transformed, they are brought into WT::
+
+    M    n_h n_w (P p + L)        U    n_h n_w (c p + L)        WT    r_h r_w c p
+
+All of it is a thread's own, but for V of the only strip.
 """
 
 from __future__ import annotations
@@ -29,15 +48,21 @@ from tvm import s_tir, te
 
 from schedules.algorithms.base import LayerAlgorithm
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
+from schedules.algorithms.winograd.costs import weight_cost
 from schedules.algorithms.winograd.domain import (
+    IN_PLACE,
+    TRANSFORMED,
+    WEIGHTS,
     Domain,
     multiply,
     transform_image,
     transform_products,
 )
+from schedules.algorithms.winograd.panels import schedule_panels
 from schedules.algorithms.winograd.schedule import schedule_strips
+from schedules.algorithms.winograd.weights import by_channels, transform_weights
 from schedules.kernel import accuracy, packing, tiles
-from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.kernel.patches import placeholders
@@ -54,6 +79,8 @@ FORMS = (2, 4, 6)
 ACCURATE_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
 TRANSFORM_ROUNDINGS = 8
+#: And of a weight that the kernel transforms: one row of a sum of products after the other.
+KERNEL_ROUNDINGS = 4
 #: Channels of a running sum at most. Shorter sums err less, which Winograd's transforms magnify. On
 #: NEON another sum costs 60 instructions a register tile: 8 % at 64 channels, measured.
 SUM, NEON_SUM = 16, 64
@@ -62,6 +89,18 @@ SUM, NEON_SUM = 16, 64
 MIN_SUM_CHANNELS, MAX_SUM_CHANNELS = 8, 64
 #: Tiles of a strip: with fewer, each weight is loaded for too few products.
 ENOUGH_TILES = 4
+#: And with fewer, transforming each weight in the kernel takes too long beside its products: where
+#: scalars are broadcast, and where a multiply-add takes them by element.
+ENOUGH_TILES_IN_KERNEL = (28, 96)
+#: With fewer tiles of an image, weights are transformed once for all of them.
+FEW_TILES = 50
+#: Vectors of a panel at most, where its weights are transformed in the kernel: where scalars are
+#: broadcast, and where a multiply-add takes them by element.
+PANEL_VECTORS = (2, 4)
+
+
+#: The knobs that depend on all others.
+TILE = tuple(Tile.__dataclass_fields__)
 
 
 class Winograd(LayerAlgorithm):
@@ -86,7 +125,8 @@ class Winograd(LayerAlgorithm):
         return super().supports(workload, simd)
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
-        return [{"outputs": m} for m in outputs_of(workload)]
+        outputs = outputs_of(workload)
+        return [{"outputs": m, "weights": held} for held in WEIGHTS for m in outputs]
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return self._knobs(workload, simd, NO_KNOBS)
@@ -95,20 +135,24 @@ class Winograd(LayerAlgorithm):
         self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
     ) -> dict[str, Any]:
         # The best tile of the products depends on how many there are.
-        super().default_knobs(workload, simd, fixed)
-        knobs = self._knobs(workload, simd, fixed)
-        return {name: fixed.get(name, knob.default) for name, knob in knobs.items()}
+        form = {name: value for name, value in fixed.items() if name not in TILE}
+        super().default_knobs(workload, simd, form)
+        return self.choose(workload, self._knobs(workload, simd, form), fixed)
 
     def _knobs(self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs) -> dict[str, Knob]:
         forms = outputs_of(workload)
         kernel = max(workload.kernel_height, workload.kernel_width)
         accurate = [m for m in forms if m + kernel - 1 <= ACCURATE_INPUTS]
         outputs = fixed.get("outputs", max(accurate, default=forms[0]))
-        strip = fixed.get("strip", default_strip(workload, outputs))
+        weights = fixed.get("weights", TRANSFORMED)
         c_block = fixed.get("c_block", default_c_block(workload, simd))
-        domain = Domain.of(workload, {"outputs": outputs, "strip": strip, "c_block": c_block})
-        choices = tiles.knobs(product_of(domain), simd)
-        strips = tuple(sorted({1, 2, 4, 8, strip}))
+        form = {"outputs": outputs, "weights": weights, "c_block": c_block}
+        whole = Domain.of(workload, {**form, "strip": workload.out_height})
+        strip = fixed.get("strip", default_strip(whole, simd))
+        domain = Domain.of(workload, {**form, "strip": strip})
+        choices = tiles.knobs(product_of(domain, simd), simd)
+        few = {1, 2, 4, 8, whole.strip, strip}
+        strips = tuple(sorted({*few, *range(1, workload.out_height + 1)}))
 
         def is_sum(size: int) -> bool:
             in_between = MIN_SUM_CHANNELS <= size <= MAX_SUM_CHANNELS
@@ -116,7 +160,7 @@ class Winograd(LayerAlgorithm):
 
         def is_strip(rows: int) -> bool:
             # No strip has more rows of tiles than the image: of those that reach it, the shortest.
-            return not any(domain.tile_rows <= other < rows for other in strips)
+            return rows in few and not any(whole.strip <= other < rows for other in few)
 
         # A point's matrices stay in the cache until all of its products are done.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
@@ -125,24 +169,40 @@ class Winograd(LayerAlgorithm):
             Knob("c_block", c_blocks(workload), c_block, tried=is_sum),
             Knob("outputs", forms, outputs),
             Knob("strip", strips, strip, tried=is_strip),
+            Knob("weights", WEIGHTS, weights, tried=never),
         )
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        return product_of(Domain.of(workload, self.default_knobs(workload, simd)))
+        return product_of(Domain.of(workload, self.default_knobs(workload, simd)), simd)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
-        product = product_of(Domain.of(workload, knobs))
+        product = product_of(Domain.of(workload, knobs), simd)
         return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)
-        points = domain.points * domain.tiles * workload.element_bytes
-        return align(points * workload.in_channels) + points * workload.out_channels
+        image, products = domain.image_elements, domain.product_elements
+        elements = [image, products]
+        if domain.in_kernel:
+            size = domain.c_block * knobs["panel"]
+            inner = [domain.points * (size + domain.line)]
+            if knobs["weights"] == IN_PLACE:
+                inner.insert(0, size * workload.kernel_height * workload.kernel_width)
+            # In the order of the loops that allocate them: M is first where it is a running sum.
+            elements = [image, products, *inner] if domain.blocked else [image, *inner, products]
+        *before, last = (count * workload.element_bytes for count in elements)
+        return sum(map(align, before)) + last
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)
         products = domain.strips * domain.points * domain.tiles
-        return products * workload.in_channels * workload.out_channels
+        channels = workload.out_channels
+        if knobs.get("weights") == IN_PLACE:  # of others, the bias tells how many there are
+            channels = -(-channels // knobs["panel"]) * knobs["panel"]
+        return products * workload.in_channels * channels
+
+    def weight_cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
+        return weight_cost(Domain.of(workload, knobs), simd, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)
@@ -155,28 +215,44 @@ class Winograd(LayerAlgorithm):
             # A running sum over a block, and one over the blocks.
             domain.c_block + workload.in_channels // domain.c_block,
             domain.rows.amplification * domain.columns.amplification,
-            TRANSFORM_ROUNDINGS,
+            TRANSFORM_ROUNDINGS + KERNEL_ROUNDINGS * domain.in_kernel,
         )
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         domain = Domain.of(workload, knobs)
+        if domain.in_kernel:
+            if knobs["weights"] == IN_PLACE:
+                return packing.rows(workload)
+            return packing.channels(workload, knobs["panel"])
         transform = (floats(domain.rows.kernel), floats(domain.columns.kernel))
         return packing.winograd(workload, knobs["panel"], transform)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         domain, tile = Domain.of(workload, knobs), Tile.of(knobs)
         image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
-        transformed = transform_image(domain, image)
-        products = multiply(domain, transformed, weights, tile)
+        in_place = knobs.get("weights") == IN_PLACE
+        taps = by_channels(domain, weights, tile.panel) if in_place else weights
+        transformed = transform_weights(domain, taps) if domain.in_kernel else weights
+        products = multiply(domain, transform_image(domain, image), transformed, tile)
         results = transform_products(domain, products, bias)
         schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
-        schedule_strips(schedule, domain, simd, tile)
+        if domain.in_kernel:
+            schedule_panels(schedule, domain, simd, tile, in_place)
+        else:
+            schedule_strips(schedule, domain, simd, tile)
         return schedule
 
 
-def product_of(domain: Domain) -> Product:
-    """What the micro-kernel multiplies in each point."""
-    return Product(domain.products, domain.taps, domain.tiles)
+def product_of(domain: Domain, simd: Simd) -> Product:
+    """What the micro-kernel multiplies in each point.
+
+    Of weights that the kernel transforms, only those of a small panel, which stay in a near cache.
+    """
+    products = domain.products
+    if domain.in_kernel:
+        most = PANEL_VECTORS[simd.fma_by_element] * simd.lanes(products.dtype)
+        products = replace(products, out_channels=min(most, products.out_channels))
+    return Product(products, domain.taps, domain.tiles)
 
 
 def c_blocks(workload: Conv2dWorkload) -> tuple[int, ...]:
@@ -192,10 +268,21 @@ def default_c_block(workload: Conv2dWorkload, simd: Simd) -> int:
     return largest if 2 * largest >= min(most, workload.in_channels) else workload.in_channels
 
 
-def default_strip(workload: Conv2dWorkload, outputs: int) -> int:
-    """The fewest rows of tiles that hold enough of them to fill a register tile."""
-    domain = Domain.of(workload, {"outputs": outputs, "strip": 1, "c_block": 1})
-    return min(-(-ENOUGH_TILES // domain.tile_columns), domain.tile_rows)
+def default_strip(whole: Domain, simd: Simd) -> int:
+    """Rows of tiles: of weights at hand the fewest that fill a register tile.
+
+    A kernel that transforms the weights does so once for all rows, if they have few tiles or V
+    stays in the L2 cache; else for the fewest equal strips of enough tiles.
+    """
+    rows = whole.strip
+    image_bytes = whole.image_elements * whole.workload.element_bytes
+    if whole.in_kernel and (whole.tiles < FEW_TILES or tiles.stay_in_l2(image_bytes, simd)):
+        return rows
+    enough = ENOUGH_TILES
+    if whole.in_kernel:
+        enough = ENOUGH_TILES_IN_KERNEL[simd.fma_by_element]
+    strip = min(-(-enough // whole.tile_columns), rows)
+    return -(-rows // (rows // strip)) if whole.in_kernel else strip
 
 
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:

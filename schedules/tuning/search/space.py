@@ -143,7 +143,8 @@ class Space:
 
     def _is_sensible(self, candidate: Choice) -> bool:
         """Whether the values of several axes go together."""
-        if candidate.knobs.get("weights") == "in_place" and candidate not in self._starts:
+        in_place = candidate.knobs.get("weights") == "in_place"
+        if candidate.algorithm == "dense" and in_place and candidate not in self._starts:
             return False  # dot products have no register tile
         try:
             return exceeded(self.plan(candidate), self.limits) is None

@@ -142,6 +142,23 @@ OTHER_FORMS = [
     ("winograd:outputs=2", "one_more_than_tiles"),
     ("winograd:outputs=6", "one_more_than_tiles"),
     ("winograd:c_block=32", "many_inputs"),
+    *(
+        (f"winograd:weights={weights}{more}", name)
+        for weights in ("panels", "in_place")
+        for more, name in (
+            ("", "one_less_than_tiles"),
+            ("", "one_more_than_tiles"),
+            ("", "batch"),
+            ("", "many_inputs"),
+            ("", "valid"),
+            ("", "wide_kernel"),
+            ("", "tall_kernel"),
+            ("", "group_of_few_channels"),
+            ("", "residual"),
+            (":outputs=2:strip=2", "one_more_than_tiles"),
+            (":outputs=6", "whole_tiles"),
+        )
+    ),
     ("mec:solution=A", "batch"),
     *(
         ("dense:weights=in_place", name)

@@ -100,7 +100,8 @@ def test_no_inner_loop_spills(target: str, algorithm: str) -> None:
 
 def check_layers(target: str, algorithm: str, layers: Sequence[Conv2dWorkload]) -> None:
     simd = PRESETS[target]
-    served = [layer for layer in layers if serves(algorithm, layer, simd)]
+    name = algorithm.partition(":")[0]
+    served = [layer for layer in layers if serves(name, layer, simd)]
     assert served
     for layer in served:
         plan = plan_kernel(layer, simd, algorithm)
@@ -108,6 +109,13 @@ def check_layers(target: str, algorithm: str, layers: Sequence[Conv2dWorkload]) 
         assert any(loop.multiply_adds for loop in loops), layer
         spilling = [loop for loop in loops if loop.multiply_adds and loop.spills]
         assert not spilling, f"{plan.describe()} {plan.knobs}: {spilling[0].instructions}"
+
+
+@pytest.mark.parametrize("weights", ["panels", "in_place"])
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a76"])
+def test_transforms_of_weights_do_not_spill(target: str, weights: str) -> None:
+    served = WORKLOADS[2:3] if target == "cortex-a53" else WORKLOADS[1:2]
+    check_layers(target, f"winograd:weights={weights}", served)
 
 
 @pytest.mark.parametrize("weights", ["packed", "in_place"])

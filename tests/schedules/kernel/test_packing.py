@@ -25,6 +25,21 @@ def test_panels() -> None:
     np.testing.assert_array_equal(bias, [*range(10), 0, 0])
 
 
+def test_panels_channel_by_channel() -> None:
+    layer = Conv2dWorkload(
+        in_height=5, in_width=5, in_channels=3, out_channels=10, kernel_height=2, kernel_width=3
+    )
+    packed = packing.channels(layer, 4)
+    assert (packed.shape, packed.elements, packed.bias_elements) == ((3, 3, 6, 4), 216, 12)
+    assert not packed.in_place
+    weights = np.arange(180, dtype=np.float32).reshape(layer.weight_shape) + 1
+    result = packing.pack(weights, packed)
+    for m in range(12):
+        for kh, kw, c in np.ndindex(2, 3, 3):
+            expected = weights[m, kh, kw, c] if m < 10 else 0
+            assert result[m // 4, c, kh * 3 + kw, m % 4] == expected
+
+
 def test_taps_are_as_tflite_stores_them() -> None:
     """DEPTHWISE_CONV_2D: (1, K_h, K_w, M); nothing is filled up."""
     workload = Conv2dWorkload(5, 6, 3, 6, 2, 3, groups=3)

@@ -68,7 +68,8 @@ enum lc_layout {
     LC_PANELS = 0, // [ceil(M / panel)][K_h K_w C][panel], the last panel filled up with zeros; with
                    // a transform [rows columns][ceil(M / panel)][C][panel]
     LC_ROWS = 1,   // [M][K_h K_w C], as a CONV_2D or FULLY_CONNECTED node has them
-    LC_TAPS = 2    // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
+    LC_TAPS = 2,   // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
+    LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
 
 // The packed weights of one layer, and of a grouped layer those of one group with M and C channels.
@@ -76,10 +77,10 @@ enum lc_layout {
 // them.
 struct lc_part {
     int32_t layout;                       // enum lc_layout
-    int32_t panel;                        // output channels side by side; 1 unless LC_PANELS
+    int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     size_t packed_bytes;                  // of the weights
-    size_t bias_elements;                 // M, in LC_PANELS rounded up to whole panels
+    size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
 
 enum { LC_MAX_LAYERS = 3 };

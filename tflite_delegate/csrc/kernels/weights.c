@@ -15,6 +15,7 @@ struct layout {
     const struct lc_transform *transform;
     size_t out_channels, panel, panels; // of one call
     size_t taps, channels;              // of the model's weights: K_h K_w, C of a group
+    size_t tap_step, channel_step;      // panels from one of them to the next; without a transform
     size_t points;
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
     size_t matrix; // elements
@@ -33,10 +34,11 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         return false;
     }
     size_t out_channels = (size_t)(g->out_channels / kernel->calls);
-    bool is_filled_up = part->layout == LC_PANELS;
+    bool by_channel = part->layout == LC_CHANNELS;
+    bool is_filled_up = part->layout == LC_PANELS || by_channel;
     if (part->bias_elements < out_channels ||
         (!is_filled_up && (transform || part->panel > 1 || part->bias_elements > out_channels)) ||
-        (part->layout == LC_TAPS && g->in_channels > g->groups)) {
+        (part->layout == LC_TAPS && g->in_channels > g->groups) || (by_channel && transform)) {
         return false;
     }
     size_t panel = part->layout == LC_TAPS ? out_channels : (size_t)part->panel;
@@ -55,6 +57,8 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
                        !lc_multiply(&layout->points, transform->columns)))) {
         return false;
     }
+    layout->tap_step = by_channel ? 1 : layout->channels;
+    layout->channel_step = by_channel ? layout->taps : 1;
     layout->depth = layout->channels;
     if (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps)) {
         return false;
@@ -87,14 +91,15 @@ static void pack_matrix(float *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
     for (size_t m = 0; m < layout->out_channels; m++) {
-        float *next = column_of(packed, layout, 0, m);
+        float *column = column_of(packed, layout, 0, m);
         for (size_t tap = 0; tap < layout->taps; tap++) {
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
                 const float *row =
                     lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
-                for (size_t i = 0; i < count; i++, next += layout->panel) {
-                    *next = row[i];
+                for (size_t i = 0; i < count; i++) {
+                    size_t step = tap * layout->tap_step + (c + i) * layout->channel_step;
+                    column[step * layout->panel] = row[i];
                 }
             }
         }

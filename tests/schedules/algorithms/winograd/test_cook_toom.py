@@ -132,6 +132,19 @@ def test_amplification_of_random_errors(outputs: int, taps: int) -> None:
     assert form.amplification == pytest.approx(np.sqrt((errors**2).mean() / taps), rel=0.02)
 
 
+@pytest.mark.parametrize(("outputs", "taps"), SIZES)
+def test_light_kernels(outputs: int, taps: int) -> None:
+    """The same correlation, which errs as much; the smallest number of each row of G is 1."""
+    form = filtering(outputs, taps)
+    light = form.light()
+    light.check()
+    assert light.image == form.image
+    assert light.amplification == pytest.approx(form.amplification)
+    for row in as_floats(light.kernel):
+        assert abs(row[row != 0]).min() == 1
+        assert row[row != 0][0] > 0
+
+
 def test_amplification_is_known() -> None:
     assert filtering(1, 1).amplification == 1
     # |G|^2 |B|^2 is 2 at 0 and infinity, of which each output takes one, and 3/2 at both of ±1.

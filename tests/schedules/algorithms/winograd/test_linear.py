@@ -106,6 +106,42 @@ def test_opposite_points_share_their_terms(
     assert operations(rows) == expected
 
 
+def evaluate(node: Any, values: dict[str, np.float32]) -> Any:
+    """Sums and products in float32."""
+    if isinstance(node, tirx.Var):
+        return values[node.name]
+    if isinstance(node, tirx.FloatImm):
+        return np.float32(node.value)
+    a, b = evaluate(node.a, values), evaluate(node.b, values)
+    return {tirx.Add: a + b, tirx.Sub: a - b, tirx.Mul: a * b}[type(node)]
+
+
+@pytest.mark.parametrize(("outputs", "taps"), FORMS)
+def test_light_kernels_without_fused_products(outputs: int, taps: int) -> None:
+    matrix, unknown = filtering(outputs, taps).light().kernel, variables(taps)
+    values = np.random.default_rng(0).standard_normal((taps, 100)).astype(np.float32)
+    named = {variable.name: row for variable, row in zip(unknown, values, strict=True)}
+    rows = linear.multiply(matrix, unknown, "float32", fused=False)
+    results = np.array([np.broadcast_to(evaluate(row, named), 100) for row in rows])
+    floats = as_floats(matrix)
+    bound = gamma(taps + 3) * (abs(floats) @ abs(values.astype(np.float64)))
+    assert (abs(results - floats @ values.astype(np.float64)) <= bound).all()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        (2, {"Add": 3}),
+        # Rows 2, ±√2, 1 and 1, ±√2, 2 begin with the same sum and share a product.
+        (4, {"Add": 3 + 4, "Mul": 1}),
+    ],
+)
+def test_light_kernels_share_sums_and_products(outputs: int, expected: dict[str, int]) -> None:
+    matrix = filtering(outputs, 3).light().kernel
+    rows = linear.multiply(matrix, variables(3), "float32", fused=False)
+    assert operations(rows) == expected
+
+
 def test_a_selected_row_is_that_row() -> None:
     matrix, values = filtering(4, 3).image, variables(6)
     row = tirx.Var("row", "int32")

@@ -160,18 +160,22 @@ def block_of(layers: Sequence[tuple[Constants, PackedWeights]]) -> np.ndarray:
         (layer(15, 21, (3, 2), groups=3), 4, None),
         (layer(130, 18, (3, 3), groups=2), 8, (DYADIC, DYADIC)),
         (layer(4, 4, (3, 3), groups=4), 8, (THIRDS, THIRDS)),
+        (layer(65, 10, (2, 3)), 4, "channels"),
+        (layer(130, 18, (3, 3), groups=2), 8, "channels"),
     ],
 )
 def test_delegate_packs_what_kernels_read(
     workload: Conv2dWorkload,
     panel: int,
-    transform: tuple[Matrix, Matrix] | None,
+    transform: tuple[Matrix, Matrix] | str | None,
     dtype: str,
     tmp_path: Path,
 ) -> None:
     """To the bit where no product is rounded, else to the last one: sums may differ in order."""
     packed = packing.panels(workload.one_group(), panel)
-    if transform:
+    if transform == "channels":
+        packed = packing.channels(workload.one_group(), panel)
+    elif isinstance(transform, tuple):
         packed = packing.winograd(workload.one_group(), panel, transform)
     constants = Constants.random(workload, dtype)
     weights, bias = constants.weights, constants.bias
@@ -186,7 +190,7 @@ def test_delegate_packs_what_kernels_read(
         elements = block[: packed.elements]
         expected = packing.pack(group_weights.astype(np.float32), packed).ravel()
         np.testing.assert_array_max_ulp(elements, expected, 1)
-        if transform in (None, (DYADIC, DYADIC)):
+        if transform in (None, "channels", (DYADIC, DYADIC)):
             np.testing.assert_array_equal(elements, expected)
         expected = packing.pack_bias(group_bias.astype(np.float32), packed)
         np.testing.assert_array_equal(block[align(packed.elements * 4) // 4 :], expected)

@@ -1,0 +1,85 @@
+"""Winograd's algorithm panel by panel: weights are transformed just before they are used.
+
+Loops, outermost first::
+
+    strip: V of the strip
+      panel of output channels
+        block of input channels: U of both
+                                 at every point, all tiles of the strip: M += V U
+        output of the panel
+
+So U, which is several times as large as the weights, is in a near cache whenever it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir
+
+from schedules.algorithms.winograd.domain import Domain
+from schedules.algorithms.winograd.schedule import (
+    schedule_image,
+    schedule_output,
+    spread_points,
+)
+from schedules.algorithms.winograd.weights import schedule_rows, schedule_weights
+from schedules.kernel.microkernel import accumulate_tile
+from schedules.kernel.tiles import Tile
+from schedules.lower.stages import mark_stage
+from schedules.lower.steps import partition, unroll
+from schedules.target.simd import Simd
+
+
+def schedule_panels(
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, in_place: bool
+) -> None:
+    """Strip by strip; or, if there is but one, its image first, then panels.
+
+    ``in_place`` weights are those in layout ``rows``.
+    """
+    layer, whole = domain.workload, domain.strips == 1
+    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
+    strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
+    across, x = schedule.split(w, [None, domain.columns.outputs])
+    lanes = tile.lanes(simd, layer.dtype)
+    panel, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    schedule.reorder(strip, panel, down, across, o_vector, y, x, o_lane)
+    if layer.out_channels % tile.panel:
+        for loop in (panel, o_vector, o_lane):
+            partition(schedule, loop)
+    schedule_output(schedule, domain, simd, o_vector, (y, x, o_lane))
+    products = schedule.get_sblock("M")
+    block = schedule_products(schedule, domain, simd, tile, panel)
+    schedule_weights(schedule, domain, simd, tile, block)
+    if in_place:
+        schedule_rows(schedule, domain, simd, tile, block)
+    if domain.blocked:
+        schedule.decompose_reduction(products, block)
+    vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    spread_points(schedule, domain)
+    schedule.storage_align("U", 0, 0, domain.c_block * tile.panel + domain.line, 0)
+    if whole:
+        mark_stage(schedule, vector, 0)
+    mark_stage(schedule, panel if whole else strip, int(whole))
+
+
+def schedule_products(
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, panel: Any
+) -> Any:
+    """V to M in each step of ``panel``; returns the loop over blocks of channels, or ``panel``."""
+    layer, products = domain.workload, schedule.get_sblock("M")
+    schedule.compute_at(products, panel, preserve_unit_loops=True)
+    point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
+    t_outer, t_inner = schedule.split(t, [None, tile.columns])
+    lanes = tile.lanes(simd, layer.dtype)
+    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
+    schedule.reorder(*blocks, point, o_outer, t_outer, t_inner, o_vector, o_lane)
+    accumulate_tile(schedule, domain.taps, simd, tile, t_outer)
+    partition(schedule, t_outer)
+    if layer.out_channels % tile.panel:
+        for loop in (o_outer, o_vector, o_lane):
+            partition(schedule, loop)
+    unroll(schedule, [t_inner, o_vector])
+    schedule.vectorize(o_lane)
+    return blocks[0] if blocks else panel

@@ -1,0 +1,188 @@
+"""Winograd's algorithm: what it refuses, its strips, its workspace and its stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schedules.algorithms import Unsupported
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import align
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
+from schedules.plan.stored_kernels import compile_plans
+from schedules.target.simd import PRESETS
+
+SIMD = PRESETS["cortex-a76"]
+
+
+def layer(size: int, inputs: int, outputs: int, height: int, width: int, **more: Any) -> Any:
+    return Conv2dWorkload.with_padding(
+        "SAME",
+        in_height=size,
+        in_width=size,
+        in_channels=inputs,
+        out_channels=outputs,
+        kernel_height=height,
+        kernel_width=width,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("workload", "reason"),
+    [
+        (layer(9, 4, 4, 3, 3, stride_height=2), "needs stride 1"),
+        (layer(9, 4, 4, 3, 3, dilation_width=2), "needs dilation 1"),
+        (layer(9, 4, 4, 1, 1), "a 1x1 kernel has no overlapping products"),
+        (layer(20, 4, 4, 3, 10), "a 3x10 kernel needs tiles of more than 10 pixels"),
+    ],
+)
+def test_refusals(workload: Conv2dWorkload, reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        plan_kernel(workload, SIMD, "winograd")
+
+
+@pytest.mark.parametrize(
+    ("workload", "form", "points", "tiles_across", "strip"),
+    [
+        (layer(56, 64, 64, 3, 3), "winograd", 36, 14, 1),
+        (layer(56, 64, 64, 3, 3), "winograd:outputs=2", 16, 28, 1),
+        (layer(56, 64, 64, 3, 3), "winograd:outputs=6", 64, 10, 1),
+        (layer(56, 64, 64, 3, 3), "winograd:strip=4", 36, 14, 4),
+        (layer(7, 16, 24, 3, 3), "winograd", 36, 2, 2),  # too few tiles in one row of them
+        (layer(20, 8, 12, 5, 5), "winograd", 36, 10, 1),
+        (layer(20, 8, 12, 1, 7), "winograd", 8, 10, 1),
+        (layer(20, 8, 12, 7, 1), "winograd", 8, 20, 1),
+    ],
+    ids=str,
+)
+def test_workspace_is_that_of_one_strip(
+    workload: Conv2dWorkload, form: str, points: int, tiles_across: int, strip: int
+) -> None:
+    """Points are a cache line further apart than they have to be, in each block of channels."""
+    plan = plan_kernel(workload, SIMD, form)
+    assert plan.knobs["strip"] == strip
+    per_channel, between = points * strip * tiles_across * 4, points * 64
+    blocks = workload.in_channels // plan.knobs["c_block"]
+    transformed = align(per_channel * workload.in_channels + blocks * between)
+    assert plan.workspace_bytes == transformed + per_channel * workload.out_channels + between
+    assert plan.packed.elements >= points * workload.in_channels * workload.out_channels
+
+
+@pytest.mark.parametrize(
+    ("workload", "form", "points", "tiles", "panel"),
+    [
+        (layer(14, 256, 256, 3, 3), "", 36, 16, 16),
+        (layer(14, 256, 256, 3, 3), ":strip=1:c_block=32", 36, 4, 16),
+        (layer(28, 32, 40, 3, 3), ":outputs=2:panel=8", 16, 98, 8),
+        (layer(7, 16, 10, 5, 5), "", 36, 16, 10),  # no more channels than there are
+        (layer(20, 8, 12, 1, 7), "", 8, 200, 12),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("weights", ["panels", "in_place"])
+def test_workspace_has_the_transformed_weights_of_one_panel(
+    workload: Conv2dWorkload, form: str, points: int, tiles: int, panel: int, weights: str
+) -> None:
+    plan = plan_kernel(workload, SIMD, f"winograd:weights={weights}{form}")
+    size, channels, taps = plan.knobs["c_block"], workload.in_channels, workload.weight_shape[1:3]
+    blocks, line = channels // size, points * 16
+    v = tiles * points * channels + blocks * line
+    m = tiles * points * panel + line
+    u = points * size * plan.knobs["panel"] + line
+    wt = taps[0] * taps[1] * size * plan.knobs["panel"] if weights == "in_place" else 0
+    assert plan.workspace_bytes == 4 * (v + m + u + wt)
+    kernel = compile_plans({"kernel": plan}, SIMD).kernels["kernel"]
+    assert kernel.workspace_bytes == plan.workspace_bytes
+
+
+def test_weights_in_place_are_not_held() -> None:
+    workload = layer(14, 64, 40, 3, 3)
+    held = {
+        weights: plan.held_bytes - plan.workspace_bytes
+        for weights in ("transformed", "panels", "in_place")
+        for plan in [plan_kernel(workload, SIMD, f"winograd:weights={weights}:panel=8")]
+    }
+    taps = 64 * 40 * 4
+    assert held == {"transformed": 36 * taps + 160, "panels": 9 * taps + 160, "in_place": 0}
+
+
+def test_records_without_the_knob_hold_transformed_weights() -> None:
+    plan = plan_kernel(layer(14, 64, 40, 3, 3), SIMD, "winograd:weights=transformed")
+    knobs = {name: value for name, value in plan.knobs.items() if name != "weights"}
+    old = Plan.of(Choice.of("winograd", knobs), plan.layer, SIMD)
+    assert (old.knobs, old.parts, old.cost) == (plan.knobs, plan.parts, plan.cost)
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "channels", "weights"),
+    [
+        ("sapphirerapids", 14, 256, "panels"),  # 9.4 MB of them are read for each of four strips
+        ("sapphirerapids", 56, 64, "transformed"),  # they stay in the L2 cache
+        ("cortex-a76", 14, 256, "panels"),
+        ("cortex-a76", 7, 512, "transformed"),  # for one strip
+        ("znver4", 14, 256, "transformed"),  # it does not wait for them
+        ("cortex-a53", 28, 128, "transformed"),  # it would wait for V
+    ],
+)
+def test_weights_that_leave_the_cache_are_transformed_in_the_kernel(
+    target: str, size: int, channels: int, weights: str
+) -> None:
+    plan = plan_kernel(layer(size, channels, channels, 3, 3), PRESETS[target])
+    assert (plan.algorithm, plan.knobs["weights"]) == ("winograd", weights)
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "strip"),
+    [
+        *(("cortex-a76", size, strip) for size, strip in ((7, 2), (28, 7), (56, 7), (112, 4))),
+        *(("sapphirerapids", size, strip) for size, strip in ((28, 7), (52, 4), (56, 2), (112, 1))),
+    ],
+)
+def test_strips_for_which_weights_are_transformed_once(target: str, size: int, strip: int) -> None:
+    """All rows of few tiles, else the fewest equal strips of enough tiles."""
+    plan = plan_kernel(layer(size, 512, 512, 3, 3), PRESETS[target], "winograd:weights=panels")
+    assert plan.knobs["strip"] == strip
+
+
+def test_fewer_products_than_the_definition() -> None:
+    workload = layer(56, 64, 64, 3, 3)
+    for outputs, pixels in ((2, 56), (4, 56), (6, 60)):
+        plan = plan_kernel(workload, SIMD, f"winograd:outputs={outputs}")
+        assert plan.macs == (outputs + 2) ** 2 * (pixels // outputs) ** 2 * 64 * 64
+
+
+def test_threads_share_strips_or_the_steps_of_the_only_one() -> None:
+    strips = plan_kernel(layer(28, 16, 32, 3, 3), SIMD, "winograd")
+    whole = plan_kernel(layer(7, 16, 32, 3, 3), SIMD, "winograd")
+    kernels = compile_plans({"strips": strips, "whole": whole}, SIMD).kernels
+    assert [stage.extent for stage in kernels["strips"].stages] == [7]
+    assert all(buffer.per_thread for buffer in kernels["strips"].buffers)
+    channels, points, outputs = (stage.extent for stage in kernels["whole"].stages)
+    assert (channels, points, outputs) == (16 // 4, 36, 32 // 4)
+    assert not any(buffer.per_thread for buffer in kernels["whole"].buffers)
+
+
+def test_threads_share_panels_that_transform_their_weights() -> None:
+    plan = plan_kernel(layer(14, 64, 40, 3, 3), SIMD, "winograd:weights=in_place:panel=16")
+    kernel = compile_plans({"kernel": plan}, SIMD).kernels["kernel"]
+    assert [stage.extent for stage in kernel.stages] == [64 // 4, 3]
+    assert {buffer.name: buffer.per_thread for buffer in kernel.buffers} == {
+        "V": False,
+        "M": True,
+        "U": True,
+        "WT": True,
+    }
+
+
+def test_short_sums_are_more_accurate() -> None:
+    workload = layer(14, 256, 256, 3, 3)
+    errors = [
+        plan_kernel(workload, SIMD, f"winograd:c_block={size}").expected_error
+        for size in (16, 64, 256)
+    ]
+    assert errors == sorted(errors)
+    assert errors[0] < errors[2] / 2
