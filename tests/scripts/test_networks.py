@@ -8,7 +8,7 @@ by the bound of `tests.support.reference.conv2d`, or `winograd_bound`.
 **The network's outputs** against TFLite's built-in kernels, by the bound of
 scripts/benchmarks/harness/bound.py.
 
-Of the networks of scripts/models/architectures.py, the four largest are left to `make test-all`.
+Of the networks of scripts/models/architectures.py, the six largest are left to `make test-all`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tflite_delegate.read import model as tflite_model
 from tvmc.running.interpreter import Session, runtime
 
 RUNTIMES = ("litert", "tensorflow")
-LARGE = ("resnet50", "vgg16", "alexnet", "inception_v3")
+LARGE = ("resnet18", "resnet50", "vgg16", "alexnet", "googlenet", "inception_v3")
 OURS = ("coverage", "small_fp16")
 TRAINED = ("resnet8_float", "mobilenet_96_float")
 #: In LiteRT alone: TensorFlow's runtime has the same kernels.
