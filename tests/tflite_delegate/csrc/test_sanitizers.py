@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,7 +77,9 @@ def address_sanitizer() -> Path:
 
 def compiler(sanitizer: str) -> tuple[str, ...]:
     """The command of a C compiler with the sanitizer, for compiling and for linking."""
-    command = (sys.executable, "-m", "ziglang", "cc", "-target", TARGET, "-g", *OPTIONS[sanitizer])
+    # Linked with another level, zig compiles the runtime of ThreadSanitizer again, for minutes.
+    options = ("-target", TARGET, "-g", "-O1", *OPTIONS[sanitizer])
+    command = (*Toolchain.default().command, *options)
     if "address" not in sanitizer:
         return command
     runtime = address_sanitizer()
@@ -145,7 +147,7 @@ def defective(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     @functools.cache
     def make(sanitizer: str, *options: str) -> Path:
         target = tmp_path_factory.mktemp("defective") / "defects"
-        command = [*compiler(sanitizer), *options, "-O1", str(source), "-lpthread"]
+        command = [*compiler(sanitizer), *options, str(source), "-lpthread"]
         subprocess.run([*command, "-o", str(target)], check=True)
         return target
 
@@ -176,6 +178,9 @@ class Layers:
     def claimed(self) -> str:
         """What the program says of them."""
         return f"claimed {self.served} of {self.count}"
+
+
+RunHost = Callable[..., tuple[Layers, list[str]]]
 
 
 def write_layers(model: Path, algorithm: str, path: Path) -> Layers:
@@ -252,24 +257,17 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path
 
     @functools.cache
     def make(model: Path, sanitizer: str) -> Path:
-        command = [*compiler(sanitizer), "-std=gnu11", "-O1"]
-        folder = sources(model)
-        built = tmp_path_factory.mktemp("built")
-
-        def compile_one(source: Path) -> str:
-            target = built / f"{source.stem}.o"
-            defines = [] if source == HOST_SOURCE else HOST_ALLOCATOR
-            arguments = [*defines, f"-I{folder}", "-c", str(source), "-o", str(target)]
-            subprocess.run([*command, *arguments], check=True)
-            return str(target)
-
-        with ThreadPoolExecutor(2) as executor:
-            objects = list(executor.map(compile_one, [HOST_SOURCE, *folder.rglob("*.c")]))
-        kernels = map(str, folder.glob("*.o"))
-        program = built / "host"
-        libraries = ["-lm", "-lpthread", "-o", str(program)]
-        subprocess.run([*command, *objects, *kernels, *libraries], check=True)
-        return program
+        folder = tmp_path_factory.mktemp("built") / "sources"
+        shutil.copytree(sources(model), folder)
+        objects = [path.name for path in folder.glob("*.o")]
+        delegate = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.c"))]
+        shutil.copy(HOST_SOURCE, folder)
+        command = compiler(sanitizer)
+        objects += Toolchain(command).compile_objects(folder, [HOST_SOURCE.name], HOST)
+        allocating = Toolchain((*command, *HOST_ALLOCATOR))
+        objects += allocating.compile_objects(folder, delegate, HOST)
+        Toolchain(command).run([*objects, "-lm", "-lpthread", "-o", "program"], folder)
+        return folder / "program"
 
     return make
 
@@ -286,13 +284,19 @@ def layers_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str],
 
 
 @pytest.fixture(scope="session")
-def run_host(finds_leaks: bool) -> Callable[..., str]:
-    """Run the program with these arguments; its output."""
+def run_host(
+    host: Callable[..., Path], layers_of: Callable[..., Layers], finds_leaks: bool
+) -> RunHost:
+    """Run a model's program for an algorithm; its layers, and the lines that it prints."""
 
-    def run(program: Path, *arguments: object) -> str:
-        result = execute([program, *arguments], ASAN_OPTIONS=f"detect_leaks={int(finds_leaks)}")
+    def run(
+        model: Path, sanitizer: str, algorithm: str, *arguments: object
+    ) -> tuple[Layers, list[str]]:
+        layers = layers_of(model, algorithm)
+        command = [host(model, sanitizer), layers.path, algorithm, *arguments]
+        result = execute(command, ASAN_OPTIONS=f"detect_leaks={int(finds_leaks)}")
         assert result.returncode == 0, result.stderr
-        return result.stdout
+        return layers, result.stdout.splitlines()
 
     return run
 
@@ -344,16 +348,14 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
     [pytest.param("undefined", marks=pytest.mark.slow), "address,undefined", "thread"],
 )
 def test_trained_models(
-    host: Callable[..., Path],
+    run_host: RunHost,
     layers_of: Callable[..., Layers],
-    run_host: Callable[..., str],
     trained_models: Path,
     sanitizer: str,
     name: str,
 ) -> None:
     model = trained_models / f"{name}.tflite"
-    program = host(model, sanitizer)
-    runs = [
+    runs: list[tuple[object, ...]] = [
         (algorithm, threads, 1, place)
         for algorithm in ALGORITHMS
         if layers_of(model, algorithm).served
@@ -361,57 +363,36 @@ def test_trained_models(
     ]
     if sanitizer == "thread":
         runs = [("indirect", 3, 2, "end")]
-    for algorithm, *arguments in runs:
-        layers = layers_of(model, algorithm)
-        assert run_host(program, layers.path, algorithm, *arguments) == f"{layers.claimed}\n"
+    for arguments in runs:
+        layers, lines = run_host(model, sanitizer, *arguments)
+        assert lines == [layers.claimed]
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_failing_allocations_and_damaged_nodes(
-    host: Callable[..., Path],
-    layers_of: Callable[..., Layers],
-    run_host: Callable[..., str],
-    small_model: Path,
-    sanitizer: str,
-    algorithm: str,
+    run_host: RunHost, small_model: Path, sanitizer: str, algorithm: str
 ) -> None:
-    program, layers = host(small_model, sanitizer), layers_of(small_model, algorithm)
-    output = run_host(program, layers.path, algorithm, 2, 1, "end", "harm").splitlines()
-    assert output[0] == layers.claimed
-    assert int(output[1].split()[1]) > 5 * layers.served > 0
-    assert output[2] == "left 34 kinds of damaged nodes"
+    layers, lines = run_host(small_model, sanitizer, algorithm, 2, 1, "end", "harm")
+    assert lines[0] == layers.claimed
+    assert int(lines[1].split()[1]) > 5 * layers.served > 0
+    assert lines[2] == "left 34 kinds of damaged nodes"
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
-def test_many_interpreters(
-    host: Callable[..., Path],
-    layers_of: Callable[..., Layers],
-    run_host: Callable[..., str],
-    small_model: Path,
-    sanitizer: str,
-) -> None:
-    program, layers = host(small_model, sanitizer), layers_of(small_model, "im2col")
-    assert layers.served == len(SMALL)
+def test_many_interpreters(run_host: RunHost, small_model: Path, sanitizer: str) -> None:
     for threads in (1, 3):
-        output = run_host(program, layers.path, "im2col", threads, 6, "begin")
-        assert output == f"{layers.claimed}\n"
+        layers, lines = run_host(small_model, sanitizer, "im2col", threads, 6, "begin")
+        assert layers.served == len(SMALL)
+        assert lines == [layers.claimed]
 
 
 @pytest.mark.parametrize("sanitizer", OPTIONS)
-def test_one_node(
-    host: Callable[..., Path],
-    layers_of: Callable[..., Layers],
-    run_host: Callable[..., str],
-    small_model: Path,
-    sanitizer: str,
-) -> None:
+def test_one_node(run_host: RunHost, small_model: Path, sanitizer: str) -> None:
     """Several interpreters that are one node each, and every allocation failed in turn."""
-    program, layers = host(small_model, sanitizer), layers_of(small_model, "im2col")
-    output = run_host(program, layers.path, "im2col", 3, 4, "begin", "one_node")
-    assert output == f"{layers.claimed} as one node\n"
-    output = run_host(program, layers.path, "im2col", 2, 1, "end", "one_node", "harm")
-    lines = output.splitlines()
+    layers, lines = run_host(small_model, sanitizer, "im2col", 3, 4, "begin", "one_node")
+    assert lines == [f"{layers.claimed} as one node"]
+    layers, lines = run_host(small_model, sanitizer, "im2col", 2, 1, "end", "one_node", "harm")
     assert lines[0] == f"{layers.claimed} as one node"
     assert int(lines[1].split()[1]) > 10 * layers.served
     assert lines[2] == "left 34 kinds of damaged nodes"
@@ -479,6 +460,13 @@ def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def check_clean(*arguments: object) -> None:
+    """Run a script that says so at its end."""
+    result = run_python("-c", *arguments)
+    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
+    assert "ERROR: AddressSanitizer" not in result.stderr
+
+
 def test_defects_of_libraries_are_reported(defective: Callable[..., Path]) -> None:
     library = defective("address,undefined", "-shared", "-fPIC")
     call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).defect(sys.argv[2].encode())"
@@ -507,9 +495,7 @@ def test_another_batch_in_litert(
     model = made_model("small")
     for one_node in (0, 1):
         library = sanitized_delegate(model)
-        result = run_python("-c", IN_LITERT, model, library, one_node, "resize")
-        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-        assert "ERROR: AddressSanitizer" not in result.stderr
+        check_clean(IN_LITERT, model, library, one_node, "resize")
 
 
 @pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float", "dscnn_hybrid"])
@@ -521,18 +507,14 @@ def test_in_litert(
     layers = [layer.workload for layer in tflite_model.read(model).layers]
     compiled_for = model if any(layers) else trained_models / "resnet8_float.tflite"
     for one_node in (0, 1):
-        result = run_python("-c", IN_LITERT, model, sanitized_delegate(compiled_for), one_node)
-        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-        assert "ERROR: AddressSanitizer" not in result.stderr
+        check_clean(IN_LITERT, model, sanitized_delegate(compiled_for), one_node)
 
 
 def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     """Layers with the nodes around them, of every operator."""
     model = tmp_path / "units.tflite"
     model.write_bytes(test_merge.zoo_model())
-    result = run_python("-c", UNITS_IN_LITERT, model, sanitized_delegate(model))
-    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-    assert "ERROR: AddressSanitizer" not in result.stderr
+    check_clean(UNITS_IN_LITERT, model, sanitized_delegate(model))
 
 
 def test_sparse_layers_in_litert(
@@ -547,24 +529,18 @@ def test_sparse_layers_in_litert(
         (IN_LITERT, model, library, 1),
         (SPARSE_IN_LITERT, library),
     ):
-        result = run_python("-c", *arguments)
-        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-        assert "ERROR: AddressSanitizer" not in result.stderr
+        check_clean(*arguments)
 
 
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     model = tmp_path / "operators.tflite"
     model.write_bytes(operator_cases.zoo_model(test_operators.CASES | test_movement.CASES))
     for one_node in (0, 1):
-        result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), one_node)
-        assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-        assert "ERROR: AddressSanitizer" not in result.stderr
+        check_clean(IN_LITERT, model, sanitized_delegate(model), one_node)
 
 
 def test_network_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     """Layers, operators and the constants of these in one node."""
     model = tmp_path / "network.tflite"
     model.write_bytes(test_network.residual_network())
-    result = run_python("-c", IN_LITERT, model, sanitized_delegate(model), 1)
-    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
-    assert "ERROR: AddressSanitizer" not in result.stderr
+    check_clean(IN_LITERT, model, sanitized_delegate(model), 1)
