@@ -15,12 +15,6 @@ from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
 
-def residual(workload: Conv2dWorkload, pixels: Sequence[int]) -> list[te.Tensor]:
-    """The argument ``R`` of shape ``(*pixels, M)`` if the workload has a residual, else nothing."""
-    shape = (*pixels, workload.out_channels)
-    return [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
-
-
 def finished(
     workload: Conv2dWorkload,
     sums: Callable[..., tirx.Expr],
@@ -34,7 +28,7 @@ def finished(
     have the bias already if ``bias`` is none.
     """
     shape = shape or workload.output_shape
-    added = residual(workload, shape[:-1])
+    added = [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
 
     def element(*i: tirx.Expr) -> tirx.Expr:
         first = tirx.const(0, workload.dtype) if bias is None else bias[i[-1]]

@@ -11,7 +11,7 @@ from tvm import te, tirx
 
 from schedules.algorithms.winograd.cook_toom import Filtering, filtering
 from schedules.algorithms.winograd.linear import select_row
-from schedules.kernel.epilogue import finish, residual
+from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps, masked
 from schedules.kernel.tiles import Tile
@@ -230,11 +230,8 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
     shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
     by_rows = te.compute(shape, by_row, name="MR")
 
-    added = residual(layer, layer.output_shape[:3])
-
     def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
         points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
-        value = select_row(columns.output, w % m_w, points, layer.dtype)
-        return finish(value, bias[o], layer, *(tensor[n, h, w, o] for tensor in added))
+        return select_row(columns.output, w % m_w, points, layer.dtype)
 
-    return [*added, te.compute(layer.output_shape, pixel, name="Y")]
+    return finished(layer, pixel, bias)

@@ -25,9 +25,10 @@ from schedules.algorithms.winograd.schedule import (
 )
 from schedules.algorithms.winograd.weights import schedule_rows, schedule_weights
 from schedules.kernel.microkernel import accumulate_tile
+from schedules.kernel.steps import finish_tile, split_tile
 from schedules.kernel.tiles import Tile
 from schedules.lower.stages import mark_stage
-from schedules.lower.steps import partition, unroll
+from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 
@@ -71,15 +72,8 @@ def schedule_products(
     layer, products = domain.workload, schedule.get_sblock("M")
     schedule.compute_at(products, panel, preserve_unit_loops=True)
     point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
-    t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    lanes = tile.lanes(simd, layer.dtype)
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    schedule.reorder(*blocks, point, o_outer, t_outer, t_inner, o_vector, o_lane)
-    accumulate_tile(schedule, domain.taps, simd, tile, t_outer)
-    partition(schedule, t_outer)
-    if layer.out_channels % tile.panel:
-        for loop in (o_outer, o_vector, o_lane):
-            partition(schedule, loop)
-    unroll(schedule, [t_inner, o_vector])
-    schedule.vectorize(o_lane)
+    loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), point, t, o)
+    schedule.reorder(*blocks, point, loops.panels, loops.columns, *loops.inside)
+    accumulate_tile(schedule, domain.taps, simd, tile, loops.columns)
+    finish_tile(schedule, tile, loops, layer.out_channels)
     return blocks[0] if blocks else panel

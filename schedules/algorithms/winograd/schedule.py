@@ -14,6 +14,7 @@ from tvm import s_tir
 
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel.microkernel import accumulate_tile
+from schedules.kernel.steps import finish_tile, split_tile
 from schedules.kernel.tiles import Tile
 from schedules.lower.masked_loops import specialize
 from schedules.lower.stages import keep_rolled, mark_stage
@@ -78,19 +79,11 @@ def schedule_products(
     if strip is not None:
         schedule.compute_at(products, strip, preserve_unit_loops=True)
     point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
-    t_outer, t_inner = schedule.split(t, [None, tile.columns])
-    lanes = tile.lanes(simd, layer.dtype)
-    o_outer, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    loops = {"rows": point, "columns": t_outer, "panels": o_outer}
-    order = [loops[name] for name in tile.order.split(",")]
-    schedule.reorder(*order, *blocks, t_inner, o_vector, o_lane)
-    accumulate_tile(schedule, domain.taps, simd, tile, [*order, *blocks][-1])
-    partition(schedule, t_outer)
-    if layer.out_channels % tile.panel:
-        for loop in (o_outer, o_vector, o_lane):
-            partition(schedule, loop)
-    unroll(schedule, [t_inner, o_vector])
-    schedule.vectorize(o_lane)
+    loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), point, t, o)
+    outside = [*loops.order, *blocks]
+    schedule.reorder(*outside, *loops.inside)
+    accumulate_tile(schedule, domain.taps, simd, tile, outside[-1])
+    finish_tile(schedule, tile, loops, layer.out_channels)
     if blocks:
         schedule.decompose_reduction(products, blocks[0])
     return point
