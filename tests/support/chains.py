@@ -45,7 +45,7 @@ class ChainPlan(Plan):
     def schedule(self, simd: Simd) -> s_tir.Schedule:
         first, last = self.chain[0], self.chain[-1]
         x = te.placeholder(first.input_shape, name="X")
-        residual = epilogue.residual(last, last.output_shape[:3])
+        residual = [te.placeholder(last.output_shape, name="R")] if last.residual else []
         weights, biases, value = [], [], x
         for number, layer in enumerate(self.chain):
             shape = (layer.out_channels, layer.in_channels)
