@@ -95,5 +95,7 @@ def sources_digest(folder: Path) -> str:
 
 
 def _is_own(plan: Plan) -> bool:
-    makers = (plan, REGISTRY.get(plan.algorithm))
-    return all(type(maker).__module__.startswith("schedules.") for maker in makers)
+    def is_own(maker: object) -> bool:
+        return type(maker).__module__.startswith("schedules.")
+
+    return is_own(plan) and is_own(REGISTRY.get(plan.algorithm))
