@@ -89,6 +89,7 @@ class Filtering:
         products = (kernel**2).sum(axis=1) * (image**2).sum(axis=1)
         return math.sqrt((output**2 @ products).mean() / self.taps)
 
+    @cached_property
     def light(self) -> Filtering:
         """The same correlation with ``G`` of small numbers: ``A^T`` takes what scaled its rows.
 

@@ -47,7 +47,7 @@ class Domain:
 
         def along(taps: int) -> Filtering:
             form = filtering(knobs["outputs"] if taps > 1 else 1, taps)
-            return form.light() if in_kernel else form
+            return form.light if in_kernel else form
 
         rows, columns = along(workload.kernel_height), along(workload.kernel_width)
         channels = workload.out_channels

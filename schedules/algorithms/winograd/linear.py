@@ -41,7 +41,7 @@ def multiply(
     Parameters
     ----------
     fused : bool
-        Not for light matrices (:meth:`Filtering.light`): most of their products are shared or
+        Not for light matrices (:attr:`Filtering.light`): most of their products are shared or
         doublings, and where a multiply-add overwrites the sum, each fused one would need a copy.
     """
     matrix, values = _fold_columns(matrix, list(values))

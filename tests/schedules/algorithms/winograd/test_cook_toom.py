@@ -136,7 +136,7 @@ def test_amplification_of_random_errors(outputs: int, taps: int) -> None:
 def test_light_kernels(outputs: int, taps: int) -> None:
     """The same correlation, which errs as much; the smallest number of each row of G is 1."""
     form = filtering(outputs, taps)
-    light = form.light()
+    light = form.light
     light.check()
     assert light.image == form.image
     assert light.amplification == pytest.approx(form.amplification)

@@ -118,7 +118,7 @@ def evaluate(node: Any, values: dict[str, np.float32]) -> Any:
 
 @pytest.mark.parametrize(("outputs", "taps"), FORMS)
 def test_light_kernels_without_fused_products(outputs: int, taps: int) -> None:
-    matrix, unknown = filtering(outputs, taps).light().kernel, variables(taps)
+    matrix, unknown = filtering(outputs, taps).light.kernel, variables(taps)
     values = np.random.default_rng(0).standard_normal((taps, 100)).astype(np.float32)
     named = {variable.name: row for variable, row in zip(unknown, values, strict=True)}
     rows = linear.multiply(matrix, unknown, "float32", fused=False)
@@ -137,7 +137,7 @@ def test_light_kernels_without_fused_products(outputs: int, taps: int) -> None:
     ],
 )
 def test_light_kernels_share_sums_and_products(outputs: int, expected: dict[str, int]) -> None:
-    matrix = filtering(outputs, 3).light().kernel
+    matrix = filtering(outputs, 3).light.kernel
     rows = linear.multiply(matrix, variables(3), "float32", fused=False)
     assert operations(rows) == expected
 
