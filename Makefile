@@ -49,8 +49,9 @@ peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for the benchmarks
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
-	    echo "leanconv needs Python 3.10, 3.11 or 3.12: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	    echo "this needs Python 3.10 to 3.13, as TensorFlow does: make PYTHON=python3.12 …" >&2; \
+	    exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "this Python cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
