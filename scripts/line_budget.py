@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 3570,
+    "schedules/algorithms": 3620,
     "schedules/kernel": 1760,
     "schedules/layer": 980,
     "schedules/lower": 800,

@@ -17,6 +17,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
 from scripts.benchmarks import networks
@@ -29,7 +30,11 @@ from tvmc.command import LineParser, exit_status
 from tvmc.tables import format_bytes
 
 README = ROOT / "README.md"
-DOCUMENTS = (README, RESULTS.with_name("RESULTS.md"))
+DOCUMENTS = (
+    README,
+    RESULTS.with_name("RESULTS.md"),
+    ROOT / "schedules" / "algorithms" / "README.md",
+)
 _BLOCK = re.compile(r"(<!-- (?P<name>[\w.]+) -->)(?P<text>.*?)(<!-- /(?P=name) -->)", re.DOTALL)
 _SUFFIX = "_result"
 
@@ -61,7 +66,8 @@ def filled(text: str, networks: Mapping[str, Any]) -> str:
     Parameters
     ----------
     text : str
-        Markdown with blocks ``claim``, ``networks``, ``machine`` and what benchmarks printed.
+        Markdown with blocks ``claim``, ``networks``, ``machine``, ``algorithms``, and what
+        benchmarks printed.
     networks : mapping
         What ``benchmarks/networks.py --json`` wrote.
 
@@ -75,6 +81,7 @@ def filled(text: str, networks: Mapping[str, Any]) -> str:
         "claim": _claim(rows),
         "networks": _table(rows),
         "machine": Machine(**networks["machine"]).describe(),
+        "algorithms": _algorithms(),
     }
 
     def block(match: re.Match[str]) -> str:
@@ -99,6 +106,17 @@ def _printed(name: str) -> str:
     text = textwrap.indent(benchmark.text(kept["rows"]), "    ")
     pictures = "".join(f"![{picture}](../pictures/{picture})\n\n" for picture in benchmark.pictures)
     return f"\n`{kept['command']}`\non {machine}:\n\n{text}\n\n{pictures}"
+
+
+def _algorithms() -> str:
+    """A table of the registry; algorithms of one paper and workspace share a line."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for algorithm in REGISTRY:
+        rest = (algorithm.source, algorithm.workspace, algorithm.good_for)
+        names.setdefault(rest, []).append(f"`{algorithm.name}`")
+    header = ("algorithm", "source", "workspace, elements", "good for")
+    lines = [header, ("---",) * 4, *((", ".join(own), *rest) for rest, own in names.items())]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 #: Rows of one network by runtime.

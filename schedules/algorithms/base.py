@@ -43,6 +43,9 @@ class Algorithm(ABC, Generic[W]):
     name: str
     #: Where it comes from.
     source: str
+    #: Its workspace in elements, in words; and the layers that it suits.
+    workspace: str = ""
+    good_for: str = ""
     #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
     transforms: bool = False
     #: Whether it computes blocks of layers, rather than single ones.

@@ -38,6 +38,8 @@ class Dense(Indirect):
 
     name = "dense"
     source = "the definition"
+    workspace = "0"
+    good_for = "matrices of few rows, weights where the model has them"
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         reason = super().supports(workload, simd)

@@ -41,6 +41,8 @@ class Depthwise(LayerAlgorithm):
 
     name = "depthwise"
     source = "Zhang, Lo, Lu, arXiv 2001.02504"
+    workspace = "0"
+    good_for = "depthwise layers, weights where the model has them"
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:

@@ -23,6 +23,8 @@ class Direct(Indirect):
 
     name = "direct"
     source = "the definition"
+    workspace = "0"
+    good_for = "comparing: it is not blocked"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         fixed = {

@@ -29,6 +29,8 @@ class Im2col(Lowering):
 
     name = "im2col"
     source = "Chellapilla et al., High Performance CNNs for Document Processing, IWFHR 2006"
+    workspace = "K_h K_w C H' W'"
+    good_for = "comparing: one large matrix product"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return tiles.knobs(self.product(workload, simd), simd)

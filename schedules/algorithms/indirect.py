@@ -30,6 +30,8 @@ class Indirect(LayerAlgorithm):
 
     name = "indirect"
     source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
+    workspace = "0"
+    good_for = "all layers, the default where Winograd does not pay"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return tiles.knobs(self.product(workload, simd), simd)

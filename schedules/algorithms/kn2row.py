@@ -42,6 +42,8 @@ class Kn2row(Lowering):
 
     name = "kn2row"
     source = "Vasudevan et al., Parallel Multi Channel Convolution using GEMM, arXiv 1704.04428"
+    workspace = "K_h K_w M H W"
+    good_for = "few outputs, comparing"
 
     #: Loop orders of the product; the micro-kernel's rows are the taps.
     orders: tuple[str, ...] = ("rows,columns,panels", "rows,panels,columns")

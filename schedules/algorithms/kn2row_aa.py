@@ -38,6 +38,8 @@ class Kn2rowAa(Lowering):
 
     name = "kn2row_aa"
     source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
+    workspace = "0"
+    good_for = "no workspace, from pointwise products alone"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         choices = tiles.knobs(self.product(workload, simd), simd)

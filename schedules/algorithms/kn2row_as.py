@@ -35,6 +35,8 @@ class Kn2rowAs(Kn2row):
 
     name = "kn2row_as"
     source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
+    workspace = "M H W"
+    good_for = "fewer bytes than kn2row's"
 
     orders = ("panels,rows,columns",)
 

@@ -40,6 +40,8 @@ class Mec(CompactLowering):
 
     name = "mec"
     source = "Cho and Brand, MEC: Memory-efficient Convolution, arXiv 1706.06873"
+    workspace = "W' H_pad K_w C"
+    good_for = "large kernels, a K_h-th of im2col's bytes"
 
     def rows(self, workload: Conv2dWorkload) -> int:
         return workload.in_height + workload.pad_top + workload.pad_bottom

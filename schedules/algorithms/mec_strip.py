@@ -30,6 +30,8 @@ class MecStrip(CompactLowering):
 
     name = "mec_strip"
     source = "MEC (Cho and Brand, arXiv 1706.06873), one strip of columns at a time"
+    workspace = "H_pad K_w C of a strip of columns"
+    good_for = "the same in a small cache"
 
     def rows(self, workload: Conv2dWorkload) -> int:
         # Those that the kernel reaches: a stride may leave out the last ones.

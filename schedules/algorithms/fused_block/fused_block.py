@@ -48,6 +48,8 @@ class FusedBlock(Algorithm[Block]):
 
     name = "fused_block"
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
+    workspace = "a few rows of what lies between"
+    good_for = "MobileNets' blocks: nothing between is stored"
     of_blocks = True
 
     def supports(self, block: Block, simd: Simd) -> str | None:

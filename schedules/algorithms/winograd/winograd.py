@@ -108,6 +108,8 @@ class Winograd(LayerAlgorithm):
 
     name = "winograd"
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
+    workspace = "n^2 P (C + M), P tiles of a strip"
+    good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
     transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
