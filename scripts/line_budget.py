@@ -39,7 +39,7 @@ BUDGET = {
     "scripts/pictures": 390,
     "scripts/tflite_benchmark": 590,
     "scripts/tvmc": 5910,
-    "tests": 170,
+    "tests": 260,
     "tests/planted": 370,
     "tests/schedules": 7640,
     "tests/scripts": 7500,
