@@ -127,7 +127,8 @@ def fits_registers(
     if taps.flat or taps.depth < lanes:
         spare = 14
     elif simd.in_order or taps.depth % lanes:
-        spare = 10
+        # As many again as pixels, and two, where an in-order core loads them all ahead.
+        spare = max(10, columns + 2) if simd.in_order else 10
     else:
         spare = 1
     return sums + columns + vectors + spare <= simd.vector_registers

@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def check_is_understood(words: Sequence[str]) -> None:
     elif first == "tvmc":
         with pytest.raises(Parsed):
             cli.main(rest)
+    elif rest[1].startswith("scripts.examples."):  # tests/scripts/test_examples.py runs them
+        assert find_spec(rest[1])
     elif first == "python":
         module = importlib.import_module(rest[1])
         if module.__spec__ and module.__spec__.submodule_search_locations:

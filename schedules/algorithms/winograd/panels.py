@@ -13,6 +13,8 @@ So U, which is several times as large as the weights, is in a near cache wheneve
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir
@@ -40,6 +42,8 @@ def schedule_panels(
     ``in_place`` weights are those in layout ``rows``.
     """
     layer, whole = domain.workload, domain.strips == 1
+    # Steps that are unrolled together are of one block of channels: U has no others.
+    tile = replace(tile, k_block=math.gcd(tile.k_block, domain.c_block))
     _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
