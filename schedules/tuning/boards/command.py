@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from schedules.errors import LeanconvError
@@ -24,8 +23,8 @@ class CommandRunner(Runner):
     ----------
     template : str
         The command, in which ``{folder}`` stands for the batch's folder and ``{program}`` for the
-        program in it, absolute and quoted. It runs in the current folder, and what it prints on
-        its standard output are the program's lines.
+        program in it, absolute and quoted. It runs in that folder, and what it prints on its
+        standard output are the program's lines.
     name : str, optional
         For messages.
 
@@ -53,7 +52,7 @@ class CommandRunner(Runner):
         command = self.template
         for field, value in zip(FIELDS, values, strict=True):
             command = command.replace(field, shlex.quote(str(value)))
-        ending = run_process(command, Path.cwd(), batch.timeout_s)
+        ending = run_process(command, batch.folder, batch.timeout_s)
         if ending.in_time and ending.lines:
             self._has_worked, self._lost = True, 0
             return ending.lines

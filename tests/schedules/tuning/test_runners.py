@@ -25,7 +25,7 @@ from schedules.tuning.measure.program import Compiled, ProgramWriter, Tensors
 from schedules.tuning.measure.settings import Settings
 from scripts.board.board import Board
 from scripts.board.count import count_regions
-from scripts.processes import module_command
+from scripts.processes import module_command, module_environment
 
 HELLO = """#!/bin/sh
 echo warming up
@@ -139,7 +139,8 @@ LAYER = Conv2dWorkload(5, 5, 8, 8, 3, 3)
 
 
 def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
-    words = module_command("scripts.board", "run", "--cpu", "cortex-a76")
+    path = f"PYTHONPATH={module_environment()['PYTHONPATH']}"
+    words = ["env", path, *module_command("scripts.board", "run", "--cpu", "cortex-a76")]
     runner = CommandRunner(shlex.join(words) + " {program}")
     settings = Settings(repeat=1, min_repeat_ms=0.0)
     with Measurer(A76, runner, settings, jobs=1) as measurer:

@@ -19,7 +19,7 @@ from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.record import MODELLED
 from scripts.board import modelled_board
-from scripts.processes import module_command
+from scripts.processes import module_command, module_environment
 
 CPU = "cortex-a76"
 SOURCE = Path(__file__).with_name("modelled_kernels.c")
@@ -87,7 +87,8 @@ def test_counts_depend_on_nothing_but_the_program(
 
 def test_real_kernels_are_ranked(tmp_path: Path) -> None:
     """By the tuner's own program: a register tile that waits for itself, and one that does not."""
-    command = module_command("scripts.board.modelled_board", "--cpu", CPU)
+    path = f"PYTHONPATH={module_environment()['PYTHONPATH']}"
+    command = ["env", path, *module_command("scripts.board.modelled_board", "--cpu", CPU)]
     runner = CommandRunner(shlex.join(command) + " {program}")
     layer = Conv2dWorkload(8, 8, 16, 16, 3, 3, activation="relu")
     order = "rows,columns,panels"

@@ -138,7 +138,8 @@ def test_interrupted(graph: Path, tmp_path: Path, number: signal.Signals) -> Non
 def test_tunes_on_the_emulated_board(run_tvmc: RunTvmc, tmp_path: Path, repo_root: Path) -> None:
     graph, logs = tmp_path / "conv.tflite", tmp_path / "emulated"
     graph.write_bytes(single_conv((1, 6, 6, 8), Conv(12, activation="relu6")))
-    board = f"{sys.executable} -m scripts.board run --cpu cortex-a76 {{program}}"
+    run = f"{sys.executable} -m scripts.board run --cpu cortex-a76"
+    board = f"env PYTHONPATH={repo_root} {run} {{program}}"
     done = run_tvmc(
         *("tune", graph, "--target", "cortex-a76", "--board-command", board),
         *("-o", logs, "--trials", 4, "--timeout", 60, *QUICK),
