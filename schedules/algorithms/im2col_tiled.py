@@ -29,7 +29,7 @@ class Im2colTiled(Im2col):
     name = "im2col_tiled"
     source = "im2col (Chellapilla et al., IWFHR 2006), one register tile at a time"
     workspace = "K_h K_w C of one register tile"
-    good_for = "strided layers of few channels"
+    good_for = "im2col's products in a small cache"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         choices = super().knobs(workload, simd)

@@ -69,7 +69,7 @@ def this_host(cpuinfo: Path = CPUINFO, cpus: Path = CPUS) -> Host:
     usable = os.sched_getaffinity(0)
     found: dict[tuple[str, bool, Core], list[int]] = {}
     for block in map(_values, blocks):
-        number = int(block.get("processor", -1))
+        number = _number(block.get("processor", ""))
         if number in usable:
             kind = _x86_core(block) if arch == "x86_64" else _arm_core(block)
             found.setdefault(kind, []).append(number)
@@ -161,4 +161,4 @@ def _share(cache: tuple[int, int]) -> int:
 def _count(cpus: str) -> int:
     """Cores in a list such as ``0-3,8``."""
     ranges = (part.partition("-") for part in cpus.split(",") if part)
-    return max(1, sum(int(last or first) - int(first) + 1 for first, _, last in ranges))
+    return max(1, sum(_number(last or first) - _number(first) + 1 for first, _, last in ranges))

@@ -122,6 +122,7 @@ def test_caches_of_the_system(system: System, tmp_path: Path) -> None:
         ("riscv64", {}, "'riscv64' is not supported"),
         ("x86_64", {"flags": "sse2"}, "lacks AVX2 and FMA"),
         ("x86_64", {"processor": 7}, "does not tell what this machine is: name a target"),
+        ("x86_64", {"processor": "?"}, "does not tell what this machine is: name a target"),
     ],
 )
 def test_what_cannot_be_used(
