@@ -116,11 +116,11 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
                 "layout": LAYOUTS[part.layout],
                 "panel": part.panel,
                 "transform": f"&{transforms[part.transform]}" if part.transform else 0,
-                "packed_bytes": part.elements * workload.element_bytes,
+                "packed_bytes": part.weight_bytes,
                 "bias_elements": part.bias_elements,
             }
         )
-        for workload, part in zip(plan.layers, plan.parts, strict=True)
+        for part in plan.parts
     ]
     return [
         f"static const struct lc_geometry {name}_layers[] = {{{', '.join(layers)}}};",

@@ -48,6 +48,8 @@ class Algorithm(ABC, Generic[W]):
     good_for: str = ""
     #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
     transforms: bool = False
+    #: Element types of input and output, and of weights, that it computes.
+    types: frozenset[tuple[str, str]] = frozenset({("float32", "float32")})
     #: Whether it computes blocks of layers, rather than single ones.
     of_blocks: bool = False
 

@@ -24,8 +24,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import align
+
+#: Bytes of one element of the bias: float32, or int32 in sums of integers.
+BIAS_BYTES = 4
 
 #: A small matrix is a tuple of its rows.
 Matrix = tuple[tuple[float, ...], ...]
@@ -47,6 +50,8 @@ class PackedWeights:
         Bias, filled up with zeros.
     transform : (Matrix, Matrix) or None
         Layout ``winograd``: ``G_h`` of shape (n_h, K_h) and ``G_w`` of shape (n_w, K_w).
+    dtype : str
+        Element type of the weights as a kernel reads them.
     """
 
     layout: str
@@ -54,10 +59,11 @@ class PackedWeights:
     shape: tuple[int, ...]
     bias_elements: int
     transform: tuple[Matrix, Matrix] | None = None
+    dtype: str = "float32"
 
     @property
     def in_place(self) -> bool:
-        """Whether a kernel can read float32 weights and bias where a model stores them."""
+        """Whether a kernel can read weights of its type where a model stores them."""
         return self.layout in ("rows", "taps")
 
     @property
@@ -65,51 +71,64 @@ class PackedWeights:
         """Elements of the packed weights."""
         return math.prod(self.shape)
 
-    def bytes(self, element_bytes: int) -> int:
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the packed weights, without the bias."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+    @property
+    def bytes(self) -> int:
         """Bytes that a delegate holds: the weights, and behind them, aligned, the bias."""
-        return align(self.elements * element_bytes) + self.bias_elements * element_bytes
+        return align(self.weight_bytes) + self.bias_elements * BIAS_BYTES
 
 
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     """Layout ``panels`` for the weights of ``workload``."""
     count = -(-workload.out_channels // panel)
-    return PackedWeights("panels", panel, (count, workload.reduction, panel), count * panel)
+    shape = (count, workload.reduction, panel)
+    return PackedWeights("panels", panel, shape, count * panel, dtype=workload.weight_dtype)
 
 
 def channels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     """Layout ``channels`` for the weights of ``workload``."""
     count = -(-workload.out_channels // panel)
     taps = workload.kernel_height * workload.kernel_width
-    return PackedWeights(
-        "channels", panel, (count, workload.in_channels, taps, panel), count * panel
-    )
+    shape = (count, workload.in_channels, taps, panel)
+    return PackedWeights("channels", panel, shape, count * panel, dtype=workload.weight_dtype)
 
 
 def rows(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``rows`` for the weights of ``workload``."""
     channels = workload.out_channels
-    return PackedWeights("rows", 1, (channels, workload.reduction), channels)
+    shape = (channels, workload.reduction)
+    return PackedWeights("rows", 1, shape, channels, dtype=workload.weight_dtype)
 
 
 def taps(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``taps`` for the weights of a depthwise ``workload``."""
     assert workload.is_depthwise, "taps have no input channels"
     channels, height, width, _ = workload.weight_shape
-    return PackedWeights("taps", 1, (height, width, channels), channels)
+    shape = (height, width, channels)
+    return PackedWeights("taps", 1, shape, channels, dtype=workload.weight_dtype)
 
 
 def winograd(
     workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix]
 ) -> PackedWeights:
-    """Layout ``winograd`` for the weights of ``workload``; ``transform`` is ``(G_h, G_w)``."""
+    """Layout ``winograd`` for the weights of ``workload``; ``transform`` is ``(G_h, G_w)``.
+
+    Transformed weights are of the type of the products, whatever the model's are.
+    """
     count = -(-workload.out_channels // panel)
     points = len(transform[0]) * len(transform[1])
     shape = (points, count, workload.in_channels, panel)
-    return PackedWeights("winograd", panel, shape, count * panel, transform)
+    return PackedWeights("winograd", panel, shape, count * panel, transform, workload.dtype)
 
 
 def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
-    """OHWI weights in the layout of ``packed``."""
+    """OHWI weights in the layout and type of ``packed``."""
+    if packed.transform is None:
+        weights = weights.astype(packed.dtype, copy=False)
     if packed.layout in ("rows", "taps"):
         order = (0, 1, 2, 3) if packed.layout == "rows" else (1, 2, 0, 3)
         return np.ascontiguousarray(weights.transpose(order)).reshape(packed.shape)
@@ -122,10 +141,10 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     if packed.transform is not None:
         rows, columns = (np.array(matrix) for matrix in packed.transform)
         exact = np.einsum("ai,mijc,bj->abmc", rows, weights.astype(np.float64), columns)
-        matrices = exact.astype(weights.dtype).reshape(*points, len(weights), reduction)
+        matrices = exact.astype(packed.dtype).reshape(*points, len(weights), reduction)
     else:
         matrices = weights.reshape(len(weights), reduction)
-    padded = np.zeros((*points, count * panel, reduction), weights.dtype)
+    padded = np.zeros((*points, count * panel, reduction), packed.dtype)
     padded[..., : len(weights), :] = matrices
     return np.ascontiguousarray(padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2))
 

@@ -166,6 +166,6 @@ def placeholders(
     batch, height, width, _ = workload.input_shape
     return (
         te.placeholder((batch, height, width * workload.in_pitch), workload.dtype, name="X"),
-        te.placeholder(packed.shape, workload.dtype, name="W"),
+        te.placeholder(packed.shape, packed.dtype, name="W"),
         te.placeholder((packed.bias_elements,), workload.dtype, name="B"),
     )

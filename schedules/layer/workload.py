@@ -15,8 +15,8 @@ from typing import Any
 
 from schedules.errors import LeanconvError
 
-#: Bytes of one element of each supported type.
-DTYPE_BYTES: Mapping[str, int] = {"float32": 4}
+#: Bytes of one element of each type that tensors have.
+DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4}
 
 #: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
 ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
@@ -64,7 +64,8 @@ _TEXT = re.compile(
     r"(?: of(?P<group_of>\d+))?"
     rf"(?: (?P<activation>{_ACTIVATION}))?"
     rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
-    rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?",
+    rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?"
+    rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?",
     re.ASCII,
 )
 
@@ -106,7 +107,9 @@ class Conv2dWorkload:
     output_activation : str
         Like ``activation``, applied to that sum; "none" without a residual.
     dtype : str
-        Element type of input, weights, bias and output.
+        Element type of input and output.
+    weight_dtype : str
+        Element type of the weights as the model has them.
 
     Raises
     ------
@@ -135,6 +138,7 @@ class Conv2dWorkload:
     residual: bool = False
     output_activation: str = "none"
     dtype: str = "float32"
+    weight_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -150,10 +154,11 @@ class Conv2dWorkload:
                 raise LeanconvError(f"unknown activation {activation!r}: one of {', '.join(known)}")
         if self.output_activation != "none" and not self.residual:
             raise LeanconvError("an output activation without a residual: it is the activation")
-        if self.dtype not in DTYPE_BYTES:
-            raise LeanconvError(
-                f"unsupported element type {self.dtype!r}: one of {', '.join(DTYPE_BYTES)}"
-            )
+        for dtype in (self.dtype, self.weight_dtype):
+            if dtype not in DTYPE_BYTES:
+                raise LeanconvError(
+                    f"unsupported element type {dtype!r}: one of {', '.join(DTYPE_BYTES)}"
+                )
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LeanconvError(
                 f"{self.in_channels} -> {self.out_channels} channels do not divide into "
@@ -239,7 +244,7 @@ class Conv2dWorkload:
 
     @property
     def element_bytes(self) -> int:
-        """Bytes of one element."""
+        """Bytes of one element of input and output."""
         return DTYPE_BYTES[self.dtype]
 
     @property
@@ -265,7 +270,7 @@ class Conv2dWorkload:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights as TFLite stores them, without the bias."""
-        return math.prod(self.weight_shape) * self.element_bytes
+        return math.prod(self.weight_shape) * DTYPE_BYTES[self.weight_dtype]
 
     @property
     def output_bytes(self) -> int:
@@ -341,7 +346,8 @@ class Conv2dWorkload:
     def describe(self) -> str:
         """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
 
-        Depthwise layers are ``dwconv…``; ``+`` stands for the residual.
+        Depthwise layers are ``dwconv…``; ``+`` stands for the residual. Types that are not float32
+        come last: ``int8``, or ``float16 weights`` if only those are.
         """
         if self.group_of > 1:
             return f"one group of {self.all_groups().describe()}"
@@ -366,6 +372,10 @@ class Conv2dWorkload:
             parts.append("+")
         if self.output_activation != "none":
             parts.append(self.output_activation)
+        if self.dtype != "float32":
+            parts.append(self.dtype)
+        if self.weight_dtype != self.dtype:
+            parts.append(f"{self.weight_dtype} weights")
         return " ".join(parts)
 
     def to_text(self) -> str:
@@ -374,7 +384,7 @@ class Conv2dWorkload:
         ``28x28x64->64 k3x3 s1x1 p1,1,1,1 relu``: image, output channels, kernel, then whatever is
         not the default: batch ``n``, stride ``s``, dilation ``d``, padding ``p`` (top, bottom,
         left, right), groups ``g``, ``of``, activation, ``+`` for a residual, output activation,
-        element type.
+        element type, and ``w`` before that of the weights.
         """
         words = [f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"]
         words.append(f"k{self.kernel_height}x{self.kernel_width}")
@@ -400,6 +410,8 @@ class Conv2dWorkload:
             words.append(self.output_activation)
         if self.dtype != "float32":
             words.append(self.dtype)
+        if self.weight_dtype != "float32":
+            words.append(f"w{self.weight_dtype}")
         return " ".join(words)
 
     @classmethod

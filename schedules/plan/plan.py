@@ -64,6 +64,10 @@ class Plan:
             If it cannot.
         """
         algorithm = REGISTRY.get(choice.algorithm)
+        for layer in workload.layers:
+            types = (layer.dtype, layer.weight_dtype)
+            if types not in algorithm.types:
+                raise Unsupported("it does not compute {} with {} weights".format(*types))
         if algorithm not in REGISTRY.made_for(workload):
             blocks = "it computes blocks of layers, and this layer is in none"
             raise Unsupported(blocks if algorithm.of_blocks else "it computes one layer")
@@ -131,9 +135,8 @@ class Plan:
     @property
     def held_bytes(self) -> int:
         """Workspace, and packed weights that are not read where the model has them."""
-        parts = zip(self.layers, self.parts, strict=True)
-        held = (part.bytes(layer.element_bytes) for layer, part in parts if not part.in_place)
-        return self.workspace_bytes + self.calls * sum(held)
+        held = sum(part.bytes for part in self.parts if not part.in_place)
+        return self.workspace_bytes + self.calls * held
 
     def describe(self) -> str:
         """What is computed, for tables and profiles."""

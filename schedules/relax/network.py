@@ -19,7 +19,7 @@ from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
 from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer, Network, describe
-from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
+from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.graph import RelaxGraph, array_of, bytes_of, dtype_of, operator_of, shape_of
 
 CONV2D, MATMUL = "relax.nn.conv2d", "relax.matmul"
@@ -193,7 +193,7 @@ def _check_input(call: relax.Call, kind: str, geometry: str, rank: int | None = 
     shape = shape_of(image)
     if shape is None or (rank is not None and len(shape) != rank):
         raise _Refused("input shape is not known before the model runs", kind, geometry)
-    types = sorted({dtype_of(image), dtype_of(call.args[1]), dtype_of(call)} - set(DTYPE_BYTES))
+    types = sorted({dtype_of(image), dtype_of(call.args[1]), dtype_of(call)} - {"float32"})
     if types:
         raise _Refused(f"{' and '.join(types)} tensors: not supported yet", kind, geometry)
     if not isinstance(image, relax.Var):

@@ -140,5 +140,4 @@ def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
     part = plan.parts[place]
     if len(plan.parts) == 1 and part.in_place and layer.float_order == part.layout:
         return 0
-    group = part.bytes(plan.layers[place].element_bytes)
-    return align(group) * (plan.calls - 1) + group
+    return align(part.bytes) * (plan.calls - 1) + part.bytes

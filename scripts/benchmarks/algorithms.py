@@ -146,7 +146,7 @@ def _planned(algorithm: str, workload: Conv2dWorkload, limit_bytes: int) -> Row:
         plan = plan_kernel(workload, Simd.named("host"), algorithm)
     except Unsupported as error:
         return {"reason": str(error)}
-    packed = plan.packed.bytes(plan.layer.element_bytes)
+    packed = plan.packed.bytes
     asked: Row = {"workspace_bytes": plan.workspace_bytes, "packed_bytes": packed}
     needed = workload.input_bytes + workload.output_bytes + plan.workspace_bytes + packed
     if needed > limit_bytes:

@@ -140,9 +140,7 @@ def placeholders(
 ) -> tuple[te.Tensor, list[te.Tensor], list[te.Tensor]]:
     """The kernel's arguments X, of shape (N, H, W C), W0, … and B0, …."""
     batch, height, width, channels = block.input_shape
-    weights = [
-        te.placeholder(part.shape, block.dtype, name=f"W{i}") for i, part in enumerate(parts)
-    ]
+    weights = [te.placeholder(part.shape, part.dtype, name=f"W{i}") for i, part in enumerate(parts)]
     biases = [
         te.placeholder((part.bias_elements,), layer.dtype, name=f"B{i}")
         for i, (part, layer) in enumerate(zip(parts, block.layers, strict=True))

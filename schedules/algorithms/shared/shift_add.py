@@ -70,6 +70,7 @@ def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
         kernel_height=1,
         kernel_width=1,
         dtype=workload.dtype,
+        weight_dtype=workload.weight_dtype,
     )
 
 

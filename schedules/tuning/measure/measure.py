@@ -207,10 +207,7 @@ def _batches(built: Mapping[str, Compiled], boards: int) -> list[list[str]]:
     held: dict[tuple[PackedWeights, ...], int] = {}
     for name in sorted(built, key=lambda name: layouts.index(built[name].plan.parts)):
         plan = built[name].plan
-        own = sum(
-            part.bytes(layer.element_bytes)
-            for layer, part in zip(plan.layers, plan.parts, strict=True)
-        )
+        own = sum(part.bytes for part in plan.parts)
         is_heavy = plan.parts not in held and sum(held.values()) + own > BATCH_BYTES
         if not batches or len(batches[-1]) == most or is_heavy:
             batches.append([])

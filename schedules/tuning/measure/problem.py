@@ -38,7 +38,7 @@ CHUNK_ELEMENTS = 2**23
 
 @dataclass(frozen=True)
 class Problem:
-    """One workload's tensors, all float32, the same whenever they are made.
+    """One workload's tensors, the same whenever they are made.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Problem:
         others, from ``x_channel`` and ``y_channel`` on; the others are NaN: not to be read or
         written.
     weights, biases : tuple of np.ndarray
-        OHWI, and ``(M,)``, of each layer.
+        OHWI, of the layer's ``weight_dtype``, and ``(M,)``, of each layer.
     magnitude : float
         Root mean square of the last layer's sums, before the activation.
     """
@@ -74,7 +74,8 @@ class Problem:
             own_input = len(layers) > 1 and x.shape == layers[-1].output_shape
             residual = x if own_input else _normal(random, layers[-1].output_shape)
         weights = tuple(
-            _normal(random, layer.weight_shape, layer.reduction**-0.5) for layer in layers
+            _normal(random, layer.weight_shape, layer.reduction**-0.5).astype(layer.weight_dtype)
+            for layer in layers
         )
         biases = tuple(_normal(random, (layer.out_channels,)) for layer in layers)
         value: np.ndarray = x

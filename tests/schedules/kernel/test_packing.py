@@ -14,7 +14,7 @@ def test_panels() -> None:
     )
     packed = packing.panels(layer, 4)
     assert (packed.shape, packed.elements, packed.bias_elements) == ((3, 18, 4), 216, 12)
-    assert packed.bytes(4) == 896 + 48  # 864 bytes of weights, up to a cache line, and the bias
+    assert packed.bytes == 896 + 48  # 864 bytes of weights, up to a cache line, and the bias
     weights = np.arange(180, dtype=np.float32).reshape(layer.weight_shape) + 1
     result = packing.pack(weights, packed)
     for m in range(12):
@@ -23,6 +23,20 @@ def test_panels() -> None:
             assert result[m // 4, (kh * 3 + kw) * 3 + c, m % 4] == expected
     bias = packing.pack_bias(np.arange(10, dtype=np.float32), packed)
     np.testing.assert_array_equal(bias, [*range(10), 0, 0])
+
+
+def test_weights_keep_their_type_unless_they_are_transformed() -> None:
+    layer = Conv2dWorkload(5, 5, 3, 10, 3, 3, weight_dtype="float16")
+    weights = np.random.default_rng(0).standard_normal(layer.weight_shape).astype(np.float16)
+    packed = packing.panels(layer, 4)
+    assert (packed.dtype, packed.bytes) == ("float16", 704 + 48)
+    assert packing.pack(weights, packed).dtype == np.float16
+    identity = tuple(tuple(map(float, row)) for row in np.eye(3))
+    transformed = packing.winograd(layer, 4, (identity, identity))
+    assert (transformed.dtype, transformed.weight_bytes) == ("float32", 9 * 3 * 3 * 4 * 4)
+    matrices = packing.pack(weights, transformed)
+    assert matrices.dtype == np.float32
+    assert matrices[4, 2, 1, 1] == np.float32(weights[9, 1, 1, 1])
 
 
 def test_panels_channel_by_channel() -> None:

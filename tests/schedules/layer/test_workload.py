@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from schedules.errors import LeanconvError
 from schedules.layer.workload import (
     ACTIVATIONS,
+    DTYPE_BYTES,
     HARD_SWISH,
     SWISH,
     Conv2dWorkload,
@@ -87,6 +89,7 @@ def test_numbers_are_exact_past_32_bits() -> None:
         ({"pad_left": -1}, "pad_left = -1: must be >= 0"),
         ({"activation": "tanh"}, "unknown activation 'tanh'"),
         ({"dtype": "float64"}, "unsupported element type 'float64'"),
+        ({"weight_dtype": "float64"}, "unsupported element type 'float64'"),
         ({"groups": 2}, "do not divide into 2 groups"),
         ({"in_channels": 4, "groups": 2, "group_of": 2}, "no groups of its own"),
         ({"kernel_height": 6}, "does not fit"),
@@ -109,6 +112,15 @@ def test_descriptions() -> None:
     assert strided.describe() == "conv3x2 s2 2x5x7x3->4 relu6"
     dilated = Conv2dWorkload(**SMALL, dilation_height=2)
     assert dilated.describe() == "conv3x2 d2x1 5x7x3->4"
+    narrow = Conv2dWorkload(**SMALL, activation="relu", weight_dtype="float16")
+    assert narrow.describe() == "conv3x2 5x7x3->4 relu float16 weights"
+    assert replace(narrow, dtype="int8", weight_dtype="int8").describe().endswith("4 relu int8")
+
+
+def test_bytes_are_those_of_each_type() -> None:
+    layer = Conv2dWorkload(**SMALL, dtype="int8", weight_dtype="float16")
+    assert (layer.input_bytes, layer.output_bytes) == (5 * 7 * 3, 3 * 6 * 4)
+    assert layer.weight_bytes == 4 * 3 * 2 * 3 * 2
 
 
 def test_one_group_reads_and_writes_among_the_others() -> None:
@@ -156,6 +168,8 @@ def layers(draw: st.DrawFn) -> Conv2dWorkload:
         draw(activations),
         residual,
         draw(activations) if residual else "none",
+        draw(st.sampled_from(list(DTYPE_BYTES))),
+        draw(st.sampled_from(list(DTYPE_BYTES))),
     ]
     return Conv2dWorkload(*values)
 
@@ -170,6 +184,9 @@ def test_the_text() -> None:
     assert layer.to_text() == "5x7x3->4 k3x2"
     assert Conv2dWorkload.from_text("5x7x3->4 k3x2 + relu6").output_activation == "relu6"
     assert Conv2dWorkload.from_text("5x7x3->4 k3x2 relu +").activation == "relu"
+    narrow = Conv2dWorkload(**SMALL, activation="relu", weight_dtype="float16")
+    assert narrow.to_text() == "5x7x3->4 k3x2 relu wfloat16"
+    assert replace(narrow, dtype="int8", weight_dtype="int8").to_text().endswith("relu int8 wint8")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +200,7 @@ def test_the_text() -> None:
         "5x7x3->4 k3x2 p1,1 s2x2",
         "5x7x3->4 k3x2 tanh",
         "5x7x3->4 k3x2 float64",
+        "5x7x3->4 k3x2 wint8 int8",
         "5x7x\N{ARABIC-INDIC DIGIT THREE}->4 k3x2",
         "-5x7x3->4 k3x2",
     ],

@@ -150,11 +150,17 @@ def test_nothing_serves_a_layer_past_32_bits() -> None:
         plan_kernel(layer(40_000, 3, 16), SIMD)
 
 
+def test_types_without_a_kernel_are_refused() -> None:
+    whole = replace(RESNET, dtype="uint8", weight_dtype="uint8")
+    with pytest.raises(Unsupported, match="does not compute uint8 with uint8 weights"):
+        plan_kernel(whole, SIMD)
+
+
 def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
     """Winograd's weights are four times as many; a direct algorithm without workspace has none."""
     plan = plan_kernel(RESNET, SIMD, objective="memory")
     assert (plan.algorithm, plan.workspace_bytes) == ("indirect", 0)
-    assert plan.held_bytes == plan.packed.bytes(4)
+    assert plan.held_bytes == plan.packed.bytes
     assert plan.why == f"holds the fewest bytes: {plan.held_bytes}"
 
 

@@ -182,11 +182,11 @@ def test_delegate_packs_what_kernels_read(
     plan = Plan(workload.one_group(), "test", {}, 0, (packed,))
     result = pack_in_c(plan, tmp_path, constants)
     assert (result.returncode, result.stderr) == (0, b"")
-    pitch, groups = align(packed.bytes(4)), workload.groups
-    assert len(result.stdout) == pitch * (groups - 1) + packed.bytes(4)
+    pitch, groups = align(packed.bytes), workload.groups
+    assert len(result.stdout) == pitch * (groups - 1) + packed.bytes
     parts = zip(np.split(weights, groups), np.split(bias, groups), strict=True)
     for group, (group_weights, group_bias) in enumerate(parts):
-        block = np.frombuffer(result.stdout[group * pitch :][: packed.bytes(4)], np.float32)
+        block = np.frombuffer(result.stdout[group * pitch :][: packed.bytes], np.float32)
         elements = block[: packed.elements]
         expected = packing.pack(group_weights.astype(np.float32), packed).ravel()
         np.testing.assert_array_max_ulp(elements, expected, 1)
