@@ -27,8 +27,8 @@ BUDGET = {
     "schedules/select": 720,
     "schedules/target": 1270,
     "schedules/tuning": 5170,
-    "tflite_delegate": 590,
-    "tflite_delegate/csrc": 9400,
+    "tflite_delegate": 640,
+    "tflite_delegate/csrc": 11400,
     "tflite_delegate/importer": 3610,
     "tflite_delegate/read": 1190,
     "scripts": 800,
@@ -43,13 +43,13 @@ BUDGET = {
     "tests/planted": 370,
     "tests/schedules": 7640,
     "tests/scripts": 7500,
-    "tests/support": 3300,
-    "tests/tflite_delegate": 9850,
+    "tests/support": 3700,
+    "tests/tflite_delegate": 10400,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")
 #: Lines of a file at most, by its ending, apart from tests.
-FILE_LIMITS = {".py": 450, ".c": 350, ".h": 360, ".cc": 350}
+FILE_LIMITS = {".py": 450, ".c": 350, ".h": 400, ".cc": 350}
 #: Files that lie in one folder at most, apart from tests.
 MOST_FILES = 16
 

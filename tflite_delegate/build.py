@@ -27,7 +27,7 @@ from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.selection import select
 from tflite_delegate.sources import copy_sources
-from tflite_delegate.table import kernel_table
+from tflite_delegate.table import DEFAULT_ROUNDING, kernel_table
 
 TABLE = "kernel_table.c"
 
@@ -69,6 +69,7 @@ def build(
     limits: Limits = NO_LIMITS,
     objective: str = "time",
     records: Sequence[Record] = (),
+    rounding: str = DEFAULT_ROUNDING,
     toolchain: Toolchain | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -94,6 +95,9 @@ def build(
     records : sequence of Record
         What was measured before (see :mod:`schedules.tuning.advice`), if anything; some of it for
         ``simd``.
+    rounding : str
+        Whose arithmetic quantised tensors are computed by: one of
+        :data:`tflite_delegate.table.ROUNDINGS`.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     jobs : int, optional
@@ -115,7 +119,7 @@ def build(
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         folder = Path(name)
-        kernels, sources = _write_sources(folder, selections, jobs, steps, notify)
+        kernels, sources = _write_sources(folder, selections, rounding, jobs, steps, notify)
         objects = [f"{kernel.name}.o" for kernel in kernels]
         notify(steps - 1, steps, f"linking {output.name}")
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
@@ -136,6 +140,7 @@ def export_sources(
     limits: Limits = NO_LIMITS,
     objective: str = "time",
     records: Sequence[Record] = (),
+    rounding: str = DEFAULT_ROUNDING,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -155,7 +160,8 @@ def export_sources(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
             fresh = Path(name) / folder.name
             fresh.mkdir()
-            kernels, _ = _write_sources(fresh, selections, jobs, steps, progress or _silent)
+            notify = progress or _silent
+            kernels, _ = _write_sources(fresh, selections, rounding, jobs, steps, notify)
             if folder.exists():
                 folder.rename(Path(name) / "old")
             fresh.rename(folder)
@@ -171,6 +177,7 @@ def export_sources(
 def _write_sources(
     folder: Path,
     selections: Sequence[Selection],
+    rounding: str,
     jobs: int | None,
     steps: int,
     notify: Progress,
@@ -187,7 +194,7 @@ def _write_sources(
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     sources = copy_sources(folder)
-    table = kernel_table(compiled, selections[0].network.name, simd, selections)
+    table = kernel_table(compiled, selections[0].network.name, simd, selections, rounding)
     (folder / TABLE).write_text(table, encoding="utf-8")
     return compiled, [*sources, TABLE]
 

@@ -27,6 +27,14 @@ ACTIVATION_CODES = {
     "hard_swish": 64,
     "swish": 65,
 }
+#: Whose arithmetic a quantised model may be computed by, as C constants.
+ROUNDINGS = {
+    "xnnpack": "LC_ROUNDING_XNNPACK",
+    "builtin": "LC_ROUNDING_BUILTIN",
+    "reference": "LC_ROUNDING_REFERENCE",
+}
+#: What TFLite computes by default.
+DEFAULT_ROUNDING = "xnnpack"
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
 LAYOUTS = {
     "panels": "LC_PANELS",
@@ -38,11 +46,16 @@ LAYOUTS = {
 
 
 def kernel_table(
-    kernels: Sequence[Kernel], model_name: str, simd: Simd, selections: Sequence[Selection] = ()
+    kernels: Sequence[Kernel],
+    model_name: str,
+    simd: Simd,
+    selections: Sequence[Selection] = (),
+    rounding: str = DEFAULT_ROUNDING,
 ) -> str:
     """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
 
-    ``selections`` are those of a model's graphs, which say what the kernels were compiled for.
+    ``selections`` are those of a model's graphs, which say what the kernels were compiled for;
+    ``rounding`` is one of :data:`ROUNDINGS`.
     """
     unknown = sorted(simd.features - set(CPU_FEATURES))
     if unknown:
@@ -78,6 +91,7 @@ def kernel_table(
         f"    .model = {_c_string(model_name)},",
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
+        f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
         f"    .places = {'places' if places else 0},",

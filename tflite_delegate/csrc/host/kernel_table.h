@@ -24,6 +24,11 @@
 // Activations beside TFLite's enum tfl_activation.
 enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 
+// Whose arithmetic quantised numbers follow, to the last bit: what TFLite computes by default, with
+// XNNPACK where that takes a node and its own kernels elsewhere; its own kernels for the processor;
+// or those that are the same on every processor.
+enum lc_rounding { LC_ROUNDING_XNNPACK = 0, LC_ROUNDING_BUILTIN = 1, LC_ROUNDING_REFERENCE = 2 };
+
 // One convolution over one image, float32: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
 // one row. Only int32_t fields: compared as memory.
@@ -113,6 +118,7 @@ struct lc_library {
     const char *model;               // file name of the model it was compiled for
     const char *target;              // name of the processor it was compiled for
     uint32_t features;               // LC_CPU_*
+    int32_t rounding;                // enum lc_rounding
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
     size_t kernel_count;
     const struct lc_place *places;

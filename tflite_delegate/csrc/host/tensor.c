@@ -2,6 +2,7 @@
 
 #include "host/tensor.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,44 @@ bool lc_count_elements(const struct tfl_ints *dims, size_t *elements) {
         }
     }
     return dims;
+}
+
+static bool is_scale(float scale) { return isfinite(scale) && scale > 0.0f; }
+
+static bool is_code(int type, int code) {
+    return type == TFL_INT8 ? code >= INT8_MIN && code <= INT8_MAX : code >= 0 && code <= UINT8_MAX;
+}
+
+bool lc_read_quantization(const struct tfl_tensor *tensor, struct lc_quantization *quantization) {
+    const struct tfl_affine_quantization *params = tensor->quantization.params;
+    if ((tensor->type != TFL_INT8 && tensor->type != TFL_UINT8) || !tensor->dims || !params ||
+        tensor->quantization.type != TFL_AFFINE_QUANTIZATION || !params->scale ||
+        !params->zero_point) {
+        return false;
+    }
+    const int count = params->scale->size, zeros = params->zero_point->size;
+    const int axis = count == 1 ? 0 : params->quantized_dimension;
+    if (count < 1 || (zeros != 1 && zeros != count) ||
+        (count > 1 &&
+         (axis < 0 || axis >= tensor->dims->size || tensor->dims->data[axis] != count))) {
+        return false;
+    }
+    bool fits = true;
+    for (int i = 0; i < count; i++) {
+        fits &= is_scale(params->scale->data[i]);
+    }
+    for (int i = 0; i < zeros; i++) {
+        fits &= is_code(tensor->type, params->zero_point->data[i]);
+    }
+    *quantization = (struct lc_quantization){
+        .type = tensor->type,
+        .count = count,
+        .axis = axis,
+        .scales = params->scale->data,
+        .zero_points = params->zero_point->data,
+        .zero_step = zeros > 1,
+    };
+    return fits;
 }
 
 struct tfl_ints *lc_new_ints(int size) {

@@ -31,6 +31,20 @@ bool lc_same_dims(const struct tfl_ints *a, const struct tfl_ints *b);
 // The product of all dimensions. False if one is negative or the product is too large.
 bool lc_count_elements(const struct tfl_ints *dims, size_t *elements);
 
+// The numbers that the codes of a tensor stand for: scale (code - zero point), with scales and zero
+// points of the whole tensor or of each position along an axis.
+struct lc_quantization {
+    int type;            // TFL_INT8 or TFL_UINT8
+    int32_t count;       // of scales: 1, or the size of the axis
+    int32_t axis;        // 0, if there is one scale
+    const float *scales; // TFLite's, all of them positive and finite
+    const int *zero_points;
+    int32_t zero_step; // 0: one zero point for all
+};
+
+// False if the tensor does not hold such codes, or its parameters do not fit them.
+bool lc_read_quantization(const struct tfl_tensor *tensor, struct lc_quantization *quantization);
+
 // An array that TFLite may free; NULL without memory.
 struct tfl_ints *lc_new_ints(int size);
 

@@ -14,7 +14,16 @@
 
 enum tfl_status { TFL_OK = 0, TFL_ERROR = 1, TFL_DELEGATE_ERROR = 2 };
 
-enum tfl_type { TFL_FLOAT32 = 1, TFL_INT32 = 2, TFL_UINT8 = 3, TFL_INT64 = 4, TFL_FLOAT16 = 10 };
+enum tfl_type {
+    TFL_FLOAT32 = 1,
+    TFL_INT32 = 2,
+    TFL_UINT8 = 3,
+    TFL_INT64 = 4,
+    TFL_INT8 = 9,
+    TFL_FLOAT16 = 10
+};
+
+enum tfl_quantization_type { TFL_NO_QUANTIZATION = 0, TFL_AFFINE_QUANTIZATION = 1 };
 
 enum tfl_allocation {
     TFL_MMAP_RO = 1,      // a constant inside the model file
@@ -108,6 +117,18 @@ struct tfl_ints {
     int data[];
 };
 
+struct tfl_floats {
+    int size;
+    float data[];
+};
+
+// What numbers the codes of a tensor stand for: (code - zero_point) * scale.
+struct tfl_affine_quantization {
+    struct tfl_floats *scale;    // one, or one for each position along quantized_dimension
+    struct tfl_ints *zero_point; // as many, or one
+    int32_t quantized_dimension;
+};
+
 // One level of a sparse tensor, see sparsity.h.
 struct tfl_dim_metadata {
     int format; // enum tfl_dim_format
@@ -139,7 +160,7 @@ struct tfl_tensor {
     bool data_is_stale;
     bool is_variable;
     struct {
-        int type;
+        int type; // enum tfl_quantization_type
         void *params;
     } quantization;
     struct tfl_sparsity *sparsity; // NULL: the tensor is dense

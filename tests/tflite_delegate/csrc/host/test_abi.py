@@ -29,6 +29,8 @@ ENUMERATORS: Mapping[str, int] = {
     # TfLiteType
     "TFL_FLOAT32": 1, "TFL_INT32": 2, "TFL_UINT8": 3, "TFL_INT64": 4, "TFL_STRING": 5,
     "TFL_BOOL": 6, "TFL_INT16": 7, "TFL_INT8": 9, "TFL_FLOAT16": 10, "TFL_FLOAT64": 11,
+    # TfLiteQuantizationType
+    "TFL_NO_QUANTIZATION": 0, "TFL_AFFINE_QUANTIZATION": 1, "TFL_BLOCKWISE_QUANTIZATION": 2,
     # TfLiteAllocationType
     "TFL_MMAP_RO": 1, "TFL_ARENA_RW": 2, "TFL_ARENA_RW_PERSISTENT": 3, "TFL_DYNAMIC": 4,
     "TFL_PERSISTENT_RO": 5, "TFL_CUSTOM": 6,
@@ -52,6 +54,11 @@ ENUMERATORS: Mapping[str, int] = {
 #: The field at each offset, and the size.
 LAYOUTS: Mapping[str, tuple[Mapping[str, int], int]] = {
     "tfl_ints": ({"size": 0, "data": 4}, 4),  # TfLiteIntArray
+    "tfl_floats": ({"size": 0, "data": 4}, 4),  # TfLiteFloatArray
+    "tfl_affine_quantization": (  # TfLiteAffineQuantization
+        {"scale": 0, "zero_point": 8, "quantized_dimension": 16},
+        24,
+    ),
     "tfl_dim_metadata": (  # TfLiteDimensionMetadata
         {"format": 0, "dense_size": 4, "array_segments": 8, "array_indices": 16},
         24,
