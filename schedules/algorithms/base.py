@@ -11,7 +11,7 @@ import numpy as np
 from tvm import s_tir
 
 from schedules.errors import LeanconvError
-from schedules.kernel import accuracy, packing
+from schedules.kernel import accuracy, packing, requantisation
 from schedules.kernel.costs import MOVE_COST, WEIGHT_COST
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest, product_nest
@@ -26,6 +26,11 @@ MAX_ELEMENTS = 2**31 - 1
 
 #: What an algorithm computes: single layers, or blocks of them.
 W = TypeVar("W", bound=Workload)
+
+
+#: Types that algorithms compute: of input and output, and of weights.
+FLOAT = frozenset({("float32", "float32")})
+FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
 
 
 class Unsupported(LeanconvError):
@@ -49,7 +54,7 @@ class Algorithm(ABC, Generic[W]):
     #: Whether it multiplies transformed operands, so that its rounding error is one of its own.
     transforms: bool = False
     #: Element types of input and output, and of weights, that it computes.
-    types: frozenset[tuple[str, str]] = frozenset({("float32", "float32")})
+    types: frozenset[tuple[str, str]] = FLOAT
     #: Whether it computes blocks of layers, rather than single ones.
     of_blocks: bool = False
 
@@ -170,6 +175,10 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         del simd
         if workload.groups > 1:
             return "it has no sum over channels to block"
+        if workload.dtype == "int8":
+            reason = requantisation.unsupported(workload)
+            if reason is not None:
+                return reason
         if workload.group_of > 1 and workload.residual:
             return "a residual of one group has pixels in between that are not its own"
         return index_limit(workload)
@@ -192,6 +201,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         """How the kernel expects its weights."""
+        if workload.is_quantised:
+            return packing.words(workload, knobs["panel"])
         return packing.panels(workload, knobs["panel"])
 
     def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:

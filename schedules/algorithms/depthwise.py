@@ -67,7 +67,7 @@ class Depthwise(LayerAlgorithm):
 
 def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
     """Block ``ACC``, the sums, and block ``Y``, the output."""
-    image, weights, bias = placeholders(workload, packing.taps(workload))
+    image, weights, constants = placeholders(workload, packing.taps(workload))
     taps = Taps(workload.kernel_height, workload.kernel_width, 1)
     patches = ImagePatches(workload, image, taps)
     multiplier = workload.out_channels // workload.in_channels
@@ -79,8 +79,8 @@ def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
         return te.sum(masked(patches.row_mask(h, kh), value, workload.dtype), axis=[kh, kw])
 
     sums = te.compute(workload.output_shape, sum_of_products, name="ACC")
-    *added, output = finished(workload, sums, bias=None)  # the sums begin with it
-    function = te.create_prim_func([image, *added, weights, bias, output])
+    *added, output = finished(workload, sums, constants=None)  # the sums begin with it
+    function = te.create_prim_func([image, *added, weights, *constants.tensors, output])
     (starts,) = (buffer for buffer in function.params if buffer.name == "B")
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
 

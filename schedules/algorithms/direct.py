@@ -14,6 +14,7 @@ from dataclasses import replace
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.tiles import ORDERS
+from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -29,7 +30,7 @@ class Direct(Indirect):
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         fixed = {
             "columns": 1,
-            "panel": simd.lanes(workload.dtype),
+            "panel": simd.lanes(in_words(workload).dtype),
             "k_block": 1,
             "order": ORDERS[0],
         }

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import LayerAlgorithm
+from schedules.algorithms.base import FLOAT, FLOAT_OR_INT8, LayerAlgorithm
 from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.patches import ImagePatches, Patches, Taps, placeholders
+from schedules.kernel.patches import Patches, Taps, image_patches, placeholders, with_zero
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
+from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -32,13 +33,14 @@ class Indirect(LayerAlgorithm):
     source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
     workspace = "0"
     good_for = "all layers, the default where Winograd does not pay"
+    types = FLOAT_OR_INT8
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return tiles.knobs(self.product(workload, simd), simd)
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         workload = as_rows(workload)
-        return Product(workload, Taps.of(workload, simd), workload.out_width)
+        return Product(in_words(workload), Taps.of(workload, simd), workload.out_width)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0
@@ -49,7 +51,7 @@ class Indirect(LayerAlgorithm):
 
     def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
         """Where the patch matrix is read from: with most algorithms, all that tells them apart."""
-        return ImagePatches(layer, image, taps, columns)
+        return image_patches(layer, image, taps, columns)
 
     def convolve(
         self,
@@ -65,11 +67,14 @@ class Indirect(LayerAlgorithm):
         patches, if anything, is left to be scheduled.
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
-        patches = self.patches(workload, image, taps, tile.columns)
-        results = microkernel.product(workload, patches, weights, bias, tile)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
-        loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, shared)
+        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
+        patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
+        results = microkernel.product(workload, patches, weights, constants, tile)
+        arguments = [image, weights, *constants.tensors, *results]
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        loops = microkernel.schedule_product(
+            schedule, in_words(workload), simd, tile, taps, stage, shared
+        )
         return schedule, loops
 
 
@@ -78,6 +83,8 @@ class Lowering(Indirect):
 
     Else it is ``indirect`` under another name.
     """
+
+    types = FLOAT
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         """Whether the image is its own patch matrix."""

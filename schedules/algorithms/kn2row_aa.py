@@ -60,10 +60,10 @@ class Kn2rowAa(Lowering):
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile, taps = Tile.of(knobs), single_taps(workload)
-        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
         patches = ImagePatches(workload, image, taps, tile.columns)
         sums = shifted_sums(workload, patches, weights, tile)
-        arguments = [image, weights, bias, *finished(workload, sums, bias), sums]
+        arguments = [image, weights, *constants.tensors, *finished(workload, sums, constants), sums]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
         schedule_sums(schedule, workload, simd, tile)
         return schedule
@@ -75,7 +75,7 @@ def shifted_sums(
     """Block ``S``, the output before bias: the sum over taps of 1x1 products (block ``ACC``)."""
     dtype, taps = workload.dtype, patches.taps
     batch, rows, _ = patches.shape
-    element = patch_elements(patches, dtype)
+    element = patch_elements(patches)
     kh_axis, kw_axis, c = taps.axes()
 
     def tap_product(kh: Expr, kw: Expr, n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:

@@ -76,18 +76,19 @@ class Mec(CompactLowering):
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
         _, _, columns, channels = workload.output_shape
-        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
         lowered = lower(workload, image, taps, self.rows(workload))
         patches = BatchedPatches(workload, lowered, taps, tile.columns)
         activated = replace(workload, residual=False, output_activation="none")
-        (results,) = microkernel.product(activated, patches, weights, bias, tile)
+        (results,) = microkernel.product(activated, patches, weights, constants, tile)
         outputs = finished(
             replace(workload, activation="none"),
             lambda n, h, w, o: results[0, h, n * columns + w, o],
-            bias=None,
+            constants=None,
             name="NHWC",
         )
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *outputs]))
+        arguments = [image, weights, *constants.tensors, *outputs]
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
         microkernel.schedule_product(schedule, workload, simd, tile, taps, stage=1)
 
         # A sample's row is contiguous in either order: it is copied as one run of vectors.

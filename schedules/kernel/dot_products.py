@@ -10,13 +10,13 @@ the additions of the halves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tvm import s_tir, te, tirx
 
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.steps import begin_sums, cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
@@ -47,18 +47,18 @@ def _tiles(workload: Conv2dWorkload, shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def dot_products(
-    workload: Conv2dWorkload, simd: Simd, arguments: Sequence[te.Tensor]
+    workload: Conv2dWorkload, simd: Simd, arguments: tuple[te.Tensor, te.Tensor, Constants]
 ) -> s_tir.Schedule:
     """The whole kernel of a pointwise ``workload`` over one row of pixels.
 
-    ``arguments`` are image, weights in layout ``rows`` and bias.
+    ``arguments`` are image, weights in layout ``rows`` and constants.
     """
-    image, weights, bias = arguments
+    image, weights, constants = arguments
     sums = lane_sums(workload, simd, image, weights)
     while sums.shape[-1] > 1:
         sums = add_halves(sums)
-    results = finished(workload, lambda n, h, w, o: sums[w, o, 0], bias)
-    schedule = s_tir.Schedule(te.create_prim_func([*arguments, *results]))
+    results = finished(workload, lambda n, h, w, o: sums[w, o, 0], constants)
+    schedule = s_tir.Schedule(te.create_prim_func([image, weights, *constants.tensors, *results]))
     schedule_tiles(schedule, workload, simd)
     return schedule
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from tvm import te, tirx
 
 from schedules.kernel.clamping import at_least, at_most
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
@@ -18,20 +19,22 @@ from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkl
 def finished(
     workload: Conv2dWorkload,
     sums: Callable[..., tirx.Expr],
-    bias: te.Tensor | None,
+    constants: Constants | None,
     shape: Sequence[int] = (),
     name: str = "Y",
 ) -> list[te.Tensor]:
     """Argument ``R``, if there is a residual, and block ``name``: the output for finished sums.
 
     Both are of ``shape``, by default the output's. ``sums`` takes the indices of an element; they
-    have the bias already if ``bias`` is none.
+    have the bias already if there are no ``constants``.
     """
     shape = shape or workload.output_shape
     added = [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
 
     def element(*i: tirx.Expr) -> tirx.Expr:
-        first = tirx.const(0, workload.dtype) if bias is None else bias[i[-1]]
+        if constants is not None and workload.is_quantised:
+            return constants.requantise(sums(*i) + constants.bias[i[-1]], i[-1])
+        first = tirx.const(0, workload.dtype) if constants is None else constants.bias[i[-1]]
         return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
 
     return [*added, te.compute(shape, element, name=name)]

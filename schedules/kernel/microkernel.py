@@ -12,6 +12,7 @@ every mask: interior tiles test nothing, border tiles multiply nothing that is z
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tvm.tirx import Expr
 
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.steps import (
     TileLoops,
     begin_sums,
@@ -28,28 +30,28 @@ from schedules.kernel.steps import (
     split_tile,
     straighten,
 )
-from schedules.kernel.tiles import Tile
+from schedules.kernel.tiles import Tile, is_in_words
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.masked_loops import mark_masked
+from schedules.lower.integer_operations import dot4
+from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
 #: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
+#: Elements of a requantised output that are stored at once: a vector of NEON, or what becomes of
+#: one of 512 bits.
+WIDEST_STORE = 16
 
 
-def patch_elements(patches: Patches, dtype: str, layer: str = "") -> te.Tensor:
+def patch_elements(patches: Patches, layer: str = "") -> te.Tensor:
     """Block ``A<layer>``: elements of the patch matrix, masked, up to the end of the last tile."""
     batch, rows, _ = patches.shape
     taps = patches.taps
     return te.compute(
         (batch, rows, patches.columns, taps.rows, taps.columns, taps.depth),
-        lambda n, h, w, kh, kw, c: masked(
-            patches.row_mask(h, kh) + patches.column_mask(w, kw, c),
-            patches.element(n, h, w, kh, kw, c),
-            dtype,
-        ),
+        patches.masked_element,
         name=f"A{layer}",
     )
 
@@ -100,12 +102,15 @@ def patch_sums(
     """
     dtype = workload.dtype
     batch, rows, _ = patches.shape
-    taps, element = patches.taps, patch_elements(patches, dtype, layer)
+    taps, element = patches.taps, patch_elements(patches, layer)
     kh, kw, c = taps.axes()
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
-        value = element[n, h, w, kh, kw, c] * weights[o // tile.panel, step, o % tile.panel]
+        weight = weights[o // tile.panel, step, o % tile.panel]
+        if patches.in_words:
+            return te.sum(dot4(weight, element[n, h, w, kh, kw, c]), axis=[kh, kw, c])
+        value = element[n, h, w, kh, kw, c] * weight
         # Masked a second time: a product with a masked element is not to be computed at all.
         value = masked(patches.column_mask(w, kw, c), value, dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw, c])
@@ -118,7 +123,7 @@ def product(
     workload: Conv2dWorkload,
     patches: Patches,
     weights: te.Tensor,
-    bias: te.Tensor,
+    constants: Constants,
     tile: Tile,
 ) -> list[te.Tensor]:
     """Argument ``R``, if there is one, and the output ``Y``, both exactly ``(*patches.shape, M)``.
@@ -126,7 +131,7 @@ def product(
     ``Y`` is :func:`patch_sums` with bias, activation and residual.
     """
     sums = patch_sums(workload, patches, weights, tile)
-    return finished(workload, sums, bias, (*patches.shape, workload.out_channels))
+    return finished(workload, sums, constants, (*patches.shape, workload.out_channels))
 
 
 def schedule_product(
@@ -153,7 +158,8 @@ def schedule_product(
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
     outer = loops.order[-1]
-    stored = follow(schedule, result, outer, lanes, workload.out_channels, tile.panel)
+    together = stored_lanes(workload, simd, tile)
+    stored = follow(schedule, result, outer, together, workload.out_channels, tile.panel)
     unroll(schedule, stored[1 + len(loops.order) :])
 
     # Step 3: split border tiles from interior ones, and the last panel from full ones.
@@ -164,6 +170,13 @@ def schedule_product(
     several = next((loop for loop in loops.order if extent(schedule, loop) > 1), outer)
     mark_stage(schedule, getattr(loops, shared) if shared else several, stage)
     return loops
+
+
+def stored_lanes(workload: Conv2dWorkload, simd: Simd, tile: Tile) -> int:
+    """Output channels that are stored at once: what words are requantised to is narrower."""
+    if is_in_words(workload):
+        return math.gcd(tile.panel, WIDEST_STORE)
+    return tile.lanes(simd, workload.dtype)
 
 
 def accumulate_tile(
@@ -203,6 +216,7 @@ def sum_tile(
     kept a loop if that is to be ``rolled``.
     """
     sums = schedule.get_sblock(f"ACC{layer}")
+    in_words = str(schedule.get(sums).writes[0].source.dtype) == "int32"
     *tap, c = axes
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
     schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)
@@ -210,7 +224,7 @@ def sum_tile(
     stage_image(schedule, simd, tile, c_outer, layer)
     if tap:
         kh, kw = tap
-        mark_masked(schedule, kh)
+        (branch if in_words else mark_masked)(schedule, kh)
         # Unrolling taps decides the masks of border tiles.
         if taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)

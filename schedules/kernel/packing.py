@@ -11,6 +11,10 @@ Layout ``rows``: ``[M][K_h K_w C]``, the order of TFLite's CONV_2D and FULLY_CON
 ``taps``: ``[K_h][K_w][M]``, that of its DEPTHWISE_CONV_2D. Neither weights nor bias are filled up,
 so that a kernel can read them where the model has them.
 
+Layout ``words``: ``[ceil(M / panel)][steps][panel]`` words of four int8, the elements of a *run*
+after those of another, each run filled up with zeros to whole words. A run are the channels of a
+tap, or those of all taps of a kernel row, as they stand side by side in the image.
+
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
 ``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
@@ -24,8 +28,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schedules.layer.words import WORD, run_of
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
-from schedules.lower.memory import align
+from schedules.lower.memory import ALIGNMENT, align
 
 #: Bytes of one element of the bias: float32, or int32 in sums of integers.
 BIAS_BYTES = 4
@@ -40,7 +45,7 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels", "channels", "rows", "taps", "winograd"}
+    layout : {"panels", "channels", "words", "rows", "taps", "winograd"}
         Name of the layout, as the delegate knows it.
     panel : int
         Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
@@ -52,6 +57,11 @@ class PackedWeights:
         Layout ``winograd``: ``G_h`` of shape (n_h, K_h) and ``G_w`` of shape (n_w, K_w).
     dtype : str
         Element type of the weights as a kernel reads them.
+    run : int
+        Layout ``words``: elements of a run.
+    is_quantised : bool
+        Behind the bias, each aligned, there are as many float32 scales, and the parameters of
+        :mod:`schedules.kernel.requantisation`, of a cache line.
     """
 
     layout: str
@@ -60,6 +70,8 @@ class PackedWeights:
     bias_elements: int
     transform: tuple[Matrix, Matrix] | None = None
     dtype: str = "float32"
+    run: int = 0
+    is_quantised: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -79,7 +91,13 @@ class PackedWeights:
     @property
     def bytes(self) -> int:
         """Bytes that a delegate holds: the weights, and behind them, aligned, the bias."""
-        return align(self.weight_bytes) + self.bias_elements * BIAS_BYTES
+        return align(self.weight_bytes) + self.constant_bytes
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of the bias, and of what is behind it."""
+        bias = self.bias_elements * BIAS_BYTES
+        return 2 * align(bias) + ALIGNMENT if self.is_quantised else bias
 
 
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
@@ -95,6 +113,16 @@ def channels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     taps = workload.kernel_height * workload.kernel_width
     shape = (count, workload.in_channels, taps, panel)
     return PackedWeights("channels", panel, shape, count * panel, dtype=workload.weight_dtype)
+
+
+def words(workload: Conv2dWorkload, panel: int) -> PackedWeights:
+    """Layout ``words`` for the weights of a quantised ``workload``."""
+    run = run_of(workload)
+    count = -(-workload.out_channels // panel)
+    steps = workload.reduction // run * -(-run // WORD)
+    return PackedWeights(
+        "words", panel, (count, steps, panel), count * panel, None, "int32", run, is_quantised=True
+    )
 
 
 def rows(workload: Conv2dWorkload) -> PackedWeights:
@@ -127,6 +155,8 @@ def winograd(
 
 def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     """OHWI weights in the layout and type of ``packed``."""
+    if packed.layout == "words":
+        return _pack_words(weights, packed)
     if packed.transform is None:
         weights = weights.astype(packed.dtype, copy=False)
     if packed.layout in ("rows", "taps"):
@@ -147,6 +177,16 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     padded = np.zeros((*points, count * panel, reduction), packed.dtype)
     padded[..., : len(weights), :] = matrices
     return np.ascontiguousarray(padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2))
+
+
+def _pack_words(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
+    runs = weights.reshape(len(weights), -1, packed.run)
+    count, steps, panel = packed.shape
+    whole = steps // runs.shape[1] * WORD
+    padded = np.zeros((count * panel, runs.shape[1], whole), np.int8)
+    padded[: len(weights), :, : packed.run] = runs
+    panels_ = padded.reshape(count, panel, steps, WORD).swapaxes(1, 2)
+    return np.ascontiguousarray(panels_).view(np.int32).reshape(packed.shape)
 
 
 def pack_bias(bias: np.ndarray, packed: PackedWeights) -> np.ndarray:

@@ -4,19 +4,27 @@ It is described, not necessarily stored: :class:`ImagePatches` reads its element
 the input, :class:`GatheredPatches` from a buffer that :func:`gather` has filled. The micro-kernel
 takes either. Elements beyond the border are zero; a *mask* is the list of conditions under which an
 element is not.
+
+Patches of int8 images are words of four elements (:mod:`schedules.layer.words`). Elements beyond
+the border are then the image's zero point, which is data: a kernel's bias is reduced by the zero
+point times the sum of all weights, wherever these lie. Elements that fill up a run are multiplied
+by zeros, and never loaded: the image may end there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 from tvm.tirx import Expr
 
 from schedules.kernel.packing import PackedWeights
+from schedules.kernel.requantisation import Constants
+from schedules.layer.words import WORD, run_of, words
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integer_operations import word
 from schedules.target.simd import Simd
 
 
@@ -33,6 +41,7 @@ class Taps:
 
     ``flat`` taps have all kernel columns of a row in ``depth``: ``K_w C`` contiguous elements of
     the image. With few channels, as in a network's first layer, vectors would else be mostly empty.
+    Those of a quantised layer are words: ``depth`` is that of a run.
     """
 
     rows: int
@@ -50,6 +59,10 @@ class Taps:
     def of(cls, workload: Conv2dWorkload, simd: Simd) -> Taps:
         """The loops for ``workload`` on ``simd``."""
         _, height, width, channels = workload.weight_shape
+        if workload.is_quantised:
+            run = run_of(workload)
+            flat = run > channels
+            return cls(height, 1 if flat else width, words(run), flat)
         few = channels < simd.lanes(workload.dtype)
         contiguous = workload.dilation_width == 1 and workload.in_pitch == channels
         if few and width > 1 and contiguous:
@@ -69,6 +82,9 @@ class Patches(ABC):
     taps: Taps
     tile_columns: int = 1
 
+    #: Whether elements are words of several, as :mod:`schedules.kernel.words` has them.
+    in_words = False
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
@@ -86,6 +102,11 @@ class Patches(ABC):
     def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
         """The other conditions. ``w`` runs to the end of the last tile."""
         return _inside(w, False, self.columns - 1, self.shape[2])
+
+    def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+        """The element, or what stands for it beyond the border."""
+        mask = self.row_mask(h, kh) + self.column_mask(w, kw, c)
+        return masked(mask, self.element(n, h, w, kh, kw, c), self.workload.dtype)
 
     @abstractmethod
     def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
@@ -129,6 +150,49 @@ class ImagePatches(Patches):
         return self.column(w, kw) * self.workload.in_pitch
 
 
+@dataclass(frozen=True)
+class WordPatches(ImagePatches):
+    """Words of patches where they lie in the input; ``zero`` is a word of zero points."""
+
+    zero: Expr | None = None
+    in_words = True
+
+    def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+        """The word, or zero points beyond the border."""
+        assert self.zero is not None, "what is beyond the border of integers is their zero point"
+        run, splits = run_of(self.workload), self.taps.flat and self.workload.in_channels % WORD > 0
+        mask, elements = self.row_mask(h, kh), []
+        if not splits:
+            mask = mask + self.column_mask(w, kw, WORD * c)
+        for place in range(WORD):
+            position = WORD * c + place
+            value = self.element(n, h, w, kh, kw, position)
+            if splits:  # a word of several columns
+                inside = self.column_mask(w, kw, position)
+                value = _where(inside, value, tirx.Cast("int8", self.zero))
+            filled = [position < run] if run % WORD else []
+            elements.append(_where(filled, value, tirx.const(0, "int8")))
+        return _where(mask, word(*elements), self.zero)
+
+
+def image_patches(
+    layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int
+) -> ImagePatches:
+    """Patches where they lie in the input, of whatever type."""
+    return (WordPatches if layer.is_quantised else ImagePatches)(layer, image, taps, columns)
+
+
+def with_zero(patches: Patches, constants: Constants) -> Patches:
+    """``patches`` that know the zero point, if they are words."""
+    if not isinstance(patches, WordPatches):
+        return patches
+    return replace(patches, zero=constants.parameter("zero_word"))
+
+
+def _where(mask: list[Expr], value: Expr, other: Expr) -> Expr:
+    return tirx.if_then_else(tirx.all(*mask), value, other) if mask else value
+
+
 def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
     """Only those bounds of ``0 <= position < size`` that can fail."""
     return [position >= 0] * can_precede + [position < size] * (last >= size)
@@ -161,11 +225,11 @@ def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
 
 def placeholders(
     workload: Conv2dWorkload, packed: PackedWeights
-) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
-    """Input ``(N, H, W pitch)``, packed weights, and bias: the kernel's arguments X, W and B."""
+) -> tuple[te.Tensor, te.Tensor, Constants]:
+    """The kernel's arguments: input X, ``(N, H, W pitch)``, packed weights W, and constants."""
     batch, height, width, _ = workload.input_shape
     return (
         te.placeholder((batch, height, width * workload.in_pitch), workload.dtype, name="X"),
         te.placeholder(packed.shape, packed.dtype, name="W"),
-        te.placeholder((packed.bias_elements,), workload.dtype, name="B"),
+        Constants.of(workload, packed),
     )

@@ -253,6 +253,11 @@ def default_order(
     return min(ORDERS, key=lambda order: (bytes_again[order], order != preferred))
 
 
+def is_in_words(workload: Conv2dWorkload) -> bool:
+    """Whether it is a convolution of words."""
+    return workload.dtype == "int32"
+
+
 def default_k_block(
     workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
 ) -> int:
@@ -266,10 +271,14 @@ def default_k_block(
     and spills.
     """
     lanes = simd.lanes(workload.dtype)
+    if (
+        taps.flat
+        and taps.depth <= MAX_FLAT_BLOCK
+        and (simd.fma_by_element or is_in_words(workload))
+    ):
+        return taps.depth
     if not simd.fma_by_element:
         return workload.in_channels if taps.flat else 1
-    if taps.flat and taps.depth <= MAX_FLAT_BLOCK:
-        return taps.depth
     if taps.flat:
         return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
     if taps.depth < lanes:

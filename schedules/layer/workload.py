@@ -18,6 +18,8 @@ from schedules.errors import LeanconvError
 #: Bytes of one element of each type that tensors have.
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4}
 
+#: How sums of integers become elements again, by name (see :mod:`schedules.kernel.requantisation`).
+ROUNDINGS = ("xnn_fp32",)
 #: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
 ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
     "none": (None, None),
@@ -65,7 +67,8 @@ _TEXT = re.compile(
     rf"(?: (?P<activation>{_ACTIVATION}))?"
     rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
     rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?"
-    rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?",
+    rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?"
+    rf"(?: (?P<rounding>{'|'.join(ROUNDINGS)}))?",
     re.ASCII,
 )
 
@@ -110,6 +113,8 @@ class Conv2dWorkload:
         Element type of input and output.
     weight_dtype : str
         Element type of the weights as the model has them.
+    rounding : str
+        One of :data:`ROUNDINGS` for integers, else "".
 
     Raises
     ------
@@ -139,6 +144,7 @@ class Conv2dWorkload:
     output_activation: str = "none"
     dtype: str = "float32"
     weight_dtype: str = "float32"
+    rounding: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -148,23 +154,24 @@ class Conv2dWorkload:
             least = 0 if field.name.startswith("pad_") else 1
             if value < least:
                 raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
-        known = (*ACTIVATIONS, HARD_SWISH, SWISH)
-        for activation in (self.activation, self.output_activation):
-            if activation not in known:
-                raise LeanconvError(f"unknown activation {activation!r}: one of {', '.join(known)}")
         if self.output_activation != "none" and not self.residual:
             raise LeanconvError("an output activation without a residual: it is the activation")
-        for dtype in (self.dtype, self.weight_dtype):
-            if dtype not in DTYPE_BYTES:
-                raise LeanconvError(
-                    f"unsupported element type {dtype!r}: one of {', '.join(DTYPE_BYTES)}"
-                )
+        activations, types = (*ACTIVATIONS, HARD_SWISH, SWISH), tuple(DTYPE_BYTES)
+        for what, value, names in (
+            ("activation", self.activation, activations),
+            ("activation", self.output_activation, activations),
+            ("element type", self.dtype, types),
+            ("element type", self.weight_dtype, types),
+            ("rounding rule", self.rounding, ("", *ROUNDINGS)),
+        ):
+            if value not in names:
+                raise LeanconvError(f"unknown {what} {value!r}: one of {', '.join(names)}")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LeanconvError(
                 f"{self.in_channels} -> {self.out_channels} channels do not divide into "
                 f"{self.groups} groups"
             )
-        if self.groups > 1 and self.group_of > 1:
+        if min(self.groups, self.group_of) > 1:
             raise LeanconvError("one group of a convolution has no groups of its own")
         if self.out_height < 1 or self.out_width < 1:
             raise LeanconvError(
@@ -246,6 +253,11 @@ class Conv2dWorkload:
     def element_bytes(self) -> int:
         """Bytes of one element of input and output."""
         return DTYPE_BYTES[self.dtype]
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether its sums are of integers."""
+        return self.rounding != ""
 
     @property
     def pixels(self) -> int:
@@ -376,6 +388,8 @@ class Conv2dWorkload:
             parts.append(self.dtype)
         if self.weight_dtype != self.dtype:
             parts.append(f"{self.weight_dtype} weights")
+        if self.rounding:
+            parts.append(self.rounding)
         return " ".join(parts)
 
     def to_text(self) -> str:
@@ -384,7 +398,7 @@ class Conv2dWorkload:
         ``28x28x64->64 k3x3 s1x1 p1,1,1,1 relu``: image, output channels, kernel, then whatever is
         not the default: batch ``n``, stride ``s``, dilation ``d``, padding ``p`` (top, bottom,
         left, right), groups ``g``, ``of``, activation, ``+`` for a residual, output activation,
-        element type, and ``w`` before that of the weights.
+        element type, ``w`` before that of the weights, rounding rule.
         """
         words = [f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"]
         words.append(f"k{self.kernel_height}x{self.kernel_width}")
@@ -412,6 +426,8 @@ class Conv2dWorkload:
             words.append(self.dtype)
         if self.weight_dtype != "float32":
             words.append(f"w{self.weight_dtype}")
+        if self.rounding:
+            words.append(self.rounding)
         return " ".join(words)
 
     @classmethod

@@ -9,8 +9,9 @@ buffer there while it runs. Here a kernel becomes one C function a *stage*::
 The arguments are told by the names of the schedule's buffers: ``X``, the input; ``R``, a tensor
 that is added to the output, NULL if there is none; ``W`` and ``B``, packed weights and bias. A
 kernel of several layers has ``W0``, ``W1``, … in one block of memory, each at the next cache line
-behind the one before, and likewise ``B0``, ``B1``, …. The first buffer of another name is the
-output, and what follows are views of it.
+behind the one before, and likewise ``B0``, ``B1``, …. So have the further constants of a quantised
+layer: ``Bscale`` and ``Bparameters`` follow ``B``. The first buffer of another name is the output,
+and what follows are views of it.
 
 A stage is one parallel loop of the schedule, marked with :func:`mark_stage`; ``begin`` and ``end``
 are the part of its work items that the call does. Stages run one after another, each after all
@@ -28,6 +29,7 @@ from collections.abc import Mapping
 import tvm
 from tvm import s_tir, tirx
 
+from schedules.lower.integer_operations import lower_integers
 from schedules.lower.kernel import CKernel, KernelObject
 from schedules.lower.passes import lower_to_loops
 from schedules.lower.stages import split
@@ -67,7 +69,8 @@ def lower(
     for name, schedule in schedules.items():
         kernel, stages = split(name, lower_to_loops(schedule.mod["main"]))
         kernels[name] = kernel
-        functions.update(stages)
+        for symbol, function in stages.items():
+            functions[symbol] = lower_integers(function, simd)
     return tvm.IRModule(functions), kernels
 
 

@@ -26,12 +26,24 @@ SPECIALIZED_ANNOTATION = "leanconv.specialized"
 #: Annotation of a loop of which there shall be a copy for each conjunct that fails.
 DECIDED_ANNOTATION = "leanconv.decided"
 
+#: Annotation of a loop in which what is masked is replaced, and has to be computed all the same.
+BRANCHED_ANNOTATION = "leanconv.branched"
+
 _IF_THEN_ELSE = tvm.ir.Op.get("prim.if_then_else")
 
 
 def mark_masked(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
     """Let :func:`SkipMaskedIterations` test the mask once an iteration of ``loop``."""
     schedule.annotate(loop, MASKED_ANNOTATION, 1)
+
+
+def branch(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
+    """Let :func:`SkipMaskedIterations` test the mask once an iteration of ``loop``.
+
+    An iteration in which it fails computes the same with what stands for masked elements. All masks
+    in the loop must have the same conjuncts that do not change inside of it.
+    """
+    schedule.annotate(loop, BRANCHED_ANNOTATION, 1)
 
 
 def specialize(schedule: s_tir.Schedule, loop: s_tir.schedule.LoopRV) -> None:
@@ -59,10 +71,14 @@ def SkipMaskedIterations(
         masked = annotations.pop(MASKED_ANNOTATION, None) is not None
         specialized = annotations.pop(SPECIALIZED_ANNOTATION, None) is not None
         decided = annotations.pop(DECIDED_ANNOTATION, None) is not None
+        branched = annotations.pop(BRANCHED_ANNOTATION, None) is not None
         body = loop.body
         if masked:
             for condition in _invariant_conjuncts(body):
                 body = tirx.IfThenElse(condition, body, None)
+        conditions = _invariant_conjuncts(body) if branched else []
+        if conditions:
+            body = tirx.IfThenElse(tirx.all(*conditions), body, _all_masked(body, conditions))
         result = tirx.For(
             loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
         )
@@ -75,6 +91,19 @@ def SkipMaskedIterations(
         return tirx.IfThenElse(tirx.all(*conditions), result, result) if conditions else result
 
     return function.with_body(structural_map(function.body, (tirx.For, skip)))
+
+
+def _all_masked(body: tirx.Stmt, conditions: list[tirx.Expr]) -> tirx.Stmt:
+    """``body`` with what stands for masked elements where a mask has any of ``conditions``."""
+    known = {StructuralKey(condition) for condition in conditions}
+
+    def replaced(call: tvm.ir.Call) -> tirx.Expr:
+        if not call.op.same_as(_IF_THEN_ELSE):
+            return call
+        has_failed = any(StructuralKey(part) in known for part in conjuncts(call.args[0]))
+        return call.args[2] if has_failed else call
+
+    return structural_map(body, (tvm.ir.Call, replaced))
 
 
 def _invariant_conjuncts(body: tirx.Stmt) -> list[tirx.Expr]:

@@ -14,7 +14,7 @@ from schedules.lower.masked_loops import SkipMaskedIterations
 #: Annotation of the root block: elements from one pixel of the output to the next.
 PITCH_ANNOTATION = "leanconv.pitch"
 
-_INPUT_NAME = re.compile(r"[XR]|[WB]\d*")
+_INPUT_NAME = re.compile(r"[XR]|W\d*|B[a-z]*\d*")
 
 
 def spread_output(schedule: s_tir.Schedule, pitch: int) -> None:

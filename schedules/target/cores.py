@@ -21,6 +21,8 @@ from dataclasses import dataclass
 KIB = 1024
 _X86_V3 = frozenset({"avx2", "fma", "f16c"})
 _X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+#: Sums of products of bytes, in processors since Cascade Lake and Zen 4.
+VNNI = "avx512vnni"
 _ARMV8_0 = frozenset({"neon"})
 _ARMV8_2 = _ARMV8_0 | {"dotprod", "fullfp16"}
 
@@ -102,13 +104,14 @@ def _arm(
 
 def _x86(
     name: str, pipes: tuple[float, float, int], caches: tuple[int, int, int],
-    vendor: str = AMD, *models: tuple[int, int, int], wide: bool = False,
+    vendor: str = AMD, *models: tuple[int, int, int], wide: bool = False, vnni: bool = False,
 ) -> Core:  # fmt: skip
-    """A core with AVX2, or ``wide`` AVX-512."""
+    """A core with AVX2, or ``wide`` AVX-512, perhaps with ``vnni``."""
     known = tuple((vendor, *model) for model in models)
     bandwidths = (10.0, 4.0) if vendor == INTEL else (23.0, 4.0)
     if wide:
-        return Core(name, "x86-64-v4", 64, 32, *pipes, *caches, *bandwidths, _X86_V4, known)
+        features = _X86_V4 | {VNNI} if vnni else _X86_V4
+        return Core(name, "x86-64-v4", 64, 32, *pipes, *caches, *bandwidths, features, known)
     return Core(name, "x86-64-v3", 32, 16, *pipes, *caches, *bandwidths, _X86_V3, known)
 
 
@@ -126,25 +129,25 @@ CORES = (
          (6, 151, 151), (6, 154, 154), (6, 183, 183), (6, 186, 186), (6, 191, 191)),
     _x86("skylake-avx512", (2, 2, 4), (32, 1024, 1408), INTEL, (6, 85, 85), wide=True),
     # These have the family and model of the last: only their names differ here.
-    _x86("cascadelake", (2, 2, 4), (32, 1024, 1408), INTEL, wide=True),
-    _x86("cooperlake", (2, 2, 4), (32, 1024, 1408), INTEL, wide=True),
+    _x86("cascadelake", (2, 2, 4), (32, 1024, 1408), INTEL, wide=True, vnni=True),
+    _x86("cooperlake", (2, 2, 4), (32, 1024, 1408), INTEL, wide=True, vnni=True),
     # One pipe of 512 bits in the processors for clients, two in those for servers.
-    _x86("icelake-client", (1, 2, 4), (48, 512, 2048), INTEL, (6, 125, 126), wide=True),
-    _x86("tigerlake", (1, 2, 4), (48, 1280, 3072), INTEL, (6, 140, 141), wide=True),
-    _x86("rocketlake", (1, 2, 4), (48, 512, 2048), INTEL, (6, 167, 167), wide=True),
+    _x86("icelake-client", (1, 2, 4), (48, 512, 2048), INTEL, (6, 125, 126), wide=True, vnni=True),
+    _x86("tigerlake", (1, 2, 4), (48, 1280, 3072), INTEL, (6, 140, 141), wide=True, vnni=True),
+    _x86("rocketlake", (1, 2, 4), (48, 512, 2048), INTEL, (6, 167, 167), wide=True, vnni=True),
     _x86("icelake-server", (2, 2, 4), (48, 1280, 1536), INTEL,
-         (6, 106, 106), (6, 108, 108), wide=True),
+         (6, 106, 106), (6, 108, 108), wide=True, vnni=True),
     _x86("sapphirerapids", (2, 2, 4), (48, 2048, 1920), INTEL,
-         (6, 143, 143), wide=True),
-    _x86("emeraldrapids", (2, 2, 4), (48, 2048, 5120), INTEL, (6, 207, 207), wide=True),
-    _x86("graniterapids", (2, 2, 4), (48, 2048, 4096), INTEL, (6, 173, 174), wide=True),
+         (6, 143, 143), wide=True, vnni=True),
+    _x86("emeraldrapids", (2, 2, 4), (48, 2048, 5120), INTEL, (6, 207, 207), wide=True, vnni=True),
+    _x86("graniterapids", (2, 2, 4), (48, 2048, 4096), INTEL, (6, 173, 174), wide=True, vnni=True),
     # The first takes 256 bits in two halves, and the fourth 512 bits.
     _x86("znver1", (1, 1, 5), (32, 512, 2048), AMD, (23, 0, 47)),
     _x86("znver2", (2, 2, 5), (32, 512, 2048), AMD, (23, 48, 255)),
     _x86("znver3", (2, 2, 4), (32, 512, 4096), AMD, (25, 0, 15), (25, 32, 95)),
     _x86("znver4", (1, 2, 4), (32, 1024, 4096), AMD,
-         (25, 16, 31), (25, 96, 127), (25, 160, 175), wide=True),
-    _x86("znver5", (2, 2, 4), (48, 1024, 4096), AMD, (26, 0, 255), wide=True),
+         (25, 16, 31), (25, 96, 127), (25, 160, 175), wide=True, vnni=True),
+    _x86("znver5", (2, 2, 4), (48, 1024, 4096), AMD, (26, 0, 255), wide=True, vnni=True),
     _arm("cortex-a35", (0.5, 0.5, 4), (32, 128, 0), (2, 2), 0xD04, old=True, in_order=True),
     _arm("cortex-a53", (1, 0.5, 4), (32, 128, 0), (2, 2), 0xD03, old=True, in_order=True,
          also=((QUALCOMM, 0x801),)),

@@ -28,6 +28,20 @@ from tests.support.reference import conv2d, finish, winograd_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
 UNWRITTEN = np.float32(np.nan)
+#: Of integers any element may be right: this one is rarely.
+UNWRITTEN_INTEGER = 77
+
+
+def nothing(dtype: np.dtype) -> Any:
+    """What stands where nothing was written."""
+    return UNWRITTEN if dtype.kind == "f" else UNWRITTEN_INTEGER
+
+
+def is_nothing(values: np.ndarray) -> np.ndarray:
+    """Where nothing was written."""
+    return np.isnan(values) if values.dtype.kind == "f" else values == UNWRITTEN_INTEGER
+
+
 #: Kernels to compile into one object: fewer take longer, and the store does not keep huge ones.
 GROUP = 16
 
@@ -114,7 +128,8 @@ def error_bound(
 
 def among_groups(values: np.ndarray, groups: int) -> np.ndarray:
     """NHWC ``values`` as the channels of the middle one of several groups, the others unwritten."""
-    whole = np.full((*values.shape[:-1], groups * values.shape[-1]), UNWRITTEN, values.dtype)
+    shape = (*values.shape[:-1], groups * values.shape[-1])
+    whole = np.full(shape, nothing(values.dtype), values.dtype)
     of_group(whole, groups)[...] = values
     return whole
 
@@ -128,8 +143,8 @@ def of_group(whole: np.ndarray, groups: int) -> np.ndarray:
 def alone(whole: np.ndarray, groups: int) -> np.ndarray:
     """The middle group of an output; fail if another one was touched."""
     values = of_group(whole, groups).copy()
-    of_group(whole, groups)[...] = UNWRITTEN
-    assert np.isnan(whole).all(), "the kernel wrote into another group"
+    of_group(whole, groups)[...] = nothing(whole.dtype)
+    assert is_nothing(whole).all(), "the kernel wrote into another group"
     return values
 
 
@@ -164,7 +179,7 @@ def link(objects: Sequence[bytes], library: Path) -> Path:
 def misaligned(values: np.ndarray) -> np.ndarray:
     """A copy that starts one element behind a cache line: kernels may not assume more."""
     size = values.size + 2 * ALIGNMENT // values.itemsize
-    memory = np.full(size, UNWRITTEN, values.dtype)
+    memory = np.full(size, nothing(values.dtype), values.dtype)
     start = (-memory.ctypes.data % ALIGNMENT) // values.itemsize + 1
     view = memory[start : start + values.size].reshape(values.shape)
     view[...] = values
@@ -210,7 +225,9 @@ class HostKernel:
 
 def unwritten(case: AnyCase) -> np.ndarray:
     """The whole tensor of an output before it is computed."""
-    return among_groups(np.full(case.expected.shape, UNWRITTEN, np.float32), case.groups)
+    # What is expected of floats is float64.
+    dtype = np.dtype(np.int8 if case.expected.dtype == np.int8 else np.float32)
+    return among_groups(np.full(case.expected.shape, nothing(dtype), dtype), case.groups)
 
 
 GUARD = 0xA5
@@ -273,10 +290,10 @@ def run_on_board(
         kernel, given = kernels[name], case.arguments(plans[name])
         arguments |= {f"{name}.{key}": values for key, values in given.items()}
         y = unwritten(case)
+        arguments[f"{name}.y"] = y
         manifest[name] = {
             "stages": [[stage.symbol, stage.extent] for stage in kernel.stages],
             "workspace": kernel.shared_bytes + kernel.thread_bytes,
-            "shape": y.shape,
             "offsets": {
                 argument: of_group(tensor, case.groups).ctypes.data - tensor.ctypes.data
                 for argument, tensor in (("x", given["x"]), ("y", y))

@@ -17,6 +17,7 @@ from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.microkernel import patch_sums
 from schedules.kernel.patches import ImagePatches, Taps, masked
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
@@ -240,11 +241,11 @@ def project(
         return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
 
     if strips.c_blocks == 1:
-        *added, output = finished(layer, partial(product, 0), bias)
+        *added, output = finished(layer, partial(product, 0), Constants(bias))
         return added, [output]
     block = te.reduce_axis((0, strips.c_blocks), name="block")
     sums = te.compute(
         layer.output_shape, lambda *i: te.sum(product(block, *i), axis=[block]), name="S"
     )
-    *added, output = finished(layer, sums, bias)
+    *added, output = finished(layer, sums, Constants(bias))
     return added, [output, sums]

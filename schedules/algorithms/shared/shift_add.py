@@ -81,7 +81,7 @@ def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> 
     """
     shape = (image_pixels(workload), 1, 1, workload.in_pitch)
     image = te.placeholder(shape, workload.dtype, name="X")
-    _, weights, bias = placeholders(workload, packed)
+    _, weights, constants = placeholders(workload, packed)
     # P[tap][pixel][o]: the product of every tap, without the tails that ACC has.
     taps = Taps(1, 1, workload.in_channels)
     patches = PixelPatches(workload, image, taps, tile.columns)
@@ -89,7 +89,7 @@ def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> 
     all_products = (*patches.shape[1:], workload.out_channels)
     products = te.compute(all_products, lambda tap, pixel, o: tiles[0, tap, pixel, o], name="P")
     sums = shift_add(workload, image, products)
-    return [image, weights, bias, *finished(workload, sums, bias), sums]
+    return [image, weights, *constants.tensors, *finished(workload, sums, constants), sums]
 
 
 def shift_add(workload: Conv2dWorkload, image: te.Tensor, products: te.Tensor) -> te.Tensor:

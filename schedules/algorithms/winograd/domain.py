@@ -14,6 +14,7 @@ from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps, masked
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
@@ -211,7 +212,9 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
     return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
 
 
-def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> list[te.Tensor]:
+def transform_products(
+    domain: Domain, products: te.Tensor, constants: Constants
+) -> list[te.Tensor]:
     """Argument ``R``, if there is one, and block ``Y``: ``A_h^T M A_w`` and what follows it.
 
     Block ``MR`` is ``A_h^T M``.
@@ -234,4 +237,4 @@ def transform_products(domain: Domain, products: te.Tensor, bias: te.Tensor) -> 
         points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
         return select_row(columns.output, w % m_w, points, layer.dtype)
 
-    return finished(layer, pixel, bias)
+    return finished(layer, pixel, constants)

@@ -231,13 +231,14 @@ class Winograd(LayerAlgorithm):
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         domain, tile = Domain.of(workload, knobs), Tile.of(knobs)
-        image, weights, bias = placeholders(workload, self.packed_weights(workload, knobs))
+        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
         in_place = knobs.get("weights") == IN_PLACE
         taps = by_channels(domain, weights, tile.panel) if in_place else weights
         transformed = transform_weights(domain, taps) if domain.in_kernel else weights
         products = multiply(domain, transform_image(domain, image), transformed, tile)
-        results = transform_products(domain, products, bias)
-        schedule = s_tir.Schedule(te.create_prim_func([image, weights, bias, *results]))
+        results = transform_products(domain, products, constants)
+        arguments = [image, weights, *constants.tensors, *results]
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
         if domain.in_kernel:
             schedule_panels(schedule, domain, simd, tile, in_place)
         else:

@@ -1,0 +1,40 @@
+"""Integers of eight bits, four side by side as one *word* of 32 bits.
+
+A product of words sums four products of elements, so a convolution of int8 is one of words with a
+quarter of the input channels. What stands side by side in the image is a *run*: the channels of a
+pixel, or, of few channels, those of all kernel columns. The last word of a run is filled up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from schedules.layer.workload import Conv2dWorkload
+
+#: Elements of eight bits in a word.
+WORD = 4
+
+
+def words(elements: int) -> int:
+    """Words that so many elements fill up, the last perhaps in part."""
+    return -(-elements // WORD)
+
+
+def in_words(layer: Conv2dWorkload) -> Conv2dWorkload:
+    """A quantised layer as the convolution of words that tiles are chosen for; others as is."""
+    if not layer.is_quantised:
+        return layer
+    return replace(
+        layer,
+        in_channels=words(layer.in_channels),
+        dtype="int32",
+        weight_dtype="int32",
+        rounding="",
+    )
+
+
+def run_of(layer: Conv2dWorkload) -> int:
+    """Elements of a run: the channels, or, if they do not fill up two words, of all columns."""
+    few = layer.in_channels < 2 * WORD and layer.kernel_width > 1
+    contiguous = layer.dilation_width == 1 and layer.group_of == 1
+    return layer.in_channels * (layer.kernel_width if few and contiguous else 1)

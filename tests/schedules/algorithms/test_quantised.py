@@ -1,0 +1,118 @@
+"""Kernels of int8 layers against sums in 64 bits: every element is the same."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedules.algorithms import Unsupported
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.c_abi import assembly
+from schedules.lower.integer_operations import image_offset
+from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
+from schedules.target.simd import PRESETS, Simd
+from scripts.board.board import Board
+from tests.support.kernels import HostKernel, run_on_board
+from tests.support.quantised import QuantisedCase
+
+HOST = Simd.named("host")
+#: What this machine can run: its own instructions, and on x86-64 also those of AVX2 alone.
+RUNNABLE = [HOST] + [PRESETS["x86-64-v3"]] * (platform.machine() == "x86_64")
+#: Zero points of input and output.
+ZEROS = ((0, -5), (-128, 127), (127, -128))
+
+
+def layer(
+    size: int, channels: tuple[int, int], kernel: int, padding: str = "SAME", **more: Any
+) -> Conv2dWorkload:
+    """An int8 workload in few words."""
+    for both in ("stride", "dilation"):
+        if both in more:
+            more[f"{both}_height"] = more[f"{both}_width"] = more.pop(both)
+    types = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
+    return Conv2dWorkload.with_padding(
+        padding, in_height=size, in_width=size + 2, in_channels=channels[0],
+        out_channels=channels[1], kernel_height=kernel, kernel_width=kernel, **types, **more,
+    )  # fmt: skip
+
+
+#: Each with what it is there for.
+LAYERS = {
+    "whole_words": layer(9, (16, 33), 3, activation="relu6"),
+    "pointwise": layer(7, (64, 72), 1),
+    "two_bytes_in_the_last_word": layer(6, (130, 10), 1),
+    "two_words_the_last_not_full": layer(9, (6, 17), 3),
+    "one_byte_in_the_last_word": layer(6, (13, 8), 3, batch=2),
+    "first_layer": layer(11, (3, 16), 3, stride=2),
+    "one_channel": layer(8, (1, 8), 3, activation="relu"),
+    "one_channel_of_five_columns": layer(5, (1, 8), 5),
+    "dilated": layer(9, (24, 12), 3, dilation=2),
+    "unpadded": layer(9, (8, 12), 3, padding="VALID", stride=2),
+}
+
+
+def case_of(workload: Conv2dWorkload, simd: Simd, zeros: tuple[int, int]) -> QuantisedCase:
+    return QuantisedCase.random(workload, 1, image_offset(simd), *zeros)
+
+
+@pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: str(simd.name))
+@pytest.mark.parametrize("name", LAYERS)
+def test_is_exact(name: str, simd: Simd, tmp_path: Path) -> None:
+    kernel = HostKernel(plan_kernel(LAYERS[name], simd, "indirect"), simd, tmp_path)
+    for zeros in ZEROS:
+        case = case_of(LAYERS[name], simd, zeros)
+        case.check(kernel(case))
+
+
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> None:
+    plans = {name: plan_kernel(LAYERS[name], PRESETS[cpu], "indirect") for name in LAYERS}
+    cases = {
+        name: case_of(LAYERS[name], PRESETS[cpu], ZEROS[number % 3])
+        for number, name in enumerate(LAYERS)
+    }
+    outputs = run_on_board(cpu, plans, cases, tmp_path)
+    for name, case in cases.items():
+        case.check(outputs[name])
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction", "other"),
+    [
+        ("znver4", "vpdpbusd", "vpmaddwd"),
+        ("x86-64-v4", "vpmaddwd", "vpdpbusd"),
+        ("x86-64-v3", "vpmaddwd", "vpdpbusd"),
+        ("cortex-a76", "sdot", "smull"),
+        ("cortex-a53", "smull", "sdot"),
+    ],
+)
+def test_multiplies_with_the_instructions_of_the_target(
+    target: str, instruction: str, other: str
+) -> None:
+    simd = PRESETS[target]
+    plan = plan_kernel(LAYERS["pointwise"], simd, "indirect")
+    code = assembly(plan.schedule(simd), simd)
+    assert f"\t{instruction}\t" in code
+    assert f"\t{other}\t" not in code
+
+
+def test_images_of_other_sums_are_refused() -> None:
+    without = Conv2dWorkload(4, 4, 8, 8, 1, 1, dtype="int8", weight_dtype="int8")
+    with pytest.raises(Unsupported, match="no rule says"):
+        plan_kernel(without, HOST, "indirect")
+    swish = layer(4, (8, 8), 1, activation="swish")
+    with pytest.raises(Unsupported, match="not linear"):
+        plan_kernel(swish, HOST, "indirect")
+
+
+def test_packed_bytes_are_those_of_weights_and_constants() -> None:
+    plan: Plan = plan_kernel(LAYERS["one_byte_in_the_last_word"], HOST, "indirect")
+    # 13 channels are 4 words, of 9 taps; 8 channels' bias and scales, and the parameters.
+    assert plan.packed.weight_bytes == 9 * 16 * plan.packed.bias_elements
+    assert plan.held_bytes == plan.packed.weight_bytes + 3 * 64
+    assert np.prod(plan.packed.shape) == plan.packed.elements
