@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 #: From the ground up.
-FLOORS = ("host", "kernels", "layer", "operation", "operators", "run", "claim")
+FLOORS = ("host", "kernels", "layer", "operation", "codes", "operators", "run", "claim")
 CSRC = Path(__file__).resolve().parents[1] / "tflite_delegate" / "csrc"
 _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 

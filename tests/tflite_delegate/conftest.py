@@ -16,6 +16,7 @@ import pytest
 from schedules.store import digest
 from schedules.target.simd import Simd
 from tflite_delegate.build import build
+from tflite_delegate.table import DEFAULT_ROUNDING
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,14 @@ def build_delegate(made_once: Callable[..., Path]) -> Callable[..., Path]:
     """Build a delegate for a model, given as a path or as bytes, once a session."""
 
     def build_once(
-        model: Path | bytes, algorithms: Sequence[str] = ("auto",), target: str = "host"
+        model: Path | bytes,
+        algorithms: Sequence[str] = ("auto",),
+        target: str = "host",
+        rounding: str = DEFAULT_ROUNDING,
     ) -> Path:
         content = model if isinstance(model, bytes) else model.read_bytes()
         name = "" if isinstance(model, bytes) else model.name
-        key = digest(content, name, target, *algorithms)[:16]
+        key = digest(content, name, target, rounding, *algorithms)[:16]
 
         def make(folder: Path) -> None:
             folder.mkdir()
@@ -94,7 +98,8 @@ def build_delegate(made_once: Callable[..., Path]) -> Callable[..., Path]:
             if isinstance(source, bytes):
                 source = folder / f"model_{key}.tflite"
                 source.write_bytes(content)
-            build(source, folder / f"lib{key}.so", Simd.named(target), algorithms=algorithms)
+            options: dict[str, Any] = {"algorithms": algorithms, "rounding": rounding}
+            build(source, folder / f"lib{key}.so", Simd.named(target), **options)
 
         return made_once(f"built/{key}", make) / f"lib{key}.so"
 

@@ -32,12 +32,12 @@ _IDENTIFIER = b"TFL3"
 class Step(network.Step):
     """A node.
 
-    ``code`` is its operator as TFLite numbers it; ``is_float``, whether it reads and writes nothing
-    but float32, and constants of int32 such as shapes.
+    ``code`` is its operator as TFLite numbers it; ``types`` are those of what it reads and writes,
+    but for constants of int32 such as shapes.
     """
 
     code: int
-    is_float: bool
+    types: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
             tuple(tensor for tensor in node.inputs if tensor is not None),
             tuple(tensor for tensor in node.outputs if tensor is not None),
             node.code,
-            _is_float(graph, node),
+            _types(graph, node),
         )
         for node in graph.nodes
     )
@@ -151,8 +151,8 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
     )
 
 
-def _is_float(graph: Graph, node: Node) -> bool:
+def _types(graph: Graph, node: Node) -> frozenset[str]:
     inputs = [graph.tensor(index) for index in node.inputs if index is not None]
     outputs = [graph.tensor(index) for index in node.outputs if index is not None]
     sizes = [tensor for tensor in inputs if tensor.type == "int32" and tensor.is_whole_constant]
-    return all(t.type == "float32" for t in (*inputs, *outputs) if t not in sizes)
+    return frozenset(t.type for t in (*inputs, *outputs) if t not in sizes)

@@ -18,13 +18,20 @@ import tflite
 from tflite_delegate.read.model import Model, Step
 
 _LIST = resources.files("tflite_delegate").joinpath("csrc/operation/operator_list.h")
+_LISTED = {
+    getattr(tflite.BuiltinOperator, name): bool(coded)
+    for coded, name in re.findall(
+        r"^LC_(CODED_)?OPERATOR\((\w+)\)$", _LIST.read_text("utf-8"), re.MULTILINE
+    )
+}
 #: What csrc/operation/operators.c knows: both read the same list.
-OPERATORS = frozenset(
-    getattr(tflite.BuiltinOperator, name)
-    for name in re.findall(r"^LC_OPERATOR\((\w+)\)$", _LIST.read_text("utf-8"), re.MULTILINE)
-)
+OPERATORS = frozenset(_LISTED)
+#: Those that it computes on codes of 8 bits, too.
+CODED_OPERATORS = frozenset(code for code, coded in _LISTED.items() if coded)
 #: What converters put behind constants.
 _EXPANDING = (tflite.BuiltinOperator.DEQUANTIZE, tflite.BuiltinOperator.DENSIFY)
+#: From numbers to codes of 8 bits, and between codes.
+_CONVERSIONS = (tflite.BuiltinOperator.QUANTIZE, tflite.BuiltinOperator.DEQUANTIZE)
 _NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if name[:1].isupper()}
 
 
@@ -52,11 +59,7 @@ def between(model: Model, compiled: Sequence[int]) -> tuple[Step, ...]:
     An operator joins a node of ours that computes what it reads or reads what it computes, and so
     on from operator to operator, as in csrc/claim/operator_claim.c.
     """
-    possible = [
-        step
-        for step in model.steps
-        if step.index not in compiled and step.code in OPERATORS and step.is_float
-    ]
+    possible = [step for step in _timed(model) if step.index not in compiled and _is_possible(step)]
     joined = set(compiled)
     computed = {tensor for i in compiled for tensor in model.steps[i].outputs}
     read = {tensor for i in compiled for tensor in model.steps[i].inputs}
@@ -77,6 +80,15 @@ def between(model: Model, compiled: Sequence[int]) -> tuple[Step, ...]:
     return tuple(step for step in possible if step.index in kept)
 
 
+def _is_possible(step: Step) -> bool:
+    """Whether the delegate computes such a node on such elements."""
+    if step.types <= {"float32"}:
+        return step.code in OPERATORS
+    if step.code in _CONVERSIONS:
+        return step.types <= {"float32", "int8", "uint8"}
+    return step.code in CODED_OPERATORS and step.types in ({"int8"}, {"uint8"})
+
+
 def _with_layers(model: Model, joined: set[int], layers: set[int]) -> set[int]:
     """``joined`` without what would only cut TFLite's nodes into more pieces.
 
@@ -92,7 +104,12 @@ def _with_layers(model: Model, joined: set[int], layers: set[int]) -> set[int]:
 
 def _timed(model: Model) -> list[Step]:
     """Every node but the constants that TFLite expands once, which takes no time."""
-    return [step for step in model.steps if step.code not in _EXPANDING]
+    timed, varying = [], set(model.inputs)
+    for step in model.steps:
+        if step.code not in _EXPANDING or varying.intersection(step.inputs):
+            timed.append(step)
+            varying.update(step.outputs)
+    return timed
 
 
 def partitions(model: Model, taken: Sequence[int]) -> tuple[Partition, ...]:

@@ -42,13 +42,8 @@ static bool misstates_operator(const struct lc_graph *graph, struct lc_node_view
     if (lc_operator_refuses(graph->context, view.node, view.builtin_code)) {
         return false;
     }
-    const struct lc_operation operation = {
-        .context = graph->context,
-        .inputs = view.node->inputs,
-        .outputs = view.node->outputs,
-        .params = view.node->builtin_data,
-        .builtin_code = view.builtin_code,
-    };
+    const struct lc_operation operation =
+        lc_operation_of(graph->context, view.node, view.builtin_code);
     lc_operator_infer(lc_operator_for(view.builtin_code), &operation, outputs);
     bool any = false;
     for (int i = 0; i < view.node->outputs->size; i++) {

@@ -63,6 +63,17 @@ static bool is_unread(const struct lc_graph *graph, const struct tfl_node *node)
     return all;
 }
 
+// Whether a node is what converters put behind a constant.
+static bool expands_constant(const struct lc_graph *graph, struct lc_node_view view) {
+    if ((view.builtin_code != TFL_BUILTIN_DEQUANTIZE && view.builtin_code != TFL_BUILTIN_DENSIFY) ||
+        view.node->inputs->size < 1) {
+        return false;
+    }
+    const int input = view.node->inputs->data[0];
+    const struct tfl_tensor *tensor = lc_tensor(graph->context, input);
+    return tensor && (lc_is_constant(tensor) || graph->sources[input] >= 0);
+}
+
 static bool find_states(struct lc_graph *graph, enum state *states) {
     for (int place = 0; place < graph->plan->size; place++) {
         struct lc_node_view view;
@@ -72,8 +83,7 @@ static bool find_states(struct lc_graph *graph, enum state *states) {
         if (graph->claimed[place]) {
             states[place] = LAYER;
             mark(graph, view.node);
-        } else if (view.builtin_code == TFL_BUILTIN_DEQUANTIZE ||
-                   view.builtin_code == TFL_BUILTIN_DENSIFY) {
+        } else if (expands_constant(graph, view)) {
             states[place] = CONSTANT;
         } else if (!view.node->delegate &&
                    !lc_operator_refuses(graph->context, view.node, view.builtin_code) &&

@@ -2,6 +2,8 @@
 
 #include "operation/broadcast.h"
 
+enum { CHUNK = 4096 }; // elements that are one item of work where the output is a single row
+
 // The size of a shape's axis once it has `rank` axes: new ones in front are of one element.
 static int32_t aligned(const struct lc_shape *shape, int32_t rank, int32_t axis) {
     int32_t own = axis - (rank - shape->rank);
@@ -52,4 +54,60 @@ struct lc_broadcast lc_broadcast_rows(const struct lc_shape *a, const struct lc_
         }
     }
     return rows;
+}
+
+static const void *operand_at(const struct lc_stretched *self, int operand, size_t element) {
+    return (const char *)self->operands[operand] + element * self->bytes;
+}
+
+// Chunks [begin, end) of the only row.
+static bool run_chunks(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct lc_stretched *self = argument;
+    size_t first = (size_t)begin * CHUNK;
+    int64_t left = self->shape.extents[0] - (int64_t)first, count = ((int64_t)end - begin) * CHUNK;
+    self->compute_rows(self, operand_at(self, 0, first * (size_t)self->shape.steps[0][0]),
+                       operand_at(self, 1, first * (size_t)self->shape.steps[1][0]),
+                       (char *)self->output + first * self->bytes,
+                       (int32_t)(count < left ? count : left), 1);
+    return true;
+}
+
+// Rows [begin, end) of several, by runs along the last axis but one.
+static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct lc_stretched *self = argument;
+    const struct lc_broadcast *shape = &self->shape;
+    const int32_t last = shape->rank - 1, count = shape->extents[last];
+    while (begin < end) {
+        int32_t run = shape->extents[last - 1] - begin % shape->extents[last - 1];
+        run = run < end - begin ? run : end - begin;
+        size_t a = 0, b = 0;
+        for (int32_t axis = last - 1, rest = begin; axis >= 0; axis--) {
+            size_t index = (size_t)(rest % shape->extents[axis]);
+            rest /= shape->extents[axis];
+            a += index * (size_t)shape->steps[0][axis];
+            b += index * (size_t)shape->steps[1][axis];
+        }
+        self->compute_rows(self, operand_at(self, 0, a), operand_at(self, 1, b),
+                           (char *)self->output + (size_t)begin * (size_t)count * self->bytes,
+                           count, run);
+        begin += run;
+    }
+    return true;
+}
+
+void lc_broadcast_run(const struct lc_operation *operation, struct lc_stretched *stretched) {
+    const struct lc_broadcast *shape = &stretched->shape;
+    int32_t elements = 1;
+    for (int32_t axis = 0; axis < shape->rank; axis++) {
+        elements *= shape->extents[axis];
+    }
+    if (shape->rank > 1) {
+        int32_t count = elements / shape->extents[shape->rank - 1];
+        lc_operation_run(operation, count, elements, run_rows, stretched);
+    } else {
+        int32_t count = elements / CHUNK + (elements % CHUNK != 0);
+        lc_operation_run(operation, count, elements, run_chunks, stretched);
+    }
 }

@@ -20,3 +20,18 @@ const char *lc_broadcast_shape(const struct lc_shape *a, const struct lc_shape *
 
 // For an output that has elements.
 struct lc_broadcast lc_broadcast_rows(const struct lc_shape *a, const struct lc_shape *b);
+
+// An operation on elements of `bytes` each. To be the first field of what it needs besides.
+struct lc_stretched {
+    struct lc_broadcast shape;
+    // Computes rows of the output that differ in the last axis but one only. a, b: where the
+    // operands of the first begin.
+    void (*compute_rows)(const struct lc_stretched *self, const void *a, const void *b, void *y,
+                         int32_t count, int32_t rows);
+    size_t bytes;
+    const void *operands[2];
+    void *output;
+};
+
+// Computes all rows, in parts of rows where there is only one.
+void lc_broadcast_run(const struct lc_operation *operation, struct lc_stretched *stretched);

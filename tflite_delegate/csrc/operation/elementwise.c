@@ -7,26 +7,18 @@
 #include "operation/vector.h"
 
 enum {
-    CHUNK = 4096,     // elements that are one item of work where the output is a single row
     MOST_VECTORS = 4, // that are computed at once
     MANY = MOST_VECTORS * LC_LANES,
 };
 
-struct elementwise;
-
-// Computes rows of the output that differ in the last axis but one only. a, b: where the operands
-// of the first begin.
-typedef void rows_function(const struct elementwise *self, const float *a, const float *b, float *y,
-                           int32_t count, int32_t rows);
-
 // An operation, ready to compute.
 struct elementwise {
-    rows_function *compute_rows;
-    struct lc_broadcast shape;
-    const float *operands[2];
+    struct lc_stretched stretched;
     float least, most; // of the activation that is fused
-    float *output;
 };
+
+typedef void rows_function(const struct lc_stretched *self, const void *a, const void *b, void *y,
+                           int32_t count, int32_t rows);
 
 LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
     switch (builtin_code) {
@@ -134,7 +126,7 @@ LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const f
 
 LC_INLINE void rows(int32_t builtin_code, const struct elementwise *self, const float *a,
                     const float *b, float *y, int32_t count, int32_t number) {
-    const struct lc_broadcast *shape = &self->shape;
+    const struct lc_broadcast *shape = &self->stretched.shape;
     const int32_t last = shape->rank - 1, before = last > 0 ? last - 1 : 0;
     const size_t a_step = (size_t)shape->steps[0][last], b_step = (size_t)shape->steps[1][last];
     const size_t a_pitch = (size_t)shape->steps[0][before];
@@ -145,10 +137,9 @@ LC_INLINE void rows(int32_t builtin_code, const struct elementwise *self, const 
 }
 
 #define ROWS(builtin)                                                                              \
-    LC_VECTOR static void rows_##builtin(const struct elementwise *self, const float *a,           \
-                                         const float *b, float *y, int32_t count,                  \
-                                         int32_t number) {                                         \
-        rows(TFL_BUILTIN_##builtin, self, a, b, y, count, number);                                 \
+    LC_VECTOR static void rows_##builtin(const struct lc_stretched *self, const void *a,           \
+                                         const void *b, void *y, int32_t count, int32_t number) {  \
+        rows(TFL_BUILTIN_##builtin, (const struct elementwise *)self, a, b, y, count, number);     \
     }
 
 ROWS(ADD)
@@ -208,59 +199,31 @@ static rows_function *rows_for(int32_t builtin_code) {
     }
 }
 
-// Chunks [begin, end) of the only row.
-static bool run_chunks(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    (void)thread;
-    const struct elementwise *self = argument;
-    size_t first = (size_t)begin * CHUNK;
-    int64_t left = self->shape.extents[0] - (int64_t)first, count = ((int64_t)end - begin) * CHUNK;
-    self->compute_rows(self, self->operands[0] + first * (size_t)self->shape.steps[0][0],
-                       self->operands[1] + first * (size_t)self->shape.steps[1][0],
-                       self->output + first, (int32_t)(count < left ? count : left), 1);
-    return true;
-}
-
-// Rows [begin, end) of several, by runs along the last axis but one.
-static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    (void)thread;
-    const struct elementwise *self = argument;
-    const struct lc_broadcast *shape = &self->shape;
-    const int32_t last = shape->rank - 1, count = shape->extents[last];
-    while (begin < end) {
-        int32_t run = shape->extents[last - 1] - begin % shape->extents[last - 1];
-        run = run < end - begin ? run : end - begin;
-        size_t a = 0, b = 0;
-        for (int32_t axis = last - 1, rest = begin; axis >= 0; axis--) {
-            size_t index = (size_t)(rest % shape->extents[axis]);
-            rest /= shape->extents[axis];
-            a += index * (size_t)shape->steps[0][axis];
-            b += index * (size_t)shape->steps[1][axis];
-        }
-        self->compute_rows(self, self->operands[0] + a, self->operands[1] + b,
-                           self->output + (size_t)begin * (size_t)count, count, run);
-        begin += run;
+int32_t lc_activation_of_node(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_RELU:
+        return TFL_ACTIVATION_RELU;
+    case TFL_BUILTIN_RELU_N1_TO_1:
+        return TFL_ACTIVATION_RELU_N1_TO_1;
+    case TFL_BUILTIN_RELU6:
+        return TFL_ACTIVATION_RELU6;
+    default:
+        return TFL_ACTIVATION_NONE;
     }
-    return true;
 }
 
 void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
                     const struct lc_elements *b, int32_t activation) {
     struct elementwise self = {
-        .compute_rows = rows_for(operation->builtin_code),
-        .shape = lc_broadcast_rows(&a->shape, &b->shape),
-        .operands = {a->data, b->data},
-        .output = lc_output_data(operation, 0),
+        .stretched =
+            {
+                .shape = lc_broadcast_rows(&a->shape, &b->shape),
+                .compute_rows = rows_for(operation->builtin_code),
+                .bytes = sizeof(float),
+                .operands = {a->data, b->data},
+                .output = lc_output_data(operation, 0),
+            },
     };
     lc_activation_range(activation, &self.least, &self.most);
-    int32_t elements = 1;
-    for (int32_t axis = 0; axis < self.shape.rank; axis++) {
-        elements *= self.shape.extents[axis];
-    }
-    if (self.shape.rank > 1) {
-        int32_t count = elements / self.shape.extents[self.shape.rank - 1];
-        lc_operation_run(operation, count, elements, run_rows, &self);
-    } else {
-        int32_t count = elements / CHUNK + (elements % CHUNK != 0);
-        lc_operation_run(operation, count, elements, run_chunks, &self);
-    }
+    lc_broadcast_run(operation, &self.stretched);
 }

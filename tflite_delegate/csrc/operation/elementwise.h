@@ -11,6 +11,9 @@ struct lc_elements {
     const float *data;
 };
 
+// The activation that a node clamps by which is one by itself.
+int32_t lc_activation_of_node(int32_t builtin_code);
+
 // Computes the operation's output from two operands, which are stretched over it: arithmetic, then
 // the activation that is fused with it. Of an activation as an operator, the second operand is the
 // parameter, or not looked at.

@@ -7,6 +7,31 @@
 // Elements that a thread handles in about the time that it takes to start one.
 enum { ELEMENTS_PER_THREAD = 16384 };
 
+static bool is_coded(const struct tfl_context *context, const struct tfl_ints *tensors) {
+    for (int i = 0; i < tensors->size; i++) {
+        const struct tfl_tensor *tensor = lc_tensor(context, tensors->data[i]);
+        if (tensor && (tensor->type == TFL_INT8 || tensor->type == TFL_UINT8)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct lc_operation lc_operation_of(struct tfl_context *context, const struct tfl_node *node,
+                                    int32_t builtin_code) {
+    const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[0]);
+    bool is_byte = output && (output->type == TFL_INT8 || output->type == TFL_UINT8);
+    return (struct lc_operation){
+        .context = context,
+        .inputs = node->inputs,
+        .outputs = node->outputs,
+        .params = node->builtin_data,
+        .builtin_code = builtin_code,
+        .is_coded = is_coded(context, node->inputs) || is_coded(context, node->outputs),
+        .element_bytes = is_byte ? 1 : sizeof(float),
+    };
+}
+
 const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i) {
     return lc_tensor(operation->context, operation->inputs->data[i]);
 }
@@ -23,11 +48,11 @@ struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
     return shape;
 }
 
-const float *lc_input_data(const struct lc_operation *operation, int i) {
+const void *lc_input_data(const struct lc_operation *operation, int i) {
     return lc_input(operation, i)->data;
 }
 
-float *lc_output_data(const struct lc_operation *operation, int i) {
+void *lc_output_data(const struct lc_operation *operation, int i) {
     const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[i]);
     return output ? output->data : NULL;
 }

@@ -25,7 +25,24 @@ struct lc_operation {
     const struct tfl_ints *inputs, *outputs; // tensor indices
     const void *params;                      // builtin_data
     int32_t builtin_code;
+    bool is_coded;         // some operands are codes of 8 bits; else all are float32
+    int32_t element_bytes; // of outputs
+    const void *state;     // what lc_coded.start made
     int32_t threads;
+};
+
+// What an operator does with codes of 8 bits that stand for numbers, by the library's rounding.
+struct lc_coded {
+    // Any types, one of them of codes: `refuses` checks them. Else all operands, but integers, are
+    // codes of one type, with one scale each.
+    bool converts;
+    bool keeps_scale; // codes of inputs and outputs must stand for the same numbers
+    // Why it does not: sees operands of the right types. May be NULL.
+    const char *(*refuses)(const struct lc_operation *operation);
+    size_t state_bytes;
+    // Computes once what depends on quantisations, parameters and constants only. May be NULL.
+    void (*start)(const struct lc_operation *operation, void *state);
+    void (*compute)(const struct lc_operation *operation);
 };
 
 struct lc_operator {
@@ -33,7 +50,7 @@ struct lc_operator {
     const char *name; // shown in TFLite's profile: "leanconv/" and TFLite's name
     int least_inputs, most_inputs;
     bool splits;         // into several outputs; else there is one
-    uint32_t integers;   // inputs that hold constant int32, by bit; all others are float32
+    uint32_t integers;   // inputs that hold constant int32, by bit
     size_t params_bytes; // of builtin_data
     uint64_t inplace;    // enum tfl_inplace
 
@@ -42,8 +59,10 @@ struct lc_operator {
     // The shape of every output, for inputs whose shapes can be read. Returns NULL, or what is
     // wrong with the inputs' shapes or integers.
     const char *(*infer)(const struct lc_operation *operation, struct lc_shape *outputs);
-    // Computes the outputs, which have these shapes and are not all empty.
+    // Computes the outputs, which have these shapes and are not all empty, in float32. NULL: it
+    // does not.
     void (*compute)(const struct lc_operation *operation);
+    const struct lc_coded *coded; // NULL: float32 only
 };
 
 // Defines lc_operator_ADD, or another; what is not said of it is zero.
@@ -51,20 +70,29 @@ struct lc_operator {
     const struct lc_operator lc_operator_##name = {TFL_BUILTIN_##name, "leanconv/" #name,          \
                                                    least_inputs, most_inputs, __VA_ARGS__}
 
+// For operators that compute codes as they do float32: by moving them.
+#define LC_MOVES(function) &(const struct lc_coded){.keeps_scale = true, .compute = (function)}
+
 // All of them
 #define LC_OPERATOR(name) extern const struct lc_operator lc_operator_##name;
+#define LC_CODED_OPERATOR(name) LC_OPERATOR(name)
 #include "operation/operator_list.h"
+#undef LC_CODED_OPERATOR
 #undef LC_OPERATOR
+
+// The operands of a node whose parameters and tensors stay where they are.
+struct lc_operation lc_operation_of(struct tfl_context *context, const struct tfl_node *node,
+                                    int32_t builtin_code);
 
 // Input number `i`, and its shape.
 const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i);
 struct lc_shape lc_input_shape(const struct lc_operation *operation, int i);
 struct lc_shape lc_output_shape(const struct lc_operation *operation, int i);
 
-const float *lc_input_data(const struct lc_operation *operation, int i);
+const void *lc_input_data(const struct lc_operation *operation, int i);
 
 // NULL for one of several outputs that nobody reads.
-float *lc_output_data(const struct lc_operation *operation, int i);
+void *lc_output_data(const struct lc_operation *operation, int i);
 
 // The constants of input number `i`; their number is written to `count`.
 const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count);

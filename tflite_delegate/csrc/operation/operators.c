@@ -6,7 +6,9 @@
 
 static const struct lc_operator *const operators[] = {
 #define LC_OPERATOR(name) &lc_operator_##name,
+#define LC_CODED_OPERATOR(name) LC_OPERATOR(name)
 #include "operation/operator_list.h"
+#undef LC_CODED_OPERATOR
 #undef LC_OPERATOR
 };
 
@@ -32,6 +34,48 @@ static bool holds_integers(const struct tfl_tensor *tensor) {
     }
     size_t count = (size_t)lc_count(&shape, 0, shape.rank);
     return count == 0 || (tensor->data && tensor->bytes / sizeof(int32_t) >= count);
+}
+
+static bool is_float(const struct lc_operator *kind, const struct lc_operation *operation) {
+    bool all = true;
+    for (int i = 0; i < operation->inputs->size; i++) {
+        all &= is_integer_input(kind, i) || lc_input(operation, i)->type == TFL_FLOAT32;
+    }
+    for (int i = 0; i < operation->outputs->size; i++) {
+        all &= operation->context->tensors[operation->outputs->data[i]].type == TFL_FLOAT32;
+    }
+    return all;
+}
+
+// Whether a tensor holds codes as another does, by one scale, and if `same` by that one's.
+static bool is_coded_like(const struct tfl_tensor *tensor, const struct tfl_tensor *other,
+                          bool same) {
+    struct lc_quantization a, b;
+    return lc_read_quantization(tensor, &a) && lc_read_quantization(other, &b) && a.count == 1 &&
+           b.count == 1 && a.type == b.type &&
+           (!same || (a.scales[0] == b.scales[0] && a.zero_points[0] == b.zero_points[0]));
+}
+
+static const char *refuses_types(const struct lc_operator *kind,
+                                 const struct lc_operation *operation) {
+    const struct tfl_tensor *tensors = operation->context->tensors;
+    if (!operation->is_coded) {
+        return kind->compute && is_float(kind, operation) ? NULL : "not float32";
+    }
+    if (!kind->coded) {
+        return "not float32";
+    }
+    const struct tfl_tensor *first = &tensors[operation->outputs->data[0]];
+    bool all = true;
+    for (int i = 0; i < operation->inputs->size; i++) {
+        all &= is_integer_input(kind, i) ||
+               is_coded_like(lc_input(operation, i), first, kind->coded->keeps_scale);
+    }
+    for (int i = 0; i < operation->outputs->size; i++) {
+        all &=
+            is_coded_like(&tensors[operation->outputs->data[i]], first, kind->coded->keeps_scale);
+    }
+    return all || kind->coded->converts ? NULL : "types or quantisations are not supported";
 }
 
 const char *lc_operator_infer(const struct lc_operator *kind, const struct lc_operation *operation,
@@ -68,20 +112,12 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
         (kind->params_bytes && !node->builtin_data)) {
         return "malformed node";
     }
-    const struct lc_operation operation = {
-        .context = context,
-        .inputs = node->inputs,
-        .outputs = node->outputs,
-        .params = node->builtin_data,
-        .builtin_code = builtin_code,
-    };
-    bool is_float = true;
+    const struct lc_operation operation = lc_operation_of(context, node, builtin_code);
     for (int i = 0; i < node->outputs->size; i++) {
         const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[i]);
         if (!output || lc_is_kept(output)) {
             return "malformed node";
         }
-        is_float &= output->type == TFL_FLOAT32;
     }
     for (int i = 0; i < node->inputs->size; i++) {
         const struct tfl_tensor *input = lc_input(&operation, i);
@@ -91,12 +127,14 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
         if (is_integer_input(kind, i) && !holds_integers(input)) {
             return "an input is not a constant of int32";
         }
-        is_float &= is_integer_input(kind, i) || input->type == TFL_FLOAT32;
     }
-    if (!is_float) {
-        return "not float32";
+    const char *reason = refuses_types(kind, &operation);
+    if (!reason && kind->refuses) {
+        reason = kind->refuses(&operation);
     }
-    const char *reason = kind->refuses ? kind->refuses(&operation) : NULL;
+    if (!reason && operation.is_coded && kind->coded->refuses) {
+        reason = kind->coded->refuses(&operation);
+    }
     struct lc_shape outputs[LC_MAX_OUTPUTS];
     return reason ? reason : lc_operator_infer(kind, &operation, outputs);
 }

@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -17,6 +18,10 @@ enum { LC_LANES = 8 };
 
 typedef float lc_vector __attribute__((vector_size(LC_LANES * sizeof(float))));
 typedef int32_t lc_mask __attribute__((vector_size(LC_LANES * sizeof(float)))); // all bits or none
+
+// As many bytes.
+typedef uint8_t lc_bytes __attribute__((vector_size(LC_LANES)));
+typedef int8_t lc_signed_bytes __attribute__((vector_size(LC_LANES)));
 
 // For functions with such loops. Every x86 target has these features (see
 // schedules/target/simd.py), but only code that runs after the delegate has checked the processor
@@ -58,6 +63,19 @@ LC_INLINE void lc_copy_some(float *y, const float *x, int32_t count) {
     }
 }
 
+// Copies fewer than 32 bytes without a call.
+LC_INLINE void lc_copy_bytes(void *y, const void *x, size_t count) {
+    char *to = y;
+    const char *from = x;
+    for (size_t size = 16; size > 0; size /= 2) {
+        if (count & size) {
+            memcpy(to, from, size);
+            from += size;
+            to += size;
+        }
+    }
+}
+
 // The first `count` elements, fewer than a vector's; the others are `filler`.
 LC_INLINE lc_vector lc_load_some(const float *x, int32_t count, float filler) {
     lc_vector v = lc_splat(filler);
@@ -84,6 +102,17 @@ LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {
     halves[0][1] = function(halves[0][1], halves[1][1]);                                           \
     memcpy(&(a), halves[0], sizeof(a));                                                            \
     return a
+// c + a b, rounded once.
+LC_INLINE lc_vector lc_fused(lc_vector a, lc_vector b, lc_vector c) {
+    float32x4_t halves[3][2];
+    memcpy(halves[0], &a, sizeof a);
+    memcpy(halves[1], &b, sizeof b);
+    memcpy(halves[2], &c, sizeof c);
+    halves[0][0] = vfmaq_f32(halves[2][0], halves[0][0], halves[1][0]);
+    halves[0][1] = vfmaq_f32(halves[2][1], halves[0][1], halves[1][1]);
+    memcpy(&a, halves[0], sizeof a);
+    return a;
+}
 LC_INLINE lc_vector lc_larger(lc_vector a, lc_vector b) { LC_HALVES(vmaxq_f32, a, b); }
 LC_INLINE lc_vector lc_smaller(lc_vector a, lc_vector b) { LC_HALVES(vminq_f32, a, b); }
 LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { LC_HALVES(vmaxnmq_f32, a, b); }
@@ -104,6 +133,13 @@ LC_INLINE lc_vector lc_abs(lc_vector x) { return (lc_vector)((lc_mask)x & 0x7fff
 LC_INLINE lc_vector lc_copy_sign(lc_vector magnitude, lc_vector sign) {
     return (lc_vector)((lc_mask)magnitude | ((lc_mask)sign & ~0x7fffffff));
 }
+
+// A value that is rounded before anything is added to it, whatever compilers would contract.
+#if defined(__aarch64__)
+#define LC_APART(v) __asm__("" : "+w"(v))
+#else
+#define LC_APART(v) __asm__("" : "+x"(v))
+#endif
 
 // Element by element; compilers know the vector instruction.
 LC_INLINE lc_vector lc_sqrt(lc_vector x) {

@@ -2,6 +2,7 @@
 //
 // Arithmetic with two operands, and activations.
 
+#include "codes/coded.h"
 #include "host/tensor.h"
 #include "operation/broadcast.h"
 #include "operation/elementwise.h"
@@ -58,20 +59,6 @@ static const char *unary_infer(const struct lc_operation *operation, struct lc_s
     return NULL;
 }
 
-// What an activation clamps to that is a node by itself.
-static int32_t activation_of(int32_t builtin_code) {
-    switch (builtin_code) {
-    case TFL_BUILTIN_RELU:
-        return TFL_ACTIVATION_RELU;
-    case TFL_BUILTIN_RELU_N1_TO_1:
-        return TFL_ACTIVATION_RELU_N1_TO_1;
-    case TFL_BUILTIN_RELU6:
-        return TFL_ACTIVATION_RELU6;
-    default:
-        return TFL_ACTIVATION_NONE;
-    }
-}
-
 // NEG is a product with -1, SQUARE one of an element with itself.
 static void unary_compute(const struct lc_operation *operation) {
     float parameter = -1.0f;
@@ -81,31 +68,32 @@ static void unary_compute(const struct lc_operation *operation) {
     const struct lc_elements x = whole(operation, 0);
     const struct lc_elements scalar = {.data = &parameter};
     bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
-    lc_elementwise(operation, &x, is_square ? &x : &scalar, activation_of(operation->builtin_code));
+    lc_elementwise(operation, &x, is_square ? &x : &scalar,
+                   lc_activation_of_node(operation->builtin_code));
 }
 
-#define BINARY(builtin, bytes)                                                                     \
+#define BINARY(builtin, bytes, ...)                                                                \
     LC_DEFINE_OPERATOR(builtin, 2, 2, .params_bytes = bytes, .refuses = binary_refuses,            \
                        .infer = binary_infer, .compute = binary_compute,                           \
-                       .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1)
+                       .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1, __VA_ARGS__)
 
-#define UNARY(builtin, bytes)                                                                      \
+#define UNARY(builtin, bytes, ...)                                                                 \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = bytes, .infer = unary_infer,                 \
-                       .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0)
+                       .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0, __VA_ARGS__)
 
-BINARY(ADD, sizeof(struct tfl_arithmetic_params));
-BINARY(SUB, sizeof(struct tfl_arithmetic_params));
-BINARY(MUL, sizeof(struct tfl_arithmetic_params));
+BINARY(ADD, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_ADD);
+BINARY(SUB, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_ADD);
+BINARY(MUL, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_MUL);
 BINARY(DIV, sizeof(struct tfl_arithmetic_params));
 BINARY(MAXIMUM, 0);
 BINARY(MINIMUM, 0);
-BINARY(PRELU, 0);
-UNARY(RELU, 0);
-UNARY(RELU_N1_TO_1, 0);
-UNARY(RELU6, 0);
-UNARY(LEAKY_RELU, sizeof(struct tfl_leaky_relu_params));
-UNARY(HARD_SWISH, 0);
-UNARY(LOGISTIC, 0);
+BINARY(PRELU, 0, .coded = &lc_coded_PRELU);
+UNARY(RELU, 0, .coded = &lc_coded_RELU);
+UNARY(RELU_N1_TO_1, 0, .coded = &lc_coded_RELU);
+UNARY(RELU6, 0, .coded = &lc_coded_RELU);
+UNARY(LEAKY_RELU, sizeof(struct tfl_leaky_relu_params), .coded = &lc_coded_LEAKY_RELU);
+UNARY(HARD_SWISH, 0, .coded = &lc_coded_HARD_SWISH);
+UNARY(LOGISTIC, 0, .coded = &lc_coded_LOGISTIC);
 BINARY(SQUARED_DIFFERENCE, 0);
 UNARY(TANH, 0);
 UNARY(EXP, 0);

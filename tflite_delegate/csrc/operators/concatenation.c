@@ -8,7 +8,7 @@
 struct concatenation {
     const struct lc_operation *operation;
     int32_t axis;
-    int32_t row; // elements of the output from one position before the axis to the next
+    size_t row; // bytes of the output from one position before the axis to the next
 };
 
 static const char *concatenation_refuses(const struct lc_operation *operation) {
@@ -41,16 +41,16 @@ static const char *concatenation_infer(const struct lc_operation *operation,
 static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct concatenation *self = argument;
-    float *output = lc_output_data(self->operation, 0);
+    char *output = lc_output_data(self->operation, 0);
     for (int i = 0; i < self->operation->inputs->size; i++) {
         struct lc_shape x = lc_input_shape(self->operation, i);
-        size_t count = (size_t)lc_count(&x, self->axis, x.rank);
-        for (int32_t position = begin; count > 0 && position < end; position++) {
-            memcpy(output + (size_t)position * (size_t)self->row,
-                   lc_input_data(self->operation, i) + (size_t)position * count,
-                   count * sizeof(float));
+        const char *input = lc_input_data(self->operation, i);
+        const size_t bytes =
+            (size_t)lc_count(&x, self->axis, x.rank) * (size_t)self->operation->element_bytes;
+        for (int32_t position = begin; bytes > 0 && position < end; position++) {
+            memcpy(output + (size_t)position * self->row, input + (size_t)position * bytes, bytes);
         }
-        output += count;
+        output += bytes;
     }
     return true;
 }
@@ -59,7 +59,8 @@ static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int
 static void concatenate(const struct lc_operation *operation, int32_t axis) {
     struct lc_shape y = lc_output_shape(operation, 0);
     lc_find_axis(y.rank, &axis);
-    struct concatenation self = {operation, axis, lc_count(&y, axis, y.rank)};
+    const size_t row = (size_t)lc_count(&y, axis, y.rank) * (size_t)operation->element_bytes;
+    struct concatenation self = {operation, axis, row};
     lc_operation_run(operation, lc_count(&y, 0, axis), lc_count(&y, 0, y.rank), run_concatenation,
                      &self);
 }
@@ -71,7 +72,7 @@ static void concatenation_compute(const struct lc_operation *operation) {
 LC_DEFINE_OPERATOR(CONCATENATION, 1, INT_MAX,
                    .params_bytes = sizeof(struct tfl_concatenation_params),
                    .refuses = concatenation_refuses, .infer = concatenation_infer,
-                   .compute = concatenation_compute);
+                   .compute = concatenation_compute, .coded = LC_MOVES(concatenation_compute));
 
 // PACK: each input is one position along a new axis.
 
@@ -99,4 +100,4 @@ static void pack_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(PACK, 1, INT_MAX, .params_bytes = sizeof(struct tfl_pack_params),
-                   .infer = pack_infer, .compute = pack_compute);
+                   .infer = pack_infer, .compute = pack_compute, .coded = LC_MOVES(pack_compute));

@@ -11,10 +11,10 @@
 struct mirroring {
     int32_t rank; // of the axes before that
     int32_t in[LC_MAX_RANK], out[LC_MAX_RANK], before[LC_MAX_RANK];
-    size_t piece;    // in elements
+    size_t piece;    // in bytes
     int32_t skipped; // elements of the border that are not mirrored: 0 or 1
-    const float *x;
-    float *y;
+    const char *x;
+    char *y;
 };
 
 static int32_t skipped_of(const struct lc_operation *operation) {
@@ -67,12 +67,12 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
             rest /= self->out[axis];
             step *= (size_t)self->in[axis];
         }
-        float *y = self->y + (size_t)row * (size_t)self->out[last] * self->piece;
+        char *y = self->y + (size_t)row * (size_t)self->out[last] * self->piece;
         for (int32_t i = 0; i < self->out[last];) {
             // What is inside of the border is copied at once.
             int32_t count = i == self->before[last] ? self->in[last] : 1;
             memcpy(y, self->x + offset + (size_t)source(self, last, i) * self->piece,
-                   (size_t)count * self->piece * sizeof *y);
+                   (size_t)count * self->piece);
             y += (size_t)count * self->piece;
             i += count;
         }
@@ -93,7 +93,8 @@ static void mirror_compute(const struct lc_operation *operation) {
     while (self.rank > 1 && x.dims[self.rank - 1] == y.dims[self.rank - 1]) {
         self.rank--;
     }
-    self.piece = (size_t)lc_count(&x, self.rank, x.rank);
+    const int32_t piece = lc_count(&x, self.rank, x.rank);
+    self.piece = (size_t)piece * (size_t)operation->element_bytes;
     for (int32_t axis = 0; axis < self.rank; axis++) {
         self.in[axis] = x.dims[axis];
         self.out[axis] = y.dims[axis];
@@ -102,10 +103,11 @@ static void mirror_compute(const struct lc_operation *operation) {
     if (self.rank == 0) { // a scalar
         self.in[0] = self.out[0] = self.rank = 1;
     }
-    int32_t row = self.out[self.rank - 1] * (int32_t)self.piece;
+    int32_t row = self.out[self.rank - 1] * piece;
     lc_operation_run(operation, elements / row, elements, run_rows, &self);
 }
 
 LC_DEFINE_OPERATOR(MIRROR_PAD, 2, 2, .integers = 1u << 1,
                    .params_bytes = sizeof(struct tfl_mirror_pad_params), .refuses = mirror_refuses,
-                   .infer = mirror_infer, .compute = mirror_compute);
+                   .infer = mirror_infer, .compute = mirror_compute,
+                   .coded = LC_MOVES(mirror_compute));

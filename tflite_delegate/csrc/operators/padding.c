@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PAD with zeros and PADV2 with another number, before and after every axis.
+// PAD with zeros and PADV2 with another number, before and after every axis. The code of a zero is
+// the zero point.
 
 #include <string.h>
 
+#include "host/tensor.h"
 #include "operation/operation.h"
 
 // Neighbouring axes are merged where the later one has no padding: what is left of the last axis is
@@ -11,9 +13,10 @@
 struct padding {
     int32_t rank;
     int32_t in[LC_MAX_RANK], out[LC_MAX_RANK], before[LC_MAX_RANK]; // the last in elements
-    float value;
-    const float *x;
-    float *y;
+    size_t element;                                                 // bytes of one
+    uint32_t value; // its first bytes, as they are in memory
+    const char *x;
+    char *y;
 };
 
 static const char *padding_infer(const struct lc_operation *operation, struct lc_shape *output) {
@@ -53,14 +56,21 @@ static void find_axes(struct padding *self, const struct lc_shape *x, const stru
     }
 }
 
-static void fill(float *y, size_t count, float value) {
+static void fill(const struct padding *self, char *y, size_t count) {
+    if (self->element == 1) {
+        uint8_t value;
+        memcpy(&value, &self->value, sizeof value);
+        memset(y, value, count);
+        return;
+    }
+    uint32_t *words = (uint32_t *)(void *)y;
     for (size_t i = 0; i < count; i++) {
-        y[i] = value;
+        words[i] = self->value;
     }
 }
 
 // The row of x that is in row number `row` of y, or NULL: that one is padding.
-static const float *source(const struct padding *self, int32_t row) {
+static const char *source(const struct padding *self, int32_t row) {
     size_t offset = 0, step = (size_t)self->in[self->rank - 1];
     for (int32_t axis = self->rank - 2; axis >= 0; axis--) {
         int32_t index = row % self->out[axis] - self->before[axis];
@@ -71,7 +81,7 @@ static const float *source(const struct padding *self, int32_t row) {
         offset += (size_t)index * step;
         step *= (size_t)self->in[axis];
     }
-    return self->x + offset;
+    return self->x + offset * self->element;
 }
 
 static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
@@ -80,14 +90,15 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
     const int32_t last = self->rank - 1;
     const size_t out = (size_t)self->out[last];
     for (int32_t row = begin; row < end; row++) {
-        const float *x = source(self, row);
-        float *y = self->y + (size_t)row * out;
+        const char *x = source(self, row);
+        char *y = self->y + (size_t)row * out * self->element;
         size_t before = x ? (size_t)self->before[last] : out, in = x ? (size_t)self->in[last] : 0;
-        fill(y, before, self->value);
+        fill(self, y, before);
+        y += before * self->element;
         if (in > 0) {
-            memcpy(y + before, x, in * sizeof(float));
+            memcpy(y, x, in * self->element);
         }
-        fill(y + before + in, out - before - in, self->value);
+        fill(self, y + in * self->element, out - before - in);
     }
     return true;
 }
@@ -95,17 +106,24 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
 static void padding_compute(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
     struct padding self = {
-        .value = operation->inputs->size > 2 ? *lc_input_data(operation, 2) : 0.0f,
+        .element = (size_t)operation->element_bytes,
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation, 0),
     };
+    struct lc_quantization codes;
+    if (operation->inputs->size > 2) {
+        memcpy(&self.value, lc_input_data(operation, 2), self.element);
+    } else if (lc_read_quantization(lc_input(operation, 0), &codes)) {
+        const uint8_t zero = (uint8_t)codes.zero_points[0];
+        memcpy(&self.value, &zero, sizeof zero);
+    }
     int32_t count, elements = lc_count(&y, 0, y.rank);
     find_axes(&self, &x, &y, lc_integers(operation, 1, &count));
     lc_operation_run(operation, elements / self.out[self.rank - 1], elements, run_rows, &self);
 }
 
 LC_DEFINE_OPERATOR(PAD, 2, 2, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute);
+                   .compute = padding_compute, .coded = LC_MOVES(padding_compute));
 
 LC_DEFINE_OPERATOR(PADV2, 3, 3, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute);
+                   .compute = padding_compute, .coded = LC_MOVES(padding_compute));

@@ -14,10 +14,10 @@ enum {
 
 static void copy_all(const struct lc_operation *operation) {
     struct lc_shape shape = lc_output_shape(operation, 0);
-    const float *x = lc_input_data(operation, 0);
-    float *y = lc_output_data(operation, 0);
+    const void *x = lc_input_data(operation, 0);
+    void *y = lc_output_data(operation, 0);
     if (y != x) { // TFLite may have them share memory
-        memcpy(y, x, (size_t)lc_count(&shape, 0, shape.rank) * sizeof *y);
+        memcpy(y, x, (size_t)lc_count(&shape, 0, shape.rank) * (size_t)operation->element_bytes);
     }
 }
 
@@ -101,10 +101,11 @@ static const char *expand_dims_infer(const struct lc_operation *operation,
 
 LC_DEFINE_OPERATOR(RESHAPE, 1, 2, .integers = 1u << 1,
                    .params_bytes = sizeof(struct tfl_reshape_params), .inplace = SHARES_MEMORY,
-                   .infer = reshape_infer, .compute = copy_all);
+                   .infer = reshape_infer, .compute = copy_all, .coded = LC_MOVES(copy_all));
 
 LC_DEFINE_OPERATOR(SQUEEZE, 1, 1, .params_bytes = sizeof(struct tfl_squeeze_params),
-                   .inplace = SHARES_MEMORY, .infer = squeeze_infer, .compute = copy_all);
+                   .inplace = SHARES_MEMORY, .infer = squeeze_infer, .compute = copy_all,
+                   .coded = LC_MOVES(copy_all));
 
 LC_DEFINE_OPERATOR(EXPAND_DIMS, 2, 2, .integers = 1u << 1, .inplace = SHARES_MEMORY,
-                   .infer = expand_dims_infer, .compute = copy_all);
+                   .infer = expand_dims_infer, .compute = copy_all, .coded = LC_MOVES(copy_all));

@@ -23,9 +23,10 @@ struct axis {
 struct resizing {
     struct axis height, width;
     int32_t channels;
-    bool doubles; // see mix
-    const float *x;
-    float *y;
+    bool doubles;   // see mix
+    size_t element; // bytes of one
+    const void *x;
+    void *y;
 };
 
 // Where a position of the output lies in the input: neighbours and the share of the second.
@@ -154,10 +155,10 @@ static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t 
     for (int32_t i = begin; i < end; i++) {
         const struct place place = find_place(&self->height, i % self->height.out);
         const float *image =
-            self->x + (size_t)(i / self->height.out) * (size_t)self->height.in * row;
+            (const float *)self->x + (size_t)(i / self->height.out) * (size_t)self->height.in * row;
         const float *rows[2] = {image + (size_t)place.lower * row,
                                 image + (size_t)place.upper * row};
-        float *y = self->y + (size_t)i * (size_t)self->width.out * channels;
+        float *y = (float *)self->y + (size_t)i * (size_t)self->width.out * channels;
         struct place next = find_place(&self->width, 0);
         for (int32_t column = 0; column < self->width.out;) {
             const struct place first = next;
@@ -181,15 +182,15 @@ static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t 
 static bool run_nearest(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct resizing *self = argument;
-    const size_t channels = (size_t)self->channels, row = (size_t)self->width.in * channels;
+    const size_t pixel = (size_t)self->channels * self->element;
+    const size_t row = (size_t)self->width.in * pixel;
     for (int32_t i = begin; i < end; i++) {
         size_t place = (size_t)(i / self->height.out) * (size_t)self->height.in +
                        (size_t)find_nearest(&self->height, i % self->height.out);
-        float *y = self->y + (size_t)i * (size_t)self->width.out * channels;
-        for (int32_t column = 0; column < self->width.out; column++, y += channels) {
-            const float *x =
-                self->x + place * row + (size_t)find_nearest(&self->width, column) * channels;
-            memcpy(y, x, channels * sizeof *y);
+        char *y = (char *)self->y + (size_t)i * (size_t)self->width.out * pixel;
+        for (int32_t column = 0; column < self->width.out; column++, y += pixel) {
+            const char *x = (const char *)self->x + place * row;
+            memcpy(y, x + (size_t)find_nearest(&self->width, column) * pixel, pixel);
         }
     }
     return true;
@@ -201,6 +202,7 @@ static void resize_compute(const struct lc_operation *operation) {
         .height = find_axis(operation, x.dims[1], y.dims[1]),
         .width = find_axis(operation, x.dims[2], y.dims[2]),
         .channels = x.dims[3],
+        .element = (size_t)operation->element_bytes,
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation, 0),
     };
@@ -211,10 +213,10 @@ static void resize_compute(const struct lc_operation *operation) {
                      is_bilinear ? run_bilinear : run_nearest, &self);
 }
 
-#define RESIZE(builtin)                                                                            \
+#define RESIZE(builtin, ...)                                                                       \
     LC_DEFINE_OPERATOR(                                                                            \
         builtin, 2, 2, .integers = 1u << 1, .params_bytes = sizeof(struct tfl_resize_params),      \
-        .refuses = resize_refuses, .infer = resize_infer, .compute = resize_compute)
+        .refuses = resize_refuses, .infer = resize_infer, .compute = resize_compute, __VA_ARGS__)
 
 RESIZE(RESIZE_BILINEAR);
-RESIZE(RESIZE_NEAREST_NEIGHBOR);
+RESIZE(RESIZE_NEAREST_NEIGHBOR, .coded = LC_MOVES(resize_compute));

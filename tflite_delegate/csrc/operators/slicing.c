@@ -29,7 +29,7 @@ static const char *slice_infer(const struct lc_operation *operation, struct lc_s
 
 static void slice_compute(const struct lc_operation *operation) {
     struct lc_shape shape = lc_input_shape(operation, 0);
-    struct lc_strided from = lc_strided_all(lc_input_data(operation, 0), &shape);
+    struct lc_strided from = lc_strided_all(operation, lc_input_data(operation, 0), &shape);
     int32_t count;
     const int32_t *begin = lc_integers(operation, 1, &count);
     for (int32_t axis = 0; axis < shape.rank; axis++) {
@@ -40,7 +40,7 @@ static void slice_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(SLICE, 3, 3, .integers = 1u << 1 | 1u << 2, .infer = slice_infer,
-                   .compute = slice_compute);
+                   .compute = slice_compute, .coded = LC_MOVES(slice_compute));
 
 // STRIDED_SLICE
 
@@ -83,11 +83,11 @@ static bool find_range(const struct lc_operation *operation, int32_t i, int32_t 
 
 // The elements that are taken, from the first element of the input on if it is given, and their
 // shape, without the axes of which only one is taken. NULL, or what is wrong.
-static const char *find_elements(const struct lc_operation *operation, const float *x,
+static const char *find_elements(const struct lc_operation *operation, const void *x,
                                  struct lc_strided *elements) {
     const struct tfl_strided_slice_params *params = operation->params;
     struct lc_shape input = lc_input_shape(operation, 0);
-    const struct lc_strided all = lc_strided_all(x, &input);
+    const struct lc_strided all = lc_strided_all(operation, x, &input);
     int32_t counts[3], spanned = input.rank;
     for (int i = 0; i < 3; i++) {
         lc_integers(operation, i + 1, &counts[i]);
@@ -98,7 +98,7 @@ static const char *find_elements(const struct lc_operation *operation, const flo
     for (int32_t i = 0; i < counts[0]; i++) { // an ellipsis spans the axes that nothing else names
         spanned -= !has_bit(params->ellipsis_mask | params->new_axis_mask, i);
     }
-    *elements = (struct lc_strided){.x = x};
+    *elements = (struct lc_strided){.x = x, .element = all.element};
     struct lc_shape *shape = &elements->shape;
     int32_t axis = 0;
     for (int32_t i = 0; i <= counts[0]; i++) { // behind the last, an ellipsis is understood
@@ -148,4 +148,5 @@ static void strided_slice_compute(const struct lc_operation *operation) {
 
 LC_DEFINE_OPERATOR(STRIDED_SLICE, 4, 4, .integers = 1u << 1 | 1u << 2 | 1u << 3,
                    .params_bytes = sizeof(struct tfl_strided_slice_params),
-                   .infer = strided_slice_infer, .compute = strided_slice_compute);
+                   .infer = strided_slice_infer, .compute = strided_slice_compute,
+                   .coded = LC_MOVES(strided_slice_compute));

@@ -86,7 +86,7 @@ static void split_compute(const struct lc_operation *operation) {
     struct lc_shape shapes[LC_MAX_OUTPUTS];
     find_operands(operation, &input, &axis);
     struct lc_shape x = lc_input_shape(operation, input);
-    struct lc_strided from = lc_strided_all(lc_input_data(operation, input), &x);
+    struct lc_strided from = lc_strided_all(operation, lc_input_data(operation, input), &x);
     bool unpacks = operation->builtin_code == TFL_BUILTIN_UNPACK;
     if (!unpacks) {
         split_infer(operation, shapes);
@@ -101,10 +101,12 @@ static void split_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(SPLIT, 2, 2, .splits = true, .integers = 1u << 0, .infer = split_infer,
-                   .compute = split_compute);
+                   .compute = split_compute, .coded = LC_MOVES(split_compute));
 
 LC_DEFINE_OPERATOR(SPLIT_V, 3, 3, .splits = true, .integers = 1u << 1 | 1u << 2,
-                   .infer = split_infer, .compute = split_compute);
+                   .infer = split_infer, .compute = split_compute,
+                   .coded = LC_MOVES(split_compute));
 
 LC_DEFINE_OPERATOR(UNPACK, 1, 1, .splits = true, .params_bytes = sizeof(struct tfl_unpack_params),
-                   .infer = unpack_infer, .compute = split_compute);
+                   .infer = unpack_infer, .compute = split_compute,
+                   .coded = LC_MOVES(split_compute));

@@ -28,8 +28,9 @@ static const char *transpose_infer(const struct lc_operation *operation, struct 
 
 static void transpose_compute(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0);
-    const struct lc_strided all = lc_strided_all(lc_input_data(operation, 0), &x);
-    struct lc_strided from = {.x = all.x, .shape = lc_output_shape(operation, 0)};
+    const struct lc_strided all = lc_strided_all(operation, lc_input_data(operation, 0), &x);
+    struct lc_strided from = all;
+    from.shape = lc_output_shape(operation, 0);
     int32_t count;
     const int32_t *order = lc_integers(operation, 1, &count);
     for (int32_t i = 0; i < x.rank; i++) {
@@ -41,7 +42,7 @@ static void transpose_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(TRANSPOSE, 2, 2, .integers = 1u << 1, .infer = transpose_infer,
-                   .compute = transpose_compute);
+                   .compute = transpose_compute, .coded = LC_MOVES(transpose_compute));
 
 // DEPTH_TO_SPACE and SPACE_TO_DEPTH
 
@@ -81,7 +82,7 @@ static void block_compute(const struct lc_operation *operation) {
     const struct lc_shape scattered = {.rank = 5, .dims = {height, block, width, block, channels}};
     const struct lc_shape gathered = {.rank = 5, .dims = {height, width, block, block, channels}};
     struct lc_strided from =
-        lc_strided_all(lc_input_data(operation, 0), gathers ? &scattered : &gathered);
+        lc_strided_all(operation, lc_input_data(operation, 0), gathers ? &scattered : &gathered);
     from.shape = gathers ? gathered : scattered;
     ptrdiff_t step = from.steps[1];
     from.steps[1] = from.steps[2];
@@ -91,7 +92,8 @@ static void block_compute(const struct lc_operation *operation) {
 
 #define BLOCKS(builtin)                                                                            \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_block_params),             \
-                       .infer = block_infer, .compute = block_compute)
+                       .infer = block_infer, .compute = block_compute,                             \
+                       .coded = LC_MOVES(block_compute))
 
 BLOCKS(DEPTH_TO_SPACE);
 BLOCKS(SPACE_TO_DEPTH);

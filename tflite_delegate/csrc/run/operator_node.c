@@ -52,28 +52,32 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
                                              const struct tfl_node *claimed, int32_t builtin_code,
                                              const struct tfl_ints *read) {
     const struct lc_operator *kind = lc_operator_for(builtin_code);
-    size_t inputs_bytes = ints_bytes(claimed->inputs), outputs_bytes = ints_bytes(claimed->outputs);
+    struct lc_operation operation = lc_operation_of(context, claimed, builtin_code);
+    const size_t inputs_bytes = ints_bytes(claimed->inputs);
+    const size_t outputs_bytes = ints_bytes(claimed->outputs);
+    const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
     struct lc_operator_node *node =
-        calloc(1, sizeof *node + inputs_bytes + outputs_bytes + kind->params_bytes);
+        calloc(1, sizeof *node + state_bytes + inputs_bytes + outputs_bytes + kind->params_bytes);
     if (!node) {
         return NULL;
     }
-    char *inputs = (char *)(node + 1), *outputs = inputs + inputs_bytes;
-    char *params = outputs + outputs_bytes;
+    char *state = (char *)(node + 1), *inputs = state + state_bytes;
+    char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
     memcpy(outputs, claimed->outputs, outputs_bytes);
     drop_unread((struct tfl_ints *)outputs, read);
     if (kind->params_bytes) {
         memcpy(params, claimed->builtin_data, kind->params_bytes);
     }
+    if (operation.is_coded && kind->coded->start) {
+        kind->coded->start(&operation, state);
+    }
+    operation.inputs = (const void *)inputs;
+    operation.outputs = (const void *)outputs;
+    operation.params = params;
+    operation.state = state;
     node->kind = kind;
-    node->operation = (struct lc_operation){
-        .context = context,
-        .inputs = (const void *)inputs,
-        .outputs = (const void *)outputs,
-        .params = params,
-        .builtin_code = builtin_code,
-    };
+    node->operation = operation;
     return node;
 }
 
@@ -176,7 +180,7 @@ static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_nod
     }
     operation->threads = lc_threads_for(node->delegate, context);
     if (any) {
-        node->kind->compute(operation);
+        (operation->is_coded ? node->kind->coded->compute : node->kind->compute)(operation);
     }
     // Only this thread counts; others may read.
     unsigned long long calls = atomic_load_explicit(&node->calls, memory_order_relaxed);

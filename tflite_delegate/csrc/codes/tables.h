@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A function of one code: a table of what it makes of all 256.
+
+#pragma once
+
+#include "codes/codes.h"
+
+enum { LC_ALL_CODES = 256 };
+
+// TFLite's own kernels may compute the elements that fill vectors of `lanes` in another way than
+// the rest; lanes of 1 leave no rest. By the codes' bytes.
+struct lc_tables {
+    uint8_t whole[LC_ALL_CODES], rest[LC_ALL_CODES];
+    int32_t lanes;
+};
+
+// Fills in what `function` says of each code, which need not be one itself.
+typedef int64_t lc_code_function(const void *argument, int32_t code);
+void lc_table_fill(uint8_t table[LC_ALL_CODES], const struct lc_codes *from,
+                   const struct lc_codes *to, lc_code_function function, const void *argument);
+
+// Computes an operator whose state are tables.
+void lc_tables_compute(const struct lc_operation *operation);
