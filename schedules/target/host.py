@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from schedules.target.cores import BY_NAME, CORES, KIB, Core
+from schedules.target.cores import BY_NAME, CORES, KIB, VNNI, Core
 
 CPUINFO = Path("/proc/cpuinfo")
 CPUS = Path("/sys/devices/system/cpu")
@@ -94,7 +94,8 @@ def _values(block: str) -> dict[str, str]:
 
 def _x86_core(block: Mapping[str, str]) -> tuple[str, bool, Core]:
     """What it calls itself, whether the row is guessed, the row."""
-    flags = set(block.get("flags", "").split())
+    # Linux writes an underscore that LLVM does not.
+    flags = set(block.get("flags", "").replace("avx512_vnni", VNNI).split())
     levels = [BY_NAME[name] for name in ("x86-64-v4", "x86-64-v3")]
     level = next((level for level in levels if level.features <= flags), None)
     if level is None:
@@ -106,7 +107,7 @@ def _x86_core(block: Mapping[str, str]) -> tuple[str, bool, Core]:
         for who, its_family, first, last in (part for part in core.parts if len(part) == 4):
             same = (who, its_family) == (vendor, family) and first <= model <= last
             # A hypervisor may hide what the core could do.
-            if same and core.mcpu == level.name:
+            if same and core.mcpu == level.name and core.features <= flags:
                 return called, False, core
     return called, True, level
 

@@ -34,7 +34,12 @@ BATCH_BYTES = 2**28
 #: Tensors of workloads that were measured before stay on disk, for batches to come.
 TENSOR_BYTES = 2**30
 #: What Linux calls the features of :class:`Simd`, where it has names of its own.
-LINUX_FEATURES = {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"}
+LINUX_FEATURES = {
+    "neon": "asimd",
+    "dotprod": "asimddp",
+    "fullfp16": "asimdhp",
+    "avx512vnni": "avx512_vnni",
+}
 #: Address space of one compiling process, of which TVM's libraries take one GB.
 BUILD_BYTES = 6 * 2**30
 

@@ -13,7 +13,7 @@ from schedules.target import host as host_module
 from schedules.target.cores import CORES, KIB
 from schedules.target.host import Host, this_host
 
-AVX512 = "avx2 fma f16c avx512f avx512bw avx512cd avx512dq avx512vl"
+AVX512 = "avx2 fma f16c avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni"
 ARMV8_2 = "fp asimd asimddp asimdhp"
 System = Callable[..., Host]
 
