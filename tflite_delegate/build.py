@@ -26,7 +26,7 @@ from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.selection import select
-from tflite_delegate.sources import copy_sources
+from tflite_delegate.sources import TARGET, copy_sources, target_header
 from tflite_delegate.table import DEFAULT_ROUNDING, kernel_table
 
 TABLE = "kernel_table.c"
@@ -194,6 +194,7 @@ def _write_sources(
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     sources = copy_sources(folder)
+    (folder / TARGET).write_text(target_header(simd), encoding="utf-8")
     table = kernel_table(compiled, selections[0].network.name, simd, selections, rounding)
     (folder / TABLE).write_text(table, encoding="utf-8")
     return compiled, [*sources, TABLE]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from schedules.target.simd import Simd
+
 #: Where they are.
 CSRC = Path(__file__).with_name("csrc")
+#: The one among them that is written anew for each target.
+TARGET = "kernels/target.h"
+_WIDE = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 _SUFFIXES = (".c", ".h", ".map", ".txt")
 
 
@@ -19,3 +24,9 @@ def copy_sources(folder: Path) -> list[str]:
             (folder / name).write_bytes(path.read_bytes())
             names += [name] if path.suffix == ".c" else []
     return names
+
+
+def target_header(simd: Simd) -> str:
+    """The text of :data:`TARGET`: what C code may use once the processor has been checked."""
+    text = (CSRC / TARGET).read_text(encoding="utf-8")
+    return text.replace("LC_AVX512 0", f"LC_AVX512 {int(simd.features >= _WIDE)}")

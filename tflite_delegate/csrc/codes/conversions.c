@@ -12,8 +12,9 @@
 #include "host/tensor.h"
 
 enum {
-    CHUNK = 4096,    // elements that are one item of work
-    TABLE_LANES = 16 // of TFLite's loop over codes
+    CHUNK = 4096,     // elements that are one item of work
+    TFLITE_LANES = 8, // of TFLite's loop over numbers
+    TABLE_LANES = 16  // of TFLite's loop over codes
 };
 
 // Between numbers and codes; whichever way.
@@ -115,7 +116,7 @@ LC_VECTOR static bool run_quantize(void *argument, int32_t thread, int32_t begin
     } else if (lc_follows_xnnpack()) {
         quantize_vectors(self, x, y, count, false);
     } else {
-        const size_t whole = count - count % LC_LANES;
+        const size_t whole = count - count % TFLITE_LANES;
         quantize_vectors(self, x, y, whole, false);
         quantize_rest(self, x + whole, y + whole, count - whole);
     }
@@ -238,7 +239,7 @@ LC_INLINE void dequantize(bool is_signed, const struct conversion *self, int32_t
     const uint8_t *x = (const uint8_t *)self->x + first;
     float *y = (float *)self->y + first;
     const bool in_two = lc_library.rounding == LC_ROUNDING_BUILTIN;
-    const size_t whole = in_two ? count - count % LC_LANES : 0;
+    const size_t whole = in_two ? count - count % TFLITE_LANES : 0;
     dequantize_vectors(is_signed, self, x, y, whole, true);
     dequantize_vectors(is_signed, self, x + whole, y + whole, count - whole, false);
 }

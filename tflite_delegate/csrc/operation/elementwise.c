@@ -8,7 +8,8 @@
 
 enum {
     MOST_VECTORS = 4, // that are computed at once
-    MANY = MOST_VECTORS * LC_LANES,
+    // The same of exponentials, whose steps need more registers. One after the other would wait.
+    FEW_VECTORS = LC_WIDE ? 4 : 2,
 };
 
 // An operation, ready to compute.
@@ -102,16 +103,19 @@ LC_INLINE const float *repeat(float *copies, const float *x) {
 // A row whose operands advance by a step of 0 or 1.
 LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const float *a,
                    size_t a_step, const float *b, size_t b_step, float *y, int32_t count) {
-    float a_copies[MANY], b_copies[MANY];
+    float a_copies[MOST_VECTORS * LC_LANES], b_copies[MOST_VECTORS * LC_LANES];
     a = a_step ? a : repeat(a_copies, a);
     b = b_step ? b : repeat(b_copies, b);
-    // What is between the steps of these fills the registers with one vector.
-    bool few = builtin_code == TFL_BUILTIN_LOGISTIC || builtin_code == TFL_BUILTIN_TANH ||
-               builtin_code == TFL_BUILTIN_EXP;
+    const bool few = builtin_code == TFL_BUILTIN_LOGISTIC || builtin_code == TFL_BUILTIN_TANH ||
+                     builtin_code == TFL_BUILTIN_EXP;
+    const int vectors = few ? FEW_VECTORS : MOST_VECTORS;
+    const int32_t many = vectors * LC_LANES;
     LC_ROLLED
-    for (; !few && count >= MANY; count -= MANY, a += MANY * a_step, b += MANY * b_step) {
-        block(builtin_code, self, a, b, y, MOST_VECTORS);
-        y += MANY;
+    for (; count >= many; count -= many) {
+        block(builtin_code, self, a, b, y, vectors);
+        a += (size_t)many * a_step;
+        b += (size_t)many * b_step;
+        y += many;
     }
     LC_ROLLED
     for (; count >= LC_LANES; count -= LC_LANES, a += LC_LANES * a_step, b += LC_LANES * b_step) {

@@ -8,13 +8,15 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#elif defined(__x86_64__)
-#include <immintrin.h>
+#include "kernels/target.h"
+
+#if defined(__x86_64__) && LC_AVX512
+#define LC_WIDE 1
+#else
+#define LC_WIDE 0
 #endif
 
-enum { LC_LANES = 8 };
+enum { LC_LANES = LC_WIDE ? 16 : 8 };
 
 typedef float lc_vector __attribute__((vector_size(LC_LANES * sizeof(float))));
 typedef int32_t lc_mask __attribute__((vector_size(LC_LANES * sizeof(float)))); // all bits or none
@@ -23,10 +25,12 @@ typedef int32_t lc_mask __attribute__((vector_size(LC_LANES * sizeof(float)))); 
 typedef uint8_t lc_bytes __attribute__((vector_size(LC_LANES)));
 typedef int8_t lc_signed_bytes __attribute__((vector_size(LC_LANES)));
 
-// For functions with such loops. Every x86 target has these features (see
+// For functions with such loops. Every x86 target has the features of the narrower vectors (see
 // schedules/target/simd.py), but only code that runs after the delegate has checked the processor
 // may use them.
-#if defined(__x86_64__)
+#if LC_WIDE
+#define LC_VECTOR __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")))
+#elif defined(__x86_64__)
 #define LC_VECTOR __attribute__((target("avx2,fma")))
 #else
 #define LC_VECTOR
@@ -42,8 +46,6 @@ typedef int8_t lc_signed_bytes __attribute__((vector_size(LC_LANES)));
 #define LC_ROLLED _Pragma("GCC unroll 1")
 #endif
 
-LC_INLINE lc_vector lc_splat(float x) { return (lc_vector){x, x, x, x, x, x, x, x}; }
-
 LC_INLINE lc_vector lc_load(const float *x) {
     lc_vector v;
     memcpy(&v, x, sizeof v);
@@ -51,17 +53,6 @@ LC_INLINE lc_vector lc_load(const float *x) {
 }
 
 LC_INLINE void lc_store(float *y, lc_vector v) { memcpy(y, &v, sizeof v); }
-
-// Copies fewer elements than a vector's without a call.
-LC_INLINE void lc_copy_some(float *y, const float *x, int32_t count) {
-    for (int32_t size = LC_LANES / 2; size > 0; size /= 2) {
-        if (count & size) {
-            memcpy(y, x, (size_t)size * sizeof *x);
-            x += size;
-            y += size;
-        }
-    }
-}
 
 // Copies fewer than 32 bytes without a call.
 LC_INLINE void lc_copy_bytes(void *y, const void *x, size_t count) {
@@ -76,50 +67,31 @@ LC_INLINE void lc_copy_bytes(void *y, const void *x, size_t count) {
     }
 }
 
-// The first `count` elements, fewer than a vector's; the others are `filler`.
-LC_INLINE lc_vector lc_load_some(const float *x, int32_t count, float filler) {
-    lc_vector v = lc_splat(filler);
-    lc_copy_some((float *)&v, x, count);
-    return v;
-}
-
-LC_INLINE void lc_store_some(float *y, lc_vector v, int32_t count) {
-    lc_copy_some(y, (const float *)&v, count);
-}
-
 LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {
     return (lc_vector)((mask & (lc_mask)yes) | (~mask & (lc_mask)no));
 }
 
-// One instruction for each register. If b is NaN, so is the result; lc_larger_number, whose b must
-// be none, passes over an a that is.
-#if defined(__aarch64__)
-#define LC_HALVES(function, a, b)                                                                  \
-    float32x4_t halves[2][2];                                                                      \
-    memcpy(halves[0], &(a), sizeof(a));                                                            \
-    memcpy(halves[1], &(b), sizeof(b));                                                            \
-    halves[0][0] = function(halves[0][0], halves[1][0]);                                           \
-    halves[0][1] = function(halves[0][1], halves[1][1]);                                           \
-    memcpy(&(a), halves[0], sizeof(a));                                                            \
-    return a
-// c + a b, rounded once.
-LC_INLINE lc_vector lc_fused(lc_vector a, lc_vector b, lc_vector c) {
-    float32x4_t halves[3][2];
-    memcpy(halves[0], &a, sizeof a);
-    memcpy(halves[1], &b, sizeof b);
-    memcpy(halves[2], &c, sizeof c);
-    halves[0][0] = vfmaq_f32(halves[2][0], halves[0][0], halves[1][0]);
-    halves[0][1] = vfmaq_f32(halves[2][1], halves[0][1], halves[1][1]);
-    memcpy(&a, halves[0], sizeof a);
-    return a;
-}
-LC_INLINE lc_vector lc_larger(lc_vector a, lc_vector b) { LC_HALVES(vmaxq_f32, a, b); }
-LC_INLINE lc_vector lc_smaller(lc_vector a, lc_vector b) { LC_HALVES(vminq_f32, a, b); }
-LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { LC_HALVES(vmaxnmq_f32, a, b); }
+// The first lanes.
+LC_INLINE lc_mask lc_first(int32_t count) {
+#if LC_WIDE
+    const lc_mask lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #else
-LC_INLINE lc_vector lc_larger(lc_vector a, lc_vector b) { return lc_select(a > b, a, b); }
-LC_INLINE lc_vector lc_smaller(lc_vector a, lc_vector b) { return lc_select(a < b, a, b); }
-LC_INLINE lc_vector lc_larger_number(lc_vector a, lc_vector b) { return lc_select(a > b, a, b); }
+    const lc_mask lanes = {0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+    return lanes < count;
+}
+
+// What each instruction set has an instruction for:
+// - lc_splat(x): x in all lanes.
+// - lc_larger, lc_smaller(a, b): if b is NaN, so is the result.
+// - lc_larger_number(a, b), whose b must be no NaN, passes over an a that is.
+// - lc_sqrt(x).
+// - lc_load_some(x, count, filler): the first elements, fewer than a vector's, then fillers.
+// - lc_store_some(y, v, count): likewise.
+#if defined(__aarch64__)
+#include "operation/vector_neon.h"
+#else
+#include "operation/vector_x86.h"
 #endif
 
 // A NaN stays one.
@@ -141,29 +113,33 @@ LC_INLINE lc_vector lc_copy_sign(lc_vector magnitude, lc_vector sign) {
 #define LC_APART(v) __asm__("" : "+x"(v))
 #endif
 
-// Element by element; compilers know the vector instruction.
-LC_INLINE lc_vector lc_sqrt(lc_vector x) {
-#if defined(__aarch64__)
-    float32x4_t halves[2];
-    memcpy(halves, &x, sizeof x);
-    halves[0] = vsqrtq_f32(halves[0]);
-    halves[1] = vsqrtq_f32(halves[1]);
-    memcpy(&x, halves, sizeof x);
-    return x;
-#else
-    return (lc_vector)_mm256_sqrt_ps((__m256)x);
-#endif
-}
+// Quarters of a vector, or halves: four lanes each.
+enum { LC_PARTS = LC_LANES / 4 };
+typedef float lc_part __attribute__((vector_size(4 * sizeof(float))));
 
 LC_INLINE float lc_sum(lc_vector v) {
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
-
-LC_INLINE float lc_largest(lc_vector v) {
-    for (int half = LC_LANES / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+    lc_part parts[LC_PARTS];
+    memcpy(parts, &v, sizeof v);
+    for (int size = LC_PARTS / 2; size > 0; size /= 2) {
+        for (int i = 0; i < size; i++) {
+            parts[i] += parts[i + size];
         }
     }
-    return v[0];
+    return (parts[0][0] + parts[0][2]) + (parts[0][1] + parts[0][3]);
+}
+
+LC_INLINE float lc_larger_of(float a, float b) { return a > b ? a : b; }
+
+LC_INLINE float lc_largest(lc_vector v) {
+    lc_part parts[LC_PARTS];
+    memcpy(parts, &v, sizeof v);
+    for (int size = LC_PARTS / 2; size > 0; size /= 2) {
+        for (int i = 0; i < size; i++) {
+            for (int j = 0; j < 4; j++) {
+                parts[i][j] = lc_larger_of(parts[i][j], parts[i + size][j]);
+            }
+        }
+    }
+    return lc_larger_of(lc_larger_of(parts[0][0], parts[0][2]),
+                        lc_larger_of(parts[0][1], parts[0][3]));
 }

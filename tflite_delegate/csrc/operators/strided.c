@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Neighbouring axes that are gone through at one distance are merged. Where elements of an axis are
-// neighbours in memory but not in the output, squares of that axis and the last one are copied: of
-// every cache line that is read, all is used at once.
+// neighbours in memory but not in the output, tiles of that axis and the last one are transposed:
+// of every cache line that is read, all is used at once.
 
 #include "operators/strided.h"
 
 #include <string.h>
 
-#include "operation/vector.h"
+#include "operation/transpose.h"
 
 enum {
-    SQUARE = 8,
-    SHORT = 512, // bytes of a row that is copied without a call
+    TILE = 16,      // elements in memory, a cache line, that are transposed at once
+    AT_ONCE = 2048, // elements that are one item of work then
+    SHORT = 512,    // bytes of a row that is copied without a call
 };
 
 struct copy {
     struct lc_strided from;
     int32_t near; // the axis whose elements are neighbours in memory, -1 if no other than the last
-    int32_t blocks; // of that axis
+    int32_t block, blocks; // elements of that axis that are one item of work; how many of these
     char *y;
 };
 
@@ -143,50 +144,90 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
     return true;
 }
 
-// y[i][j] = x[j][i], where i are neighbours in x and j in y. Steps are in bytes.
-LC_INLINE void transpose(int32_t element, const char *x, ptrdiff_t x_step, int32_t rows, char *y,
-                         size_t y_step, int32_t columns) {
-    for (int32_t i = 0; i < rows; i++) {
-        for (int32_t j = 0; j < columns; j++) {
-            memcpy(y + (size_t)i * y_step + (size_t)(j * element), x + j * x_step + i * element,
-                   (size_t)element);
+// Of floats: y[i][j] = x[j][i], where i are neighbours in x and j in y: up to eight columns.
+LC_INLINE void transpose_columns(const float *x, ptrdiff_t x_step, int32_t rows, float *y,
+                                 size_t y_step, int32_t columns) {
+    int32_t i = 0;
+    for (; i + LC_FOUR <= rows; i += LC_FOUR) {
+        lc_transpose(x + i, x_step, LC_FOUR, y + (size_t)i * y_step, y_step, columns);
+    }
+    if (i < rows) {
+        lc_transpose(x + i, x_step, rows - i, y + (size_t)i * y_step, y_step, columns);
+    }
+}
+
+LC_INLINE void transpose_rows(const float *x, ptrdiff_t x_step, int32_t rows, float *y,
+                              size_t y_step, int32_t columns) {
+    LC_ROLLED
+    for (; columns >= LC_EIGHT; columns -= LC_EIGHT, x += LC_EIGHT * x_step, y += LC_EIGHT) {
+        transpose_columns(x, x_step, rows, y, y_step, LC_EIGHT);
+    }
+    if (columns > 0) {
+        transpose_columns(x, x_step, rows, y, y_step, columns);
+    }
+}
+
+// The same of any number of columns, and of up to TILE rows.
+LC_INLINE void transpose_floats(const float *x, ptrdiff_t x_step, int32_t rows, float *y,
+                                size_t y_step, int32_t columns) {
+    if (rows == TILE) {
+        transpose_rows(x, x_step, TILE, y, y_step, columns);
+    } else if (rows == 3) { // of colours
+        transpose_rows(x, x_step, 3, y, y_step, columns);
+    } else {
+        transpose_rows(x, x_step, rows, y, y_step, columns);
+    }
+}
+
+static void transpose_bytes(const char *x, ptrdiff_t x_step, int32_t rows, char *y, size_t y_step,
+                            int32_t columns) {
+    for (int32_t first = 0; first < columns; first += TILE) {
+        const int32_t left = columns - first, stop = first + (left < TILE ? left : TILE);
+        for (int32_t i = 0; i < rows; i++) {
+            for (int32_t j = first; j < stop; j++) {
+                y[(size_t)i * y_step + (size_t)j] = x[j * x_step + i];
+            }
         }
     }
 }
 
 // Blocks of the near axis.
-LC_INLINE void copy_squares(int32_t element, const struct copy *self, int32_t begin, int32_t end) {
+LC_INLINE void copy_blocks(int32_t element, const struct copy *self, int32_t begin, int32_t end) {
     const struct lc_strided *from = &self->from;
     const int32_t last = from->shape.rank - 1, near = self->near;
-    const ptrdiff_t step = from->steps[last];
-    size_t y_step = (size_t)element;
+    const int32_t columns = from->shape.dims[last], extent = from->shape.dims[near];
+    const ptrdiff_t x_step = from->steps[last] / element;
+    size_t y_step = 1;
     for (int32_t axis = last; axis > near; axis--) {
         y_step *= (size_t)from->shape.dims[axis];
     }
     for (int32_t item = begin; item < end; item++) {
         size_t written = 0;
         const char *x = from->x + offset_of(from, item / self->blocks, near, &written);
-        const int32_t first = item % self->blocks * SQUARE;
-        const int32_t left = from->shape.dims[near] - first, rows = left < SQUARE ? left : SQUARE;
-        char *y = self->y + written + (size_t)first * y_step;
-        x += first * element;
-        int32_t columns = from->shape.dims[last];
-        for (; rows == SQUARE && columns >= SQUARE; columns -= SQUARE) {
-            transpose(element, x, step, SQUARE, y, y_step, SQUARE);
-            x += SQUARE * step;
-            y += SQUARE * element;
+        char *y = self->y + written;
+        const int32_t start = item % self->blocks * self->block, left = extent - start;
+        const int32_t stop = start + (left < self->block ? left : self->block);
+        for (int32_t i = start; i < stop; i += TILE) {
+            const int32_t rows = stop - i < TILE ? stop - i : TILE;
+            const char *tile = x + (ptrdiff_t)i * element;
+            char *result = y + (size_t)i * y_step * (size_t)element;
+            if (element == 1) {
+                transpose_bytes(tile, x_step, rows, result, y_step, columns);
+            } else {
+                transpose_floats((const float *)(const void *)tile, x_step, rows,
+                                 (float *)(void *)result, y_step, columns);
+            }
         }
-        transpose(element, x, step, rows, y, y_step, columns);
     }
 }
 
-LC_VECTOR static bool run_squares(void *argument, int32_t thread, int32_t begin, int32_t end) {
+LC_VECTOR static bool run_blocks(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct copy *self = argument;
     if (self->from.element == 1) {
-        copy_squares(1, self, begin, end);
+        copy_blocks(1, self, begin, end);
     } else {
-        copy_squares(sizeof(float), self, begin, end);
+        copy_blocks(sizeof(float), self, begin, end);
     }
     return true;
 }
@@ -207,6 +248,8 @@ void lc_strided_copy(const struct lc_operation *operation, const struct lc_strid
         return;
     }
     int32_t extent = shape->dims[self.near];
-    self.blocks = extent / SQUARE + (extent % SQUARE != 0);
-    lc_operation_run(operation, rows / extent * self.blocks, elements, run_squares, &self);
+    const int32_t tiles = AT_ONCE / TILE / shape->dims[shape->rank - 1];
+    self.block = TILE * (tiles > 1 ? tiles : 1);
+    self.blocks = extent / self.block + (extent % self.block != 0);
+    lc_operation_run(operation, rows / extent * self.blocks, elements, run_blocks, &self);
 }

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The processor that the C code itself may be compiled for, once the delegate has checked it.
+// build.py writes this file anew for each target.
+
+#pragma once
+
+#define LC_AVX512 0 // of x86: avx512f, bw, cd, dq and vl
