@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 3620,
+    "schedules/algorithms": 3850,
     "schedules/kernel": 2300,
     "schedules/layer": 1100,
     "schedules/lower": 1200,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,9 +14,9 @@ from tvm import s_tir
 from schedules.errors import LeanconvError
 from schedules.kernel import accuracy, packing, requantisation
 from schedules.kernel.costs import MOVE_COST, WEIGHT_COST
-from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
-from schedules.kernel.packing import PackedWeights
+from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
@@ -29,7 +30,7 @@ W = TypeVar("W", bound=Workload)
 
 
 #: Types that algorithms compute: of input and output, and of weights.
-FLOAT = frozenset({("float32", "float32")})
+FLOAT = frozenset({("float32", "float32"), ("float32", "float16")})
 FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
 
 
@@ -192,22 +193,32 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 
     def weight_cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
         """What getting at the weights adds: by default, reading what the L2 cache cannot hold."""
-        elements = self.packed_weights(workload, knobs).elements
-        streamed = elements * workload.element_bytes > simd.l2_bytes
-        return WEIGHT_COST * elements * streamed
+        size = self.packed_weights(workload, knobs).weight_bytes
+        return WEIGHT_COST * size // workload.element_bytes if size > simd.l2_bytes else 0
 
     def packed_parts(self, workload: Conv2dWorkload, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return (self.packed_weights(workload, knobs),)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
-        """How the kernel expects its weights."""
+        """How the kernel expects its weights: by default in the type of its products."""
         if workload.is_quantised:
             return packing.words(workload, knobs["panel"])
-        return packing.panels(workload, knobs["panel"])
+        packed = packing.panels(workload, knobs["panel"])
+        narrow = knobs.get("weights") == NARROW
+        return packed if narrow else replace(packed, dtype=workload.dtype)
 
     def pack(self, weights: np.ndarray, workload: Conv2dWorkload, knobs: Knobs) -> np.ndarray:
         """OHWI ``weights`` as the kernel expects them."""
         return packing.pack(weights, self.packed_weights(workload, knobs))
+
+
+def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -> Knob:
+    """Where weights come from, of ``sources``; those that have to be converted stay as they are."""
+    narrow = workload.weight_dtype != workload.dtype
+    if narrow and not simd.converts_float16:
+        sources = (PACKED,)
+    # Not tried: they are forms, of which a search takes those that are no other's kernel.
+    return Knob("weights", tuple(sources), NARROW if NARROW in sources else PACKED, tried=never)
 
 
 def index_limit(layer: Conv2dWorkload) -> str | None:

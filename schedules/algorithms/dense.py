@@ -22,9 +22,9 @@ from tvm import s_tir
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel import packing
 from schedules.kernel.dot_products import dot_products
-from schedules.kernel.knobs import Knob, Knobs, by_name, never
+from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
-from schedules.kernel.packing import PackedWeights
+from schedules.kernel.packing import IN_PLACE, PACKED, PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -49,31 +49,35 @@ class Dense(Indirect):
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """``weights``, and the register tile of ``packed``."""
-        # Not tried: they are forms, of which a search takes those that are no other's kernel.
-        weights = Knob("weights", ("packed", "in_place"), "packed", tried=never)
-        return {**by_name(weights), **super().knobs(workload, simd)}
+        return super().knobs(workload, simd)
 
-    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
-        return ({"weights": "packed"}, {"weights": "in_place"})
+    def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
+        return (PACKED, IN_PLACE)
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return workload.macs
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        if knobs["weights"] == "in_place":
+        if knobs["weights"] == IN_PLACE:
             return LANE_SUM_MOVES * workload.pixels * workload.out_channels
         # Every further tile of rows reads its weights from a cache again.
         further = -(-workload.pixels // knobs["columns"]) - 1
         return further * self.packed_weights(workload, knobs).elements
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
-        if knobs["weights"] == "in_place":
+        if knobs["weights"] == IN_PLACE:
             return packing.rows(workload)
         return super().packed_weights(workload, knobs)
 
+    def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0
+
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
-        in_place = knobs["weights"] == "in_place"  # dot products, which have no register tile
+        in_place = knobs["weights"] == IN_PLACE  # dot products, which have no register tile
         return [] if in_place else super().loop_nests(workload, simd, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        if knobs["weights"] == "packed":
+        if knobs["weights"] == PACKED:
             return super().schedule(workload, simd, knobs)
         layer = workload.as_matrix()
         return dot_products(layer, simd, placeholders(layer, self.packed_weights(layer, knobs)))

@@ -15,17 +15,18 @@ Workspace: 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
-from schedules.algorithms.base import LayerAlgorithm, index_limit
+from schedules.algorithms.base import LayerAlgorithm, index_limit, weights_knob
 from schedules.kernel import depthwise_tiles, packing
 from schedules.kernel.depthwise_tiles import DepthwiseTile
 from schedules.kernel.epilogue import finished
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
-from schedules.kernel.packing import PackedWeights
+from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
 from schedules.layer.workload import Conv2dWorkload
@@ -50,31 +51,49 @@ class Depthwise(LayerAlgorithm):
         return index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return depthwise_tiles.knobs(workload, simd)
+        """The register tile; and ``weights``, where the model's are of another type."""
+        tile = depthwise_tiles.knobs(workload, simd)
+        if workload.weight_dtype == workload.dtype:
+            return tile
+        return {**tile, **by_name(weights_knob(workload, simd, (PACKED, NARROW)))}
+
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        if workload.weight_dtype == workload.dtype:
+            return ({},)
+        return ({"weights": PACKED}, {"weights": NARROW})
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
-        return packing.taps(workload)
+        return packed_taps(workload, knobs)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         return [depthwise_nest(workload, simd, knobs["rows"], knobs["columns"])]
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        return schedule_tiles(define(workload), workload, simd, DepthwiseTile.of(knobs))
+        return schedule_tiles(
+            define(workload, packed_taps(workload, knobs)), workload, simd, DepthwiseTile.of(knobs)
+        )
 
 
-def define(workload: Conv2dWorkload) -> tirx.PrimFunc:
+def packed_taps(workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+    """Layout ``taps``: of a narrow type, they are converted as they are loaded."""
+    taps = packing.taps(workload)
+    return taps if knobs.get("weights") == NARROW else replace(taps, dtype=workload.dtype)
+
+
+def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     """Block ``ACC``, the sums, and block ``Y``, the output."""
-    image, weights, constants = placeholders(workload, packing.taps(workload))
+    image, weights, constants = placeholders(workload, packed)
     taps = Taps(workload.kernel_height, workload.kernel_width, 1)
     patches = ImagePatches(workload, image, taps)
     multiplier = workload.out_channels // workload.in_channels
     kh, kw, _ = taps.axes()
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, m: Expr) -> Expr:
-        value = patches.element(n, h, w, kh, kw, m // multiplier) * weights[kh, kw, m]
+        weight = weights[kh, kw, m].astype(workload.dtype)
+        value = patches.element(n, h, w, kh, kw, m // multiplier) * weight
         value = masked(patches.column_mask(w, kw, m), value, workload.dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, workload.dtype), axis=[kh, kw])
 

@@ -8,11 +8,12 @@ Workspace: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from schedules.algorithms.indirect import Indirect
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.knobs import Knob, Knobs, by_name
+from schedules.kernel.packing import PACKED
 from schedules.kernel.tiles import ORDERS
 from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
@@ -27,6 +28,9 @@ class Direct(Indirect):
     workspace = "0"
     good_for = "comparing: it is not blocked"
 
+    def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
+        return (PACKED,)
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         fixed = {
             "columns": 1,
@@ -36,8 +40,10 @@ class Direct(Indirect):
         }
         knobs = super().knobs(workload, simd)
         return {
-            name: replace(knobs[name], choices=(value,), default=value)
-            for name, value in fixed.items()
+            **knobs,
+            **by_name(
+                *(replace(knobs[name], choices=(v,), default=v) for name, v in fixed.items())
+            ),
         }
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:

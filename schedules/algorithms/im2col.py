@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from tvm import s_tir, te
 
 from schedules.algorithms.indirect import Lowering
-from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.patches import GatheredPatches, Patches, Taps, gather
 from schedules.kernel.steps import copy_vectors
 from schedules.kernel.tiles import Product
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
@@ -33,16 +33,18 @@ class Im2col(Lowering):
     good_for = "comparing: one large matrix product"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return tiles.knobs(self.product(workload, simd), simd)
+        return super().knobs(workload, simd)
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         return Product(workload, Taps.of(workload, simd), workload.pixels)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return workload.pixels * workload.reduction * workload.element_bytes
+        patches = workload.pixels * workload.reduction * workload.element_bytes
+        return join(patches, self.panel_bytes(workload, knobs))
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return workload.pixels * workload.reduction
+        gathered = workload.pixels * workload.reduction
+        return gathered + super().moved_elements(workload, knobs)
 
     def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
         matrix = gather(layer, image, taps)

@@ -20,6 +20,7 @@ from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.steps import copy_vectors
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
 
@@ -39,7 +40,8 @@ class Im2colTiled(Im2col):
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         pixels = min(knobs["columns"], workload.pixels)
-        return pixels * workload.reduction * workload.element_bytes
+        patches = pixels * workload.reduction * workload.element_bytes
+        return join(self.panel_bytes(workload, knobs), patches)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.

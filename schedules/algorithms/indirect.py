@@ -11,13 +11,17 @@ Workspace: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT, FLOAT_OR_INT8, LayerAlgorithm
-from schedules.kernel import microkernel, tiles
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.algorithms.base import FLOAT, FLOAT_OR_INT8, LayerAlgorithm, weights_knob
+from schedules.algorithms.shared import weight_panels
+from schedules.kernel import microkernel, packing, tiles
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
+from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import Patches, Taps, image_patches, placeholders, with_zero
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
@@ -35,15 +39,67 @@ class Indirect(LayerAlgorithm):
     good_for = "all layers, the default where Winograd does not pay"
     types = FLOAT_OR_INT8
 
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        return tuple({"weights": source} for source in self.weight_sources(workload))
+
+    def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
+        """Values of the knob ``weights``, where the target can convert the model's weights."""
+        narrow = workload.weight_dtype != workload.dtype
+        in_place = workload.group_of == 1 and not workload.is_quantised
+        return (PACKED, *[NARROW] * narrow, *[IN_PLACE] * in_place)
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return tiles.knobs(self.product(workload, simd), simd)
+        """``weights``, and the register tile."""
+        weights = weights_knob(workload, simd, self.weight_sources(workload))
+        return {**by_name(weights), **tiles.knobs(self.product(workload, simd), simd)}
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         workload = as_rows(workload)
         return Product(in_words(workload), Taps.of(workload, simd), workload.out_width)
 
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        if knobs["weights"] == IN_PLACE:
+            return packing.rows(workload)
+        return super().packed_weights(workload, knobs)
+
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return 0
+        return self.panel_bytes(workload, knobs)
+
+    def panel_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Bytes of the panels that the kernel makes of its weights."""
+        packed, at_once = self.packed_weights(workload, knobs), self.makes_at_once(workload, knobs)
+        return weight_panels.made_bytes(workload, packed, Tile.of(knobs), at_once)
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        if knobs["weights"] != IN_PLACE:  # the bias tells how many channels the panels have
+            return workload.macs
+        panels = -(-workload.out_channels // knobs["panel"])
+        return workload.pixels * workload.reduction * panels * knobs["panel"]
+
+    def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        packed = self.packed_weights(workload, knobs)
+        made = weight_panels.made_bytes(workload, packed, Tile.of(knobs), at_once=True)
+        return made // workload.element_bytes
+
+    def default_knobs(
+        self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
+    ) -> dict[str, Any]:
+        # Panels that the kernel makes are few or used one after the other.
+        knobs = dict(self.knobs(workload, simd))
+        order = knobs["order"]
+        if fixed.get("weights", knobs["weights"].default) != PACKED:
+            default = weight_panels.default_order(workload, simd, order.default)
+            if default in order.choices:
+                knobs["order"] = replace(order, default=default)
+        return self.choose(workload, knobs, fixed)
+
+    def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
+        """Whether panels that the kernel makes are made all before it multiplies.
+
+        Else one after the other, each used for the whole image.
+        """
+        tile = Tile.of(knobs)
+        return not tile.order.startswith("panels") or workload.out_channels <= tile.panel
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         schedule, _ = self.convolve(as_rows(workload), simd, knobs)
@@ -67,14 +123,21 @@ class Indirect(LayerAlgorithm):
         patches, if anything, is left to be scheduled.
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
+        packed = self.packed_weights(workload, knobs)
+        image, weights, constants = placeholders(workload, packed)
+        panels = weight_panels.make_panels(workload, packed, weights, tile)
         patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
-        results = microkernel.product(workload, patches, weights, constants, tile)
+        results = microkernel.product(workload, patches, panels, constants, tile)
         arguments = [image, weights, *constants.tensors, *results]
-        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        schedule, made = s_tir.Schedule(te.create_prim_func(arguments)), panels is not weights
+        if made and self.makes_at_once(workload, knobs):
+            stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
+            made = False
         loops = microkernel.schedule_product(
             schedule, in_words(workload), simd, tile, taps, stage, shared
         )
+        if made:
+            weight_panels.make_each(schedule, workload, packed, tile, simd, loops.panels)
         return schedule, loops
 
 
@@ -85,6 +148,9 @@ class Lowering(Indirect):
     """
 
     types = FLOAT
+
+    def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
+        return [source for source in super().weight_sources(workload) if source != IN_PLACE]
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         """Whether the image is its own patch matrix."""

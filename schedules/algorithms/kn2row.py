@@ -27,12 +27,14 @@ from schedules.algorithms.shared.shift_add import (
     single_taps,
     tap_count,
 )
-from schedules.kernel import microkernel, tiles
+from schedules.algorithms.shared.weight_panels import make_at_once
+from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.fusion import allocate_once
+from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
@@ -52,8 +54,11 @@ class Kn2row(Lowering):
         """Where the product of a tap, a pixel and an output channel is stored."""
         return lambda tap, pixel, o: [tap, pixel, o]
 
+    def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
+        return True
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        choices = tiles.knobs(self.product(workload, simd), simd)
+        choices = dict(super().knobs(workload, simd))
         order = replace(choices["order"], choices=self.orders, default=self.orders[0])
         return {**choices, "order": order}
 
@@ -65,23 +70,26 @@ class Kn2row(Lowering):
         return tap_count(workload) == 1
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return product_elements(workload) * workload.element_bytes
+        products = product_elements(workload) * workload.element_bytes
+        return join(self.panel_bytes(workload, knobs), products)
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return product_elements(workload) * workload.in_channels
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         # Every product is stored, and read again to be added.
-        return 2 * product_elements(workload)
+        return 2 * product_elements(workload) + super().moved_elements(workload, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile = Tile.of(knobs)
-        *arguments, _ = convolution(workload, self.packed_weights(workload, knobs), tile)
+        packed = self.packed_weights(workload, knobs)
+        *arguments, _ = convolution(workload, packed, tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
         # Threads share the pixels of every product, then the rows of the output.
         taps = Taps(1, 1, workload.in_channels)
-        microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "columns", "P")
+        stage = make_at_once(schedule, workload, packed, tile, simd)
+        microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, "columns", "P")
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         output_row = schedule_shift_add(schedule, workload, simd, tile)
-        mark_stage(schedule, output_row, 1)
+        mark_stage(schedule, output_row, stage + 1)
         return allocate_once(schedule, "P")

@@ -20,6 +20,7 @@ from tvm.tirx import Expr
 
 from schedules.algorithms.indirect import Lowering
 from schedules.algorithms.shared.shift_add import single_taps, tap_count
+from schedules.algorithms.shared.weight_panels import make_at_once, make_panels
 from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs
@@ -41,8 +42,11 @@ class Kn2rowAa(Lowering):
     workspace = "0"
     good_for = "no workspace, from pointwise products alone"
 
+    def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
+        return True
+
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        choices = tiles.knobs(self.product(workload, simd), simd)
+        choices = dict(super().knobs(workload, simd))
         # Sums of one image row pass through the cache for every tap: rows stay outermost.
         orders = tuple(order for order in tiles.ORDERS if order.startswith("rows"))
         order = replace(choices["order"], choices=orders, default=orders[0])
@@ -56,16 +60,20 @@ class Kn2rowAa(Lowering):
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         # The sums are read and written again for every tap.
-        return workload.pixels * workload.out_channels * tap_count(workload)
+        sums = workload.pixels * workload.out_channels * tap_count(workload)
+        return sums + super().moved_elements(workload, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile, taps = Tile.of(knobs), single_taps(workload)
-        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
+        packed = self.packed_weights(workload, knobs)
+        image, weights, constants = placeholders(workload, packed)
+        panels = make_panels(workload, packed, weights, tile)
         patches = ImagePatches(workload, image, taps, tile.columns)
-        sums = shifted_sums(workload, patches, weights, tile)
+        sums = shifted_sums(workload, patches, panels, tile)
         arguments = [image, weights, *constants.tensors, *finished(workload, sums, constants), sums]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        schedule_sums(schedule, workload, simd, tile)
+        stage = make_at_once(schedule, workload, packed, tile, simd)
+        schedule_sums(schedule, workload, simd, tile, stage)
         return schedule
 
 
@@ -96,7 +104,7 @@ def shifted_sums(
 
 
 def schedule_sums(
-    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile
+    schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, tile: Tile, stage: int
 ) -> None:
     """One image row of sums after another, tap by tap; bias and activation follow each row."""
     lanes = tile.lanes(simd, workload.dtype)
@@ -120,4 +128,4 @@ def schedule_sums(
     begin_sums(schedule, sums, kh)
 
     # Step 5: threads share the image rows.
-    mark_stage(schedule, h)
+    mark_stage(schedule, h, stage)

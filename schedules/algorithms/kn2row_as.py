@@ -18,7 +18,13 @@ from __future__ import annotations
 from tvm import s_tir, te
 
 from schedules.algorithms.kn2row import Kn2row
-from schedules.algorithms.shared.shift_add import Layout, convolution, tap_count
+from schedules.algorithms.shared.shift_add import (
+    Layout,
+    convolution,
+    product_elements,
+    tap_count,
+)
+from schedules.algorithms.shared.weight_panels import make_at_once
 from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps
@@ -27,6 +33,7 @@ from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.fusion import allocate_once, merge_nests
 from schedules.lower.masked_loops import mark_masked
+from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
 
@@ -46,15 +53,20 @@ class Kn2rowAs(Kn2row):
         return lambda tap, pixel, o: [o // plane, pixel, o % plane]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return super().workspace_bytes(workload, knobs) // tap_count(workload)
+        products = product_elements(workload) // tap_count(workload) * workload.element_bytes
+        return join(self.panel_bytes(workload, knobs), products)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile = Tile.of(knobs)
         # The sums are a parameter of their own: a view of the output.
-        arguments = convolution(workload, self.packed_weights(workload, knobs), tile)
+        packed = self.packed_weights(workload, knobs)
+        arguments = convolution(workload, packed, tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
         taps = Taps(1, 1, workload.in_channels)
-        loops = microkernel.schedule_product(schedule, workload, simd, tile, taps, 0, "panels", "P")
+        stage = make_at_once(schedule, workload, packed, tile, simd)
+        loops = microkernel.schedule_product(
+            schedule, workload, simd, tile, taps, stage, "panels", "P"
+        )
         schedule.split(loops.rows, [workload.kernel_height, workload.kernel_width])
         schedule_accumulation(schedule, workload, simd, tile)
         # Not injective, since all taps share one place: each is added before the next is computed.

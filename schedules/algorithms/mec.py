@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from tvm import s_tir, te
 
+from schedules.algorithms.shared import weight_panels
 from schedules.algorithms.shared.compact_lowering import BatchedPatches, CompactLowering, lower
 from schedules.kernel import microkernel
 from schedules.kernel.epilogue import finished
@@ -30,7 +31,7 @@ from schedules.kernel.patches import Taps, placeholders
 from schedules.kernel.steps import cut_tails
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.memory import align
+from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
@@ -54,7 +55,11 @@ class Mec(CompactLowering):
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         row = self.row_elements(workload) + knobs["row_padding"]
         lowered = workload.batch * workload.out_width * row * workload.element_bytes
-        return align(lowered) + workload.output_bytes if copies(workload, knobs) else lowered
+        results = workload.output_bytes if copies(workload, knobs) else 0
+        return join(lowered, self.panel_bytes(workload, knobs), results)
+
+    def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
+        return copies(workload, knobs) or super().makes_at_once(workload, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return self.workspace_bytes(workload, knobs) // workload.element_bytes
@@ -76,11 +81,13 @@ class Mec(CompactLowering):
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
         _, _, columns, channels = workload.output_shape
-        image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
+        packed = self.packed_weights(workload, knobs)
+        image, weights, constants = placeholders(workload, packed)
+        panels = weight_panels.make_panels(workload, packed, weights, tile)
         lowered = lower(workload, image, taps, self.rows(workload))
         patches = BatchedPatches(workload, lowered, taps, tile.columns)
         activated = replace(workload, residual=False, output_activation="none")
-        (results,) = microkernel.product(activated, patches, weights, constants, tile)
+        (results,) = microkernel.product(activated, patches, panels, constants, tile)
         outputs = finished(
             replace(workload, activation="none"),
             lambda n, h, w, o: results[0, h, n * columns + w, o],
@@ -89,7 +96,8 @@ class Mec(CompactLowering):
         )
         arguments = [image, weights, *constants.tensors, *outputs]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        microkernel.schedule_product(schedule, workload, simd, tile, taps, stage=1)
+        stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, 1)
+        microkernel.schedule_product(schedule, workload, simd, tile, taps, stage)
 
         # A sample's row is contiguous in either order: it is copied as one run of vectors.
         n, h, w, o = schedule.get_loops(schedule.get_sblock("NHWC"))
@@ -98,7 +106,7 @@ class Mec(CompactLowering):
         vector, lane = schedule.split(schedule.fuse(w, o), [None, lanes])
         cut_tails(schedule, [vector], columns * channels, lanes)
         schedule.vectorize(lane)
-        mark_stage(schedule, h, 2)
+        mark_stage(schedule, h, stage + 1)
         return schedule
 
 

@@ -19,6 +19,7 @@ from schedules.algorithms.shared.compact_lowering import CompactLowering
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.tiles import stay_in_l2
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
 #: A strip is lowered once, so that the loop over strips is outermost.
@@ -47,10 +48,12 @@ class MecStrip(CompactLowering):
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         columns = min(knobs["columns"], workload.out_width)
         row = self.row_elements(workload) + knobs["row_padding"]
-        return columns * row * workload.element_bytes
+        strip = columns * row * workload.element_bytes
+        return join(self.panel_bytes(workload, knobs), strip)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return workload.batch * workload.out_width * self.row_elements(workload)
+        lowered = workload.batch * workload.out_width * self.row_elements(workload)
+        return lowered + super().moved_elements(workload, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Each thread lowers into a buffer of its own: it is strips that they share.

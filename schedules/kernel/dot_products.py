@@ -18,7 +18,7 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
 from schedules.kernel.requantisation import Constants
 from schedules.kernel.steps import begin_sums, cut_tails, straighten
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
@@ -76,18 +76,18 @@ def lane_sums(
         c = step * lanes + lane
         mask = [i < size for i, size, end in zip((w, o), sizes, rounded, strict=True) if end > size]
         mask += [c < channels] * (channels % line > 0)
-        value = image[0, 0, w * workload.in_pitch + c] * weights[o, c]
+        value = image[0, 0, w * workload.in_pitch + c] * weights[o, c].astype(workload.dtype)
         return te.sum(masked(mask, value, workload.dtype), axis=step)
 
     return te.compute((*rounded, lanes), sum_of_products, name="ACC")
 
 
 def _line(workload: Conv2dWorkload) -> int:
-    """Channels that a tile takes of one row before it goes on to the next: those of a cache line.
+    """Channels that a tile takes of one row of W before the next: those of a cache line.
 
     Rows that lie a power of two apart evict each other, but not before their lines are used up.
     """
-    return ALIGNMENT // workload.element_bytes
+    return ALIGNMENT // DTYPE_BYTES[workload.weight_dtype]
 
 
 def add_halves(sums: te.Tensor) -> te.Tensor:

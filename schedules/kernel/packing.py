@@ -32,6 +32,10 @@ from schedules.layer.words import WORD, run_of
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT, align
 
+#: Where weights come from, as algorithms' knob ``weights`` says: packed for the kernel in the type
+#: of its products; packed in the model's own type; or not packed, where and as the model has them.
+PACKED, NARROW, IN_PLACE = "packed", "narrow", "in_place"
+
 #: Bytes of one element of the bias: float32, or int32 in sums of integers.
 BIAS_BYTES = 4
 
@@ -73,10 +77,9 @@ class PackedWeights:
     run: int = 0
     is_quantised: bool = False
 
-    @property
-    def in_place(self) -> bool:
-        """Whether a kernel can read weights of its type where a model stores them."""
-        return self.layout in ("rows", "taps")
+    def is_in_place(self, layer: Conv2dWorkload) -> bool:
+        """Whether the kernel can read the weights of ``layer`` where a model stores them."""
+        return self.layout in ("rows", "taps") and self.dtype == layer.weight_dtype
 
     @property
     def elements(self) -> int:

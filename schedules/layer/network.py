@@ -46,9 +46,11 @@ class Layer:
         Tensors in front of and behind all of these.
     residual : int or None
         The tensor that is added, of a workload with a residual.
-    float_order : str or None
+    weight_order : str or None
         The layout (see :mod:`schedules.kernel.packing`) that the network's weights are in already;
-        ``None`` if there is none, or they or the bias are not float32.
+        ``None`` if there is none.
+    is_float_biased : bool
+        Whether the network has a bias of float32, which can be read where it is.
     staged_bytes : int
         Bytes of workspace for one image of the kernel's result, where it is not yet the layer's
         output: a sub-pixel convolution's.
@@ -65,7 +67,8 @@ class Layer:
     nodes: tuple[int, ...] = ()
     input: int | None = None
     output: int | None = None
-    float_order: str | None = None
+    weight_order: str | None = None
+    is_float_biased: bool = False
     staged_bytes: int = 0
     residual: int | None = None
 

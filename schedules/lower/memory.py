@@ -9,3 +9,11 @@ ALIGNMENT = 64
 def align(size: int) -> int:
     """``size`` rounded up to the next multiple of :data:`ALIGNMENT`."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def join(*sizes: int) -> int:
+    """Bytes of buffers one behind the other, those of no bytes left out."""
+    end = 0
+    for size in filter(None, sizes):
+        end = align(end) + size
+    return end

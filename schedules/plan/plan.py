@@ -135,8 +135,9 @@ class Plan:
     @property
     def held_bytes(self) -> int:
         """Workspace, and packed weights that are not read where the model has them."""
-        held = sum(part.bytes for part in self.parts if not part.in_place)
-        return self.workspace_bytes + self.calls * held
+        parts = zip(self.layers, self.parts, strict=True)
+        held = (part.bytes for layer, part in parts if not part.is_in_place(layer))
+        return self.workspace_bytes + self.calls * sum(held)
 
     def describe(self) -> str:
         """What is computed, for tables and profiles."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schedules.kernel.packing import BIAS_BYTES
 from schedules.layer.network import Layer
 from schedules.lower.kernel import CKernel
 from schedules.lower.memory import align
@@ -135,9 +136,11 @@ def _kernel_macs(plan: Plan, place: int) -> int:
 def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
     """Bytes of one layer's packed weights and biases; of each group, aligned.
 
-    A kernel of a single layer reads float32 weights where they are, if they are in its order.
+    A kernel of a single layer reads weights where they are, if they are in its order and type, and
+    then the bias too.
     """
     part = plan.parts[place]
-    if len(plan.parts) == 1 and part.in_place and layer.float_order == part.layout:
-        return 0
+    is_single = len(plan.parts) == 1 and plan.calls == 1
+    if is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout:
+        return 0 if layer.is_float_biased else part.bias_elements * BIAS_BYTES
     return align(part.bytes) * (plan.calls - 1) + part.bytes

@@ -96,6 +96,11 @@ class Simd:
         return self.arch == "aarch64"
 
     @property
+    def converts_float16(self) -> bool:
+        """Whether vectors of float16 become float32 in one instruction."""
+        return self.arch == "aarch64" or "f16c" in self.features
+
+    @property
     def triple(self) -> str:
         """LLVM target triple."""
         return TRIPLES[self.arch, self.android]

@@ -69,6 +69,7 @@ class Case:
         x = random.standard_normal(workload.input_shape, np.float32)
         weights = random.standard_normal(workload.weight_shape, np.float32)
         weights /= np.float32(np.sqrt(workload.reduction))
+        weights = weights.astype(workload.weight_dtype)
         bias = random.standard_normal(workload.out_channels, np.float32)
         residual = None
         if workload.residual:

@@ -138,8 +138,10 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
-    if all(c is None or (c.type == "float32" and c.sparsity is None) for c in (weights, bias)):
-        facts["float_order"] = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
+    if weights.sparsity is None:
+        facts["weight_order"] = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
+    if bias is not None and bias.type == "float32" and bias.sparsity is None:
+        facts["is_float_biased"] = True
 
 
 def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> None:

@@ -17,29 +17,35 @@ channels, ``row_block`` rows at a time::
 Rows of E between two strips are computed for both. Above and below the image they are zeros: the
 depthwise layer pads its input, the activated one, with zeros.
 
-Workspace: for each thread E, ``((row_block - 1) S + (K - 1) dilation + 1) W c_block`` elements for
-K kernel rows at stride S, and from the next cache line on D,
-``row_block W' c_block``.
+Weights of a narrower type are brought into panels once, before the first strip.
+
+Workspace: these panels; for each thread E, ``((row_block - 1) S + (K - 1) dilation + 1) W c_block``
+elements for K kernel rows at stride S, and from the next cache line on D, ``row_block W' c_block``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import Algorithm, index_limit
+from schedules.algorithms.base import Algorithm, index_limit, weights_knob
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
+from schedules.algorithms.shared import weight_panels
 from schedules.kernel import accuracy, packing
-from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.costs import MOVE_COST
+from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
-from schedules.kernel.packing import PackedWeights
+from schedules.kernel.packing import NARROW, PACKED, PackedWeights
+from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
+from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
 
@@ -72,24 +78,49 @@ class FusedBlock(Algorithm[Block]):
         return None
 
     def knobs(self, block: Block, simd: Simd) -> Mapping[str, Knob]:
-        return fused_knobs.knobs(block, simd)
+        """Those of strips and tiles; and ``weights``, where the model's are of another type."""
+        narrow = [layer for layer in block.layers if layer.weight_dtype != layer.dtype]
+        choices = fused_knobs.knobs(block, simd)
+        if not narrow:
+            return choices
+        return {**choices, **by_name(weights_knob(narrow[0], simd, (PACKED, NARROW)))}
 
     def misfit(self, block: Block, knobs: Knobs) -> str | None:
         return fused_knobs.misfit(block, knobs)
 
     def workspace_bytes(self, block: Block, knobs: Knobs) -> int:
-        """Bytes of E and D for one thread."""
-        return Strips.of(block, knobs).workspace_bytes
+        """Bytes of the panels that the kernel makes, and behind them of E and D for one thread."""
+        return join(*self.made_bytes(block, knobs), Strips.of(block, knobs).workspace_bytes)
+
+    def made_bytes(self, block: Block, knobs: Knobs) -> Sequence[int]:
+        """Bytes of the panels that the kernel makes for each matrix product."""
+        return [
+            weight_panels.made_bytes(layer, part, tile, at_once=True)
+            for layer, part, tile in self.products(block, knobs).values()
+        ]
+
+    def products(
+        self, block: Block, knobs: Knobs
+    ) -> dict[int, tuple[Conv2dWorkload, PackedWeights, Tile]]:
+        """Matrix products, by their layer's place: layer, weights, register tile."""
+        parts = self.packed_parts(block, knobs)
+        places = {"expand": 0, "project": len(parts) - 1}
+        return {
+            places[name]: (block.layers[places[name]], parts[places[name]], tile)
+            for name, tile in fused_knobs.product_tiles(block, knobs).items()
+        }
 
     def macs(self, block: Block, knobs: Knobs) -> int:
         return Strips.of(block, knobs).macs
 
     def moved_elements(self, block: Block, knobs: Knobs) -> int:
-        """Sums that are read and written again."""
-        return Strips.of(block, knobs).moved_elements
+        """Sums that are read and written again, and weights that are brought into panels."""
+        made = sum(self.made_bytes(block, knobs)) // block.element_bytes
+        return Strips.of(block, knobs).moved_elements + made
 
     def cost(self, block: Block, simd: Simd, knobs: Knobs) -> int:
-        return fused_knobs.cost(Strips.of(block, knobs), simd)
+        made = sum(self.made_bytes(block, knobs)) // block.element_bytes
+        return fused_knobs.cost(Strips.of(block, knobs), simd) + MOVE_COST * made
 
     def expected_error(self, block: Block, knobs: Knobs) -> float:
         strips = Strips.of(block, knobs)
@@ -104,27 +135,40 @@ class FusedBlock(Algorithm[Block]):
     def packed_parts(self, block: Block, knobs: Knobs) -> tuple[PackedWeights, ...]:
         tiles = fused_knobs.product_tiles(block, knobs)
         *producers, depthwise, projection = block.layers
-        return (
+        parts = (
             *(packing.panels(layer, tiles["expand"].panel) for layer in producers),
             packing.taps(depthwise),
             packing.panels(projection, tiles["project"].panel),
         )
+        if knobs.get("weights") == NARROW:
+            return parts
+        return tuple(replace(part, dtype=block.dtype) for part in parts)
 
     def schedule(self, block: Block, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         """The scheduled kernel: buffers X, R (with a residual), W0, …, B0, …, Y, and views of Y."""
         strips, tiles = Strips.of(block, knobs), fused_knobs.product_tiles(block, knobs)
         image, weights, biases = placeholders(block, self.packed_parts(block, knobs))
+        products = self.products(block, knobs)
+        panels = {
+            place: weight_panels.make_panels(layer, part, weights[place], tile, str(place))
+            for place, (layer, part, tile) in products.items()
+        }
         source = image
         if strips.producer is not None:
-            source = expand(strips, simd, tiles["expand"], image, weights[0], biases[0])
+            source = expand(strips, simd, tiles["expand"], image, panels[0], biases[0])
         stored = convolve_depthwise(strips, source, weights[-2])
-        added, outputs = project(strips, tiles["project"], stored, weights[-1], biases[-1])
+        added, outputs = project(
+            strips, tiles["project"], stored, panels[len(weights) - 1], biases[-1]
+        )
         arguments = [image, *added, *weights, *biases, *outputs]
         function = te.create_prim_func(arguments)
         starts = function.params[arguments.index(biases[-2])]
         function = start_with(function, "ACC1", lambda *i: starts[i[-1]])
         rows = knobs["depthwise_rows"]
-        return schedule_strips(s_tir.Schedule(function), strips, simd, tiles, rows)
+        schedule, stage = s_tir.Schedule(function), 0
+        for place, product in products.items():
+            stage = weight_panels.make_at_once(schedule, *product, simd, stage, str(place))
+        return schedule_strips(schedule, strips, simd, tiles, rows, stage)
 
 
 def leaves_out(layer: Conv2dWorkload) -> bool:

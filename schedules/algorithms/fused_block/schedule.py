@@ -35,13 +35,14 @@ def schedule_strips(
     simd: Simd,
     tiles: dict[str, Tile],
     depthwise_rows: int,
+    stage: int,
 ) -> s_tir.Schedule:
     """All blocks of channels of a strip before the next strip; threads share the strips."""
     strip, row_block = schedule_projection(schedule, strips, simd, tiles["project"])
     schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block)
     if strips.producer is not None:
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
-    mark_stage(schedule, strip)
+    mark_stage(schedule, strip, stage)
     blocks = ("E", "S_init", "S_update", "Y")
     return guard_rows(schedule, blocks, "E" if strips.rolls else None)
 

@@ -196,7 +196,8 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
         else:
             element = source[n, s, row, patches.column(w, kw), c]
             mask = []
-        value = masked(patches.column_mask(w, kw, c), element * weights[kh, kw, c], layer.dtype)
+        product = element * weights[kh, kw, c].astype(layer.dtype)
+        value = masked(patches.column_mask(w, kw, c), product, layer.dtype)
         return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
 
     shape = (layer.batch, strips.count, strips.strip_rows, patches.columns, layer.out_channels)

@@ -16,6 +16,7 @@ from typing import Any
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
+from schedules.algorithms.shared.weight_panels import make_panels
 from schedules.kernel.epilogue import finished
 from schedules.kernel.microkernel import MAX_UNROLLED_TAPS, patch_sums
 from schedules.kernel.packing import PackedWeights
@@ -77,15 +78,17 @@ def single_tap(workload: Conv2dWorkload) -> Conv2dWorkload:
 def convolution(workload: Conv2dWorkload, packed: PackedWeights, tile: Tile) -> list[te.Tensor]:
     """The kernel's arguments up to Y, and ``S``, its sums; X is ``(N H W, 1, 1, pitch)``.
 
-    Y is computed from X through blocks ``ACC``, ``P`` and ``S``.
+    Y is computed from X through blocks ``ACC``, ``P`` and ``S``; weights go through block ``WP`` if
+    the kernel makes their panels.
     """
     shape = (image_pixels(workload), 1, 1, workload.in_pitch)
     image = te.placeholder(shape, workload.dtype, name="X")
     _, weights, constants = placeholders(workload, packed)
+    panels = make_panels(workload, packed, weights, tile)
     # P[tap][pixel][o]: the product of every tap, without the tails that ACC has.
     taps = Taps(1, 1, workload.in_channels)
     patches = PixelPatches(workload, image, taps, tile.columns)
-    tiles = patch_sums(workload, patches, weights, tile, row_depth=workload.in_channels)
+    tiles = patch_sums(workload, patches, panels, tile, row_depth=workload.in_channels)
     all_products = (*patches.shape[1:], workload.out_channels)
     products = te.compute(all_products, lambda tap, pixel, o: tiles[0, tap, pixel, o], name="P")
     sums = shift_add(workload, image, products)

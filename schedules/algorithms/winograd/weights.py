@@ -31,7 +31,8 @@ def by_channels(domain: Domain, weights: te.Tensor, panel: int) -> te.Tensor:
     def element(q: tirx.Expr, c: tirx.Expr, tap: tirx.Expr, lane: tirx.Expr) -> tirx.Expr:
         o = q * panel + lane
         inside = [o < layer.out_channels] * (count * panel > layer.out_channels)
-        return masked(inside, weights[o, tap * channels + c], layer.dtype)
+        value = weights[o, tap * channels + c].astype(layer.dtype)
+        return masked(inside, value, layer.dtype)
 
     taps = layer.kernel_height * layer.kernel_width
     return te.compute((count, channels, taps, panel), element, name="WT")
@@ -46,7 +47,7 @@ def transform_weights(domain: Domain, weights: te.Tensor) -> te.Tensor:
     def by_row(
         a: tirx.Expr, j: tirx.Expr, q: tirx.Expr, c: tirx.Expr, lane: tirx.Expr
     ) -> tirx.Expr:
-        taps = [weights[q, c, i * r_w + j, lane] for i in range(r_h)]
+        taps = [weights[q, c, i * r_w + j, lane].astype(dtype) for i in range(r_h)]
         return select_row(rows.kernel, a, taps, dtype, fused=False)
 
     by_rows = te.compute((rows.inputs, r_w, count, channels, panel), by_row, name="UR")

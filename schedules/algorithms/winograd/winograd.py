@@ -68,7 +68,7 @@ from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.memory import align
+from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
@@ -153,6 +153,8 @@ class Winograd(LayerAlgorithm):
         strip = fixed.get("strip", default_strip(whole, simd))
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
+        converts = workload.weight_dtype == workload.dtype or simd.converts_float16
+        sources = WEIGHTS if converts else (TRANSFORMED,)
         few = {1, 2, 4, 8, whole.strip, strip}
         strips = tuple(sorted({*few, *range(1, workload.out_height + 1)}))
 
@@ -171,7 +173,7 @@ class Winograd(LayerAlgorithm):
             Knob("c_block", c_blocks(workload), c_block, tried=is_sum),
             Knob("outputs", forms, outputs),
             Knob("strip", strips, strip, tried=is_strip),
-            Knob("weights", WEIGHTS, weights, tried=never),
+            Knob("weights", sources, weights, tried=never),
         )
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
@@ -192,8 +194,7 @@ class Winograd(LayerAlgorithm):
                 inner.insert(0, size * workload.kernel_height * workload.kernel_width)
             # In the order of the loops that allocate them: M is first where it is a running sum.
             elements = [image, products, *inner] if domain.blocked else [image, *inner, products]
-        *before, last = (count * workload.element_bytes for count in elements)
-        return sum(map(align, before)) + last
+        return join(*(count * workload.element_bytes for count in elements))
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)

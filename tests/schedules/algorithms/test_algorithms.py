@@ -111,6 +111,9 @@ LAYERS = {
     "hard_swish": layer(8, (5, 20), 3, activation="hard_swish"),
     "swish": layer(7, (5, 20), 3, activation="swish"),
     "group_pointwise_batch": layer(5, (30, 51), 1, groups=3, batch=2).one_group(),
+    "float16_weights": layer(13, (15, 63), 3, activation="relu", weight_dtype="float16"),
+    "float16_weights_batch": layer(5, (20, 70), 3, batch=2, weight_dtype="float16"),
+    "float16_weights_pointwise": layer(9, (33, 40), 1, residual=True, weight_dtype="float16"),
     "depthwise": depthwise(14, 64, 3, activation="relu6"),
     "depthwise_odd_channels": depthwise((13, 15), 42, 3, activation="relu"),
     "depthwise_few_channels": depthwise(11, 3, 3),
@@ -128,6 +131,7 @@ LAYERS = {
     "depthwise_pointwise": depthwise(9, 21, 1, activation="relu"),
     "depthwise_kernel_larger_than_image": depthwise((2, 3), 17, 7),
     "depthwise_batch": depthwise(7, 40, 3, batch=2),
+    "depthwise_float16_weights": depthwise(9, 42, 3, stride=2, weight_dtype="float16"),
     "depthwise_multiplier": depthwise(9, 12, 3, multiplier=2, stride=2, activation="relu"),
     "depthwise_multiplier_3": depthwise((7, 10), 13, 5, multiplier=3),
     "depthwise_residual": depthwise(9, 42, 3, activation="relu6", residual=True),
@@ -160,6 +164,17 @@ OTHER_FORMS = [
         )
     ),
     ("mec:solution=A", "batch"),
+    ("mec:solution=A", "float16_weights_batch"),
+    ("winograd:weights=in_place", "float16_weights"),
+    ("winograd:weights=panels", "float16_weights"),
+    *(
+        (f"indirect:weights=in_place{order}", name)
+        for order in ("", ":order=panels,rows,columns")
+        for name in ("one_less_than_tiles", "first_layer", "batch", "wide_kernel", "residual")
+    ),
+    ("indirect:order=panels,rows,columns", "float16_weights"),
+    ("indirect:weights=in_place:order=panels,rows,columns", "float16_weights"),
+    ("im2col:order=panels,rows,columns", "float16_weights"),
     *(
         ("dense:weights=in_place", name)
         for name, workload in LAYERS.items()
@@ -231,6 +246,7 @@ def geometries(draw: st.DrawFn, algorithm: str) -> Conv2dWorkload:
         dilation_width=dilation[1],
         **grouped,
         activation=draw(st.sampled_from(["none", "relu", "relu6", "relu_n1_to_1"])),
+        weight_dtype=draw(st.sampled_from(["float32", "float16"])),
     )
 
 

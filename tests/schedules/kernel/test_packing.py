@@ -45,7 +45,7 @@ def test_panels_channel_by_channel() -> None:
     )
     packed = packing.channels(layer, 4)
     assert (packed.shape, packed.elements, packed.bias_elements) == ((3, 3, 6, 4), 216, 12)
-    assert not packed.in_place
+    assert not packed.is_in_place(layer)
     weights = np.arange(180, dtype=np.float32).reshape(layer.weight_shape) + 1
     result = packing.pack(weights, packed)
     for m in range(12):

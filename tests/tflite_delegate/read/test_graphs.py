@@ -224,7 +224,7 @@ def test_fully_connected(model: Callable[..., Model]) -> None:
     x = writer.tensor((5, 12))
     (layer,) = model(writer, [x], [writer.fully_connected(x, 12, 7, rows=5)]).layers
     assert taken(layer) == Conv2dWorkload(1, 5, 12, 7, 1, 1)
-    assert (layer.geometry, layer.float_order) == ("dense 5x12->7", "rows")
+    assert (layer.geometry, layer.weight_order) == ("dense 5x12->7", "rows")
 
 
 def test_fully_connected_that_does_not_fit(model: Callable[..., Model]) -> None:
@@ -239,7 +239,7 @@ def test_depthwise(model: Callable[..., Model]) -> None:
     x = writer.tensor(SHAPE)
     (layer,) = model(writer, [x], [writer.depthwise_3x3(x, 6)]).layers
     assert taken(layer).is_depthwise
-    assert (layer.geometry, layer.float_order) == ("dwconv3x3 8x8x6 relu6", "taps")
+    assert (layer.geometry, layer.weight_order) == ("dwconv3x3 8x8x6 relu6", "taps")
 
 
 def inverted_residual(writer: Writer, x: int, channels: int = 6, factor: int = 4) -> int:

@@ -86,7 +86,7 @@ def test_the_reader_takes_them(tmp_path: Path) -> None:
     layers = tflite_model.read(path).layers
     assert [layer.reason for layer in layers] == [None] * len(LAYERS)
     # None of these weights may be read where the model has them.
-    assert not any(layer.float_order for layer in layers)
+    assert not any(layer.weight_order for layer in layers)
 
 
 def _segment(sparsity: Any) -> None:
