@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.operator_models import Constant, identity
-from tests.support.tflite_schema import Quantization
+from tests.support.tflite_schema import PADDINGS, Quantization
 from tests.support.tflite_writer import ModelWriter
 
 Array = NDArray[Any]
@@ -228,6 +228,61 @@ def dequantize(rng: np.random.Generator, dtype: str) -> CodedCase:
     return CodedCase("DEQUANTIZE", [x], [Codes(x.shape, "float32")])
 
 
+def pool(rng: np.random.Generator, dtype: str, name: str) -> CodedCase:
+    """Windows that the border cuts, that leave a rest, and of the whole image."""
+    x = codes(rng, image(rng), dtype)
+    size = [int(rng.integers(1, extent + 1)) for extent in x.shape[1:3]]
+    if rng.random() < 0.3:
+        size = [min(3, extent) for extent in x.shape[1:3]]
+    stride = [int(rng.integers(1, 4)) for _ in size]
+    if size == [1, 1]:
+        stride = [1, 1]  # XNNPACK would refuse others
+    padding = str(rng.choice(["SAME", "VALID"]))
+    out = [
+        -(-extent // step) if padding == "SAME" else (extent - window) // step + 1
+        for extent, window, step in zip(x.shape[1:3], size, stride, strict=True)
+    ]
+    options = {
+        "filterHeight": size[0],
+        "filterWidth": size[1],
+        "strideH": stride[0],
+        "strideW": stride[1],
+        "padding": PADDINGS[padding],
+        "fusedActivationFunction": str(rng.choice(ACTIVATIONS)),
+    }
+    return CodedCase(name, [x], [like(x, (x.shape[0], *out, x.shape[3]))], options)
+
+
+def mean(rng: np.random.Generator, dtype: str) -> CodedCase:
+    x = codes(rng, image(rng), dtype)
+    axes = [(1, 2), (2, 1), (1, 2), (1,), (2,), (3,), (1, 2, 3), (0, 1)][rng.integers(8)]
+    keeps = bool(rng.integers(2))
+    shape = tuple(
+        1 if axis in axes else size
+        for axis, size in enumerate(x.shape)
+        if keeps or axis not in axes
+    )
+    y = codes(rng, shape, dtype)
+    return CodedCase("MEAN", [x, np.array(axes, np.int32)], [y], {"keepDims": keeps})
+
+
+def softmax(rng: np.random.Generator, dtype: str) -> CodedCase:
+    x = codes(rng, image(rng), dtype)
+    y = Codes(x.shape, dtype, 1 / 256, int(np.iinfo(dtype).min))
+    return CodedCase("SOFTMAX", [x], [y], {"beta": float(rng.choice([1.0, 0.5, 1.7]))})
+
+
+def resize_bilinear(rng: np.random.Generator, dtype: str) -> CodedCase:
+    x = codes(rng, image(rng), dtype)
+    size = rng.integers(1, 20, 2)
+    if rng.random() < 0.3:
+        size = 2 * np.array(x.shape[1:3])
+    y = like(x, (x.shape[0], int(size[0]), int(size[1]), x.shape[3]))
+    corners = bool(rng.random() < 0.3)
+    options = {"alignCorners": corners, "halfPixelCenters": not corners and rng.random() < 0.5}
+    return CodedCase("RESIZE_BILINEAR", [x, size.astype(np.int32)], [y], options)
+
+
 #: By name: what makes one of a random generator and the type of the codes.
 OPERATORS: Mapping[str, Callable[[np.random.Generator, str], CodedCase]] = {
     **{name: partial(arithmetic, name=name) for name in ("ADD", "SUB", "MUL")},
@@ -241,6 +296,11 @@ OPERATORS: Mapping[str, Callable[[np.random.Generator, str], CodedCase]] = {
         for source in ("numbers", "same", "other")
     },
     "DEQUANTIZE": dequantize,
+    "AVERAGE_POOL_2D": partial(pool, name="AVERAGE_POOL_2D"),
+    "MAX_POOL_2D": partial(pool, name="MAX_POOL_2D"),
+    "MEAN": mean,
+    "SOFTMAX": softmax,
+    "RESIZE_BILINEAR": resize_bilinear,
 }
 
 

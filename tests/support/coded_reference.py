@@ -22,6 +22,17 @@ def _leaky(case: CodedCase, x: Numbers) -> Numbers:
     return np.where(x >= 0, x, x * case.options["alpha"])
 
 
+def _mean(case: CodedCase, x: Numbers) -> Numbers:
+    axes = case.inputs[1]
+    assert isinstance(axes, np.ndarray)
+    return np.asarray(x.mean(axis=tuple(axes), keepdims=case.options["keepDims"]))
+
+
+def _softmax(case: CodedCase, x: Numbers) -> Numbers:
+    powers = np.exp(case.options["beta"] * (x - x.max(axis=-1, keepdims=True)))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
 #: Numbers of the operands -> those of the output, before its codes end.
 FUNCTIONS: Mapping[str, Callable[..., Numbers]] = {
     "ADD": lambda case, a, b: _activated(case, a + b),
@@ -34,6 +45,8 @@ FUNCTIONS: Mapping[str, Callable[..., Numbers]] = {
     "RELU": lambda _, x: np.clip(x, 0, np.inf),
     "RELU6": lambda _, x: np.clip(x, 0, 6),
     "RELU_N1_TO_1": lambda _, x: np.clip(x, -1, 1),
+    "MEAN": _mean,
+    "SOFTMAX": _softmax,
     "QUANTIZE": lambda _, x: x,
     "DEQUANTIZE": lambda _, x: x,
 }
@@ -55,7 +68,8 @@ def differences(case: CodedCase, inputs: Sequence[Array], found: Array) -> float
     given = iter(inputs)
     operands = []
     for number, operand in enumerate(case.inputs):
-        assert isinstance(operand, (Codes, Constant))
+        if isinstance(operand, np.ndarray):
+            continue  # such as axes
         value = operand.codes if isinstance(operand, Constant) else next(given)
         operands.append(_numbers(operand, value, number == case.data))
     exact = FUNCTIONS[case.operator](case, *operands)

@@ -70,8 +70,9 @@ struct lc_operator {
     const struct lc_operator lc_operator_##name = {TFL_BUILTIN_##name, "leanconv/" #name,          \
                                                    least_inputs, most_inputs, __VA_ARGS__}
 
-// For operators that compute codes as they do float32: by moving them.
-#define LC_MOVES(function) &(const struct lc_coded){.keeps_scale = true, .compute = (function)}
+// For operators whose codes stand for the same numbers before and after.
+#define LC_KEEPS_SCALE(function)                                                                   \
+    &(const struct lc_coded){.keeps_scale = true, .compute = (function)}
 
 // All of them
 #define LC_OPERATOR(name) extern const struct lc_operator lc_operator_##name;

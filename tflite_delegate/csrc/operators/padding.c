@@ -123,7 +123,7 @@ static void padding_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(PAD, 2, 2, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute, .coded = LC_MOVES(padding_compute));
+                   .compute = padding_compute, .coded = LC_KEEPS_SCALE(padding_compute));
 
 LC_DEFINE_OPERATOR(PADV2, 3, 3, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute, .coded = LC_MOVES(padding_compute));
+                   .compute = padding_compute, .coded = LC_KEEPS_SCALE(padding_compute));

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "codes/codes.h"
+#include "codes/pooling.h"
 #include "kernels/geometry.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
@@ -26,16 +28,12 @@ struct pooling {
     int32_t channels;
     int32_t pieces, piece; // of the channels of an output row that are one item of work each
     float least, most;     // of the activation
-    const float *x;
-    float *y;
+    struct lc_coded_pooling codes;
+    const void *x;
+    void *y;
 };
 
-// The part of a window that is inside the image.
-struct window {
-    const float *x; // its first element
-    int32_t rows, columns;
-    size_t row_step, column_step; // in elements
-};
+enum kind { LARGEST, AVERAGE, CODES };
 
 // False if TFLite would make less than nothing of an image that is smaller than a window; what is
 // only a little smaller makes an empty output.
@@ -97,7 +95,7 @@ static void clip(const struct axis *axis, int32_t i, int32_t *begin, int32_t *en
 }
 
 // Pools some vectors of channels or, if `count` is not 0, so many channels only.
-LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct window *window,
+LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct lc_window *window,
                             float *y, int vectors, int32_t count) {
     lc_vector results[VECTORS];
     for (int i = 0; i < vectors; i++) {
@@ -149,14 +147,14 @@ LC_INLINE void add_pixels(const float *x, size_t step, int pixels, float *sums, 
 }
 
 // The average of a large window for `count` channels, MOST at most.
-LC_INLINE void average(const struct pooling *self, const struct window *window, float *y,
+LC_INLINE void average(const struct pooling *self, const struct lc_window *window, float *y,
                        int32_t count) {
     float sums[MOST] = {0};
     const size_t step = window->column_step;
     const bool spans_rows = window->row_step == (size_t)window->columns * step;
     const int32_t rows = spans_rows ? 1 : window->rows;
     for (int32_t h = 0; h < rows; h++) {
-        const float *x = window->x + (size_t)h * window->row_step;
+        const float *x = (const float *)window->x + (size_t)h * window->row_step;
         int32_t w = window->columns * (spans_rows ? window->rows : 1);
         LC_ROLLED
         for (; w >= AT_ONCE; w -= AT_ONCE, x += AT_ONCE * step) {
@@ -180,23 +178,26 @@ LC_INLINE void average(const struct pooling *self, const struct window *window, 
     }
 }
 
-LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window window, float *y,
-                          int32_t count) {
+LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct lc_window window,
+                          float *y, int32_t count) {
     if (!is_max && (int64_t)window.rows * window.columns >= LARGE) {
         LC_ROLLED
-        for (int32_t part; count > 0; count -= part, window.x += part, y += part) {
+        for (int32_t part; count > 0; count -= part, y += part) {
             part = count < MOST ? count : MOST;
             average(self, &window, y, part);
+            window.x = (const float *)window.x + part;
         }
         return;
     }
     LC_ROLLED
-    for (; count >= MANY; count -= MANY, window.x += MANY, y += MANY) {
+    for (; count >= MANY; count -= MANY, y += MANY) {
         pool_vectors(is_max, self, &window, y, VECTORS, 0);
+        window.x = (const float *)window.x + MANY;
     }
     LC_ROLLED
-    for (; count >= LC_LANES; count -= LC_LANES, window.x += LC_LANES, y += LC_LANES) {
+    for (; count >= LC_LANES; count -= LC_LANES, y += LC_LANES) {
         pool_vectors(is_max, self, &window, y, 1, 0);
+        window.x = (const float *)window.x + LC_LANES;
     }
     if (count > 0) {
         pool_vectors(is_max, self, &window, y, 1, count);
@@ -204,38 +205,52 @@ LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct window
 }
 
 // Pieces [begin, end) of the output rows of all images.
-LC_INLINE void pool_rows(bool is_max, const struct pooling *self, int32_t begin, int32_t end) {
+LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t begin, int32_t end) {
+    const size_t element = kind == CODES ? 1 : sizeof(float);
     size_t channels = (size_t)self->channels, in_row = (size_t)self->width.in * channels;
     for (int32_t item = begin; item < end; item++) {
         const int32_t i = item / self->pieces, first = item % self->pieces * self->piece;
         const int32_t rest = self->channels - first;
-        float *y = self->y + (size_t)i * (size_t)self->width.out * channels + first;
+        char *y =
+            (char *)self->y + ((size_t)i * (size_t)self->width.out * channels + first) * element;
         int32_t top, bottom, left, right;
         clip(&self->height, i % self->height.out, &top, &bottom);
         size_t row = (size_t)(i / self->height.out) * (size_t)self->height.in + (size_t)top;
-        for (int32_t ox = 0; ox < self->width.out; ox++, y += channels) {
+        for (int32_t ox = 0; ox < self->width.out; ox++, y += channels * element) {
             clip(&self->width, ox, &left, &right);
-            const struct window window = {
-                .x = self->x + row * in_row + (size_t)left * channels + first,
+            const struct lc_window window = {
+                .x = (const char *)self->x +
+                     (row * in_row + (size_t)left * channels + (size_t)first) * element,
                 .rows = bottom - top,
                 .columns = right - left,
                 .row_step = in_row,
                 .column_step = channels,
             };
-            pool_pixel(is_max, self, window, y, rest < self->piece ? rest : self->piece);
+            const int32_t count = rest < self->piece ? rest : self->piece;
+            if (kind == CODES) {
+                lc_coded_pool(&self->codes, &window, (uint8_t *)y, count);
+            } else {
+                pool_pixel(kind == LARGEST, self, window, (float *)(void *)y, count);
+            }
         }
     }
 }
 
 LC_VECTOR static bool run_max(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
-    pool_rows(true, argument, begin, end);
+    pool_rows(LARGEST, argument, begin, end);
     return true;
 }
 
 LC_VECTOR static bool run_average(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
-    pool_rows(false, argument, begin, end);
+    pool_rows(AVERAGE, argument, begin, end);
+    return true;
+}
+
+LC_VECTOR static bool run_codes(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    pool_rows(CODES, argument, begin, end);
     return true;
 }
 
@@ -250,16 +265,24 @@ static void pool_compute(const struct lc_operation *operation) {
     find_axes(operation, &self);
     lc_activation_range(params->activation, &self.least, &self.most);
     bool is_max = operation->builtin_code == TFL_BUILTIN_MAX_POOL_2D;
+    lc_pool_task run = is_max ? run_max : run_average;
+    if (operation->is_coded) {
+        const struct lc_codes codes = lc_output_codes(operation);
+        self.codes = (struct lc_coded_pooling){.is_max = is_max, .is_signed = codes.is_signed};
+        lc_coded_activation(&codes, params->activation, is_max && lc_follows_xnnpack(),
+                            &self.codes.least, &self.codes.most);
+        run = run_codes;
+    }
     int32_t rows = x.dims[0] * self.height.out;
     self.piece = rows < operation->threads ? MANY : self.channels;
     self.pieces = (self.channels - 1) / self.piece + 1;
-    lc_operation_run(operation, rows * self.pieces, lc_count(&x, 0, 4),
-                     is_max ? run_max : run_average, &self);
+    lc_operation_run(operation, rows * self.pieces, lc_count(&x, 0, 4), run, &self);
 }
 
 #define POOL(builtin)                                                                              \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_pool_params),              \
-                       .refuses = pool_refuses, .infer = pool_infer, .compute = pool_compute)
+                       .refuses = pool_refuses, .infer = pool_infer, .compute = pool_compute,      \
+                       .coded = LC_KEEPS_SCALE(pool_compute))
 
 POOL(MAX_POOL_2D);
 POOL(AVERAGE_POOL_2D);

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "codes/coded.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
 
@@ -218,10 +219,10 @@ static void reduction_compute(const struct lc_operation *operation) {
     }
 }
 
-#define REDUCTION(builtin)                                                                         \
+#define REDUCTION(builtin, ...)                                                                    \
     LC_DEFINE_OPERATOR(builtin, 2, 2, .integers = 1u << 1,                                         \
                        .params_bytes = sizeof(struct tfl_reducer_params),                          \
-                       .infer = reduction_infer, .compute = reduction_compute)
+                       .infer = reduction_infer, .compute = reduction_compute, __VA_ARGS__)
 
-REDUCTION(MEAN);
+REDUCTION(MEAN, .coded = &lc_coded_MEAN);
 REDUCTION(SUM);

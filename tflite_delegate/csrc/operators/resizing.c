@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codes/coded.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
 
@@ -218,5 +219,5 @@ static void resize_compute(const struct lc_operation *operation) {
         builtin, 2, 2, .integers = 1u << 1, .params_bytes = sizeof(struct tfl_resize_params),      \
         .refuses = resize_refuses, .infer = resize_infer, .compute = resize_compute, __VA_ARGS__)
 
-RESIZE(RESIZE_BILINEAR);
-RESIZE(RESIZE_NEAREST_NEIGHBOR, .coded = LC_MOVES(resize_compute));
+RESIZE(RESIZE_BILINEAR, .coded = &lc_coded_RESIZE_BILINEAR);
+RESIZE(RESIZE_NEAREST_NEIGHBOR, .coded = LC_KEEPS_SCALE(resize_compute));

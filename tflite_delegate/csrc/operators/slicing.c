@@ -40,7 +40,7 @@ static void slice_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(SLICE, 3, 3, .integers = 1u << 1 | 1u << 2, .infer = slice_infer,
-                   .compute = slice_compute, .coded = LC_MOVES(slice_compute));
+                   .compute = slice_compute, .coded = LC_KEEPS_SCALE(slice_compute));
 
 // STRIDED_SLICE
 
@@ -149,4 +149,4 @@ static void strided_slice_compute(const struct lc_operation *operation) {
 LC_DEFINE_OPERATOR(STRIDED_SLICE, 4, 4, .integers = 1u << 1 | 1u << 2 | 1u << 3,
                    .params_bytes = sizeof(struct tfl_strided_slice_params),
                    .infer = strided_slice_infer, .compute = strided_slice_compute,
-                   .coded = LC_MOVES(strided_slice_compute));
+                   .coded = LC_KEEPS_SCALE(strided_slice_compute));

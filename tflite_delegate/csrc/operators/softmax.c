@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "codes/coded.h"
 #include "operation/exponential.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
@@ -176,4 +177,4 @@ static void softmax_compute(const struct lc_operation *operation) {
 
 LC_DEFINE_OPERATOR(SOFTMAX, 1, 1, .params_bytes = sizeof(struct tfl_softmax_params),
                    .inplace = TFL_INPLACE_INPUT_0, .infer = softmax_infer,
-                   .compute = softmax_compute);
+                   .compute = softmax_compute, .coded = &lc_coded_SOFTMAX);

@@ -42,7 +42,7 @@ static void transpose_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(TRANSPOSE, 2, 2, .integers = 1u << 1, .infer = transpose_infer,
-                   .compute = transpose_compute, .coded = LC_MOVES(transpose_compute));
+                   .compute = transpose_compute, .coded = LC_KEEPS_SCALE(transpose_compute));
 
 // DEPTH_TO_SPACE and SPACE_TO_DEPTH
 
@@ -93,7 +93,7 @@ static void block_compute(const struct lc_operation *operation) {
 #define BLOCKS(builtin)                                                                            \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_block_params),             \
                        .infer = block_infer, .compute = block_compute,                             \
-                       .coded = LC_MOVES(block_compute))
+                       .coded = LC_KEEPS_SCALE(block_compute))
 
 BLOCKS(DEPTH_TO_SPACE);
 BLOCKS(SPACE_TO_DEPTH);

@@ -22,6 +22,13 @@ CASES = 200
 BOUNDS = {"HARD_SWISH": 2.0, "DEQUANTIZE": 1e-4}
 
 
+def is_left(name: str, dtype: str, rounding: str) -> bool:
+    """Whether TFLite keeps the operator, because nothing here rounds as it does."""
+    if name == "SOFTMAX":
+        return rounding == "reference"
+    return (name, dtype) == ("RESIZE_BILINEAR", "uint8") and rounding != "xnnpack"
+
+
 @pytest.fixture(scope="module", params=ROUNDINGS)
 def rounding(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -76,8 +83,16 @@ def test_operator(
     litert: InterpreterApi, coded_library: Path, rounding: str, name: str, dtype: str
 ) -> None:
     cases = random_cases(name, dtype, CASES)
+    if is_left(name, dtype, rounding):
+        model = coded_operators.model(cases[:3])
+        delegate = litert.load_delegate(str(coded_library))
+        interpreter = litert.open(model, delegate)
+        interpreter.allocate_tensors()
+        assert len(read_report(coded_library, delegate)["operators"]) == 3  # that make the codes
+        return
     inputs, found = check(litert, coded_library, rounding, cases)
-    if rounding == "xnnpack":  # TFLite's own kernels wrap sums of 16 bits
+    is_known = cases[0].operator in coded_reference.FUNCTIONS
+    if rounding == "xnnpack" and is_known:  # TFLite's own kernels wrap sums of 16 bits
         bound = BOUNDS.get(name, 1.0)
         for case, values, y in zip(cases, inputs, found, strict=True):
             assert coded_reference.differences(case, values, y) <= bound, case
