@@ -1,8 +1,10 @@
 """Runs on the board, with numpy and LiteRT only: one model with one delegate, from file to file.
 
-usage: board_run.py MODEL DELEGATE THREADS ALGORITHMS INPUTS.npz OUTPUTS.npz REPORTS.json
+usage: board_run.py MODEL DELEGATE THREADS ALGORITHMS PLAIN INPUTS.npz OUTPUTS.npz REPORTS.json
 
 ALGORITHMS are names with commas between them, "" being the delegate's choice; one run for each.
+Then, unless PLAIN is "", a run of LiteRT alone, called that: "xnnpack" as it is by default,
+"builtin" with its own kernels.
 """
 
 import ctypes
@@ -13,9 +15,23 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 
+RESOLVERS = {
+    "xnnpack": OpResolverType.AUTO,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+}
+
+
+def run(interpreter, values):
+    """The outputs of one run."""
+    interpreter.allocate_tensors()
+    for number, detail in enumerate(interpreter.get_input_details()):
+        interpreter.set_tensor(detail["index"], values[f"arr_{number}"])
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
 
 def main() -> None:
-    model, library, threads, algorithms, inputs, outputs, reports = sys.argv[1:]
+    model, library, threads, algorithms, plain, inputs, outputs, reports = sys.argv[1:]
     report = ctypes.CDLL(library).leanconv_report
     report.restype = ctypes.c_size_t
     report.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
@@ -25,19 +41,18 @@ def main() -> None:
         interpreter = Interpreter(
             model,
             experimental_delegates=[delegate],
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_op_resolver_type=RESOLVERS["builtin"],
             num_threads=int(threads),
         )
-        interpreter.allocate_tensors()
-        for number, detail in enumerate(interpreter.get_input_details()):
-            interpreter.set_tensor(detail["index"], values[f"arr_{number}"])
-        interpreter.invoke()
-        for number, detail in enumerate(interpreter.get_output_details()):
-            results[f"{algorithm}.{number}"] = interpreter.get_tensor(detail["index"])
+        results[algorithm] = run(interpreter, values)
         buffer = ctypes.create_string_buffer(1 << 20)
         report(delegate._get_native_delegate_pointer(), buffer, len(buffer))
         texts[algorithm] = json.loads(buffer.value)
-    np.savez(outputs, **results)
+    if plain:
+        interpreter = Interpreter(model, experimental_op_resolver_type=RESOLVERS[plain])
+        results[plain], texts[plain] = run(interpreter, values), {}
+    named = {f"{name}.{i}": y for name, ys in results.items() for i, y in enumerate(ys)}
+    np.savez(outputs, **named)
     Path(reports).write_text(json.dumps(texts))
 
 

@@ -16,6 +16,7 @@ from schedules.algorithms import REGISTRY
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
+from tests.support import coded_operators
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
@@ -45,12 +46,20 @@ def run_on_board(arm_board: Board, tmp_path_factory: pytest.TempPathFactory) -> 
         cpu: str = "cortex-a76",
         threads: int = 1,
         algorithms: Sequence[str] = ("",),
+        plain: str = "",
         **options: Any,
     ) -> dict[str, Outcome]:
         folder = tmp_path_factory.mktemp("board")
         np.savez(folder / "inputs.npz", *inputs)
         files = [folder / name for name in ("inputs.npz", "outputs.npz", "reports.json")]
-        arguments: list[str | Path] = [model, delegate, str(threads), ",".join(algorithms), *files]
+        arguments: list[str | Path] = [
+            model,
+            delegate,
+            str(threads),
+            ",".join(algorithms),
+            plain,
+            *files,
+        ]
         result = arm_board.python(
             [SCRIPT, *arguments], cpu, capture_output=True, timeout=600, **options
         )
@@ -113,6 +122,40 @@ def test_all_operators(
     operator_cases.check_all(cases, outcome.outputs, expected, inputs)
     calls = [entry["calls"] for entry in outcome.report["operators"]]
     assert calls == [1] * sum(case.operators for case in cases.values())
+
+
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+@pytest.mark.parametrize("rounding", ["xnnpack", "builtin"])
+def test_codes(
+    run_on_board: RunOnBoard,
+    build_delegate: BuildDelegate,
+    tmp_path: Path,
+    cpu: str,
+    rounding: str,
+) -> None:
+    """Operators on codes of 8 bits are what LiteRT computes there, to the last bit."""
+    cases = [
+        case
+        for name in coded_operators.OPERATORS
+        for dtype in ("int8", "uint8")
+        for case in coded_operators.random_cases(name, dtype, 12)
+        if (rounding, name, dtype) != ("builtin", "RESIZE_BILINEAR", "uint8")
+    ]
+    model = tmp_path / "codes.tflite"
+    model.write_bytes(coded_operators.model(cases))
+    library = build_delegate(operator_cases.convolutions(), ["auto"], cpu, rounding)
+    rng = np.random.default_rng(1)
+    inputs = [value for case in cases for value in case.draw(rng)]
+    outcomes = run_on_board(model, library, inputs, cpu, plain=rounding)
+    ours = outcomes[""]
+    calls = [entry["calls"] for entry in ours.report["operators"]]
+    assert calls == [1] * sum(case.nodes for case in cases)
+    wrong = [
+        (case, np.count_nonzero(y != expected))
+        for case, y, expected in zip(cases, ours.outputs, outcomes[rounding].outputs, strict=True)
+        if not np.array_equal(y, expected)
+    ]
+    assert not wrong
 
 
 @pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
