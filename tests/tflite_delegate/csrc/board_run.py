@@ -10,7 +10,9 @@ Then, unless PLAIN is "", a run of LiteRT alone, called that: "xnnpack" as it is
 import ctypes
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
@@ -21,7 +23,7 @@ RESOLVERS = {
 }
 
 
-def run(interpreter, values):
+def run(interpreter: Interpreter, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of one run."""
     interpreter.allocate_tensors()
     for number, detail in enumerate(interpreter.get_input_details()):
@@ -51,7 +53,9 @@ def main() -> None:
     if plain:
         interpreter = Interpreter(model, experimental_op_resolver_type=RESOLVERS[plain])
         results[plain], texts[plain] = run(interpreter, values), {}
-    named = {f"{name}.{i}": y for name, ys in results.items() for i, y in enumerate(ys)}
+    named: dict[str, Any] = {
+        f"{name}.{i}": y for name, ys in results.items() for i, y in enumerate(ys)
+    }
     np.savez(outputs, **named)
     Path(reports).write_text(json.dumps(texts))
 
