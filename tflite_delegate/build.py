@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    model = tflite_model.read(model_path)
+    model = with_rounding(tflite_model.read(model_path), rounding)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
@@ -153,7 +153,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    model = tflite_model.read(model_path)
+    model = with_rounding(tflite_model.read(model_path), rounding)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections))
     try:
@@ -172,6 +172,21 @@ def export_sources(
 
 
 # Compiling
+
+
+def with_rounding(model: Model, rounding: str) -> Model:
+    """``model`` without the layers that no kernel rounds as ``rounding`` says."""
+    if rounding == DEFAULT_ROUNDING:
+        return model
+    reason = f"no kernel of integers rounds as --rounding {rounding} does"
+    layers = tuple(
+        replace(layer, workload=None, reason=reason)
+        if layer.workload is not None and layer.workload.is_quantised
+        else layer
+        for layer in model.layers
+    )
+    others = tuple(with_rounding(other, rounding) for other in model.others)
+    return replace(model, layers=layers, others=others)
 
 
 def _write_sources(

@@ -9,6 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integer_operations import image_offset
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
@@ -37,11 +38,14 @@ ROUNDINGS = {
 }
 #: What TFLite computes by default.
 DEFAULT_ROUNDING = "xnnpack"
+#: Element types of input and output, as it numbers them.
+ELEMENT_CODES = {"float32": 0, "int8": 1}
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
 LAYOUTS = {
     "panels": "LC_PANELS",
     "winograd": "LC_PANELS",
     "channels": "LC_CHANNELS",
+    "words": "LC_WORDS",
     "rows": "LC_ROWS",
     "taps": "LC_TAPS",
 }
@@ -93,6 +97,7 @@ def kernel_table(
         f"    .model = {_c_string(model_name)},",
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
+        f"    .image_offset = {image_offset(simd)},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
@@ -132,6 +137,7 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
                 "layout": LAYOUTS[part.layout],
                 "panel": part.panel,
                 "transform": f"&{transforms[part.transform]}" if part.transform else 0,
+                "run": part.run,
                 "packed_bytes": part.weight_bytes,
                 "bias_elements": part.bias_elements,
             }
@@ -157,6 +163,7 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
     geometry["activation"] = ACTIVATION_CODES[layer.activation]
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
+    geometry["element"] = ELEMENT_CODES[layer.dtype]
     return geometry
 
 

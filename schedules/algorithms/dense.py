@@ -52,7 +52,8 @@ class Dense(Indirect):
         return super().knobs(workload, simd)
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
-        return (PACKED, IN_PLACE)
+        # Words are side by side for the products of several channels.
+        return (PACKED,) if workload.is_quantised else (PACKED, IN_PLACE)
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return workload.macs

@@ -26,7 +26,8 @@ _COMPOUNDS: dict[str, Sequence[tuple[str, float | None]]] = {
 
 def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     """``layer`` with all neighbours that can be merged into it."""
-    if layer.workload is None:
+    # What is behind a quantised layer rounds once more.
+    if layer.workload is None or layer.workload.is_quantised:
         return layer
     if layer.kind == TRANSPOSED:
         return _merge_transposed(graph, layer)

@@ -13,6 +13,7 @@ them may not fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tvm
@@ -65,11 +66,14 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
                 return _call(_DOT4_ONTO, product.ty, sums, *product.args)
         return sum_
 
+    requantise: Callable[..., Expr] = partial(_requantise_x86, "avx512f" in simd.features)
+    if simd.arch == "aarch64":
+        requantise = _requantise_neon
     lowerings: dict[str, Callable[..., Expr]] = {
         _DOT4: lambda weights, image: dot(_zeros(weights), weights, image),
         _DOT4_ONTO: lambda sums, weights, image: dot(sums, weights, image),
         _WORD: lambda *elements: _lower_word(elements),
-        _REQUANTISED: _requantise_neon if simd.arch == "aarch64" else _requantise_x86,
+        _REQUANTISED: requantise,
     }
     dot = _dot_lowering(simd)
 
@@ -255,24 +259,23 @@ def _common_start(elements: Sequence[Expr]) -> Expr | None:
 # Requantisation
 
 
-def _rounded(value: Expr) -> Expr:
-    lanes = _lanes(value)
-    return tirx.Cast(_vector("int32", lanes), _llvm(_vector("float32", lanes), "llvm.rint", value))
-
-
-def _requantise_x86(value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
+def _requantise_x86(wide: bool, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
     """Clamped above before it is rounded: what is too large becomes the smallest integer else."""
     lanes = _lanes(value)
 
-    def rounded(value: Expr) -> Expr:
-        if lanes == 16:
-            mask, mode = tirx.const(-1, "int16"), tirx.const(4, "int32")
-            name = "llvm.x86.avx512.mask.cvtps2dq.512"
-            return _llvm("int32x16", name, value, _constant(0, "int32", 16), mask, mode)
-        return _rounded(value)
+    def by_sixteen(piece: Expr) -> Expr:
+        current_direction = tirx.const(4, "int32")
+        name, all_lanes = "llvm.x86.avx512.mask.cvtps2dq.512", tirx.const(-1, "int16")
+        zeros = _constant(0, "int32", 16)
+        return _llvm("int32x16", name, piece, zeros, all_lanes, current_direction)
+
+    def by_eight(piece: Expr) -> Expr:
+        return _llvm("int32x8", "llvm.x86.avx.cvt.ps2dq.256", piece)
 
     ceiling = tirx.Cast(_vector("float32", lanes), high - zero)
-    whole = rounded(tirx.min(value, ceiling))
+    value = tirx.min(value, ceiling)
+    in_sixteens = wide and lanes % 16 == 0
+    whole = _in_pieces(16, by_sixteen, value) if in_sixteens else _in_pieces(8, by_eight, value)
     return tirx.Cast(_vector("int8", lanes), tirx.max(whole + zero, low))
 
 

@@ -14,6 +14,7 @@ from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, d
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
+from tflite_delegate.read.quantisation import INT8_ROUNDING, check_quantisation
 
 _PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
 #: The operators that layers are made of.
@@ -136,6 +137,11 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     workload = _workload(op, x, weights, window)
     facts |= {"geometry": describe(_KINDS[op], workload), "macs": workload.macs}
     bias = None if bias_index is None else graph.constant_behind(bias_index)
+    if {x.type, y.type, weights.type} == {"int8"}:
+        workload = replace(workload, dtype="int8", weight_dtype="int8", rounding=INT8_ROUNDING)
+        facts["geometry"] = describe(_KINDS[op], workload)
+        axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
+        check_quantisation(graph, x_index, w_index, y_index, axis)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if weights.sparsity is None:
@@ -241,13 +247,17 @@ def _check_constants(
     types: set[str], weights: Tensor, bias: Tensor | None, out_channels: int
 ) -> None:
     """Refuse a layer of good shape whose tensors are not what kernels read."""
-    foreign = sorted(types - {"float32"})
+    is_quantised = types == {"int8"} and weights.type == "int8"
+    foreign = [] if is_quantised else sorted(types - {"float32"})
     if foreign:
         raise LeanconvError(f"{' and '.join(foreign)} tensors: not supported yet")
     for name, constant in (("weights", weights), ("bias", bias)):
         if constant is None:
             continue
-        if constant.type not in ("float32", "float16"):
+        known = ("float32", "float16")
+        if is_quantised:
+            known = ("int8", "int8") if name == "weights" else ("int32", "int32")
+        if constant.type not in known or (is_quantised and constant.sparsity is not None):
             raise LeanconvError(f"{constant.type} {name}: not supported yet")
         if not constant.is_constant:
             are = "are" if name == "weights" else "is"

@@ -45,6 +45,7 @@ def layer(
 LAYERS = {
     "whole_words": layer(9, (16, 33), 3, activation="relu6"),
     "pointwise": layer(7, (64, 72), 1),
+    "two_vectors_of_eight": layer(5, (12, 16), 3, dilation=2),
     "two_bytes_in_the_last_word": layer(6, (130, 10), 1),
     "two_words_the_last_not_full": layer(9, (6, 17), 3),
     "one_byte_in_the_last_word": layer(6, (13, 8), 3, batch=2),

@@ -30,7 +30,11 @@ enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 // or those that are the same on every processor.
 enum lc_rounding { LC_ROUNDING_XNNPACK = 0, LC_ROUNDING_BUILTIN = 1, LC_ROUNDING_REFERENCE = 2 };
 
-// One convolution over one image, float32: activation(convolution + bias), and with a residual
+// Elements of input and output. Of int8, weights are int8 too, sums int32, and a layer's numbers
+// are data: kernels read them behind the bias (see kernels/quantised.h).
+enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1 };
+
+// One convolution over one image: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
 // one row. Only int32_t fields: compared as memory.
 struct lc_geometry {
@@ -43,6 +47,7 @@ struct lc_geometry {
     int32_t activation; // enum tfl_activation or LC_ACTIVATION_*
     int32_t residual;   // 1 if there is one
     int32_t output_activation;
+    int32_t element; // enum lc_element
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -75,6 +80,8 @@ enum lc_layout {
                    // a transform [rows columns][ceil(M / panel)][C][panel]
     LC_ROWS = 1,   // [M][K_h K_w C], as a CONV_2D or FULLY_CONNECTED node has them
     LC_TAPS = 2,   // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
+    LC_WORDS = 4, // [ceil(M / panel)][words][panel] of four int8, filled up like LC_PANELS: runs of
+                  // weights, in the order of LC_ROWS, each filled up with zeros to whole words
     LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
 
@@ -85,6 +92,7 @@ struct lc_part {
     int32_t layout;                       // enum lc_layout
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
+    int32_t run;                          // of LC_WORDS: weights in a row that are filled up
     size_t packed_bytes;                  // of the weights
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
@@ -119,6 +127,7 @@ struct lc_library {
     const char *model;               // file name of the model it was compiled for
     const char *target;              // name of the processor it was compiled for
     uint32_t features;               // LC_CPU_*
+    int32_t image_offset;            // what kernels add to every int8 before they multiply it
     int32_t rounding;                // enum lc_rounding
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
     size_t kernel_count;

@@ -34,6 +34,10 @@ bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *outpu
     return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
 }
 
+size_t lc_element_bytes(const struct lc_geometry *g) {
+    return g->element == LC_INT8 ? sizeof(int8_t) : sizeof(float);
+}
+
 void lc_activation_range(int32_t activation, float *least, float *most) {
     *least = -INFINITY;
     *most = INFINITY;
@@ -80,11 +84,12 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
     if (!is_depthwise || g->out_channels != g->in_channels) {
         snprintf(outputs, sizeof outputs, "->%d", (int)g->out_channels);
     }
-    return (size_t)snprintf(text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s",
+    return (size_t)snprintf(text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s",
                             is_depthwise ? "dw" : "", (int)g->kernel_height, (int)g->kernel_width,
                             stride, dilation, groups, (int)g->in_height, (int)g->in_width,
                             (int)g->in_channels, outputs, activation_name(g->activation),
-                            g->residual ? " +" : "", activation_name(g->output_activation));
+                            g->residual ? " +" : "", activation_name(g->output_activation),
+                            g->element == LC_INT8 ? " int8" : "");
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

@@ -16,6 +16,9 @@ int32_t lc_out_width(const struct lc_geometry *geometry);
 // Elements of one input or output image. False if they cannot be addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 
+// Bytes of one element.
+size_t lc_element_bytes(const struct lc_geometry *geometry);
+
 // The interval that an activation clamps to; infinite where it does not.
 void lc_activation_range(int32_t activation, float *least, float *most);
 

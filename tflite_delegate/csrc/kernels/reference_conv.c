@@ -7,6 +7,7 @@
 #include "host/checked.h"
 #include "host/tflite_abi.h"
 #include "kernels/geometry.h"
+#include "kernels/quantised.h"
 
 // Channels that are converted from float16 at once and reused along an output row.
 enum { CHUNK = 64 };
@@ -109,18 +110,23 @@ static void activate(int32_t activation, float *values, size_t count) {
 
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end) {
     const struct lc_geometry *g = layer->geometry;
+    if (g->element == LC_INT8) {
+        lc_quantised_conv(g, layer->constants, layer->x, layer->y, begin, end);
+        return;
+    }
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
     size_t row_elements = (size_t)out_width * out_channels;
     for (int32_t oy = begin; oy < end; oy++) {
-        float *out_row = layer->y + (size_t)oy * row_elements;
+        float *out_row = (float *)layer->y + (size_t)oy * row_elements;
         for (int32_t m = 0; m < g->out_channels; m++) {
             float start = lc_bias_read(layer->constants, (size_t)m);
             for (int32_t ox = 0; ox < out_width; ox++) {
                 out_row[(size_t)ox * out_channels + (size_t)m] = start;
             }
             size_t group = (size_t)(m / (g->out_channels / g->groups));
-            const float *channels = layer->x + group * (size_t)(g->in_channels / g->groups);
+            const float *channels =
+                (const float *)layer->x + group * (size_t)(g->in_channels / g->groups);
             accumulate_channel(g, channels, layer->constants, oy, m, out_width, out_row + m);
         }
         activate(g->activation, out_row, row_elements);

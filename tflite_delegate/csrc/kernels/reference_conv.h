@@ -13,8 +13,9 @@
 struct lc_reference {
     const struct lc_geometry *geometry;
     const struct lc_constants *constants;
-    const float *x, *r; // r: NULL unless the geometry has a residual
-    float *y;
+    const void *x;
+    const float *r; // NULL unless the geometry has a residual
+    void *y;
 };
 
 // Computes output rows [begin, end). Needs no workspace: reads the model's own constants.

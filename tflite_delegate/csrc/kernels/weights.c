@@ -18,7 +18,8 @@ struct layout {
     size_t tap_step, channel_step;      // panels from one of them to the next; without a transform
     size_t points;
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
-    size_t matrix; // elements
+    size_t matrix; // elements, or words
+    size_t run;    // of LC_WORDS: weights that are filled up to whole words
     size_t bytes;  // of the packed weights
 };
 
@@ -35,7 +36,11 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     }
     size_t out_channels = (size_t)(g->out_channels / kernel->calls);
     bool by_channel = part->layout == LC_CHANNELS;
-    bool is_filled_up = part->layout == LC_PANELS || by_channel;
+    bool in_words = part->layout == LC_WORDS;
+    bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words;
+    if (in_words != (g->element == LC_INT8 && is_filled_up) || (in_words && transform)) {
+        return false;
+    }
     if (part->bias_elements < out_channels ||
         (!is_filled_up && (transform || part->panel > 1 || part->bias_elements > out_channels)) ||
         (part->layout == LC_TAPS && g->in_channels > g->groups) || (by_channel && transform)) {
@@ -63,12 +68,19 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     if (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps)) {
         return false;
     }
+    if (in_words) {
+        if (part->run < 1 || layout->depth % (size_t)part->run) {
+            return false;
+        }
+        layout->run = (size_t)part->run;
+        layout->depth = layout->depth / layout->run * lc_words(layout->run);
+    }
     layout->matrix = layout->depth;
     if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = sizeof(float);
+    layout->bytes = g->element == LC_INT8 && !in_words ? sizeof(int8_t) : sizeof(float);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -145,6 +157,27 @@ static void pack_transformed(float *packed, const struct layout *layout,
     }
 }
 
+// Words of int8, or int8 in LC_TAPS as they are.
+static void pack_words(char *packed, const struct layout *layout,
+                       const struct lc_constants *constants, size_t first) {
+    size_t row = layout->taps * layout->channels;
+    const int8_t *weights = constants->weights.data;
+    if (!layout->run) {
+        memcpy(packed, weights, layout->bytes);
+        return;
+    }
+    for (size_t m = 0; m < layout->out_channels; m++) {
+        size_t panel = m / layout->panel * layout->panel * layout->depth;
+        const int8_t *from = weights + (first + m) * row;
+        for (size_t i = 0; i < row; i++) {
+            size_t in_run = i % layout->run;
+            size_t step = i / layout->run * lc_words(layout->run) + in_run / LC_WORD;
+            size_t word = panel + step * layout->panel + m % layout->panel;
+            packed[word * LC_WORD + in_run % LC_WORD] = from[i];
+        }
+    }
+}
+
 // Where everything is in the block, in bytes.
 struct places {
     size_t weights[LC_MAX_LAYERS], bias[LC_MAX_LAYERS];
@@ -161,13 +194,14 @@ static bool place(size_t *end, size_t *begin, size_t bytes) {
 static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
     return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
            !constants->weights.is_copy && !constants->upsampling.rows &&
-           kernel->parts->layout != LC_PANELS && kernel->parts->layout == (int)constants->layout;
+           kernel->parts->layout != LC_PANELS && kernel->parts->layout != LC_WORDS &&
+           kernel->parts->layout == (int)constants->layout;
 }
 
 static bool reads_bias_in_place(const struct lc_kernel *kernel,
                                 const struct lc_constants *constants) {
-    return reads_in_place(kernel, constants) && constants->bias.data && !constants->bias.is_half &&
-           !constants->bias.is_copy;
+    return reads_in_place(kernel, constants) && kernel->layers->element == LC_FLOAT32 &&
+           constants->bias.data && !constants->bias.is_half && !constants->bias.is_copy;
 }
 
 // False if the kernel does not read what this delegate writes, or it is too large.
@@ -189,6 +223,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         size_t bytes = reads_bias_in_place(kernel, layers) ? 0 : sizeof(float);
         if (!lc_multiply(&bytes, (int64_t)kernel->parts[i].bias_elements) ||
+            (kernel->layers[i].element == LC_INT8 && !lc_add_parameters(&bytes)) ||
             !place(&end, &places->bias[i], bytes)) {
             return false;
         }
@@ -214,6 +249,14 @@ static void pack_call(char *block, const struct places *places, const struct lc_
         float *weights = (float *)(void *)(block + places->weights[i]);
         float *bias = (float *)(void *)(block + places->bias[i]);
         size_t first = call * layout.out_channels;
+        if (layout.geometry->element == LC_INT8) {
+            if (!reads_in_place(kernel, layers)) {
+                pack_words(block + places->weights[i], &layout, &layers[i], first);
+            }
+            lc_write_parameters(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i],
+                                first, layout.out_channels);
+            continue;
+        }
         if (!reads_in_place(kernel, layers)) {
             (layout.transform ? pack_transformed : pack_matrix)(weights, &layout, &layers[i],
                                                                 first);
@@ -242,8 +285,8 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     *packed = (struct lc_packed){
         .block = block,
         .weights = reads_in_place(kernel, layers) ? NULL : block,
-        .bias = (float *)(void *)((char *)block + places.bias[0]),
-        .group_pitch = places.group_pitch / sizeof(float),
+        .bias = (char *)block + places.bias[0],
+        .group_pitch = places.group_pitch,
         .bytes = places.bytes,
     };
     for (size_t call = 0; call < (size_t)kernel->calls; call++) {

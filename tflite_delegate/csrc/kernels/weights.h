@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "host/kernel_table.h"
+#include "kernels/quantised.h"
 #include "kernels/upsampling.h"
 
 // A float32 or float16 constant of the model, read in place.
@@ -22,6 +23,7 @@ struct lc_constants {
     struct lc_constant weights, bias;
     enum lc_layout layout;
     struct lc_upsampling upsampling; // of a transposed convolution, whose weights are in LC_ROWS
+    struct lc_quantised_layer quantised; // of one of int8: weights are int8, the bias is int32
 };
 
 float lc_half_to_float(uint16_t half);
@@ -43,9 +45,9 @@ float lc_bias_read(const struct lc_constants *constants, size_t m);
 // weights and biases of one group after another.
 struct lc_packed {
     void *block;        // NULL: nothing is copied
-    float *weights;     // of the first group; NULL: they are read where the model has them
-    float *bias;        // likewise
-    size_t group_pitch; // elements from what belongs to one group to what belongs to the next
+    char *weights;      // of the first group; NULL: they are read where the model has them
+    char *bias;         // likewise, and what is behind it
+    size_t group_pitch; // bytes from what belongs to one group to what belongs to the next
     size_t bytes;
 };
 

@@ -10,6 +10,7 @@
 #include "kernels/geometry.h"
 #include "kernels/sparsity.h"
 #include "kernels/upsampling.h"
+#include "layer/quantised_layer.h"
 
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {
@@ -142,8 +143,10 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : 4)) {
         return "malformed weights";
     }
-    if (!lc_is_float_constant(weights)) {
-        return "weights are not float constants";
+    if (layer->element == LC_INT8 ? !lc_is_dense_constant(weights, TFL_INT8)
+                                  : !lc_is_float_constant(weights)) {
+        return layer->element == LC_INT8 ? "weights are not int8 constants"
+                                         : "weights are not float constants";
     }
     const int *dims = weights->dims->data;
     if (layer->is_dense) { // [M][C]
@@ -174,8 +177,10 @@ static const char *read_bias(struct lc_layer *layer, const struct tfl_context *c
     }
     layer->bias = constant_behind(layer->bias, sources);
     const struct tfl_tensor *bias = lc_tensor(context, layer->bias);
-    if (!bias || !lc_is_float_constant(bias)) {
-        return "bias is not a float constant";
+    bool is_quantised = layer->element == LC_INT8;
+    if (!bias ||
+        !(is_quantised ? lc_is_dense_constant(bias, TFL_INT32) : lc_is_float_constant(bias))) {
+        return is_quantised ? "bias is not an int32 constant" : "bias is not a float constant";
     }
     size_t elements;
     bool fits = lc_count_elements(bias->dims, &elements);
@@ -231,15 +236,20 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (!input || !output || lc_is_kept(output)) {
         return "malformed node";
     }
-    if (input->type != TFL_FLOAT32 || output->type != TFL_FLOAT32) {
-        return "not float32";
+    if (input->type != output->type || (input->type != TFL_FLOAT32 && input->type != TFL_INT8)) {
+        return "not float32 or int8";
     }
+    layer->element = input->type == TFL_INT8 ? LC_INT8 : LC_FLOAT32;
     const char *reason = read_params(layer, core.builtin_code, params);
+    if (!reason && layer->element == LC_INT8 && layer->upsampling.rows) {
+        reason = "a transposed convolution of int8";
+    }
     if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
         reason = read_output_shape(layer, lc_tensor(context, inputs[0]));
     }
     reason = reason ? reason : read_weights(layer, context, sources);
-    return reason ? reason : read_bias(layer, context, sources);
+    reason = reason ? reason : read_bias(layer, context, sources);
+    return reason || layer->element != LC_INT8 ? reason : lc_check_quantised(layer, context);
 }
 
 static struct lc_constant constant_of(const struct tfl_context *context, int index,
@@ -257,11 +267,16 @@ static struct lc_constant constant_of(const struct tfl_context *context, int ind
 
 struct lc_constants lc_layer_constants(const struct lc_layer *layer,
                                        const struct tfl_context *context) {
+    struct lc_quantised_layer quantised = {0};
+    if (layer->element == LC_INT8) {
+        lc_read_quantised(layer, context, &quantised); // as when it was claimed
+    }
     return (struct lc_constants){
         .weights = constant_of(context, layer->weights, layer->densified[0]),
         .bias = constant_of(context, layer->bias, layer->densified[1]),
         .layout = layer->source,
         .upsampling = layer->upsampling,
+        .quantised = quantised,
     };
 }
 

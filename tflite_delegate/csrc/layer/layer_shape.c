@@ -120,6 +120,7 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .activation = layer->activation,
         .residual = layer->residual != TFL_OPTIONAL_TENSOR,
         .output_activation = layer->output_activation,
+        .element = layer->element,
     };
     const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
                                           : read_image(layer, input_dims, geometry, batch);

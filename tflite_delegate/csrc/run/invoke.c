@@ -11,14 +11,14 @@
 
 // The data of one image.
 struct image {
-    const float *x, *r; // r: NULL if there is no residual
-    float *y;
+    const char *x, *r; // r: NULL if there is no residual
+    char *y;
 };
 
 // One call of a compiled kernel.
 struct call {
     struct image image;
-    const float *weights, *bias;
+    const char *weights, *bias;
     uint8_t *workspace;
     lc_stage_function *stage;
 };
@@ -60,8 +60,9 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
         // To the next group, if there is one.
         call.weights += packed->group_pitch;
         call.bias += packed->group_pitch;
-        call.image.x += g->in_channels / kernel->calls;
-        call.image.y += g->out_channels / kernel->calls;
+        size_t element = lc_element_bytes(g);
+        call.image.x += (size_t)(g->in_channels / kernel->calls) * element;
+        call.image.y += (size_t)(g->out_channels / kernel->calls) * element;
     }
     return true;
 }
@@ -75,7 +76,7 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
 static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
                         int32_t threads) {
     struct lc_chain *chain = &node->chain;
-    const float *x = image.x;
+    const char *x = image.x;
     for (int32_t i = 0; i < chain->layer_count; i++) {
         struct lc_layer *layer = &chain->layers[i];
         if (!lc_layer_densify(layer, context)) {
@@ -83,12 +84,12 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
         }
         struct lc_constants constants = lc_layer_constants(layer, context);
         bool is_last = i == chain->layer_count - 1;
-        float *y = is_last ? image.y : context->tensors[layer->output].data;
+        char *y = is_last ? image.y : context->tensors[layer->output].data;
         struct lc_reference reference = {
             .geometry = &node->layers[i],
             .constants = &constants,
             .x = x,
-            .r = is_last ? image.r : NULL,
+            .r = is_last ? (const float *)(const void *)image.r : NULL,
             .y = y,
         };
         if (!y || !lc_pool_run(threads, lc_out_height(&node->layers[i]), run_rows, &reference)) {
@@ -99,10 +100,9 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
     return true;
 }
 
-// Whether the tensor holds `images` images of `elements` floats.
-static bool holds(const struct tfl_tensor *tensor, size_t elements, int32_t images) {
-    return lc_multiply(&elements, images) && lc_multiply(&elements, sizeof(float)) &&
-           (elements == 0 || tensor->data) && tensor->bytes >= elements;
+// Whether the tensor holds `images` images of `bytes`.
+static bool holds(const struct tfl_tensor *tensor, size_t bytes, int32_t images) {
+    return lc_multiply(&bytes, images) && (bytes == 0 || tensor->data) && tensor->bytes >= bytes;
 }
 
 static bool run_spread(void *argument, int32_t thread, int32_t begin, int32_t end) {
@@ -126,24 +126,28 @@ static bool run_image(struct lc_node *node, const struct tfl_context *context, s
         if (!workspace) {
             return false;
         }
-        spread.to = image.y;
-        spread.from = image.y = (float *)(void *)(workspace + node->staged);
+        spread.to = (float *)(void *)image.y;
+        image.y = (char *)workspace + node->staged;
+        spread.from = (float *)(void *)image.y;
     }
     bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
                                              : run_generic(node, context, image, threads);
     return done && (!is_spread || lc_pool_run(threads, spread.height.size, run_spread, &spread));
 }
 
-// Elements of one image of the output.
-static bool output_elements(const struct lc_node *node, size_t *elements) {
+// Bytes of one image of the output.
+static bool output_bytes(const struct lc_node *node, size_t *bytes) {
     const struct lc_geometry *last = &node->layers[node->chain.layer_count - 1];
     size_t input;
     struct lc_spread spread;
+    bool fits = true;
     if (!lc_layer_spread(node->chain.layers, node->layers, &spread)) {
-        return lc_image_elements(last, &input, elements);
+        fits = lc_image_elements(last, &input, bytes);
+    } else {
+        *bytes = (size_t)spread.up->channels;
+        fits = lc_multiply(bytes, spread.height.size) && lc_multiply(bytes, spread.width.size);
     }
-    *elements = (size_t)spread.up->channels;
-    return lc_multiply(elements, spread.height.size) && lc_multiply(elements, spread.width.size);
+    return fits && lc_multiply(bytes, (int64_t)lc_element_bytes(last));
 }
 
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
@@ -153,11 +157,12 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
-    size_t x_elements, y_elements, unused;
-    if (!lc_image_elements(node->layers, &x_elements, &unused) ||
-        !output_elements(node, &y_elements) || !holds(input, x_elements, node->batch) ||
-        !holds(output, y_elements, node->batch) ||
-        (residual && !holds(residual, y_elements, node->repeats_residual ? 1 : node->batch))) {
+    size_t x_bytes, y_bytes, unused;
+    if (!lc_image_elements(node->layers, &x_bytes, &unused) ||
+        !lc_multiply(&x_bytes, (int64_t)lc_element_bytes(node->layers)) ||
+        !output_bytes(node, &y_bytes) || !holds(input, x_bytes, node->batch) ||
+        !holds(output, y_bytes, node->batch) ||
+        (residual && !holds(residual, y_bytes, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
                              chain->layers[0].core);
         return TFL_ERROR;
@@ -168,14 +173,14 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     threads = threads < node->threads ? threads : node->threads;
     struct image image = {
         .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
-    for (int32_t i = 0; i < node->batch && y_elements > 0; i++) {
+    for (int32_t i = 0; i < node->batch && y_bytes > 0; i++) {
         if (!run_image(node, context, image, workspace, threads)) {
             context->ReportError(context, "leanconv: %s failed", node->name);
             return TFL_ERROR;
         }
-        image.x += x_elements;
-        image.r += image.r && !node->repeats_residual ? y_elements : 0;
-        image.y += y_elements;
+        image.x += x_bytes;
+        image.r += image.r && !node->repeats_residual ? y_bytes : 0;
+        image.y += y_bytes;
     }
     atomic_fetch_add_explicit(is_compiled(node, workspace) ? &node->calls : &node->generic_calls, 1,
                               memory_order_relaxed);

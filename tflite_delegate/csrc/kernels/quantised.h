@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Layers of int8: the numbers that their elements stand for, as kernels read them, and a kernel in
+// plain C.
+//
+// Behind the biases of a layer, each on a cache line of its own, lie as many float32 ratios and its
+// parameters. Sums of products with the image as it is are right once each bias is less by the
+// input's zero point times the sum of the channel's weights; see
+// schedules/kernel/requantisation.py.
+
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/kernel_table.h"
+
+struct lc_constants;
+
+enum { LC_WORD = 4 }; // int8 side by side that are multiplied at once
+
+// Words that so many elements fill up, the last perhaps in part.
+static inline size_t lc_words(size_t elements) { return (elements + LC_WORD - 1) / LC_WORD; }
+
+// An element x stands for scale (x - zero); weights for scale x, with scales of each output channel
+// or one for all.
+struct lc_quantised_layer {
+    float input_scale, output_scale;
+    int32_t input_zero, output_zero;
+    const float *scales; // the model's
+    int32_t scale_step;  // 1, or 0 if there is one for all
+};
+
+// The ratio that requantises the sums of output channel `m`: float32 as XNNPACK computes it.
+float lc_ratio(const struct lc_quantised_layer *layer, size_t m);
+
+// Adds what lies behind `bytes` of biases. False on overflow.
+bool lc_add_parameters(size_t *bytes);
+
+// Writes `channels` biases, of `elements` that there is room for, and what lies behind them.
+// `first` is the layer's output channel that is the first of these.
+void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *geometry,
+                         const struct lc_constants *constants, size_t first, size_t channels);
+
+// Computes output rows [begin, end) of one image.
+void lc_quantised_conv(const struct lc_geometry *geometry, const struct lc_constants *constants,
+                       const int8_t *x, int8_t *y, int32_t begin, int32_t end);

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "layer/quantised_layer.h"
+
+#include "host/checked.h"
+#include "host/tensor.h"
+
+bool lc_is_dense_constant(const struct tfl_tensor *tensor, int type) {
+    size_t bytes;
+    return tensor->type == type && lc_is_constant(tensor) && tensor->data && !tensor->sparsity &&
+           lc_count_elements(tensor->dims, &bytes) &&
+           lc_multiply(&bytes, type == TFL_INT8 ? sizeof(int8_t) : sizeof(int32_t)) &&
+           tensor->bytes >= bytes;
+}
+
+bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *context,
+                       struct lc_quantised_layer *quantised) {
+    struct lc_quantization input, weights, output;
+    if (!lc_read_quantization(&context->tensors[layer->input], &input) ||
+        !lc_read_quantization(&context->tensors[layer->weights], &weights) ||
+        !lc_read_quantization(&context->tensors[layer->output], &output) || input.count != 1 ||
+        output.count != 1 ||
+        (weights.count != 1 && weights.axis != (layer->source == LC_TAPS ? 3 : 0))) {
+        return false;
+    }
+    for (int32_t i = 0; i < weights.count; i++) {
+        if (weights.zero_points[i * weights.zero_step] != 0) {
+            return false;
+        }
+    }
+    *quantised = (struct lc_quantised_layer){
+        .input_scale = *input.scales,
+        .output_scale = *output.scales,
+        .input_zero = *input.zero_points,
+        .output_zero = *output.zero_points,
+        .scales = weights.scales,
+        .scale_step = weights.count > 1,
+    };
+    return true;
+}
+
+const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_context *context) {
+    const float too_large = 256.0f; // as XNNPACK has it
+    struct lc_quantised_layer quantised;
+    if (!lc_read_quantised(layer, context, &quantised)) {
+        return "its quantisation is not that of an int8 layer";
+    }
+    int32_t count = quantised.scale_step ? layer->out_channels : 1;
+    for (int32_t m = 0; m < count; m++) {
+        if (!(lc_ratio(&quantised, (size_t)m) < too_large)) {
+            return "the scales of its input and weights are too large for that of its output";
+        }
+    }
+    return NULL;
+}
