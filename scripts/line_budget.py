@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 3850,
+    "schedules/algorithms": 4000,
     "schedules/kernel": 2300,
     "schedules/layer": 1100,
     "schedules/lower": 1200,
@@ -30,7 +30,7 @@ BUDGET = {
     "tflite_delegate": 640,
     "tflite_delegate/csrc": 12700,
     "tflite_delegate/importer": 3610,
-    "tflite_delegate/read": 1190,
+    "tflite_delegate/read": 1280,
     "scripts": 800,
     "scripts/benchmarks": 3860,
     "scripts/board": 3770,

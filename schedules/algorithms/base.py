@@ -176,10 +176,9 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         del simd
         if workload.groups > 1:
             return "it has no sum over channels to block"
-        if workload.dtype == "int8":
-            reason = requantisation.unsupported(workload)
-            if reason is not None:
-                return reason
+        reason = requantisation.unsupported(workload)
+        if reason is not None:
+            return reason
         if workload.group_of > 1 and workload.residual:
             return "a residual of one group has pixels in between that are not its own"
         return index_limit(workload)

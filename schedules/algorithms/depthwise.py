@@ -20,14 +20,15 @@ from dataclasses import replace
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
-from schedules.algorithms.base import LayerAlgorithm, index_limit, weights_knob
-from schedules.kernel import depthwise_tiles, packing
+from schedules.algorithms.base import FLOAT_OR_INT8, LayerAlgorithm, index_limit, weights_knob
+from schedules.kernel import depthwise_tiles, packing, requantisation
 from schedules.kernel.depthwise_tiles import DepthwiseTile
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
+from schedules.kernel.requantisation import Constants
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
@@ -44,11 +45,12 @@ class Depthwise(LayerAlgorithm):
     source = "Zhang, Lo, Lu, arXiv 2001.02504"
     workspace = "0"
     good_for = "depthwise layers, weights where the model has them"
+    types = FLOAT_OR_INT8
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:
             return "its output channels read more than one input channel"
-        return index_limit(workload)
+        return requantisation.unsupported(workload) or index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """The register tile; and ``weights``, where the model's are of another type."""
@@ -90,25 +92,38 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     patches = ImagePatches(workload, image, taps)
     multiplier = workload.out_channels // workload.in_channels
     kh, kw, _ = taps.axes()
+    dtype = "int32" if workload.is_quantised else workload.dtype
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, m: Expr) -> Expr:
-        weight = weights[kh, kw, m].astype(workload.dtype)
-        value = patches.element(n, h, w, kh, kw, m // multiplier) * weight
-        value = masked(patches.column_mask(w, kw, m), value, workload.dtype)
-        return te.sum(masked(patches.row_mask(h, kh), value, workload.dtype), axis=[kh, kw])
+        element = patches.element(n, h, w, kh, kw, m // multiplier)
+        value = product_of(workload, element, weights[kh, kw, m], constants)
+        value = masked(patches.column_mask(w, kw, m), value, dtype)
+        return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw])
 
     sums = te.compute(workload.output_shape, sum_of_products, name="ACC")
-    *added, output = finished(workload, sums, constants=None)  # the sums begin with it
+    *added, output = finished(workload, sums, constants, has_bias=True)
     function = te.create_prim_func([image, *added, weights, *constants.tensors, output])
     (starts,) = (buffer for buffer in function.params if buffer.name == "B")
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
+
+
+def product_of(workload: Conv2dWorkload, element: Expr, weight: Expr, constants: Constants) -> Expr:
+    """One product. That of int8 has the zero point taken off: it is 0 beyond the border.
+
+    In 16 bits, which hold the difference, and 32, which instructions widen their products to.
+    """
+    if not workload.is_quantised:
+        return element * weight.astype(workload.dtype)
+    zero = constants.parameter("zero_word").astype("int8").astype("int16")
+    difference = element.astype("int16") - zero
+    return difference.astype("int32") * weight.astype("int16").astype("int32")
 
 
 def schedule_tiles(
     function: tirx.PrimFunc, workload: Conv2dWorkload, simd: Simd, tile: DepthwiseTile
 ) -> s_tir.Schedule:
     """Schedule :func:`define` in register tiles."""
-    schedule, lanes = s_tir.Schedule(function), simd.lanes(workload.dtype)
+    schedule, lanes = s_tir.Schedule(function), depthwise_tiles.vector_lanes(workload, simd)
     sums, output = schedule.get_sblock("ACC"), schedule.get_sblock("Y")
 
     # Step 1: the output in tiles of pixels, a vector of channels at a time.

@@ -63,6 +63,18 @@ def unrolled_taps(workload: Conv2dWorkload) -> tuple[int, int]:
     return 1 if rolled else height, width if width <= MAX_UNROLLED_COLUMNS else 1
 
 
+def vector_lanes(workload: Conv2dWorkload, simd: Simd) -> int:
+    """Channels of a vector: with NEON, as many as of 16 bits, whose products fill two registers."""
+    if not workload.is_quantised:
+        return simd.lanes(workload.dtype)
+    return simd.lanes("int32") * sum_registers(workload, simd)
+
+
+def sum_registers(workload: Conv2dWorkload, simd: Simd) -> int:
+    """Registers of a vector of sums."""
+    return 2 if workload.is_quantised and simd.arch == "aarch64" else 1
+
+
 def window(outputs: int, taps: int, stride: int, dilation: int) -> list[int]:
     """Rows (or columns) of the image for a tile's ``outputs``, in the order in which it reads them.
 
@@ -81,7 +93,8 @@ def registers(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> 
     live_columns = len({*window(columns, kernel_columns, w.stride_width, w.dilation_width)})
     # x86 multiplies from memory what no other row of the tile needs.
     weights = kernel_columns if rows > 1 or simd.fma_by_element else 1
-    return rows * columns + live_rows * live_columns + weights
+    sums = rows * columns * sum_registers(workload, simd)
+    return sums + live_rows * live_columns + weights
 
 
 def fits(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> bool:
@@ -143,7 +156,7 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
         if fits(workload, simd, rows, columns)
     ]
     rows, columns = min(shapes, key=lambda shape: cost(workload, *shape))
-    lanes = simd.lanes(workload.dtype)
+    lanes = vector_lanes(workload, simd)
     vectors = -(-workload.out_channels // lanes)
     # Equal blocks, so that no vector is left alone: its weights would take up registers.
     least = BLOCK_BYTES // simd.vector_bytes
@@ -157,7 +170,7 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
 
 def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
     """The named choices, with :func:`default_tile` as their defaults."""
-    tile, lanes = default_tile(workload, simd), simd.lanes(workload.dtype)
+    tile, lanes = default_tile(workload, simd), vector_lanes(workload, simd)
     vectors = -(-workload.out_channels // lanes)
     blocks = {lanes * size for size in (1, 2, 4, 8, 16, vectors) if size <= vectors}
 

@@ -22,19 +22,23 @@ def finished(
     constants: Constants | None,
     shape: Sequence[int] = (),
     name: str = "Y",
+    has_bias: bool = False,
 ) -> list[te.Tensor]:
     """Argument ``R``, if there is a residual, and block ``name``: the output for finished sums.
 
     Both are of ``shape``, by default the output's. ``sums`` takes the indices of an element; they
-    have the bias already if there are no ``constants``.
+    have the bias already if they say so, or there are no ``constants``.
     """
     shape = shape or workload.output_shape
     added = [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
 
     def element(*i: tirx.Expr) -> tirx.Expr:
         if constants is not None and workload.is_quantised:
-            return constants.requantise(sums(*i) + constants.bias[i[-1]], i[-1])
-        first = tirx.const(0, workload.dtype) if constants is None else constants.bias[i[-1]]
+            total = sums(*i) if has_bias else sums(*i) + constants.bias[i[-1]]
+            return constants.requantise(total, i[-1])
+        first = tirx.const(0, workload.dtype)
+        if constants is not None and not has_bias:
+            first = constants.bias[i[-1]]
         return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
 
     return [*added, te.compute(shape, element, name=name)]

@@ -61,7 +61,7 @@ def channel_block_nest(
 @lru_cache(maxsize=65536)
 def depthwise_nest(layer: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> LoopNest:
     """A depthwise layer in tiles of one vector of channels."""
-    lanes = simd.lanes(layer.dtype)
+    lanes = depthwise_tiles.vector_lanes(layer, simd)
     vectors = -(-layer.out_channels // lanes)
     covered = -(-layer.out_height // rows) * rows * -(-layer.out_width // columns) * columns
     taps = layer.kernel_height * layer.kernel_width

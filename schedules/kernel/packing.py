@@ -139,8 +139,14 @@ def taps(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``taps`` for the weights of a depthwise ``workload``."""
     assert workload.is_depthwise, "taps have no input channels"
     channels, height, width, _ = workload.weight_shape
-    shape = (height, width, channels)
-    return PackedWeights("taps", 1, shape, channels, dtype=workload.weight_dtype)
+    return PackedWeights(
+        "taps",
+        1,
+        (height, width, channels),
+        channels,
+        dtype=workload.weight_dtype,
+        is_quantised=workload.is_quantised,
+    )
 
 
 def winograd(

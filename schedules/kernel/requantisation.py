@@ -30,6 +30,8 @@ PARAMETERS = ("zero_word", "zero", "low", "high")
 
 def unsupported(workload: Conv2dWorkload) -> str | None:
     """``None``, or why no kernel computes a layer of integers."""
+    if workload.dtype != "int8":
+        return None
     if not workload.is_quantised:
         return "no rule says how its sums of integers are rounded"
     if workload.residual:

@@ -53,8 +53,15 @@ LAYERS = {
     "one_channel": layer(8, (1, 8), 3, activation="relu"),
     "one_channel_of_five_columns": layer(5, (1, 8), 5),
     "dilated": layer(9, (24, 12), 3, dilation=2),
+    "depthwise": layer(9, (72, 72), 3, groups=72),
+    "depthwise_with_a_tail": layer(11, (19, 19), 3, groups=19, stride=2, activation="relu6"),
+    "depthwise_of_five_rows": layer(7, (8, 16), 5, groups=8),
     "unpadded": layer(9, (8, 12), 3, padding="VALID", stride=2),
 }
+
+
+def algorithm_of(name: str) -> str:
+    return "depthwise" if LAYERS[name].is_depthwise else "indirect"
 
 
 def case_of(workload: Conv2dWorkload, simd: Simd, zeros: tuple[int, int]) -> QuantisedCase:
@@ -64,7 +71,7 @@ def case_of(workload: Conv2dWorkload, simd: Simd, zeros: tuple[int, int]) -> Qua
 @pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: str(simd.name))
 @pytest.mark.parametrize("name", LAYERS)
 def test_is_exact(name: str, simd: Simd, tmp_path: Path) -> None:
-    kernel = HostKernel(plan_kernel(LAYERS[name], simd, "indirect"), simd, tmp_path)
+    kernel = HostKernel(plan_kernel(LAYERS[name], simd, algorithm_of(name)), simd, tmp_path)
     for zeros in ZEROS:
         case = case_of(LAYERS[name], simd, zeros)
         case.check(kernel(case))
@@ -72,7 +79,7 @@ def test_is_exact(name: str, simd: Simd, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
 def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> None:
-    plans = {name: plan_kernel(LAYERS[name], PRESETS[cpu], "indirect") for name in LAYERS}
+    plans = {name: plan_kernel(LAYERS[name], PRESETS[cpu], algorithm_of(name)) for name in LAYERS}
     cases = {
         name: case_of(LAYERS[name], PRESETS[cpu], ZEROS[number % 3])
         for number, name in enumerate(LAYERS)

@@ -69,6 +69,9 @@ def cases() -> Iterator[Case]:
     yield layer("CONV_2D", (1, 9, 9, 8), (12, 3, 3, 8), per_channel=False, options=dilated)
     # Sums of pairs of products with -128 pass 16 bits.
     yield layer("CONV_2D", (1, 5, 5, 32), (8, 2, 2, 32), "relu_n1_to_1", least=-128, options=same)
+    once, twice = {"depthMultiplier": 1, **same}, {"depthMultiplier": 2, **first}
+    yield layer("DEPTHWISE_CONV_2D", (1, 9, 8, 24), (1, 3, 3, 24), "relu6", options=once)
+    yield layer("DEPTHWISE_CONV_2D", (1, 9, 9, 5), (1, 3, 3, 10), zeros=(-128, 9), options=twice)
     yield layer("FULLY_CONNECTED", (3, 37), (10, 37), options=units)
     yield layer("FULLY_CONNECTED", (1, 64), (11, 64), "relu", bias=False, options=units)
 

@@ -109,7 +109,8 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
     sources += [
-        SOURCES / "kernels" / f"{name}.c" for name in ("weights", "constants", "upsampling")
+        SOURCES / "kernels" / f"{name}.c"
+        for name in ("weights", "constants", "upsampling", "quantised", "geometry")
     ]
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
