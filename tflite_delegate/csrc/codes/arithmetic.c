@@ -67,19 +67,49 @@ LC_INLINE lc_integers16 result(enum form form, const struct arithmetic *self, lc
     return y + self->y.zero;
 }
 
+// The operands of some lanes, of which one may be stretched over the row.
+struct operands {
+    const uint8_t *a, *b;
+    bool a_stretched, b_stretched;
+    lc_integers16 a_all, b_all; // the code that is
+};
+
+LC_INLINE void xnnpack_lanes(enum form form, bool is_signed, const struct arithmetic *self,
+                             const struct operands *from, int32_t i, uint8_t *y, int32_t some) {
+    const lc_integers16 a =
+        from->a_stretched ? from->a_all : lc_load16(is_signed, from->a + i, some);
+    const lc_integers16 b =
+        from->b_stretched ? from->b_all : lc_load16(is_signed, from->b + i, some);
+    const lc_integers16 v = result(form, self, a, b);
+    lc_store16(y + i, lc_clamp16(v, self->least, self->most), some);
+}
+
+LC_INLINE void xnnpack_operands(enum form form, bool is_signed, const struct arithmetic *self,
+                                struct operands from, uint8_t *y, int32_t count) {
+    int32_t i = 0;
+    LC_ROLLED
+    for (; i + LC_LANES16 <= count; i += LC_LANES16) {
+        xnnpack_lanes(form, is_signed, self, &from, i, y, LC_LANES16);
+    }
+    if (i < count) {
+        xnnpack_lanes(form, is_signed, self, &from, i, y, count - i);
+    }
+}
+
 LC_INLINE void xnnpack_row(enum form form, bool is_signed, const struct arithmetic *self,
                            const uint8_t *a, size_t a_step, const uint8_t *b, size_t b_step,
                            uint8_t *y, int32_t count) {
-    const lc_integers16 a_all = lc_splat16(a_step ? 0 : lc_code_at(&self->a, a, 0));
-    const lc_integers16 b_all = lc_splat16(b_step ? 0 : lc_code_at(&self->b, b, 0));
-    LC_ROLLED
-    for (int32_t i = 0; i < count; i += LC_LANES16) {
-        const int32_t some = count - i;
-        const size_t at = (size_t)i;
-        const lc_integers16 a_part = a_step ? lc_load16(is_signed, a + at, some) : a_all;
-        const lc_integers16 b_part = b_step ? lc_load16(is_signed, b + at, some) : b_all;
-        lc_integers16 v = result(form, self, a_part, b_part);
-        lc_store16(y + at, lc_clamp16(v, self->least, self->most), some);
+    struct operands from = {.a = a, .b = b};
+    if (a_step && b_step) {
+        xnnpack_operands(form, is_signed, self, from, y, count);
+    } else if (a_step) {
+        from.b_stretched = true;
+        from.b_all = lc_splat16(lc_code_at(&self->b, b, 0));
+        xnnpack_operands(form, is_signed, self, from, y, count);
+    } else {
+        from.a_stretched = true;
+        from.a_all = lc_splat16(lc_code_at(&self->a, a, 0));
+        xnnpack_operands(form, is_signed, self, from, y, count);
     }
 }
 
@@ -135,17 +165,17 @@ static void tflite_row(const struct row *row, const uint8_t *a, size_t a_step, c
 LC_INLINE void rows(enum form form, const struct lc_stretched *stretched, const uint8_t *a,
                     const uint8_t *b, uint8_t *y, int32_t count, int32_t number) {
     const struct row *row = (const struct row *)stretched;
-    const struct arithmetic *self = row->constants;
+    const struct arithmetic constants = *row->constants; // which no byte of an output is
     const struct lc_broadcast *shape = &stretched->shape;
     const int32_t last = shape->rank - 1, before = last > 0 ? last - 1 : 0;
     const size_t a_step = (size_t)shape->steps[0][last], b_step = (size_t)shape->steps[1][last];
     for (; number > 0; number--, y += count) {
         if (form == TFLITE) {
             tflite_row(row, a, a_step, b, b_step, y, count);
-        } else if (self->y.is_signed) {
-            xnnpack_row(form, true, self, a, a_step, b, b_step, y, count);
+        } else if (constants.y.is_signed) {
+            xnnpack_row(form, true, &constants, a, a_step, b, b_step, y, count);
         } else {
-            xnnpack_row(form, false, self, a, a_step, b, b_step, y, count);
+            xnnpack_row(form, false, &constants, a, a_step, b, b_step, y, count);
         }
         a += shape->steps[0][before];
         b += shape->steps[1][before];

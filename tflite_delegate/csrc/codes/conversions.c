@@ -61,37 +61,48 @@ static size_t find_chunks(const struct conversion *self, int32_t begin, int32_t 
 
 // Codes of a vector, from the zero point on; those beyond the ends are these. Rounded to the
 // nearest integers, ties to even ones or, as the reference kernels do it, away from zero.
-LC_INLINE lc_vector nearest(lc_vector x, lc_vector least, lc_vector most, bool ties_away) {
-    const float shift = 0x1.8p23f;
+LC_INLINE lc_mask nearest(lc_vector x, lc_vector least, lc_vector most, bool ties_away) {
+    const float shift = 0x1.8p23f; // adding it leaves the integer in the low bits
     const lc_vector v = lc_larger(least, lc_smaller(x, most)); // most, if it is no number
-    lc_vector rounded = (v + shift) - shift;
-    if (ties_away) {
-        const lc_vector rest = v - rounded, one = lc_splat(1.0f), none = lc_splat(0.0f);
-        rounded += lc_select((rest == 0.5f) & (v > 0.0f), one, none);
-        rounded -= lc_select((rest == -0.5f) & (v < 0.0f), one, none);
+    const lc_vector shifted = v + shift;
+    const lc_mask even = (lc_mask)shifted - 0x4b400000;
+    const lc_vector rest = v - (shifted - shift);
+    if (!ties_away) {
+        return even;
     }
-    return rounded;
+    return even - ((rest == 0.5f) & (v > 0.0f)) + ((rest == -0.5f) & (v < 0.0f));
+}
+
+// How numbers become codes.
+struct quantizing {
+    lc_vector least, most; // codes, from the zero point on
+    float scale, inverse;
+    int32_t zero;
+};
+
+LC_INLINE lc_bytes quantized(const struct quantizing *by, lc_vector x, bool is_reference) {
+    const lc_vector scaled = is_reference ? x / by->scale : x * by->inverse;
+    return __builtin_convertvector(nearest(scaled, by->least, by->most, is_reference) + by->zero,
+                                   lc_bytes);
 }
 
 LC_INLINE void quantize_vectors(const struct conversion *self, const float *x, uint8_t *y,
                                 size_t count, bool is_reference) {
     const struct lc_codes *codes = &self->codes;
-    const lc_vector least = lc_splat((float)(codes->least - codes->zero));
-    const lc_vector most = lc_splat((float)(codes->most - codes->zero));
-    const float inverse = 1.0f / codes->scale;
-    for (size_t i = 0; i < count; i += LC_LANES) {
-        const int32_t left = count - i < LC_LANES ? (int32_t)(count - i) : 0;
-        const lc_vector v = left ? lc_load_some(x + i, left, 0.0f) : lc_load(x + i);
-        const lc_vector scaled = is_reference ? v / codes->scale : v * inverse;
-        const lc_mask result =
-            __builtin_convertvector(nearest(scaled, least, most, is_reference), lc_mask) +
-            codes->zero;
-        const lc_bytes bytes = __builtin_convertvector(result, lc_bytes);
-        if (left) {
-            lc_copy_bytes(y + i, &bytes, (size_t)left);
-        } else {
-            memcpy(y + i, &bytes, sizeof bytes);
-        }
+    const struct quantizing by = {
+        .least = lc_splat((float)(codes->least - codes->zero)),
+        .most = lc_splat((float)(codes->most - codes->zero)),
+        .scale = codes->scale,
+        .inverse = 1.0f / codes->scale,
+        .zero = codes->zero,
+    };
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
+        const lc_bytes bytes = quantized(&by, lc_load(x), is_reference);
+        memcpy(y, &bytes, sizeof bytes);
+    }
+    if (count > 0) {
+        const lc_bytes bytes = quantized(&by, lc_load_some(x, (int32_t)count, 0.0f), is_reference);
+        lc_copy_bytes(y, &bytes, count);
     }
 }
 
@@ -151,7 +162,7 @@ static void recoding_start(const struct lc_operation *operation, struct lc_table
     const float ratio = self.x.scale / self.y.scale;
     const bool fits = self.x.is_signed == self.y.is_signed && ratio >= 0x1p-8f && ratio <= 0x1p7f;
     self.by = lc_multiplier_of((double)ratio);
-    tables->lanes = 1;
+    lc_tables_start(tables, 1);
     if (lc_follows_xnnpack() && fits) {
         lc_table_fill(tables->whole, &self.x, &self.y, recode_xnnpack, &self);
     } else if (lc_follows_reference()) {
@@ -211,25 +222,24 @@ LC_INLINE lc_vector number(lc_vector code, const struct lc_codes *codes, bool in
 #endif
 }
 
+LC_INLINE lc_vector dequantized(bool is_signed, const struct lc_codes *codes, lc_bytes bytes,
+                                bool in_two) {
+    return number(is_signed ? __builtin_convertvector((lc_signed_bytes)bytes, lc_vector)
+                            : __builtin_convertvector(bytes, lc_vector),
+                  codes, in_two);
+}
+
 LC_INLINE void dequantize_vectors(bool is_signed, const struct conversion *self, const uint8_t *x,
                                   float *y, size_t count, bool in_two) {
-    for (size_t i = 0; i < count; i += LC_LANES) {
-        const size_t some = count - i < LC_LANES ? count - i : LC_LANES;
-        lc_bytes bytes = {0};
-        if (some == LC_LANES) {
-            memcpy(&bytes, x + i, sizeof bytes);
-        } else {
-            lc_copy_bytes(&bytes, x + i, some);
-        }
-        const lc_vector code = is_signed
-                                   ? __builtin_convertvector((lc_signed_bytes)bytes, lc_vector)
-                                   : __builtin_convertvector(bytes, lc_vector);
-        const lc_vector result = number(code, &self->codes, in_two);
-        if (some == LC_LANES) {
-            lc_store(y + i, result);
-        } else {
-            lc_store_some(y + i, result, (int32_t)some);
-        }
+    const struct lc_codes codes = self->codes;
+    lc_bytes bytes = {0};
+    for (; count >= LC_LANES; count -= LC_LANES, x += LC_LANES, y += LC_LANES) {
+        memcpy(&bytes, x, sizeof bytes);
+        lc_store(y, dequantized(is_signed, &codes, bytes, in_two));
+    }
+    if (count > 0) {
+        lc_copy_bytes(&bytes, x, count);
+        lc_store_some(y, dequantized(is_signed, &codes, bytes, in_two), (int32_t)count);
     }
 }
 

@@ -23,7 +23,7 @@ static struct function function_of(const struct lc_operation *operation) {
 
 static void fill(void *state, const struct function *self, lc_code_function function) {
     struct lc_tables *tables = state;
-    tables->lanes = 1;
+    lc_tables_start(tables, 1);
     lc_table_fill(tables->whole, &self->x, &self->y, function, self);
 }
 

@@ -27,6 +27,29 @@ LC_INLINE lc_integers16 lc_load16(bool is_signed, const uint8_t *x, int32_t some
                      : __builtin_convertvector(v, lc_integers16);
 }
 
+// Sums of up to LC_MOST_SUMMED codes each.
+enum { LC_LANES32 = 32, LC_MOST_SUMMED = 128 };
+typedef int16_t lc_sums32 __attribute__((vector_size(LC_LANES32 * sizeof(int16_t))));
+typedef uint8_t lc_bytes32 __attribute__((vector_size(LC_LANES32)));
+typedef int8_t lc_signed_bytes32 __attribute__((vector_size(LC_LANES32)));
+
+LC_INLINE lc_sums32 lc_load32(bool is_signed, const uint8_t *x) {
+    lc_bytes32 v;
+    memcpy(&v, x, sizeof v);
+    return is_signed ? __builtin_convertvector((lc_signed_bytes32)v, lc_sums32)
+                     : __builtin_convertvector(v, lc_sums32);
+}
+
+// Adds both halves, and begins anew.
+LC_INLINE void lc_flush32(lc_sums32 *sums, lc_integers16 totals[2]) {
+    typedef int16_t half __attribute__((vector_size(LC_LANES16 * sizeof(int16_t))));
+    half halves[2];
+    memcpy(halves, sums, sizeof halves);
+    totals[0] += __builtin_convertvector(halves[0], lc_integers16);
+    totals[1] += __builtin_convertvector(halves[1], lc_integers16);
+    *sums = (lc_sums32){0};
+}
+
 // Integers that are codes.
 LC_INLINE void lc_store16(uint8_t *y, lc_integers16 v, int32_t some) {
     lc_bytes16 codes = __builtin_convertvector(v, lc_bytes16);

@@ -10,7 +10,8 @@
 #include "codes/lanes.h"
 
 enum {
-    CHUNK = 64,  // neighbours whose sums are made at once
+    VECTORS = 2, // of neighbours that are added at once
+    CHUNK = VECTORS * LC_LANES32,
     VECTOR = 16, // channels that TFLite's own kernel computes at once
 };
 
@@ -117,22 +118,38 @@ static int64_t code_of(const struct mean *self, int32_t sum, bool in_vector) {
 
 // Sums
 
-// Of rows of up to CHUNK neighbours, element by element.
-LC_INLINE void add_rows(bool is_signed, const struct mean *self, const uint8_t *x, int32_t *sums,
-                        int32_t some) {
-    lc_integers16 parts[CHUNK / LC_LANES16] = {{0}};
-    LC_ROLLED
-    for (int32_t i = 0; i < self->count; i++, x += self->behind) {
-        for (int32_t v = 0; v < CHUNK / LC_LANES16; v++) {
-            const int32_t left = some - v * LC_LANES16;
-            if (some == CHUNK) {
-                parts[v] += lc_load16(is_signed, x + v * LC_LANES16, LC_LANES16);
-            } else if (left > 0) {
-                parts[v] += lc_load16(is_signed, x + v * LC_LANES16, left);
+// Of rows of CHUNK neighbours, element by element.
+LC_INLINE void add_rows(bool is_signed, const struct mean *self, const uint8_t *x, int32_t *sums) {
+    lc_sums32 parts[VECTORS] = {{0}};
+    lc_integers16 totals[VECTORS][2] = {{{0}}};
+    for (int32_t left = self->count; left > 0;) {
+        const int32_t some = left < LC_MOST_SUMMED ? left : LC_MOST_SUMMED;
+        LC_ROLLED
+        for (int32_t i = 0; i < some; i++, x += self->behind) {
+            for (int v = 0; v < VECTORS; v++) {
+                parts[v] += lc_load32(is_signed, x + v * LC_LANES32);
             }
         }
+        for (int v = 0; v < VECTORS; v++) {
+            lc_flush32(&parts[v], totals[v]);
+        }
+        left -= some;
     }
-    memcpy(sums, parts, sizeof parts);
+    memcpy(sums, totals, sizeof totals);
+}
+
+// Of rows of fewer.
+LC_INLINE void add_short_rows(bool is_signed, const struct mean *self, const uint8_t *x,
+                              int32_t *sums, int32_t count) {
+    for (int32_t first = 0; first < count; first += LC_LANES16) {
+        lc_integers16 total = {0};
+        const uint8_t *row = x + first;
+        LC_ROLLED
+        for (int32_t i = 0; i < self->count; i++, row += self->behind) {
+            total += lc_load16(is_signed, row, count - first);
+        }
+        memcpy(sums + first, &total, sizeof total);
+    }
 }
 
 // Of neighbours.
@@ -161,8 +178,10 @@ LC_INLINE void average(bool is_signed, const struct mean *self, int32_t begin, i
         int32_t sums[CHUNK];
         if (self->behind == 1) {
             sums[0] = add_row(is_signed, x, self->count);
+        } else if (some == CHUNK) {
+            add_rows(is_signed, self, x, sums);
         } else {
-            add_rows(is_signed, self, x, sums, some);
+            add_short_rows(is_signed, self, x, sums, some);
         }
         for (int32_t i = 0; i < some; i++) {
             y[i] = (uint8_t)lc_clamp_code(code_of(self, sums[i], first + i < whole), self->y.least,

@@ -8,15 +8,14 @@
 #include "codes/lanes.h"
 
 enum {
-    LARGEST = 32, // codes of which the largest are found at once
-    VECTORS = 4,  // that are added at once
+    VECTORS = 2, // of channels that are pooled at once
     // Elements whose sum of codes, and a half of it, single precision holds; the quotient of such
     // is rounded to no integer that it does not reach.
     FEW = 1 << 16,
 };
 
-typedef uint8_t codes __attribute__((vector_size(LARGEST)));
-typedef int8_t signed_codes __attribute__((vector_size(LARGEST)));
+typedef uint8_t codes __attribute__((vector_size(LC_LANES32)));
+typedef int8_t signed_codes __attribute__((vector_size(LC_LANES32)));
 
 LC_INLINE codes larger(bool is_signed, codes a, codes b) {
     codes mask = is_signed ? (codes)((signed_codes)a > (signed_codes)b) : (codes)(a > b);
@@ -32,7 +31,7 @@ LC_INLINE codes splat(int32_t code) { return (uint8_t)code - (codes){0}; }
 
 LC_INLINE codes load(const uint8_t *x, int32_t some) {
     codes v = {0};
-    if (some >= LARGEST) {
+    if (some >= LC_LANES32) {
         memcpy(&v, x, sizeof v);
     } else {
         lc_copy_bytes(&v, x, (size_t)some);
@@ -40,27 +39,31 @@ LC_INLINE codes load(const uint8_t *x, int32_t some) {
     return v;
 }
 
-LC_INLINE void find_largest(bool is_signed, const struct lc_coded_pooling *self,
-                            const struct lc_window *window, uint8_t *y, int32_t count) {
+// Largest codes of some vectors of channels, or of the first `some` channels of one.
+LC_INLINE void largest(bool is_signed, const struct lc_coded_pooling *self,
+                       const struct lc_window *window, const uint8_t *row, uint8_t *y, int vectors,
+                       int32_t some) {
+    codes most[VECTORS];
+    for (int i = 0; i < vectors; i++) {
+        most[i] = splat(is_signed ? INT8_MIN : 0);
+    }
     LC_ROLLED
-    for (int32_t c = 0; c < count; c += LARGEST) {
-        const int32_t some = count - c;
-        codes most = splat(is_signed ? INT8_MIN : 0);
-        const uint8_t *row = (const uint8_t *)window->x + c;
+    for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
+        const uint8_t *x = row;
         LC_ROLLED
-        for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
-            const uint8_t *x = row;
-            LC_ROLLED
-            for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
-                most = larger(is_signed, load(x, some), most);
+        for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
+            for (int i = 0; i < vectors; i++) {
+                most[i] = larger(is_signed, load(x + i * LC_LANES32, some), most[i]);
             }
         }
-        most = smaller(is_signed, most, splat(self->most));
-        most = larger(is_signed, most, splat(self->least));
-        if (some >= LARGEST) {
-            memcpy(y + c, &most, sizeof most);
+    }
+    const codes least = splat(self->least), end = splat(self->most);
+    for (int i = 0; i < vectors; i++) {
+        const codes v = larger(is_signed, smaller(is_signed, most[i], end), least);
+        if (some >= LC_LANES32) {
+            memcpy(y + i * LC_LANES32, &v, sizeof v);
         } else {
-            lc_copy_bytes(y + c, &most, (size_t)some);
+            lc_copy_bytes(y, &v, (size_t)some);
         }
     }
 }
@@ -79,57 +82,97 @@ LC_INLINE lc_integers16 quotient(lc_integers16 sum, int64_t elements) {
     return y;
 }
 
-// Averages of some vectors of channels, or of the first `some` channels of one.
-LC_INLINE void average(bool is_signed, const struct lc_coded_pooling *self,
-                       const struct lc_window *window, const uint8_t *row, uint8_t *y, int vectors,
-                       int32_t some) {
-    lc_integers16 sums[VECTORS];
-    for (int i = 0; i < vectors; i++) {
-        sums[i] = lc_splat16(0);
-    }
+LC_INLINE void store_averages(const struct lc_coded_pooling *self, const struct lc_window *window,
+                              lc_integers16 sums, uint8_t *y, int32_t some) {
+    const int64_t elements = (int64_t)window->rows * window->columns;
+    lc_store16(y, lc_clamp16(quotient(sums, elements), self->least, self->most), some);
+}
+
+// Averages of some vectors of channels.
+LC_INLINE void averages(bool is_signed, const struct lc_coded_pooling *self,
+                        const struct lc_window *window, const uint8_t *row, uint8_t *y,
+                        int vectors) {
+    lc_sums32 sums[VECTORS];
+    lc_integers16 totals[VECTORS][2];
+    memset(sums, 0, sizeof sums);
+    memset(totals, 0, sizeof totals);
+    int32_t summed = 0;
     LC_ROLLED
     for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
         const uint8_t *x = row;
         LC_ROLLED
         for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
             for (int i = 0; i < vectors; i++) {
-                sums[i] += lc_load16(is_signed, x + i * LC_LANES16, some);
+                sums[i] += lc_load32(is_signed, x + i * LC_LANES32);
+            }
+            if (++summed % LC_MOST_SUMMED == 0) {
+                for (int i = 0; i < vectors; i++) {
+                    lc_flush32(&sums[i], totals[i]);
+                }
             }
         }
     }
-    const int64_t elements = (int64_t)window->rows * window->columns;
     for (int i = 0; i < vectors; i++) {
-        lc_integers16 codes = lc_clamp16(quotient(sums[i], elements), self->least, self->most);
-        lc_store16(y + i * LC_LANES16, codes, some);
+        lc_flush32(&sums[i], totals[i]);
+        store_averages(self, window, totals[i][0], y + i * LC_LANES32, LC_LANES16);
+        store_averages(self, window, totals[i][1], y + i * LC_LANES32 + LC_LANES16, LC_LANES16);
     }
 }
 
-LC_INLINE void find_averages(bool is_signed, const struct lc_coded_pooling *self,
-                             const struct lc_window *window, uint8_t *y, int32_t count) {
+// Those of up to a vector of channels.
+LC_INLINE void some_averages(bool is_signed, const struct lc_coded_pooling *self,
+                             const struct lc_window *window, const uint8_t *row, uint8_t *y,
+                             int32_t some) {
+    lc_integers16 sums = {0};
+    LC_ROLLED
+    for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
+        const uint8_t *x = row;
+        LC_ROLLED
+        for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
+            sums += lc_load16(is_signed, x, some);
+        }
+    }
+    store_averages(self, window, sums, y, some);
+}
+
+LC_INLINE void pool(bool is_max, bool is_signed, const struct lc_coded_pooling *self,
+                    const struct lc_window *window, uint8_t *y, int32_t count) {
     const uint8_t *x = window->x;
-    const int32_t many = VECTORS * LC_LANES16;
+    const int32_t many = VECTORS * LC_LANES32;
     LC_ROLLED
     for (; count >= many; count -= many, x += many, y += many) {
-        average(is_signed, self, window, x, y, VECTORS, LC_LANES16);
+        if (is_max) {
+            largest(is_signed, self, window, x, y, VECTORS, LC_LANES32);
+        } else {
+            averages(is_signed, self, window, x, y, VECTORS);
+        }
     }
     LC_ROLLED
-    for (; count >= LC_LANES16; count -= LC_LANES16, x += LC_LANES16, y += LC_LANES16) {
-        average(is_signed, self, window, x, y, 1, LC_LANES16);
+    for (; count >= LC_LANES32; count -= LC_LANES32, x += LC_LANES32, y += LC_LANES32) {
+        if (is_max) {
+            largest(is_signed, self, window, x, y, 1, LC_LANES32);
+        } else {
+            averages(is_signed, self, window, x, y, 1);
+        }
     }
-    if (count > 0) {
-        average(is_signed, self, window, x, y, 1, count);
+    if (is_max && count > 0) {
+        largest(is_signed, self, window, x, y, 1, count);
+    }
+    LC_ROLLED
+    for (; !is_max && count > 0; count -= LC_LANES16, x += LC_LANES16, y += LC_LANES16) {
+        some_averages(is_signed, self, window, x, y, count);
     }
 }
 
 LC_VECTOR void lc_coded_pool(const struct lc_coded_pooling *self, const struct lc_window *window,
                              uint8_t *y, int32_t count) {
     if (self->is_max && self->is_signed) {
-        find_largest(true, self, window, y, count);
+        pool(true, true, self, window, y, count);
     } else if (self->is_max) {
-        find_largest(false, self, window, y, count);
+        pool(true, false, self, window, y, count);
     } else if (self->is_signed) {
-        find_averages(true, self, window, y, count);
+        pool(false, true, self, window, y, count);
     } else {
-        find_averages(false, self, window, y, count);
+        pool(false, false, self, window, y, count);
     }
 }

@@ -9,7 +9,11 @@
 #include "codes/codes.h"
 #include "codes/lanes.h"
 
-enum { XNNPACK_DIGITS = 11, TFLITE_DIGITS = 10 };
+enum {
+    XNNPACK_DIGITS = 11,
+    TFLITE_DIGITS = 10,
+    MOST_PIXELS = 16, // between the same columns that are computed at once
+};
 
 struct axis {
     int32_t in, out;
@@ -71,37 +75,52 @@ static struct place find_place(const struct resizing *self, const struct axis *a
 
 // Pixels
 
-LC_INLINE lc_integers16 mix(bool as_xnnpack, const lc_integers16 corners[2][2], int32_t row_share,
-                            int32_t share) {
-    if (as_xnnpack) {
-        lc_integers16 columns[2];
-        for (int k = 0; k < 2; k++) {
-            columns[k] =
-                (corners[k][0] << XNNPACK_DIGITS) + (corners[k][1] - corners[k][0]) * share;
-        }
-        const int32_t half = 1 << (2 * XNNPACK_DIGITS - 1);
-        return ((columns[0] << XNNPACK_DIGITS) + (columns[1] - columns[0]) * row_share + half) >>
-               (2 * XNNPACK_DIGITS);
-    }
-    const int32_t one = 1 << TFLITE_DIGITS, half = 1 << (2 * TFLITE_DIGITS - 1);
-    lc_integers16 sum = (corners[0][0] * (one - share) + corners[0][1] * share) * (one - row_share);
-    sum += (corners[1][0] * (one - share) + corners[1][1] * share) * row_share;
-    const lc_integers16 sign = sum >> 31; // -1 where it is negative
-    const lc_integers16 size = (sum ^ sign) - sign;
-    return (((size + half) >> (2 * TFLITE_DIGITS)) ^ sign) - sign;
+// Pixels of the output between the same columns of the input.
+struct pixels {
+    const uint8_t *corners[2][2]; // rows, columns
+    int32_t row_share, shares[MOST_PIXELS];
+    int32_t count;
+};
+
+// Exact, with `digits` more than before: in any order.
+LC_INLINE lc_integers16 mix(int digits, lc_integers16 a, lc_integers16 b, int32_t share) {
+    return (a << digits) + (b - a) * share;
 }
 
-LC_INLINE void interpolate(bool is_signed, bool as_xnnpack, const uint8_t *const corners[2][2],
-                           int32_t row_share, int32_t share, uint8_t *y, int32_t channels) {
+LC_INLINE lc_integers16 rounded(bool as_xnnpack, lc_integers16 v) {
+    if (as_xnnpack) {
+        return (v + (1 << (2 * XNNPACK_DIGITS - 1))) >> (2 * XNNPACK_DIGITS);
+    }
+    const lc_integers16 sign = v >> 31; // -1 where it is negative
+    const lc_integers16 size = (v ^ sign) - sign;
+    return (((size + (1 << (2 * TFLITE_DIGITS - 1))) >> (2 * TFLITE_DIGITS)) ^ sign) - sign;
+}
+
+LC_INLINE void interpolate_lanes(bool is_signed, bool as_xnnpack, const struct pixels *self,
+                                 int32_t c, uint8_t *y, size_t channels, int32_t some) {
+    const int digits = as_xnnpack ? XNNPACK_DIGITS : TFLITE_DIGITS;
+    lc_integers16 columns[2];
+    for (int k = 0; k < 2; k++) {
+        columns[k] = mix(digits, lc_load16(is_signed, self->corners[0][k] + c, some),
+                         lc_load16(is_signed, self->corners[1][k] + c, some), self->row_share);
+    }
     LC_ROLLED
-    for (int32_t c = 0; c < channels; c += LC_LANES16) {
-        const int32_t some = channels - c;
-        lc_integers16 codes[2][2];
-        for (int k = 0; k < 4; k++) {
-            codes[k / 2][k % 2] = lc_load16(is_signed, corners[k / 2][k % 2] + c, some);
-        }
-        lc_store16(y + c, mix(as_xnnpack, (const lc_integers16(*)[2])codes, row_share, share),
-                   some);
+    for (int32_t i = 0; i < self->count; i++, y += channels) {
+        const lc_integers16 v = mix(digits, columns[0], columns[1], self->shares[i]);
+        lc_store16(y + c, rounded(as_xnnpack, v), some);
+    }
+}
+
+LC_INLINE void interpolate(bool is_signed, bool as_xnnpack, const struct pixels *self, uint8_t *y,
+                           int32_t channels) {
+    const size_t pitch = (size_t)channels;
+    int32_t c = 0;
+    LC_ROLLED
+    for (; c + LC_LANES16 <= channels; c += LC_LANES16) {
+        interpolate_lanes(is_signed, as_xnnpack, self, c, y, pitch, LC_LANES16);
+    }
+    if (c < channels) {
+        interpolate_lanes(is_signed, as_xnnpack, self, c, y, pitch, channels - c);
     }
 }
 
@@ -113,16 +132,24 @@ LC_INLINE void resize_rows(bool is_signed, bool as_xnnpack, const struct resizin
         const struct place place = find_place(self, &self->height, i % self->height.out);
         const uint8_t *image =
             self->x + (size_t)(i / self->height.out) * (size_t)self->height.in * row;
-        const uint8_t *above = image + (size_t)place.lower * row;
-        const uint8_t *below = image + (size_t)place.upper * row;
+        const uint8_t *rows[2] = {image + (size_t)place.lower * row,
+                                  image + (size_t)place.upper * row};
         uint8_t *y = self->y + (size_t)i * (size_t)self->width.out * channels;
-        for (int32_t column = 0; column < self->width.out; column++, y += channels) {
-            const struct place next = find_place(self, &self->width, column);
-            const size_t left = (size_t)next.lower * channels,
-                         right = (size_t)next.upper * channels;
-            const uint8_t *const corners[2][2] = {{above + left, above + right},
-                                                  {below + left, below + right}};
-            interpolate(is_signed, as_xnnpack, corners, place.share, next.share, y, self->channels);
+        struct place next = find_place(self, &self->width, 0);
+        for (int32_t column = 0; column < self->width.out;) {
+            const struct place first = next;
+            struct pixels pixels = {.row_share = place.share};
+            for (int k = 0; k < 2; k++) {
+                pixels.corners[k][0] = rows[k] + (size_t)first.lower * channels;
+                pixels.corners[k][1] = rows[k] + (size_t)first.upper * channels;
+            }
+            while (column < self->width.out && pixels.count < MOST_PIXELS &&
+                   next.lower == first.lower && next.upper == first.upper) {
+                pixels.shares[pixels.count++] = next.share;
+                next = find_place(self, &self->width, ++column);
+            }
+            interpolate(is_signed, as_xnnpack, &pixels, y, self->channels);
+            y += (size_t)pixels.count * channels;
         }
     }
 }

@@ -8,15 +8,18 @@
 #include "codes/coded.h"
 #include "codes/codes.h"
 #include "codes/fixed_point.h"
+#include "codes/lanes.h"
 #include "codes/tables.h"
 
 enum {
-    VECTOR = 16, // elements of a row that the kernel for Arm computes at once
-    ONE = 65535, // of the table of integers
+    MOST_KEPT = 256, // powers of a row
+    VECTOR = 16,     // elements of a row that the kernel for Arm computes at once
+    ONE = 65535,     // of the table of integers
 };
 
 struct softmax {
-    struct lc_codes x, y;
+    struct lc_codes y;
+    uint8_t sign; // the bit that tells it, if codes have one: without it they are in order
     float powers[LC_ALL_CODES];     // by the distance from the largest code
     int32_t integers[LC_ALL_CODES]; // likewise
     bool is_integer;
@@ -40,10 +43,10 @@ static const char *softmax_refuses(const struct lc_operation *operation) {
 
 static void softmax_start(const struct lc_operation *operation, void *state) {
     struct softmax *self = state;
-    self->x = lc_input_codes(operation, 0);
     self->y = lc_output_codes(operation);
+    self->sign = self->y.is_signed ? 1 << 7 : 0;
     const float beta = ((const struct tfl_softmax_params *)operation->params)->beta;
-    const float scale = self->x.scale * beta;
+    const float scale = lc_input_codes(operation, 0).scale * beta;
 #if defined(__aarch64__)
     self->is_integer = true;
 #endif
@@ -55,36 +58,66 @@ static void softmax_start(const struct lc_operation *operation, void *state) {
     }
 }
 
-// In the order of TFLite's sum.
-static void compute_floats(const struct softmax *self, const uint8_t *x, int32_t most, uint8_t *y,
+// By how much a code is less than the largest; `most` is that one's byte, without its sign.
+LC_INLINE int32_t distance(const struct softmax *self, int32_t most, uint8_t code) {
+    return most - (code ^ self->sign);
+}
+
+// The sum of a row's powers, in the order of TFLite's; up to MOST_KEPT of these are kept.
+LC_INLINE float add_powers(const struct softmax *self, const uint8_t *x, int32_t most, float *kept,
                            int32_t count) {
     float sum = 0.0f;
     for (int32_t i = 0; i < count; i++) {
-        sum += self->powers[most - lc_code_at(&self->x, x, (size_t)i)];
+        const float power = self->powers[distance(self, most, x[i])];
+        if (i < MOST_KEPT) {
+            kept[i] = power;
+        }
+        sum += power;
     }
-    const float inverse = 1.0f / (sum * self->y.scale);
-    for (int32_t i = 0; i < count; i++) {
-        const float power = self->powers[most - lc_code_at(&self->x, x, (size_t)i)];
-        float share = power * inverse;
-        LC_APART(share);
-        const float whole = floorf(share);
-        y[i] = (uint8_t)lc_clamp_code((int32_t)whole + (share - whole >= 0.5f) + self->y.zero,
-                                      self->y.least, self->y.most);
+    return sum;
+}
+
+// Shares of the sum as codes; ties go away from zero.
+LC_INLINE void store_shares(const struct softmax *self, const float *powers, float inverse,
+                            uint8_t *y, int32_t count) {
+    for (int32_t i = 0; i < count; i += LC_LANES16) {
+        lc_floats16 share;
+        memcpy(&share, powers + i, sizeof share);
+        share *= inverse;
+        const lc_integers16 whole = __builtin_convertvector(share, lc_integers16);
+        const lc_floats16 half = __builtin_convertvector(whole, lc_floats16) + 0.5f;
+        const lc_integers16 code = whole - (share >= half); // a comparison that holds is -1
+        lc_store16(y + i, lc_clamp16(code, 0, UINT8_MAX) ^ self->sign, count - i);
     }
 }
 
-static void compute_integers(const struct softmax *self, const uint8_t *x, int32_t most, uint8_t *y,
-                             int32_t count) {
+LC_INLINE void compute_floats(const struct softmax *self, const uint8_t *x, int32_t most,
+                              uint8_t *y, int32_t count) {
+    float kept[MOST_KEPT + LC_LANES16];
+    const float sum = add_powers(self, x, most, kept, count);
+    const float inverse = 1.0f / (sum * self->y.scale);
+    for (int32_t first = 0; first < count; first += MOST_KEPT) {
+        const int32_t left = count - first, some = left < MOST_KEPT ? left : MOST_KEPT;
+        for (int32_t i = 0; first > 0 && i < some; i++) {
+            kept[i] = self->powers[distance(self, most, x[first + i])];
+        }
+        memset(kept + some, 0, LC_LANES16 * sizeof *kept);
+        store_shares(self, kept, inverse, y + first, some);
+    }
+}
+
+LC_INLINE void compute_integers(const struct softmax *self, const uint8_t *x, int32_t most,
+                                uint8_t *y, int32_t count) {
     int32_t sum = 0;
     for (int32_t i = 0; i < count; i++) {
-        sum += self->integers[most - lc_code_at(&self->x, x, (size_t)i)];
+        sum += self->integers[distance(self, most, x[i])];
     }
     const struct lc_multiplier by = lc_multiplier_of((double)(1.0f / ((float)sum * self->y.scale)));
     const int32_t whole = count - count % VECTOR;
     for (int32_t i = 0; i < count; i++) {
-        const int32_t power = self->integers[most - lc_code_at(&self->x, x, (size_t)i)];
+        const int32_t power = self->integers[distance(self, most, x[i])];
         const int32_t share = i < whole ? lc_scale_up(power, by) : lc_scale_away(power, by);
-        y[i] = (uint8_t)lc_clamp_code(share + self->y.zero, self->y.least, self->y.most);
+        y[i] = (uint8_t)((share < UINT8_MAX ? share : UINT8_MAX) ^ self->sign);
     }
 }
 
@@ -95,9 +128,9 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
     for (int32_t row = begin; row < end; row++) {
         const uint8_t *x = rows->x + (size_t)row * (size_t)rows->count;
         uint8_t *y = rows->y + (size_t)row * (size_t)rows->count;
-        int32_t most = self->x.least;
+        uint8_t most = 0;
         for (int32_t i = 0; i < rows->count; i++) {
-            const int32_t code = lc_code_at(&self->x, x, (size_t)i);
+            const uint8_t code = x[i] ^ self->sign;
             most = code > most ? code : most;
         }
         if (self->is_integer) {

@@ -2,6 +2,9 @@
 
 #include "codes/tables.h"
 
+#include "codes/lookup.h"
+
+#include "host/cpu.h"
 #include "host/tensor.h"
 
 enum { CHUNK = 4096 }; // elements that are one item of work
@@ -13,17 +16,16 @@ struct lookup {
     uint8_t *y;
 };
 
+void lc_tables_start(struct lc_tables *tables, int32_t lanes) {
+    tables->lanes = lanes;
+    tables->features = lc_cpu_features();
+}
+
 void lc_table_fill(uint8_t table[LC_ALL_CODES], const struct lc_codes *from,
                    const struct lc_codes *to, lc_code_function function, const void *argument) {
     for (int32_t code = from->least; code <= from->most; code++) {
         table[(uint8_t)code] =
             (uint8_t)lc_clamp_code(function(argument, code), to->least, to->most);
-    }
-}
-
-static void look_up(const uint8_t table[LC_ALL_CODES], const uint8_t *x, uint8_t *y, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        y[i] = table[x[i]];
     }
 }
 
@@ -33,8 +35,10 @@ static bool run_chunks(void *argument, int32_t thread, int32_t begin, int32_t en
     const size_t first = (size_t)begin * CHUNK, last = (size_t)end * CHUNK;
     const size_t stop = last < self->count ? last : self->count;
     const size_t turn = self->whole < first ? first : self->whole < stop ? self->whole : stop;
-    look_up(self->tables->whole, self->x + first, self->y + first, turn - first);
-    look_up(self->tables->rest, self->x + turn, self->y + turn, stop - turn);
+    lc_look_up(self->tables->whole, self->tables->features, self->x + first, self->y + first,
+               turn - first);
+    lc_look_up(self->tables->rest, self->tables->features, self->x + turn, self->y + turn,
+               stop - turn);
     return true;
 }
 

@@ -13,7 +13,10 @@ enum { LC_ALL_CODES = 256 };
 struct lc_tables {
     uint8_t whole[LC_ALL_CODES], rest[LC_ALL_CODES];
     int32_t lanes;
+    uint32_t features; // of the processor: LC_CPU_*
 };
+
+void lc_tables_start(struct lc_tables *tables, int32_t lanes);
 
 // Fills in what `function` says of each code, which need not be one itself.
 typedef int64_t lc_code_function(const void *argument, int32_t code);

@@ -16,10 +16,19 @@ static const struct {
     uint32_t feature;
     const char *name;
 } feature_names[] = {
-    {LC_CPU_AVX2, "avx2"},         {LC_CPU_FMA, "fma"},           {LC_CPU_F16C, "f16c"},
-    {LC_CPU_AVX512F, "avx512f"},   {LC_CPU_AVX512BW, "avx512bw"}, {LC_CPU_AVX512CD, "avx512cd"},
-    {LC_CPU_AVX512DQ, "avx512dq"}, {LC_CPU_AVX512VL, "avx512vl"}, {LC_CPU_NEON, "neon"},
-    {LC_CPU_DOTPROD, "dotprod"},   {LC_CPU_FULLFP16, "fullfp16"}, {LC_CPU_AVX512VNNI, "avx512vnni"},
+    {LC_CPU_AVX2, "avx2"},
+    {LC_CPU_FMA, "fma"},
+    {LC_CPU_F16C, "f16c"},
+    {LC_CPU_AVX512F, "avx512f"},
+    {LC_CPU_AVX512BW, "avx512bw"},
+    {LC_CPU_AVX512CD, "avx512cd"},
+    {LC_CPU_AVX512DQ, "avx512dq"},
+    {LC_CPU_AVX512VL, "avx512vl"},
+    {LC_CPU_NEON, "neon"},
+    {LC_CPU_DOTPROD, "dotprod"},
+    {LC_CPU_FULLFP16, "fullfp16"},
+    {LC_CPU_AVX512VNNI, "avx512vnni"},
+    {LC_CPU_AVX512VBMI, "avx512vbmi"},
 };
 
 #if defined(__x86_64__)
@@ -55,6 +64,7 @@ uint32_t lc_cpu_features(void) {
         features |= ebx & (1u << 30) ? LC_CPU_AVX512BW : 0;
         features |= ebx & (1u << 31) ? LC_CPU_AVX512VL : 0;
         features |= ecx & (1u << 11) ? LC_CPU_AVX512VNNI : 0;
+        features |= ecx & (1u << 1) ? LC_CPU_AVX512VBMI : 0;
     }
     return features;
 }

@@ -21,6 +21,7 @@
 #define LC_CPU_DOTPROD (1u << 9)
 #define LC_CPU_FULLFP16 (1u << 10)
 #define LC_CPU_AVX512VNNI (1u << 11)
+#define LC_CPU_AVX512VBMI (1u << 12)
 
 // Activations beside TFLite's enum tfl_activation.
 enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
