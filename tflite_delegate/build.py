@@ -71,6 +71,7 @@ def build(
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
     toolchain: Toolchain | None = None,
+    batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -100,6 +101,8 @@ def build(
         :data:`tflite_delegate.table.ROUNDINGS`.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
+    batch : int, optional
+        Images that inputs will be resized to, of a model for one.
     jobs : int, optional
         As of :func:`schedules.select.compile.compile_kernels`.
     progress : callable, optional
@@ -113,7 +116,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    model = with_rounding(tflite_model.read(model_path), rounding)
+    model = _read(model_path, batch, rounding)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
@@ -141,6 +144,7 @@ def export_sources(
     objective: str = "time",
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
+    batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -153,7 +157,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    model = with_rounding(tflite_model.read(model_path), rounding)
+    model = _read(model_path, batch, rounding)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections))
     try:
@@ -169,6 +173,11 @@ def export_sources(
         raise LeanconvError(f"cannot write {folder}: {error.strerror}") from None
     size = sum(len(kernel.data) for kernel in kernels)
     return _report(model, selections, kernels, size, time.monotonic() - start)
+
+
+def _read(path: str | Path, batch: int | None, rounding: str) -> Model:
+    model = with_rounding(tflite_model.read(path), rounding)
+    return model if batch is None else model.for_batch(batch)
 
 
 # Compiling

@@ -182,6 +182,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "parts": f"{kernel.name}_parts",
         "layer_count": len(plan.layers),
         "calls": plan.calls,
+        "images": plan.images,
         "shared_bytes": kernel.compiled.shared_bytes,
         "thread_bytes": kernel.compiled.thread_bytes,
         "stages": f"{kernel.name}_stages",

@@ -151,10 +151,13 @@ def schedule_product(
     sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
     # Step 1: register tiles. Tile loops outside, then the reduction, then one unrolled tile.
-    batch, h, w, o, *axes = schedule.get_loops(sums)
+    image, h, w, o, *axes = schedule.get_loops(sums)
     loops = split_tile(schedule, tile, lanes, h, w, o)
     rolled = taps.flat or simd.fma_by_element
-    sum_tile(schedule, taps, simd, tile, [batch, *loops.order], axes, loops.inside, rolled)
+    # A panel that stays in a cache for one image does for the next.
+    place = int(loops.order[0] is loops.panels and extent(schedule, image) > 1)
+    outside = [*loops.order[:place], image, *loops.order[place:]]
+    sum_tile(schedule, taps, simd, tile, outside, axes, loops.inside, rolled)
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
     outer = loops.order[-1]

@@ -6,7 +6,8 @@ Whoever reads networks, from a .tflite file or a Relax function, makes one of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from schedules.layer.workload import Conv2dWorkload
 
@@ -109,6 +110,23 @@ class Network:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     sizes: Mapping[int, int]
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
+
+def for_batch(network: AnyNetwork, images: int) -> AnyNetwork:
+    """A network for so many images, of one for a single image."""
+    layers = [
+        replace(
+            layer,
+            workload=layer.workload and layer.workload.with_batch(images),
+            macs=images * layer.macs,
+        )
+        for layer in network.layers
+    ]
+    sizes = {tensor: images * size for tensor, size in network.sizes.items()}
+    return replace(network, layers=tuple(layers), sizes=sizes)
 
 
 def describe(kind: str, workload: Conv2dWorkload) -> str:

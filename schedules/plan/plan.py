@@ -74,8 +74,14 @@ class Plan:
         reason = algorithm.supports(workload, simd)
         if reason is not None:
             raise Unsupported(reason)
+        knobs = algorithm.applied_to(workload).default_knobs(workload, simd, choice.knobs)
+        return cls._with_knobs(algorithm, workload, simd, knobs, str(choice))
+
+    @classmethod
+    def _with_knobs(
+        cls, algorithm: Algorithm, workload: Workload, simd: Simd, knobs: Knobs, why: str
+    ) -> Plan:
         algorithm = algorithm.applied_to(workload)
-        knobs = algorithm.default_knobs(workload, simd, choice.knobs)
         workspace = algorithm.workspace_bytes(workload, knobs)
         parts = algorithm.packed_parts(workload, knobs)
         for what, elements in (
@@ -93,8 +99,16 @@ class Plan:
             algorithm.macs(workload, knobs),
             algorithm.cost(workload, simd, knobs),
             algorithm.expected_error(workload, knobs),
-            why=str(choice),
+            why=why,
         )
+
+    def of_one_image(self, simd: Simd) -> Plan:
+        """A kernel for a single image that reads the weights of this one for several.
+
+        It has all of its knobs: these say how weights are packed.
+        """
+        algorithm, single = REGISTRY.get(self.algorithm), self.layer.with_batch(1)
+        return self._with_knobs(algorithm, single, simd, self.knobs, "for what is left of a batch")
 
     @property
     def choice(self) -> Choice:
@@ -126,6 +140,11 @@ class Plan:
         """The only one of these."""
         (layer,) = self.layers
         return layer
+
+    @property
+    def images(self) -> int:
+        """Images that one call computes."""
+        return self.layers[0].batch
 
     @property
     def calls(self) -> int:

@@ -128,7 +128,8 @@ def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd) -> int:
     between = [layer.output_shape for layer in block.layers[:-1]]
     elements = (math.prod(shape) for shape in between)
     spilled = sum(n for n in elements if n * block.layers[0].element_bytes > simd.l2_bytes)
-    return sum(plan.cost for plan in layers) + SPILL_COST * spilled - block.cost
+    alone = sum(plan.cost // plan.images for plan in layers)
+    return alone + SPILL_COST * spilled - block.cost
 
 
 def _smallest(plans: Sequence[Plan], objective: str) -> Plan:

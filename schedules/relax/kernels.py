@@ -48,7 +48,7 @@ class RelaxKernel:
     name : str
         Of the runtime's function.
     plan : Plan
-        What it computes, for one image.
+        What it computes: one image, or several of the batch.
     compiled : CKernel
         Its C functions.
     input_shape, output_shape : tuple of int
@@ -66,9 +66,9 @@ class RelaxKernel:
     threads: int
 
     @property
-    def batch(self) -> int:
-        """Images."""
-        one = self.plan.layers[0].all_groups().input_shape
+    def image_calls(self) -> int:
+        """Calls that compute all images."""
+        one = self.plan.layers[0].all_groups().input_shape  # of a call
         return math.prod(self.input_shape) // math.prod(one)
 
     @property
@@ -153,7 +153,7 @@ def _function(kernel: RelaxKernel) -> tirx.PrimFunc:
         workspace = arguments[-1].data
     image, group = tirx.Var("image", "int64"), tirx.Var("group", "int64")
     x_step, y_step = (
-        (math.prod(shapes[name]) // kernel.batch, shapes[name][-1] // calls) for name in "XY"
+        (math.prod(shapes[name]) // kernel.image_calls, shapes[name][-1] // calls) for name in "XY"
     )
     constants = {"W": (0, kernel.weight_elements), "B": (0, kernel.bias_elements)}
     # Elements from one image, and from one group, to the next.
@@ -169,7 +169,7 @@ def _function(kernel: RelaxKernel) -> tirx.PrimFunc:
     stages = [_stage(stage, pointers, kernel.threads) for stage in kernel.compiled.stages]
     body = stages[0] if len(stages) == 1 else tirx.SeqStmt(stages)
     body = tirx.For(group, 0, calls, tirx.ForKind.SERIAL, body)
-    body = tirx.For(image, 0, kernel.batch, tirx.ForKind.SERIAL, body)
+    body = tirx.For(image, 0, kernel.image_calls, tirx.ForKind.SERIAL, body)
     function = tirx.PrimFunc(arguments, body)
     return function.with_attr({"global_symbol": kernel.name, "tirx.noalias": True})
 

@@ -128,9 +128,10 @@ def _seconds(layer: Layer, kernel: Kernel) -> float | None:
 
 
 def _kernel_macs(plan: Plan, place: int) -> int:
-    """Multiply-accumulates of one layer of the plan; what is done twice, its first layer does."""
+    """Multiply-accumulates of one layer and image; what is done twice, the first layer does."""
     later = sum(layer.macs for layer in plan.layers[1:])
-    return plan.calls * (plan.macs - later if place == 0 else plan.layers[place].macs)
+    macs = plan.macs - later if place == 0 else plan.layers[place].macs
+    return plan.calls * macs // plan.images
 
 
 def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:

@@ -8,6 +8,7 @@ that the network holds at once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,13 +18,14 @@ from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel
+from schedules.plan.batches import MIN_SAVING, shared_plan
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
 from schedules.select.arena import held_bytes, units
 from schedules.target.simd import Simd
-from schedules.tuning.advice import Advice, Advisor
+from schedules.tuning.advice import DEFAULT, Advice, Advisor
 from schedules.tuning.records.records import Record
 
 #: Part of the time of its layers that a block has to save, or to cost, so that measured times
@@ -51,7 +53,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Selected:
-    """A layer of the network and its kernels, the default first, or the reason why it has none."""
+    """A layer of the network and its kernels, the default first, or the reason why it has none.
+
+    Behind a kernel for several images of a batch is that for what is left of one.
+    """
 
     layer: Layer
     kernels: tuple[Kernel, ...]
@@ -169,7 +174,7 @@ class _Planner:
     limits: Limits
     objective: str
     advisor: Advisor | None
-    planned: dict[Conv2dWorkload, Selected] = field(default_factory=dict)
+    planned: dict[tuple[Conv2dWorkload, int], Selected] = field(default_factory=dict)
     block_names: dict[Workload, str] = field(default_factory=dict)
 
     def select(self) -> Selection:
@@ -202,12 +207,14 @@ class _Planner:
             reason = f"{layer.staged_bytes} bytes of workspace for its sub-pixel image"
             return Selected(layer, (), f"{reason}: more than --workspace-limit")
         workload = of_one_kernel(layer.workload)
-        if workload not in self.planned:
-            self.planned[workload] = self._plan(layer, workload)
-        return replace(self.planned[workload], layer=layer)
+        # What is spread over the output is computed image by image.
+        key = (workload, 1 if layer.staged_bytes else layer.workload.batch)
+        if key not in self.planned:
+            self.planned[key] = self._plan(layer, *key)
+        return replace(self.planned[key], layer=layer)
 
-    def _plan(self, layer: Layer, workload: Conv2dWorkload) -> Selected:
-        kernels: dict[str, Kernel] = {}
+    def _plan(self, layer: Layer, workload: Conv2dWorkload, batch: int) -> Selected:
+        kernels: dict[str, tuple[Kernel, ...]] = {}
         reasons = []
         for choice in self.choices:
             try:
@@ -216,11 +223,34 @@ class _Planner:
                 reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
                 continue
             advice = self._advise(plan, choice)
+            found = self._for_batch(advice, choice, batch) or [advice]
+            algorithm = found[0].plan.algorithm
+            name = f"lc_k{len(self.planned)}_{algorithm}"
+            names = (name, f"{name}_rest")
             # What auto has chosen may be named as well.
-            name = f"lc_k{len(self.planned)}_{advice.plan.algorithm}"
-            kernels.setdefault(advice.plan.algorithm, _kernel(name, advice))
+            kernels.setdefault(algorithm, tuple(map(_kernel, names, found)))
         reason = None if kernels else "; ".join(reasons)
-        return Selected(layer, tuple(kernels.values()), reason)
+        return Selected(layer, tuple(itertools.chain(*kernels.values())), reason)
+
+    def _for_batch(self, advice: Advice, choice: Choice, batch: int) -> list[Advice]:
+        """What computes several images of a batch, and the rest of one.
+
+        Nothing if one image at a time is best, as where bytes are to be few, or known to be fast.
+        """
+        if batch == 1 or self.objective != "time" or advice.default.calls > 1:
+            return []
+
+        def plan_of(workload: Conv2dWorkload) -> Plan:
+            return plan_kernel(workload, self.simd, choice, self.limits)
+
+        saving = MIN_SAVING if advice.seconds is None else DECISIVE
+        shared = shared_plan(advice.default, batch, plan_of, saving)
+        if shared is None:
+            return []
+        why = f"{shared.images} images of a batch share weights; {shared.why}"
+        plans = [replace(shared, why=why), shared.of_one_image(self.simd)]
+        source = advice.source and DEFAULT
+        return [Advice(plan, plan, source) for plan in plans]
 
     def _is_automatic(self, kernel: Kernel) -> bool:
         return all(choice.algorithm != kernel.plan.algorithm for choice in self.choices)
@@ -372,7 +402,7 @@ def _kernel(name: str, advice: Advice) -> Kernel:
 
 
 def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:
-    """What a kernel computes; the delegate loops over the batch, and over most groups."""
+    """What a kernel computes of one image; the delegate loops over most groups."""
     return workload.with_batch(1).of_one_kernel()
 
 

@@ -18,7 +18,7 @@ from schedules.errors import LeanconvError, one_line
 from schedules.layer import network
 from schedules.layer.chains import find_chains
 from schedules.layer.merge import merge_neighbours
-from schedules.layer.network import Layer, Network
+from schedules.layer.network import Layer, Network, for_batch
 from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.read.layers import layer_operator, read_layer
 from tflite_delegate.read.signatures import Signature, read_signatures
@@ -61,6 +61,24 @@ class Model(Network):
     subgraph: int
     signatures: tuple[str, ...]
     others: tuple[Model, ...]
+
+    def for_batch(self, images: int) -> Model:
+        """The model for so many images.
+
+        Raises
+        ------
+        LeanconvError
+            If it is for several already.
+        """
+        for graph in self.graphs:
+            for layer in graph.layers:
+                if layer.workload is not None and layer.workload.batch > 1:
+                    raise LeanconvError(
+                        f"{self.name} is for a batch already: node {layer.index} computes "
+                        f"{layer.workload.batch} images"
+                    )
+        others = tuple(for_batch(other, images) for other in self.others)
+        return replace(for_batch(self, images), others=others)
 
     @property
     def graphs(self) -> tuple[Model, ...]:

@@ -5,6 +5,8 @@ See :mod:`schedules.algorithms.winograd.winograd` for the source and the formula
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvm import te, tirx
@@ -102,9 +104,27 @@ class Domain:
         return -(-self.workload.out_width // self.columns.outputs)
 
     @property
+    def images(self) -> int:
+        """Images whose tiles make up a strip: all of the batch, if each is whole in it."""
+        return self.workload.batch if self.image_strips == 1 else 1
+
+    @property
+    def image_tiles(self) -> int:
+        """Tiles of a strip that are of one image."""
+        return self.strip * self.tile_columns
+
+    @property
     def tiles(self) -> int:
         """Tiles of a strip: rows of each matrix product."""
-        return self.strip * self.tile_columns
+        return self.images * self.image_tiles
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """Tiles of a strip as V has them: an axis of their own for images, if they are several.
+
+        With one for both, no loop over tiles would tell which are at the border.
+        """
+        return (self.image_tiles,) if self.images == 1 else (self.images, self.image_tiles)
 
     @property
     def strip_rows(self) -> int:
@@ -119,7 +139,12 @@ class Domain:
     @property
     def strips(self) -> int:
         """Strips of the whole batch."""
-        return self.workload.batch * self.image_strips
+        return math.prod(self.strip_shape)
+
+    @property
+    def strip_shape(self) -> tuple[int, int]:
+        """Strips of different images, and those of one."""
+        return self.workload.batch // self.images, self.image_strips
 
     @property
     def taps(self) -> Taps:
@@ -154,12 +179,15 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
     def inside(w: tirx.Expr) -> list[tirx.Expr]:
         return [w < domain.tiles] * (columns > domain.tiles)
 
-    strips = (layer.batch, domain.image_strips, domain.points)
-    element = te.compute(
-        (*strips, columns, layer.in_channels),
-        lambda n, s, p, w, c: masked(inside(w), transformed[n, s, p, w, c], layer.dtype),
-        name="A",
-    )
+    strips = (*domain.strip_shape, domain.points)
+
+    def point(*index: tirx.Expr) -> tirx.Expr:
+        *strip, w, c = index
+        tile = [w] if domain.images == 1 else [w // domain.image_tiles, w % domain.image_tiles]
+        place = (*strip, *tile, c)
+        return masked(inside(w), transformed[place], layer.dtype)
+
+    element = te.compute((*strips, columns, layer.in_channels), point, name="A")
 
     def sum_of_products(
         b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
@@ -186,30 +214,32 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
     layer, rows, columns = domain.workload, domain.rows, domain.columns
     channels, across = layer.in_channels, domain.tile_columns
 
-    def pixel(
-        n: tirx.Expr, s: tirx.Expr, tile: tirx.Expr, i: int, j: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
+    def pixel(place: Sequence[tirx.Expr], i: int, j: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+        n, s, *images, tile = place
         h = s * domain.strip_rows + tile // across * rows.outputs + i - layer.pad_top
         w = tile % across * columns.outputs + j - layer.pad_left
         inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
         inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
-        return masked(inside, image[n, h, w * layer.in_pitch + c], layer.dtype)
+        element = image[images[0] if images else n, h, w * layer.in_pitch + c]
+        return masked(inside, element, layer.dtype)
 
-    n_h, n_w, strips = rows.inputs, columns.inputs, (layer.batch, domain.image_strips)
+    n_h, n_w, strips = rows.inputs, columns.inputs, domain.strip_shape
+    tiles = domain.tile_shape
 
-    def by_row(
-        n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, tile: tirx.Expr, j: tirx.Expr, c: tirx.Expr
-    ) -> tirx.Expr:
-        pixels = [pixel(n, s, tile, i, j, c) for i in range(n_h)]
+    def by_row(n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, *index: tirx.Expr) -> tirx.Expr:
+        *tile, j, c = index
+        pixels = [pixel((n, s, *tile), i, j, c) for i in range(n_h)]
         return select_row(rows.image, a, pixels, layer.dtype)
 
-    by_rows = te.compute((*strips, n_h, domain.tiles, n_w, channels), by_row, name="VR")
+    by_rows = te.compute((*strips, n_h, *tiles, n_w, channels), by_row, name="VR")
 
-    def point(n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, tile: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
-        pixels = [by_rows[n, s, p // n_w, tile, j, c] for j in range(n_w)]
+    def point(n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, *index: tirx.Expr) -> tirx.Expr:
+        *tile, c = index
+        places = [(n, s, p // n_w, *tile, j, c) for j in range(n_w)]
+        pixels = [by_rows[place] for place in places]
         return select_row(columns.image, p % n_w, pixels, layer.dtype)
 
-    return te.compute((*strips, domain.points, domain.tiles, channels), point, name="V")
+    return te.compute((*strips, domain.points, *tiles, channels), point, name="V")
 
 
 def transform_products(
@@ -225,8 +255,8 @@ def transform_products(
     def by_row(
         n: tirx.Expr, s: tirx.Expr, row: tirx.Expr, across: tirx.Expr, b: tirx.Expr, o: tirx.Expr
     ) -> tirx.Expr:
-        tile = row // m_h * domain.tile_columns + across
-        points = [products[n, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
+        tile = n % domain.images * domain.image_tiles + row // m_h * domain.tile_columns + across
+        points = [products[n // domain.images, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
         return select_row(rows.output, row % m_h, points, layer.dtype)
 
     strips, strip_rows = domain.image_strips, domain.strip_rows

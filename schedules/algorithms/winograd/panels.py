@@ -44,12 +44,13 @@ def schedule_panels(
     layer, whole = domain.workload, domain.strips == 1
     # Steps that are unrolled together are of one block of channels: U has no others.
     tile = replace(tile, k_block=math.gcd(tile.k_block, domain.c_block))
-    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
+    image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
     lanes = tile.lanes(simd, layer.dtype)
     panel, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    schedule.reorder(strip, panel, down, across, o_vector, y, x, o_lane)
+    outer = (strip, panel, image) if whole else (image, strip, panel)
+    schedule.reorder(*outer, down, across, o_vector, y, x, o_lane)
     if layer.out_channels % tile.panel:
         for loop in (panel, o_vector, o_lane):
             partition(schedule, loop)

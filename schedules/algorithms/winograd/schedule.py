@@ -8,6 +8,7 @@ The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import s_tir
@@ -29,12 +30,12 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     """Image to V, V to M, M to output: strip by strip, or, if there is but one, in three stages."""
     lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
     whole = domain.strips == 1
-    _, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
+    image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
     o_outer, o_lane = schedule.split(o, [None, lanes])
-    walk = (o_outer, down, across) if whole else (down, across, o_outer)
-    schedule.reorder(strip, *walk, y, x, o_lane)
+    walk = (o_outer, image, down, across) if whole else (image, strip, down, across, o_outer)
+    schedule.reorder(*walk, y, x, o_lane)
     if channels % lanes:
         for loop in (o_outer, o_lane):
             partition(schedule, loop)
@@ -95,11 +96,12 @@ def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: 
     transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
     if strip is not None:
         schedule.compute_at(transformed, strip, preserve_unit_loops=True)
-    point, t, c = schedule.get_loops(transformed)[-3:]
+    point, *images, t, c = schedule.get_loops(transformed)[-2 - len(domain.tile_shape) :]
     a, b = schedule.split(point, [None, domain.columns.inputs])
     down, across = schedule.split(t, [None, domain.tile_columns])
     c_outer, c_lane = schedule.split(c, [None, lanes])
-    walk = (c_outer, down, across) if strip is None else (down, across, c_outer)
+    pixels = (*images, down, across)
+    walk = (c_outer, *pixels) if strip is None else (*pixels, c_outer)
     schedule.reorder(*walk, a, b, c_lane)
     schedule.set_scope(by_rows, 0, "local")
     schedule.compute_at(by_rows, walk[-1], preserve_unit_loops=True)
@@ -126,10 +128,13 @@ def spread_points(schedule: s_tir.Schedule, domain: Domain) -> None:
     size, line = domain.image_block, domain.line
     products = schedule.get_sblock("M_update" if domain.blocked else "M")
     axes = {"V": 2}
+
+    def by_blocks(n: Any, s: Any, p: Any, *index: Any) -> Sequence[Any]:
+        *tile, c = index
+        return n, s, c // size, p, *tile, c % size
+
     if size < domain.workload.in_channels:
-        schedule.transform_layout(
-            "V", ("write", 0), lambda n, s, p, t, c: (n, s, c // size, p, t, c % size)
-        )
+        schedule.transform_layout("V", ("write", 0), by_blocks)
         axes["V"] = 3
     # TVM rounds the distance up to the next multiple: to the factor itself.
     schedule.storage_align("V", 0, axes["V"], domain.tiles * size + line, 0)

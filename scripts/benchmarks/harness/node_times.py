@@ -53,8 +53,11 @@ def seconds_by_operator(
     return sums
 
 
-def single_nodes(graph: Path) -> Iterator[tuple[str, bytes]]:
-    """Operator and .tflite file of every node of the main graph, in order of execution."""
+def single_nodes(graph: Path, batch: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Operator and .tflite file of every node of the main graph, in order of execution.
+
+    For a ``batch``, activations of one image are of so many; nodes with weights can take them.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
@@ -69,6 +72,8 @@ def single_nodes(graph: Path) -> Iterator[tuple[str, bytes]]:
             data = model.buffers[tensor.buffer].data
             tensor_copy = schema.TensorT()
             vars(tensor_copy).update(vars(tensor), buffer=len(buffers) if data is not None else 0)
+            if data is None and tensor.shape[0] == 1:
+                tensor_copy.shape = np.array([batch, *tensor.shape[1:]], np.int32)
             kept.append(tensor_copy)
             if data is not None:
                 buffers.append(model.buffers[tensor.buffer])

@@ -39,6 +39,9 @@ def add_parser(commands: Any) -> None:
     add("--cc", "--cross-compiler", metavar="COMMAND",
         help="C compiler for the target instead of the bundled zig")  # fmt: skip
     add("--jobs", type=at_least_one, metavar="N", help="layers compiled at the same time")
+    add("--batch", type=at_least_one, metavar="N",
+        help="images that inputs will be resized to, of a model for one, with -f delegate…: their "
+        "kernels share weights; modules take --input-shapes")  # fmt: skip
     add_store_option(command)
     add_target_options(command)
     _add_kernel_options(command.add_argument_group("kernels"))

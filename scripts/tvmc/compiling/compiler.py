@@ -36,6 +36,7 @@ def compile(
     jobs: int | None = None,
     report: str | Path | None = None,
     progress: Progress | None = None,
+    batch: int | None = None,
     dump_code: Sequence[str] = (),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     signature: str | None = None,
@@ -85,6 +86,9 @@ def compile(
         Where to write the result's ``to_dict()`` as JSON.
     progress : callable, optional
         Called with (layers done, layers in all, text).
+    batch : int, optional
+        Images that an interpreter's inputs will be resized to, of a model for one: kernels for
+        delegates may share weights among them. They still run any other number.
     dump_code : sequence of {"asm", "tir", "relax"}
         What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
         one by one. This and what follows is for "so" and "tar" only.
@@ -152,10 +156,10 @@ def compile(
             **options,
         )
     elif output_format == "delegate-source":
-        result = export_sources(path, output, simd, **options)
+        result = export_sources(path, output, simd, batch=batch, **options)
     else:
         toolchain = Toolchain.named(cc)
-        result = build(path, output, simd, toolchain=toolchain, **options)
+        result = build(path, output, simd, batch=batch, toolchain=toolchain, **options)
     if report is not None:
         write_json(report, result.to_dict())
     return result

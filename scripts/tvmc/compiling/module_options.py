@@ -47,10 +47,13 @@ def add_module_options(command: argparse.ArgumentParser) -> None:
 
 
 def check_module_options(options: argparse.Namespace) -> None:
-    """Refuse them for a delegate."""
+    """Refuse them for a delegate, and for a module what only delegates have."""
     used = [flag for name, flag in _FLAGS.items() if getattr(options, name) is not None]
-    if used and options.output_format.startswith("delegate"):
+    is_delegate = options.output_format.startswith("delegate")
+    if used and is_delegate:
         raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
+    if options.batch is not None and not is_delegate:
+        raise LeanconvError("--batch is for delegates: modules take --input-shapes")
 
 
 def _input_shapes(text: str) -> dict[str, tuple[int, ...]]:

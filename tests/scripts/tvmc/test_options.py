@@ -169,6 +169,8 @@ def test_delegates_have_none_of_them(
         (("--pass-config", "=1"), "'=1' is not NAME=VALUE"),
         (("--disabled-pass", "a,,b"), "is not NAME or NAME,NAME"),
         (("--desired-layout", "NCHW"), "there is no NCHW: the kernels read NHWC"),
+        (("--batch", "8"), "--batch is for delegates: modules take --input-shapes"),
+        (("--batch", "0"), "argument --batch"),
     ],
 )
 def test_bad_values_are_one_line(

@@ -55,7 +55,7 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
     const struct lc_kernel *meant = lc_kernel_at(search->graph->plan->size, chain->layers[0].core,
                                                  layers, count, search->algorithm);
     const struct lc_kernel *kernel =
-        meant ? meant : lc_find_kernel(layers, count, search->algorithm, NULL);
+        meant ? meant : lc_find_kernel(layers, count, search->algorithm);
     if (kernel) {
         search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
     }

@@ -53,7 +53,7 @@ struct lc_geometry {
 
 // Computes work items [begin, end) of one stage of a kernel.
 //
-// x, y: one NHWC image, from the first channel of the group that is computed. r: the residual of
+// x, y: NHWC images, from the first channel of the group that is computed. r: the residual of
 // y's shape, or NULL. w, b: the packed weights of every layer, each on a cache line of its own
 // behind the one before, and likewise every bias; of a grouped layer, those of one group.
 // workspace: 64-byte aligned, shared_bytes + threads * thread_bytes; `thread` selects the slice of
@@ -109,6 +109,7 @@ struct lc_kernel {
     const struct lc_part *parts;      // one for each layer
     int32_t layer_count;              // 1 to LC_MAX_LAYERS
     int32_t calls;                    // 1, or the groups of the layer: one call computes one group
+    int32_t images;                   // of a batch, one behind the other: one call computes all
     uint64_t shared_bytes;            // of workspace
     uint64_t thread_bytes;            // of workspace, for each thread
     const struct lc_stage *stages;    // run in order, with a barrier between

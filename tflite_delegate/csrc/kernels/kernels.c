@@ -31,15 +31,25 @@ static bool serves(const struct lc_kernel *kernel, const struct lc_geometry *lay
 }
 
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,
-                                       const char *algorithm,
-                                       const struct lc_kernel *same_weights_as) {
-    if (same_weights_as && serves(same_weights_as, layers, layer_count, algorithm)) {
-        return same_weights_as;
+                                       const char *algorithm) {
+    for (size_t i = 0; i < lc_library.kernel_count; i++) {
+        if (serves(&lc_library.kernels[i], layers, layer_count, algorithm)) {
+            return &lc_library.kernels[i];
+        }
+    }
+    return NULL;
+}
+
+const struct lc_kernel *lc_find_runnable(const struct lc_geometry *layers, int32_t layer_count,
+                                         const char *algorithm, const struct lc_kernel *packed_for,
+                                         int32_t images) {
+    if (packed_for->images <= images && serves(packed_for, layers, layer_count, algorithm)) {
+        return packed_for;
     }
     for (size_t i = 0; i < lc_library.kernel_count; i++) {
         const struct lc_kernel *kernel = &lc_library.kernels[i];
-        if (serves(kernel, layers, layer_count, algorithm) &&
-            (!same_weights_as || reads_same_weights(kernel, same_weights_as))) {
+        if (kernel->images <= images && serves(kernel, layers, layer_count, algorithm) &&
+            reads_same_weights(kernel, packed_for)) {
             return kernel;
         }
     }

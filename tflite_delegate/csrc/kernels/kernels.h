@@ -7,11 +7,16 @@
 
 #include "host/kernel_table.h"
 
-// The first kernel for a chain of layers, of `algorithm` unless that is NULL, and reading the same
-// packed weights as `same_weights_as` unless that is NULL. NULL if there is none.
+// The first kernel for a chain of layers, of `algorithm` unless that is NULL. NULL if there is
+// none.
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,
-                                       const char *algorithm,
-                                       const struct lc_kernel *same_weights_as);
+                                       const char *algorithm);
+
+// Likewise, one that reads the same packed weights as `packed_for`, best that itself, and computes
+// no more than `images` at once.
+const struct lc_kernel *lc_find_runnable(const struct lc_geometry *layers, int32_t layer_count,
+                                         const char *algorithm, const struct lc_kernel *packed_for,
+                                         int32_t images);
 
 // The kernel that was compiled for the chain whose first core is the node `core` of a graph of
 // `graph_nodes` nodes, if it serves the layers and `algorithm` (as above); else NULL.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Running a node: image by image, a compiled kernel or the generic one.
+// Running a node: a compiled kernel, for as many images at once as it computes, or the generic one
+// image by image.
 
 #include "host/checked.h"
 #include "host/pool.h"
@@ -9,7 +10,7 @@
 #include "kernels/reference_conv.h"
 #include "run/node.h"
 
-// The data of one image.
+// The data of one image, or from there on those of several.
 struct image {
     const char *x, *r; // r: NULL if there is no residual
     char *y;
@@ -116,10 +117,10 @@ static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
     return node->kernel && (workspace || !node->workspace_bytes);
 }
 
-// One image, computed into the workspace and spread over the output if it is a transposed
-// convolution's.
-static bool run_image(struct lc_node *node, const struct tfl_context *context, struct image image,
-                      uint8_t *workspace, int32_t threads) {
+// One image, or as many as the kernel computes; into the workspace, and spread over the output, if
+// it is a transposed convolution's.
+static bool run_images(struct lc_node *node, const struct tfl_context *context, struct image image,
+                       uint8_t *workspace, int32_t threads) {
     struct lc_spread spread;
     bool is_spread = lc_layer_spread(node->chain.layers, node->layers, &spread);
     if (is_spread) {
@@ -171,16 +172,17 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     // The interpreter's thread count may have changed; the workspace is for those of prepare.
     int32_t threads = lc_threads_for(node->delegate, context);
     threads = threads < node->threads ? threads : node->threads;
-    struct image image = {
-        .x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
-    for (int32_t i = 0; i < node->batch && y_bytes > 0; i++) {
-        if (!run_image(node, context, image, workspace, threads)) {
+    struct image all = {.x = input->data, .r = residual ? residual->data : NULL, .y = output->data};
+    int32_t images = is_compiled(node, workspace) ? node->kernel->images : 1;
+    for (int32_t i = 0; i < node->batch && y_bytes > 0; i += images) {
+        // The last call may compute some images anew, so as to have as many as it takes.
+        size_t first = (size_t)(i < node->batch - images ? i : node->batch - images);
+        struct image image = {.x = all.x + first * x_bytes, .y = all.y + first * y_bytes};
+        image.r = all.r && !node->repeats_residual ? all.r + first * y_bytes : all.r;
+        if (!run_images(node, context, image, workspace, threads)) {
             context->ReportError(context, "leanconv: %s failed", node->name);
             return TFL_ERROR;
         }
-        image.x += x_bytes;
-        image.r += image.r && !node->repeats_residual ? y_bytes : 0;
-        image.y += y_bytes;
     }
     atomic_fetch_add_explicit(is_compiled(node, workspace) ? &node->calls : &node->generic_calls, 1,
                               memory_order_relaxed);

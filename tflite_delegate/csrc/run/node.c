@@ -79,7 +79,7 @@ static const struct lc_kernel *find_claimed(const struct lc_node *node,
     const struct lc_kernel *meant =
         lc_kernel_at(graph_nodes(node->delegate, context), chain->layers[0].core, node->layers,
                      chain->layer_count, algorithm);
-    return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm, NULL);
+    return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm);
 }
 
 // Reads the replaced nodes again and packs their weights. False if they are not what was claimed.

@@ -103,10 +103,15 @@ static bool request_intermediates(struct lc_node *node, struct tfl_context *cont
 static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_context *context,
                                              struct tfl_node *tfl_node, const struct shapes *shapes,
                                              int32_t threads, size_t *bytes, size_t *staged) {
+    struct lc_spread spread;
+    bool is_spread = lc_layer_spread(node->chain.layers, shapes->layers, &spread);
+    // What goes with one image alone: what it is spread over, or a residual of all.
+    int32_t images = is_spread || node->repeats_residual || !shapes->batch ? 1 : shapes->batch;
     const struct lc_kernel *kernel =
-        node->is_packed ? lc_find_kernel(shapes->layers, node->chain.layer_count,
-                                         node->delegate->options.algorithm, node->claimed_kernel)
-                        : NULL;
+        node->is_packed
+            ? lc_find_runnable(shapes->layers, node->chain.layer_count,
+                               node->delegate->options.algorithm, node->claimed_kernel, images)
+            : NULL;
     if (kernel && lc_workspace_bytes(kernel, threads, bytes) &&
         add_staged(node, shapes, bytes, staged) &&
         request_workspace(node, context, tfl_node, *bytes)) {
@@ -114,6 +119,16 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
     }
     *bytes = *staged = 0;
     return NULL;
+}
+
+// Takes the rows of a dense layer in images of as many as the kernel was compiled for.
+static void fold_rows(const struct lc_node *node, struct shapes *shapes) {
+    int32_t *rows = &shapes->layers[0].in_width;
+    int32_t compiled = node->claimed_kernel ? node->claimed_kernel->layers[0].in_width : 1;
+    if (node->chain.layers[0].is_dense && *rows % compiled == 0) {
+        shapes->batch *= *rows / compiled;
+        *rows = compiled;
+    }
 }
 
 static void name_node(struct lc_node *node) {
@@ -140,6 +155,7 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *output = lc_tensor(context, lc_chain_output(&node->chain));
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
     node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
+    fold_rows(node, &shapes);
     int32_t threads = lc_threads_for(node->delegate, context);
     size_t bytes = 0, staged = 0;
     const struct lc_kernel *kernel =

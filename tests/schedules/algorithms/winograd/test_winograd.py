@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schedules.algorithms import Unsupported
+from schedules.algorithms.winograd.domain import Domain
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
-from schedules.target.simd import PRESETS
+from schedules.target.simd import PRESETS, Simd
+from tests.support.kernels import Case, HostKernel
 
 SIMD = PRESETS["cortex-a76"]
+HOST = Simd.named("host")
 
 
 def layer(size: int, inputs: int, outputs: int, height: int, width: int, **more: Any) -> Any:
@@ -97,6 +102,31 @@ def test_workspace_has_the_transformed_weights_of_one_panel(
     assert plan.workspace_bytes == 4 * (v + m + u + wt)
     kernel = compile_plans({"kernel": plan}, SIMD).kernels["kernel"]
     assert kernel.workspace_bytes == plan.workspace_bytes
+
+
+@pytest.mark.parametrize("weights", ["transformed", "panels", "in_place"])
+@pytest.mark.parametrize(
+    ("workload", "images"),
+    [
+        (layer(7, 16, 10, 5, 5, batch=2), 2),  # of which rows of tiles are at both borders
+        (layer(7, 20, 33, 3, 3, batch=3, residual=True), 3),
+        (layer(20, 8, 12, 1, 7, batch=2, activation="relu"), 2),
+    ],
+    ids=str,
+)
+def test_whole_images_make_up_one_strip(
+    workload: Conv2dWorkload, images: int, weights: str, tmp_path: Path
+) -> None:
+    """Weights are read, or transformed, once for all of them."""
+    form = f"winograd:weights={weights}:outputs=2:strip={workload.out_height}"
+    plan = plan_kernel(workload, HOST, form)
+    domain = Domain.of(workload, plan.knobs)
+    assert (domain.strips, domain.images) == (1, images)
+    kernel, case = HostKernel(plan, HOST, tmp_path), Case.random(workload)
+    whole = kernel(case)
+    case.check(whole, plan)
+    np.testing.assert_array_equal(kernel(case, threads=2, pieces=3), whole)
+    assert kernel.kernel.workspace_bytes == plan.workspace_bytes
 
 
 def test_weights_in_place_are_not_held() -> None:
