@@ -3,12 +3,11 @@
 // A table of 256 bytes in registers: 16 at a time by a shuffle, 64 at a time on Arm, or 128 at a
 // time by AVX-512's VBMI.
 
-#include "codes/lookup.h"
-
-#include "host/kernel_table.h"
+#include "codes/tables.h"
 #include "operation/vector.h"
 
-static void look_up_rest(const uint8_t table[256], const uint8_t *x, uint8_t *y, size_t count) {
+static void look_up_rest(const uint8_t table[LC_ALL_CODES], const uint8_t *x, uint8_t *y,
+                         size_t count) {
     for (size_t i = 0; i < count; i++) {
         y[i] = table[x[i]];
     }
@@ -20,7 +19,7 @@ static void look_up_rest(const uint8_t table[256], const uint8_t *x, uint8_t *y,
 
 // Returns how many it did.
 __attribute__((target("avx512f,avx512bw,avx512vbmi"))) static size_t
-look_up_128(const uint8_t table[256], const uint8_t *x, uint8_t *y, size_t count) {
+look_up_128(const uint8_t table[LC_ALL_CODES], const uint8_t *x, uint8_t *y, size_t count) {
     __m512i quarters[4];
     memcpy(quarters, table, sizeof quarters);
     size_t done = 0;
@@ -36,7 +35,7 @@ look_up_128(const uint8_t table[256], const uint8_t *x, uint8_t *y, size_t count
 
 // The shuffle gives zero for codes whose highest bit is set: by an addition that saturates, those
 // of another part of the table.
-LC_VECTOR static size_t look_up_16(const uint8_t table[256], const uint8_t *x, uint8_t *y,
+LC_VECTOR static size_t look_up_16(const uint8_t table[LC_ALL_CODES], const uint8_t *x, uint8_t *y,
                                    size_t count) {
     enum { PARTS = 16 };
     __m256i parts[PARTS];
@@ -60,8 +59,8 @@ LC_VECTOR static size_t look_up_16(const uint8_t table[256], const uint8_t *x, u
     return done;
 }
 
-static size_t look_up(const uint8_t table[256], uint32_t features, const uint8_t *x, uint8_t *y,
-                      size_t count) {
+static size_t look_up(const uint8_t table[LC_ALL_CODES], uint32_t features, const uint8_t *x,
+                      uint8_t *y, size_t count) {
     return features & LC_CPU_AVX512VBMI ? look_up_128(table, x, y, count)
                                         : look_up_16(table, x, y, count);
 }
@@ -69,8 +68,8 @@ static size_t look_up(const uint8_t table[256], uint32_t features, const uint8_t
 #elif defined(__aarch64__)
 
 // Codes beyond 64 leave what is there.
-static size_t look_up(const uint8_t table[256], uint32_t features, const uint8_t *x, uint8_t *y,
-                      size_t count) {
+static size_t look_up(const uint8_t table[LC_ALL_CODES], uint32_t features, const uint8_t *x,
+                      uint8_t *y, size_t count) {
     (void)features;
     uint8x16x4_t parts[4];
     for (int i = 0; i < 4; i++) {
@@ -90,7 +89,7 @@ static size_t look_up(const uint8_t table[256], uint32_t features, const uint8_t
 
 #endif
 
-void lc_look_up(const uint8_t table[256], uint32_t features, const uint8_t *x, uint8_t *y,
+void lc_look_up(const uint8_t table[LC_ALL_CODES], uint32_t features, const uint8_t *x, uint8_t *y,
                 size_t count) {
     const size_t done = look_up(table, features, x, y, count);
     look_up_rest(table, x + done, y + done, count - done);

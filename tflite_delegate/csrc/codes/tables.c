@@ -2,8 +2,6 @@
 
 #include "codes/tables.h"
 
-#include "codes/lookup.h"
-
 #include "host/cpu.h"
 #include "host/tensor.h"
 

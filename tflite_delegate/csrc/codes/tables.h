@@ -23,5 +23,9 @@ typedef int64_t lc_code_function(const void *argument, int32_t code);
 void lc_table_fill(uint8_t table[LC_ALL_CODES], const struct lc_codes *from,
                    const struct lc_codes *to, lc_code_function function, const void *argument);
 
+// y[i] = table[x[i]] on a processor of these LC_CPU_*; y may be x.
+void lc_look_up(const uint8_t table[LC_ALL_CODES], uint32_t features, const uint8_t *x, uint8_t *y,
+                size_t count);
+
 // Computes an operator whose state are tables.
 void lc_tables_compute(const struct lc_operation *operation);
