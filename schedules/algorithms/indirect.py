@@ -27,6 +27,7 @@ from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.initial_sums import start_with
 from schedules.target.simd import Simd
 
 
@@ -129,7 +130,11 @@ class Indirect(LayerAlgorithm):
         patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
         results = microkernel.product(workload, patches, panels, constants, tile)
         arguments = [image, weights, *constants.tensors, *results]
-        schedule, made = s_tir.Schedule(te.create_prim_func(arguments)), panels is not weights
+        function, made = te.create_prim_func(arguments), panels is not weights
+        if workload.is_quantised:
+            starts = function.params[arguments.index(constants.bias)]
+            function = start_with(function, "ACC", lambda *i: starts[i[-1]])
+        schedule = s_tir.Schedule(function)
         if made and self.makes_at_once(workload, knobs):
             stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
             made = False

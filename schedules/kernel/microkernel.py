@@ -40,9 +40,6 @@ from schedules.target.simd import Simd
 
 #: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
-#: Elements of a requantised output that are stored at once: a vector of NEON, or what becomes of
-#: one of 512 bits.
-WIDEST_STORE = 16
 
 
 def patch_elements(patches: Patches, layer: str = "") -> te.Tensor:
@@ -131,7 +128,9 @@ def product(
     ``Y`` is :func:`patch_sums` with bias, activation and residual.
     """
     sums = patch_sums(workload, patches, weights, tile)
-    return finished(workload, sums, constants, (*patches.shape, workload.out_channels))
+    shape = (*patches.shape, workload.out_channels)
+    # Sums of integers begin with the bias.
+    return finished(workload, sums, constants, shape, has_bias=workload.is_quantised)
 
 
 def schedule_product(
@@ -178,7 +177,7 @@ def schedule_product(
 def stored_lanes(workload: Conv2dWorkload, simd: Simd, tile: Tile) -> int:
     """Output channels that are stored at once: what words are requantised to is narrower."""
     if is_in_words(workload):
-        return math.gcd(tile.panel, WIDEST_STORE)
+        return math.gcd(tile.panel, max(16, simd.vector_bytes))
     return tile.lanes(simd, workload.dtype)
 
 

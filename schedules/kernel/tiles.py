@@ -189,6 +189,8 @@ def tile_cost(
             return sums + pixels / lanes + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
+        if is_in_words(workload):  # which are loaded and changed first
+            broadcasts = 3 * pixels
         # Weights that stream take half of the loads' time.
         loads = (pixels + vectors) * (2 if streams else 1)
         slots = max(sums, loads / simd.loads_per_fma)

@@ -274,9 +274,30 @@ def _requantise_x86(wide: bool, value: Expr, zero: Expr, low: Expr, high: Expr) 
 
     ceiling = tirx.Cast(_vector("float32", lanes), high - zero)
     value = tirx.min(value, ceiling)
+    if wide and lanes == 64:
+        quarters = [_pick(value, range(start, start + 16)) for start in range(0, lanes, 16)]
+        return tirx.max(_packed([*map(by_sixteen, quarters)], zero), tirx.Cast("int8x64", low))
     in_sixteens = wide and lanes % 16 == 0
     whole = _in_pieces(16, by_sixteen, value) if in_sixteens else _in_pieces(8, by_eight, value)
     return tirx.Cast(_vector("int8", lanes), tirx.max(whole + zero, low))
+
+
+def _packed(quarters: Sequence[Expr], zero: Expr) -> Expr:
+    """64 elements of four vectors of 16, plus ``zero``, narrowed with saturation.
+
+    Packing takes four bytes in turn of each vector, so these are put in order in the end.
+    """
+    zeros = _pick(tirx.Cast("int16x64", zero), range(32))
+
+    def half(first: Expr, second: Expr) -> Expr:
+        pair = _llvm("int16x32", "llvm.x86.avx512.packssdw.512", first, second)
+        return _llvm("int16x32", "llvm.sadd.sat", pair, zeros)
+
+    halves = (half(*quarters[:2]), half(*quarters[2:]))
+    packed = _llvm("int8x64", "llvm.x86.avx512.packsswb.512", *halves)
+    words = tirx.reinterpret("int32x16", packed)
+    in_order = _pick(words, [place % 4 * 4 + place // 4 for place in range(16)])
+    return tirx.reinterpret("int8x64", in_order)
 
 
 def _requantise_neon(value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
