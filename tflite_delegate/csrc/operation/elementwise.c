@@ -12,12 +12,6 @@ enum {
     FEW_VECTORS = LC_WIDE ? 4 : 2,
 };
 
-// An operation, ready to compute.
-struct elementwise {
-    struct lc_stretched stretched;
-    float least, most; // of the activation that is fused
-};
-
 typedef void rows_function(const struct lc_stretched *self, const void *a, const void *b, void *y,
                            int32_t count, int32_t rows);
 
@@ -72,7 +66,7 @@ LC_INLINE bool clamps(int32_t builtin_code) {
     }
 }
 
-LC_INLINE lc_vector result(int32_t builtin_code, const struct elementwise *self, lc_vector a,
+LC_INLINE lc_vector result(int32_t builtin_code, const struct lc_elementwise *self, lc_vector a,
                            lc_vector b) {
     lc_vector y = apply(builtin_code, a, b);
     return clamps(builtin_code) ? lc_clamp(y, lc_splat(self->least), lc_splat(self->most)) : y;
@@ -80,7 +74,7 @@ LC_INLINE lc_vector result(int32_t builtin_code, const struct elementwise *self,
 
 // Vectors of a row. All is read before anything is written: the output may be in the place of an
 // operand.
-LC_INLINE void block(int32_t builtin_code, const struct elementwise *self, const float *a,
+LC_INLINE void block(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
                      const float *b, float *y, int vectors) {
     lc_vector results[MOST_VECTORS];
     for (int i = 0; i < vectors; i++) {
@@ -89,6 +83,23 @@ LC_INLINE void block(int32_t builtin_code, const struct elementwise *self, const
     }
     for (int i = 0; i < vectors; i++) {
         lc_store(y + i * LC_LANES, results[i]);
+    }
+}
+
+// Whether the second operand is looked at.
+LC_INLINE bool has_two(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_ADD:
+    case TFL_BUILTIN_SUB:
+    case TFL_BUILTIN_MUL:
+    case TFL_BUILTIN_DIV:
+    case TFL_BUILTIN_MAXIMUM:
+    case TFL_BUILTIN_MINIMUM:
+    case TFL_BUILTIN_PRELU:
+    case TFL_BUILTIN_SQUARED_DIFFERENCE:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -101,11 +112,16 @@ LC_INLINE const float *repeat(float *copies, const float *x) {
 }
 
 // A row whose operands advance by a step of 0 or 1.
-LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const float *a,
+LC_INLINE void row(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
                    size_t a_step, const float *b, size_t b_step, float *y, int32_t count) {
     float a_copies[MOST_VECTORS * LC_LANES], b_copies[MOST_VECTORS * LC_LANES];
     a = a_step ? a : repeat(a_copies, a);
-    b = b_step ? b : repeat(b_copies, b);
+    if (!has_two(builtin_code)) {
+        b = a;
+        b_step = a_step;
+    } else if (!b_step) {
+        b = repeat(b_copies, b);
+    }
     const bool few = builtin_code == TFL_BUILTIN_LOGISTIC || builtin_code == TFL_BUILTIN_TANH ||
                      builtin_code == TFL_BUILTIN_EXP;
     const int vectors = few ? FEW_VECTORS : MOST_VECTORS;
@@ -128,7 +144,7 @@ LC_INLINE void row(int32_t builtin_code, const struct elementwise *self, const f
     }
 }
 
-LC_INLINE void rows(int32_t builtin_code, const struct elementwise *self, const float *a,
+LC_INLINE void rows(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
                     const float *b, float *y, int32_t count, int32_t number) {
     const struct lc_broadcast *shape = &self->stretched.shape;
     const int32_t last = shape->rank - 1, before = last > 0 ? last - 1 : 0;
@@ -143,7 +159,7 @@ LC_INLINE void rows(int32_t builtin_code, const struct elementwise *self, const 
 #define ROWS(builtin)                                                                              \
     LC_VECTOR static void rows_##builtin(const struct lc_stretched *self, const void *a,           \
                                          const void *b, void *y, int32_t count, int32_t number) {  \
-        rows(TFL_BUILTIN_##builtin, (const struct elementwise *)self, a, b, y, count, number);     \
+        rows(TFL_BUILTIN_##builtin, (const struct lc_elementwise *)self, a, b, y, count, number);  \
     }
 
 ROWS(ADD)
@@ -216,18 +232,20 @@ int32_t lc_activation_of_node(int32_t builtin_code) {
     }
 }
 
-void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
-                    const struct lc_elements *b, int32_t activation) {
-    struct elementwise self = {
-        .stretched =
-            {
-                .shape = lc_broadcast_rows(&a->shape, &b->shape),
-                .compute_rows = rows_for(operation->builtin_code),
-                .bytes = sizeof(float),
-                .operands = {a->data, b->data},
-                .output = lc_output_data(operation, 0),
-            },
+void lc_elementwise_plan(int32_t builtin_code, const struct lc_shape *a, const struct lc_shape *b,
+                         int32_t activation, struct lc_elementwise *plan) {
+    plan->stretched = (struct lc_stretched){
+        .shape = lc_broadcast_rows(a, b),
+        .compute_rows = rows_for(builtin_code),
+        .bytes = sizeof(float),
     };
-    lc_activation_range(activation, &self.least, &self.most);
-    lc_broadcast_run(operation, &self.stretched);
+    lc_activation_range(activation, &plan->least, &plan->most);
+}
+
+void lc_elementwise_run(const struct lc_operation *operation, struct lc_elementwise *plan,
+                        const float *a, const float *b) {
+    plan->stretched.operands[0] = a;
+    plan->stretched.operands[1] = b;
+    plan->stretched.output = lc_output_data(operation, 0);
+    lc_broadcast_run(operation, &plan->stretched);
 }

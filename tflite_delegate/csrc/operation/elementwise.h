@@ -6,16 +6,21 @@
 
 #include "operation/broadcast.h"
 
-struct lc_elements {
-    struct lc_shape shape;
-    const float *data;
-};
-
 // The activation that a node clamps by which is one by itself.
 int32_t lc_activation_of_node(int32_t builtin_code);
 
-// Computes the operation's output from two operands, which are stretched over it: arithmetic, then
-// the activation that is fused with it. Of an activation as an operator, the second operand is the
+// What is known before there are data.
+struct lc_elementwise {
+    struct lc_stretched stretched; // must be first
+    float least, most;             // of the activation that is fused
+};
+
+// An operation on two operands of these shapes, which are stretched over the output: arithmetic,
+// then the activation that is fused with it.
+void lc_elementwise_plan(int32_t builtin_code, const struct lc_shape *a, const struct lc_shape *b,
+                         int32_t activation, struct lc_elementwise *plan);
+
+// Computes the operation's output. Of an activation as an operator, the second operand is the
 // parameter, or not looked at.
-void lc_elementwise(const struct lc_operation *operation, const struct lc_elements *a,
-                    const struct lc_elements *b, int32_t activation);
+void lc_elementwise_run(const struct lc_operation *operation, struct lc_elementwise *plan,
+                        const float *a, const float *b);

@@ -28,6 +28,7 @@ struct lc_operation {
     bool is_coded;         // some operands are codes of 8 bits; else all are float32
     int32_t element_bytes; // of outputs
     const void *state;     // what lc_coded.start made
+    void *plan;            // what lc_operator.plan made
     int32_t threads;
 };
 
@@ -59,6 +60,10 @@ struct lc_operator {
     // The shape of every output, for inputs whose shapes can be read. Returns NULL, or what is
     // wrong with the inputs' shapes or integers.
     const char *(*infer)(const struct lc_operation *operation, struct lc_shape *outputs);
+    size_t plan_bytes;
+    // Finds once the operands have their shapes what `compute` would find at every call; some may
+    // be empty. May be NULL.
+    void (*plan)(const struct lc_operation *operation);
     // Computes the outputs, which have these shapes and are not all empty, in float32. NULL: it
     // does not.
     void (*compute)(const struct lc_operation *operation);

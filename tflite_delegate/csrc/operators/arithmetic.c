@@ -3,7 +3,6 @@
 // Arithmetic with two operands, and activations.
 
 #include "codes/coded.h"
-#include "host/tensor.h"
 #include "operation/broadcast.h"
 #include "operation/elementwise.h"
 #include "operation/operation.h"
@@ -34,22 +33,15 @@ static const char *binary_infer(const struct lc_operation *operation, struct lc_
     return lc_broadcast_shape(&a, &b, output);
 }
 
-// An input that has the output's shape: a row, which takes less time to find for small tensors.
-static struct lc_elements whole(const struct lc_operation *operation, int i) {
-    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[0]);
-    const int32_t count = (int32_t)(output->bytes / sizeof(float));
-    return (struct lc_elements){{.rank = 1, .dims = {count}}, lc_input_data(operation, i)};
+static void binary_plan(const struct lc_operation *operation) {
+    const struct lc_shape a = lc_input_shape(operation, 0), b = lc_input_shape(operation, 1);
+    lc_elementwise_plan(operation->builtin_code, &a, &b, fused_activation(operation),
+                        operation->plan);
 }
 
 static void binary_compute(const struct lc_operation *operation) {
-    bool stretches = !lc_same_dims(lc_input(operation, 0)->dims, lc_input(operation, 1)->dims);
-    struct lc_elements operands[2];
-    for (int i = 0; i < 2; i++) {
-        operands[i] = stretches ? (struct lc_elements){lc_input_shape(operation, i),
-                                                       lc_input_data(operation, i)}
-                                : whole(operation, i);
-    }
-    lc_elementwise(operation, &operands[0], &operands[1], fused_activation(operation));
+    lc_elementwise_run(operation, operation->plan, lc_input_data(operation, 0),
+                       lc_input_data(operation, 1));
 }
 
 // One operand
@@ -59,26 +51,33 @@ static const char *unary_infer(const struct lc_operation *operation, struct lc_s
     return NULL;
 }
 
+static void unary_plan(const struct lc_operation *operation) {
+    const struct lc_shape x = lc_input_shape(operation, 0), scalar = {0};
+    const bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
+    lc_elementwise_plan(operation->builtin_code, &x, is_square ? &x : &scalar,
+                        lc_activation_of_node(operation->builtin_code), operation->plan);
+}
+
 // NEG is a product with -1, SQUARE one of an element with itself.
 static void unary_compute(const struct lc_operation *operation) {
+    const float *x = lc_input_data(operation, 0);
     float parameter = -1.0f;
     if (operation->builtin_code == TFL_BUILTIN_LEAKY_RELU) {
         parameter = ((const struct tfl_leaky_relu_params *)operation->params)->alpha;
     }
-    const struct lc_elements x = whole(operation, 0);
-    const struct lc_elements scalar = {.data = &parameter};
-    bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
-    lc_elementwise(operation, &x, is_square ? &x : &scalar,
-                   lc_activation_of_node(operation->builtin_code));
+    const bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
+    lc_elementwise_run(operation, operation->plan, x, is_square ? x : &parameter);
 }
 
 #define BINARY(builtin, bytes, ...)                                                                \
     LC_DEFINE_OPERATOR(builtin, 2, 2, .params_bytes = bytes, .refuses = binary_refuses,            \
-                       .infer = binary_infer, .compute = binary_compute,                           \
+                       .infer = binary_infer, .plan_bytes = sizeof(struct lc_elementwise),         \
+                       .plan = binary_plan, .compute = binary_compute,                             \
                        .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1, __VA_ARGS__)
 
 #define UNARY(builtin, bytes, ...)                                                                 \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = bytes, .infer = unary_infer,                 \
+                       .plan_bytes = sizeof(struct lc_elementwise), .plan = unary_plan,            \
                        .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0, __VA_ARGS__)
 
 BINARY(ADD, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_ADD);

@@ -26,7 +26,10 @@ struct reduction {
     int32_t leading;   // axes before those that are added at once: the last one or two
     int32_t positions; // along the leading axes
     int32_t chunk;     // elements of the last axis that are one item of work
-    const float *x;
+    int32_t items;
+    lc_pool_task run; // computes some of these
+    int32_t x_elements, y_elements;
+    const float *x; // of the call
     float *y;
 };
 
@@ -190,39 +193,50 @@ LC_VECTOR static void divide(float *y, int32_t count, float divisor) {
     }
 }
 
-static void reduction_compute(const struct lc_operation *operation) {
+static void reduction_plan(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
-    int32_t x_elements = lc_count(&x, 0, x.rank), y_elements = lc_count(&y, 0, y.rank);
-    struct reduction self = {.x = lc_input_data(operation, 0), .y = lc_output_data(operation, 0)};
+    struct reduction *self = operation->plan;
     bool reduced[LC_MAX_RANK];
+    *self = (struct reduction){
+        .x_elements = lc_count(&x, 0, x.rank),
+        .y_elements = lc_count(&y, 0, y.rank),
+        .run = run_chunks,
+    };
     find_reduced(operation, x.rank, reduced);
-    find_extents(&self, &x, reduced);
-    const int32_t last = self.rank - 1;
-    self.leading = self.reduced[last] || self.rank == 1 ? last : last - 1;
-    self.positions = 1;
-    for (int32_t axis = 0; axis < self.leading; axis++) {
-        self.positions *= self.extents[axis];
+    find_extents(self, &x, reduced);
+    const int32_t last = self->rank - 1, extent = self->extents[last];
+    self->leading = self->reduced[last] || self->rank == 1 ? last : last - 1;
+    self->positions = 1;
+    for (int32_t axis = 0; axis < self->leading; axis++) {
+        self->positions *= self->extents[axis];
     }
-    self.chunk = self.reduced[last] ? self.extents[last] : CHUNK;
-    memset(self.y, 0, (size_t)y_elements * sizeof(float));
-    if (x_elements == 0) {
-        // Nothing to add.
-    } else if (self.leading > 0 && !self.reduced[0]) {
-        lc_operation_run(operation, self.extents[0], x_elements, run_positions, &self);
-    } else {
-        int32_t extent = self.extents[last];
-        lc_operation_run(operation, extent / self.chunk + (extent % self.chunk != 0), x_elements,
-                         run_chunks, &self);
+    self->chunk = self->reduced[last] ? extent : CHUNK;
+    if (self->x_elements == 0) {
+        return; // nothing to add
     }
+    self->items = extent / self->chunk + (extent % self->chunk != 0);
+    if (self->leading > 0 && !self->reduced[0]) {
+        self->run = run_positions;
+        self->items = self->extents[0];
+    }
+}
+
+static void reduction_compute(const struct lc_operation *operation) {
+    struct reduction *self = operation->plan;
+    self->x = lc_input_data(operation, 0);
+    self->y = lc_output_data(operation, 0);
+    memset(self->y, 0, (size_t)self->y_elements * sizeof(float));
+    lc_operation_run(operation, self->items, self->x_elements, self->run, self);
     if (operation->builtin_code == TFL_BUILTIN_MEAN) {
-        divide(self.y, y_elements, (float)(x_elements / y_elements));
+        divide(self->y, self->y_elements, (float)(self->x_elements / self->y_elements));
     }
 }
 
 #define REDUCTION(builtin, ...)                                                                    \
     LC_DEFINE_OPERATOR(builtin, 2, 2, .integers = 1u << 1,                                         \
                        .params_bytes = sizeof(struct tfl_reducer_params),                          \
-                       .infer = reduction_infer, .compute = reduction_compute, __VA_ARGS__)
+                       .infer = reduction_infer, .plan_bytes = sizeof(struct reduction),           \
+                       .plan = reduction_plan, .compute = reduction_compute, __VA_ARGS__)
 
 REDUCTION(MEAN, .coded = &lc_coded_MEAN);
 REDUCTION(SUM);

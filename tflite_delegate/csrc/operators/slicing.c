@@ -27,20 +27,20 @@ static const char *slice_infer(const struct lc_operation *operation, struct lc_s
     return NULL;
 }
 
-static void slice_compute(const struct lc_operation *operation) {
+static void slice_plan(const struct lc_operation *operation) {
     struct lc_shape shape = lc_input_shape(operation, 0);
-    struct lc_strided from = lc_strided_all(operation, lc_input_data(operation, 0), &shape);
+    struct lc_strided from = lc_strided_all(operation, &shape);
     int32_t count;
     const int32_t *begin = lc_integers(operation, 1, &count);
     for (int32_t axis = 0; axis < shape.rank; axis++) {
-        from.x += begin[axis] * from.steps[axis];
+        from.first += begin[axis] * from.steps[axis];
     }
     from.shape = lc_output_shape(operation, 0);
-    lc_strided_copy(operation, &from, lc_output_data(operation, 0));
+    lc_strided_plan(&from, operation->plan);
 }
 
 LC_DEFINE_OPERATOR(SLICE, 3, 3, .integers = 1u << 1 | 1u << 2, .infer = slice_infer,
-                   .compute = slice_compute, .coded = LC_KEEPS_SCALE(slice_compute));
+                   LC_STRIDED_OPERATOR(slice_plan));
 
 // STRIDED_SLICE
 
@@ -81,13 +81,13 @@ static bool find_range(const struct lc_operation *operation, int32_t i, int32_t 
     return true;
 }
 
-// The elements that are taken, from the first element of the input on if it is given, and their
-// shape, without the axes of which only one is taken. NULL, or what is wrong.
-static const char *find_elements(const struct lc_operation *operation, const void *x,
+// The elements that are taken, and their shape, without the axes of which only one is taken. NULL,
+// or what is wrong.
+static const char *find_elements(const struct lc_operation *operation,
                                  struct lc_strided *elements) {
     const struct tfl_strided_slice_params *params = operation->params;
     struct lc_shape input = lc_input_shape(operation, 0);
-    const struct lc_strided all = lc_strided_all(operation, x, &input);
+    const struct lc_strided all = lc_strided_all(operation, &input);
     int32_t counts[3], spanned = input.rank;
     for (int i = 0; i < 3; i++) {
         lc_integers(operation, i + 1, &counts[i]);
@@ -98,7 +98,7 @@ static const char *find_elements(const struct lc_operation *operation, const voi
     for (int32_t i = 0; i < counts[0]; i++) { // an ellipsis spans the axes that nothing else names
         spanned -= !has_bit(params->ellipsis_mask | params->new_axis_mask, i);
     }
-    *elements = (struct lc_strided){.x = x, .element = all.element};
+    *elements = (struct lc_strided){.element = all.element};
     struct lc_shape *shape = &elements->shape;
     int32_t axis = 0;
     for (int32_t i = 0; i <= counts[0]; i++) { // behind the last, an ellipsis is understood
@@ -120,7 +120,7 @@ static const char *find_elements(const struct lc_operation *operation, const voi
             return "malformed slice";
         }
         ptrdiff_t step = is_new ? 0 : all.steps[axis++];
-        elements->x = x ? elements->x + range.begin * step : NULL;
+        elements->first += range.begin * step;
         if (is_new || !has_bit(params->shrink_axis_mask, i)) {
             if (shape->rank == LC_MAX_RANK) {
                 return "the output has too many dimensions";
@@ -135,18 +135,17 @@ static const char *find_elements(const struct lc_operation *operation, const voi
 static const char *strided_slice_infer(const struct lc_operation *operation,
                                        struct lc_shape *output) {
     struct lc_strided elements;
-    const char *problem = find_elements(operation, NULL, &elements);
+    const char *problem = find_elements(operation, &elements);
     *output = elements.shape;
     return problem;
 }
 
-static void strided_slice_compute(const struct lc_operation *operation) {
+static void strided_slice_plan(const struct lc_operation *operation) {
     struct lc_strided elements;
-    find_elements(operation, lc_input_data(operation, 0), &elements);
-    lc_strided_copy(operation, &elements, lc_output_data(operation, 0));
+    find_elements(operation, &elements);
+    lc_strided_plan(&elements, operation->plan);
 }
 
 LC_DEFINE_OPERATOR(STRIDED_SLICE, 4, 4, .integers = 1u << 1 | 1u << 2 | 1u << 3,
                    .params_bytes = sizeof(struct tfl_strided_slice_params),
-                   .infer = strided_slice_infer, .compute = strided_slice_compute,
-                   .coded = LC_KEEPS_SCALE(strided_slice_compute));
+                   .infer = strided_slice_infer, LC_STRIDED_OPERATOR(strided_slice_plan));

@@ -86,7 +86,7 @@ static void split_compute(const struct lc_operation *operation) {
     struct lc_shape shapes[LC_MAX_OUTPUTS];
     find_operands(operation, &input, &axis);
     struct lc_shape x = lc_input_shape(operation, input);
-    struct lc_strided from = lc_strided_all(operation, lc_input_data(operation, input), &x);
+    struct lc_strided from = lc_strided_all(operation, &x);
     bool unpacks = operation->builtin_code == TFL_BUILTIN_UNPACK;
     if (!unpacks) {
         split_infer(operation, shapes);
@@ -94,9 +94,12 @@ static void split_compute(const struct lc_operation *operation) {
     for (int32_t i = 0; i < parts; i++) {
         from.shape.dims[axis] = unpacks ? 1 : shapes[i].dims[axis];
         if (lc_output_data(operation, i)) {
-            lc_strided_copy(operation, &from, lc_output_data(operation, i));
+            struct lc_strided_plan plan;
+            lc_strided_plan(&from, &plan);
+            lc_strided_copy(operation, &plan, lc_input_data(operation, input),
+                            lc_output_data(operation, i));
         }
-        from.x += from.shape.dims[axis] * from.steps[axis];
+        from.first += from.shape.dims[axis] * from.steps[axis];
     }
 }
 

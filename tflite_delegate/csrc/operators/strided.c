@@ -16,16 +16,9 @@ enum {
     SHORT = 512,    // bytes of a row that is copied without a call
 };
 
-struct copy {
-    struct lc_strided from;
-    int32_t near; // the axis whose elements are neighbours in memory, -1 if no other than the last
-    int32_t block, blocks; // elements of that axis that are one item of work; how many of these
-    char *y;
-};
-
-struct lc_strided lc_strided_all(const struct lc_operation *operation, const void *x,
+struct lc_strided lc_strided_all(const struct lc_operation *operation,
                                  const struct lc_shape *shape) {
-    struct lc_strided all = {.x = x, .element = operation->element_bytes, .shape = *shape};
+    struct lc_strided all = {.element = operation->element_bytes, .shape = *shape};
     ptrdiff_t bytes = all.element;
     for (int32_t axis = shape->rank - 1; axis >= 0; axis--) {
         all.steps[axis] = bytes;
@@ -36,7 +29,7 @@ struct lc_strided lc_strided_all(const struct lc_operation *operation, const voi
 
 // At least one axis is left.
 static struct lc_strided merge_axes(const struct lc_strided *from) {
-    struct lc_strided merged = {.x = from->x, .element = from->element};
+    struct lc_strided merged = {.first = from->first, .element = from->element};
     struct lc_shape *shape = &merged.shape;
     for (int32_t axis = 0; axis < from->shape.rank; axis++) {
         int32_t extent = from->shape.dims[axis], last = shape->rank - 1;
@@ -118,7 +111,8 @@ LC_INLINE void copy_rows(int32_t element, const char *x, ptrdiff_t x_step, int32
 }
 
 // Rows [begin, end), by runs along the last axis but one.
-LC_INLINE void copy_runs(int32_t element, const struct copy *self, int32_t begin, int32_t end) {
+LC_INLINE void copy_runs(int32_t element, const struct lc_strided_plan *self, int32_t begin,
+                         int32_t end) {
     const struct lc_strided *from = &self->from;
     const int32_t last = from->shape.rank - 1, count = from->shape.dims[last];
     const int32_t extent = last > 0 ? from->shape.dims[last - 1] : 1;
@@ -126,7 +120,7 @@ LC_INLINE void copy_runs(int32_t element, const struct copy *self, int32_t begin
         const int32_t left = extent - begin % extent, most = end - begin;
         const int32_t run = left < most ? left : most;
         size_t written = 0;
-        const char *x = from->x + offset_of(from, begin, -1, &written);
+        const char *x = self->x + offset_of(from, begin, -1, &written);
         copy_rows(element, x, last > 0 ? from->steps[last - 1] : 0, run, self->y + written, count,
                   from->steps[last]);
         begin += run;
@@ -135,7 +129,7 @@ LC_INLINE void copy_runs(int32_t element, const struct copy *self, int32_t begin
 
 LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
-    const struct copy *self = argument;
+    const struct lc_strided_plan *self = argument;
     if (self->from.element == 1) {
         copy_runs(1, self, begin, end);
     } else {
@@ -192,7 +186,8 @@ static void transpose_bytes(const char *x, ptrdiff_t x_step, int32_t rows, char 
 }
 
 // Blocks of the near axis.
-LC_INLINE void copy_blocks(int32_t element, const struct copy *self, int32_t begin, int32_t end) {
+LC_INLINE void copy_blocks(int32_t element, const struct lc_strided_plan *self, int32_t begin,
+                           int32_t end) {
     const struct lc_strided *from = &self->from;
     const int32_t last = from->shape.rank - 1, near = self->near;
     const int32_t columns = from->shape.dims[last], extent = from->shape.dims[near];
@@ -203,7 +198,7 @@ LC_INLINE void copy_blocks(int32_t element, const struct copy *self, int32_t beg
     }
     for (int32_t item = begin; item < end; item++) {
         size_t written = 0;
-        const char *x = from->x + offset_of(from, item / self->blocks, near, &written);
+        const char *x = self->x + offset_of(from, item / self->blocks, near, &written);
         char *y = self->y + written;
         const int32_t start = item % self->blocks * self->block, left = extent - start;
         const int32_t stop = start + (left < self->block ? left : self->block);
@@ -223,7 +218,7 @@ LC_INLINE void copy_blocks(int32_t element, const struct copy *self, int32_t beg
 
 LC_VECTOR static bool run_blocks(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
-    const struct copy *self = argument;
+    const struct lc_strided_plan *self = argument;
     if (self->from.element == 1) {
         copy_blocks(1, self, begin, end);
     } else {
@@ -232,24 +227,36 @@ LC_VECTOR static bool run_blocks(void *argument, int32_t thread, int32_t begin, 
     return true;
 }
 
-void lc_strided_copy(const struct lc_operation *operation, const struct lc_strided *from, void *y) {
-    int32_t elements = lc_count(&from->shape, 0, from->shape.rank);
-    if (elements == 0) {
+void lc_strided_plan(const struct lc_strided *from, struct lc_strided_plan *plan) {
+    *plan = (struct lc_strided_plan){.from = merge_axes(from), .near = -1};
+    const struct lc_shape *shape = &plan->from.shape;
+    plan->elements = lc_count(shape, 0, shape->rank);
+    if (plan->elements == 0) {
         return;
     }
-    struct copy self = {.from = merge_axes(from), .near = -1, .y = y};
-    const struct lc_shape *shape = &self.from.shape;
     for (int32_t axis = 0; axis < shape->rank - 1; axis++) {
-        self.near = self.from.steps[axis] == from->element ? axis : self.near;
+        plan->near = plan->from.steps[axis] == from->element ? axis : plan->near;
     }
-    int32_t rows = elements / shape->dims[shape->rank - 1];
-    if (self.near < 0) {
-        lc_operation_run(operation, rows, elements, run_rows, &self);
+    plan->items = plan->elements / shape->dims[shape->rank - 1];
+    if (plan->near < 0) {
         return;
     }
-    int32_t extent = shape->dims[self.near];
     const int32_t tiles = AT_ONCE / TILE / shape->dims[shape->rank - 1];
-    self.block = TILE * (tiles > 1 ? tiles : 1);
-    self.blocks = extent / self.block + (extent % self.block != 0);
-    lc_operation_run(operation, rows / extent * self.blocks, elements, run_blocks, &self);
+    const int32_t extent = shape->dims[plan->near];
+    plan->block = TILE * (tiles > 1 ? tiles : 1);
+    plan->blocks = extent / plan->block + (extent % plan->block != 0);
+    plan->items = plan->items / extent * plan->blocks;
+}
+
+void lc_strided_copy(const struct lc_operation *operation, struct lc_strided_plan *plan,
+                     const char *x, char *y) {
+    plan->x = x + plan->from.first;
+    plan->y = y;
+    lc_operation_run(operation, plan->items, plan->elements, plan->near < 0 ? run_rows : run_blocks,
+                     plan);
+}
+
+void lc_strided_compute(const struct lc_operation *operation) {
+    lc_strided_copy(operation, operation->plan, lc_input_data(operation, 0),
+                    lc_output_data(operation, 0));
 }

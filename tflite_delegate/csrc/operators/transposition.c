@@ -26,9 +26,9 @@ static const char *transpose_infer(const struct lc_operation *operation, struct 
     return NULL;
 }
 
-static void transpose_compute(const struct lc_operation *operation) {
+static void transpose_plan(const struct lc_operation *operation) {
     struct lc_shape x = lc_input_shape(operation, 0);
-    const struct lc_strided all = lc_strided_all(operation, lc_input_data(operation, 0), &x);
+    const struct lc_strided all = lc_strided_all(operation, &x);
     struct lc_strided from = all;
     from.shape = lc_output_shape(operation, 0);
     int32_t count;
@@ -38,11 +38,11 @@ static void transpose_compute(const struct lc_operation *operation) {
         lc_find_axis(x.rank, &axis);
         from.steps[i] = all.steps[axis];
     }
-    lc_strided_copy(operation, &from, lc_output_data(operation, 0));
+    lc_strided_plan(&from, operation->plan);
 }
 
 LC_DEFINE_OPERATOR(TRANSPOSE, 2, 2, .integers = 1u << 1, .infer = transpose_infer,
-                   .compute = transpose_compute, .coded = LC_KEEPS_SCALE(transpose_compute));
+                   LC_STRIDED_OPERATOR(transpose_plan));
 
 // DEPTH_TO_SPACE and SPACE_TO_DEPTH
 
@@ -71,7 +71,7 @@ static const char *block_infer(const struct lc_operation *operation, struct lc_s
 }
 
 // Both exchange two axes of images whose rows, columns and channels of blocks are axes.
-static void block_compute(const struct lc_operation *operation) {
+static void block_plan(const struct lc_operation *operation) {
     const int32_t block = ((const struct tfl_block_params *)operation->params)->block_size;
     struct lc_shape x = lc_input_shape(operation, 0), y = lc_output_shape(operation, 0);
     bool gathers = operation->builtin_code == TFL_BUILTIN_SPACE_TO_DEPTH;
@@ -81,19 +81,17 @@ static void block_compute(const struct lc_operation *operation) {
     const int32_t height = x.dims[0] * rows->dims[1], width = rows->dims[2];
     const struct lc_shape scattered = {.rank = 5, .dims = {height, block, width, block, channels}};
     const struct lc_shape gathered = {.rank = 5, .dims = {height, width, block, block, channels}};
-    struct lc_strided from =
-        lc_strided_all(operation, lc_input_data(operation, 0), gathers ? &scattered : &gathered);
+    struct lc_strided from = lc_strided_all(operation, gathers ? &scattered : &gathered);
     from.shape = gathers ? gathered : scattered;
     ptrdiff_t step = from.steps[1];
     from.steps[1] = from.steps[2];
     from.steps[2] = step;
-    lc_strided_copy(operation, &from, lc_output_data(operation, 0));
+    lc_strided_plan(&from, operation->plan);
 }
 
 #define BLOCKS(builtin)                                                                            \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_block_params),             \
-                       .infer = block_infer, .compute = block_compute,                             \
-                       .coded = LC_KEEPS_SCALE(block_compute))
+                       .infer = block_infer, LC_STRIDED_OPERATOR(block_plan))
 
 BLOCKS(DEPTH_TO_SPACE);
 BLOCKS(SPACE_TO_DEPTH);

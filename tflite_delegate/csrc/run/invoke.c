@@ -136,21 +136,6 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
     return done && (!is_spread || lc_pool_run(threads, spread.height.size, run_spread, &spread));
 }
 
-// Bytes of one image of the output.
-static bool output_bytes(const struct lc_node *node, size_t *bytes) {
-    const struct lc_geometry *last = &node->layers[node->chain.layer_count - 1];
-    size_t input;
-    struct lc_spread spread;
-    bool fits = true;
-    if (!lc_layer_spread(node->chain.layers, node->layers, &spread)) {
-        fits = lc_image_elements(last, &input, bytes);
-    } else {
-        *bytes = (size_t)spread.up->channels;
-        fits = lc_multiply(bytes, spread.height.size) && lc_multiply(bytes, spread.width.size);
-    }
-    return fits && lc_multiply(bytes, (int64_t)lc_element_bytes(last));
-}
-
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     struct lc_node *node = tfl_node->user_data;
     const struct lc_chain *chain = &node->chain;
@@ -158,11 +143,8 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
-    size_t x_bytes, y_bytes, unused;
-    if (!lc_image_elements(node->layers, &x_bytes, &unused) ||
-        !lc_multiply(&x_bytes, (int64_t)lc_element_bytes(node->layers)) ||
-        !output_bytes(node, &y_bytes) || !holds(input, x_bytes, node->batch) ||
-        !holds(output, y_bytes, node->batch) ||
+    const size_t x_bytes = node->x_bytes, y_bytes = node->y_bytes;
+    if (!holds(input, x_bytes, node->batch) || !holds(output, y_bytes, node->batch) ||
         (residual && !holds(residual, y_bytes, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
                              chain->layers[0].core);

@@ -53,6 +53,7 @@ struct lc_node {
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
+    size_t x_bytes, y_bytes;        // of one image of the input and of the output
     const struct lc_kernel *kernel; // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;

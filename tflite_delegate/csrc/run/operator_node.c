@@ -57,11 +57,13 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     const size_t outputs_bytes = ints_bytes(claimed->outputs);
     const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
     struct lc_operator_node *node =
-        calloc(1, sizeof *node + state_bytes + inputs_bytes + outputs_bytes + kind->params_bytes);
+        calloc(1, sizeof *node + kind->plan_bytes + state_bytes + inputs_bytes + outputs_bytes +
+                      kind->params_bytes);
     if (!node) {
         return NULL;
     }
-    char *state = (char *)(node + 1), *inputs = state + state_bytes;
+    char *plan = (char *)(node + 1), *state = plan + kind->plan_bytes;
+    char *inputs = state + state_bytes;
     char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
     memcpy(outputs, claimed->outputs, outputs_bytes);
@@ -76,6 +78,7 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     operation.outputs = (const void *)outputs;
     operation.params = params;
     operation.state = state;
+    operation.plan = plan;
     node->kind = kind;
     node->operation = operation;
     return node;
@@ -153,6 +156,9 @@ static int operator_prepare(struct tfl_context *context, struct tfl_node *tfl_no
     int status = TFL_OK;
     for (int i = 0; status == TFL_OK && i < node->operation.outputs->size; i++) {
         status = resize(context, node->operation.outputs->data[i], &outputs[i]);
+    }
+    if (status == TFL_OK && node->kind->plan) {
+        node->kind->plan(&node->operation);
     }
     return status;
 }

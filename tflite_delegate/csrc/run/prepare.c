@@ -131,6 +131,23 @@ static void fold_rows(const struct lc_node *node, struct shapes *shapes) {
     }
 }
 
+// Bytes of one image of the input and of the output. False on overflow.
+static bool count_bytes(const struct lc_chain *chain, const struct shapes *shapes, size_t *x,
+                        size_t *y) {
+    const struct lc_geometry *first = shapes->layers, *last = &first[chain->layer_count - 1];
+    size_t between;
+    struct lc_spread spread;
+    bool fits = lc_image_elements(first, x, &between);
+    if (!lc_layer_spread(chain->layers, first, &spread)) {
+        fits = fits && lc_image_elements(last, &between, y);
+    } else {
+        *y = (size_t)spread.up->channels;
+        fits = fits && lc_multiply(y, spread.height.size) && lc_multiply(y, spread.width.size);
+    }
+    return fits && lc_multiply(x, (int64_t)lc_element_bytes(first)) &&
+           lc_multiply(y, (int64_t)lc_element_bytes(last));
+}
+
 static void name_node(struct lc_node *node) {
     if (node->kernel) {
         snprintf(node->name, sizeof node->name, "%s", node->kernel->name);
@@ -157,7 +174,10 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
     fold_rows(node, &shapes);
     int32_t threads = lc_threads_for(node->delegate, context);
-    size_t bytes = 0, staged = 0;
+    size_t bytes = 0, staged = 0, x_bytes = 0, y_bytes = 0;
+    if (!count_bytes(&node->chain, &shapes, &x_bytes, &y_bytes)) {
+        return report(&node->chain.layers[0], context, "an image has too many bytes");
+    }
     const struct lc_kernel *kernel =
         choose_kernel(node, context, tfl_node, &shapes, threads, &bytes, &staged);
     if (!kernel && !request_intermediates(node, context, tfl_node, &shapes, &bytes, &staged)) {
@@ -167,6 +187,8 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     lc_lock(&node->delegate->lock);
     memcpy(node->layers, shapes.layers, sizeof node->layers);
     node->batch = shapes.batch;
+    node->x_bytes = x_bytes;
+    node->y_bytes = y_bytes;
     node->kernel = kernel;
     node->threads = threads;
     node->workspace_bytes = bytes;
