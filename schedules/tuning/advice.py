@@ -2,6 +2,7 @@
 
 A workload that has records gets the best of its candidates that the user's limits allow; a layer
 that has none, what the records of other layers promise (:mod:`transfer`), if that is credible.
+Records by which a whole network was slower do not count any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from schedules.errors import LeanconvError
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, default_limits, exceeded
 from schedules.target.simd import Simd
-from schedules.tuning.records.records import MODELLED, Record, by_workload, of_target, ranked
+from schedules.tuning.records.records import (
+    LOST,
+    MODELLED,
+    Record,
+    by_workload,
+    current,
+    of_target,
+    ranked,
+)
 from schedules.tuning.records.task import tuning_target
 from schedules.tuning.search.search import make_search
 from schedules.tuning.search.space import Space
@@ -111,6 +120,9 @@ class Advisor:
 
     def advise(self, default: Plan, accept: Accept) -> Advice:
         """What to compile instead of ``default``, if anything."""
+        trials = self._trials.get(default.workload, ())
+        if trials and not current(trials):
+            return Advice(default, default, DEFAULT).because(f"untuned: {LOST}")
         return (
             self._tuned(default, accept)
             or self._transferred(default, accept)
@@ -122,7 +134,7 @@ class Advisor:
     def _tuned(self, default: Plan, accept: Accept) -> Advice | None:
         """The best plan on record that is allowed."""
         workload = default.workload
-        trials = ranked(self._trials.get(workload, ()), workload)
+        trials = ranked(current(self._trials.get(workload, ())), workload)
         limits = self._limits_for(default)
         # The untuned choice is measured as often as the best, which says nothing of its rank.
         untuned = next((record for record in trials if record.candidate == default.choice), None)

@@ -132,7 +132,7 @@ class Tuner:
     ) -> None:
         self.simd, self.measurer, self.log, self.board = simd, measurer, log, board
         self.options, self.notify = options, notify or (lambda _status: None)
-        self.records = list(known)
+        self.records = [record for record in known if not record.is_lost]
         self.model = CostModel(simd, options.seed)
         self._learnt = 0
         self._spaces: dict[Workload, Space] = {}
@@ -145,7 +145,7 @@ class Tuner:
                 continue  # nothing serves it within the limits
             self._spaces[task.workload] = space
             importance = task.count * space.plan(space.default).cost
-            own = [record for record in known if record.workload == task.workload]
+            own = [record for record in self.records if record.workload == task.workload]
             self.progress.append(TaskProgress(task, importance, own))
         self._started = time.monotonic()
         self._trials_before = self.trials
@@ -199,7 +199,7 @@ class Tuner:
             settings = replace(settings, repeat=repeat)
         records = []
         for outcome in self._outcomes(workload, candidates, settings):
-            record = self._record(workload, outcome)
+            record = self.record(workload, outcome)
             self.log.append(record)
             records.append(record)
         self.records += records
@@ -239,7 +239,8 @@ class Tuner:
                     raise
                 yield Measurement(candidate, (), "the board stopped answering")
 
-    def _record(self, workload: Workload, outcome: Measurement) -> Record:
+    def record(self, workload: Workload, outcome: Measurement) -> Record:
+        """What is written down of an outcome, as of now."""
         samples = outcome.samples_s if outcome.error is None else ()
         costs = (min(samples), statistics.median(samples), max(samples)) if samples else ()
         return Record(

@@ -21,6 +21,8 @@ from schedules.plan.choice import Choice
 VERSION = 1
 #: How costs came about: on the processor itself; or by a model of it, on an emulated one.
 MEASURED, MODELLED = "measured", "modelled"
+#: The error of the best of a layer, whose network is faster with the untuned choices.
+LOST = "its network is faster untuned"
 #: Digits of a cost that are more than noise.
 COST_DIGITS = 4
 #: Of an error text.
@@ -98,6 +100,11 @@ class Record:
     def cost_s(self) -> float:
         """The median, by which candidates are compared; infinite if it failed."""
         return self.costs_s[1] if self.costs_s else math.inf
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is no trial, but a mark: see :data:`LOST`."""
+        return self.error == LOST
 
     def to_line(self) -> str:
         """The line, without the character that ends it.

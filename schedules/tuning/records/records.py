@@ -6,14 +6,15 @@ Records of different targets, and costs that were measured and modelled, are nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from schedules.layer.block import Workload
 from schedules.plan.choice import Choice
 from schedules.tuning.records.log import Log, load
-from schedules.tuning.records.record import MEASURED, MODELLED, NewerVersion, Record
+from schedules.tuning.records.record import LOST, MEASURED, MODELLED, NewerVersion, Record
 
 __all__ = [
+    "LOST",
     "MEASURED",
     "MODELLED",
     "Log",
@@ -21,6 +22,7 @@ __all__ = [
     "Record",
     "best",
     "by_workload",
+    "current",
     "load",
     "of_target",
     "ranked",
@@ -40,6 +42,13 @@ def by_workload(records: Iterable[Record]) -> dict[Workload, list[Record]]:
     for record in records:
         found.setdefault(record.workload, []).append(record)
     return found
+
+
+def current(records: Sequence[Record]) -> list[Record]:
+    """Of one workload's records, those that still count: none before its network lost by them."""
+    marks = [record.timestamp for record in records if record.is_lost]
+    last = max(marks, default=-1)
+    return [r for r in records if r.timestamp > last and not r.is_lost]
 
 
 def best(records: Iterable[Record]) -> dict[Workload, Record]:

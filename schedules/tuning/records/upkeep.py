@@ -46,8 +46,8 @@ def prune(path: Path, keep: int, output: Path | None = None) -> tuple[int, int]:
 def worth_keeping(records: Sequence[Record], keep: int) -> dict[Record, None]:
     """Of each workload and target the best record and that of the untuned candidate.
 
-    And the best of each of the ``keep`` best algorithms, so that a model can still learn. They
-    stay in their order.
+    And the best of each of the ``keep`` best algorithms, so that a model can still learn, and the
+    marks of those that lost. They stay in their order.
     """
     chosen: set[Record] = set()
     for target in {record.target for record in records}:
@@ -55,6 +55,7 @@ def worth_keeping(records: Sequence[Record], keep: int) -> dict[Record, None]:
             ranking = ranked(own)
             if not ranking:
                 continue
+            chosen.update(record for record in own if record.is_lost)
             algorithms: dict[str, Record] = {}
             for record in ranking:
                 algorithms.setdefault(record.candidate.algorithm, record)

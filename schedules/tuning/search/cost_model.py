@@ -68,7 +68,8 @@ class CostModel:
         """
         by_workload: dict[Workload, dict[Choice, float]] = {}
         for record in records:
-            by_workload.setdefault(record.workload, {})[record.candidate] = record.cost_s
+            if not record.is_lost:
+                by_workload.setdefault(record.workload, {})[record.candidate] = record.cost_s
         rows, labels = [], []
         for workload, reference in self._references(by_workload).items():
             costs = by_workload[workload]

@@ -133,6 +133,10 @@ def _print_report(report: TuneReport) -> None:
             f"all layers one after the other, {report.cost_kind}: {tuned * 1e3:.4g} ms tuned, "
             f"{untuned * 1e3:.4g} ms untuned: {tuned / untuned:.3f}"
         )
+    for network in report.networks:
+        print(network)
+    if report.not_compared:
+        print(f"whole networks were not compared: {report.not_compared}")
 
 
 def _seconds(task: TaskReport) -> tuple[float | None, float | None]:

@@ -17,10 +17,13 @@ from schedules.tuning.search.tuners import TUNERS
 from tvmc.running.loader import Model
 
 if TYPE_CHECKING:
+    from schedules.layer.block import Workload
+    from schedules.plan.choice import Choice
     from schedules.target.toolchain import Toolchain
     from schedules.tuning.boards.base import Runner
-    from schedules.tuning.records.records import Record
+    from schedules.tuning.records.records import Log, Record
     from schedules.tuning.tuner import Status, Tuner
+    from tvmc.tuning.networks import NetworkReport
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +48,10 @@ class TaskReport:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What :func:`tune` did; ``seconds`` is how long it took."""
+    """What :func:`tune` did; ``seconds`` is how long it took.
+
+    ``networks`` are the models as a whole, tuned and untuned, or ``not_compared`` says why not.
+    """
 
     target: str
     board: str
@@ -53,6 +59,8 @@ class TuneReport:
     trials: int
     tasks: tuple[TaskReport, ...]
     seconds: float
+    networks: tuple[NetworkReport, ...]
+    not_compared: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -186,7 +194,10 @@ def tune(
             )
         info.write(output)
         machine.run()
-    result = _report(machine, kind)
+    away = "a board's own LiteRT is not asked" if rpc_tracker or board_command else None
+    not_compared = away or _no_litert()
+    networks = () if not_compared else _judged(machine, list(map(Path, paths)), toolchain, log)
+    result = _report(machine, kind, networks, not_compared)
     if report is not None:
         write_json(Path(report), result.to_dict())
     return result
@@ -222,7 +233,41 @@ def _known(output: Path, others: Sequence[str | Path], target: str, cost_kind: s
     return [r for r in records if r.target == target and r.cost_kind == cost_kind]
 
 
-def _report(machine: Tuner, cost_kind: str) -> TuneReport:
+def _no_litert() -> str | None:
+    """Why whole networks cannot be run here, if they cannot."""
+    from tvmc.running.interpreter import runtime
+
+    try:
+        runtime("litert")
+    except LeanconvError as error:
+        return str(error)
+    return None
+
+
+def _judged(
+    machine: Tuner, paths: Sequence[Path], toolchain: Toolchain, log: Log
+) -> tuple[NetworkReport, ...]:
+    """The models tuned and untuned; records by which one is slower are marked in the log."""
+    from schedules.tuning.measure.measure import Measurement
+    from schedules.tuning.records.records import LOST, MEASURED
+    from schedules.tuning.records.task import tuning_target
+    from tvmc.tuning.networks import judge
+
+    def mark(workload: Workload, choice: Choice) -> Record:
+        record = machine.record(workload, Measurement(choice, (), LOST))
+        log.append(record)
+        return record
+
+    known = _known(log.path.parent, (), tuning_target(machine.simd), MEASURED)
+    return judge(paths, machine.simd, machine.options.limits, known, mark, toolchain)
+
+
+def _report(
+    machine: Tuner,
+    cost_kind: str,
+    networks: tuple[NetworkReport, ...],
+    not_compared: str | None,
+) -> TuneReport:
     tasks = []
     for state in machine.progress:
         best, untuned = machine.tuned(state), machine.untuned(state)
@@ -245,4 +290,6 @@ def _report(machine: Tuner, cost_kind: str) -> TuneReport:
         trials=machine.trials,
         tasks=tuple(tasks),
         seconds=round(machine.seconds, 3),
+        networks=networks,
+        not_compared=not_compared,
     )

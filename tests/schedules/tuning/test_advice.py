@@ -18,7 +18,7 @@ from schedules.plan.plan import Plan
 from schedules.plan.planner import NO_LIMITS, Limits, plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
-from schedules.tuning.records.records import MODELLED, Record
+from schedules.tuning.records.records import LOST, MODELLED, Record
 from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
 from tests.support.trials import candidate, record
@@ -69,6 +69,15 @@ def test_what_hardly_gains_is_left_untuned() -> None:
     untuned = trial("winograd", 0.15)
     assert advice(trial("mec", 0.147), untuned).plan.algorithm == "winograd"
     assert advice(trial("mec", 0.143), untuned).plan.algorithm == "mec"
+
+
+def test_records_of_a_network_that_lost_count_no_more() -> None:
+    untuned, best = trial("winograd", 0.15), trial("mec", 0.1)
+    lost = trial("mec", None, error=LOST, timestamp=1)
+    given = advice(untuned, best, lost)
+    assert (given.plan.algorithm, given.source, given.seconds) == ("winograd", DEFAULT, None)
+    assert given.plan.why == "untuned: its network is faster untuned"
+    assert advice(untuned, best, lost, trial("indirect", 0.1, timestamp=2)).source == TUNED
 
 
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:

@@ -47,8 +47,9 @@ def graph(tmp_path: Path) -> Path:
 
 
 def trials(records: list[Record]) -> Counter[Any]:
-    """How often each candidate was tried, play-offs apart."""
-    return Counter((r.workload, r.candidate) for r in records if r.samples < FINAL_SAMPLES)
+    """How often each candidate was tried, play-offs and marks apart."""
+    tried = [r for r in records if r.samples < FINAL_SAMPLES and not r.is_lost]
+    return Counter((r.workload, r.candidate) for r in tried)
 
 
 def test_tunes_compiles_and_tells(run_tvmc: RunTvmc, graph: Path, tmp_path: Path) -> None:
@@ -65,7 +66,13 @@ def test_tunes_compiles_and_tells(run_tvmc: RunTvmc, graph: Path, tmp_path: Path
     assert json.loads((logs / "board.json").read_text())["board"] == "here"
     records = load(logs)
     assert sum(trials(records).values()) == 12 and max(trials(records).values()) == 1
-    assert not [record.error for record in records if record.error]
+    assert not [r.error for r in records if r.error and not r.is_lost]
+    # What it has found for so small a network may be slower as a whole.
+    (network,) = report["networks"]
+    assert network["model"] == "two.tflite" and "two.tflite" in done.stdout
+    pairs = list(zip(network["tuned_s"], network["untuned_s"], strict=True))
+    is_slower = any(tuned > untuned for tuned, untuned in pairs)
+    assert is_slower == any(record.is_lost for record in records)
 
     library, compiled = tmp_path / "lib.so", tmp_path / "compiled.json"
     done = run_tvmc(
@@ -74,7 +81,7 @@ def test_tunes_compiles_and_tells(run_tvmc: RunTvmc, graph: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     tried = [(record.candidate.algorithm, record.candidate.knobs) for record in records]
     for layer in json.loads(compiled.read_text())["layers"]:
-        assert layer["tuning"] == "tuned"
+        assert layer["tuning"] in ("tuned", *(["default"] if is_slower else []))
         assert (layer["algorithm"], layer["knobs"]) in tried
 
 

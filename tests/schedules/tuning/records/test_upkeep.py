@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from schedules.plan.choice import Choice
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from schedules.tuning.records.log import load, rewrite
-from schedules.tuning.records.records import Record, best
+from schedules.tuning.records.records import LOST, Record, best
 from schedules.tuning.records.upkeep import merge, prune, worth_keeping
 from tests.support.records import LAYER, OTHER_LAYER, record
 
@@ -66,6 +67,15 @@ def test_pruned_in_place(tmp_path: Path) -> None:
     assert load(first) == [UNTUNED, FAST, OTHER]
     assert load(second) == [FAST]
     assert sorted(tmp_path.iterdir()) == [first, second]
+
+
+def test_marks_are_kept(tmp_path: Path) -> None:
+    """Of what was the best, and was not in a whole network."""
+    path = tmp_path / "float32.jsonl"
+    lost = replace(FAILED, error=LOST)
+    rewrite(path, [UNTUNED, FAST, FAILED, lost])
+    assert prune(path, 1) == (4, 3)
+    assert load(path) == [UNTUNED, FAST, lost]
 
 
 def test_pruned_elsewhere(tmp_path: Path) -> None:
