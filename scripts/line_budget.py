@@ -41,7 +41,7 @@ BUDGET = {
     "scripts/tvmc": 6100,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 7900,
+    "tests/schedules": 8000,
     "tests/scripts": 7700,
     "tests/support": 4200,
     "tests/tflite_delegate": 10800,
