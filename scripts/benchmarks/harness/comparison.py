@@ -12,13 +12,21 @@ import numpy as np
 import tvmc
 from schedules.errors import LeanconvError, reason
 from scripts.benchmarks.harness.benchmark import Row, Rows
-from scripts.benchmarks.harness.inference import described, max_difference, random_inputs
+from scripts.benchmarks.harness.inference import (
+    LEANCONV,
+    described,
+    max_difference,
+    random_inputs,
+)
 from scripts.benchmarks.harness.interleaving import Timing, interleave
 from scripts.benchmarks.harness.runners import XNNPACK, Runner, library_path, open_runner
 from tvmc.running.interpreter import Arrays, Session, runtime
 
 #: A runtime that is further off, relative to the largest output, computes something else.
 SAME_MODEL = 1e-2
+#: Memory that is written between two calls whose data shall not be in the caches: twice the largest
+#: third cache that one core of a usual server has.
+OTHER_BYTES = 2**26
 #: Differences of the outputs of opened runners, by runtime.
 Differences = Callable[[Mapping[str, Runner]], Mapping[str, float]]
 
@@ -132,6 +140,22 @@ def speed_up(
     calls = {count: runner.invoke for count, runner in runners.items()}
     timings = interleave(calls, **turns)
     return timings["1"].minimum / timings[str(threads)].minimum
+
+
+def of_single_images(batch: Path, single: Path, images: int, rounds: int) -> dict[str, float]:
+    """The time of a batch, of that of as many single images, both with nothing in the caches.
+
+    ``batch`` and ``single`` are models that have their delegates beside them.
+    """
+    runners = {}
+    for name, graph in (("batch", batch), ("single", single)):
+        runners[name] = open_runner(LEANCONV, graph, 1, graph.parent)
+        runners[name].set_inputs(built_in_outputs(graph)[0])
+    calls = {name: runner.invoke for name, runner in runners.items()}
+    other = np.zeros(OTHER_BYTES // 4, np.float32)
+    timings = interleave(calls, rounds=rounds, calls=1, before=lambda: other.__iadd__(1))
+    minima, medians = timings["batch"].ratio(timings["single"])
+    return {"min": minima / images, "median": medians / images}
 
 
 def beside(rows: Rows, *keys: str) -> list[Row]:

@@ -62,6 +62,7 @@ def interleave(
     seconds: float = float("inf"),
     warmup: int = 3,
     calls: int | None = None,
+    before: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
     """Time several callables in turns.
 
@@ -78,6 +79,8 @@ def interleave(
     calls : int, optional
         Consecutive calls that make up a sample: the more, the more of a subject's data is in the
         caches. By default as many as last 2 ms.
+    before : callable
+        Called before each sample.
     """
     repeats = {name: _calibrate(call, warmup) for name, call in subjects.items()}
     if calls is not None:
@@ -92,6 +95,7 @@ def interleave(
             if done >= 3 and time.perf_counter() > end:
                 break
             for name in order:
+                before()
                 samples[name].append(_sample(subjects[name], repeats[name]))
             order.reverse()
     finally:

@@ -24,7 +24,30 @@ def test_every_layer_of_a_kind(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert [row["operator"] for row in rows] == ["DEPTHWISE_CONV_2D", "CONV_2D"]
     lines = capsys.readouterr().out.splitlines()
     mean = statistics.geometric_mean([rows[1]["ratios"]["min"]])
-    assert lines[-2].split() == ["CONV_2D", "geometric", "mean", "-", "-", "-", f"{mean:.3f}", "-"]
+    assert lines[-2].split() == [
+        "CONV_2D",
+        "geometric",
+        "mean",
+        "-",
+        "-",
+        "-",
+        f"{mean:.3f}",
+        "-",
+        "-",
+        "-",
+    ]
+
+
+def test_a_batch_and_as_many_single_images(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.json"
+    arguments = ["small", "--rounds", "3", "--json", str(path), "--batch", "3"]
+    assert bench_nodes.main([*arguments, "--operator", "FULLY_CONNECTED"]) == 0
+    row, _ = json.loads(path.read_text())["rows"]
+    assert row["layer"] == "dense 3x40->10"
+    assert set(row["of_singles"]) == {"min", "median"}
+    assert f"{row['of_singles']['min']:.3f}" in capsys.readouterr().out
 
 
 def test_an_unknown_network(capsys: pytest.CaptureFixture[str]) -> None:
