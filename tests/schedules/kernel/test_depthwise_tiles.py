@@ -91,3 +91,19 @@ def test_threads_are_busy(size: int, channels: int) -> None:
     tile = default_tile(workload, A76)
     items = {"rows": -(-size // tile.rows), "channels": -(-channels // tile.channels)}[tile.shared]
     assert min(shared_evenly(items, threads) for threads in (2, 4)) >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "channels", "shared"),
+    [
+        ("znver4", 112, 64, "rows"),  # 3.2 MB: in the order of memory, from the L3 cache
+        ("znver4", 28, 256, "channels"),
+        ("cortex-a76", 56, 128, "channels"),
+    ],
+)
+def test_images_that_leave_the_cache_are_read_in_the_order_of_memory(
+    target: str, size: int, channels: int, shared: str
+) -> None:
+    tile = default_tile(layer(size, channels, 3), PRESETS[target])
+    assert tile.shared == shared
+    assert (tile.channels >= channels) == (shared == "rows")
