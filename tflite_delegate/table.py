@@ -130,7 +130,10 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
 
 def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     """The geometry and the packed weights of every layer of a kernel."""
-    layers = [_initializer(_geometry(workload)) for workload in plan.layers]
+    layers = [
+        _initializer(_geometry(workload) | {"half_weights": int(part.dtype == "float16")})
+        for workload, part in zip(plan.layers, plan.parts, strict=True)
+    ]
     parts = [
         _initializer(
             {

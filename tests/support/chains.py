@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tvm import s_tir, te
@@ -32,7 +32,7 @@ class ChainPlan(Plan):
     def through(cls, *chain: Conv2dWorkload) -> ChainPlan:
         """For layers each of which reads the output of the one before; weights are read as rows."""
         assert all(layer.is_pointwise and layer.batch == 1 for layer in chain)
-        parts = tuple(packing.rows(layer) for layer in chain)
+        parts = tuple(replace(packing.rows(layer), dtype=layer.dtype) for layer in chain)
         return cls(chain[0], "naive_chain", {}, 0, parts, chain=chain)
 
     @property

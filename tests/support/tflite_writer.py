@@ -82,6 +82,7 @@ class Conv:
             dilation_width=self.dilation[1],
             groups=channels if self.depthwise else self.groups,
             activation=self.activation,
+            weight_dtype=self.weight_type,
         )
 
     def constants(self, in_channels: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -134,7 +134,7 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     facts["geometry"] = f"{_kind(op, weights)} ?x?x{channels}"
     if not x.is_known or (not is_dense and len(x.shape) != 4):
         raise LeanconvError("input shape is not known before the model runs")
-    workload = _workload(op, x, weights, window)
+    workload = _with_type(_workload(op, x, weights, window), weights)
     facts |= {"geometry": describe(_KINDS[op], workload), "macs": workload.macs}
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     if {x.type, y.type, weights.type} == {"int8"}:
@@ -181,6 +181,7 @@ def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -
     workload = upsampling.workload(
         (batch, height, width, depth), channels, rows, columns, window.activation
     )
+    workload = _with_type(workload, weights)
     strides = "x".join(map(str, dict.fromkeys(window.stride)))
     activation = "" if window.activation == "none" else f" {window.activation}"
     facts["geometry"] = f"{name} s{strides} {height}x{width}x{depth}->{channels}{activation}"
@@ -204,6 +205,11 @@ def _input_channels(op: str, weights: Tensor) -> int | str:
 
 def _outputs(op: str, weights: Tensor) -> int:
     return weights.shape[-1 if op == "DEPTHWISE_CONV_2D" else 0]
+
+
+def _with_type(workload: Conv2dWorkload, weights: Tensor) -> Conv2dWorkload:
+    """``workload`` with weights of float16, if the model has them so."""
+    return replace(workload, weight_dtype="float16") if weights.type == "float16" else workload
 
 
 def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWorkload:

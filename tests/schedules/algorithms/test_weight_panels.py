@@ -102,6 +102,22 @@ def test_vectors_are_converted_by_one_instruction(
     assert not re.search(r"\b(call|bl)\w*\s+__extendhfsf2", text)
 
 
+@pytest.mark.parametrize("target", ["x86-64-v4", "cortex-a53"])
+def test_weights_stay_narrow_where_that_is_hardly_slower(target: str) -> None:
+    simd = PRESETS[target]
+    matrix = plan_kernel(replace(MATRIX, in_channels=1280, out_channels=1000), simd)
+    assert (matrix.algorithm, matrix.knobs["weights"]) == ("dense", "in_place")
+    assert matrix.held_bytes == 0
+    assert plan_kernel(CHANNELS, simd).knobs["weights"] == "narrow"
+    large = replace(LAYER, in_height=56, in_width=56, in_channels=32, stride_height=2)
+    assert plan_kernel(large, simd).knobs["weights"] in ("narrow", "in_place")
+
+
+def test_weights_in_the_cache_that_serve_few_pixels_are_packed_as_float32() -> None:
+    few_pixels = replace(LAYER, in_height=3, in_width=3, in_channels=256, stride_height=2)
+    assert plan_kernel(few_pixels, PRESETS["x86-64-v4"]).packed.dtype == "float32"
+
+
 def test_targets_that_cannot_convert_hold_float32() -> None:
     simd = replace(PRESETS["x86-64-v3"], features=frozenset({"avx2", "fma"}))
     for workload in (LAYER, MATRIX, CHANNELS, BLOCK):

@@ -102,7 +102,8 @@ def test_groups(tmp_path: Path, weight_type: str) -> None:
     layer = only_layer(tmp_path, single_conv((1, 8, 8, 8), conv))
     assert layer.reason is None
     assert layer.workload == conv.workload((1, 8, 8, 8))
-    assert layer.geometry == "conv3x3 g4 8x8x8->12"
+    narrow = " float16 weights" * (weight_type == "float16")
+    assert layer.geometry == f"conv3x3 g4 8x8x8->12{narrow}"
     assert layer.macs == 8 * 8 * 12 * 9 * 2
 
 

@@ -48,7 +48,9 @@ struct lc_geometry {
     int32_t activation; // enum tfl_activation or LC_ACTIVATION_*
     int32_t residual;   // 1 if there is one
     int32_t output_activation;
-    int32_t element; // enum lc_element
+    int32_t element;      // enum lc_element
+    int32_t half_weights; // of a model's layer: 1 if its weights are float16; of a kernel's: 1 if
+                          // it reads them so, 0 if it takes float32, which float16 is packed into
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -87,8 +89,8 @@ enum lc_layout {
 };
 
 // The packed weights of one layer, and of a grouped layer those of one group with M and C channels.
-// In LC_ROWS and LC_TAPS nothing is filled up: weights and bias may be read where the model has
-// them.
+// They are float32, float16 or int8, as the geometry says; transformed, float32. In LC_ROWS and
+// LC_TAPS nothing is filled up: weights and bias may be read where the model has them.
 struct lc_part {
     int32_t layout;                       // enum lc_layout
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up

@@ -35,21 +35,29 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
     return scratch;
 }
 
-const float *lc_weights_read(const struct lc_constants *constants, const struct lc_geometry *g,
-                             size_t m, size_t tap, size_t c, size_t count, float *scratch) {
+size_t lc_weights_index(const struct lc_constants *constants, const struct lc_geometry *g, size_t m,
+                        size_t tap) {
     size_t channels = (size_t)(g->in_channels / g->groups);
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     const struct lc_upsampling *up = &constants->upsampling;
     if (up->rows) {
         tap = lc_upsampled_tap(up, m, tap);
         if (tap == SIZE_MAX) {
-            return memset(scratch, 0, count * sizeof *scratch);
+            return SIZE_MAX;
         }
         taps = (size_t)up->kernel_height * (size_t)up->kernel_width;
         m %= (size_t)up->channels;
     }
-    size_t index = constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
-                                                : (m * taps + tap) * channels;
+    return constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
+                                        : (m * taps + tap) * channels;
+}
+
+const float *lc_weights_read(const struct lc_constants *constants, const struct lc_geometry *g,
+                             size_t m, size_t tap, size_t c, size_t count, float *scratch) {
+    size_t index = lc_weights_index(constants, g, m, tap);
+    if (index == SIZE_MAX) {
+        return memset(scratch, 0, count * sizeof *scratch);
+    }
     return lc_constant_read(&constants->weights, index + c, count, scratch);
 }
 

@@ -84,12 +84,12 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
     if (!is_depthwise || g->out_channels != g->in_channels) {
         snprintf(outputs, sizeof outputs, "->%d", (int)g->out_channels);
     }
-    return (size_t)snprintf(text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s",
-                            is_depthwise ? "dw" : "", (int)g->kernel_height, (int)g->kernel_width,
-                            stride, dilation, groups, (int)g->in_height, (int)g->in_width,
-                            (int)g->in_channels, outputs, activation_name(g->activation),
-                            g->residual ? " +" : "", activation_name(g->output_activation),
-                            g->element == LC_INT8 ? " int8" : "");
+    return (size_t)snprintf(
+        text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s%s", is_depthwise ? "dw" : "",
+        (int)g->kernel_height, (int)g->kernel_width, stride, dilation, groups, (int)g->in_height,
+        (int)g->in_width, (int)g->in_channels, outputs, activation_name(g->activation),
+        g->residual ? " +" : "", activation_name(g->output_activation),
+        g->element == LC_INT8 ? " int8" : "", g->half_weights ? " float16 weights" : "");
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

@@ -9,7 +9,8 @@
 static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel *b) {
     for (int32_t i = 0; i < a->layer_count; i++) {
         const struct lc_part *p = &a->parts[i], *q = &b->parts[i];
-        if (p->layout != q->layout || p->panel != q->panel || p->transform != q->transform ||
+        if (a->layers[i].half_weights != b->layers[i].half_weights || p->layout != q->layout ||
+            p->panel != q->panel || p->transform != q->transform ||
             p->packed_bytes != q->packed_bytes || p->bias_elements != q->bias_elements) {
             return false;
         }
@@ -23,11 +24,25 @@ static bool can_run(const struct lc_kernel *kernel) {
     return kernel->calls == 1 || !kernel->layers->residual;
 }
 
+// Float32 is packed out of float16 as well.
+static bool serves_layer(const struct lc_geometry *kernel, const struct lc_geometry *layer) {
+    struct lc_geometry wanted = *layer;
+    wanted.half_weights = kernel->half_weights && layer->half_weights;
+    return memcmp(kernel, &wanted, sizeof wanted) == 0;
+}
+
 static bool serves(const struct lc_kernel *kernel, const struct lc_geometry *layers,
                    int32_t layer_count, const char *algorithm) {
-    return kernel->layer_count == layer_count && can_run(kernel) &&
-           memcmp(kernel->layers, layers, (size_t)layer_count * sizeof *layers) == 0 &&
-           (!algorithm || strcmp(algorithm, kernel->algorithm) == 0);
+    if (kernel->layer_count != layer_count || !can_run(kernel) ||
+        (algorithm && strcmp(algorithm, kernel->algorithm) != 0)) {
+        return false;
+    }
+    for (int32_t i = 0; i < layer_count; i++) {
+        if (!serves_layer(&kernel->layers[i], &layers[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const struct lc_kernel *lc_find_kernel(const struct lc_geometry *layers, int32_t layer_count,

@@ -80,15 +80,17 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = g->element == LC_INT8 && !in_words ? sizeof(int8_t) : sizeof(float);
+    layout->bytes = g->half_weights                      ? sizeof(uint16_t)
+                    : g->element == LC_INT8 && !in_words ? sizeof(int8_t)
+                                                         : sizeof(float);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
 }
 
-// Output channel `m` of the matrix of one point: its elements lie a panel apart.
-static float *column_of(float *packed, const struct layout *layout, size_t point, size_t m) {
-    return packed + point * layout->matrix + m / layout->panel * layout->panel * layout->depth +
+// Where output channel `m` of the matrix of one point begins: its elements lie a panel apart.
+static size_t column_of(const struct layout *layout, size_t point, size_t m) {
+    return point * layout->matrix + m / layout->panel * layout->panel * layout->depth +
            m % layout->panel;
 }
 
@@ -103,7 +105,7 @@ static void pack_matrix(float *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
     for (size_t m = 0; m < layout->out_channels; m++) {
-        float *column = column_of(packed, layout, 0, m);
+        float *column = packed + column_of(layout, 0, m);
         for (size_t tap = 0; tap < layout->taps; tap++) {
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
@@ -113,6 +115,22 @@ static void pack_matrix(float *packed, const struct layout *layout,
                     size_t step = tap * layout->tap_step + (c + i) * layout->channel_step;
                     column[step * layout->panel] = row[i];
                 }
+            }
+        }
+    }
+}
+
+// Float16 as the model has it.
+static void pack_halves(uint16_t *packed, const struct layout *layout,
+                        const struct lc_constants *constants, size_t first) {
+    const uint16_t *weights = constants->weights.data;
+    for (size_t m = 0; m < layout->out_channels; m++) {
+        uint16_t *column = packed + column_of(layout, 0, m);
+        for (size_t tap = 0; tap < layout->taps; tap++) {
+            size_t index = lc_weights_index(constants, layout->geometry, first + m, tap);
+            for (size_t c = 0; c < layout->channels && index != SIZE_MAX; c++) {
+                size_t step = tap * layout->tap_step + c * layout->channel_step;
+                column[step * layout->panel] = weights[index + c];
             }
         }
     }
@@ -145,7 +163,7 @@ static void pack_transformed(float *packed, const struct layout *layout,
         const double *height = transform->height + a * (size_t)g->kernel_height;
         const double *width = transform->width + b * (size_t)g->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
-            float *column = column_of(packed, layout, point, m);
+            float *column = packed + column_of(layout, point, m);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
                 transform_channels(sums, c, count, layout, height, width, constants, first + m);
@@ -192,7 +210,8 @@ static bool place(size_t *end, size_t *begin, size_t bytes) {
 }
 
 static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
-    return kernel->layer_count == 1 && kernel->calls == 1 && !constants->weights.is_half &&
+    return kernel->layer_count == 1 && kernel->calls == 1 &&
+           constants->weights.is_half == (kernel->layers->half_weights == 1) &&
            !constants->weights.is_copy && !constants->upsampling.rows &&
            kernel->parts->layout != LC_PANELS && kernel->parts->layout != LC_WORDS &&
            kernel->parts->layout == (int)constants->layout;
@@ -216,6 +235,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         if (!layout_of(&layout, kernel, i) ||
+            (kernel->layers[i].half_weights && !layers[i].weights.is_half) ||
             !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
             return false;
         }
@@ -241,25 +261,33 @@ size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants
     return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
 }
 
+static void pack_weights(void *packed, const struct layout *layout,
+                         const struct lc_constants *constants, size_t first) {
+    if (layout->geometry->element == LC_INT8) {
+        pack_words(packed, layout, constants, first);
+    } else if (layout->geometry->half_weights) {
+        pack_halves(packed, layout, constants, first);
+    } else if (layout->transform) {
+        pack_transformed(packed, layout, constants, first);
+    } else {
+        pack_matrix(packed, layout, constants, first);
+    }
+}
+
 static void pack_call(char *block, const struct places *places, const struct lc_kernel *kernel,
                       const struct lc_constants *layers, size_t call) {
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         layout_of(&layout, kernel, i);
-        float *weights = (float *)(void *)(block + places->weights[i]);
         float *bias = (float *)(void *)(block + places->bias[i]);
         size_t first = call * layout.out_channels;
+        if (!reads_in_place(kernel, layers)) {
+            pack_weights(block + places->weights[i], &layout, &layers[i], first);
+        }
         if (layout.geometry->element == LC_INT8) {
-            if (!reads_in_place(kernel, layers)) {
-                pack_words(block + places->weights[i], &layout, &layers[i], first);
-            }
             lc_write_parameters(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i],
                                 first, layout.out_channels);
             continue;
-        }
-        if (!reads_in_place(kernel, layers)) {
-            (layout.transform ? pack_transformed : pack_matrix)(weights, &layout, &layers[i],
-                                                                first);
         }
         for (size_t m = 0; layers[i].bias.data && m < layout.out_channels; m++) {
             bias[m] = lc_bias_read(&layers[i], first + m);

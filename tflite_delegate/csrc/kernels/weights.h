@@ -32,6 +32,11 @@ float lc_half_to_float(uint16_t half);
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch);
 
+// Where the weights of output channel `m` and tap kh K_w + kw begin, for all of the group's input
+// channels; SIZE_MAX if they are zeros.
+size_t lc_weights_index(const struct lc_constants *constants, const struct lc_geometry *geometry,
+                        size_t m, size_t tap);
+
 // The weights of output channel `m` and tap kh K_w + kw for `count` of the group's input channels
 // from `c` on, as lc_constant_read.
 const float *lc_weights_read(const struct lc_constants *constants,

@@ -148,6 +148,7 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
         return layer->element == LC_INT8 ? "weights are not int8 constants"
                                          : "weights are not float constants";
     }
+    layer->half_weights = weights->type == TFL_FLOAT16;
     const int *dims = weights->dims->data;
     if (layer->is_dense) { // [M][C]
         layer->out_channels = dims[0];

@@ -108,12 +108,10 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    sources += [
-        SOURCES / "kernels" / f"{name}.c"
-        for name in ("weights", "constants", "upsampling", "quantised", "geometry")
-    ]
+    names = ("weights", "constants", "upsampling", "quantised", "geometry")
+    sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
     program = folder / "packer"
-    command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources)]
+    command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources), "-lm"]
     subprocess.run([*command, "-o", str(program)], check=True)
     arguments = [folder / "constants", layers[0].weights.itemsize]
     content = b""
@@ -195,6 +193,33 @@ def test_delegate_packs_what_kernels_read(
             np.testing.assert_array_equal(elements, expected)
         expected = packing.pack_bias(group_bias.astype(np.float32), packed)
         np.testing.assert_array_equal(block[align(packed.elements * 4) // 4 :], expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layout", ["panels", "channels", "rows"])
+def test_float16_stays_float16(layout: str, groups: int, tmp_path: Path) -> None:
+    """In panels to the bit, in place of ``rows`` no copy but of the bias, which is float32."""
+    workload = replace(layer(66, 18, (2, 3), groups=groups), weight_dtype="float16")
+    group = workload.one_group()
+    make = {"panels": packing.panels, "channels": packing.channels}
+    packed = make[layout](group, 4) if layout in make else packing.rows(group)
+    constants = Constants.random(workload, "float16")
+    result = pack_in_c(Plan(group, "test", {}, 0, (packed,)), tmp_path, constants)
+    assert (result.returncode, result.stderr) == (0, b"")
+    bias = packing.pack_bias(constants.bias[: group.out_channels].astype(np.float32), packed)
+    held = np.frombuffer(result.stdout, np.uint8)[: packed.bytes]
+    if layout == "rows" and groups == 1:
+        np.testing.assert_array_equal(held.view(np.float32), bias)
+        return
+    weights = packing.pack(constants.weights[: group.out_channels], packed)
+    np.testing.assert_array_equal(held[: packed.weight_bytes], weights.view(np.uint8).ravel())
+    np.testing.assert_array_equal(held[align(packed.weight_bytes) :].view(np.float32), bias)
+
+
+def test_float32_is_not_read_as_float16(tmp_path: Path) -> None:
+    workload = replace(layer(4, 8, (3, 3)), weight_dtype="float16")
+    plan = Plan(workload, "test", {}, 0, (packing.panels(workload, 8),))
+    assert pack_in_c(plan, tmp_path, Constants.random(workload, "float32")).returncode == 4
 
 
 @pytest.mark.parametrize("transform", [None, (DYADIC, DYADIC)])

@@ -114,7 +114,10 @@ def test_float16(litert: InterpreterApi, tmp_path: Path) -> None:
     build_kernels({"two": ChainPlan.through(*workloads(halves))}, tmp_path / "lib.so", HOST)
     shapes = [SHAPE, (2, 5, 7, 4)]
     (entry,) = check(litert, tmp_path / "lib.so", model_of(halves), shapes)
-    assert entry["layers"] == ["conv1x1 5x7x4->9 relu", "conv1x1 5x7x9->4 +"]
+    assert entry["layers"] == [
+        "conv1x1 5x7x4->9 relu float16 weights",
+        "conv1x1 5x7x9->4 + float16 weights",
+    ]
 
 
 def addresses(interpreter: Any, tensors: Sequence[int]) -> int:
