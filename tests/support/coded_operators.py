@@ -307,3 +307,22 @@ OPERATORS: Mapping[str, Callable[[np.random.Generator, str], CodedCase]] = {
 def random_cases(name: str, dtype: str, count: int) -> list[CodedCase]:
     rng = np.random.default_rng(sum(name.encode()) + len(dtype))
     return [OPERATORS[name](rng, dtype) for _ in range(count)]
+
+
+def extreme_cases() -> list[CodedCase]:
+    """Scales whose quotients leave single precision or the multipliers of 31 digits."""
+    cases = []
+    for scales in ((1e30, 1e-30, 1e-30), (1e-30, 1e30, 1e30), (1e-30, 1e-30, 1e30)):
+        x, other, y = (Codes((1, 1, 1, 12), "int8", scale, 5) for scale in scales)
+        assert other.quantization
+        constant = Constant(np.arange(12, dtype=np.int8).reshape(1, 1, 1, 12), other.quantization)
+        fused = {"fusedActivationFunction": "relu6"}
+        for name in ("ADD", "SUB", "MUL"):
+            cases.append(CodedCase(name, [x, constant], [y], fused))
+        for name in ("RELU6", "HARD_SWISH", "QUANTIZE", "PRELU", "LEAKY_RELU"):
+            alpha = {"alpha": 0.3} if name == "LEAKY_RELU" else {}
+            slope = [constant] if name == "PRELU" else []
+            cases.append(CodedCase(name, [x, *slope], [y], alpha))
+        axes = np.array([1, 2], np.int32)
+        cases.append(CodedCase("MEAN", [x, axes], [y], {"keepDims": True}))
+    return cases

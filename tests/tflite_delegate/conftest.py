@@ -121,12 +121,15 @@ def read_report(library: Path, delegate: Any) -> dict[str, Any]:
 
 
 def random_inputs(interpreter: Any, seed: int = 0) -> list[np.ndarray]:
-    """Values in [-1, 1) for every float input of an interpreter, in their current shapes."""
+    """Values in [-1, 1) or any bytes for every input of an interpreter, in their current shapes."""
     rng = np.random.default_rng(seed)
-    return [
-        rng.uniform(-1, 1, detail["shape"]).astype(np.float32)
-        for detail in interpreter.get_input_details()
-    ]
+
+    def draw(detail: dict[str, Any]) -> np.ndarray:
+        if detail["dtype"] in (np.int8, np.uint8):
+            return rng.integers(0, 256, detail["shape"], np.uint8).view(detail["dtype"])
+        return rng.uniform(-1, 1, detail["shape"]).astype(np.float32)
+
+    return [draw(detail) for detail in interpreter.get_input_details()]
 
 
 def run(interpreter: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

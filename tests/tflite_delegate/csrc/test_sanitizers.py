@@ -28,6 +28,7 @@ from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from scripts.board.board import Board
+from tests.support import coded_movements, coded_operators
 from tests.support.kernels import error_bound, serves
 from tests.support.tflite_writer import Conv, chain
 from tests.tflite_delegate.csrc.kernels import test_sparsity
@@ -535,6 +536,24 @@ def test_sparse_layers_in_litert(
 def test_operators_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
     model = tmp_path / "operators.tflite"
     model.write_bytes(operator_cases.zoo_model(test_operators.CASES | test_movement.CASES))
+    for one_node in (0, 1):
+        check_clean(IN_LITERT, model, sanitized_delegate(model), one_node)
+
+
+def test_codes_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:
+    """Operators on codes of 8 bits, also of scales that no converter writes."""
+    cases = [
+        case
+        for dtype in ("int8", "uint8")
+        for make, names in (
+            (coded_operators.random_cases, coded_operators.OPERATORS),
+            (coded_movements.random_movements, coded_movements.MOVEMENTS),
+        )
+        for name in names
+        for case in make(name, dtype, 3)
+    ]
+    model = tmp_path / "codes.tflite"
+    model.write_bytes(coded_operators.model([*cases, *coded_operators.extreme_cases()]))
     for one_node in (0, 1):
         check_clean(IN_LITERT, model, sanitized_delegate(model), one_node)
 

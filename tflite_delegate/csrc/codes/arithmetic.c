@@ -122,8 +122,9 @@ static int32_t sum(const struct arithmetic *self, int32_t a, int32_t b, bool in_
     int32_t parts[2];
     for (int i = 0; i < 2; i++) {
         const struct lc_multiplier by = self->by[i];
-        parts[i] = in_vector ? lc_high_product(operands[i] * (1 << (LEFT + by.shift)), by.mantissa)
-                             : lc_scale_away(operands[i] * (1 << LEFT), by);
+        const int32_t wide = operands[i] * (1 << LEFT); // its last digits are zeros
+        parts[i] =
+            in_vector ? lc_high_product(wide >> -by.shift, by.mantissa) : lc_scale_away(wide, by);
     }
     bool subtracts = self->builtin_code == TFL_BUILTIN_SUB;
     return lc_scale_away(subtracts ? parts[0] - parts[1] : parts[0] + parts[1], self->total);

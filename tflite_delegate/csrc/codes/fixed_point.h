@@ -16,6 +16,9 @@ struct lc_multiplier {
 
 static inline struct lc_multiplier lc_multiplier_of(double real) {
     int shift;
+    if (fabs(real) >= 0x1p30) { // more is no use for products of 32 bits
+        return (struct lc_multiplier){INT32_MAX, 30};
+    }
     int64_t mantissa = (int64_t)round(fabs(frexp(real, &shift)) * 0x1p31);
     if (mantissa == INT64_C(1) << 31) {
         mantissa /= 2;

@@ -151,7 +151,9 @@ static int64_t hard_swish(const void *argument, int32_t code) {
     const struct function *self = argument;
     const int32_t x = (code - self->x.zero) * (1 << 7), shift = self->below.shift;
     const int32_t scaled = high_product16(x, self->above.mantissa);
-    int32_t gate = shift > 0 ? saturate16((int64_t)x << (shift - 1)) : x;
+    // Every code but the zero point itself is saturated by a shift of 16.
+    const int32_t left = shift > 16 ? 16 : shift - 1;
+    int32_t gate = shift > 0 ? saturate16((int64_t)x * (1 << left)) : x;
     gate = high_product16(gate, self->below.mantissa);
     gate = shift > 0 ? saturate16((int64_t)gate * 2) : shift_right(self, gate, -shift);
     gate = (gate + (1 << 15)) >> 1;

@@ -12,7 +12,8 @@
 enum {
     VECTORS = 2, // of neighbours that are added at once
     CHUNK = VECTORS * LC_LANES32,
-    VECTOR = 16, // channels that TFLite's own kernel computes at once
+    FAR = 1 << 28, // beyond all codes
+    VECTOR = 16,   // channels that TFLite's own kernel computes at once
 };
 
 struct mean {
@@ -77,16 +78,21 @@ static bool is_image(const struct lc_operation *operation) {
 
 // Numbers
 
+static float near(float code) {
+    return code<-(float)FAR ? -(float)FAR : code>(float) FAR ? (float)FAR : code;
+}
+
 static void find_numbers(const struct lc_operation *operation, struct mean *self) {
     const struct lc_codes *x = &self->x, *y = &self->y;
     const float count = (float)self->count;
     self->as_xnnpack = lc_follows_xnnpack();
     self->scale = x->scale / y->scale * (1.0f / count);
-    self->zero = (float)(self->count * x->zero);
+    self->zero = (float)((int64_t)self->count * x->zero);
     self->is_image = !lc_follows_reference() && is_image(operation);
     if (self->is_image) {
         float zero = (float)x->zero * x->scale;
         zero = zero / y->scale;
+        zero = near(zero);
         self->bias = y->zero - (int32_t)(zero + (zero > 0.0f ? 0.5f : -0.5f));
         self->by = lc_multiplier_of((double)(x->scale / (count * y->scale)));
         return;
@@ -102,18 +108,19 @@ static int64_t code_of(const struct mean *self, int32_t sum, bool in_vector) {
     if (self->as_xnnpack) {
 #if defined(__aarch64__)
         const float zero = fmaf(-self->zero, self->scale, (float)self->y.zero);
-        return lrintf(fmaf((float)sum, self->scale, zero));
+        return lrintf(near(fmaf((float)sum, self->scale, zero)));
 #else
         float product = (float)sum * self->scale, zero = self->zero * self->scale;
         LC_APART(product);
         LC_APART(zero);
-        return lrintf(product + ((float)self->y.zero - zero));
+        return lrintf(near(product + ((float)self->y.zero - zero)));
 #endif
     }
     if (self->is_image) {
         return (in_vector ? lc_scale_up(sum, self->by) : lc_scale_away(sum, self->by)) + self->bias;
     }
-    return lc_scale_away(sum - self->x.zero * self->count, self->by) + self->y.zero;
+    const int64_t centered = sum - (int64_t)self->x.zero * self->count;
+    return lc_scale_away((int32_t)centered, self->by) + self->y.zero;
 }
 
 // Sums
@@ -159,11 +166,11 @@ LC_INLINE int32_t add_row(bool is_signed, const uint8_t *x, int32_t count) {
     for (; count > 0; count -= LC_LANES16, x += LC_LANES16) {
         parts += lc_load16(is_signed, x, count);
     }
-    int32_t sum = 0;
+    uint32_t sum = 0;
     for (int i = 0; i < LC_LANES16; i++) {
-        sum += parts[i];
+        sum += (uint32_t)parts[i];
     }
-    return sum;
+    return (int32_t)sum;
 }
 
 LC_INLINE void average(bool is_signed, const struct mean *self, int32_t begin, int32_t end) {

@@ -45,7 +45,8 @@ static struct place xnnpack_place(const struct axis *axis, int32_t i) {
     }
     const float last = (float)(axis->in - 1);
     position = position < 0.0f ? 0.0f : position > last ? last : position;
-    const int32_t lower = (int32_t)position;
+    int32_t lower = (int32_t)position;
+    lower = lower < axis->in ? lower : axis->in - 1;
     return (struct place){
         .lower = lower,
         .upper = lower + 1 < axis->in ? lower + 1 : axis->in - 1,
@@ -61,10 +62,10 @@ static struct place tflite_place(const struct axis *axis, int32_t i) {
     }
     const int64_t position = i * scale + (axis->half_pixel_centers ? scale / 2 - one / 2 : 0);
     const int64_t lower = position / one, upper = (position + one - 1) / one;
-    const int64_t from = lower > 0 ? lower : 0;
+    const int64_t most = axis->in - 1, from = lower > most ? most : lower > 0 ? lower : 0;
     return (struct place){
         .lower = (int32_t)from,
-        .upper = (int32_t)(upper < axis->in - 1 ? upper : axis->in - 1),
+        .upper = (int32_t)(upper < most ? upper : most),
         .share = (int32_t)(position - one * from),
     };
 }

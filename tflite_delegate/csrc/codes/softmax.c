@@ -37,6 +37,10 @@ static const char *softmax_refuses(const struct lc_operation *operation) {
         return "the reference kernel's rounding is its own";
     }
     const struct lc_codes y = lc_output_codes(operation);
+    const float beta = ((const struct tfl_softmax_params *)operation->params)->beta;
+    if (!(beta >= 0.0f) || !isfinite(beta * lc_input_codes(operation, 0).scale)) {
+        return "the exponents are no numbers";
+    }
     bool fits = y.zero == y.least && fabsf(y.scale - 0x1p-8f) <= 0.001f * 0x1p-8f;
     return fits ? NULL : "the output's scale is not 1/256";
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.tflite_schema import Quantization
 from tests.support.tflite_writer import ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tests.tflite_delegate.csrc.operators.operator_cases import X, floats, fused, identity, ints
@@ -70,7 +72,26 @@ def integers() -> Graph:
     return [], 1, writer.finish([x, shape, wanted], [y, total])
 
 
-GRAPHS = (in_front, a_branch, what_reads_the_same, between_others, integers)
+def codes() -> Graph:
+    """From numbers to codes of 8 bits and back, beside a constant that becomes numbers once."""
+    writer = ModelWriter()
+    x, own = writer.tensor(X), Quantization(1 / 64, 3)
+
+    def coded(name: str, inputs: list[int], shape: tuple[int, ...], **fields: Any) -> int:
+        output = writer.tensor(shape, "int8", quantization=own)
+        writer.add(name, inputs, [output], **fields)
+        return output
+
+    quantised = coded("QUANTIZE", [identity(writer, x, X)], X)
+    moved = coded("TRANSPOSE", [quantised, writer.constant(ints(0, 2, 1, 3))], (1, 7, 9, 12))
+    numbers = writer.node("DEQUANTIZE", [moved], (1, 7, 9, 12))
+    weights = writer.constant(np.arange(12, dtype=np.int8), own)
+    constant = writer.node("DEQUANTIZE", [weights], (12,))
+    y = writer.node("ADD", [numbers, constant], (1, 7, 9, 12), **fused("none"))
+    return ["QUANTIZE", "TRANSPOSE", "DEQUANTIZE", "ADD"], 1, writer.finish([x], [y])
+
+
+GRAPHS = (in_front, a_branch, what_reads_the_same, between_others, integers, codes)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

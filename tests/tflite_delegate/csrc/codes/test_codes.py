@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support import coded_operators, coded_reference
 from tests.support.coded_movements import MOVEMENTS, random_movements
-from tests.support.coded_operators import OPERATORS, Array, CodedCase, random_cases
+from tests.support.coded_operators import OPERATORS, Array, CodedCase, Codes, random_cases
 from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
 from tests.tflite_delegate.csrc.operators.operator_cases import convolutions
 from tflite_delegate.table import ROUNDINGS
@@ -106,3 +107,31 @@ def test_movement(
     """Codes are copied, whatever the rule."""
     library = build_delegate(convolutions())
     check(litert, library, "xnnpack", random_movements(name, dtype, CASES // 5))
+
+
+SHAPE = (1, 1, 1, 12)
+X = Codes(SHAPE, "int8", 0.05, 3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        CodedCase("TRANSPOSE", [X, np.arange(4, dtype=np.int32)], [replace(X, scale=0.06)]),
+        CodedCase("TRANSPOSE", [X, np.arange(4, dtype=np.int32)], [replace(X, zero=4)]),
+        CodedCase("RELU", [X], [replace(X, dtype="uint8")]),
+        CodedCase("SOFTMAX", [X], [replace(X, scale=1 / 128, zero=-128)], {"beta": 1.0}),
+        CodedCase("LOGISTIC", [X], [replace(X, scale=1 / 256, zero=0)]),
+        CodedCase("ABS", [X], [X]),
+        CodedCase("ADD", [X, replace(X, scale=None)], [X], {"fusedActivationFunction": "none"}),
+    ],
+    ids=lambda case: case.operator,
+)
+def test_what_is_left(
+    litert: InterpreterApi, build_delegate: Callable[..., Path], case: CodedCase
+) -> None:
+    """Codes that change what they stand for where TFLite copies them, or that it refuses."""
+    library = build_delegate(convolutions())
+    delegate = litert.load_delegate(str(library))
+    interpreter = litert.open(coded_operators.model([case]), delegate)
+    assert interpreter is not None
+    assert len(read_report(library, delegate)["operators"]) == 1  # the QUANTIZE in front
