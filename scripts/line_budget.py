@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 4000,
+    "schedules/algorithms": 4040,
     "schedules/kernel": 2300,
     "schedules/layer": 1100,
     "schedules/lower": 1200,
@@ -32,7 +32,7 @@ BUDGET = {
     "tflite_delegate/importer": 3610,
     "tflite_delegate/read": 1290,
     "scripts": 800,
-    "scripts/benchmarks": 3860,
+    "scripts/benchmarks": 4100,
     "scripts/board": 3770,
     "scripts/examples": 270,
     "scripts/models": 1150,
@@ -41,8 +41,8 @@ BUDGET = {
     "scripts/tvmc": 6100,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 8000,
-    "tests/scripts": 7700,
+    "tests/schedules": 8150,
+    "tests/scripts": 7800,
     "tests/support": 4200,
     "tests/tflite_delegate": 10800,
 }

@@ -13,7 +13,7 @@ from tvm import s_tir
 
 from schedules.errors import LeanconvError
 from schedules.kernel import accuracy, packing, requantisation
-from schedules.kernel.costs import MOVE_COST, WEIGHT_COST
+from schedules.kernel.costs import Work, inside, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
@@ -101,8 +101,13 @@ class Algorithm(ABC, Generic[W]):
         return 0
 
     @abstractmethod
-    def cost(self, workload: W, simd: Simd, knobs: Knobs) -> int:
-        """Modelled time, in multiply-accumulates (see :mod:`schedules.kernel.costs`)."""
+    def stages(self, workload: W, simd: Simd, knobs: Knobs) -> Sequence[Work]:
+        """What is done one after the other, as :mod:`schedules.kernel.costs` sees it."""
+
+    def cost(self, workload: W, simd: Simd, knobs: Knobs) -> float:
+        """Modelled time of one thread, in seconds."""
+        dtype = workload.layers[0].dtype
+        return sum(work.seconds(simd, dtype) for work in self.stages(workload, simd, knobs))
 
     def expected_error(self, workload: W, knobs: Knobs) -> float:
         """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`).
@@ -167,6 +172,9 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
     A schedule has the buffers X, W, B and Y.
     """
 
+    #: Whether nothing is multiplied that lies beyond the image.
+    skips_borders: bool = False
+
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
 
@@ -183,17 +191,20 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
             return "a residual of one group has pixels in between that are not its own"
         return index_limit(workload)
 
-    def cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
+    def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:
         packed = self.packed_weights(workload, knobs)
         # The last panel of output channels counts as if full.
-        cost = self.macs(workload, knobs) * packed.bias_elements // workload.out_channels
-        cost += MOVE_COST * self.moved_elements(workload, knobs)
-        return cost + self.weight_cost(workload, simd, knobs)
+        macs = self.macs(workload, knobs) * packed.bias_elements / workload.out_channels
+        if self.skips_borders:
+            macs *= inside(workload)
+        size, elements = workload.element_bytes, self.moved_elements(workload, knobs)
+        moved = moves(elements, simd, size, self.workspace_bytes(workload, knobs))
+        return moved, Work(macs) + self.weight_work(workload, simd, knobs)
 
-    def weight_cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
-        """What getting at the weights adds: by default, reading what the L2 cache cannot hold."""
-        size = self.packed_weights(workload, knobs).weight_bytes
-        return WEIGHT_COST * size // workload.element_bytes if size > simd.l2_bytes else 0
+    def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
+        """Getting at the weights: by default, reading them once."""
+        packed = self.packed_weights(workload, knobs)
+        return reads(packed.weight_bytes, 1, simd)
 
     def packed_parts(self, workload: Conv2dWorkload, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return (self.packed_weights(workload, knobs),)

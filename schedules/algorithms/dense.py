@@ -21,6 +21,7 @@ from tvm import s_tir
 
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel import packing
+from schedules.kernel.costs import Work
 from schedules.kernel.dot_products import dot_products
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
@@ -30,7 +31,11 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
 #: Adding up the lanes of one sum takes as long as moving so many elements.
-LANE_SUM_MOVES = 8
+LANE_SUM_MOVES = 16
+#: Weights in place of a single vector are read as several rows side by side: this part of the time
+#: that others take to come from memory, and that of so many bytes until a row's come fast. Measured
+#: on a Zen 4; on NEON, where dot products take more instructions, nothing is gained that is known.
+ROWS_SHARE, ROW_START_BYTES = 0.7, 900
 
 
 class Dense(Indirect):
@@ -61,9 +66,14 @@ class Dense(Indirect):
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if knobs["weights"] == IN_PLACE:
             return LANE_SUM_MOVES * workload.pixels * workload.out_channels
-        # Every further tile of rows reads its weights from a cache again.
-        further = -(-workload.pixels // knobs["columns"]) - 1
-        return further * self.packed_weights(workload, knobs).elements
+        # With several tiles of rows it is ``indirect`` by another name, which may have it.
+        return -(-workload.pixels // knobs["columns"]) - 1
+
+    def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
+        work = super().weight_work(workload, simd, knobs)
+        if knobs["weights"] == PACKED or workload.pixels > 1 or simd.fma_by_element:
+            return work
+        return work * ROWS_SHARE + Work(memory_bytes=ROW_START_BYTES * workload.out_channels)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         if knobs["weights"] == IN_PLACE:

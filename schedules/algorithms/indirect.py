@@ -39,6 +39,7 @@ class Indirect(LayerAlgorithm):
     workspace = "0"
     good_for = "all layers, the default where Winograd does not pay"
     types = FLOAT_OR_INT8
+    skips_borders = True
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         return tuple({"weights": source} for source in self.weight_sources(workload))
@@ -153,6 +154,7 @@ class Lowering(Indirect):
     """
 
     types = FLOAT
+    skips_borders = False
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
         return [source for source in super().weight_sources(workload) if source != IN_PLACE]

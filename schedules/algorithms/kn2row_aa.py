@@ -41,6 +41,7 @@ class Kn2rowAa(Lowering):
     source = "Anderson et al., High-Performance Low-Memory Lowering, arXiv 1709.03395"
     workspace = "0"
     good_for = "no workspace, from pointwise products alone"
+    skips_borders = True
 
     def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
         return True

@@ -1,13 +1,125 @@
-"""What a kernel's work costs, in multiply-accumulates: the planner's model of time."""
+"""What a kernel takes, in seconds: the planner's model of time.
+
+A core multiplies and waits for bytes from beyond its L2 cache. One takes longer than the other, of
+which :data:`SHOWN` adds to it where multiplying keeps a core busy; elsewhere all of it does. What a
+network's layer needs first comes from memory, as other layers were computed since; what it needs
+again comes from the nearest cache that holds it.
+
+Cycles become seconds by the clock of :class:`Simd`, a nominal one unless the core was calibrated:
+what takes how many times as long as something else does not depend on it.
+"""
 
 from __future__ import annotations
 
-#: Multiply-accumulates in the time in which one element is moved. On x86-64, 4 to 10 were measured
-#: for what im2col, MEC and Winograd's transforms move.
-MOVE_COST = 6
-#: Multiply-accumulates in the time in which one weight is read from the L3 cache: 2 to 3 were
-#: measured, as the processor sees weights coming.
-WEIGHT_COST = 3
-#: Multiply-accumulates in the time in which one element is written to memory and read again, as is
-#: done with a tensor between layers that the L2 cache does not hold.
-SPILL_COST = 6
+from dataclasses import dataclass
+
+from schedules.kernel.tiles import stay_in_l2, vector_lanes
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+
+#: Multiply-accumulates in the time in which an element is copied or transformed in a cache. 4 to 10
+#: were measured on x86-64 for what im2col, MEC and Winograd's transforms move.
+MOVE_COST = 5
+#: Of a tensor between layers that the L2 cache does not hold, every byte moves so often: it is
+#: fetched to be written, written, and read.
+SPILL_TRIPS = 3
+#: Part of the shorter one of arithmetic and waiting that does not hide behind the longer one where
+#: a full vector takes two halves: measured on a Zen 4. On a Sapphire Rapids nothing hides, as was
+#: measured; nor on Arm's, by the model of the emulated board.
+SHOWN = 0.25
+#: How many times as long arithmetic takes where what goes beside it is issued in order: modelled
+#: for a Cortex-A53.
+IN_ORDER_COST = 2.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one thread does, and what it waits for.
+
+    Parameters
+    ----------
+    macs : float
+        Multiply-accumulates, and what takes as long, in whole vectors.
+    memory_bytes, l3_bytes : float
+        What comes from memory, and from the third cache.
+    """
+
+    macs: float = 0.0
+    memory_bytes: float = 0.0
+    l3_bytes: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.macs + other.macs,
+            self.memory_bytes + other.memory_bytes,
+            self.l3_bytes + other.l3_bytes,
+        )
+
+    def __mul__(self, times: float) -> Work:
+        return Work(self.macs * times, self.memory_bytes * times, self.l3_bytes * times)
+
+    def seconds(self, simd: Simd, dtype: str) -> float:
+        """How long it takes."""
+        arithmetic = self.macs / (simd.fmas * simd.lanes(dtype))
+        if simd.in_order:
+            arithmetic *= IN_ORDER_COST
+        waiting = self.memory_bytes / simd.memory_bandwidth + self.l3_bytes / simd.l3_bandwidth
+        shown = SHOWN if halves_vectors(simd, dtype) else 1.0
+        cycles = max(arithmetic, waiting) + shown * min(arithmetic, waiting)
+        return cycles / simd.clock_hz
+
+
+def peak(simd: Simd, dtype: str) -> float:
+    """Multiply-accumulates a second at most."""
+    return simd.fmas * simd.lanes(dtype) * simd.clock_hz
+
+
+def inside(layer: Conv2dWorkload) -> float:
+    """Part of a layer's multiply-accumulates whose image element is no padding."""
+
+    def along(axis: str, before: int) -> float:
+        names = ("in", "kernel", "out", "stride", "dilation")
+        size, kernel, out, stride, dilation = (getattr(layer, f"{n}_{axis}") for n in names)
+        places = (o * stride + k * dilation - before for o in range(out) for k in range(kernel))
+        return sum(0 <= place < size for place in places) / (out * kernel)
+
+    return along("height", layer.pad_top) * along("width", layer.pad_left)
+
+
+def halves_vectors(simd: Simd, dtype: str) -> bool:
+    """Whether a full vector takes the core twice the time of a half."""
+    return vector_lanes(simd, dtype) < simd.lanes(dtype)
+
+
+def reads(size: int, times: float, simd: Simd, beside: int = 0) -> Work:
+    """Of ``size`` bytes, ``times`` from beyond the L2 cache, once unless they stay in it.
+
+    That is where they stay if they and those ``beside`` them fit.
+    """
+    again = Work() if stay_in_l2(size + beside, simd) else _from_beyond(size, simd) * (times - 1)
+    return Work(memory_bytes=size) + again
+
+
+def moves(elements: float, simd: Simd, element_bytes: int, buffer_bytes: int) -> Work:
+    """Of ``elements`` through a buffer of so many bytes, from one place to another."""
+    work = Work(macs=MOVE_COST * elements)
+    if stay_in_l2(buffer_bytes, simd):
+        return work
+    return work + _beyond(buffer_bytes, SPILL_TRIPS * elements * element_bytes, simd)
+
+
+def spills(size: int, simd: Simd) -> Work:
+    """Of a tensor of ``size`` bytes that one kernel writes and another one reads."""
+    return Work() if size <= simd.l2_bytes else _from_beyond(size, simd) * SPILL_TRIPS
+
+
+def _from_beyond(size: int, simd: Simd) -> Work:
+    """Of ``size`` bytes from where they lie if the L2 cache does not hold them."""
+    return _beyond(size, size, simd)
+
+
+def _beyond(size: int, moved: float, simd: Simd) -> Work:
+    """Of ``moved`` bytes of a tensor of ``size``."""
+    if size <= simd.l3_bytes:
+        return Work(l3_bytes=moved)
+    return Work(memory_bytes=moved)

@@ -33,8 +33,8 @@ class Plan:
         How the kernel expects the weights of each layer that it computes.
     macs : int
         Multiply-accumulates that it does, borders and tails counted as if full.
-    cost : int
-        Modelled time, in multiply-accumulates.
+    cost : float
+        Modelled time of one thread, in seconds.
     expected_error : float
         Relative (see :mod:`schedules.kernel.accuracy`).
     why : str
@@ -49,7 +49,7 @@ class Plan:
     workspace_bytes: int
     parts: tuple[PackedWeights, ...]
     macs: int = 0
-    cost: int = 0
+    cost: float = 0.0
     expected_error: float = 0.0
     why: str = ""
     rejected: tuple[str, ...] = ()

@@ -1,16 +1,11 @@
 """Pick an algorithm and its knobs for a layer, and say why and what the choice costs.
 
-``auto`` ranks every form of every algorithm by its modelled cost, in multiply-accumulates:
-
-- those that the kernel does, the last panel of output channels counted as if full;
-- ``MOVE_COST`` for each element that it copies, transforms or stores on the way;
-- ``WEIGHT_COST`` for each packed weight, if they are more than the L2 cache holds, and what it
-  takes to transform them in the kernel;
-
-and takes the cheapest within the user's limits; or, where memory is the objective, the one that
-holds the fewest bytes, of those that are hardly slower or of all. Weights that a model holds in a
-narrower type stay so where that is hardly slower. The model is static: it knows no
-processor but by its L2 cache.
+``auto`` ranks every form of every algorithm by its modelled time (:mod:`schedules.kernel.costs`):
+what it multiplies, the last panel of output channels counted as if full; what it copies, transforms
+or stores on the way; and the bytes of weights that it reads from memory and from the third cache,
+as often as its loops do. It takes the fastest within the user's limits; or, where memory is the
+objective, the one that holds the fewest bytes, of those that are hardly slower or of all.
+Weights that a model holds in a narrower type stay so where that is hardly slower.
 """
 
 from __future__ import annotations
@@ -21,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.kernel.accuracy import relative_error
-from schedules.kernel.costs import SPILL_COST
+from schedules.kernel.costs import Work, spills
 from schedules.layer.block import Workload
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
@@ -128,16 +123,14 @@ def default_limits(workload: Workload, limits: Limits) -> Limits:
     return replace(limits, error=ERROR_FACTOR * definition)
 
 
-def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd) -> int:
+def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd) -> float:
     """Modelled time that one kernel for a block saves over one for each of its layers.
 
     These store what lies between them, and load it again.
     """
-    between = [layer.output_shape for layer in block.layers[:-1]]
-    elements = (math.prod(shape) for shape in between)
-    spilled = sum(n for n in elements if n * block.layers[0].element_bytes > simd.l2_bytes)
-    alone = sum(plan.cost // plan.images for plan in layers)
-    return alone + SPILL_COST * spilled - block.cost
+    spilled = sum((spills(layer.output_bytes, simd) for layer in block.layers[:-1]), Work())
+    stored = spilled.seconds(simd, block.layers[0].dtype)
+    return sum(plan.cost / plan.images for plan in layers) + stored - block.cost
 
 
 def _narrowest(plans: Sequence[Plan], most: float) -> Plan:

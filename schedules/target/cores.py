@@ -10,7 +10,7 @@ cores without a guide (Cortex-A53, Apple's, Qualcomm's Oryon) measurements that 
 them, taken down to what schedules depend on. Where a system may choose a cache's size, it is that
 of the usual phone or server; the host's own caches come from its system.
 
-Bandwidths are measured (``tvmc calibrate``) on Zen 4 and on Sapphire Rapids; other x86 cores have
+Bandwidths are what kernels get, measured on Zen 4 and on Sapphire Rapids; other x86 cores have
 those of the nearer one. Arm's are the assumptions of scripts/board/core_model.py.
 """
 
@@ -108,7 +108,7 @@ def _x86(
 ) -> Core:  # fmt: skip
     """A core with AVX2, or ``wide`` AVX-512, perhaps with ``vnni``."""
     known = tuple((vendor, *model) for model in models)
-    bandwidths = (10.0, 4.0) if vendor == INTEL else (23.0, 4.0)
+    bandwidths = (10.0, 4.0) if vendor == INTEL else (26.0, 5.0)
     if wide:
         features = _X86_V4 | {VNNI} if vnni else _X86_V4
         return Core(name, "x86-64-v4", 64, 32, *pipes, *caches, *bandwidths, features, known)

@@ -21,6 +21,8 @@ from schedules.target.host import machine, this_host
 #: Threads that share a layer at most.
 MAX_THREADS = tvm_target.MAX_CORES
 ANDROID_SUFFIX = "-android"
+#: The clock of a core that was not calibrated.
+NOMINAL_HZ = 2e9
 #: Android's triple needs all four parts: with three, LLVM uses x18, which the platform reserves.
 TRIPLES = {
     ("x86_64", False): "x86_64-unknown-linux-gnu",
@@ -54,6 +56,8 @@ class Simd:
         Vector multiply-adds a cycle.
     l3_bandwidth, memory_bandwidth : float
         Bytes a cycle that one core reads from the third cache, and from memory.
+    clock_hz : float
+        Cycles a second.
     loads_per_fma : int
         Vector or scalar loads that issue in the time of one multiply-add.
     in_order : bool
@@ -77,6 +81,7 @@ class Simd:
     fmas: float = 1.0
     l3_bandwidth: float = 8.0
     memory_bandwidth: float = 4.0
+    clock_hz: float = NOMINAL_HZ
     loads_per_fma: int = 1
     in_order: bool = False
     android: bool = False

@@ -37,7 +37,7 @@ from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import accuracy, packing
-from schedules.kernel.costs import MOVE_COST
+from schedules.kernel.costs import Work, moves
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
@@ -118,9 +118,11 @@ class FusedBlock(Algorithm[Block]):
         made = sum(self.made_bytes(block, knobs)) // block.element_bytes
         return Strips.of(block, knobs).moved_elements + made
 
-    def cost(self, block: Block, simd: Simd, knobs: Knobs) -> int:
-        made = sum(self.made_bytes(block, knobs)) // block.element_bytes
-        return fused_knobs.cost(Strips.of(block, knobs), simd) + MOVE_COST * made
+    def stages(self, block: Block, simd: Simd, knobs: Knobs) -> Sequence[Work]:
+        size = block.element_bytes
+        made = sum(self.made_bytes(block, knobs))
+        panels = moves(made // size, simd, size, made)
+        return [panels, *fused_knobs.stages(Strips.of(block, knobs), simd)]
 
     def expected_error(self, block: Block, knobs: Knobs) -> float:
         strips = Strips.of(block, knobs)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from schedules.algorithms.fused_block.strips import Strips
-from schedules.kernel import costs, depthwise_tiles, tiles
+from schedules.kernel import depthwise_tiles, tiles
+from schedules.kernel.costs import Work, moves, reads
 from schedules.kernel.knobs import Knob, Knobs, always, by_name
 from schedules.kernel.loop_nests import LoopNest, channel_block_nest, depthwise_nest
 from schedules.kernel.patches import Taps
@@ -154,7 +155,7 @@ def default_strips(block: Block, simd: Simd) -> Strips:
     any way, it is the one with the smallest workspace.
     """
 
-    def key(strips: Strips) -> tuple[int, bool, int, int]:
+    def key(strips: Strips) -> tuple[int, bool, float, int]:
         workspace, alone = strips.workspace_bytes, shares_rows(strips) and strips.row_block % 2 > 0
         return max(workspace - simd.l2_bytes * 3 // 4, 0), alone, cost(strips, simd), workspace
 
@@ -186,16 +187,23 @@ def candidates(block: Block, simd: Simd) -> Iterator[Strips]:
             yield Strips(block, longest, row_block, size)
 
 
-def cost(strips: Strips, simd: Simd) -> int:
-    """Modelled time, in multiply-accumulates, as the planner's: :mod:`schedules.kernel.costs`."""
-    weights = sum(math.prod(layer.weight_shape) for layer in strips.block.layers)
-    block_bytes = weights * strips.block.element_bytes // strips.c_blocks
+def cost(strips: Strips, simd: Simd) -> float:
+    """Modelled time of one thread, in seconds."""
+    return sum(work.seconds(simd, strips.block.dtype) for work in stages(strips, simd))
+
+
+def stages(strips: Strips, simd: Simd) -> list[Work]:
+    """The work of each layer, and that of reading and writing the sums again."""
+    block, size = strips.block, strips.block.element_bytes
+    weights = [math.prod(layer.weight_shape) * size for layer in block.layers]
     passes = strips.count
-    if block_bytes > simd.l2_bytes // 2:
+    if sum(weights) // strips.c_blocks > simd.l2_bytes // 2:
         passes *= strips.strip_rows // strips.row_block
-    streamed = weights * strips.block.element_bytes > simd.l2_bytes
-    return (
-        strips.macs
-        + costs.MOVE_COST * strips.moved_elements
-        + costs.WEIGHT_COST * weights * passes * strips.block.layers[0].batch * streamed
-    )
+    passes *= block.layers[0].batch
+    layers = [
+        Work(layer.macs) + reads(own, passes, simd, beside=sum(weights) - own)
+        for layer, own in zip(block.layers, weights, strict=True)
+    ]
+    again = Work(strips.macs - block.macs)
+    sums = moves(strips.moved_elements, simd, size, block.layers[-1].output_bytes)
+    return [*layers, again, sums]

@@ -48,7 +48,7 @@ from tvm import s_tir, te
 
 from schedules.algorithms.base import LayerAlgorithm
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
-from schedules.algorithms.winograd.costs import weight_cost
+from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
     IN_PLACE,
     TRANSFORMED,
@@ -62,6 +62,7 @@ from schedules.algorithms.winograd.panels import schedule_panels
 from schedules.algorithms.winograd.schedule import schedule_strips
 from schedules.algorithms.winograd.weights import by_channels, transform_weights
 from schedules.kernel import accuracy, packing, tiles
+from schedules.kernel.costs import Work
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import Matrix, PackedWeights
@@ -204,8 +205,9 @@ class Winograd(LayerAlgorithm):
             channels = -(-channels // knobs["panel"]) * knobs["panel"]
         return products * workload.in_channels * channels
 
-    def weight_cost(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> int:
-        return weight_cost(Domain.of(workload, knobs), simd, knobs)
+    def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
+        packed = self.packed_weights(workload, knobs)
+        return domain_work(Domain.of(workload, knobs), packed, simd, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = Domain.of(workload, knobs)

@@ -45,6 +45,7 @@ struct batch {
     const struct kernel *kernels;
     uint32_t kernel_count;
     uint64_t l2_bytes;
+    uint64_t weights_bytes; // of copies that take turns; 0 if two L2 caches of them will do
 
     uint64_t number; // calls of a sample at least
     uint32_t repeat; // samples

@@ -15,6 +15,8 @@
 #define MARGIN 1.2
 // Less than this cannot be told from no time at all.
 #define SHORTEST_S 1e-7
+// At most as large as the system's.
+#define PAGE 4096
 
 // What a kernel writes to.
 struct memory {
@@ -124,12 +126,23 @@ void check(const struct kernel *kernel, const struct tensors *tensors, struct re
     }
 }
 
+// This process has not seen the pages of its weights yet: the first look at each takes long.
+static void touch(const struct weights *weights) {
+    uint64_t bytes = weights->stride * weights->count;
+    for (uint64_t at = 0; at < bytes; at += PAGE) {
+        (void)*(const volatile uint8_t *)(weights->first + at);
+    }
+}
+
 void sample(const struct kernel *kernel, const struct tensors *tensors, uint64_t calls,
             struct report *report) {
     struct memory memory;
     if (!take_memory(kernel, &memory, report)) {
         return;
     }
+    touch(&tensors->weights[kernel->weights]);
+    // Any copy is the first: those that the last sample began with may still be in a cache.
+    memory.turn = (uint64_t)(now() * 1e6);
     call(kernel, tensors, &memory, calls / 10 + 1); // warm up
     calls = calls > batch.number ? calls : batch.number;
     for (;;) {

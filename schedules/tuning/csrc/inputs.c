@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// Copies of weights take so much more memory at most.
+// Copies of weights take so much more memory at most, unless the batch wants more.
 #define MOST_COPIES_BYTES (4u << 20)
 
 uint64_t free_bytes(void) {
@@ -64,11 +64,12 @@ static bool map_file(const char *folder, const struct data_file *file, const uin
     return true;
 }
 
-// As many copies as fill the cache twice; the file itself if one does.
+// As many copies as fill the cache twice, or what the batch says; the file itself if one does.
 static bool copy_weights(const struct weights_file *file, struct weights *weights) {
     uint64_t bytes = file->file.bytes, stride = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-    uint64_t count = (2 * batch.l2_bytes + stride - 1) / stride;
-    uint64_t most = 1 + MOST_COPIES_BYTES / stride;
+    uint64_t wanted = batch.weights_bytes ? batch.weights_bytes : 2 * batch.l2_bytes;
+    uint64_t count = (wanted + stride - 1) / stride;
+    uint64_t most = 1 + (batch.weights_bytes ? wanted : MOST_COPIES_BYTES) / stride;
     weights->stride = stride;
     weights->count = count < most ? count : most;
     weights->bias_offset = file->bias_offset;

@@ -24,6 +24,9 @@ class Settings:
         A candidate that takes longer for one check or one sample is ended.
     build_timeout_s : float
         And one that takes longer to compile.
+    weights_bytes : int
+        Bytes of the copies of a candidate's weights that calls take in turns: more than the last
+        cache, and they come from memory. By default they come from beyond the L2 cache.
     """
 
     number: int = 1
@@ -31,3 +34,4 @@ class Settings:
     min_repeat_ms: float = 10.0
     timeout_s: float = 10.0
     build_timeout_s: float = 60.0
+    weights_bytes: int = 0

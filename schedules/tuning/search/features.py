@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from schedules.algorithms import REGISTRY
+from schedules.kernel.costs import peak
 from schedules.kernel.knobs import Knob
 from schedules.kernel.loop_nests import LoopNest
 from schedules.layer.block import Workload
@@ -34,7 +35,7 @@ def features(plan: Plan, simd: Simd) -> dict[str, float]:
         **{f"knob_{name}": knobs[name].number(value) for name, value in plan.knobs.items()},
         **_tile_features(nests, simd),
         "macs_ratio": _log_ratio(plan.macs, macs),
-        "cost_ratio": _log_ratio(plan.cost, macs),
+        "cost_ratio": _log_ratio(plan.cost * peak(simd, plan.layers[0].dtype), macs),
         **({"slots_ratio": _log_ratio(slots * lanes, macs)} if nests else {}),
         **_layer_features(plan.workload),
         **_memory_features(plan, nests, simd),

@@ -24,7 +24,10 @@ def choice(workload: Conv2dWorkload, target: str) -> tuple[str, str | None]:
 
 @pytest.mark.parametrize("target", ["x86-64-v4", "cortex-a76", "cortex-a53"])
 def test_chosen_while_one_tile_holds_all_rows(target: str) -> None:
-    assert choice(rows(1, 1024, 1000), target) == ("dense", "packed")
+    # Long rows come from memory faster side by side, as x86-64 reads them in place.
+    long = "in_place" if target.startswith("x86") else "packed"
+    assert choice(rows(1, 1024, 1000), target) == ("dense", long)
+    assert choice(rows(1, 512, 1000), target) == ("dense", "packed")
     assert choice(rows(2, 1024, 1000), target) == ("dense", "packed")
     assert choice(rows(49, 1024, 1000), target) == ("indirect", "packed")
 

@@ -38,6 +38,9 @@ def anything(_plan: Plan) -> bool:
     return True
 
 
+UNTUNED = plan_kernel(LAYER, SIMD).choice
+
+
 def trial(choice: str | Choice, milliseconds: float | None, **fields: Any) -> Record:
     return record(LAYER, SIMD, choice, milliseconds, **fields)
 
@@ -48,7 +51,7 @@ def advice(*records: Record, choice: str = "auto", limits: Limits = NO_LIMITS) -
 
 
 def test_the_fastest_on_record() -> None:
-    untuned, best = trial("winograd", 0.15), trial("indirect:columns=3", 0.1234)
+    untuned, best = trial(UNTUNED, 0.15), trial("indirect:columns=3", 0.1234)
     given = advice(untuned, trial("mec", 0.2), best, trial("im2col", None))
     assert given.source == TUNED
     assert given.seconds == pytest.approx(1.234e-4)
@@ -60,13 +63,13 @@ def test_more_samples_count_more_but_not_for_the_untuned_choice() -> None:
     """The play-off measures the best again; and the untuned choice, though others are better."""
     lucky, better = trial("mec", 0.1), trial("indirect", 0.11, samples=20)
     assert advice(lucky, better).plan.algorithm == "indirect"
-    untuned = trial("winograd", 0.15, samples=20)
+    untuned = trial(UNTUNED, 0.15, samples=20)
     assert advice(lucky, untuned).plan.algorithm == "mec"
-    assert advice(better, trial("winograd", 0.1, samples=20)).plan.algorithm == "winograd"
+    assert advice(better, trial(UNTUNED, 0.1, samples=20)).plan.algorithm == "winograd"
 
 
 def test_what_hardly_gains_is_left_untuned() -> None:
-    untuned = trial("winograd", 0.15)
+    untuned = trial(UNTUNED, 0.15)
     assert advice(trial("mec", 0.147), untuned).plan.algorithm == "winograd"
     assert advice(trial("mec", 0.143), untuned).plan.algorithm == "mec"
 
@@ -82,7 +85,7 @@ def test_records_of_a_network_that_lost_count_no_more() -> None:
 
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:
     assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
-    same = advice(trial("winograd", 0.15)).plan
+    same = advice(trial(UNTUNED, 0.15)).plan
     assert same.why == "tuned: 0.15 ms on pixel6, the untuned choice"
     assert same.knobs == plan_kernel(LAYER, SIMD).knobs
     modelled = advice(trial("mec", 0.2, cost_kind=MODELLED)).plan
@@ -112,7 +115,7 @@ def test_no_less_accurate_than_the_planner_allows() -> None:
 
 def test_only_what_is_accepted() -> None:
     default = plan_kernel(LAYER, SIMD)
-    advisor = Advisor([trial("winograd", 0.1), trial("mec", 0.2)], SIMD, NO_LIMITS)
+    advisor = Advisor([trial(UNTUNED, 0.1), trial("mec", 0.2)], SIMD, NO_LIMITS)
     given = advisor.advise(default, lambda plan: plan.algorithm == "mec")
     assert given.plan.algorithm == "mec"
     refused = advisor.advise(default, lambda plan: plan.algorithm == "indirect")

@@ -302,7 +302,11 @@ def test_what_it_computes_moves_and_costs() -> None:
     rows = 2 * (7 + 1)
     assert FUSED_BLOCK.macs(block, knobs) == block.macs + (rows - 14) * 14 * 16 * 96
     assert FUSED_BLOCK.moved_elements(block, knobs) == 0
-    assert FUSED_BLOCK.cost(block, HOST, knobs) == FUSED_BLOCK.macs(block, knobs)
+    stages = FUSED_BLOCK.stages(block, HOST, knobs)
+    assert sum(work.macs for work in stages) == FUSED_BLOCK.macs(block, knobs)
+    # Few weights: every strip finds them in the cache.
+    assert sum(work.memory_bytes for work in stages) == sum(la.weight_bytes for la in block.layers)
+    assert sum(work.l3_bytes for work in stages) == 0
     blocked = {**knobs, "c_block": 32, "expand_panel": 16}
     assert FUSED_BLOCK.moved_elements(block, blocked) == 3 * 14 * 14 * 16
     expanded, depthwise = 9 * 14 * 32 * 4, 7 * 14 * 32 * 4
