@@ -67,6 +67,21 @@ LC_INLINE void lc_copy_bytes(void *y, const void *x, size_t count) {
     }
 }
 
+enum { LC_SHORT = 512 }; // bytes that are copied without a call
+
+LC_INLINE void lc_copy(void *y, const void *x, size_t bytes) {
+    if (bytes > LC_SHORT) {
+        memcpy(y, x, bytes);
+        return;
+    }
+    const size_t whole = bytes / 32 * 32;
+    LC_ROLLED
+    for (size_t i = 0; i < whole; i += 32) {
+        memcpy((char *)y + i, (const char *)x + i, 32);
+    }
+    lc_copy_bytes((char *)y + whole, (const char *)x + whole, bytes - whole);
+}
+
 LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {
     return (lc_vector)((mask & (lc_mask)yes) | (~mask & (lc_mask)no));
 }

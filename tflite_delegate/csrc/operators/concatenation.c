@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "operation/operation.h"
+#include "operation/vector.h"
 
 struct concatenation {
     const struct lc_operation *operation;
@@ -38,7 +39,8 @@ static const char *concatenation_infer(const struct lc_operation *operation,
 }
 
 // Positions [begin, end) before the axis.
-static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int32_t end) {
+LC_VECTOR static bool run_concatenation(void *argument, int32_t thread, int32_t begin,
+                                        int32_t end) {
     (void)thread;
     const struct concatenation *self = argument;
     char *output = lc_output_data(self->operation, 0);
@@ -48,7 +50,7 @@ static bool run_concatenation(void *argument, int32_t thread, int32_t begin, int
         const size_t bytes =
             (size_t)lc_count(&x, self->axis, x.rank) * (size_t)self->operation->element_bytes;
         for (int32_t position = begin; bytes > 0 && position < end; position++) {
-            memcpy(output + (size_t)position * self->row, input + (size_t)position * bytes, bytes);
+            lc_copy(output + (size_t)position * self->row, input + (size_t)position * bytes, bytes);
         }
         output += bytes;
     }
