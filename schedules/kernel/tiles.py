@@ -89,6 +89,9 @@ MAX_FLAT_BLOCK = 12
 #: At most so many reduction steps of a kernel row are unrolled together; with more, border tiles
 #: spill.
 MAX_UNROLLED_STEPS = 56
+#: Time of a layer whose panels are held in registers, of that in which they are loaded for each
+#: tile: at 129x129x8->48 on a Zen 4, measured.
+HELD = 0.65
 #: A search tries tiles of at least so many vectors of sums, where there are as many. They keep the
 #: multiply-add pipes half busy: a multiply-add takes 4 cycles, and there are 2 pipes.
 MIN_SUMS = 4
@@ -236,6 +239,8 @@ def default_order(
     outermost where there are enough panels for every core, else all panels follow for a tile.
     """
     tile_by_tile, row_by_row, panel_by_panel = ORDERS
+    if registers_hold_panel(workload, simd, columns, panel):
+        return panel_by_panel
     if workload.weight_bytes <= simd.l1_bytes // 2:
         return tile_by_tile
 
@@ -258,6 +263,21 @@ def default_order(
 def is_in_words(workload: Conv2dWorkload) -> bool:
     """Whether it is a convolution of words."""
     return workload.dtype == "int32"
+
+
+def registers_hold_panel(workload: Conv2dWorkload, simd: Simd, columns: int, panel: int) -> bool:
+    """Whether LLVM keeps a panel of few weights in registers from one tile of pixels to the next.
+
+    With the panel outermost, that is :data:`HELD` of the time. Not where two panels write parts of
+    one cache line, which takes as much again from memory, or where cores would wait for others.
+    """
+    lanes = simd.lanes(workload.dtype)
+    vectors = panel // panel_lanes(simd, workload.dtype, panel)
+    if simd.fma_by_element or workload.reduction >= lanes or workload.out_channels % lanes:
+        return False
+    panels = -(-workload.out_channels // panel)
+    is_shared = panels >= HELD * -(-panels // simd.cores) * simd.cores
+    return is_shared and (columns + workload.reduction) * vectors + 3 <= simd.vector_registers
 
 
 def default_k_block(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -146,6 +147,20 @@ def test_panels_stay_in_a_small_l2_cache_with_memory_behind_it(size: int, channe
         simd = PRESETS[name]
         panel = plan_kernel(workload, simd, "indirect").knobs["panel"]
         assert 4 * workload.reduction * panel <= simd.l2_bytes * 3 // 4
+
+
+def test_a_panel_of_few_weights_is_outermost_and_stays_in_registers() -> None:
+    simd = PRESETS["x86-64-v4"]
+    panels, tiles = "panels,rows,columns", "rows,columns,panels"
+    orders = {
+        (8, 48, 2): panels,
+        (8, 48, 8): tiles,  # three panels for eight cores
+        (12, 72, 2): tiles,  # a pixel is no whole cache lines
+        (16, 96, 2): tiles,  # as fast, and it would be read again
+    }
+    for (inputs, outputs, cores), order in orders.items():
+        chosen = plan_kernel(layer(129, inputs, outputs, 1), replace(simd, cores=cores), "indirect")
+        assert chosen.knobs["order"] == order, (inputs, outputs, cores)
 
 
 def test_few_channels_are_flattened_unless_taps_lie_apart() -> None:
