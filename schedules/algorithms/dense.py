@@ -8,7 +8,8 @@ weights is what takes the time. They are read exactly once if one register tile 
     in panels, the register tile of ``indirect``, with enough panels for threads to share;
 ``in_place``
     where and as TFLite stores them, as dot products (:mod:`schedules.kernel.dot_products`): not a
-    byte is packed, and no lane is lost to a last panel that is not full.
+    byte is packed, and no lane is lost to a last panel that is not full. Float16 is converted as
+    it is loaded.
 
 Workspace: 0.
 """

@@ -6,7 +6,11 @@ zeros beyond the border. Here every shape is known when the kernel is compiled: 
 computed, border tiles are split from interior ones and skip what would multiply zeros. So there is
 neither a table nor a padded copy.
 
-Workspace: 0.
+Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own float16; or
+``in_place``, where and as the model has them. Of the last two the kernel makes panels
+(:mod:`schedules.algorithms.shared.weight_panels`).
+
+Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     best = min(within, key=lambda plan: plan.cost)
     if any(layer.weight_dtype != layer.dtype for layer in workload.layers):
         best = _narrowest(within, NARROW_FACTOR * best.cost)
-    cheaper = sorted((p for p in plans if p.cost < best.cost), key=lambda plan: plan.cost)
+    refused = [plan for plan in plans if exceeded(plan, limits) is not None]
+    cheaper = sorted((p for p in refused if p.cost < best.cost), key=lambda plan: plan.cost)
     return replace(
         best,
         why=_advantage(best, within),

@@ -161,12 +161,21 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
         steps=steps,
         inputs=inputs,
         outputs=tuple(sorted(graph.outputs)),
-        sizes={tensor: graph.tensor(tensor).bytes for tensor in (*inputs, *computed)},
+        sizes={tensor: _held_bytes(graph, tensor, layers) for tensor in (*inputs, *computed)},
         path=path,
         subgraph=number,
         signatures=tuple(s.name for s in signatures if s.graph == number),
         others=(),
     )
+
+
+def _held_bytes(graph: Graph, tensor: int, layers: Sequence[Layer]) -> int:
+    """Bytes of a tensor; 0 of an unpacked constant that layers read as it is stored."""
+    taken = {layer.index for layer in layers if layer.workload is not None}
+    readers = graph.readers.get(tensor, [])
+    if taken.issuperset(readers) and graph.constant_behind(tensor).is_constant:
+        return 0
+    return graph.tensor(tensor).bytes
 
 
 def _types(graph: Graph, node: Node) -> frozenset[str]:

@@ -87,6 +87,13 @@ def test_geometry(tmp_path: Path, conv: Conv, dynamic_batch: bool, weight_type: 
     assert layer.weight_bytes == np.prod(layer.workload.weight_shape) * size
 
 
+def test_constants_that_layers_read_as_they_are_stored_are_held_by_nobody(tmp_path: Path) -> None:
+    shape, conv = (1, 8, 8, 4), Conv(6, weight_type="float16")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(single_conv(shape, conv))
+    assert sorted(read(path).sizes.values()) == [0, 0, 8 * 8 * 4 * 4, 8 * 8 * 6 * 4]
+
+
 def test_unknown_image_size(tmp_path: Path) -> None:
     writer = ModelWriter()
     x = writer.tensor((1, 1, 1, 3), signature=(1, -1, -1, 3))
