@@ -18,6 +18,9 @@ from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
 from tvmc.target_options import add_target_options, chosen_target
 
+#: Those of :data:`tflite_delegate.table.ROUNDINGS`, which imports TVM.
+ROUNDINGS = ("xnnpack", "builtin", "reference")
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to those of ``tvmc``."""
@@ -42,6 +45,9 @@ def add_parser(commands: Any) -> None:
     add("--batch", type=at_least_one, metavar="N",
         help="images that inputs will be resized to, of a model for one, with -f delegate…: their "
         "kernels share weights; modules take --input-shapes")  # fmt: skip
+    add("--rounding", choices=ROUNDINGS,
+        help="whose arithmetic integers follow to the last bit, with -f delegate…: TFLite's by "
+        "default, its own kernels', or its reference kernels' [xnnpack]")  # fmt: skip
     add_store_option(command)
     add_target_options(command)
     _add_kernel_options(command.add_argument_group("kernels"))

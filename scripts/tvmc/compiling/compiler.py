@@ -37,6 +37,7 @@ def compile(
     report: str | Path | None = None,
     progress: Progress | None = None,
     batch: int | None = None,
+    rounding: str = "xnnpack",
     dump_code: Sequence[str] = (),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     signature: str | None = None,
@@ -89,6 +90,10 @@ def compile(
     batch : int, optional
         Images that an interpreter's inputs will be resized to, of a model for one: kernels for
         delegates may share weights among them. They still run any other number.
+    rounding : {"xnnpack", "builtin", "reference"}
+        Whose arithmetic delegates compute quantised tensors by, to the last bit: what TFLite does
+        by default, its own kernels for the processor, or those that are the same everywhere. The
+        latter two leave layers of integers to TFLite.
     dump_code : sequence of {"asm", "tir", "relax"}
         What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
         one by one. This and what follows is for "so" and "tar" only.
@@ -156,10 +161,11 @@ def compile(
             **options,
         )
     elif output_format == "delegate-source":
-        result = export_sources(path, output, simd, batch=batch, **options)
+        result = export_sources(path, output, simd, batch=batch, rounding=rounding, **options)
     else:
         toolchain = Toolchain.named(cc)
-        result = build(path, output, simd, batch=batch, toolchain=toolchain, **options)
+        options |= {"batch": batch, "rounding": rounding}
+        result = build(path, output, simd, toolchain=toolchain, **options)
     if report is not None:
         write_json(report, result.to_dict())
     return result

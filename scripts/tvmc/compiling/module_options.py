@@ -54,6 +54,8 @@ def check_module_options(options: argparse.Namespace) -> None:
         raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
     if options.batch is not None and not is_delegate:
         raise LeanconvError("--batch is for delegates: modules take --input-shapes")
+    if options.rounding is not None and not is_delegate:
+        raise LeanconvError("--rounding is for delegates")
 
 
 def _input_shapes(text: str) -> dict[str, tuple[int, ...]]:

@@ -171,6 +171,8 @@ def test_delegates_have_none_of_them(
         (("--desired-layout", "NCHW"), "there is no NCHW: the kernels read NHWC"),
         (("--batch", "8"), "--batch is for delegates: modules take --input-shapes"),
         (("--batch", "0"), "argument --batch"),
+        (("--rounding", "builtin"), "--rounding is for delegates"),
+        (("--rounding", "up"), "argument --rounding"),
     ],
 )
 def test_bad_values_are_one_line(
