@@ -27,12 +27,11 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
-from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
-from schedules.kernel.requantisation import Constants
+from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders, replaced
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
-from schedules.lower.masked_loops import mark_masked
+from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import partition
 from schedules.target.simd import Simd
@@ -92,13 +91,17 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     patches = ImagePatches(workload, image, taps)
     multiplier = workload.out_channels // workload.in_channels
     kh, kw, _ = taps.axes()
-    dtype = "int32" if workload.is_quantised else workload.dtype
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, m: Expr) -> Expr:
         element = patches.element(n, h, w, kh, kw, m // multiplier)
-        value = product_of(workload, element, weights[kh, kw, m], constants)
-        value = masked(patches.column_mask(w, kw, m), value, dtype)
-        return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw])
+        rows, columns = patches.row_mask(h, kh), patches.column_mask(w, kw, m)
+        if workload.is_quantised:
+            zero = constants.parameter("zero_word").astype("int8")
+            element = replaced(rows + columns, element, zero)
+            return te.sum(wide_product(element, weights[kh, kw, m]), axis=[kh, kw])
+        value = element * weights[kh, kw, m].astype(workload.dtype)
+        value = masked(columns, value, workload.dtype)
+        return te.sum(masked(rows, value, workload.dtype), axis=[kh, kw])
 
     sums = te.compute(workload.output_shape, sum_of_products, name="ACC")
     *added, output = finished(workload, sums, constants, has_bias=True)
@@ -107,16 +110,10 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
 
 
-def product_of(workload: Conv2dWorkload, element: Expr, weight: Expr, constants: Constants) -> Expr:
-    """One product. That of int8 has the zero point taken off: it is 0 beyond the border.
-
-    In 16 bits, which hold the difference, and 32, which instructions widen their products to.
-    """
-    if not workload.is_quantised:
-        return element * weight.astype(workload.dtype)
-    zero = constants.parameter("zero_word").astype("int8").astype("int16")
-    difference = element.astype("int16") - zero
-    return difference.astype("int32") * weight.astype("int16").astype("int32")
+def wide_product(element: Expr, weight: Expr) -> Expr:
+    """The product of two int8 as int32: instructions widen those of 16 bits."""
+    element, weight = (value.astype("int16").astype("int32") for value in (element, weight))
+    return element * weight
 
 
 def schedule_tiles(
@@ -135,7 +132,7 @@ def schedule_tiles(
 
     # Step 2: the sums of a tile, in registers. Unrolling taps decides the masks of border tiles.
     kh, acc_h, acc_lane = sum_taps(schedule, sums, workload, m_vector)
-    mark_masked(schedule, acc_h)
+    (branch if workload.is_quantised else mark_masked)(schedule, acc_h)
 
     # Step 3: split border tiles from interior ones, and the tail of the channels.
     for loop in (h_outer, w_outer):

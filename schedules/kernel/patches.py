@@ -30,9 +30,12 @@ from schedules.target.simd import Simd
 
 def masked(mask: Sequence[Expr], value: Expr, dtype: str) -> Expr:
     """``value`` where every condition of ``mask`` holds, else zero."""
-    if not mask:
-        return value
-    return tirx.if_then_else(tirx.all(*mask), value, tirx.const(0, dtype))
+    return replaced(mask, value, tirx.const(0, dtype))
+
+
+def replaced(mask: Sequence[Expr], value: Expr, other: Expr) -> Expr:
+    """``value`` where every condition of ``mask`` holds, else ``other``."""
+    return tirx.if_then_else(tirx.all(*mask), value, other) if mask else value
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,10 @@ class WordPatches(ImagePatches):
             value = self.element(n, h, w, kh, kw, position)
             if splits:  # a word of several columns
                 inside = self.column_mask(w, kw, position)
-                value = _where(inside, value, tirx.Cast("int8", self.zero))
+                value = replaced(inside, value, tirx.Cast("int8", self.zero))
             filled = [position < run] if run % WORD else []
-            elements.append(_where(filled, value, tirx.const(0, "int8")))
-        return _where(mask, word(*elements), self.zero)
+            elements.append(replaced(filled, value, tirx.const(0, "int8")))
+        return replaced(mask, word(*elements), self.zero)
 
 
 def image_patches(
@@ -187,10 +190,6 @@ def with_zero(patches: Patches, constants: Constants) -> Patches:
     if not isinstance(patches, WordPatches):
         return patches
     return replace(patches, zero=constants.parameter("zero_word"))
-
-
-def _where(mask: list[Expr], value: Expr, other: Expr) -> Expr:
-    return tirx.if_then_else(tirx.all(*mask), value, other) if mask else value
 
 
 def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:

@@ -123,8 +123,8 @@ class QuantisedCase:
     def constants(self, packed: PackedWeights) -> np.ndarray:
         """Bias, scales and parameters as a kernel reads them."""
         sums = self.weights.astype(np.int64).reshape(len(self.weights), -1).sum(axis=1)
-        # Depthwise kernels take the zero point off of each element.
-        taken = 0 if packed.layout == "taps" else self.input_zero + self.offset
+        # Depthwise kernels add nothing to the image.
+        taken = self.input_zero + (0 if packed.layout == "taps" else self.offset)
         bias = self.bias - taken * sums
         zero_word = np.full(4, self.input_zero, np.int8).view(np.int32)[0]
         memory = np.zeros(packed.constant_bytes, np.uint8)

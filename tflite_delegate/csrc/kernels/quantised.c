@@ -67,10 +67,9 @@ static int32_t bias_of(const struct lc_constants *constants, size_t m) {
 void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t channels) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    // Depthwise kernels take the zero point off of each element.
-    const uint32_t taken = constants->layout == LC_TAPS
-                               ? 0
-                               : (uint32_t)layer->input_zero + (uint32_t)lc_library.image_offset;
+    // Depthwise kernels add nothing to the image.
+    const int32_t added = constants->layout == LC_TAPS ? 0 : lc_library.image_offset;
+    const uint32_t taken = (uint32_t)(layer->input_zero + added);
     size_t line = elements * sizeof(float);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {

@@ -4,9 +4,9 @@
 // plain C.
 //
 // Behind the biases of a layer, each on a cache line of its own, lie as many float32 ratios and its
-// parameters. Depthwise kernels take the input's zero point off of every element. Others multiply
-// elements as they are, which is right once each bias is less by the zero point times the sum of
-// the channel's weights; see schedules/kernel/requantisation.py.
+// parameters. Sums of products with the image as it is, beyond the border with its zero point, are
+// right once each bias is less by the zero point times the sum of the channel's weights; see
+// schedules/kernel/requantisation.py.
 
 #pragma once
 
