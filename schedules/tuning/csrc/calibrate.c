@@ -195,14 +195,16 @@ static double together(void *(*body)(void *), struct member *members, struct tea
     return slowest;
 }
 
-// Bytes a second of one thread and of all, each with its own `bytes`.
-static bool read_speed(const char *name, size_t bytes, int count) {
+// Bytes a second of one thread and of all, each with its own `bytes` or, if they are `shared`, with
+// a part of them that no other reads.
+static bool read_speed(const char *name, size_t bytes, int count, bool shared) {
     struct team team = {.count = count, .pass = read_data};
     struct member members[MOST_THREADS];
     memset(members, 0, sizeof members);
     size_t vectors = bytes / VECTOR_BYTES / STEP * STEP;
+    int owners = shared ? 1 : count;
     bool has_memory = true;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < owners; i++) {
         void *data = NULL;
         has_memory &= posix_memalign(&data, 4096, vectors * VECTOR_BYTES) == 0;
         if (has_memory) {
@@ -213,12 +215,20 @@ static bool read_speed(const char *name, size_t bytes, int count) {
     if (has_memory) {
         double size = (double)(vectors * VECTOR_BYTES);
         double seconds = fastest(read_data, &members[0].work);
+        struct member together_with[MOST_THREADS];
+        size_t part = vectors / (size_t)count / STEP * STEP;
+        memcpy(together_with, members, sizeof members);
+        for (int i = 0; shared && i < count; i++) {
+            const words *begin = members[0].work.data + part * (size_t)i;
+            together_with[i] = (struct member){.team = &team, .work = {begin, part, {0}}};
+        }
+        double all_bytes = shared ? (double)(part * VECTOR_BYTES) * count : size * count;
         team.times = (uint64_t)(SAMPLE_SECONDS / seconds) + 1;
-        double all = together(work_along, members, &team) / (double)team.times;
+        double all = together(work_along, together_with, &team) / (double)team.times;
         printf(", \"%s\": {\"bytes\": %.0f, \"one\": %.6g, \"all\": %.6g}", name, size,
-               size / seconds, size * count / all);
+               size / seconds, all_bytes / all);
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < owners; i++) {
         free((void *)members[i].work.data);
     }
     return has_memory;
@@ -239,10 +249,10 @@ int main(void) {
     printf("{\"calibration\": {\"threads\": %d, \"macs\": %.6g", count,
            (double)CHAINS * LANES / multiplied);
     printf(", \"barrier_s\": %.6g", together(wait_along, members, &team));
-    bool has_memory = read_speed("l1", L1_BYTES / 2, count) &&
-                      read_speed("l2", L2_BYTES / 2, count) &&
-                      (L3_BYTES <= 2 * L2_BYTES || read_speed("l3", L3_BYTES / 2, count)) &&
-                      read_speed("memory", MEMORY_BYTES, count);
+    bool has_memory = read_speed("l1", L1_BYTES / 2, count, false) &&
+                      read_speed("l2", L2_BYTES / 2, count, false) &&
+                      (L3_BYTES <= 2 * L2_BYTES || read_speed("l3", L3_BYTES / 2, count, false)) &&
+                      read_speed("memory", MEMORY_BYTES, count, true);
     printf("}}\n");
     return !has_memory;
 }

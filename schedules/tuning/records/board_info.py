@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from tvm.target import codegen
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import write_json
+from schedules.target.simd import Simd
 from schedules.tuning.records.calibration import Calibration
+from schedules.tuning.records.task import tuning_target
 
 FILE = "board.json"
 
@@ -116,6 +118,21 @@ def check_same(folder: Path, info: BoardInfo) -> BoardInfo:
     if known is not None and info.calibration is None:
         return replace(info, calibration=known.calibration)
     return info
+
+
+def calibrated(simd: Simd, paths: Iterable[str | Path]) -> Simd:
+    """``simd``, with the figures of the board that these files or folders of records are of.
+
+    Raises
+    ------
+    LeanconvError
+        If what says so is damaged.
+    """
+    for path in map(Path, paths):
+        info = BoardInfo.read(path if path.is_dir() else path.parent)
+        if info and info.calibration and info.target == tuning_target(simd):
+            return info.calibration.applied_to(simd)
+    return simd
 
 
 def software() -> dict[str, str]:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from schedules.target.simd import Simd
 
 #: Where bytes are read from, nearest first; a core without a third cache has no ``l3``.
 LEVELS = ("l1", "l2", "l3", "memory")
+
+
+#: Facts are rounded to powers of this, so that noise in them hardly ever changes a choice.
+STEP = 1.1
+#: Kernels get this part of the bytes a second from memory that a loop gets which does nothing else:
+#: measured on a Zen 4.
+KERNELS_SHARE = 0.75
+
+
+def coarse(value: float) -> float:
+    """The power of :data:`STEP` next to ``value``."""
+    return float(STEP ** round(math.log(value, STEP)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,17 @@ class Calibration:
             self.macs
             * size
             / next(self.bandwidths[name].one for name in levels if name in self.bandwidths)
+        )
+
+    def applied_to(self, simd: Simd) -> Simd:
+        """``simd`` with what was measured for its clock and its bytes a cycle, in coarse steps."""
+        clock_hz = self.macs / (simd.fmas * simd.lanes("float32"))
+        l3 = self.bandwidths.get("l3")
+        return replace(
+            simd,
+            clock_hz=coarse(clock_hz),
+            l3_bandwidth=coarse(l3.one / clock_hz) if l3 else simd.l3_bandwidth,
+            memory_bandwidth=coarse(KERNELS_SHARE * self.bandwidths["memory"].one / clock_hz),
         )
 
     def to_dict(self) -> dict[str, Any]:

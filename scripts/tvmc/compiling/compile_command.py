@@ -70,6 +70,9 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
     add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
         help="use what `tvmc tune` has measured: a file or a folder; "
         "may be given several times")  # fmt: skip
+    add("--no-calibration", dest="calibration", action="store_false",
+        help="plan for the target as it is known, not as `tvmc calibrate` measured the board of "
+        "the records")  # fmt: skip
     add("--desired-layout", metavar="NHWC", type=_layout, default="NHWC",
         help="the only layout, as in the model")  # fmt: skip
 

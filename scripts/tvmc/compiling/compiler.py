@@ -32,6 +32,7 @@ def compile(
     max_error: float | None = None,
     objective: str = "time",
     tuning_records: Sequence[str | Path] = (),
+    calibration: bool = True,
     cc: str | None = None,
     jobs: int | None = None,
     report: str | Path | None = None,
@@ -77,6 +78,8 @@ def compile(
         Files and folders of what ``tvmc tune`` measured, of one board. Each has some records for
         ``target``. They decide where the model of the objective "time" would; the others still
         choose by bytes, and records among plans that hold no more.
+    calibration : bool
+        Plan with what ``tvmc calibrate`` measured of that board, if it did.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
@@ -126,6 +129,10 @@ def compile(
         raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
     is_module = output_format in ("so", "tar")
     simd = Simd.named(target)
+    if calibration and tuning_records:
+        from schedules.tuning.records.board_info import calibrated
+
+        simd = calibrated(simd, tuning_records)
     dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
     _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
 

@@ -62,6 +62,12 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of random choices [%(default)s]")
     add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
         help="more records of this target to learn from")  # fmt: skip
+    add(
+        "--no-calibration",
+        dest="calibration",
+        action="store_false",
+        help="rank for the target as it is known, not as `tvmc calibrate` measured the board",
+    )
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--max-error", metavar="X", type=positive,

@@ -85,6 +85,7 @@ def tune(
     rpc_key: str | None = None,
     board_command: str | None = None,
     tuning_records: Sequence[str | Path] = (),
+    calibration: bool = True,
     workspace_limit: int | None = None,
     max_error: float | None = None,
     cc: str | None = None,
@@ -128,6 +129,8 @@ def tune(
         or ``ssh``, and prints what it prints. Without it and a tracker, this machine is the board.
     tuning_records : sequence of paths
         More records of this target to learn from.
+    calibration : bool
+        Plan with what ``tvmc calibrate`` left in ``output``, if it did.
     workspace_limit, max_error
         As of :func:`tvmc.compiling.compiler.compile`: what no candidate may exceed.
     cc : str, optional
@@ -157,7 +160,7 @@ def tune(
     from schedules.target.toolchain import Toolchain
     from schedules.tuning.measure.measure import Measurer
     from schedules.tuning.measure.settings import Settings
-    from schedules.tuning.records.board_info import BoardInfo, check_same
+    from schedules.tuning.records.board_info import BoardInfo, calibrated, check_same
     from schedules.tuning.records.records import MEASURED, Log
     from schedules.tuning.records.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
@@ -167,6 +170,7 @@ def tune(
     _LOG.debug("target %r is %s", target, simd)
     given = [models] if isinstance(models, str | Path | Model) else list(models)
     paths = [model.path if isinstance(model, Model) else model for model in given]
+    simd = calibrated(simd, [output]) if calibration else simd
     work = tasks([tflite_model.read(path) for path in paths], simd)
     if not work:
         raise LeanconvError("the models have no layer that leanconv can take: nothing to tune")

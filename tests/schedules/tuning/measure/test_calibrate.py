@@ -14,9 +14,10 @@ from schedules.errors import LeanconvError
 from schedules.target.simd import Simd
 from schedules.tuning.boards.base import PROGRAM, Batch
 from schedules.tuning.boards.local import LocalRunner
-from schedules.tuning.measure.calibrate import MEMORY_BYTES, calibrate
-from schedules.tuning.records.board_info import BoardInfo, check_same
-from schedules.tuning.records.calibration import Bandwidth, Calibration
+from schedules.tuning.measure.calibrate import calibrate, memory_bytes
+from schedules.tuning.records.board_info import BoardInfo, calibrated, check_same
+from schedules.tuning.records.calibration import KERNELS_SHARE, Bandwidth, Calibration
+from schedules.tuning.records.task import tuning_target
 from tvmc.cli import main
 
 HOST = Simd.named("host")
@@ -43,7 +44,7 @@ def test_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert info.calibration == Calibration.from_dict(printed["calibration"])
     bandwidths = info.calibration.bandwidths
     assert bandwidths["l1"].bytes == HOST.l1_bytes // 2
-    assert bandwidths["memory"].bytes == MEMORY_BYTES
+    assert bandwidths["memory"].bytes == memory_bytes(HOST)
     # A vector that is read from memory takes longer than one from the nearest cache.
     assert bandwidths["memory"].one < bandwidths["l1"].one
     assert info.calibration.threads == HOST.cores
@@ -105,3 +106,39 @@ def test_a_damaged_calibration_is_one_line(tmp_path: Path, damaged: object) -> N
     path.write_text(json.dumps({**json.loads(path.read_text()), "calibration": damaged}))
     with pytest.raises(LeanconvError, match=r"board\.json describes no board: remove it"):
         BoardInfo.read(tmp_path)
+
+
+def test_what_was_measured_decides_in_coarse_steps(tmp_path: Path) -> None:
+    simd = Simd.named("cortex-a76")
+    bandwidths = {
+        "l1": Bandwidth(1, 90e9, 90e9),
+        "l3": Bandwidth(2, 10e9, 10e9),
+        "memory": Bandwidth(3, 4e9, 4e9),
+    }
+    measured = Calibration(4, 16e9, 1e-6, bandwidths)  # 8 multiply-adds a cycle of 2 GHz
+    fast = measured.applied_to(simd)
+    assert fast.clock_hz == pytest.approx(2e9, rel=0.05)
+    assert fast.l3_bandwidth == pytest.approx(5, rel=0.05)
+    assert fast.memory_bandwidth == pytest.approx(2 * KERNELS_SHARE, rel=0.05)
+    noisy = replace(measured, macs=1.003 * measured.macs)
+    assert noisy.applied_to(simd) == fast
+
+    # Of a board's records, for its own target.
+    probed = {
+        "cpu": "A",
+        "arch": "aarch64",
+        "features": [],
+        "cores": 4,
+        "os": "",
+        "memory_bytes": 1,
+    }
+    info = BoardInfo.of("board", tuning_target(simd), probed)
+    info.write(tmp_path)
+    assert calibrated(simd, [tmp_path]) == simd
+    replace(info, calibration=measured).write(tmp_path)
+    assert calibrated(simd, [tmp_path / "float32.jsonl"]) == calibrated(simd, [tmp_path]) == fast
+    other = Simd.named("cortex-a53")
+    assert calibrated(other, [tmp_path]) == other
+    (tmp_path / "board.json").write_text("{")
+    with pytest.raises(LeanconvError, match="describes no board"):
+        calibrated(simd, [tmp_path])
