@@ -1,8 +1,8 @@
 """The nodes that no compiled kernel computes: which of them the delegate takes, which TFLite keeps.
 
 The delegate computes the operators of :data:`OPERATORS` in C, for every shape, where tensors join
-them to one of its layers. What is left falls into partitions, runs of nodes without one of ours in
-between.
+them to one of its layers; those of :data:`CODED_OPERATORS` on codes of 8 bits, too. What is left
+falls into partitions, runs of nodes without one of ours in between.
 """
 
 from __future__ import annotations

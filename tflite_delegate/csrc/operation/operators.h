@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The operators between convolutions: TFLite's built-in ones that the delegate computes itself, in
-// float32 and for every shape, so that a network is not cut into pieces for two thread pools.
+// float32 or on codes of 8 bits and for every shape, so that a network is not cut into pieces for
+// two thread pools.
 
 #pragma once
 
