@@ -113,7 +113,10 @@ def kernel_table(
 def _stages(kernel: Kernel) -> list[str]:
     assert kernel.compiled is not None, "the table lists compiled kernels"
     lines = [f"lc_stage_function {stage.symbol};" for stage in kernel.compiled.stages]
-    entries = ", ".join(f"{{{stage.symbol}, {stage.extent}}}" for stage in kernel.compiled.stages)
+    entries = ", ".join(
+        f"{{{stage.symbol}, {stage.extent}, {str(stage.whole).lower()}}}"
+        for stage in kernel.compiled.stages
+    )
     return [*lines, f"static const struct lc_stage {kernel.name}_stages[] = {{{entries}}};"]
 
 

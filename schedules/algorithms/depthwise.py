@@ -29,11 +29,12 @@ from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders, replaced
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
+from schedules.kernel.tiles import shared_pixels
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
 from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
-from schedules.lower.steps import partition
+from schedules.lower.steps import extent, partition
 from schedules.target.simd import Simd
 
 
@@ -145,6 +146,11 @@ def schedule_tiles(
     straighten(schedule, h_inner, w_inner, m_lane)
     begin_sums(schedule, sums, kh)
 
-    # Step 5: threads share rows of tiles or blocks of channels.
-    mark_stage(schedule, {"rows": h_outer, "channels": m_outer}[tile.shared])
+    # Step 5: threads share tiles or blocks of channels.
+    rows, columns = extent(schedule, h_outer), extent(schedule, w_outer)
+    loops = {"rows": h_outer, "columns": w_outer, "channels": m_outer}
+    by_rows = tile.shared == "rows"
+    names = shared_pixels(rows, columns, simd.cores) if by_rows else ("channels",)
+    outside, *inside = (loops[name] for name in names)
+    mark_stage(schedule, outside, 0, *inside)
     return schedule

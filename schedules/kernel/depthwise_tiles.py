@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
+from schedules.kernel import sharing
 from schedules.kernel.knobs import Knob, by_name, never
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -137,19 +138,15 @@ def _pieces(size: int, tile: int) -> list[tuple[int, int]]:
     return [(tile, whole), *([(rest, 1)] if rest else [])]
 
 
-def shared_evenly(items: int, cores: int) -> float:
-    """Part of the cores' time that is used when they share ``items``."""
-    return items / (-(-items // cores) * cores)
-
-
 @lru_cache(maxsize=1024)
 def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     """The tile to use untuned: of those that fit, the one of the fewest instructions.
 
-    Threads share blocks of channels, narrow ones, so that what neighbouring tiles share comes from
-    the L1 cache; or, if these divide better, rows, with all channels in the order of memory. So
-    are images of x86-64 that the L2 cache does not hold: .65 to .75 of the time from memory, .85 to
-    .97 from the L3 cache (of smaller ones from the L2 cache 1.0 to 1.4), measured on a Zen 4.
+    Blocks of channels are narrow, so that what neighbouring tiles share comes from the L1 cache. But
+    images of x86-64 that the L2 cache does not hold are read with all channels, in the order of
+    memory: .65 to .75 of the time from memory, .85 to .97 from the L3 cache (of smaller ones from
+    the L2 cache 1.0 to 1.4), measured on a Zen 4. Threads share tiles, or blocks of channels, by
+    :mod:`schedules.kernel.sharing`.
     """
     shapes = [
         (rows, columns)
@@ -163,12 +160,15 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     # Equal blocks, so that no vector is left alone: its weights would take up registers.
     least = BLOCK_BYTES // simd.vector_bytes
     equal = [size for size in range(least, 2 * least + 1) if vectors % size == 0] or [vectors]
-    streams = not simd.fma_by_element and workload.input_bytes > simd.l2_bytes
-    share = partial(shared_evenly, cores=simd.cores)
-    block = max(equal, key=lambda size: share(vectors // size))
-    if not streams and share(vectors // block) >= share(-(-workload.out_height // rows)):
-        return DepthwiseTile(rows, columns, block * lanes, "channels")
-    return DepthwiseTile(rows, columns, vectors * lanes, "rows")
+    block = max(equal, key=lambda size: sharing.evenness(vectors // size, simd.cores))
+    if not simd.fma_by_element and workload.input_bytes > simd.l2_bytes:
+        return DepthwiseTile(rows, columns, vectors * lanes, "rows")
+    slots = vectors * cost(workload, rows, columns)
+    tiles = -(-workload.out_height // rows) * -(-workload.out_width // columns)
+    by_channels = sharing.loss_by_channels(workload, simd, slots, vectors // block)
+    by_rows = sharing.loss_by_pixels(workload, simd, slots, tiles)
+    shared = "channels" if by_channels < by_rows else "rows"
+    return DepthwiseTile(rows, columns, block * lanes, shared)
 
 
 def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:

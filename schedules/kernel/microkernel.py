@@ -19,6 +19,7 @@ from typing import Any
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
+from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
 from schedules.kernel.requantisation import Constants
@@ -145,7 +146,7 @@ def schedule_product(
 ) -> TileLoops:
     """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
-    Threads share the tiles of the loop ``shared``, by default of the outermost that has several.
+    Threads share the tiles of the loop ``shared``, by default of :func:`tiles.shared_loops`.
     """
     sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
@@ -169,8 +170,10 @@ def schedule_product(
     cut_tails(schedule, [loops.panels], workload.out_channels, tile.panel)
 
     # Step 4: threads share tiles.
-    several = next((loop for loop in loops.order if extent(schedule, loop) > 1), outer)
-    mark_stage(schedule, getattr(loops, shared) if shared else several, stage)
+    rows, columns = extent(schedule, loops.rows), extent(schedule, loops.columns)
+    names = (shared,) if shared else tiles.shared_loops(workload, simd, taps, tile, rows, columns)
+    outside, *inside = (getattr(loops, name) for name in names)
+    mark_stage(schedule, outside, stage, *inside)
     return loops
 
 

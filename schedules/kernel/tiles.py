@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import product as pairs
 from typing import Any
 
+from schedules.kernel import sharing
 from schedules.kernel.knobs import Knob, by_name
 from schedules.kernel.patches import Taps
 from schedules.layer.workload import Conv2dWorkload
@@ -280,6 +281,31 @@ def registers_hold_panel(workload: Conv2dWorkload, simd: Simd, columns: int, pan
     return is_shared and (columns + workload.reduction) * vectors + 3 <= simd.vector_registers
 
 
+def shared_loops(
+    workload: Conv2dWorkload, simd: Simd, taps: Taps, tile: Tile, rows: int, columns: int
+) -> tuple[str, ...]:
+    """The loops whose tiles threads share, by name; of two, the second is inside of the first.
+
+    These are pixels, of ``rows`` by ``columns`` tiles, each thread's in the order of memory; or
+    panels, by :mod:`schedules.kernel.sharing`.
+    """
+    panels = -(-workload.out_channels // tile.panel)
+    row_pixels = columns * tile.columns
+    slots = rows * tile_cost(workload, simd, taps, row_pixels, tile.columns, tile.panel)
+    by_channels = sharing.loss_by_channels(workload, simd, slots, panels)
+    if by_channels < sharing.loss_by_pixels(workload, simd, slots, rows * columns):
+        return ("panels",)
+    return shared_pixels(rows, columns, simd.cores)
+
+
+def shared_pixels(rows: int, columns: int, cores: int) -> tuple[str, ...]:
+    """Rows of tiles, or tiles if so many rows make uneven shares."""
+    if rows == 1:
+        return ("columns",)
+    even = columns == 1 or sharing.evenness(rows, cores) >= sharing.EVEN
+    return ("rows",) if even else ("rows", "columns")
+
+
 def default_k_block(
     workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
 ) -> int:
@@ -328,7 +354,6 @@ def knobs(
     columns = tuple(range(1, 17))
     panels = tuple(sorted({*(lanes * vectors for vectors in range(1, 7)), tile.panel}))
     k_blocks = tuple(sorted({1, 2, 4, 8, tile.k_block}))
-    shared = shared_evenly(-(-layer.out_channels // tile.panel), simd)
 
     def is_divisor(size: int) -> bool:
         # Equal blocks, in whole vectors where these load them. Where scalars are broadcast, a block
@@ -345,14 +370,7 @@ def knobs(
         ),
         Knob(f"{prefix}panel", panels, tile.panel, feature=lambda panel: panel / lanes),
         Knob(f"{prefix}k_block", k_blocks, tile.k_block, tried=is_divisor),
-        Knob(
-            f"{prefix}order",
-            ORDERS,
-            tile.order,
-            # Threads share the outermost loop: rows, or panels if there are enough.
-            tried=lambda order: order.startswith("rows") or shared,
-            feature=order_number,
-        ),
+        Knob(f"{prefix}order", ORDERS, tile.order, feature=order_number),
     )
 
 

@@ -10,10 +10,15 @@ from schedules.lower.memory import align
 
 @dataclass(frozen=True)
 class Stage:
-    """One C function: its symbol, and the number of work items that its threads share."""
+    """One C function: its symbol, and the number of work items that its threads share.
+
+    Whether a thread had better take its share as a ``whole``: what does not depend on the work
+    items, a pass over the weights, say, is repeated for every part of it.
+    """
 
     symbol: str
     extent: int
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,34 @@ from tvm_ffi import StructuralMutator, structural_mutate
 from schedules.lower.kernel import CKernel, PlannedBuffer, Stage
 from schedules.lower.memory import align
 from schedules.lower.passes import inputs
+from schedules.lower.steps import extent
 
 #: Arguments of a stage that are read, in this order; the first letter of a buffer's name.
 INPUTS = "XRWB"
 #: Annotation of a stage's parallel loop.
 STAGE_ANNOTATION = "leanconv.stage"
+#: Annotations of two such loops, one inside of the other: how many work items an iteration of the
+#: outer one is, and the stage of the inner one.
+WIDTH_ANNOTATION, INSIDE_ANNOTATION = "leanconv.width", "leanconv.inside"
 #: Annotation of a loop that LLVM must not unroll.
 ROLLED_ANNOTATION = "leanconv.rolled"
 #: Keeps LLVM from being asked for a runtime allocation.
 _ON_STACK = {"disable_lower_builtin": tirx.IntImm("int32", 1)}
 
 
-def mark_stage(schedule: s_tir.Schedule, loop: Any, index: int = 0) -> None:
-    """Make the iterations of ``loop`` the work items of stage ``index``.
+def mark_stage(
+    schedule: s_tir.Schedule, loop: Any, index: int = 0, inside: Any | None = None
+) -> None:
+    """Make the iterations of ``loop`` the work items of stage ``index``; or those of ``inside``.
 
-    They must be independent of each other. Loops around ``loop`` are repeated by every thread.
+    They must be independent of each other. Loops around ``loop`` are repeated by every thread, and
+    so are those between it and the loop ``inside`` of it, by which threads share an iteration. What
+    else an iteration does is done by every thread that has a part of it.
     """
     schedule.annotate(loop, STAGE_ANNOTATION, index)
+    if inside is not None:
+        schedule.annotate(loop, WIDTH_ANNOTATION, extent(schedule, inside))
+        schedule.annotate(inside, INSIDE_ANNOTATION, index)
 
 
 def keep_rolled(schedule: s_tir.Schedule, loop: Any, small: bool = False) -> None:
@@ -65,13 +76,17 @@ class _Splitter:
         )
         self.buffers: dict[PlannedBuffer, None] = {}  # an ordered set
         self.extents: dict[int, int] = {}
+        self.whole: dict[int, bool] = {}  # whether threads repeat loops around the stage's
         self.visited: set[int] = set()  # the stages met in the current statement
         # Of the current scope: whether its buffers are a thread's own, the bytes that are taken in
-        # either part, and the work items in the pieces of a stage that stood before: a partitioned
-        # loop is several loops side by side, each counting from 0.
+        # either part, the iterations in the pieces of a stage's loop that stood before (a
+        # partitioned loop is several loops side by side, each counting from 0), and the first work
+        # item of the current iteration, of a stage with two loops.
         self.per_thread = False
         self.top = {False: 0, True: 0}
-        self.done: dict[int, int] = {}
+        self.done: dict[Any, int] = {}
+        self.item: Any = 0
+        self.repeated = False  # whether the current statement is in a loop of several iterations
 
     def split(self) -> tuple[CKernel, dict[str, tirx.PrimFunc]]:
         shared: list[tirx.Stmt] = []
@@ -86,7 +101,8 @@ class _Splitter:
             assert len(self.visited) == 1, f"{self.name}: not exactly one stage in\n{stmt}"
             bodies.setdefault(self.visited.pop(), []).append(rewritten)
         stages = tuple(
-            Stage(f"{self.name}_stage{index}", self.extents[index]) for index in sorted(bodies)
+            Stage(f"{self.name}_stage{index}", self.extents[index], self.whole[index])
+            for index in sorted(bodies)
         )
         kernel = CKernel(self.name, stages, tuple(self.buffers))
         functions = {
@@ -130,22 +146,21 @@ class _Splitter:
 
     @contextmanager
     def _scope(self, per_thread: bool = False) -> Iterator[None]:
-        before = self.per_thread, self.top, self.done
+        before = self.per_thread, self.top, self.done, self.item, self.repeated
         self.per_thread |= per_thread
         self.top, self.done = dict(self.top), {}
         yield
-        self.per_thread, self.top, self.done = before
+        self.per_thread, self.top, self.done, self.item, self.repeated = before
 
     def _loop(self, loop: tirx.For, mutator: StructuralMutator) -> tirx.For:
         start, extent, leave = loop.min, loop.extent, None
-        stage = loop.annotations.get(STAGE_ANNOTATION)
+        stage, item = loop.annotations.get(STAGE_ANNOTATION), self.item
         if stage is not None:
-            first = self.done.get(int(stage), 0)
-            self.visited.add(int(stage))
-            self.done[int(stage)] = self.extents[int(stage)] = first + int(extent)
-            lower = tirx.max(self.begin - first, 0)
-            upper = tirx.min(self.end - first, extent)
-            start, extent = lower, upper - lower
+            start, extent, item = self._stage_range(loop, int(stage))
+        elif INSIDE_ANNOTATION in loop.annotations:
+            first = self.item + self._pass(INSIDE_ANNOTATION, loop)
+            start = tirx.max(self.begin - first, 0)
+            extent = tirx.min(self.end - first, extent) - start
         elif ROLLED_ANNOTATION in loop.annotations and int(extent) > 1:
             # The same number, since threads count from 0, but LLVM does not know it.
             extent = tirx.max(extent, -self.thread)
@@ -154,10 +169,32 @@ class _Splitter:
                     loop.loop_var == -1 - self.thread, tirx.Evaluate(tirx.break_loop()), None
                 )
         with self._scope(stage is not None):
+            self.item, self.repeated = item, self.repeated or int(loop.extent) > 1
             body = mutator.mutate(loop.body)
         if leave is not None:
             body = tirx.SeqStmt([body, leave])
         return tirx.For(loop.loop_var, start, extent, tirx.ForKind.SERIAL, body)
+
+    def _pass(self, key: Any, loop: tirx.For) -> int:
+        """Iterations in the pieces that stood before, with ``loop`` as one more of them."""
+        first = self.done.get(key, 0)
+        self.done[key] = first + int(loop.extent)
+        return first
+
+    def _stage_range(self, loop: tirx.For, stage: int) -> tuple[Any, Any, Any]:
+        """Where a stage's loop begins, how often it runs, and the first work item of one run."""
+        first = self._pass(stage, loop)
+        width = int(loop.annotations.get(WIDTH_ANNOTATION, 1))
+        self.visited.add(stage)
+        self.whole[stage] = self.repeated
+        self.extents[stage] = self.done[stage] * width
+        begin, end = self.begin, self.end
+        if width > 1:
+            begin = tirx.truncdiv(begin, width)
+            end = tirx.truncdiv(end + (width - 1), width)
+        start = tirx.max(begin - first, 0)
+        runs = tirx.min(end - first, loop.extent) - start
+        return start, runs, (loop.loop_var + first) * width
 
     def _sequence(self, sequence: tirx.SeqStmt, mutator: StructuralMutator) -> tirx.Stmt:
         with self._scope():

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -67,6 +68,7 @@ typedef int32_t lc_stage_function(const void *x, const void *r, const void *w, c
 struct lc_stage {
     lc_stage_function *function;
     int32_t extent; // work items; any split of [0, extent) over threads is valid
+    bool whole;     // whether a thread had better compute its share in one call
 };
 
 // Matrices that take the weights of one input and one output channel, g, to a domain of `rows` by

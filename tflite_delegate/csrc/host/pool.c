@@ -269,10 +269,10 @@ void lc_pool_release(void) {
     }
 }
 
-static void split(struct pool *pool, int32_t threads, int32_t extent) {
+static void split(struct pool *pool, int32_t threads, int32_t extent, bool whole) {
     pool->threads = threads;
     pool->piece = (uint32_t)extent / (uint32_t)(threads * PIECES_PER_SHARE);
-    pool->piece = pool->piece < 1 ? 1 : pool->piece;
+    pool->piece = whole ? (uint32_t)extent : pool->piece < 1 ? 1 : pool->piece;
     for (int32_t i = 0; i < threads; i++) {
         uint32_t begin = (uint32_t)((int64_t)extent * i / threads);
         atomic_store_explicit(&pool->shares[i].next, begin, memory_order_relaxed);
@@ -297,7 +297,7 @@ static void wait_for_workers(struct pool *pool) {
     }
 }
 
-bool lc_pool_run(int32_t threads, int32_t extent, lc_pool_task task, void *argument) {
+bool lc_pool_run(int32_t threads, int32_t extent, bool whole, lc_pool_task task, void *argument) {
     threads = threads < LC_MAX_THREADS ? threads : LC_MAX_THREADS;
     threads = threads < extent ? threads : extent;
     struct pool *pool = threads > 1 ? pool_of_process() : NULL;
@@ -306,7 +306,8 @@ bool lc_pool_run(int32_t threads, int32_t extent, lc_pool_task task, void *argum
     }
     while (pool->worker_count < threads - 1 && start_worker(pool)) {
     }
-    split(pool, pool->worker_count + 1 < threads ? pool->worker_count + 1 : threads, extent);
+    threads = pool->worker_count + 1 < threads ? pool->worker_count + 1 : threads;
+    split(pool, threads, extent, whole);
     pool->task = task;
     pool->argument = argument;
     pool->spin = pool->threads <= pool->processors;

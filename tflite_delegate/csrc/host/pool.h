@@ -18,5 +18,7 @@ void lc_pool_retain(void);
 void lc_pool_release(void);
 
 // Runs `task` over [0, extent) on at most `threads` threads, the calling one being number 0, and
-// returns when all of it is done. False if any call of `task` failed.
-bool lc_pool_run(int32_t threads, int32_t extent, lc_pool_task task, void *argument);
+// returns when all of it is done. Each thread has the same part of every extent, in the order of
+// items. It computes that in several calls, so that others can help it, unless that costs too much:
+// then as a `whole`. False if any call of `task` failed.
+bool lc_pool_run(int32_t threads, int32_t extent, bool whole, lc_pool_task task, void *argument);

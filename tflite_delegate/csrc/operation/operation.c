@@ -101,5 +101,5 @@ void lc_operation_run(const struct lc_operation *operation, int32_t items, int64
     }
     int64_t worth = elements / ELEMENTS_PER_THREAD + 1;
     int32_t threads = operation->threads < worth ? operation->threads : (int32_t)worth;
-    lc_pool_run(threads, items, task, argument);
+    lc_pool_run(threads, items, false, task, argument);
 }

@@ -33,8 +33,9 @@ static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end
 
 static bool run_stages(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
     for (int32_t i = 0; i < kernel->stage_count; i++) {
-        call->stage = kernel->stages[i].function;
-        if (!lc_pool_run(threads, kernel->stages[i].extent, run_stage, call)) {
+        const struct lc_stage *stage = &kernel->stages[i];
+        call->stage = stage->function;
+        if (!lc_pool_run(threads, stage->extent, stage->whole, run_stage, call)) {
             return false;
         }
     }
@@ -93,7 +94,8 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
             .r = is_last ? (const float *)(const void *)image.r : NULL,
             .y = y,
         };
-        if (!y || !lc_pool_run(threads, lc_out_height(&node->layers[i]), run_rows, &reference)) {
+        const int32_t rows = lc_out_height(&node->layers[i]);
+        if (!y || !lc_pool_run(threads, rows, false, run_rows, &reference)) {
             return false;
         }
         x = y;
@@ -133,7 +135,8 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
     }
     bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
                                              : run_generic(node, context, image, threads);
-    return done && (!is_spread || lc_pool_run(threads, spread.height.size, run_spread, &spread));
+    return done &&
+           (!is_spread || lc_pool_run(threads, spread.height.size, false, run_spread, &spread));
 }
 
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {

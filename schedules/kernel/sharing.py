@@ -1,0 +1,52 @@
+"""What threads lose by sharing a layer: uneven shares, bytes of another core, weights read by all.
+
+A thread that computes the pixels that it computed in the layer before finds them in its own caches,
+but reads all weights; one that computes some output channels of all pixels reads only their
+weights, but most pixels come from another core, in this layer and again in the next one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+
+#: Reading a byte that another core has written takes as long as so many bytes of the third cache:
+#: 3 to 4 GB/s were measured on a Zen 4, where that cache gives 20 to 30.
+OTHER_CORE = 6
+#: Shares of which the cores' time is used to this part or more are even.
+EVEN = 0.97
+
+
+def evenness(items: int, cores: int) -> float:
+    """Part of the cores' time that is used when they share ``items``."""
+    return items / (-(-items // cores) * cores)
+
+
+def other_core_slots(size: int, simd: Simd) -> float:
+    """Issue slots in which a core gets ``size`` bytes that another one has written."""
+    return OTHER_CORE * simd.fmas * size / simd.l3_bandwidth
+
+
+def loss_by_pixels(workload: Conv2dWorkload, simd: Simd, slots: float, items: int) -> float:
+    """Slots that each thread loses when they share ``items`` of some pixels each.
+
+    That is what it takes beyond its part of all ``slots``.
+    """
+    fetched = 0.0
+    if workload.weight_bytes > simd.l2_bytes // 2:
+        others = workload.weight_bytes * (simd.cores - 1) / simd.cores
+        fetched = simd.fmas * others / simd.l3_bandwidth
+    return _uneven(slots, items, simd) + fetched
+
+
+def loss_by_channels(workload: Conv2dWorkload, simd: Simd, slots: float, items: int) -> float:
+    """Likewise when they share ``items`` of some output channels each."""
+    tensors = workload.input_bytes + math.prod(workload.output_shape) * workload.element_bytes
+    others = tensors * (simd.cores - 1) // simd.cores
+    return _uneven(slots, items, simd) + other_core_slots(others, simd)
+
+
+def _uneven(slots: float, items: int, simd: Simd) -> float:
+    return slots / simd.cores * (1 / evenness(items, simd.cores) - 1)
