@@ -76,7 +76,7 @@ class _Splitter:
         )
         self.buffers: dict[PlannedBuffer, None] = {}  # an ordered set
         self.extents: dict[int, int] = {}
-        self.whole: dict[int, bool] = {}  # whether threads repeat loops around the stage's
+        self.whole: dict[int, bool] = {}  # whether threads repeat what is around work items
         self.visited: set[int] = set()  # the stages met in the current statement
         # Of the current scope: whether its buffers are a thread's own, the bytes that are taken in
         # either part, the iterations in the pieces of a stage's loop that stood before (a
@@ -86,7 +86,10 @@ class _Splitter:
         self.top = {False: 0, True: 0}
         self.done: dict[Any, int] = {}
         self.item: Any = 0
-        self.repeated = False  # whether the current statement is in a loop of several iterations
+        # Whether the current statement is in a loop of several iterations; and the stage in which
+        # it is outside of the inner loop, if there are two.
+        self.repeated = False
+        self.around: int | None = None
 
     def split(self) -> tuple[CKernel, dict[str, tirx.PrimFunc]]:
         shared: list[tirx.Stmt] = []
@@ -146,21 +149,23 @@ class _Splitter:
 
     @contextmanager
     def _scope(self, per_thread: bool = False) -> Iterator[None]:
-        before = self.per_thread, self.top, self.done, self.item, self.repeated
+        before = self.per_thread, self.top, self.done, self.item, self.repeated, self.around
         self.per_thread |= per_thread
         self.top, self.done = dict(self.top), {}
         yield
-        self.per_thread, self.top, self.done, self.item, self.repeated = before
+        self.per_thread, self.top, self.done, self.item, self.repeated, self.around = before
 
     def _loop(self, loop: tirx.For, mutator: StructuralMutator) -> tirx.For:
         start, extent, leave = loop.min, loop.extent, None
-        stage, item = loop.annotations.get(STAGE_ANNOTATION), self.item
+        stage, item, around = loop.annotations.get(STAGE_ANNOTATION), self.item, self.around
         if stage is not None:
             start, extent, item = self._stage_range(loop, int(stage))
+            around = int(stage) if WIDTH_ANNOTATION in loop.annotations else None
         elif INSIDE_ANNOTATION in loop.annotations:
             first = self.item + self._pass(INSIDE_ANNOTATION, loop)
             start = tirx.max(self.begin - first, 0)
             extent = tirx.min(self.end - first, extent) - start
+            around = None
         elif ROLLED_ANNOTATION in loop.annotations and int(extent) > 1:
             # The same number, since threads count from 0, but LLVM does not know it.
             extent = tirx.max(extent, -self.thread)
@@ -169,7 +174,8 @@ class _Splitter:
                     loop.loop_var == -1 - self.thread, tirx.Evaluate(tirx.break_loop()), None
                 )
         with self._scope(stage is not None):
-            self.item, self.repeated = item, self.repeated or int(loop.extent) > 1
+            self.item, self.around = item, around
+            self.repeated |= int(loop.extent) > 1
             body = mutator.mutate(loop.body)
         if leave is not None:
             body = tirx.SeqStmt([body, leave])
@@ -186,7 +192,7 @@ class _Splitter:
         first = self._pass(stage, loop)
         width = int(loop.annotations.get(WIDTH_ANNOTATION, 1))
         self.visited.add(stage)
-        self.whole[stage] = self.repeated
+        self.whole[stage] = self.whole.get(stage, False) or self.repeated
         self.extents[stage] = self.done[stage] * width
         begin, end = self.begin, self.end
         if width > 1:
@@ -214,6 +220,8 @@ class _Splitter:
         size = _bytes(buffer)
         offset = align(self.top[self.per_thread])
         self.top[self.per_thread] = offset + size
+        if self.around is not None:
+            self.whole[self.around] = True
         self.buffers[PlannedBuffer(str(buffer.name), offset, size, self.per_thread)] = None
         start = tirx.const(offset, "int64")
         if self.per_thread:

@@ -30,8 +30,8 @@ WEIGHTS = TRANSFORMED, PANELS, IN_PLACE = "transformed", "panels", "in_place"
 class Domain:
     """The transformed domain of one layer: its points, and how tiles make up strips.
 
-    ``panel`` is how many of the output channels are computed at a time: all, or, if the kernel
-    transforms the weights (``in_kernel``), those of one panel.
+    ``panel`` is how many of the output channels are computed at a time: those of one of several
+    parts or, if the kernel transforms the weights (``in_kernel``), of one panel.
     """
 
     workload: Conv2dWorkload
@@ -45,7 +45,7 @@ class Domain:
     @classmethod
     def of(cls, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
         """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
-        # Records of kernels without this knob are older than it.
+        # Records of kernels without these knobs are older than they.
         in_kernel = knobs.get("weights", TRANSFORMED) != TRANSFORMED
 
         def along(taps: int) -> Filtering:
@@ -54,7 +54,10 @@ class Domain:
 
         rows, columns = along(workload.kernel_height), along(workload.kernel_width)
         channels = workload.out_channels
-        panel = min(knobs.get("panel", channels), channels) if in_kernel else channels
+        panel = knobs.get("panel", channels)
+        if not in_kernel:
+            panel *= -(-channels // (panel * knobs.get("parts", 1)))
+        panel = min(panel, channels)
         whole = cls(workload, rows, columns, 1, knobs["c_block"], in_kernel, panel)
         return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
 
@@ -135,6 +138,11 @@ class Domain:
     def image_strips(self) -> int:
         """Strips of one image; the last may reach beyond it."""
         return -(-self.workload.out_height // self.strip_rows)
+
+    @property
+    def parts(self) -> int:
+        """Parts of the output channels; the last may be smaller."""
+        return -(-self.workload.out_channels // self.panel)
 
     @property
     def strips(self) -> int:

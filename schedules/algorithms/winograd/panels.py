@@ -37,11 +37,11 @@ from schedules.target.simd import Simd
 def schedule_panels(
     schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, in_place: bool
 ) -> None:
-    """Strip by strip; or, if there is but one, its image first, then panels.
+    """Strip by strip, and in these panel by panel; threads share the panels of all strips.
 
     ``in_place`` weights are those in layout ``rows``.
     """
-    layer, whole = domain.workload, domain.strips == 1
+    layer = domain.workload
     # Steps that are unrolled together are of one block of channels: U has no others.
     tile = replace(tile, k_block=math.gcd(tile.k_block, domain.c_block))
     image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
@@ -49,7 +49,7 @@ def schedule_panels(
     across, x = schedule.split(w, [None, domain.columns.outputs])
     lanes = tile.lanes(simd, layer.dtype)
     panel, o_vector, o_lane = schedule.split(o, [None, tile.panel // lanes, lanes])
-    outer = (strip, panel, image) if whole else (image, strip, panel)
+    outer = (strip, panel, image) if domain.images > 1 else (image, strip, panel)
     schedule.reorder(*outer, down, across, o_vector, y, x, o_lane)
     if layer.out_channels % tile.panel:
         for loop in (panel, o_vector, o_lane):
@@ -62,12 +62,10 @@ def schedule_panels(
         schedule_rows(schedule, domain, simd, tile, block)
     if domain.blocked:
         schedule.decompose_reduction(products, block)
-    vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    schedule_image(schedule, domain, simd, strip)
     spread_points(schedule, domain)
     schedule.storage_align("U", 0, 0, domain.c_block * tile.panel + domain.line, 0)
-    if whole:
-        mark_stage(schedule, vector, 0)
-    mark_stage(schedule, panel if whole else strip, int(whole))
+    mark_stage(schedule, strip, inside=panel if domain.parts > 1 else None)
 
 
 def schedule_products(

@@ -1,6 +1,7 @@
-"""How Winograd's algorithm is scheduled: three steps, strip by strip or in three stages.
+"""How Winograd's algorithm is scheduled: three steps, strip by strip.
 
-Where the kernel transforms the weights, the last two steps are taken panel by panel, see
+The last two are taken for one part of the output channels after the other. Where the kernel
+transforms the weights, these parts are panels, see
 :mod:`schedules.algorithms.winograd.panels`.
 
 The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
@@ -27,29 +28,27 @@ MAX_UNROLLED_INPUTS = 6
 
 
 def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
-    """Image to V, V to M, M to output: strip by strip, or, if there is but one, in three stages."""
+    """Strip by strip: image to V, and then for each part of the channels V to M, M to output.
+
+    Threads share the parts of all strips. V is computed by every thread that has one of a strip:
+    that takes less time than getting it from another core.
+    """
     lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
-    whole = domain.strips == 1
     image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
-    o_outer, o_lane = schedule.split(o, [None, lanes])
-    walk = (o_outer, image, down, across) if whole else (image, strip, down, across, o_outer)
-    schedule.reorder(*walk, y, x, o_lane)
-    if channels % lanes:
-        for loop in (o_outer, o_lane):
+    part, o_outer, o_lane = schedule.split(o, [None, -(-domain.panel // lanes), lanes])
+    outer = (strip, part, image) if domain.images > 1 else (image, strip, part)
+    schedule.reorder(*outer, down, across, o_outer, y, x, o_lane)
+    if channels % lanes or channels % domain.panel:
+        for loop in (part, o_outer, o_lane):
             partition(schedule, loop)
     # From the last step to the first: each is placed where the next one needs it.
-    schedule_output(schedule, domain, simd, walk[-1], (y, x, o_lane))
-    point = schedule_products(schedule, domain, simd, tile, None if whole else strip)
-    vector = schedule_image(schedule, domain, simd, None if whole else strip)
+    schedule_output(schedule, domain, simd, o_outer, (y, x, o_lane))
+    schedule_products(schedule, domain, simd, tile, part)
+    schedule_image(schedule, domain, simd, strip)
     spread_points(schedule, domain)
-    if whole:
-        # Channels before, points, channels again.
-        for stage, loop in enumerate((vector, point, o_outer)):
-            mark_stage(schedule, loop, stage)
-    else:
-        mark_stage(schedule, strip)
+    mark_stage(schedule, strip, inside=part if domain.parts > 1 else None)
 
 
 def schedule_output(
@@ -72,13 +71,12 @@ def schedule_output(
 
 
 def schedule_products(
-    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, strip: Any | None
-) -> Any:
-    """V to M in register tiles, in each step of ``strip``; returns the loop over points."""
+    schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile, part: Any
+) -> None:
+    """V to M in register tiles, in each step of ``part``."""
     layer = domain.workload
     products = schedule.get_sblock("M")
-    if strip is not None:
-        schedule.compute_at(products, strip, preserve_unit_loops=True)
+    schedule.compute_at(products, part, preserve_unit_loops=True)
     point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
     loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), point, t, o)
     outside = [*loops.order, *blocks]
@@ -87,37 +85,32 @@ def schedule_products(
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocks:
         schedule.decompose_reduction(products, blocks[0])
-    return point
 
 
-def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any | None) -> Any:
-    """Image to V, a vector of channels of a tile at a time, rows first; returns that loop."""
+def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any) -> None:
+    """Image to V in each ``strip``, a vector of channels of a tile at a time, rows first."""
     lanes = simd.lanes(domain.workload.dtype)
     transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
-    if strip is not None:
-        schedule.compute_at(transformed, strip, preserve_unit_loops=True)
+    schedule.compute_at(transformed, strip, preserve_unit_loops=True)
     point, *images, t, c = schedule.get_loops(transformed)[-2 - len(domain.tile_shape) :]
     a, b = schedule.split(point, [None, domain.columns.inputs])
     down, across = schedule.split(t, [None, domain.tile_columns])
     c_outer, c_lane = schedule.split(c, [None, lanes])
-    pixels = (*images, down, across)
-    walk = (c_outer, *pixels) if strip is None else (*pixels, c_outer)
-    schedule.reorder(*walk, a, b, c_lane)
+    schedule.reorder(*images, down, across, c_outer, a, b, c_lane)
     schedule.set_scope(by_rows, 0, "local")
-    schedule.compute_at(by_rows, walk[-1], preserve_unit_loops=True)
+    schedule.compute_at(by_rows, c_outer, preserve_unit_loops=True)
     r_a, _, r_j, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_j, r_a, r_lane)
     partition(schedule, across)
     if domain.workload.in_channels % lanes:
         for loop in (c_outer, c_lane, r_lane):
             partition(schedule, loop)
-    specialize(schedule, walk[-1])
+    specialize(schedule, c_outer)
     for loop in (a, r_j):
         unroll_points(schedule, simd, loop)
     unroll(schedule, [b, r_a])
     schedule.vectorize(c_lane)
     schedule.vectorize(r_lane)
-    return c_outer
 
 
 def spread_points(schedule: s_tir.Schedule, domain: Domain) -> None:

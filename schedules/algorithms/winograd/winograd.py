@@ -22,20 +22,21 @@ makes them:
     likewise, where and as the model holds ``g``: not a byte is packed.
 
 Tiles are taken in strips, ``strip`` rows of tiles across the image; a strip's V and M take the
-memory of the one before. Threads share the strips or, if there is only one, channels and points,
-or the panels. ``B_h^T d`` and ``A_h^T M`` of one tile and one vector of channels are on the stack.
+memory of the one before. M is computed for one of ``parts`` of the output channels, or for one
+panel, at a time: threads share these, of all strips, and each computes the V that it needs.
+``B_h^T d`` and ``A_h^T M`` of one tile and one vector of channels are on the stack.
 
-Workspace, in elements, for the P tiles of a strip, c channels of a block and p of a panel::
+Workspace, in elements, for the P tiles of a strip, c channels of a block and p of a part or panel::
 
-    V    n_h n_w (P C + L C/c)    M    n_h n_w (P M + L)
+    V    n_h n_w (P C + L C/c)    M    n_h n_w (P p + L)
 
 each behind the last cache line of the one before; L elements are a cache line, by which points lie
-further apart than they have to. V has C/c blocks if c is whole cache lines, else one. In the kernel
-M is that of a panel, and before ``in_place`` weights are transformed, they are brought into WT::
+further apart than they have to. V has C/c blocks if c is whole cache lines, else one. Weights are
+transformed into U, and before that, if they are ``in_place``, brought into WT::
 
-    M    n_h n_w (P p + L)        U    n_h n_w (c p + L)        WT    r_h r_w c p
+    U    n_h n_w (c p + L)        WT    r_h r_w c p
 
-All of it is a thread's own, but for V of the only strip.
+All of it is a thread's own.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ from schedules.algorithms.winograd.domain import (
 from schedules.algorithms.winograd.panels import schedule_panels
 from schedules.algorithms.winograd.schedule import schedule_strips
 from schedules.algorithms.winograd.weights import by_channels, transform_weights
-from schedules.kernel import accuracy, packing, tiles
+from schedules.kernel import accuracy, packing, sharing, tiles
 from schedules.kernel.costs import Work
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
@@ -88,8 +89,9 @@ SUM, NEON_SUM = 16, 64
 #: Channels of a sum that is tried: with fewer, adding up the sums takes too long; with more, if not
 #: all, no time is saved, but accuracy lost.
 MIN_SUM_CHANNELS, MAX_SUM_CHANNELS = 8, 64
-#: Tiles of a strip: with fewer, each weight is loaded for too few products.
-ENOUGH_TILES = 4
+#: Tiles of a strip: with fewer, each weight is loaded for too few products; from the L2 cache, and
+#: from behind it, where threads share what can be read.
+ENOUGH_TILES, ENOUGH_TILES_BEHIND_L2 = 4, 7
 #: And with fewer, transforming each weight in the kernel takes too long beside its products: where
 #: scalars are broadcast, and where a multiply-add takes them by element.
 ENOUGH_TILES_IN_KERNEL = (28, 96)
@@ -156,6 +158,8 @@ class Winograd(LayerAlgorithm):
         choices = tiles.knobs(product_of(domain, simd), simd)
         converts = workload.weight_dtype == workload.dtype or simd.converts_float16
         sources = WEIGHTS if converts else (TRANSFORMED,)
+        panel = choices["panel"].default
+        parts = 1 if domain.in_kernel else default_parts(domain, simd, panel)
         few = {1, 2, 4, 8, whole.strip, strip}
         strips = tuple(sorted({*few, *range(1, workload.out_height + 1)}))
 
@@ -173,6 +177,8 @@ class Winograd(LayerAlgorithm):
             replace(choices["order"], choices=orders, default=orders[1]),
             Knob("c_block", c_blocks(workload), c_block, tried=is_sum),
             Knob("outputs", forms, outputs),
+            # Threads share them: for one, which is what is measured, they make little difference.
+            Knob("parts", tuple(sorted({1, 2, 4, 8, parts})), parts, tried=never),
             Knob("strip", strips, strip, tried=is_strip),
             Knob("weights", sources, weights, tried=never),
         )
@@ -287,8 +293,34 @@ def default_strip(whole: Domain, simd: Simd) -> int:
     enough = ENOUGH_TILES
     if whole.in_kernel:
         enough = ENOUGH_TILES_IN_KERNEL[simd.fma_by_element]
+    elif streams(whole, simd):
+        enough = ENOUGH_TILES_BEHIND_L2
     strip = min(-(-enough // whole.tile_columns), rows)
     return -(-rows // (rows // strip)) if whole.in_kernel else strip
+
+
+def streams(whole: Domain, simd: Simd) -> bool:
+    """Whether transformed weights come from behind the L2 cache, and V of a strip stays in it."""
+    layer = whole.workload
+    weights = whole.points * layer.in_channels * layer.out_channels
+    rows = -(-ENOUGH_TILES_BEHIND_L2 // whole.tile_columns)
+    strip = replace(whole, strip=min(rows, whole.strip))
+    stays = tiles.stay_in_l2(strip.image_elements * layer.element_bytes, simd)
+    return stays and weights * layer.element_bytes > simd.l2_bytes
+
+
+def default_parts(domain: Domain, simd: Simd, panel: int) -> int:
+    """Parts of the output channels: the fewest with which threads have even shares of all strips.
+
+    They are of equally many panels.
+    """
+    panels = -(-domain.workload.out_channels // panel)
+    counts = [count for count in range(1, panels + 1) if panels % count == 0]
+
+    def even(count: int) -> float:
+        return min(sharing.evenness(domain.strips * count, simd.cores), sharing.EVEN)
+
+    return max(counts, key=even)
 
 
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:

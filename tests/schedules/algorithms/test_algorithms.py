@@ -256,7 +256,8 @@ def check_on_host(plan: Plan, simd: Simd, folder: Path) -> None:
     case = Case.random(plan.layer)
     whole = kernel(case)
     case.check(whole, plan)
-    np.testing.assert_array_equal(kernel(case, threads=2, pieces=3), whole)
+    for threads, pieces in ((2, 3), (4, 7)):
+        np.testing.assert_array_equal(kernel(case, threads=threads, pieces=pieces), whole)
     assert kernel.kernel.workspace_bytes == plan.workspace_bytes
 
 

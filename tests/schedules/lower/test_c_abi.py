@@ -21,6 +21,7 @@ from schedules.lower import c_abi
 from schedules.lower.kernel import PlannedBuffer, Stage
 from schedules.lower.passes import spread_output
 from schedules.lower.stages import keep_rolled, mark_stage
+from schedules.lower.steps import partition
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
 from schedules.target.simd import PRESETS, Simd
@@ -197,6 +198,46 @@ def test_a_loop_that_stays_rolled_runs_to_its_end(rolled: bool, tmp_path: Path) 
     workspace = guarded_workspace(kernel, threads=3)
     run_stages(library, kernel, [x, None, w, b, y], workspace, threads=3, pieces=6)
     np.testing.assert_array_equal(y, x * w + b)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_threads_share_an_iteration_by_the_loop_inside(kept: bool, tmp_path: Path) -> None:
+    """Rows of three pieces, with borders that are loops of their own, and any range of pieces."""
+    x, w, b = (te.placeholder((6, 12), name=name) for name in "XWB")
+    row_sums = te.compute((6, 12), lambda i, j: x[i, j] + w[i, j], name="sums")
+    y = te.compute(
+        (6, 11),
+        lambda i, j: tirx.if_then_else(
+            tirx.all(i > 0, j < 10), row_sums[i, j + 1] * 2.0, row_sums[i, j + 1] + b[i, j]
+        ),
+        name="Y",
+    )
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
+    row, column = schedule.get_loops(schedule.get_sblock("Y"))
+    piece, _ = schedule.split(column, [None, 4])
+    if kept:
+        schedule.compute_at(schedule.get_sblock("sums"), row)
+    else:
+        schedule.compute_inline(schedule.get_sblock("sums"))
+    for loop in (row, piece):
+        partition(schedule, loop)
+    mark_stage(schedule, row, inside=piece)
+    kernels = c_abi.compile_schedules({"kernel": schedule}, Simd.named("host"))
+    library = ctypes.CDLL(str(link([kernels.data], tmp_path / "kernel.so")))
+    kernel = kernels.kernels["kernel"]
+    # What an iteration keeps for its pieces is computed by every call that has one of them.
+    assert kernel.stages == (Stage("kernel_stage0", 18, whole=kept),)
+    assert kernel.thread_bytes == (64 if kept else 0)
+    images = np.random.default_rng(0).integers(-9, 9, (3, 6, 12)).astype(np.float32)
+    sums = (images[0] + images[1])[:, 1:]
+    expected = sums + images[2][:, :11]
+    expected[1:, :10] = 2 * sums[1:, :10]
+    for pieces in (1, 4, 5, 18, 20):
+        y = np.full_like(expected, np.nan)
+        workspace = guarded_workspace(kernel, threads=3)
+        x, w, b = images
+        run_stages(library, kernel, [x, None, w, b, y], workspace, threads=3, pieces=pieces)
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_a_kernel_without_a_stage_is_a_mistake() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def test_workspace_is_that_of_one_strip(
     per_channel, between = points * strip * tiles_across * 4, points * 64
     blocks = workload.in_channels // plan.knobs["c_block"]
     transformed = align(per_channel * workload.in_channels + blocks * between)
-    assert plan.workspace_bytes == transformed + per_channel * workload.out_channels + between
+    channels = workload.out_channels // plan.knobs["parts"]
+    assert plan.workspace_bytes == transformed + per_channel * channels + between
     assert plan.packed.elements >= points * workload.in_channels * workload.out_channels
 
 
@@ -185,27 +187,28 @@ def test_fewer_products_than_the_definition() -> None:
         assert plan.macs == (outputs + 2) ** 2 * (pixels // outputs) ** 2 * 64 * 64
 
 
-def test_threads_share_strips_or_the_steps_of_the_only_one() -> None:
-    strips = plan_kernel(layer(28, 16, 32, 3, 3), SIMD, "winograd")
-    whole = plan_kernel(layer(7, 16, 32, 3, 3), SIMD, "winograd")
-    kernels = compile_plans({"strips": strips, "whole": whole}, SIMD).kernels
-    assert [stage.extent for stage in kernels["strips"].stages] == [7]
-    assert all(buffer.per_thread for buffer in kernels["strips"].buffers)
-    channels, points, outputs = (stage.extent for stage in kernels["whole"].stages)
-    assert (channels, points, outputs) == (16 // 4, 36, 32 // 4)
-    assert not any(buffer.per_thread for buffer in kernels["whole"].buffers)
+@pytest.mark.parametrize(
+    ("size", "cores", "parts"), [(28, 1, 1), (28, 2, 2), (28, 4, 4), (32, 4, 1), (7, 4, 2)]
+)
+def test_threads_share_parts_of_all_strips(size: int, cores: int, parts: int) -> None:
+    """As few as make the shares even; each thread computes the V of its own."""
+    simd = replace(SIMD, cores=cores)
+    plan = plan_kernel(layer(size, 16, 64, 3, 3), simd, "winograd:strip=1:panel=8")
+    assert plan.knobs["parts"] == parts
+    kernel = compile_plans({"kernel": plan}, simd).kernels["kernel"]
+    strips = -(-size // 4)
+    assert [(stage.extent, stage.whole) for stage in kernel.stages] == [
+        (strips * plan.knobs["parts"], plan.knobs["parts"] > 1)
+    ]
+    assert all(buffer.per_thread for buffer in kernel.buffers)
 
 
 def test_threads_share_panels_that_transform_their_weights() -> None:
     plan = plan_kernel(layer(14, 64, 40, 3, 3), SIMD, "winograd:weights=in_place:panel=16")
     kernel = compile_plans({"kernel": plan}, SIMD).kernels["kernel"]
-    assert [stage.extent for stage in kernel.stages] == [64 // 4, 3]
-    assert {buffer.name: buffer.per_thread for buffer in kernel.buffers} == {
-        "V": False,
-        "M": True,
-        "U": True,
-        "WT": True,
-    }
+    assert [(stage.extent, stage.whole) for stage in kernel.stages] == [(3, True)]
+    assert all(buffer.per_thread for buffer in kernel.buffers)
+    assert {buffer.name for buffer in kernel.buffers} == {"V", "M", "U", "WT"}
 
 
 def test_short_sums_are_more_accurate() -> None:
