@@ -143,6 +143,8 @@ class Indirect(LayerAlgorithm):
         if made and self.makes_at_once(workload, knobs):
             stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
             made = False
+        if made:  # each by one thread, for the whole image
+            shared = "panels"
         loops = microkernel.schedule_product(
             schedule, in_words(workload), simd, tile, taps, stage, shared
         )

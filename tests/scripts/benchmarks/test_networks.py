@@ -93,11 +93,12 @@ def check_measured(row: dict[str, Any], base: dict[str, Any]) -> None:
     is_tflite = row["runtime"] not in MODULES
     assert (memory["arena_bytes"] is not None) == is_tflite
     assert row["max_difference"] < 1e-5
+    scales = row["runtime"] in (LEANCONV, XNNPACK) and row["threads"] > 1
+    assert (row.get("speed_up") is not None) == scales
     if row["runtime"] != LEANCONV:
-        assert row["bound"] is row.get("speed_up") is memory["packed_bytes"] is None
+        assert row["bound"] is memory["packed_bytes"] is None
         return
     assert row["max_difference"] <= row["bound"] < 1e-2
-    assert (row.get("speed_up") is not None) == (row["threads"] > 1)
     assert memory["packed_bytes"] > 0
     assert memory["workspace_bytes"] + memory["packed_bytes"] < memory["peak_heap_bytes"]
 
