@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 4040,
+    "schedules/algorithms": 4140,
     "schedules/kernel": 2300,
     "schedules/layer": 1100,
     "schedules/lower": 1200,
@@ -41,7 +41,7 @@ BUDGET = {
     "scripts/tvmc": 6100,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 8150,
+    "tests/schedules": 8300,
     "tests/scripts": 7800,
     "tests/support": 4200,
     "tests/tflite_delegate": 10800,
@@ -51,7 +51,7 @@ TOPS = ("schedules", "tflite_delegate", "scripts", "tests")
 #: Lines of a file at most, by its ending, apart from tests.
 FILE_LIMITS = {".py": 450, ".c": 350, ".h": 400, ".cc": 350}
 #: Files that lie in one folder at most, apart from tests.
-MOST_FILES = 16
+MOST_FILES = 17
 
 
 def sources(root: Path) -> dict[Path, int]:
