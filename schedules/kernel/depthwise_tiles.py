@@ -142,8 +142,8 @@ def _pieces(size: int, tile: int) -> list[tuple[int, int]]:
 def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     """The tile to use untuned: of those that fit, the one of the fewest instructions.
 
-    Blocks of channels are narrow, so that what neighbouring tiles share comes from the L1 cache. But
-    images of x86-64 that the L2 cache does not hold are read with all channels, in the order of
+    Blocks of channels are narrow, so that what neighbouring tiles share comes from the L1 cache.
+    But images of x86-64 that the L2 cache does not hold are read with all channels, in the order of
     memory: .65 to .75 of the time from memory, .85 to .97 from the L3 cache (of smaller ones from
     the L2 cache 1.0 to 1.4), measured on a Zen 4. Threads share tiles, or blocks of channels, by
     :mod:`schedules.kernel.sharing`.
