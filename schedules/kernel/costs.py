@@ -27,9 +27,9 @@ SPILL_TRIPS = 3
 #: a full vector takes two halves: measured on a Zen 4. On a Sapphire Rapids nothing hides, as was
 #: measured; nor on Arm's, by the model of the emulated board.
 SHOWN = 0.25
-#: How many times as long arithmetic takes where what goes beside it is issued in order: modelled
-#: for a Cortex-A53.
-IN_ORDER_COST = 2.0
+#: How many times as long arithmetic takes on Arm with what goes beside it and misses of the L1
+#: cache: modelled for a Cortex-A76, and for a Cortex-A53, which issues in order.
+NEON_COST, IN_ORDER_COST = 1.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Work:
     def seconds(self, simd: Simd, dtype: str) -> float:
         """How long it takes."""
         arithmetic = self.macs / (simd.fmas * simd.lanes(dtype))
-        if simd.in_order:
-            arithmetic *= IN_ORDER_COST
+        if simd.fma_by_element:
+            arithmetic *= IN_ORDER_COST if simd.in_order else NEON_COST
         waiting = self.memory_bytes / simd.memory_bandwidth + self.l3_bytes / simd.l3_bandwidth
         shown = SHOWN if halves_vectors(simd, dtype) else 1.0
         cycles = max(arithmetic, waiting) + shown * min(arithmetic, waiting)

@@ -8,15 +8,14 @@ read again for every panel then.
 from __future__ import annotations
 
 from schedules.algorithms.winograd.domain import IN_PLACE, Domain
-from schedules.kernel.costs import MOVE_COST, Work, halves_vectors, reads
+from schedules.kernel.costs import MOVE_COST, Work, reads
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.packing import PackedWeights
 from schedules.target.simd import Simd
 
-#: Multiply-accumulates in the time in which one element is transformed: 2 to 3 measured on a
-#: Sapphire Rapids, 2 to 3.4 modelled for a Cortex-A76 and a Cortex-A53; and measured on a Zen 4,
-#: which takes vectors in two halves.
-TRANSFORM_COST, HALVED_TRANSFORM_COST = 3, 6
+#: Multiply-accumulates in the time in which one element is transformed, with its share of misses
+#: of the L1 cache: measured on a Zen 4. A Sapphire Rapids takes half, and so may Arm's, by a model.
+TRANSFORM_COST = 6
 #: And in that of adding one element to M, once for each block of channels.
 SUM_COST = 1
 
@@ -32,8 +31,7 @@ def domain_work(domain: Domain, packed: PackedWeights, simd: Simd, knobs: Knobs)
         products = domain.product_elements * layer.element_bytes
         return work + reads(packed.weight_bytes, strips, simd, beside=image + products)
     taps = layer.kernel_height * layer.kernel_width
-    halves = halves_vectors(simd, layer.dtype)
-    transformed = (HALVED_TRANSFORM_COST if halves else TRANSFORM_COST) * (domain.points + taps)
+    transformed = TRANSFORM_COST * (domain.points + taps)
     if knobs["weights"] == IN_PLACE:  # they are transposed, too
         transformed += MOVE_COST * taps
     work += Work(macs=transformed * layer.in_channels * channels * strips)

@@ -156,7 +156,8 @@ def test_records_without_the_knob_hold_transformed_weights() -> None:
         ("sapphirerapids", 56, 64, "transformed"),  # they stay in the L2 cache
         ("cortex-a76", 14, 256, "panels"),
         ("cortex-a76", 7, 512, "transformed"),  # for one strip
-        ("znver4", 14, 256, "transformed"),  # it does not wait for them
+        ("znver4", 28, 128, "transformed"),  # they come fast from the third cache
+        ("znver4", 14, 256, "panels"),  # of which a core's share does not hold them
         ("cortex-a53", 28, 128, "transformed"),  # it would wait for V
     ],
 )
