@@ -124,9 +124,9 @@ const struct lc_coded lc_coded_RELU = {
     .compute = lc_tables_compute,
 };
 
-// HARD_SWISH: never XNNPACK's; fixed point of 16 bits. On Arm, vectors of 32 round other ways.
+// HARD_SWISH: never XNNPACK's; fixed point of 16 bits. On Arm, vectors of 8 round other ways.
 
-enum { HARD_SWISH_LANES = 32 };
+enum { HARD_SWISH_LANES = 8 };
 
 static int32_t saturate16(int64_t v) {
     return (int32_t)(v < INT16_MIN ? INT16_MIN : v > INT16_MAX ? INT16_MAX : v);
