@@ -16,6 +16,7 @@ from schedules.errors import LeanconvError
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, default_limits, exceeded
 from schedules.target.simd import Simd
+from schedules.tuning.records.completion import completed
 from schedules.tuning.records.records import (
     LOST,
     MODELLED,
@@ -134,7 +135,8 @@ class Advisor:
     def _tuned(self, default: Plan, accept: Accept) -> Advice | None:
         """The best plan on record that is allowed."""
         workload = default.workload
-        trials = ranked(current(self._trials.get(workload, ())), workload)
+        own = completed(current(self._trials.get(workload, ())), self._simd)
+        trials = ranked(own, workload)
         limits = self._limits_for(default)
         # The untuned choice is measured as often as the best, which says nothing of its rank.
         untuned = next((record for record in trials if record.candidate == default.choice), None)
@@ -190,7 +192,7 @@ class Advisor:
     def _transfer(self) -> Transfer | None:
         trials = (record for own in self._trials.values() for record in own)
         usable = [record for record in trials if self._replay(record) is not None]
-        return Transfer.learn(usable, self._simd)
+        return Transfer.learn(completed(usable, self._simd), self._simd)
 
     def _limits_for(self, default: Plan) -> Limits:
         """The planner's, or what a plan that was asked for by name takes anyway."""

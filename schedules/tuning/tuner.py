@@ -23,6 +23,7 @@ from schedules.tuning.boards.base import BoardLost
 from schedules.tuning.budget import TaskProgress, next_task
 from schedules.tuning.measure.measure import Measurement, Measurer
 from schedules.tuning.measure.settings import Settings
+from schedules.tuning.records.completion import completed
 from schedules.tuning.records.records import MEASURED, Log, Record, ranked
 from schedules.tuning.records.task import Task, tuning_target
 from schedules.tuning.search.cost_model import CostModel
@@ -132,7 +133,7 @@ class Tuner:
     ) -> None:
         self.simd, self.measurer, self.log, self.board = simd, measurer, log, board
         self.options, self.notify = options, notify or (lambda _status: None)
-        self.records = [record for record in known if not record.is_lost]
+        self.records = completed((record for record in known if not record.is_lost), simd)
         self.model = CostModel(simd, options.seed)
         self._learnt = 0
         self._spaces: dict[Workload, Space] = {}

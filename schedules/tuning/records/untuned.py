@@ -9,6 +9,7 @@ from tvm.target import codegen
 from schedules.algorithms import Unsupported
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, TRIPLES, Simd
+from schedules.tuning.records.completion import completed
 from schedules.tuning.records.record import Record
 from schedules.tuning.records.task import tuning_target
 
@@ -20,15 +21,16 @@ def untuned_record(ranking: Sequence[Record]) -> Record | None:
     looks at caches and cores, which a target's name does not tell: where this machine has that
     name, what was tuned for may be ``host``, and else its preset.
     """
-    by_candidate = {record.candidate: record for record in ranking}
     workload, target = ranking[0].workload, ranking[0].target
     for simd in _simds(target):
         try:
             candidate = plan_kernel(workload, simd).choice
         except Unsupported:
             continue
-        if candidate in by_candidate:
-            return by_candidate[candidate]
+        whole = completed(ranking, simd)
+        for record, complete in zip(ranking, whole, strict=True):
+            if complete.candidate == candidate:
+                return record
     return None
 
 

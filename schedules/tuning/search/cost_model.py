@@ -90,12 +90,15 @@ class CostModel:
             data = xgboost.DMatrix(self._matrix(rows), label=np.array(labels))
             self._trees = xgboost.train({**PARAMETERS, "seed": self.seed}, data, ROUNDS)
 
-    def predict(self, plans: Sequence[Plan]) -> np.ndarray:
-        """``log(time / time of the layer's untuned default)`` of each plan, float64."""
+    def predict(self, plans: Sequence[Plan], simd: Simd | None = None) -> np.ndarray:
+        """``log(time / time of the layer's untuned default)`` of each plan, float64.
+
+        On ``simd``, by default what it was made for; what else it learned from is its own.
+        """
         assert self._trees is not None, "fit it to enough records first"
         if not plans:
             return np.zeros(0)
-        rows = self._matrix([features(plan, self.simd) for plan in plans])
+        rows = self._matrix([features(plan, simd or self.simd) for plan in plans])
         return self._trees.inplace_predict(rows).astype(np.float64)
 
     def _matrix(self, rows: Sequence[Mapping[str, float]]) -> np.ndarray:

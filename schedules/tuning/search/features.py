@@ -39,6 +39,7 @@ def features(plan: Plan, simd: Simd) -> dict[str, float]:
         **({"slots_ratio": _log_ratio(slots * lanes, macs)} if nests else {}),
         **_layer_features(plan.workload),
         **_memory_features(plan, nests, simd),
+        **_bound_features(plan, simd, lanes),
         **_simd_features(simd, lanes),
     }
 
@@ -81,6 +82,32 @@ def _memory_features(plan: Plan, nests: Sequence[LoopNest], simd: Simd) -> dict[
     }
 
 
+def _bound_features(plan: Plan, simd: Simd, lanes: int) -> dict[str, float]:
+    """Cycles of reading what lies beyond the cache, over those of all multiply-adds.
+
+    By the bandwidths of the target's core, so that what holds for one processor can be told of
+    another, whose caches are of other sizes and speeds.
+    """
+    macs = plan.macs / (lanes * simd.fmas)
+    sizes = {
+        "weights": sum(part.weight_bytes for part in plan.parts),
+        "workspace": plan.workspace_bytes,
+        "tensors": sum(map(math.prod, (plan.workload.input_shape, plan.workload.output_shape)))
+        * plan.workload.element_bytes,
+    }
+    return {
+        f"{name}_bound": _log_ratio(size / _bandwidth(size, simd), macs)
+        for name, size in sizes.items()
+    }
+
+
+def _bandwidth(size: int, simd: Simd) -> float:
+    """Bytes a cycle that one core reads of a buffer, from the nearest cache that holds it."""
+    if size <= simd.l2_bytes:
+        return float(simd.vector_bytes)
+    return simd.l3_bandwidth if size <= simd.l3_bytes else simd.memory_bandwidth
+
+
 @lru_cache(maxsize=1024)
 def _layer_features(workload: Workload) -> dict[str, float]:
     """Of a block, those of its layers taken together: it maps an input to an output as well."""
@@ -114,6 +141,9 @@ def _simd_features(simd: Simd, lanes: int) -> dict[str, float]:
         "vector_registers": float(simd.vector_registers),
         "l1": math.log2(simd.l1_bytes),
         "l2": math.log2(simd.l2_bytes),
+        "fmas": float(simd.fmas),
+        "l3_bandwidth": float(simd.l3_bandwidth),
+        "memory_bandwidth": float(simd.memory_bandwidth),
         "loads_per_fma": float(simd.loads_per_fma),
         "in_order": float(simd.in_order),
         "by_element": float(simd.fma_by_element),

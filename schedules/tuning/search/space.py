@@ -11,6 +11,7 @@ from typing import Any
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.kernel.knobs import Knobs
+from schedules.kernel.packing import IN_PLACE
 from schedules.layer.block import Workload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
@@ -130,9 +131,9 @@ class Space:
         for algorithm in REGISTRY.made_for(self.workload):
             name = algorithm.name
             for knobs in algorithm.forms(self.workload):
-                packed = name == "indirect" or knobs.get("weights") == "packed"
-                simpler = algorithm.applied_to(self.workload) is not algorithm
-                if simpler or (packed and twins.get(name) == default):
+                # Only with weights in place do these two read them each in a way of its own.
+                is_twin = twins.get(name) == default and knobs.get("weights") != IN_PLACE
+                if is_twin or algorithm.applied_to(self.workload) is not algorithm:
                     continue
                 try:
                     plan = Plan.of(Choice.of(name, knobs), self.workload, self.simd)
@@ -143,7 +144,7 @@ class Space:
 
     def _is_sensible(self, candidate: Choice) -> bool:
         """Whether the values of several axes go together."""
-        in_place = candidate.knobs.get("weights") == "in_place"
+        in_place = candidate.knobs.get("weights") == IN_PLACE
         if candidate.algorithm == "dense" and in_place and candidate not in self._starts:
             return False  # dot products have no register tile
         try:

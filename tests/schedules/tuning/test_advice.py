@@ -83,6 +83,14 @@ def test_records_of_a_network_that_lost_count_no_more() -> None:
     assert advice(untuned, best, lost, trial("indirect", 0.1, timestamp=2)).source == TUNED
 
 
+def test_records_of_before_a_knob() -> None:
+    """What they leave open is the default: the untuned choice is known by it."""
+    untuned = trial("winograd", 0.15)
+    older = replace(untuned, candidate=Choice("winograd", untuned.candidate.settings[:-1]))
+    given = advice(older, trial("mec", 0.147))
+    assert given.plan.why == "tuned: 0.15 ms on pixel6, the untuned choice"
+
+
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:
     assert advice(trial("mec", 0.2)).plan.why == "tuned: 0.2 ms on pixel6"
     same = advice(trial(UNTUNED, 0.15)).plan

@@ -55,13 +55,18 @@ class FakeMeasurer:
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(advice, "CANDIDATES", 50)
-    log = Log(tmp_path)
+    return written(tmp_path, HOST)
+
+
+def written(folder: Path, simd: Simd) -> Path:
+    """A log of all layers."""
+    log = Log(folder)
     for size in SIZES:
         layer = replace(LAYER, in_height=size, in_width=size)
-        space, random = Space(layer, HOST), Random(size)
+        space, random = Space(layer, simd), Random(size)
         found = [*space.starts(), *(space.sample(random) for _ in range(20))]
         for candidate in dict.fromkeys(found):
-            log.append(record(layer, HOST, candidate, milliseconds(candidate)))
+            log.append(record(layer, simd, candidate, milliseconds(candidate)))
     return log.path
 
 
@@ -93,14 +98,28 @@ def test_table_and_rows(
 
 def test_some_of_the_layers(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_regret, "Measurer", FakeMeasurer)
-    written = []
+    chosen = []
     for seed in (0, 1):
         path = tmp_path / "rows.json"
         arguments = ["--layers", "1", "--seed", str(seed), "--json", str(path)]
         assert transfer_regret.main([str(log), *arguments]) == 0
         (row,) = json.loads(path.read_text())["rows"]
-        written.append(row["layer"])
-    assert len(set(written)) == 2
+        chosen.append(row["layer"])
+    assert len(set(chosen)) == 2
+
+
+def test_from_one_processor_to_another(log: Path, tmp_path: Path) -> None:
+    """Nothing is measured: what the first one's model ranks first is on record of the second."""
+    simd = Simd.named("cortex-a76")
+    other, path = written(tmp_path / "other", simd), tmp_path / "rows.json"
+    assert transfer_regret.main([str(log), "--to", str(other), "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert len(rows) == len(SIZES)
+    for row in rows:
+        default = plan_kernel(Conv2dWorkload.from_text(row["layer"]), simd)
+        assert row["untuned_s"] == pytest.approx(milliseconds(default.choice) * 1e-3)
+        assert row["algorithm"] == "mec"
+        assert row["tuned_s"] <= row["advised_s"] < row["untuned_s"]
 
 
 def test_what_cannot_be_measured(
