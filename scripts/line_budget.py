@@ -26,7 +26,7 @@ BUDGET = {
     "schedules/relax": 1130,
     "schedules/select": 770,
     "schedules/target": 1270,
-    "schedules/tuning": 5230,
+    "schedules/tuning": 5450,
     "tflite_delegate": 670,
     "tflite_delegate/csrc": 12700,
     "tflite_delegate/importer": 3610,
