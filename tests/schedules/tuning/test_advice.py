@@ -18,6 +18,7 @@ from schedules.plan.plan import Plan
 from schedules.plan.planner import NO_LIMITS, Limits, plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, TRANSFERRED, TUNED, Accept, Advice, Advisor
+from schedules.tuning.records.completion import completed
 from schedules.tuning.records.records import LOST, MODELLED, Record
 from schedules.tuning.search.space import Space
 from schedules.tuning.transfer import Transfer
@@ -84,11 +85,11 @@ def test_records_of_a_network_that_lost_count_no_more() -> None:
 
 
 def test_records_of_before_a_knob() -> None:
-    """What they leave open is the default: the untuned choice is known by it."""
-    untuned = trial("winograd", 0.15)
-    older = replace(untuned, candidate=Choice("winograd", untuned.candidate.settings[:-1]))
-    given = advice(older, trial("mec", 0.147))
-    assert given.plan.why == "tuned: 0.15 ms on pixel6, the untuned choice"
+    """What they leave open is the default."""
+    whole = trial("winograd", 0.15)
+    older = replace(whole, candidate=Choice("winograd", whole.candidate.settings[:-1]))
+    assert completed([older], SIMD) == [whole]
+    assert advice(older).plan.choice == whole.candidate
 
 
 def test_why_without_the_untuned_choice_and_with_only_that() -> None:
