@@ -47,6 +47,9 @@ COLUMNS = {
     "XNNPACK ms": cell(XNNPACK, "times", "min_s", form=milliseconds),
     "min ratio": cell(LEANCONV, "ratios", "min", form=ratio),
     "median": cell(LEANCONV, "ratios", "median", form=ratio),
+}
+#: And with a batch.
+OF_BATCHES = {
     "of singles": cell(LEANCONV, "of_singles", "min", form=ratio),
     "medians": cell(LEANCONV, "of_singles", "median", form=ratio),
 }
@@ -123,7 +126,8 @@ def report(rows: Rows) -> Iterator[str]:
         mean = statistics.geometric_mean(row[LEANCONV]["ratios"]["min"] for row in shown)
         total = {LEANCONV: {"ratios": {"min": mean}}}
         lines += [*shown, {"operator": operator, "layer": "geometric mean", **total}]
-    yield table(COLUMNS, lines)
+    is_batch = any("of_singles" in row for row in rows)
+    yield table({**COLUMNS, **OF_BATCHES} if is_batch else COLUMNS, lines)
 
 
 BENCHMARK = Benchmark(
