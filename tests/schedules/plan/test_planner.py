@@ -158,6 +158,19 @@ def test_types_without_a_kernel_are_refused() -> None:
         plan_kernel(whole, SIMD)
 
 
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72"])
+def test_int8_without_dot_products_is_left_unless_an_algorithm_is_named(cpu: str) -> None:
+    types = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
+    whole = replace(RESNET, **types)
+    for objective in ("time", "memory"):
+        with pytest.raises(Unsupported, match="int8 products need dotprod: not faster"):
+            plan_kernel(whole, PRESETS[cpu], objective=objective)
+    assert plan_kernel(whole, PRESETS[cpu], "indirect").algorithm == "indirect"
+    assert plan_kernel(whole, SIMD).algorithm == "indirect"
+    depthwise = replace(layer(56, 144, 144, groups=144), **types)
+    assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"
+
+
 def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
     """Winograd's weights are four times as many; those that the model has are nobody else's."""
     plan = plan_kernel(RESNET, SIMD, objective="memory")
