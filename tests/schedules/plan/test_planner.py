@@ -160,14 +160,16 @@ def test_types_without_a_kernel_are_refused() -> None:
 
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72"])
 def test_int8_without_dot_products_is_left_unless_an_algorithm_is_named(cpu: str) -> None:
-    types = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
-    whole = replace(RESNET, **types)
+    def of_int8(workload: Conv2dWorkload) -> Conv2dWorkload:
+        return replace(workload, dtype="int8", weight_dtype="int8", rounding="xnn_fp32")
+
+    whole = of_int8(RESNET)
     for objective in ("time", "memory"):
         with pytest.raises(Unsupported, match="int8 products need dotprod: not faster"):
             plan_kernel(whole, PRESETS[cpu], objective=objective)
     assert plan_kernel(whole, PRESETS[cpu], "indirect").algorithm == "indirect"
     assert plan_kernel(whole, SIMD).algorithm == "indirect"
-    depthwise = replace(layer(56, 144, 144, groups=144), **types)
+    depthwise = of_int8(layer(56, 144, 144, groups=144))
     assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"
 
 
