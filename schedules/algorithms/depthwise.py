@@ -149,8 +149,9 @@ def schedule_tiles(
     # Step 5: threads share tiles or blocks of channels.
     rows, columns = extent(schedule, h_outer), extent(schedule, w_outer)
     loops = {"rows": h_outer, "columns": w_outer, "channels": m_outer}
-    by_rows = tile.shared == "rows"
-    names = shared_pixels(rows, columns, simd.cores) if by_rows else ("channels",)
+    names: tuple[str, ...] = (tile.shared,)
+    if tile.shared == "rows" and not simd.fma_by_element:
+        names = shared_pixels(rows, columns, simd.cores)
     outside, *inside = (loops[name] for name in names)
     mark_stage(schedule, outside, 0, *inside)
     return schedule

@@ -146,7 +146,7 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     But images of x86-64 that the L2 cache does not hold are read with all channels, in the order of
     memory: .65 to .75 of the time from memory, .85 to .97 from the L3 cache (of smaller ones from
     the L2 cache 1.0 to 1.4), measured on a Zen 4. Threads share tiles, or blocks of channels, by
-    :mod:`schedules.kernel.sharing`.
+    :mod:`schedules.kernel.sharing`; on Arm the more even of blocks of channels and whole rows.
     """
     shapes = [
         (rows, columns)
@@ -161,7 +161,13 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     least = BLOCK_BYTES // simd.vector_bytes
     equal = [size for size in range(least, 2 * least + 1) if vectors % size == 0] or [vectors]
     block = max(equal, key=lambda size: sharing.evenness(vectors // size, simd.cores))
-    if not simd.fma_by_element and workload.input_bytes > simd.l2_bytes:
+    if simd.fma_by_element:
+        # Narrow blocks in rows that threads share take registers for addresses that spill.
+        by_channels = sharing.evenness(vectors // block, simd.cores)
+        if by_channels >= sharing.evenness(-(-workload.out_height // rows), simd.cores):
+            return DepthwiseTile(rows, columns, block * lanes, "channels")
+        return DepthwiseTile(rows, columns, vectors * lanes, "rows")
+    if workload.input_bytes > simd.l2_bytes:
         return DepthwiseTile(rows, columns, vectors * lanes, "rows")
     slots = vectors * cost(workload, rows, columns)
     tiles = -(-workload.out_height // rows) * -(-workload.out_width // columns)
