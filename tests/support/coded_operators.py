@@ -7,7 +7,7 @@ Only what is joined to a claimed layer is claimed; see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -203,7 +203,10 @@ def unary(rng: np.random.Generator, dtype: str, name: str) -> CodedCase:
     if name == "LOGISTIC":
         return CodedCase(name, [x], [Codes(x.shape, dtype, 1 / 256, int(limits.min))])
     options = {"alpha": float(rng.uniform(-0.2, 1.2))} if name == "LEAKY_RELU" else {}
-    return CodedCase(name, [x], [codes(rng, x.shape, dtype)], options)
+    y = codes(rng, x.shape, dtype)
+    if name == "HARD_SWISH" and rng.random() < 0.3:  # many halves
+        x, y = replace(x, scale=1 / 16), replace(y, scale=1 / 256)
+    return CodedCase(name, [x], [y], options)
 
 
 def prelu(rng: np.random.Generator, dtype: str) -> CodedCase:
