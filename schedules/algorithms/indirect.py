@@ -31,7 +31,7 @@ from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.initial_sums import start_with
+from schedules.lower.initial_sums import start_with_bias
 from schedules.target.simd import Simd
 
 
@@ -133,13 +133,13 @@ class Indirect(LayerAlgorithm):
         image, weights, constants = placeholders(workload, packed)
         panels = weight_panels.make_panels(workload, packed, weights, tile)
         patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
-        results = microkernel.product(workload, patches, panels, constants, tile)
+        begun = microkernel.begins_with_bias(workload, simd)
+        results = microkernel.product(workload, patches, panels, constants, tile, begun)
         arguments = [image, weights, *constants.tensors, *results]
-        function, made = te.create_prim_func(arguments), panels is not weights
-        if workload.is_quantised:
-            starts = function.params[arguments.index(constants.bias)]
-            function = start_with(function, "ACC", lambda *i: starts[i[-1]])
-        schedule = s_tir.Schedule(function)
+        function = te.create_prim_func(arguments)
+        if begun:
+            function = start_with_bias(function, "ACC", arguments.index(constants.bias))
+        schedule, made = s_tir.Schedule(function), panels is not weights
         if made and self.makes_at_once(workload, knobs):
             stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
             made = False

@@ -85,8 +85,13 @@ MAX_BROADCAST_SUMS = 16
 #: Where scalars are broadcast from memory, a tile has at most so many pixels: the rows of eight lie
 #: a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
-#: At most so many elements of flat taps are loaded together; with more, registers spill.
-MAX_FLAT_BLOCK = 12
+#: Flat taps of so many elements are one block of reduction steps, of more equal ones: a 7x7 layer
+#: of 3 channels takes .75 of the instructions that it takes in blocks of less than a vector.
+MAX_FLAT_BLOCK = 21
+#: Elements of such an equal block at most; and with more in one, registers spill in large tiles.
+MAX_EQUAL_BLOCK = 12
+#: Pixels of a tile of flat taps at most: the elements of a block lie in several vectors.
+MAX_FLAT_COLUMNS = 5
 #: At most so many reduction steps of a kernel row are unrolled together; with more, border tiles
 #: spill.
 MAX_UNROLLED_STEPS = 56
@@ -128,7 +133,11 @@ def fits_registers(
         return sums + vectors + 3 <= simd.vector_registers
     # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to
     # load ahead: more for in-order cores, and for blocks of code in which taps share elements.
-    if taps.flat or taps.depth < lanes:
+    if taps.flat and columns > MAX_FLAT_COLUMNS:
+        return False
+    if taps.flat:
+        spare = 3 if taps.depth <= MAX_EQUAL_BLOCK else 8
+    elif taps.depth < lanes:
         spare = 14
     elif simd.in_order or taps.depth % lanes:
         # As many again as pixels, and two, where an in-order core loads them all ahead.
@@ -328,7 +337,7 @@ def default_k_block(
     if not simd.fma_by_element:
         return workload.in_channels if taps.flat else 1
     if taps.flat:
-        return max(block for block in range(1, lanes + 1) if taps.depth % block == 0)
+        return max(block for block in range(1, MAX_EQUAL_BLOCK + 1) if taps.depth % block == 0)
     if taps.depth < lanes:
         return 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)

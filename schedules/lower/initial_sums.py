@@ -31,3 +31,12 @@ def start_with(
         )
 
     return function.with_body(structural_map(function.body, (s_tir.SBlock, start)))
+
+
+def start_with_bias(function: tirx.PrimFunc, block: str, argument: int) -> tirx.PrimFunc:
+    """``function`` in which the sums of ``block`` begin with the bias, one for each last index.
+
+    ``argument`` is the place of the bias among the function's parameters.
+    """
+    bias = function.params[argument]
+    return start_with(function, block, lambda *i: bias[i[-1]])

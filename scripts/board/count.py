@@ -57,11 +57,15 @@ class Invocation:
     counts
         Executed instructions by class (`INSTRUCTION_CLASSES`), their ``total``, and the bytes
         moved by vector loads and stores (`BYTE_COUNTERS`); empty unless asked for.
+    regions
+        Of an invocation with simulated caches: what marking a region costs, and the invocation
+        with it, as ``emulator/profile_regions.c`` tells them; else empty.
     """
 
     outputs: list[np.ndarray]
     report: Any
     counts: dict[str, int]
+    regions: Sequence[Mapping[str, Any]] = ()
 
 
 def count_regions(
@@ -157,6 +161,7 @@ def invoke(
     inputs: Sequence[np.ndarray] | None = None,
     threads: int = 1,
     counted: bool = False,
+    caches: Sequence[str] = (),
 ) -> Invocation:
     """Run a TensorFlow Lite model under LiteRT on the board.
 
@@ -177,6 +182,8 @@ def invoke(
         LiteRT's number of threads.
     counted
         Whether to count the instructions of one more invocation, after `WARM_UPS`.
+    caches
+        To be simulated in that invocation, as for `profile_regions`.
 
     Raises
     ------
@@ -189,6 +196,7 @@ def invoke(
     # The environment and the lengths of paths move Python's stack and heap, and with them a few
     # instructions of the model's: every model runs under the same names.
     names = {"model.tflite": Path(model)}
+    plugin = ("profile_regions", *caches) if caches else ("count_instructions",)
     arguments: list[str | Path] = [SOURCES / "invoke_model.py", "model.tflite"]
     arguments += ["--outputs", "outputs.npz", "--threads", str(threads)]
     arguments += ["--invocations", str(WARM_UPS if counted else 1)]
@@ -214,7 +222,7 @@ def invoke(
             cpu,
             # Counts also depend on the order of hash tables, and on whether numpy has threads.
             variables={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"},
-            plugin=("count_instructions", f"out={regions}") if counted else (),
+            plugin=(*plugin, f"out={regions}") if counted else (),
             capture_output=True,
             cwd=scratch,
             env={},
@@ -223,11 +231,21 @@ def invoke(
             raise _failure(outcome, names, scratch, cpu)
         with np.load(scratch / "outputs.npz") as arrays:
             outputs = [arrays[f"output_{i}"] for i in range(len(arrays.files))]
-        counts = {}
-        if counted:
-            marking, invocation = _read_regions(regions)[-2:]
-            counts = _with_total({key: invocation[key] - marking[key] for key in invocation})
-    return Invocation(outputs, json.loads(outcome.stdout.splitlines()[-1]), counts)
+        marked = _read_regions(regions)[-2:] if counted else []
+    counts = {}
+    if marked:
+        marking, invocation = map(_summed, marked) if caches else marked
+        counts = _with_total({key: invocation[key] - marking[key] for key in invocation})
+    report = json.loads(outcome.stdout.splitlines()[-1])
+    return Invocation(outputs, report, counts, marked if caches else ())
+
+
+def _summed(region: Mapping[str, Any]) -> dict[str, int]:
+    """A profiled region as ``emulator/count_instructions.c`` counts it."""
+    return {
+        name: sum(block["executions"] * block[name] for block in region["blocks"])
+        for name in (*INSTRUCTION_CLASSES, *BYTE_COUNTERS)
+    }
 
 
 def _failure(

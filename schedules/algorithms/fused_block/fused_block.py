@@ -36,7 +36,7 @@ from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.algorithms.shared import weight_panels
-from schedules.kernel import accuracy, packing
+from schedules.kernel import accuracy, microkernel, packing
 from schedules.kernel.costs import Work, moves
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
@@ -44,7 +44,7 @@ from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.initial_sums import start_with
+from schedules.lower.initial_sums import start_with_bias
 from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
@@ -155,17 +155,20 @@ class FusedBlock(Algorithm[Block]):
             place: weight_panels.make_panels(layer, part, weights[place], tile, str(place))
             for place, (layer, part, tile) in products.items()
         }
+        # Depthwise sums always begin with the bias, those of the products where that is faster.
+        begun = microkernel.begins_with_bias(block.layers[-1], simd)
+        first, last = (None, None) if begun else (biases[0], biases[-1])
         source = image
         if strips.producer is not None:
-            source = expand(strips, simd, tiles["expand"], image, panels[0], biases[0])
+            source = expand(strips, simd, tiles["expand"], image, panels[0], first)
         stored = convolve_depthwise(strips, source, weights[-2])
-        added, outputs = project(
-            strips, tiles["project"], stored, panels[len(weights) - 1], biases[-1]
-        )
+        added, outputs = project(strips, tiles["project"], stored, panels[len(weights) - 1], last)
         arguments = [image, *added, *weights, *biases, *outputs]
         function = te.create_prim_func(arguments)
-        starts = function.params[arguments.index(biases[-2])]
-        function = start_with(function, "ACC1", lambda *i: starts[i[-1]])
+        sums = ("ACC0", "ACC1", "ACC" if strips.c_blocks == 1 else "S")[-len(biases) :]
+        for name, bias in zip(sums, biases, strict=True):
+            if begun or name == "ACC1":
+                function = start_with_bias(function, name, arguments.index(bias))
         rows = knobs["depthwise_rows"]
         schedule, stage = s_tir.Schedule(function), 0
         for place, product in products.items():

@@ -153,12 +153,17 @@ class Strips:
 
 
 def expand(
-    strips: Strips, simd: Simd, tile: Tile, image: te.Tensor, weights: te.Tensor, bias: te.Tensor
+    strips: Strips,
+    simd: Simd,
+    tile: Tile,
+    image: te.Tensor,
+    weights: te.Tensor,
+    bias: te.Tensor | None,
 ) -> te.Tensor:
     """Block ``E`` of shape (N, strips, rows, W, C): the producer's output.
 
-    Its sums are block ``ACC0``. Rows above and below the image are zeros, which the depthwise layer
-    pads with: activated biases would be wrong.
+    Its sums are block ``ACC0``, which has the bias already if that is none. Rows above and below
+    the image are zeros, which the depthwise layer pads with: activated biases would be wrong.
     """
     layer = strips.producer
     assert layer is not None
@@ -170,7 +175,8 @@ def expand(
         inside = strips.row_mask(row)
         # Any row serves where none is inside; its sums are never computed.
         nearest = tirx.max(tirx.min(row, layer.out_height - 1), 0) if inside else row
-        return masked(inside, finish(sums[n, nearest, w, c], bias[c], layer), layer.dtype)
+        added = tirx.const(0, layer.dtype) if bias is None else bias[c]
+        return masked(inside, finish(sums[n, nearest, w, c], added, layer), layer.dtype)
 
     rows = strips.reached_rows(strips.strip_rows)
     shape = (layer.batch, strips.count, rows, layer.out_width, layer.out_channels)
@@ -211,11 +217,12 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
 
 
 def project(
-    strips: Strips, tile: Tile, depthwise: te.Tensor, weights: te.Tensor, bias: te.Tensor
+    strips: Strips, tile: Tile, depthwise: te.Tensor, weights: te.Tensor, bias: te.Tensor | None
 ) -> tuple[list[te.Tensor], list[te.Tensor]]:
     """Argument ``R``, if there is one; block ``Y``, and its view ``S``, sums of blocks of channels.
 
     Sums over one block of channels are block ``ACC``. If there is but one, there is no ``S``.
+    The sums over all blocks have the bias already if that is none.
     """
     layer, size = strips.projection, strips.c_block
     columns = tile.rounded(layer.out_width)
@@ -241,12 +248,13 @@ def project(
     def product(b: Expr, n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
 
+    constants = None if bias is None else Constants(bias)
     if strips.c_blocks == 1:
-        *added, output = finished(layer, partial(product, 0), Constants(bias))
+        *added, output = finished(layer, partial(product, 0), constants)
         return added, [output]
     block = te.reduce_axis((0, strips.c_blocks), name="block")
     sums = te.compute(
         layer.output_shape, lambda *i: te.sum(product(block, *i), axis=[block]), name="S"
     )
-    *added, output = finished(layer, sums, Constants(bias))
+    *added, output = finished(layer, sums, constants)
     return added, [output, sums]
