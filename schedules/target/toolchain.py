@@ -67,8 +67,9 @@ _BIONIC = {
     ),
     "libdl.so": "dladdr",
     "libm.so": (
-        "ceilf cosf erff expf exp2f floorf fmaf fmaxf fminf log2f logf nearbyintf powf rintf "
-        "roundf sinf sqrtf tanhf truncf"
+        "ceilf cosf erff exp exp2f expf floorf fmaf fmaxf fminf frexp frexpf ldexp "
+        "ldexpf log2f logf lrint lrintf nearbyintf powf rintf round roundf sinf sqrtf "
+        "tanhf truncf"
     ),
 }
 #: Symbols that a library for Android may leave to the system, by the library that has them.
