@@ -79,6 +79,8 @@ def test_any_batch(
 ) -> None:
     """Whole calls; one image; a last call that computes some images again; and more of each."""
     library, report = built
+    images = int((report.layers[0].why or "").split()[0])
+    assert images in (2, 3, 6)
     delegate = litert.load_delegate(str(library), {"one_node": one_node})
     interpreter = litert.open(model(), delegate)
     for batch in (BATCH, 1, 4, 7, 13):
@@ -94,8 +96,8 @@ def test_any_batch(
             plan = plan_kernel(LAYERS[name][1].workload(x.shape).of_one_kernel(), SIMD, algorithm)
             check(name, x, y, plan, added)
         names = {name: entry["name"] for name, entry in zip(LAYERS, live, strict=True)}
-        assert ("6x9x9x24" in names["3x3"]) == (batch >= BATCH)
-        assert "6x6x6x40" not in names["added"]  # the same image is added to each
+        assert (f" {images}x9x9x24" in names["3x3"]) == (batch >= images)
+        assert "x6x6x40" not in names["added"]  # the same image is added to each
 
 
 def test_a_model_of_a_batch_needs_no_option(tmp_path: Path, litert: InterpreterApi) -> None:
@@ -105,5 +107,5 @@ def test_a_model_of_a_batch_needs_no_option(tmp_path: Path, litert: InterpreterA
         build(path, tmp_path / "batches.so", SIMD, algorithms=ALGORITHMS, batch=2)
     report = build(path, tmp_path / "batches.so", SIMD, algorithms=ALGORITHMS)
     why = [layer.why or "" for layer in report.layers]
-    assert why[0].startswith("6 images of a batch share weights")
-    assert [("share weights" in text) for text in why[3:5]] == [False, False]  # depthwise, groups
+    assert "images of a batch share weights" in why[0]
+    assert "share weights" not in why[4]  # groups are computed one by one
