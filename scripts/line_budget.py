@@ -21,7 +21,7 @@ BUDGET = {
     "schedules/algorithms": 4140,
     "schedules/kernel": 2300,
     "schedules/layer": 1100,
-    "schedules/lower": 1220,
+    "schedules/lower": 1250,
     "schedules/plan": 690,
     "schedules/relax": 1130,
     "schedules/select": 770,

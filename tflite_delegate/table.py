@@ -9,7 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import image_offset
+from schedules.lower.integer_operations import image_offset, spreads
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
@@ -98,6 +98,7 @@ def kernel_table(
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
         f"    .image_offset = {image_offset(simd)},",
+        f"    .adds_pairs = {str(spreads(simd)).lower()},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
@@ -144,6 +145,7 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
                 "panel": part.panel,
                 "transform": f"&{transforms[part.transform]}" if part.transform else 0,
                 "run": part.run,
+                "word": part.word,
                 "packed_bytes": part.weight_bytes,
                 "bias_elements": part.bias_elements,
             }

@@ -16,10 +16,12 @@ from schedules.kernel import accuracy, packing, requantisation
 from schedules.kernel.costs import Work, inside, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
-from schedules.kernel.packing import NARROW, PACKED, PackedWeights
+from schedules.kernel.packing import NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
+from schedules.layer.words import SPREAD, WORD
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integer_operations import spreads
 from schedules.target.simd import Simd
 
 #: A tensor has at most so many elements: kernels index with 32-bit integers.
@@ -212,6 +214,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         """How the kernel expects its weights: by default in the type of its products."""
         if workload.is_quantised:
+            if knobs.get("weights") == SPREAD_OUT:  # its panels are of lanes, not of channels
+                return packing.words(workload, knobs["panel"] // SPREAD, SPREAD * WORD)
             return packing.words(workload, knobs["panel"])
         packed = packing.panels(workload, knobs["panel"])
         narrow = knobs.get("weights") == NARROW
@@ -227,6 +231,8 @@ def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -
     narrow = workload.weight_dtype != workload.dtype
     if narrow and not simd.converts_float16:
         sources = (PACKED,)
+    if not spreads(simd):
+        sources = [source for source in sources if source != SPREAD_OUT]
     # Not tried: they are forms, of which a search takes those that are no other's kernel.
     return Knob("weights", tuple(sources), NARROW if NARROW in sources else PACKED, tried=never)
 

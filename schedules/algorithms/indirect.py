@@ -8,7 +8,9 @@ neither a table nor a padded copy.
 
 Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own float16; or
 ``in_place``, where and as the model has them. Of the last two the kernel makes panels
-(:mod:`schedules.algorithms.shared.weight_panels`).
+(:mod:`schedules.algorithms.shared.weight_panels`). Of int8 on Arm without dot products, also
+``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then counts
+these lanes, and no two weights eight apart in a word may both be -128.
 
 Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each.
 """
@@ -25,11 +27,11 @@ from schedules.algorithms.base import FLOAT, FLOAT_OR_INT8, LayerAlgorithm, weig
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import microkernel, packing, tiles
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
-from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, PackedWeights
+from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.patches import Patches, Taps, image_patches, placeholders, with_zero
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
-from schedules.layer.words import in_words
+from schedules.layer.words import SPREAD, fills_vectors, in_spread_words, in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with_bias
 from schedules.target.simd import Simd
@@ -52,7 +54,8 @@ class Indirect(LayerAlgorithm):
         """Values of the knob ``weights``, where the target can convert the model's weights."""
         narrow = workload.weight_dtype != workload.dtype
         in_place = workload.group_of == 1 and not workload.is_quantised
-        return (PACKED, *[NARROW] * narrow, *[IN_PLACE] * in_place)
+        spread = fills_vectors(workload)
+        return (PACKED, *[NARROW] * narrow, *[IN_PLACE] * in_place, *[SPREAD_OUT] * spread)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """``weights``, and the register tile."""
@@ -62,6 +65,12 @@ class Indirect(LayerAlgorithm):
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         workload = as_rows(workload)
         return Product(in_words(workload), Taps.of(workload, simd), workload.out_width)
+
+    def spread_product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
+        """:meth:`product` with weights ``spread``: each output channel is four lanes of sums."""
+        product = self.product(workload, simd)
+        taps = replace(product.taps, depth=product.taps.depth // SPREAD)
+        return replace(product, workload=in_spread_words(as_rows(workload)), taps=taps)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         if knobs["weights"] == IN_PLACE:
@@ -92,6 +101,10 @@ class Indirect(LayerAlgorithm):
     ) -> dict[str, Any]:
         # Panels that the kernel makes are few or used one after the other.
         knobs = dict(self.knobs(workload, simd))
+        if fixed.get("weights") == SPREAD_OUT and fills_vectors(workload):
+            product = self.spread_product(workload, simd)
+            knobs |= tiles.knobs(product, simd, tiles.spread_tile(product, simd))
+            return self.choose(workload, knobs, fixed)
         order = knobs["order"]
         if fixed.get("weights", knobs["weights"].default) != PACKED:
             default = weight_panels.default_order(workload, simd, order.default)
@@ -129,12 +142,13 @@ class Indirect(LayerAlgorithm):
         patches, if anything, is left to be scheduled.
         """
         tile, taps = Tile.of(knobs), Taps.of(workload, simd)
+        is_spread = knobs["weights"] == SPREAD_OUT
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
         panels = weight_panels.make_panels(workload, packed, weights, tile)
         patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
-        begun = microkernel.begins_with_bias(workload, simd)
-        results = microkernel.product(workload, patches, panels, constants, tile, begun)
+        begun = microkernel.begins_with_bias(workload, simd) and not is_spread
+        results = microkernel.product(workload, patches, panels, constants, tile, begun, is_spread)
         arguments = [image, weights, *constants.tensors, *results]
         function = te.create_prim_func(arguments)
         if begun:
@@ -145,8 +159,11 @@ class Indirect(LayerAlgorithm):
             made = False
         if made:  # each by one thread, for the whole image
             shared = "panels"
+        product = Product(in_words(workload), taps, workload.out_width)
+        if is_spread:
+            product = self.spread_product(workload, simd)
         loops = microkernel.schedule_product(
-            schedule, in_words(workload), simd, tile, taps, stage, shared
+            schedule, product.workload, simd, tile, product.taps, stage, shared, is_spread=is_spread
         )
         if made:
             weight_panels.make_each(schedule, workload, packed, tile, simd, loops.panels)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -32,13 +33,16 @@ from schedules.kernel.steps import (
     straighten,
 )
 from schedules.kernel.tiles import Tile, is_in_words
+from schedules.layer.words import SPREAD
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import dot4
+from schedules.lower.integer_operations import dot4, spread_dot4
 from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
 from schedules.target.simd import Simd
 
+#: Blocks in which spread sums are added, twice in pairs.
+PAIRS = ("ACC2", "ACC1")
 #: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
 
@@ -55,15 +59,20 @@ def patch_elements(patches: Patches, layer: str = "") -> te.Tensor:
 
 
 def stage_image(
-    schedule: s_tir.Schedule, simd: Simd, tile: Tile, loop: Any, layer: str = ""
+    schedule: s_tir.Schedule,
+    simd: Simd,
+    tile: Tile,
+    loop: Any,
+    layer: str = "",
+    is_spread: bool = False,
 ) -> None:
     """Read block ``A<layer>`` in each step of ``loop``, which counts blocks of channels.
 
-    Vectors along the channels where the multiply-add can take one lane of them; else scalars, which
-    the processor broadcasts as it loads.
+    Vectors along the channels where the multiply-add can take one lane of them, or sums are spread;
+    else scalars, which the processor broadcasts as it loads.
     """
     patches = schedule.get_sblock(f"A{layer}")
-    if not simd.fma_by_element or tile.k_block == 1:
+    if not is_spread and (not simd.fma_by_element or tile.k_block == 1):
         schedule.compute_inline(patches)
         return
     schedule.set_scope(patches, 0, "local")
@@ -79,6 +88,7 @@ def patch_sums(
     tile: Tile,
     row_depth: int = 0,
     layer: str = "",
+    is_spread: bool = False,
 ) -> te.Tensor:
     """Block ``ACC<layer>``: the product of a patch matrix with packed weights, in whole tiles.
 
@@ -97,15 +107,22 @@ def patch_sums(
         the row before.
     layer : str
         Tells the blocks of one kernel's layers apart.
+    is_spread : bool
+        Each output channel is :data:`SPREAD` lanes of sums, whose own sum it is.
     """
     dtype = workload.dtype
     batch, rows, _ = patches.shape
     taps, element = patches.taps, patch_elements(patches, layer)
+    if is_spread:
+        taps = replace(taps, depth=taps.depth // SPREAD)
     kh, kw, c = taps.axes()
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
         weight = weights[o // tile.panel, step, o % tile.panel]
+        if is_spread:
+            image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
+            return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
         if patches.in_words:
             return te.sum(dot4(weight, element[n, h, w, kh, kw, c]), axis=[kh, kw, c])
         value = element[n, h, w, kh, kw, c] * weight
@@ -133,14 +150,29 @@ def product(
     constants: Constants,
     tile: Tile,
     has_bias: bool = False,
+    is_spread: bool = False,
 ) -> list[te.Tensor]:
     """Argument ``R``, if there is one, and the output ``Y``, both exactly ``(*patches.shape, M)``.
 
     ``Y`` is :func:`patch_sums` with bias, unless these have it already, activation and residual.
     """
-    sums = patch_sums(workload, patches, weights, tile)
+    sums = patch_sums(workload, patches, weights, tile, is_spread=is_spread)
     shape = (*patches.shape, workload.out_channels)
+    if is_spread:
+        for block in PAIRS:
+            sums = add_pairs(sums, block)
     return finished(workload, sums, constants, shape, has_bias=has_bias)
+
+
+def add_pairs(sums: te.Tensor, name: str) -> te.Tensor:
+    """Block ``name``: every two neighbours added."""
+    *outer, size = sums.shape
+
+    def pair(*i: Expr) -> Expr:
+        *place, last = i
+        return sums(*place, 2 * last) + sums(*place, 2 * last + 1)
+
+    return te.compute((*outer, size // 2), pair, name=name)
 
 
 def schedule_product(
@@ -152,10 +184,12 @@ def schedule_product(
     stage: int = 0,
     shared: str | None = None,
     result: str = "Y",
+    is_spread: bool = False,
 ) -> TileLoops:
     """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
-    Threads share the tiles of the loop ``shared``, by default of :func:`tiles.shared_loops`.
+    Threads share the tiles of the loop ``shared``, by default of :func:`tiles.shared_loops`. Output
+    channels of ``workload``, ``taps`` and ``tile`` are lanes of spread sums if these are.
     """
     sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
@@ -166,12 +200,19 @@ def schedule_product(
     # A panel that stays in a cache for one image does for the next.
     place = int(loops.order[0] is loops.panels and extent(schedule, image) > 1)
     outside = [*loops.order[:place], image, *loops.order[place:]]
-    sum_tile(schedule, taps, simd, tile, outside, axes, loops.inside, rolled)
+    sum_tile(schedule, taps, simd, tile, outside, axes, loops.inside, rolled, is_spread=is_spread)
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
     outer = loops.order[-1]
-    together = stored_lanes(workload, simd, tile)
-    stored = follow(schedule, result, outer, together, workload.out_channels, tile.panel)
+    channels, panel = workload.out_channels, tile.panel
+    if is_spread:
+        for block in PAIRS:
+            schedule.set_scope(schedule.get_sblock(block), 0, "local")
+            lanes_left = follow(schedule, block, outer, lanes, 0, 1)
+            unroll(schedule, lanes_left[1 + len(loops.order) :])
+        channels, panel = channels // SPREAD, panel // SPREAD
+    together = stored_lanes(workload, simd, panel, lanes)
+    stored = follow(schedule, result, outer, together, channels, panel)
     unroll(schedule, stored[1 + len(loops.order) :])
 
     # Step 3: split border tiles from interior ones, and the last panel from full ones.
@@ -186,11 +227,9 @@ def schedule_product(
     return loops
 
 
-def stored_lanes(workload: Conv2dWorkload, simd: Simd, tile: Tile) -> int:
+def stored_lanes(workload: Conv2dWorkload, simd: Simd, panel: int, lanes: int) -> int:
     """Output channels that are stored at once: what words are requantised to is narrower."""
-    if is_in_words(workload):
-        return math.gcd(tile.panel, max(16, simd.vector_bytes))
-    return tile.lanes(simd, workload.dtype)
+    return math.gcd(panel, max(16, simd.vector_bytes)) if is_in_words(workload) else lanes
 
 
 def accumulate_tile(
@@ -222,6 +261,7 @@ def sum_tile(
     inside: Sequence[Any],
     rolled: bool,
     layer: str = "",
+    is_spread: bool = False,
 ) -> None:
     """Sum up tiles of block ``ACC<layer>`` in registers, in straight-line code.
 
@@ -235,7 +275,7 @@ def sum_tile(
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
     schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)
     schedule.set_scope(sums, 0, "local")
-    stage_image(schedule, simd, tile, c_outer, layer)
+    stage_image(schedule, simd, tile, c_outer, layer, is_spread)
     if tap:
         kh, kw = tap
         (branch if in_words else mark_masked)(schedule, kh)

@@ -13,7 +13,8 @@ so that a kernel can read them where the model has them.
 
 Layout ``words``: ``[ceil(M / panel)][steps][panel]`` words of four int8, the elements of a *run*
 after those of another, each run filled up with zeros to whole words. A run are the channels of a
-tap, or those of all taps of a kernel row, as they stand side by side in the image.
+tap, or those of all taps of a kernel row, as they stand side by side in the image. Words may also
+be of 16, for sums that are spread over lanes.
 
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
@@ -35,6 +36,8 @@ from schedules.lower.memory import ALIGNMENT, align
 #: Where weights come from, as algorithms' knob ``weights`` says: packed for the kernel in the type
 #: of its products; packed in the model's own type; or not packed, where and as the model has them.
 PACKED, NARROW, IN_PLACE = "packed", "narrow", "in_place"
+#: Likewise, packed in words of 16 int8.
+SPREAD_OUT = "spread"
 
 #: Bytes of one element of the bias: float32, or int32 in sums of integers.
 BIAS_BYTES = 4
@@ -63,6 +66,8 @@ class PackedWeights:
         Element type of the weights as a kernel reads them.
     run : int
         Layout ``words``: elements of a run.
+    word : int
+        Likewise, of a word: 4, or 16 as four int32.
     is_quantised : bool
         Behind the bias, each aligned, there are as many float32 scales, and the parameters of
         :mod:`schedules.kernel.requantisation`, of a cache line.
@@ -75,6 +80,7 @@ class PackedWeights:
     transform: tuple[Matrix, Matrix] | None = None
     dtype: str = "float32"
     run: int = 0
+    word: int = WORD
     is_quantised: bool = False
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
@@ -118,13 +124,14 @@ def channels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     return PackedWeights("channels", panel, shape, count * panel, dtype=workload.weight_dtype)
 
 
-def words(workload: Conv2dWorkload, panel: int) -> PackedWeights:
+def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeights:
     """Layout ``words`` for the weights of a quantised ``workload``."""
     run = run_of(workload)
     count = -(-workload.out_channels // panel)
-    steps = workload.reduction // run * -(-run // WORD)
+    steps = workload.reduction // run * -(-run // word)
+    shape = (count, steps, word // WORD * panel)
     return PackedWeights(
-        "words", panel, (count, steps, panel), count * panel, None, "int32", run, is_quantised=True
+        "words", panel, shape, count * panel, None, "int32", run, word, is_quantised=True
     )
 
 
@@ -190,11 +197,11 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
 
 def _pack_words(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     runs = weights.reshape(len(weights), -1, packed.run)
-    count, steps, panel = packed.shape
-    whole = steps // runs.shape[1] * WORD
-    padded = np.zeros((count * panel, runs.shape[1], whole), np.int8)
+    count, steps, _ = packed.shape
+    whole = steps // runs.shape[1] * packed.word
+    padded = np.zeros((count * packed.panel, runs.shape[1], whole), np.int8)
     padded[: len(weights), :, : packed.run] = runs
-    panels_ = padded.reshape(count, panel, steps, WORD).swapaxes(1, 2)
+    panels_ = padded.reshape(count, packed.panel, steps, packed.word).swapaxes(1, 2)
     return np.ascontiguousarray(panels_).view(np.int32).reshape(packed.shape)
 
 

@@ -47,6 +47,8 @@ class Layer:
         Tensors in front of and behind all of these.
     residual : int or None
         The tensor that is added, of a workload with a residual.
+    overflows_pairs : bool
+        Whether products of its int8 weights that are eight apart may not fit into 16 bits, added.
     weight_order : str or None
         The layout (see :mod:`schedules.kernel.packing`) that the network's weights are in already;
         ``None`` if there is none.
@@ -72,6 +74,7 @@ class Layer:
     is_float_biased: bool = False
     staged_bytes: int = 0
     residual: int | None = None
+    overflows_pairs: bool = False
 
 
 @dataclass(frozen=True)

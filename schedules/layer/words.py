@@ -13,6 +13,8 @@ from schedules.layer.workload import Conv2dWorkload
 
 #: Elements of eight bits in a word.
 WORD = 4
+#: Lanes that a *spread* sum has its parts in, each of a word: a vector of 16 elements.
+SPREAD = 4
 
 
 def words(elements: int) -> int:
@@ -31,6 +33,19 @@ def in_words(layer: Conv2dWorkload) -> Conv2dWorkload:
         weight_dtype="int32",
         rounding="",
     )
+
+
+def in_spread_words(layer: Conv2dWorkload) -> Conv2dWorkload:
+    """A quantised layer as the convolution whose output channels are the lanes of spread sums."""
+    whole = in_words(layer)
+    return replace(
+        whole, in_channels=whole.in_channels // SPREAD, out_channels=SPREAD * whole.out_channels
+    )
+
+
+def fills_vectors(layer: Conv2dWorkload) -> bool:
+    """Whether the runs of a quantised layer are whole vectors of :data:`SPREAD` words."""
+    return layer.is_quantised and run_of(layer) % (SPREAD * WORD) == 0
 
 
 def run_of(layer: Conv2dWorkload) -> int:

@@ -2,12 +2,14 @@
 
 A compute definition multiplies integers by *words*: four of eight bits side by side, as one int32.
 ``dot4(w, x)`` is the sum of their four products, ``word(a, b, c, d)`` makes a word of four
-elements, and ``requantised(v, zero, low, high)`` rounds a real number to an element. TVM vectorises
+elements, and ``requantised(v, zero, low, high)`` rounds a real number to an element. Where nothing
+but the sum of four lanes matters, ``spread_dot4`` may put any products into each. TVM vectorises
 them without knowing what they do; :func:`lower_integers` then writes the instructions of the target
 for them, so that none is used which the target lacks.
 
 Sums are exact, for all values of both operands: products are never added in 16 bits where two of
-them may not fit.
+them may not fit. Only ``spread_dot4`` adds those of elements eight apart, which fit unless all four
+factors are -128: whoever uses it has no weights like that.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from tvm_ffi import structural_map
 from schedules.layer.words import WORD
 from schedules.target.simd import Simd
 
-_DOT4, _DOT4_ONTO, _WORD, _REQUANTISED = (
-    f"leanconv.{name}" for name in ("dot4", "dot4_onto", "word", "requantised")
+_DOT4, _DOT4_ONTO, _SPREAD, _SPREAD_ONTO, _WORD, _REQUANTISED = _NAMES = tuple(
+    f"leanconv.{name}"
+    for name in ("dot4", "dot4_onto", "spread_dot4", "spread_dot4_onto", "word", "requantised")
 )
-for _name in (_DOT4, _DOT4_ONTO, _WORD, _REQUANTISED):
+for _name in _NAMES:
     tvm.ir.register_op_attr(_name, "TVectorizable", True)
     tvm.ir.register_op_attr(_name, "TCallEffectKind", 1)  # pure
     tvm.ir.register_op_attr(_name, "TScriptPrinterName", _name)
@@ -37,6 +40,16 @@ for _name in (_DOT4, _DOT4_ONTO, _WORD, _REQUANTISED):
 def dot4(weights: Expr, image: Expr) -> Expr:
     """Sum of the four products of two words of int8."""
     return tirx.call_intrin("int32", _DOT4, weights, image)
+
+
+def spread_dot4(weights: Expr, image: Expr) -> Expr:
+    """Like ``dot4``, but of four lanes only the sum is theirs; see :func:`spreads`."""
+    return tirx.call_intrin("int32", _SPREAD, weights, image)
+
+
+def spreads(simd: Simd) -> bool:
+    """Whether ``simd`` has ``spread_dot4``: Arm without dot products, which it saves a lot."""
+    return simd.arch == "aarch64" and "dotprod" not in simd.features
 
 
 def word(*elements: Expr) -> Expr:
@@ -62,8 +75,9 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
 
     def onto(sum_: tirx.Add) -> Expr:
         for sums, product in ((sum_.a, sum_.b), (sum_.b, sum_.a)):
-            if _is(product, _DOT4):
-                return _call(_DOT4_ONTO, product.ty, sums, *product.args)
+            for name, fused in ((_DOT4, _DOT4_ONTO), (_SPREAD, _SPREAD_ONTO)):
+                if _is(product, name):
+                    return _call(fused, product.ty, sums, *product.args)
         return sum_
 
     requantise: Callable[..., Expr] = partial(_requantise_x86, "avx512f" in simd.features)
@@ -72,6 +86,8 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
     lowerings: dict[str, Callable[..., Expr]] = {
         _DOT4: lambda weights, image: dot(_zeros(weights), weights, image),
         _DOT4_ONTO: lambda sums, weights, image: dot(sums, weights, image),
+        _SPREAD: lambda weights, image: _smlal(_zeros(weights), weights, image),
+        _SPREAD_ONTO: lambda sums, weights, image: _smlal(sums, weights, image),
         _WORD: lambda *elements: _lower_word(elements),
         _REQUANTISED: requantise,
     }
@@ -183,6 +199,25 @@ def _smull(sums: Expr, weights: Expr, image: Expr) -> Expr:
 
     added = [pairs(range(8)), pairs(range(8, 16))]
     return sums + _llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
+
+
+def _smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Products of both halves, added in 16 bits, and these in pairs onto the sums."""
+
+    def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
+        operands = _bytes(weights, image)
+        first, second = (
+            _llvm(
+                "int16x8",
+                "llvm.aarch64.neon.smull.v8i16",
+                *(_pick(operand, half) for operand in operands),
+            )
+            for half in (range(8), range(8, 16))
+        )
+        name = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+        return sums + _llvm("int32x4", name, first + second)
+
+    return _in_pieces(4, piece, sums, weights, image)
 
 
 def _vpdpbusd(sums: Expr, weights: Expr, image: Expr) -> Expr:

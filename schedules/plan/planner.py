@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.kernel.accuracy import relative_error
 from schedules.kernel.costs import Work, spills
+from schedules.kernel.packing import SPREAD_OUT
 from schedules.layer.block import Workload
-from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integer_operations import spreads
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
@@ -53,6 +54,11 @@ MEMORY_FACTOR = 1.04
 #: weights of a narrower type as they are. Trained networks of float16 weights then hold half the
 #: bytes, or less, and run as fast: what comes from memory counts for more than the model knows.
 NARROW_FACTOR = 1.1
+
+#: Why TFLite keeps a layer of int8.
+_BETTER_LEFT = (
+    "int8 products need dotprod, or channels in sixteens: not faster than XNNPACK on this processor"
+)
 
 #: Whatever the layer takes.
 NO_LIMITS = Limits()
@@ -91,8 +97,6 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     Of equals, the first registered.
     """
     limits = default_limits(workload, limits)
-    if any(_is_better_left(layer, simd) for layer in workload.layers):
-        raise Unsupported("int8 products need dotprod: not faster than XNNPACK on this processor")
     plans, reasons = [], []
     for algorithm in REGISTRY.made_for(workload):
         for knobs in algorithm.forms(workload):
@@ -101,6 +105,9 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
                 plans.append(Plan.of(form, workload, simd))
             except Unsupported as error:
                 reasons.append(f"{form}: {error}")
+    if plans and all(_is_better_left(plan, simd) for plan in plans):
+        raise Unsupported(_BETTER_LEFT)
+    plans = [plan for plan in plans if not _is_better_left(plan, simd)]
     within = [plan for plan in plans if exceeded(plan, limits) is None]
     if not within:
         reasons += [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]
@@ -119,13 +126,14 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     )
 
 
-def _is_better_left(layer: Conv2dWorkload, simd: Simd) -> bool:
+def _is_better_left(plan: Plan, simd: Simd) -> bool:
     """Whether XNNPACK is as fast, so that only who names an algorithm gets a kernel.
 
-    Without dot products of int8 on Arm, kernels take 1.7 times as many instructions as its.
+    Without dot products of int8 on Arm, kernels take 1.7 times as many instructions as its, unless
+    their sums are spread.
     """
-    has_dot_products = simd.arch != "aarch64" or "dotprod" in simd.features
-    return layer.is_quantised and not layer.is_depthwise and not has_dot_products
+    sums = any(layer.is_quantised and not layer.is_depthwise for layer in plan.layers)
+    return sums and spreads(simd) and plan.knobs.get("weights") != SPREAD_OUT
 
 
 def default_limits(workload: Workload, limits: Limits) -> Limits:

@@ -17,6 +17,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integer_operations import spreads
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, shared_plan
 from schedules.plan.choice import AUTO, Choice
@@ -206,6 +207,9 @@ class _Planner:
         if limit is not None and layer.staged_bytes > limit:
             reason = f"{layer.staged_bytes} bytes of workspace for its sub-pixel image"
             return Selected(layer, (), f"{reason}: more than --workspace-limit")
+        if layer.overflows_pairs and spreads(self.simd):
+            reason = "sums of pairs of products with its weights of -128 pass 16 bits"
+            return Selected(layer, (), reason)
         workload = of_one_kernel(layer.workload)
         # What is spread over the output is computed image by image.
         key = (workload, 1 if layer.staged_bytes else layer.workload.batch)

@@ -14,7 +14,7 @@ from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, d
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
-from tflite_delegate.read.quantisation import INT8_ROUNDING, check_quantisation
+from tflite_delegate.read.quantisation import INT8_ROUNDING, check_quantisation, overflows_pairs
 
 _PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
 #: The operators that layers are made of.
@@ -142,6 +142,7 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         facts["geometry"] = describe(_KINDS[op], workload)
         axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
         check_quantisation(graph, x_index, w_index, y_index, axis)
+        facts["overflows_pairs"] = axis == 0 and overflows_pairs(graph, w_index)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if weights.sparsity is None:

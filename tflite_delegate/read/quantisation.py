@@ -33,6 +33,15 @@ def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) ->
         raise LeanconvError("the scales of input and weights are too large for the output's")
 
 
+def overflows_pairs(graph: Graph, weights: int) -> bool:
+    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16."""
+    data = graph.model.Buffers(graph.graph.Tensors(weights).Buffer()).DataAsNumpy()
+    if not isinstance(data, np.ndarray):
+        return False
+    vectors = data[: data.size // 16 * 16].view(np.int8).reshape(-1, 2, 8)
+    return bool((vectors == -128).all(axis=1).any())
+
+
 def _scales(graph: Graph, tensor: int, channels: int, axis: int) -> np.ndarray:
     quantisation = graph.graph.Tensors(tensor).Quantization()
     count = 0 if quantisation is None else quantisation.ScaleLength()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,52 @@ def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> No
     outputs = run_on_board(cpu, plans, cases, tmp_path)
     for name, case in cases.items():
         case.check(outputs[name])
+
+
+#: Layers whose sums may be spread over lanes, and one of several panels, borders and images.
+SPREAD_LAYERS = {
+    **{name: LAYERS[name] for name in ("whole_words", "pointwise")},
+    "one_pixel": replace(layer(1, (48, 21), 1), in_width=1),
+    "strided": layer(9, (48, 20), 3, stride=2, batch=2),
+    "dilated": layer(9, (32, 5), 3, dilation=2, activation="relu"),
+}
+
+
+def with_largest_pairs(case: QuantisedCase) -> QuantisedCase:
+    """Some channels and pixels have the largest products that fit in pairs into 16 bits."""
+    x, weights = case.x.copy(), case.weights.copy()
+    x[:, ::2] = -128
+    weights[::5] = np.tile(np.repeat(np.array([-128, -127], np.int8), 8), weights.shape[-1] // 16)
+    return replace(case, x=x, weights=weights)
+
+
+def test_spread_sums_are_exact_on_the_board(arm_board: Board, tmp_path: Path) -> None:
+    simd = PRESETS["cortex-a53"]
+    plans = {
+        name: plan_kernel(workload, simd, "indirect:weights=spread")
+        for name, workload in SPREAD_LAYERS.items()
+    }
+    cases = {
+        name: with_largest_pairs(
+            QuantisedCase.random(workload, 1, 0, *ZEROS[number % 3], least=-127)
+        )
+        for number, (name, workload) in enumerate(SPREAD_LAYERS.items())
+    }
+    outputs = run_on_board("cortex-a53", plans, cases, tmp_path)
+    for name, case in cases.items():
+        case.check(outputs[name])
+
+
+def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
+    simd = PRESETS["cortex-a72"]
+    plan = plan_kernel(LAYERS["pointwise"], simd)
+    assert plan.knobs["weights"] == "spread"
+    assert plan.packed.word == 16
+    assert plan.packed.weight_bytes == 64 * 72
+    code = assembly(plan.schedule(simd), simd)
+    counts = {name: code.count(f"\t{name}\t") for name in ("smull", "smlal2", "sadalp", "sdot")}
+    assert counts["smull"] == counts["smlal2"] == counts["sadalp"] > 0
+    assert counts["sdot"] == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import pytest
 
 import tvmc
 from schedules.algorithms import REGISTRY
+from schedules.errors import LeanconvError
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
 from tests.support import coded_operators
+from tests.support.operator_models import Constant, inputs_of, model
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
+from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
 from tests.tflite_delegate.csrc.test_delegate import ZOO, check_conv, served, zoo_model
 from tvmc.running.interpreter import Session, runtime
@@ -246,6 +249,34 @@ def test_special_values_on_arm(
         expected = test_special_values.in_built_in_kernels(litert, image)
         (outcome,) = run_on_board(model, library, [image], cpu).values()
         test_special_values.check(names, outcome.outputs, expected)
+
+
+def test_layers_of_int8_without_dot_products(
+    run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
+) -> None:
+    """Exact; left are those without channels in sixteens, or with pairs that pass 16 bits."""
+    layers = list(test_quantised.cases())
+    content = model(layers, litert.open)
+    path, other = tmp_path / "layers.tflite", tmp_path / "other.tflite"
+    path.write_bytes(content)
+    library = build_delegate(path, target="cortex-a53")
+    inputs = inputs_of(layers)
+    expected = run(litert.open(content, xnnpack=True), inputs)
+    (outcome,) = run_on_board(path, library, inputs, "cortex-a53").values()
+    for found, y in zip(outcome.outputs, expected, strict=True):
+        assert np.array_equal(found, y)
+    assert outcome.report["claimed"] == 5
+
+    # The same layers, the first with weights that its kernel cannot take.
+    first = layers[0]
+    image, weights, *bias = first.inputs
+    assert isinstance(weights, Constant)
+    wide = replace(weights, codes=np.full_like(weights.codes, -128))
+    other.write_bytes(model([replace(first, inputs=[image, wide, *bias])], litert.open))
+    (outcome,) = run_on_board(other, library, inputs[:1], "cortex-a53").values()
+    assert outcome.report["claimed"] == 0
+    with pytest.raises(LeanconvError, match="products with its weights of -128 pass 16 bits"):
+        build_delegate(other, target="cortex-a53")
 
 
 def test_older_processor(

@@ -85,8 +85,8 @@ enum lc_layout {
                    // a transform [rows columns][ceil(M / panel)][C][panel]
     LC_ROWS = 1,   // [M][K_h K_w C], as a CONV_2D or FULLY_CONNECTED node has them
     LC_TAPS = 2,   // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
-    LC_WORDS = 4, // [ceil(M / panel)][words][panel] of four int8, filled up like LC_PANELS: runs of
-                  // weights, in the order of LC_ROWS, each filled up with zeros to whole words
+    LC_WORDS = 4,  // [ceil(M / panel)][words][panel][word] of int8, filled up like LC_PANELS: runs
+                   // of weights, in the order of LC_ROWS, each filled up with zeros to whole words
     LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
 
@@ -98,6 +98,7 @@ struct lc_part {
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     int32_t run;                          // of LC_WORDS: weights in a row that are filled up
+    int32_t word;                         // of LC_WORDS: weights side by side, 4 or 16
     size_t packed_bytes;                  // of the weights
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
@@ -134,6 +135,7 @@ struct lc_library {
     const char *target;              // name of the processor it was compiled for
     uint32_t features;               // LC_CPU_*
     int32_t image_offset;            // what kernels add to every int8 before they multiply it
+    bool adds_pairs;                 // int8 products eight apart are added in 16 bits
     int32_t rounding;                // enum lc_rounding
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
     size_t kernel_count;

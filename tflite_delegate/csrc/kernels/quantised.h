@@ -18,10 +18,7 @@
 
 struct lc_constants;
 
-enum { LC_WORD = 4 }; // int8 side by side that are multiplied at once
-
-// Words that so many elements fill up, the last perhaps in part.
-static inline size_t lc_words(size_t elements) { return (elements + LC_WORD - 1) / LC_WORD; }
+enum { LC_WORD = 4, LC_LONG_WORD = 16 }; // int8 side by side that are multiplied at once
 
 // An element x stands for scale (x - zero); weights for scale x, with scales of each output channel
 // or one for all.

@@ -20,8 +20,14 @@ struct layout {
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
     size_t matrix; // elements, or words
     size_t run;    // of LC_WORDS: weights that are filled up to whole words
+    size_t word;   // likewise: weights of a word
     size_t bytes;  // of the packed weights
 };
+
+// The last perhaps filled up.
+static size_t words_of_run(const struct layout *layout) {
+    return (layout->run + layout->word - 1) / layout->word;
+}
 
 // False if the kernel's numbers make no sense or are too large.
 static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int32_t number) {
@@ -69,20 +75,23 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         return false;
     }
     if (in_words) {
-        if (part->run < 1 || layout->depth % (size_t)part->run) {
+        if (part->run < 1 || layout->depth % (size_t)part->run ||
+            (part->word != LC_WORD && part->word != LC_LONG_WORD)) {
             return false;
         }
         layout->run = (size_t)part->run;
-        layout->depth = layout->depth / layout->run * lc_words(layout->run);
+        layout->word = (size_t)part->word;
+        layout->depth = layout->depth / layout->run * words_of_run(layout);
     }
     layout->matrix = layout->depth;
     if (!lc_multiply(&layout->matrix, (int64_t)layout->panels) ||
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = g->half_weights                      ? sizeof(uint16_t)
-                    : g->element == LC_INT8 && !in_words ? sizeof(int8_t)
-                                                         : sizeof(float);
+    layout->bytes = g->half_weights         ? sizeof(uint16_t)
+                    : in_words              ? layout->word
+                    : g->element == LC_INT8 ? sizeof(int8_t)
+                                            : sizeof(float);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -189,9 +198,9 @@ static void pack_words(char *packed, const struct layout *layout,
         const int8_t *from = weights + (first + m) * row;
         for (size_t i = 0; i < row; i++) {
             size_t in_run = i % layout->run;
-            size_t step = i / layout->run * lc_words(layout->run) + in_run / LC_WORD;
+            size_t step = i / layout->run * words_of_run(layout) + in_run / layout->word;
             size_t word = panel + step * layout->panel + m % layout->panel;
-            packed[word * LC_WORD + in_run % LC_WORD] = from[i];
+            packed[word * layout->word + in_run % layout->word] = from[i];
         }
     }
 }
