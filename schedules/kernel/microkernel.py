@@ -280,7 +280,9 @@ def sum_tile(
         kh, kw = tap
         (branch if in_words else mark_masked)(schedule, kh)
         # Unrolling taps decides the masks of border tiles.
-        if taps.columns <= MAX_UNROLLED_TAPS:
+        if is_spread and taps.depth == 1:
+            keep_rolled(schedule, kw)
+        elif taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)
         if taps.flat and simd.fma_by_element:
             keep_rolled(schedule, kh)

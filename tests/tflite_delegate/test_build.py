@@ -20,12 +20,14 @@ from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.plan import builder
 from schedules.select.selection import block_of, of_one_kernel
-from schedules.target.simd import Simd
+from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
 from tests.support.kernels import serves
+from tests.support.operator_models import model as model_of
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
+from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.test_delegate import check_conv
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read.model import read
@@ -290,12 +292,16 @@ def test_export_replaces_an_earlier_one_only(model: Path, tmp_path: Path) -> Non
 # Errors
 
 
-def test_nothing_to_compile(trained_models: Path, tmp_path: Path) -> None:
+def test_nothing_to_compile(litert: InterpreterApi, tmp_path: Path) -> None:
+    options = test_quantised.window()
+    layer = test_quantised.layer("CONV_2D", (1, 8, 8, 13), (7, 1, 1, 13), options=options)
+    (tmp_path / "m.tflite").write_bytes(model_of([layer], litert.open))
     with pytest.raises(LeanconvError) as caught:
-        build(trained_models / "resnet8_int8.tflite", tmp_path / "lib.so", HOST)
+        build(tmp_path / "m.tflite", tmp_path / "lib.so", PRESETS["cortex-a53"])
     assert str(caught.value) == (
-        "resnet8_int8.tflite has no float32 convolution that leanconv can take: "
-        "node 0, CONV_2D conv3x3 32x32x3->16 relu: int8 tensors: not supported yet"
+        "m.tflite has no float32 convolution that leanconv can take: "
+        "node 0, CONV_2D conv1x1 8x8x13->7 int8 xnn_fp32: int8 products need dotprod, or channels "
+        "in sixteens: not faster than XNNPACK on this processor"
     )
 
 
