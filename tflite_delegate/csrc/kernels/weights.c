@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/checked.h"
+#include "host/pages.h"
 
 // How the packed weights of one call are made of the model's: for each point of the transform's
 // domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one
@@ -318,6 +319,7 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     if (posix_memalign(&block, LC_CACHE_LINE, places.bytes) != 0) {
         return false;
     }
+    lc_use_huge_pages(block, places.bytes);
     memset(block, 0, places.bytes);
     *packed = (struct lc_packed){
         .block = block,

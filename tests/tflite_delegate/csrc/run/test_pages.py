@@ -15,6 +15,7 @@ from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 
 MADV_PAGEOUT = 21
+HUGE_PAGE = 2 << 20
 SHAPE = (1, 10, 10, 512)
 WEIGHTS_BYTES = 512 * 512 * 4
 #: Of what is no weights, and of weights at the ends of pages.
@@ -89,3 +90,41 @@ def test_packed_weights_leave_memory(
     inputs = random_inputs(interpreter)
     for result, expected in zip(run(interpreter, inputs), run(builtin, inputs), strict=True):
         assert np.abs(result - expected).max() <= 512 * 2**-23 * 512
+
+
+def advised_regions() -> dict[str, int]:
+    """Bytes of the regions of this process's memory for which huge pages are asked."""
+    regions, region, size = {}, "", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if re.match(r"[0-9a-f]+-", line):
+            region = line
+        elif name == "Size:":
+            size = int(values[0]) * 1024
+        elif name == "VmFlags:" and "hg" in values:
+            regions[region] = size
+    return regions
+
+
+def test_weights_lie_in_huge_pages(
+    litert: InterpreterApi, build_delegate: Callable[..., Path]
+) -> None:
+    """Only those that the system has, and only pages that lie within the weights."""
+    shape, channels = (1, 10, 10, 1024), 1536
+    writer = ModelWriter()
+    x = writer.tensor(shape)
+    outputs = writer.conv(x, shape, Conv(channels, (1, 1)))[0]
+    content = writer.finish([x], [outputs])
+    delegate = litert.load_delegate(str(build_delegate(content)))
+    before = advised_regions()
+    interpreter = litert.open(content, delegate)
+    interpreter.allocate_tensors()
+    after = advised_regions()
+    advised = [size for region, size in after.items() if region not in before]
+    least = shape[-1] * channels * 4 - 2 * HUGE_PAGE
+    if Path("/sys/kernel/mm/transparent_hugepage").exists():
+        assert len(advised) == 1
+        assert advised[0] % HUGE_PAGE == 0
+        assert advised[0] > least
+    else:
+        assert not advised
