@@ -95,6 +95,10 @@ ENOUGH_TILES, ENOUGH_TILES_BEHIND_L2 = 4, 7
 #: And with fewer, transforming each weight in the kernel takes too long beside its products: where
 #: scalars are broadcast, and where a multiply-add takes them by element.
 ENOUGH_TILES_IN_KERNEL = (28, 96)
+#: Strips of which threads use their time to this part are shared as they are. V is computed again
+#: for every part of the channels: in two parts, 27x27x32->128 took longer on one thread of a Zen 4,
+#: and as long on two.
+EVEN_STRIPS = 0.85
 #: With fewer tiles of an image, weights are transformed once for all of them.
 FEW_TILES = 50
 #: Vectors of a panel at most, where its weights are transformed in the kernel: where scalars are
@@ -318,7 +322,7 @@ def default_parts(domain: Domain, simd: Simd, panel: int) -> int:
     counts = [count for count in range(1, panels + 1) if panels % count == 0]
 
     def even(count: int) -> float:
-        return min(sharing.evenness(domain.strips * count, simd.cores), sharing.EVEN)
+        return min(sharing.evenness(domain.strips * count, simd.cores), EVEN_STRIPS)
 
     return max(counts, key=even)
 
