@@ -51,7 +51,7 @@ TOPS = ("schedules", "tflite_delegate", "scripts", "tests")
 #: Lines of a file at most, by its ending, apart from tests.
 FILE_LIMITS = {".py": 450, ".c": 350, ".h": 400, ".cc": 350}
 #: Files that lie in one folder at most, apart from tests.
-MOST_FILES = 17
+MOST_FILES = 18
 
 
 def sources(root: Path) -> dict[Path, int]:

@@ -44,6 +44,6 @@ def _nothing_to_compile(model: Model, selections: Sequence[Selection]) -> str:
         return f"{name} has no convolutions: there is nothing to compile"
     first = next((s for s in layers if s.layer.op == "CONV_2D"), layers[0])
     return (
-        f"{name} has no float32 convolution that leanconv can take: "
+        f"{name} has no convolution that leanconv can take: "
         f"node {first.layer.index}, {first.layer.op} {first.layer.geometry}: {first.reason}"
     )

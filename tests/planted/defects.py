@@ -46,8 +46,8 @@ DEFECTS = (
     Defect(
         "lowering",
         "schedules/lower/stages.py",
-        "lower = tirx.max(self.begin - first, 0)",
-        "lower = tirx.max(self.begin, 0)",
+        "start = tirx.max(self.begin - first, 0)",
+        "start = tirx.max(self.begin, 0)",
         f"{ALGORITHMS} -k 'agrees_with_float64 and kn2row_aa and not board'",
     ),
     Defect(
@@ -200,7 +200,7 @@ DEFECTS = (
     Defect(
         "tuner resume",
         "schedules/tuning/tuner.py",
-        "own = [record for record in known if record.workload == task.workload]",
+        "own = [record for record in self.records if record.workload == task.workload]",
         "own: list[Record] = []",
         "tests/schedules/tuning/test_tuner.py -k resumes",
     ),

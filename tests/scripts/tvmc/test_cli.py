@@ -223,7 +223,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         (["compile", "empty.tflite", "-o", "a.so"], "empty.tflite is empty"),
         (["compile", "text.tflite", "-o", "a.so"], "is not a .tflite model"),
         (["compile", "cut.tflite", "-o", "a.so"], "cut.tflite is damaged"),
-        (["compile", "{int8}", "-o", "a.so"], "no float32 convolution"),
+        (["compile", "{int8}", "-o", "a.so", "--rounding", "reference"], "has no convolution that"),
     ],
 )
 def test_every_error_is_one_line_and_leaves_nothing(
