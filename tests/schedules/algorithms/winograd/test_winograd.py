@@ -189,7 +189,8 @@ def test_fewer_products_than_the_definition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "cores", "parts"), [(28, 1, 1), (28, 2, 2), (28, 4, 4), (32, 4, 1), (7, 4, 2)]
+    ("size", "cores", "parts"),
+    [(28, 1, 1), (28, 2, 1), (20, 2, 2), (20, 4, 4), (32, 4, 1), (7, 4, 2)],
 )
 def test_threads_share_parts_of_all_strips(size: int, cores: int, parts: int) -> None:
     """As few as make the shares even; each thread computes the V of its own."""
