@@ -19,9 +19,9 @@ from tvmc.tables import format_table
 BUDGET = {
     "schedules": 680,
     "schedules/algorithms": 4140,
-    "schedules/kernel": 2300,
+    "schedules/kernel": 2240,
     "schedules/layer": 1100,
-    "schedules/lower": 1250,
+    "schedules/lower": 1310,
     "schedules/plan": 690,
     "schedules/relax": 1130,
     "schedules/select": 770,
@@ -51,7 +51,7 @@ TOPS = ("schedules", "tflite_delegate", "scripts", "tests")
 #: Lines of a file at most, by its ending, apart from tests.
 FILE_LIMITS = {".py": 450, ".c": 350, ".h": 400, ".cc": 350}
 #: Files that lie in one folder at most, apart from tests.
-MOST_FILES = 18
+MOST_FILES = 16
 
 
 def sources(root: Path) -> dict[Path, int]:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
-from schedules.kernel.clamping import at_least, at_most
 from schedules.kernel.requantisation import Constants
 from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
+from schedules.lower.clamping import at_least, at_most
 
 
 def finished(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tvm import relax, te, tirx, topi
 from tvm.ir import Op
 
-from schedules.kernel.clamping import at_least, at_most
+from schedules.lower.clamping import at_least, at_most
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "host/checked.h"
-#include "host/pages.h"
+#include "kernels/weight_pages.h"
 
 // How the packed weights of one call are made of the model's: for each point of the transform's
 // domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one

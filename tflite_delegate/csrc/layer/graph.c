@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "host/tensor.h"
-#include "kernels/sparsity.h"
+#include "layer/sparsity.h"
 
 bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view) {
     struct tfl_node *node;

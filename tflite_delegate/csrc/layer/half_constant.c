@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "host/tensor.h"
-#include "kernels/sparsity.h"
 #include "kernels/weights.h"
+#include "layer/sparsity.h"
 
 struct constant {
     int source, output; // tensors

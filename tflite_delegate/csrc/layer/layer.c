@@ -8,9 +8,9 @@
 #include "host/checked.h"
 #include "host/tensor.h"
 #include "kernels/geometry.h"
-#include "kernels/sparsity.h"
 #include "kernels/upsampling.h"
 #include "layer/quantised_layer.h"
+#include "layer/sparsity.h"
 
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {

@@ -2,8 +2,8 @@
 
 #include "run/pages.h"
 
-#include "host/pages.h"
 #include "host/tensor.h"
+#include "kernels/weight_pages.h"
 
 // The constants of a node whose kernel reads copies of them.
 static void give_back(const struct lc_graph *graph, const struct lc_node *node) {

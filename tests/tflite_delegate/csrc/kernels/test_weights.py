@@ -110,7 +110,7 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     sources = [folder / "table.c", folder / "packer.c"]
     names = ("weights", "constants", "upsampling", "quantised", "geometry")
     sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
-    sources.append(SOURCES / "host" / "pages.c")
+    sources.append(SOURCES / "kernels" / "weight_pages.c")
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources), "-lm"]
     subprocess.run([*command, "-o", str(program)], check=True)

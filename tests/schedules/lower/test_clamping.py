@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
-from schedules.kernel.clamping import at_least, at_most
+from schedules.lower.clamping import at_least, at_most
 from schedules.target.simd import PRESETS, Simd
 
 Clamp = Callable[[tirx.Expr], tirx.Expr]

@@ -2,7 +2,7 @@
 
 #define _GNU_SOURCE // madvise
 
-#include "host/pages.h"
+#include "kernels/weight_pages.h"
 
 #include <stdint.h>
 #include <sys/auxv.h>

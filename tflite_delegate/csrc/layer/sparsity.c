@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "kernels/sparsity.h"
+#include "layer/sparsity.h"
 
 #include <stdlib.h>
 #include <string.h>
