@@ -13,7 +13,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
 #: Reading a byte that another core has written takes as long as so many bytes of the third cache:
-#: 3 to 4 GB/s were measured on a Zen 4, where that cache gives 20 to 30.
+#: an estimate for a Zen 4, not measured by itself.
 OTHER_CORE = 6
 #: Shares of which the cores' time is used to this part or more are even.
 EVEN = 0.97

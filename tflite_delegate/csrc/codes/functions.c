@@ -7,7 +7,7 @@
 #include "codes/coded.h"
 #include "codes/fixed_point.h"
 #include "codes/tables.h"
-#include "operation/elementwise.h"
+#include "kernels/geometry.h"
 
 struct function {
     struct lc_codes x, y;

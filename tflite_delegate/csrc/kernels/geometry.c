@@ -38,6 +38,19 @@ size_t lc_element_bytes(const struct lc_geometry *g) {
     return g->element == LC_INT8 ? sizeof(int8_t) : sizeof(float);
 }
 
+int32_t lc_activation_of_node(int32_t builtin_code) {
+    switch (builtin_code) {
+    case TFL_BUILTIN_RELU:
+        return TFL_ACTIVATION_RELU;
+    case TFL_BUILTIN_RELU_N1_TO_1:
+        return TFL_ACTIVATION_RELU_N1_TO_1;
+    case TFL_BUILTIN_RELU6:
+        return TFL_ACTIVATION_RELU6;
+    default:
+        return TFL_ACTIVATION_NONE;
+    }
+}
+
 void lc_activation_range(int32_t activation, float *least, float *most) {
     *least = -INFINITY;
     *most = INFINITY;

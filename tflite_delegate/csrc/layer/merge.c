@@ -87,18 +87,8 @@ const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
 
 // The activation that a node computes, or TFL_ACTIVATION_NONE.
 static int32_t activation_of(int32_t builtin_code) {
-    switch (builtin_code) {
-    case TFL_BUILTIN_RELU:
-        return TFL_ACTIVATION_RELU;
-    case TFL_BUILTIN_RELU_N1_TO_1:
-        return TFL_ACTIVATION_RELU_N1_TO_1;
-    case TFL_BUILTIN_RELU6:
-        return TFL_ACTIVATION_RELU6;
-    case TFL_BUILTIN_HARD_SWISH:
-        return LC_ACTIVATION_HARD_SWISH;
-    default:
-        return TFL_ACTIVATION_NONE;
-    }
+    return builtin_code == TFL_BUILTIN_HARD_SWISH ? LC_ACTIVATION_HARD_SWISH
+                                                  : lc_activation_of_node(builtin_code);
 }
 
 // The activation that is `second` behind `first`, or TFL_ACTIVATION_NONE if it has no name. A clamp

@@ -219,19 +219,6 @@ static rows_function *rows_for(int32_t builtin_code) {
     }
 }
 
-int32_t lc_activation_of_node(int32_t builtin_code) {
-    switch (builtin_code) {
-    case TFL_BUILTIN_RELU:
-        return TFL_ACTIVATION_RELU;
-    case TFL_BUILTIN_RELU_N1_TO_1:
-        return TFL_ACTIVATION_RELU_N1_TO_1;
-    case TFL_BUILTIN_RELU6:
-        return TFL_ACTIVATION_RELU6;
-    default:
-        return TFL_ACTIVATION_NONE;
-    }
-}
-
 void lc_elementwise_plan(int32_t builtin_code, const struct lc_shape *a, const struct lc_shape *b,
                          int32_t activation, struct lc_elementwise *plan) {
     plan->stretched = (struct lc_stretched){

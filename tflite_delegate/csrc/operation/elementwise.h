@@ -6,9 +6,6 @@
 
 #include "operation/broadcast.h"
 
-// The activation that a node clamps by which is one by itself.
-int32_t lc_activation_of_node(int32_t builtin_code);
-
 // What is known before there are data.
 struct lc_elementwise {
     struct lc_stretched stretched; // must be first

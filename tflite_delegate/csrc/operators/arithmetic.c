@@ -3,6 +3,7 @@
 // Arithmetic with two operands, and activations.
 
 #include "codes/coded.h"
+#include "kernels/geometry.h"
 #include "operation/broadcast.h"
 #include "operation/elementwise.h"
 #include "operation/operation.h"
