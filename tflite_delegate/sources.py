@@ -20,7 +20,7 @@ def copy_sources(folder: Path) -> list[str]:
     for path in sorted(CSRC.rglob("*")):
         if path.suffix in _SUFFIXES:
             name = path.relative_to(CSRC).as_posix()
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(path.read_bytes())
             names += [name] if path.suffix == ".c" else []
     return names

@@ -9,7 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import image_offset, spreads
+from schedules.lower.integers import image_offset, spreads
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd

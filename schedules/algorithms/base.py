@@ -12,7 +12,7 @@ import numpy as np
 from tvm import s_tir
 
 from schedules.errors import LeanconvError
-from schedules.kernel import accuracy, packing, requantisation
+from schedules.kernel import accuracy, packing, quantised
 from schedules.kernel.costs import Work, inside, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
@@ -21,7 +21,7 @@ from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
 from schedules.layer.words import SPREAD, WORD
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import spreads
+from schedules.lower.integers import spreads
 from schedules.target.simd import Simd
 
 #: A tensor has at most so many elements: kernels index with 32-bit integers.
@@ -186,7 +186,7 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         del simd
         if workload.groups > 1:
             return "it has no sum over channels to block"
-        reason = requantisation.unsupported(workload)
+        reason = quantised.unsupported(workload)
         if reason is not None:
             return reason
         if workload.group_of > 1 and workload.residual:

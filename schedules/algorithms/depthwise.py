@@ -21,7 +21,7 @@ from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
 from schedules.algorithms.base import FLOAT_OR_INT8, LayerAlgorithm, index_limit, weights_knob
-from schedules.kernel import depthwise_tiles, packing, requantisation
+from schedules.kernel import depthwise_tiles, packing, quantised
 from schedules.kernel.depthwise_tiles import DepthwiseTile
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
@@ -50,7 +50,7 @@ class Depthwise(LayerAlgorithm):
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:
             return "its output channels read more than one input channel"
-        return requantisation.unsupported(workload) or index_limit(workload)
+        return quantised.unsupported(workload) or index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """The register tile; and ``weights``, where the model's are of another type."""

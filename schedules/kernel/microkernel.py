@@ -23,7 +23,7 @@ from tvm.tirx import Expr
 from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
-from schedules.kernel.requantisation import Constants
+from schedules.kernel.quantised import Constants
 from schedules.kernel.steps import (
     TileLoops,
     begin_sums,
@@ -35,7 +35,7 @@ from schedules.kernel.steps import (
 from schedules.kernel.tiles import Tile, is_in_words
 from schedules.layer.words import SPREAD
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import dot4, spread_dot4
+from schedules.lower.integers import dot4, spread_dot4
 from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll

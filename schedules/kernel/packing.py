@@ -70,7 +70,7 @@ class PackedWeights:
         Likewise, of a word: 4, or 16 as four int32.
     is_quantised : bool
         Behind the bias, each aligned, there are as many float32 scales, and the parameters of
-        :mod:`schedules.kernel.requantisation`, of a cache line.
+        :mod:`schedules.kernel.quantised`, of a cache line.
     """
 
     layout: str

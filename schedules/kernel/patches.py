@@ -21,10 +21,10 @@ from tvm import te, tirx
 from tvm.tirx import Expr
 
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.requantisation import Constants
+from schedules.kernel.quantised import Constants
 from schedules.layer.words import WORD, run_of, words
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import word
+from schedules.lower.integers import word
 from schedules.target.simd import Simd
 
 

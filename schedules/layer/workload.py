@@ -18,7 +18,7 @@ from schedules.errors import LeanconvError
 #: Bytes of one element of each type that tensors have.
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4}
 
-#: How sums of integers become elements again, by name (see :mod:`schedules.kernel.requantisation`).
+#: How sums of integers become elements again, by name (see :mod:`schedules.kernel.quantised`).
 ROUNDINGS = ("xnn_fp32",)
 #: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
 ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {

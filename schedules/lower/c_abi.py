@@ -29,7 +29,7 @@ from collections.abc import Mapping
 import tvm
 from tvm import s_tir, tirx
 
-from schedules.lower.integer_operations import lower_integers
+from schedules.lower.integers import lower_integers
 from schedules.lower.kernel import CKernel, KernelObject
 from schedules.lower.passes import lower_to_loops
 from schedules.lower.stages import split

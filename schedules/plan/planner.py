@@ -19,7 +19,7 @@ from schedules.kernel.accuracy import relative_error
 from schedules.kernel.costs import Work, spills
 from schedules.kernel.packing import SPREAD_OUT
 from schedules.layer.block import Workload
-from schedules.lower.integer_operations import spreads
+from schedules.lower.integers import spreads
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd

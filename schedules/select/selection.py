@@ -17,7 +17,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integer_operations import spreads
+from schedules.lower.integers import spreads
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, shared_plan
 from schedules.plan.choice import AUTO, Choice

@@ -17,7 +17,7 @@ from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.microkernel import patch_sums
 from schedules.kernel.patches import ImagePatches, Taps, masked
-from schedules.kernel.requantisation import Constants
+from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload

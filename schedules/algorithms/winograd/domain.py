@@ -16,7 +16,7 @@ from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps, masked
-from schedules.kernel.requantisation import Constants
+from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT

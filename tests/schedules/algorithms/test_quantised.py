@@ -13,7 +13,7 @@ import pytest
 from schedules.algorithms import Unsupported
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import assembly
-from schedules.lower.integer_operations import image_offset
+from schedules.lower.integers import image_offset
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd

@@ -33,7 +33,7 @@ enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 enum lc_rounding { LC_ROUNDING_XNNPACK = 0, LC_ROUNDING_BUILTIN = 1, LC_ROUNDING_REFERENCE = 2 };
 
 // Elements of input and output. Of int8, weights are int8 too, sums int32, and a layer's numbers
-// are data: kernels read them behind the bias (see kernels/quantised.h).
+// are data: kernels read them behind the bias (see kernels/quantised/quantised.h).
 enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1 };
 
 // One convolution over one image: activation(convolution + bias), and with a residual

@@ -7,7 +7,7 @@
 #include "host/checked.h"
 #include "host/tflite_abi.h"
 #include "kernels/geometry.h"
-#include "kernels/quantised.h"
+#include "kernels/quantised/quantised.h"
 
 // Channels that are converted from float16 at once and reused along an output row.
 enum { CHUNK = 64 };

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "host/kernel_table.h"
-#include "kernels/quantised.h"
+#include "kernels/quantised/quantised.h"
 #include "kernels/upsampling.h"
 
 // A float32 or float16 constant of the model, read in place.

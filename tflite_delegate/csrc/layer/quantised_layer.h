@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "host/tflite_abi.h"
-#include "kernels/quantised.h"
+#include "kernels/quantised/quantised.h"
 #include "layer/layer.h"
 
 // Whether it is a constant of int8 or int32 that holds all the elements its shape promises.

@@ -21,7 +21,7 @@ from tvm.tirx import Expr
 
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
-from schedules.lower.integer_operations import requantised
+from schedules.lower.integers import requantised
 
 #: The int32 of a layer's parameter block: four input zero points in one word, the output's zero
 #: point, the least and the largest element of the output.

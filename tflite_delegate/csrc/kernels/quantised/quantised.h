@@ -6,7 +6,7 @@
 // Behind the biases of a layer, each on a cache line of its own, lie as many float32 ratios and its
 // parameters. Sums of products with the image as it is, beyond the border with its zero point, are
 // right once each bias is less by the zero point times the sum of the channel's weights; see
-// schedules/kernel/requantisation.py.
+// schedules/kernel/quantised/constants.py.
 
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "kernels/quantised.h"
+#include "kernels/quantised/quantised.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "kernels/geometry.h"
 #include "kernels/weights.h"
 
-// What a kernel reads of a layer beside its channels'; schedules/kernel/requantisation.py.
+// What a kernel reads of a layer beside its channels'; schedules/kernel/quantised/constants.py.
 struct parameters {
     int8_t zeros[LC_WORD]; // the input's zero point, as often as a word has elements
     int32_t zero;          // the output's

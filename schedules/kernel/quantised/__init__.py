@@ -1,0 +1,8 @@
+"""Quantised layers: the constants that their kernels read, and how sums become elements again.
+
+A line here serves every algorithm that sums products of integers.
+"""
+
+from schedules.kernel.quantised.constants import PARAMETERS, Constants, unsupported
+
+__all__ = ["PARAMETERS", "Constants", "unsupported"]

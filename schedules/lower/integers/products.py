@@ -1,0 +1,97 @@
+"""Sums of products of words, by each instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+from tvm.tirx import Expr
+
+from schedules.lower.integers.operations import has_vnni
+from schedules.lower.integers.vectors import (
+    bytes_of,
+    constant,
+    in_pieces,
+    lanes_of,
+    llvm,
+    pick,
+    vector_type,
+)
+from schedules.target.simd import Simd
+
+
+def dot_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
+    """The function of sums, weights and image that adds ``dot4`` onto the sums."""
+    if simd.arch == "aarch64":
+        piece = _sdot if "dotprod" in simd.features else _smull
+        return lambda *vectors: in_pieces(4, piece, *vectors)
+    if has_vnni(simd):
+        return _vpdpbusd
+    return _pmaddwd
+
+
+def _sdot(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    return llvm("int32x4", name, sums, *bytes_of(weights, image))
+
+
+def _smull(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Products in 16 bits, added in pairs to 32, and these in pairs to one a lane."""
+    operands = bytes_of(weights, image)
+
+    def pairs(half: range) -> Expr:
+        pieces = [pick(operand, half) for operand in operands]
+        products = llvm("int16x8", "llvm.aarch64.neon.smull.v8i16", *pieces)
+        return llvm("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
+
+    added = [pairs(range(8)), pairs(range(8, 16))]
+    return sums + llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
+
+
+def smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Products of both halves, added in 16 bits, and these in pairs onto the sums."""
+
+    def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
+        operands = bytes_of(weights, image)
+        first, second = (
+            llvm(
+                "int16x8",
+                "llvm.aarch64.neon.smull.v8i16",
+                *(pick(operand, half) for operand in operands),
+            )
+            for half in (range(8), range(8, 16))
+        )
+        name = "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+        return sums + llvm("int32x4", name, first + second)
+
+    return in_pieces(4, piece, sums, weights, image)
+
+
+def _vpdpbusd(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Unsigned by signed bytes: the image, with 128 added, by the weights; see image_offset."""
+    lanes = lanes_of(sums)
+    width = min(size for size in (4, 8, 16) if size >= min(lanes, 16))
+
+    def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
+        image = image ^ constant(-0x7F7F7F80, "int32", width)
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * width}"
+        return llvm(vector_type("int32", width), name, sums, *bytes_of(image, weights))
+
+    return in_pieces(width, piece, sums, weights, image)
+
+
+def _pmaddwd(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Even and odd bytes apart, in 16 bits, multiplied and added in pairs to 32."""
+
+    def halves(words: Expr) -> tuple[Expr, Expr]:
+        lanes = 2 * lanes_of(words)
+        both = tirx.reinterpret(vector_type("int16", lanes), words)
+        eight = constant(8, "int16", lanes)
+        return (both << eight) >> eight, both >> eight
+
+    def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
+        for pair in zip(halves(weights), halves(image), strict=True):
+            sums = sums + llvm("int32x8", "llvm.x86.avx2.pmadd.wd", *pair)
+        return sums
+
+    return in_pieces(8, piece, sums, weights, image)
