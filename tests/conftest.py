@@ -23,6 +23,7 @@ from schedules.store import SWITCH, digest
 from schedules.tuning.records.log import locked
 from scripts.board.board import Board
 from scripts.models import make as make_models
+from tvmc.tuning.host_figures import SWITCH as CALIBRATION
 
 #: What is in the folder of trained networks.
 TRAINED = [
@@ -37,6 +38,7 @@ TRAINED = [
 
 ROOT = Path(__file__).resolve().parents[1]
 
+os.environ[CALIBRATION] = "off"  # the same plans on a busy machine
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault(JOBS, "1")  # each core has its worker
 

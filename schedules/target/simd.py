@@ -21,6 +21,8 @@ from schedules.target.host import machine, this_host
 #: Threads that share a layer at most.
 MAX_THREADS = tvm_target.MAX_CORES
 ANDROID_SUFFIX = "-android"
+#: The name of this machine.
+HOST = "host"
 #: The clock of a core that was not calibrated.
 NOMINAL_HZ = 2e9
 #: Android's triple needs all four parts: with three, LLVM uses x18, which the platform reserves.
@@ -129,7 +131,7 @@ class Simd:
         LeanconvError
             If nothing is known by that name.
         """
-        if name == "host":
+        if name == HOST:
             return _host()
         if name in PRESETS:
             return PRESETS[name]
@@ -242,7 +244,7 @@ def _host() -> Simd:
     host = this_host()
     return replace(
         PRESETS[host.core.name],
-        name="host",
+        name=HOST,
         l1_bytes=host.l1_bytes,
         l2_bytes=host.l2_bytes,
         l3_bytes=host.l3_bytes,

@@ -14,9 +14,12 @@ from dataclasses import asdict
 from typing import Any
 
 from schedules import __version__
-from schedules.target.host import this_host
+from schedules.errors import LeanconvError
+from schedules.target.host import Host, this_host
 from schedules.target.simd import PRESETS, Simd
 from schedules.torch_left_out import leave_torch_out
+from schedules.tuning.records.calibration import Calibration
+from schedules.tuning.records.host_figures import read_figures
 from tvmc.boards.rpc_server import add_parser as add_rpc_server
 from tvmc.command import LineParser, add_common_options, exit_status, shown_log
 from tvmc.comparing.diff_command import add_parser as add_diff
@@ -95,15 +98,24 @@ class _Version(argparse.Action):
 
 def _targets(options: argparse.Namespace) -> None:
     host = this_host()
+    figures = _known_figures(host)
     targets: dict[str, Simd] = {"host": Simd.named("host"), **PRESETS}
     if options.json:
         rows = {name: {**asdict(s), "features": sorted(s.features)} for name, s in targets.items()}
-        known = {"is": host.called, "core": host.core.name, "guessed": host.guessed}
+        known = {
+            **{"is": host.called, "core": host.core.name, "guessed": host.guessed},
+            "calibration": figures.to_dict() if figures else None,
+        }
         print(json.dumps({"host": known, "targets": rows}, indent=2))
         return
     header = ("target", "vector", "loads a multiply-add", "in order", "L1", "L2", "L3", "triple")
     print(f"host: {host.called}, as {host.core.name}{' (guessed)' if host.guessed else ''}, "
-          f"{len(host.numbers)} cores\n")  # fmt: skip
+          f"{len(host.numbers)} cores")  # fmt: skip
+    print(
+        f"{figures}\n"
+        if figures
+        else "not measured yet: `tvmc compile` does, when it first compiles for it\n"
+    )
     rows_of_text = [
         [
             name,
@@ -116,6 +128,15 @@ def _targets(options: argparse.Namespace) -> None:
         for name, simd in targets.items()
     ]
     print(format_table(header, rows_of_text))
+
+
+def _known_figures(host: Host) -> Calibration | None:
+    """What commands know of this machine beyond its core."""
+    try:
+        kept = read_figures(host)
+    except LeanconvError:
+        return None  # whoever plans for it says so, and measures again
+    return kept.calibration if kept else None
 
 
 def _algorithms(_options: argparse.Namespace) -> None:

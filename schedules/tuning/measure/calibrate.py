@@ -7,6 +7,7 @@ disturbs a sample makes it slower.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,13 @@ def calibrate(
     LeanconvError
         If it cannot be reached, or the program does not run there.
     """
-    toolchain = toolchain or Toolchain.default()
+    return calibrations(simd, runner, toolchain or Toolchain.default(), times=1)[0]
+
+
+def calibrations(
+    simd: Simd, runner: Runner, toolchain: Toolchain, times: int
+) -> list[tuple[dict[str, Any], Calibration]]:
+    """The same as often as said, one after the other."""
     with tempfile.TemporaryDirectory(prefix="leanconv-calibrate-") as name:
         build, folder = Path(name) / "build", Path(name) / "batch"
         build.mkdir()
@@ -45,7 +52,13 @@ def calibrate(
         (build / "calibrate.h").write_text(_header(simd))
         objects = toolchain.compile_objects(build, _SOURCES, simd)
         toolchain.link_program(build, objects, folder / PROGRAM, simd)
-        lines = runner.run(Batch(folder, TIMEOUT_SECONDS))
+        batch = Batch(folder, TIMEOUT_SECONDS)
+        return [_figures(simd, runner, runner.run(batch)) for _ in range(times)]
+
+
+def _figures(
+    simd: Simd, runner: Runner, lines: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], Calibration]:
     found = {key: value for line in lines for key, value in line.items()}
     try:
         figures = dict(found["calibration"])

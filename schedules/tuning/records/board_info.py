@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tvm.target import codegen
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import write_json
-from schedules.target.simd import Simd
+from schedules.target.simd import HOST, Simd
 from schedules.tuning.records.calibration import Calibration
 from schedules.tuning.records.task import tuning_target
 
@@ -120,8 +120,14 @@ def check_same(folder: Path, info: BoardInfo) -> BoardInfo:
     return info
 
 
-def calibrated(simd: Simd, paths: Iterable[str | Path]) -> Simd:
+def calibrated(
+    simd: Simd,
+    paths: Iterable[str | Path],
+    host_figures: Callable[[Simd], Calibration | None] | None = None,
+) -> Simd:
     """``simd``, with the figures of the board that these files or folders of records are of.
+
+    Where they have none and ``simd`` is this machine, with what ``host_figures`` tells.
 
     Raises
     ------
@@ -132,7 +138,8 @@ def calibrated(simd: Simd, paths: Iterable[str | Path]) -> Simd:
         info = BoardInfo.read(path if path.is_dir() else path.parent)
         if info and info.calibration and info.target == tuning_target(simd):
             return info.calibration.applied_to(simd)
-    return simd
+    figures = host_figures(simd) if host_figures and simd.name == HOST else None
+    return figures.applied_to(simd) if figures else simd
 
 
 def software() -> dict[str, str]:

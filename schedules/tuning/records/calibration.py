@@ -64,6 +64,17 @@ class Calibration:
             / next(self.bandwidths[name].one for name in levels if name in self.bandwidths)
         )
 
+    def difference(self, other: Calibration) -> float:
+        """Largest part by which what :meth:`applied_to` reads of two measurements differs."""
+        return max(
+            max(mine, its) / min(mine, its) - 1
+            for mine, its in zip(self._read(), other._read(), strict=True)
+        )
+
+    def _read(self) -> list[float]:
+        levels = ("l3", "memory")
+        return [self.macs, *(b.one for level, b in self.bandwidths.items() if level in levels)]
+
     def applied_to(self, simd: Simd) -> Simd:
         """``simd`` with what was measured for its clock and its bytes a cycle, in coarse steps."""
         clock_hz = self.macs / (simd.fmas * simd.lanes("float32"))
@@ -74,6 +85,14 @@ class Calibration:
             l3_bandwidth=coarse(l3.one / clock_hz) if l3 else simd.l3_bandwidth,
             memory_bandwidth=coarse(KERNELS_SHARE * self.bandwidths["memory"].one / clock_hz),
         )
+
+    def __str__(self) -> str:
+        reads = (
+            f"{b.one / 1e9:.3g} GB/s from {level if level == 'memory' else level.upper()}"
+            for level, b in self.bandwidths.items()
+        )
+        macs = f"{self.macs / 1e9:.3g} G multiply-adds a second"
+        return f"measured: {macs}, {', '.join(reads)}, of one thread"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

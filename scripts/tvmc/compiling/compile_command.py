@@ -17,6 +17,7 @@ from tvmc.compiling.module_options import add_module_options, check_module_optio
 from tvmc.progress import shown_progress
 from tvmc.tables import format_bytes, format_table
 from tvmc.target_options import add_target_options, chosen_target
+from tvmc.tuning.host_figures import host_figures
 
 #: Those of :data:`tflite_delegate.table.ROUNDINGS`, which imports TVM.
 ROUNDINGS = ("xnnpack", "builtin", "reference")
@@ -72,7 +73,7 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "may be given several times")  # fmt: skip
     add("--no-calibration", dest="calibration", action="store_false",
         help="plan for the target as it is known, not as `tvmc calibrate` measured the board of "
-        "the records")  # fmt: skip
+        "the records, nor as this machine was measured once")  # fmt: skip
     add("--desired-layout", metavar="NHWC", type=_layout, default="NHWC",
         help="the only layout, as in the model")  # fmt: skip
 
@@ -88,7 +89,11 @@ def _layout(text: str) -> str:
 def _compile(options: argparse.Namespace) -> None:
     check_module_options(options)
     with bypassed(options.no_store), shown_progress(options.verbose > 0) as progress:
-        chosen = {"target": chosen_target(options), "progress": progress}
+        chosen = {
+            "target": chosen_target(options),
+            "host_figures": host_figures(options.cc),
+            "progress": progress,
+        }
         report = compile(**given(compile, options) | chosen)
     for warning in report.tuning.warnings if report.tuning else ():
         print(f"tvmc: warning: {warning}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from schedules.progress import Progress
 from schedules.target.simd import Simd
 
 if TYPE_CHECKING:
+    from schedules.tuning.records.calibration import Calibration
     from schedules.tuning.records.records import Record
     from tflite_delegate.build import Report
     from tvmc.compiling.module_compiler import ModuleReport
@@ -33,6 +34,7 @@ def compile(
     objective: str = "time",
     tuning_records: Sequence[str | Path] = (),
     calibration: bool = True,
+    host_figures: Callable[[Simd], Calibration | None] | None = None,
     cc: str | None = None,
     jobs: int | None = None,
     report: str | Path | None = None,
@@ -80,6 +82,9 @@ def compile(
         choose by bytes, and records among plans that hold no more.
     calibration : bool
         Plan with what ``tvmc calibrate`` measured of that board, if it did.
+    host_figures : callable, optional
+        Where it did not and ``target`` is this machine: called with its target for its figures, as
+        commands do (``tvmc.tuning.host_figures``). Without it, only the table of cores decides.
     cc : str, optional
         C compiler for the target; by default the zig that is installed with this package.
     jobs : int, optional
@@ -129,17 +134,15 @@ def compile(
         raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
     is_module = output_format in ("so", "tar")
     simd = Simd.named(target)
-    if calibration and tuning_records:
-        from schedules.tuning.records.board_info import calibrated
-
-        simd = calibrated(simd, tuning_records)
     dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
     _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
 
     from schedules.plan.planner import Limits  # imports TVM, which takes a second
     from schedules.target.toolchain import Toolchain
+    from schedules.tuning.records.board_info import calibrated
     from tflite_delegate.build import build, export_sources
 
+    simd = calibrated(simd, tuning_records, host_figures) if calibration else simd
     options: dict[str, Any] = {
         "algorithms": algorithms,
         "limits": Limits(workspace_limit, max_error),

@@ -24,6 +24,7 @@ from tvmc.command import (
 from tvmc.progress import shown_status
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
+from tvmc.tuning.host_figures import host_figures
 from tvmc.tuning.tuner import TaskReport, TuneReport, tune
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
         "--no-calibration",
         dest="calibration",
         action="store_false",
-        help="rank for the target as it is known, not as `tvmc calibrate` measured the board",
+        help="rank for the target as it is known, not as `tvmc calibrate` measured the board, nor "
+        "as this machine was measured once",
     )
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
@@ -104,6 +106,7 @@ def _tune(options: argparse.Namespace) -> None:
         with bypassed(options.no_store), shown_status(options.verbose > 0) as tell:
             chosen = {
                 "target": chosen_target(options),
+                "host_figures": host_figures(options.cc),
                 "notify": lambda status: tell(_line(status), lines(status)),
             }
             report = tune(**given(tune, options) | chosen)

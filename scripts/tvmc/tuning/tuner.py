@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from schedules.plan.choice import Choice
     from schedules.target.toolchain import Toolchain
     from schedules.tuning.boards.base import Runner
+    from schedules.tuning.records.calibration import Calibration
     from schedules.tuning.records.records import Log, Record
     from schedules.tuning.tuner import Status, Tuner
     from tvmc.tuning.networks import NetworkReport
@@ -86,6 +87,7 @@ def tune(
     board_command: str | None = None,
     tuning_records: Sequence[str | Path] = (),
     calibration: bool = True,
+    host_figures: Callable[[Simd], Calibration | None] | None = None,
     workspace_limit: int | None = None,
     max_error: float | None = None,
     cc: str | None = None,
@@ -131,6 +133,8 @@ def tune(
         More records of this target to learn from.
     calibration : bool
         Plan with what ``tvmc calibrate`` left in ``output``, if it did.
+    host_figures
+        As of :func:`tvmc.compiling.compiler.compile`, where this machine is the board.
     workspace_limit, max_error
         As of :func:`tvmc.compiling.compiler.compile`: what no candidate may exceed.
     cc : str, optional
@@ -170,7 +174,8 @@ def tune(
     _LOG.debug("target %r is %s", target, simd)
     given = [models] if isinstance(models, str | Path | Model) else list(models)
     paths = [model.path if isinstance(model, Model) else model for model in given]
-    simd = calibrated(simd, [output]) if calibration else simd
+    figures = None if rpc_tracker or board_command else host_figures
+    simd = calibrated(simd, [output], figures) if calibration else simd
     work = tasks([tflite_model.read(path) for path in paths], simd)
     if not work:
         raise LeanconvError("the models have no layer that leanconv can take: nothing to tune")
