@@ -20,6 +20,12 @@ class LeanconvError(Exception):
     """
 
 
+class OverLimit(LeanconvError):
+    """Nothing that is known holds so few bytes; the text says how few are possible."""
+
+    status = 1
+
+
 def reason(error: BaseException) -> str:
     """The line of ``error`` that tells what is wrong.
 

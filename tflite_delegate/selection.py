@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schedules.errors import LeanconvError
+from schedules.plan.choice import AUTO
 from schedules.plan.planner import Limits
 from schedules.select.selection import Selection, select_all
+from schedules.select.within import select_within
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 from tflite_delegate.read import model as tflite_model
@@ -31,10 +33,28 @@ def select(
     """
     if not isinstance(model, Model):
         model = tflite_model.read(model)
-    found = select_all(model.graphs, simd, algorithms, limits, objective, records)
+    if limits.held_bytes is None:
+        found = select_all(model.graphs, simd, algorithms, limits, objective, records)
+    else:
+        _check_alone(model, algorithms, objective, records)
+        found = (select_within(model, simd, limits, limits.held_bytes),)
     if not any(selection.kernels for selection in found):
         raise LeanconvError(_nothing_to_compile(model, found))
     return found
+
+
+def _check_alone(
+    model: Model, algorithms: Sequence[str], objective: str, records: Sequence[Record]
+) -> None:
+    """Refuse what does not go together with a limit on all that a network holds."""
+    for given, what in (
+        (model.others, "a model of several graphs"),
+        (tuple(algorithms) != (AUTO,), "--algorithm"),
+        (objective != "time", "--objective"),
+        (records, "--tuning-records"),
+    ):
+        if given:
+            raise LeanconvError(f"--memory-limit does not go with {what} yet")
 
 
 def _nothing_to_compile(model: Model, selections: Sequence[Selection]) -> str:

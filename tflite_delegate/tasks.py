@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from schedules.algorithms import REGISTRY
 from schedules.layer.block import Workload
-from schedules.select.selection import block_of, of_one_kernel
+from schedules.layer.network import block_of, of_one_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.records.task import Task
 from tflite_delegate.read.model import Model

@@ -137,6 +137,11 @@ class Algorithm(ABC, Generic[W]):
         del workload
         return ({},)
 
+    def trades(self, workload: W, simd: Simd) -> Sequence[Knobs]:
+        """Further knobs, which trade time for workspace: for a budget to choose from."""
+        del workload, simd
+        return ()
+
     def misfit(self, workload: W, knobs: Knobs) -> str | None:
         """``None``, or why values of several knobs do not go together."""
         del workload, knobs

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 
 #: Positions of layers in the network's order of execution.
@@ -138,3 +139,14 @@ def describe(kind: str, workload: Conv2dWorkload) -> str:
         return workload.describe()
     text = workload.describe().removeprefix("conv1x1 1x")
     return f"dense {text.removeprefix('1x')}"
+
+
+def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:
+    """What a kernel computes of one image; the delegate loops over most groups."""
+    return workload.with_batch(1).of_one_kernel()
+
+
+def block_of(network: Network, chain: Chain) -> Block:
+    """What one kernel computes of the layers at these positions, which all have a workload."""
+    workloads = [network.layers[position].workload for position in chain]
+    return Block(tuple(workload.with_batch(1) for workload in workloads if workload))

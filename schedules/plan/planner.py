@@ -30,7 +30,7 @@ ERROR_FACTOR = 3.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a layer may cost.
+    """What a layer may cost, and a network.
 
     Parameters
     ----------
@@ -40,10 +40,14 @@ class Limits:
         Expected relative error (see :mod:`schedules.kernel.accuracy`) of algorithms that multiply
         transformed operands, and not those of the definition; by default :data:`ERROR_FACTOR` times
         the definition's.
+    held_bytes : int, optional
+        For a whole network: tensors that are alive at once with one thread's workspace, and all
+        packed weights.
     """
 
     workspace_bytes: int | None = None
     error: float | None = None
+    held_bytes: int | None = None
 
 
 #: For "memory", how many times as long as the fastest form a form may take, by the model. Of those
@@ -97,14 +101,7 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     Of equals, the first registered.
     """
     limits = default_limits(workload, limits)
-    plans, reasons = [], []
-    for algorithm in REGISTRY.made_for(workload):
-        for knobs in algorithm.forms(workload):
-            form = Choice.of(algorithm.name, knobs)
-            try:
-                plans.append(Plan.of(form, workload, simd))
-            except Unsupported as error:
-                reasons.append(f"{form}: {error}")
+    plans, reasons = _every_form(workload, simd)
     if plans and all(_is_better_left(plan, simd) for plan in plans):
         raise Unsupported(_BETTER_LEFT)
     plans = [plan for plan in plans if not _is_better_left(plan, simd)]
@@ -124,6 +121,28 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
         why=_advantage(best, within),
         rejected=tuple(f"{plan.why}: {exceeded(plan, limits)}" for plan in cheaper),
     )
+
+
+def plans_within(workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> list[Plan]:
+    """Every form of every algorithm that can compute ``workload`` within the limits."""
+    limits = default_limits(workload, limits)
+    plans, _ = _every_form(workload, simd)
+    return [
+        plan for plan in plans if not _is_better_left(plan, simd) and exceeded(plan, limits) is None
+    ]
+
+
+def _every_form(workload: Workload, simd: Simd) -> tuple[list[Plan], list[str]]:
+    """Plans of all forms that can compute ``workload``, and why the others cannot."""
+    plans, reasons = [], []
+    for algorithm in REGISTRY.made_for(workload):
+        for knobs in algorithm.forms(workload):
+            form = Choice.of(algorithm.name, knobs)
+            try:
+                plans.append(Plan.of(form, workload, simd))
+            except Unsupported as error:
+                reasons.append(f"{form}: {error}")
+    return plans, reasons
 
 
 def _is_better_left(plan: Plan, simd: Simd) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedules.kernel.packing import BIAS_BYTES
+from schedules.budget.arena import held_bytes, with_staged
+from schedules.budget.forms import packed_bytes
 from schedules.layer.network import Layer
 from schedules.lower.kernel import CKernel
-from schedules.lower.memory import align
 from schedules.plan.plan import Plan
-from schedules.select.arena import held_bytes, with_staged
 from schedules.select.selection import Kernel, Selection
 from schedules.tuning.advice import Advisor
 
@@ -104,7 +103,7 @@ def _layer_report(
         workspace_bytes=with_staged(plan.workspace_bytes, layer.staged_bytes) if plan else 0,
         thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
         weight_bytes=layer.weight_bytes,
-        packed_bytes=_packed_bytes(layer, plan, place) if plan else 0,
+        packed_bytes=packed_bytes(layer, plan, place) if plan else 0,
         macs=layer.macs,
         kernel_macs=_kernel_macs(plan, place) if plan else 0,
         expected_error=plan.expected_error if plan else None,
@@ -132,16 +131,3 @@ def _kernel_macs(plan: Plan, place: int) -> int:
     later = sum(layer.macs for layer in plan.layers[1:])
     macs = plan.macs - later if place == 0 else plan.layers[place].macs
     return plan.calls * macs // plan.images
-
-
-def _packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
-    """Bytes of one layer's packed weights and biases; of each group, aligned.
-
-    A kernel of a single layer reads weights where they are, if they are in its order and type, and
-    then the bias too.
-    """
-    part = plan.parts[place]
-    is_single = len(plan.parts) == 1 and plan.calls == 1
-    if is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout:
-        return 0 if layer.is_float_biased else part.bias_elements * BIAS_BYTES
-    return align(part.bytes) * (plan.calls - 1) + part.bytes

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.budget.arena import held_bytes, units
 from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
-from schedules.layer.network import Chain, Layer, Network
+from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import spreads
 from schedules.lower.kernel import CKernel
@@ -24,7 +25,6 @@ from schedules.plan.choice import AUTO, Choice
 from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
-from schedules.select.arena import held_bytes, units
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, Advice, Advisor
 from schedules.tuning.records.records import Record
@@ -403,14 +403,3 @@ def _kernel(name: str, advice: Advice) -> Kernel:
         tuning=advice.source,
         seconds=advice.seconds,
     )
-
-
-def of_one_kernel(workload: Conv2dWorkload) -> Conv2dWorkload:
-    """What a kernel computes of one image; the delegate loops over most groups."""
-    return workload.with_batch(1).of_one_kernel()
-
-
-def block_of(network: Network, chain: Chain) -> Block:
-    """What one kernel computes of the layers at these positions, which all have a workload."""
-    workloads = [network.layers[position].workload for position in chain]
-    return Block(tuple(workload.with_batch(1) for workload in workloads if workload))

@@ -28,6 +28,7 @@ from tvmc.compiling.compiler import known_algorithms
 from tvmc.completion import add_parser as add_completion
 from tvmc.config import apply_config
 from tvmc.old_flags import check_old
+from tvmc.planning.plan_command import add_parser as add_plan
 from tvmc.running.run_command import add_parser as add_run
 from tvmc.tables import format_bytes, format_table
 from tvmc.tuning.calibrate_command import add_parser as add_calibrate
@@ -60,6 +61,7 @@ def tvmc_parser() -> LineParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="say the versions and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_compile(commands)
+    add_plan(commands)
     add_tune(commands)
     add_calibrate(commands)
     add_records(commands)

@@ -115,16 +115,16 @@ DEFECTS = (
     ),
     Defect(
         "arena",
-        "schedules/select/arena.py",
+        "schedules/budget/arena.py",
         "if read.get(tensor, -1) > written[tensor]",
         "if read.get(tensor, -1) > written[tensor] + 1",
         "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
     ),
     Defect(
         "arena",
-        "schedules/select/arena.py",
-        "for first, last, size in lives if first <= time <= last",
-        "for first, last, size in lives if first < time <= last",
+        "schedules/budget/arena.py",
+        "for first, last, size in self._lives if first <= time <= last",
+        "for first, last, size in self._lives if first < time <= last",
         "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
     ),
     Defect(

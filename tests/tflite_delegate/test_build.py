@@ -18,8 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
+from schedules.layer.network import block_of, of_one_kernel
 from schedules.plan import builder
-from schedules.select.selection import block_of, of_one_kernel
 from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
 from tests.support.kernels import serves

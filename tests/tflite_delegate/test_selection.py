@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from schedules.errors import LeanconvError
+from schedules.layer.network import block_of, of_one_kernel
 from schedules.plan.plan import Plan
 from schedules.plan.planner import NO_LIMITS
-from schedules.select.selection import Selection, block_of, of_one_kernel
+from schedules.select.selection import Selection
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 from tests.support.tflite_writer import Conv, ModelWriter

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tvm import s_tir, te
 
@@ -38,7 +39,7 @@ from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, 
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import accuracy, microkernel, packing
 from schedules.kernel.costs import Work, moves
-from schedules.kernel.knobs import Knob, Knobs, by_name
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.tiles import Tile
@@ -79,11 +80,22 @@ class FusedBlock(Algorithm[Block]):
 
     def knobs(self, block: Block, simd: Simd) -> Mapping[str, Knob]:
         """Those of strips and tiles; and ``weights``, where the model's are of another type."""
+        return self._knobs(block, simd, NO_KNOBS)
+
+    def _knobs(self, block: Block, simd: Simd, fixed: Knobs) -> Mapping[str, Knob]:
         narrow = [layer for layer in block.layers if layer.weight_dtype != layer.dtype]
-        choices = fused_knobs.knobs(block, simd)
+        choices = fused_knobs.knobs(block, simd, fused_knobs.strips_for(block, simd, fixed))
         if not narrow:
             return choices
         return {**choices, **by_name(weights_knob(narrow[0], simd, (PACKED, NARROW)))}
+
+    def trades(self, block: Block, simd: Simd) -> Sequence[Knobs]:
+        """The fastest strips of each size of the workspace."""
+        return fused_knobs.trades(block, simd)
+
+    def default_knobs(self, block: Block, simd: Simd, fixed: Knobs = NO_KNOBS) -> dict[str, Any]:
+        # The best tiles depend on the strips.
+        return self.choose(block, self._knobs(block, simd, fixed), fixed)
 
     def misfit(self, block: Block, knobs: Knobs) -> str | None:
         return fused_knobs.misfit(block, knobs)

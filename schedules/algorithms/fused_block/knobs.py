@@ -28,9 +28,11 @@ MAX_RECOMPUTED = 0.08
 
 
 @lru_cache(maxsize=64)
-def knobs(block: Block, simd: Simd) -> Mapping[str, Knob]:
-    """Every knob, by name; tiles of the product before and behind have names of their own."""
-    strips = default_strips(block, simd)
+def knobs(block: Block, simd: Simd, strips: Strips) -> Mapping[str, Knob]:
+    """Every knob, by name; tiles of the product before and behind have names of their own.
+
+    Defaults are ``strips`` and the best tiles for them.
+    """
     rows, columns = depthwise_tile(strips, simd)
     height, channels = strips.depthwise.out_height, strips.channels
     c_sizes = c_blocks(channels, simd.lanes(block.dtype))
@@ -145,6 +147,40 @@ def depthwise_tile(strips: Strips, simd: Simd) -> tuple[int, int]:
 def shares_rows(strips: Strips) -> bool:
     """Whether two rows side by side in the depthwise layer's output read the same rows of E."""
     return strips.producer is not None and strips.depthwise.stride_height == 1
+
+
+def strips_for(block: Block, simd: Simd, fixed: Knobs) -> Strips:
+    """The default strips, or those that ``fixed`` names, if they fit together."""
+    strips = default_strips(block, simd)
+    names = ("strip_rows", "row_block", "c_block")
+    named = [fixed.get(name, getattr(strips, name)) for name in names]
+    chosen = Strips(block, *named)
+    return chosen if chosen.strip_rows % chosen.row_block == 0 else strips
+
+
+def trades(block: Block, simd: Simd) -> list[Knobs]:
+    """The fastest strips of each size of the workspace that is no faster than a smaller one."""
+    height, channels = block.layers[-2].out_height, block.layers[-2].in_channels
+    ways = [
+        Strips(block, strip_rows, row_block, size)
+        for strip_rows in range(1, height + 1)
+        for row_block in range(1, strip_rows + 1)
+        if strip_rows % row_block == 0
+        for size in c_blocks(channels, simd.lanes(block.dtype))
+    ]
+    found: list[Knobs] = []
+    least = math.inf
+    for way in sorted(ways, key=lambda way: (way.workspace_bytes, cost(way, simd))):
+        if cost(way, simd) < least:
+            least = cost(way, simd)
+            found.append(
+                {
+                    "strip_rows": way.strip_rows,
+                    "row_block": way.row_block,
+                    "c_block": way.c_block,
+                }
+            )
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -65,6 +65,9 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "the bytes held whatever it costs [%(default)s]")  # fmt: skip
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
+    add("--memory-limit", metavar="BYTES", type=byte_count,
+        help="all that a delegate holds at most: tensors, one thread's workspace and packed "
+        "weights; see `tvmc plan`")  # fmt: skip
     add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most "
         "[3 times that of direct convolution]")  # fmt: skip

@@ -30,6 +30,7 @@ def compile(
     output_format: str = "delegate",
     algorithms: Sequence[str] = ("auto",),
     workspace_limit: int | None = None,
+    memory_limit: int | None = None,
     max_error: float | None = None,
     objective: str = "time",
     tuning_records: Sequence[str | Path] = (),
@@ -68,6 +69,9 @@ def compile(
         one, the first that supports it.
     workspace_limit : int, optional
         Bytes of workspace that no layer may exceed, for one thread.
+    memory_limit : int, optional
+        Bytes that a delegate may hold in all: tensors and one thread's workspace at once, and
+        packed weights. The fastest kernels within it, by the model of the objective "time".
     max_error : float, optional
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
@@ -145,7 +149,7 @@ def compile(
     simd = calibrated(simd, tuning_records, host_figures) if calibration else simd
     options: dict[str, Any] = {
         "algorithms": algorithms,
-        "limits": Limits(workspace_limit, max_error),
+        "limits": Limits(workspace_limit, max_error, memory_limit),
         "objective": objective,
         "records": _load_records(tuning_records, simd),
         "jobs": jobs,

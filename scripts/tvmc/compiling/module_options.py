@@ -56,6 +56,8 @@ def check_module_options(options: argparse.Namespace) -> None:
         raise LeanconvError("--batch is for delegates: modules take --input-shapes")
     if options.rounding is not None and not is_delegate:
         raise LeanconvError("--rounding is for delegates")
+    if options.memory_limit is not None and not is_delegate:
+        raise LeanconvError("--memory-limit is for delegates")
 
 
 def _input_shapes(text: str) -> dict[str, tuple[int, ...]]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from schedules.budget.arena import held_bytes
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Limits
-from schedules.select.arena import held_bytes
 from schedules.select.report import peak_bytes
 from schedules.select.selection import Selection
 from schedules.target.simd import Simd

@@ -1,0 +1,263 @@
+"""The fastest plan within a limit, and every plan worth having: exact, by merging Pareto sets.
+
+The problem::
+
+    minimise    the sum of costs
+    subject to  A + the sum of weights <= limit,
+                A >= live(u) + workspace(f) for every chosen unit u and form f
+
+The arena A takes only values ``live + workspace``, some dozens. For one of them, what fits is
+known, and what is left is a multiple-choice knapsack along a path: units cover layers in their
+order. From boundary to boundary between layers, the solver keeps the pairs of bytes and cost that
+no other pair beats (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, section 11.5). All
+sums are of integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from schedules.budget.problem import Form, Problem, Solution, Unit
+
+#: Of partial sums, given those of what follows at least: which may become part of a solution.
+Promising = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+#: Halvings of the interval in which a bound's multiplier is looked for.
+HALVINGS = 40
+#: Picoseconds a byte: no weights are worth more.
+MOST_PER_BYTE = 1e9
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A form of a unit that ends at some layer; ``need`` is the arena that it asks for."""
+
+    need: int
+    unit: Unit
+    form: Form
+
+
+class Solver:
+    """Solves one problem for any number of limits."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._layers, self._floor = problem.layers, problem.floor
+        #: By the last layer.
+        self._options: list[list[_Option]] = [[] for _ in range(problem.layers)]
+        for unit in problem.units:
+            for form in unit.forms:
+                option = _Option(unit.live + form.workspace, unit, form)
+                self._options[unit.last].append(option)
+        least = self._least_arena()
+        needs = {option.need for options in self._options for option in options}
+        #: What the arena may be, from the least on; empty if some layer is in no unit.
+        self._arenas = [] if least is None else sorted({max(need, least) for need in needs})
+        if least is not None and not self._arenas:
+            self._arenas = [least]
+
+    def solve(self, limit: int) -> Solution | None:
+        """The fastest plan that holds at most ``limit`` bytes, of equals one with the fewest.
+
+        ``None`` if there is none. Arenas are tried from the most promising on, and those whose
+        bound is no better than what was found are not tried at all.
+        """
+        bounds = {
+            arena: bound
+            for arena in self._arenas
+            if arena <= limit and (bound := self._bound(arena, limit - arena)) is not None
+        }
+        best: Solution | None = None
+        for arena, bound in sorted(bounds.items(), key=lambda item: (item[1], item[0])):
+            if best is not None and bound > best.cost:
+                break
+            room, most = limit - arena, math.inf if best is None else best.cost
+
+            def promising(
+                weights: np.ndarray, cost: np.ndarray, room: int = room, most: float = most
+            ) -> np.ndarray:
+                return (weights <= room) & (cost <= most)
+
+            found = self._frontier(arena, promising)
+            if found and (best is None or _key(found[-1]) < _key(best)):
+                best = found[-1]
+        return best
+
+    def curve(self) -> list[Solution]:
+        """Every plan that no other beats in bytes and time, those with the fewest bytes first."""
+        found: list[Solution] = []
+        for arena in self._arenas:
+            sizes = np.array([solution.bytes for solution in found], np.int64)
+            costs = np.array([solution.cost for solution in found], np.int64)
+
+            def promising(
+                weights: np.ndarray,
+                cost: np.ndarray,
+                arena: int = arena,
+                sizes: np.ndarray = sizes,
+                costs: np.ndarray = costs,
+            ) -> np.ndarray:
+                if not len(sizes):
+                    return np.ones(len(cost), bool)
+                # The fastest of what is known to hold no more.
+                place = np.searchsorted(sizes, weights + arena, side="right") - 1
+                return (place < 0) | (costs[place] > cost)
+
+            found += self._frontier(arena, promising)
+            order = _undominated(
+                np.array([solution.bytes for solution in found], np.int64),
+                np.array([solution.cost for solution in found], np.int64),
+            )
+            found = [found[place] for place in order]
+        return found
+
+    # One arena
+
+    def _least_arena(self) -> int | None:
+        """The smallest arena in which every layer can be computed."""
+        least: list[float] = [self._floor] + [math.inf] * self._layers
+        for last, options in enumerate(self._options):
+            reached = (max(option.need, least[option.unit.first]) for option in options)
+            least[last + 1] = min(reached, default=math.inf)
+        return None if math.isinf(least[-1]) else int(least[-1])
+
+    def _fitting(self, arena: int) -> list[list[_Option]]:
+        """The options that fit, by the last layer; of each unit those that no other beats."""
+        fitting = []
+        for options in self._options:
+            fit = [option for option in options if option.need <= arena]
+            fit.sort(key=lambda option: (option.unit.first, option.form.weights, option.form.cost))
+            kept: list[_Option] = []
+            for option in fit:
+                same = kept and kept[-1].unit.first == option.unit.first
+                if not same or option.form.cost < kept[-1].form.cost:
+                    kept.append(option)
+            fitting.append(kept)
+        return fitting
+
+    def _frontier(self, arena: int, promising: Promising) -> list[Solution]:
+        """The solutions for one arena that no other beats, those with the fewest weights first."""
+        fitting = self._fitting(arena)
+        rest_weights = _rest(fitting, lambda form: form.weights)
+        rest_cost = _rest(fitting, lambda form: form.cost)
+        tables = [_Table.start()]
+        for last, options in enumerate(fitting):
+            table = _Table.reached(tables, options)
+            if len(table.cost) and math.isfinite(rest_cost[last + 1]):
+                weights = table.weights + int(rest_weights[last + 1])
+                kept = promising(weights, table.cost + int(rest_cost[last + 1]))
+                table = table.only(np.flatnonzero(kept))
+                table = table.only(_undominated(table.weights, table.cost))
+            else:
+                table = table.only(np.zeros(0, np.int64))
+            tables.append(table)
+        return [self._solution(fitting, tables, place) for place in range(len(tables[-1].cost))]
+
+    def _solution(self, fitting: list[list[_Option]], tables: list[_Table], place: int) -> Solution:
+        chosen: list[_Option] = []
+        boundary, end = self._layers, place
+        while boundary:
+            table = tables[boundary]
+            option = fitting[boundary - 1][table.option[place]]
+            chosen.append(option)
+            boundary, place = option.unit.first, table.before[place]
+        last = tables[-1]
+        return Solution(
+            cost=int(last.cost[end]),
+            arena=max([self._floor, *(option.need for option in chosen)]),
+            weights=int(last.weights[end]),
+            chosen=tuple((option.unit, option.form) for option in reversed(chosen)),
+        )
+
+    def _bound(self, arena: int, room: int) -> float | None:
+        """Less than no plan's cost in this arena: the best Lagrange dual; None if nothing fits."""
+        fitting = self._fitting(arena)
+        if _rest(fitting, lambda form: form.weights)[0] > room:
+            return None
+        bound = _rest(fitting, lambda form: form.cost)[0]
+        low, high = 0.0, MOST_PER_BYTE
+        for _ in range(HALVINGS):
+            # Steps of a factor first: what a byte is worth spans many orders of magnitude.
+            multiplier = math.sqrt(low * high) if low else high / 2**HALVINGS
+            value, used = _cheapest(fitting, multiplier)
+            bound = max(bound, value - multiplier * room)
+            low, high = (multiplier, high) if used > room else (low, multiplier)
+            if not low:
+                break
+        return bound * (1 - 1e-9)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Pairs of weights and cost up to a boundary; which option led there, from which pair."""
+
+    weights: np.ndarray
+    cost: np.ndarray
+    option: np.ndarray
+    before: np.ndarray
+
+    @classmethod
+    def start(cls) -> _Table:
+        return cls(*(np.zeros(1, np.int64) for _ in range(4)))
+
+    @classmethod
+    def reached(cls, tables: list[_Table], options: list[_Option]) -> _Table:
+        """All pairs that ``options`` lead to from those at earlier boundaries."""
+        parts = [np.zeros((4, 0), np.int64)]
+        for number, option in enumerate(options):
+            table = tables[option.unit.first]
+            count = len(table.cost)
+            columns = (
+                table.weights + option.form.weights,
+                table.cost + option.form.cost,
+                np.full(count, number),
+                np.arange(count),
+            )
+            parts.append(np.stack(columns))
+        return cls(*np.concatenate(parts, axis=1))
+
+    def only(self, places: np.ndarray) -> _Table:
+        """Those of the pairs."""
+        return _Table(
+            self.weights[places], self.cost[places], self.option[places], self.before[places]
+        )
+
+
+def _key(solution: Solution) -> tuple[int, int]:
+    return solution.cost, solution.bytes
+
+
+def _undominated(size: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Places of the pairs that no other beats, by rising size and falling cost."""
+    order = np.lexsort((cost, size))
+    sorted_cost = cost[order]
+    kept = np.ones(len(order), bool)
+    kept[1:] = sorted_cost[1:] < np.minimum.accumulate(sorted_cost)[:-1]
+    return order[kept]
+
+
+def _rest(fitting: list[list[_Option]], value: Callable[[Form], int]) -> list[float]:
+    """At each boundary the least sum of ``value`` over what follows; infinite if nothing does."""
+    layers = len(fitting)
+    rest = [math.inf] * layers + [0.0]
+    for last in range(layers - 1, -1, -1):
+        for option in fitting[last]:
+            first = option.unit.first
+            rest[first] = min(rest[first], rest[last + 1] + value(option.form))
+    return rest
+
+
+def _cheapest(fitting: list[list[_Option]], multiplier: float) -> tuple[float, int]:
+    """The least ``cost + multiplier weights`` of a path, and its weights."""
+    layers = len(fitting)
+    value, used = [0.0] + [math.inf] * layers, [0] * (layers + 1)
+    for last, options in enumerate(fitting):
+        for option in options:
+            form, first = option.form, option.unit.first
+            total = value[first] + form.cost + multiplier * form.weights
+            if total < value[last + 1]:
+                value[last + 1], used[last + 1] = total, used[first] + form.weights
+    return value[layers], used[layers]

@@ -1,0 +1,123 @@
+"""The budget's problem for a network: every form of every layer and chain that leanconv knows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from schedules.algorithms import REGISTRY, Unsupported
+from schedules.budget.arena import Timeline, nodes_of, with_staged
+from schedules.budget.problem import Form, Problem, Unit, undominated
+from schedules.kernel.costs import spills
+from schedules.kernel.packing import BIAS_BYTES
+from schedules.layer.block import Workload
+from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
+from schedules.lower.memory import align
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
+from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, plans_within
+from schedules.target.simd import Simd
+
+PICOSECONDS = 1e12
+
+
+def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Problem:
+    """What a budget chooses from, for one thread.
+
+    A layer that leanconv does not take is left to the runtime, at no cost that is known. A chain
+    whose layers do not run one right after the other is computed layer by layer: what it holds
+    would depend on what else is chosen.
+    """
+    plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd, limits=limits))
+    alone = [(position,) for position in range(len(network.layers))]
+    units = []
+    for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
+        layers = [network.layers[position] for position in chain]
+        forms = [_form(layers, plan, simd) for plan in plans(_workload(network, chain))]
+        if not forms and len(chain) == 1:
+            forms = [Form(0, 0, 0)]
+        if forms:
+            units.append(Unit(chain[0], chain[-1], _live(network, chain), undominated(forms)))
+    return Problem(len(network.layers), tuple(units), _floor(network))
+
+
+def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
+    """Bytes of one layer's packed weights and biases; of each group, aligned.
+
+    ``place`` is the layer's among those that ``plan`` computes. A kernel of a single layer reads
+    weights where they are, if they are in its order and type, and then the bias too.
+    """
+    part = plan.parts[place]
+    is_single = len(plan.parts) == 1 and plan.calls == 1
+    if is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout:
+        return 0 if layer.is_float_biased else part.bias_elements * BIAS_BYTES
+    return align(part.bytes) * (plan.calls - 1) + part.bytes
+
+
+def _workload(network: Network, chain: Chain) -> Workload | None:
+    """What one kernel computes of one image; ``None`` if leanconv does not take it."""
+    if len(chain) > 1:
+        return block_of(network, chain)
+    workload = network.layers[chain[0]].workload
+    return None if workload is None else of_one_kernel(workload)
+
+
+def _plans(workload: Workload | None, simd: Simd, limits: Limits) -> list[Plan]:
+    """Every form, and those of blocks that trade time for workspace."""
+    if workload is None:
+        return []
+    plans = plans_within(workload, simd, limits)
+    limits = default_limits(workload, limits)
+    for algorithm in REGISTRY.made_for(workload):
+        for knobs in algorithm.trades(workload, simd):
+            try:
+                plan = Plan.of(Choice.of(algorithm.name, knobs), workload, simd)
+            except Unsupported:
+                continue
+            if exceeded(plan, limits) is None:
+                plans.append(plan)
+    return plans
+
+
+def _form(layers: Sequence[Layer], plan: Plan, simd: Simd) -> Form:
+    """What a plan costs and holds: its output is stored, and loaded again, too."""
+    last = layers[-1].workload
+    assert last is not None, "a plan computes layers that have a workload"
+    stored = spills(last.output_bytes // last.batch, simd).seconds(simd, last.dtype)
+    seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
+    staged = max(layer.staged_bytes for layer in layers)
+    return Form(
+        round(seconds * PICOSECONDS),
+        align(with_staged(plan.workspace_bytes, staged)),
+        sum(align(packed_bytes(layer, plan, place)) for place, layer in enumerate(layers)),
+        plan,
+    )
+
+
+def _is_run(network: Network, chain: Chain) -> bool:
+    """Whether the layers run one right after the other, whatever else is chosen."""
+    if chain != tuple(range(chain[0], chain[-1] + 1)):
+        return False
+    timeline = Timeline(network, _alone(network))
+    own = {timeline.time_of(node) for node in nodes_of(network, chain)}
+    return all(time in own for time in timeline.times if min(own) <= time <= max(own))
+
+
+def _alone(network: Network) -> list[Chain]:
+    return [(position,) for position, layer in enumerate(network.layers) if layer.nodes]
+
+
+def _live(network: Network, chain: Chain) -> int:
+    """Bytes of tensors while the layers of ``chain`` run in one kernel, and others alone."""
+    others = (other for other in _alone(network) if other[0] not in chain)
+    nodes = nodes_of(network, chain) or [network.layers[chain[0]].index]
+    timeline = Timeline(network, [*others, chain] if len(chain) > 1 else _alone(network))
+    return align(timeline.held_bytes(timeline.time_of(nodes[0])))
+
+
+def _floor(network: Network) -> int:
+    """The most bytes of tensors while something runs that is no layer."""
+    timeline = Timeline(network, _alone(network))
+    layers = {node for layer in network.layers for node in layer.nodes}
+    times = {timeline.time_of(step.index) for step in network.steps if step.index not in layers}
+    return max((align(timeline.held_bytes(time)) for time in times), default=0)

@@ -1,0 +1,95 @@
+"""A network as the budget's solver sees it: units of layers, and what each of their forms costs.
+
+A *unit* is a run of layers that one kernel computes: a layer by itself, or a chain. A *form* of it
+is an algorithm with its knobs. While a unit runs, the arena holds the tensors that are alive then
+and the form's workspace. The weights that a form packs stay on the heap all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schedules.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute a unit.
+
+    Parameters
+    ----------
+    cost : int
+        Time of the whole unit, in picoseconds: sums of integers are exact.
+    workspace : int
+        Bytes of the arena while it runs, of all threads.
+    weights : int
+        Bytes that it keeps on the heap; what is read where the model has it takes none.
+    plan : Plan or None
+        What to compile; ``None`` if the layer is left to the runtime.
+    """
+
+    cost: int
+    workspace: int
+    weights: int
+    plan: Plan | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers ``first`` to ``last`` of a network, in its order, by one kernel.
+
+    ``live`` are the bytes of tensors that the arena holds while it runs.
+    """
+
+    first: int
+    last: int
+    live: int
+    forms: tuple[Form, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What to choose: units that cover every layer once, and a form of each.
+
+    Parameters
+    ----------
+    layers : int
+        Layers of the network.
+    units : tuple of Unit
+        Every layer is in at least one.
+    floor : int
+        The most bytes of tensors while what is in no unit runs.
+    """
+
+    layers: int
+    units: tuple[Unit, ...]
+    floor: int = 0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A form for each of the units that compute a network.
+
+    ``cost`` is as in :class:`Form`, ``arena`` the most bytes of tensors and workspace at once,
+    ``weights`` the bytes on the heap.
+    """
+
+    cost: int
+    arena: int
+    weights: int
+    chosen: tuple[tuple[Unit, Form], ...]
+
+    @property
+    def bytes(self) -> int:
+        """All that is held."""
+        return self.arena + self.weights
+
+
+def undominated(forms: Iterable[Form]) -> tuple[Form, ...]:
+    """The forms that no other beats in time, workspace and weights at once, the fastest first."""
+    kept: list[Form] = []
+    for form in sorted(forms, key=lambda form: (form.cost, form.workspace, form.weights)):
+        if not any(f.workspace <= form.workspace and f.weights <= form.weights for f in kept):
+            kept.append(form)
+    return tuple(kept)

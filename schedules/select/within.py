@@ -1,0 +1,72 @@
+"""Choose the kernels of a network so that all it holds stays within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schedules.budget.exact import Solver
+from schedules.budget.forms import problem_of
+from schedules.budget.problem import Form, Problem, Solution, Unit
+from schedules.errors import OverLimit
+from schedules.layer.network import Chain, Network
+from schedules.plan.planner import Limits
+from schedules.select.selection import Kernel, Selected, Selection
+from schedules.target.simd import Simd
+
+
+def select_within(network: Network, simd: Simd, limits: Limits, limit: int) -> Selection:
+    """The fastest kernels with which tensors, workspace and packed weights take ``limit`` bytes.
+
+    Of one thread, as modelled; see :mod:`schedules.budget.exact`.
+
+    Raises
+    ------
+    OverLimit
+        If there are none.
+    """
+    problem = problem_of(network, simd, limits)
+    solver = Solver(problem)
+    solution = solver.solve(limit)
+    if solution is None:
+        raise OverLimit(_refusal(network, problem, solver.curve(), limit))
+    return selection_of(network, simd, solution)
+
+
+def selection_of(network: Network, simd: Simd, solution: Solution) -> Selection:
+    """The kernels that a solution names; equal ones are compiled once."""
+    names: dict[tuple[object, ...], str] = {}
+    layers = [Selected(layer, (), layer.reason) for layer in network.layers]
+    blocks: dict[Chain, Kernel] = {}
+    for unit, form in solution.chosen:
+        plan = form.plan
+        if plan is None:
+            continue
+        key = (plan.workload, plan.algorithm, tuple(plan.knobs.items()))
+        name = names.setdefault(key, f"lc_k{len(names)}_{plan.algorithm}")
+        kernel = Kernel(name, plan)
+        chain = tuple(range(unit.first, unit.last + 1))
+        for position in chain:
+            layers[position] = Selected(network.layers[position], (kernel,), None)
+        if len(chain) > 1:
+            blocks[chain] = kernel
+    return Selection(network, simd, "time", tuple(layers), blocks)
+
+
+def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limit: int) -> str:
+    if not curve:
+        return f"{limit} bytes for {network.name}: some layer cannot be computed at all"
+    least = curve[0]
+    text = (
+        f"{limit} bytes are too few for {network.name}: the least possible are {least.bytes}, "
+        f"{least.weights} of them packed weights"
+    )
+    unit, form = max(least.chosen, key=lambda choice: _need(*choice), default=(None, None))
+    if unit is None or form is None or _need(unit, form) < problem.floor:
+        return f"{text} and {problem.floor} tensors around what is no layer"
+    layers = network.layers[unit.first : unit.last + 1]
+    where = " -> ".join(layer.geometry for layer in layers)
+    return f"{text}; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"
+
+
+def _need(unit: Unit, form: Form) -> int:
+    return unit.live + form.workspace

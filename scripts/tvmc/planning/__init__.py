@@ -1,0 +1,1 @@
+"""``tvmc plan``: what a network may hold, and what that costs; nothing is compiled."""

@@ -1,0 +1,174 @@
+"""``tvmc plan``: every plan worth having, from the fewest bytes to the least time, as a table."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedules.errors import LeanconvError, OverLimit
+from schedules.files import check_writable, write_json
+from tvmc.command import at_least_one, byte_count
+from tvmc.tables import format_table
+from tvmc.target_options import add_target_options, chosen_target
+
+if TYPE_CHECKING:
+    from schedules.budget.problem import Solution
+    from schedules.layer.network import Network
+
+#: Rows of the table, where there are more plans.
+POINTS = 20
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The plans of a network that no other beats in bytes and time, the fewest bytes first."""
+
+    network: Network
+    target: str
+    solutions: Sequence[Solution]
+
+    def time(self, solution: Solution) -> float:
+        """Modelled time, as a multiple of the fastest plan's."""
+        return solution.cost / self.solutions[-1].cost if self.solutions[-1].cost else 1.0
+
+    def within(self, limit: int) -> Solution | None:
+        """The fastest that holds at most ``limit`` bytes."""
+        return max(
+            (solution for solution in self.solutions if solution.bytes <= limit),
+            key=lambda solution: solution.bytes,
+            default=None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": self.network.name,
+            "target": self.target,
+            "plans": [
+                {
+                    "bytes": solution.bytes,
+                    "arena_bytes": solution.arena,
+                    "packed_bytes": solution.weights,
+                    "time": self.time(solution),
+                    "kernels": [
+                        {"layers": [unit.first, unit.last], "choice": form_name(form)}
+                        for unit, form in solution.chosen
+                    ],
+                }
+                for solution in self.solutions
+            ],
+        }
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of ``tvmc``."""
+    command = commands.add_parser(
+        "plan",
+        help="list what a model may hold in memory, and what that costs",
+        usage="tvmc plan MODEL [options]",
+        description="List the plans of a .tflite model that no other beats in bytes and time: "
+        "tensors and workspace of one thread at once, packed weights, modelled time. Nothing is "
+        "compiled.",
+    )
+    command.set_defaults(run=_plan)
+    add = command.add_argument
+    add("model", metavar="MODEL", type=Path, help="the .tflite file")
+    add("--memory-limit", metavar="BYTES", type=byte_count,
+        help="mark the plan that `tvmc compile --memory-limit BYTES` takes")  # fmt: skip
+    add("--points", metavar="N", type=at_least_one, default=POINTS,
+        help="rows of the table, where there are more plans [%(default)s]")  # fmt: skip
+    add("--json", metavar="FILE", type=Path, help="write every plan, with its kernels, as JSON")
+    add_target_options(command)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    if options.json is not None:
+        check_writable(options.json)
+    curve = plan(options.model, chosen_target(options))
+    if options.json is not None:
+        write_json(options.json, curve.to_dict())
+    print(table(curve, options.points, options.memory_limit))
+    limit = options.memory_limit
+    if limit is not None and curve.within(limit) is None:
+        least = curve.solutions[0].bytes
+        raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")
+
+
+def plan(model: str | Path, target: str = "host") -> Curve:
+    """The plans of a .tflite model that no other beats; raises LeanconvError if there are none."""
+    from schedules.budget.exact import Solver  # imports TVM, which takes a second
+    from schedules.budget.forms import problem_of
+    from schedules.target.simd import Simd
+    from tflite_delegate.read import model as tflite_model
+
+    network, simd = tflite_model.read(model), Simd.named(target)
+    solutions = Solver(problem_of(network, simd)).curve()
+    if not any(form.plan for solution in solutions for _, form in solution.chosen):
+        raise LeanconvError(f"{network.name} has no convolution that leanconv can take")
+    return Curve(network, simd.name, solutions)
+
+
+def form_name(form: Any) -> str:
+    """What a form is, as ``--algorithm`` takes it."""
+    return "left to TFLite" if form.plan is None else str(form.plan.choice)
+
+
+def table(curve: Curve, points: int, limit: int | None = None) -> str:
+    """A row for some plans: the first, the last, and those between that differ most in time."""
+    marked = None if limit is None else curve.within(limit)
+    shown = _spread(curve, points)
+    if marked is not None and marked not in shown:
+        shown = sorted([*shown, marked], key=lambda solution: solution.bytes)
+    rows, before = [], None
+    for solution in shown:
+        change = "the fewest bytes" if before is None else _change(curve.network, before, solution)
+        rows.append(
+            [
+                f"{solution.bytes:,}",
+                f"{solution.arena:,}",
+                f"{solution.weights:,}",
+                f"{curve.time(solution):.3f}",
+                change + ("  <- --memory-limit" if solution is marked else ""),
+            ]
+        )
+        before = solution
+    return format_table(("bytes", "arena", "packed weights", "time", "what changes"), rows)
+
+
+def _spread(curve: Curve, points: int) -> list[Solution]:
+    """The fewest bytes, the least time, and steps of equal factors of the bytes between."""
+    solutions = curve.solutions
+    if len(solutions) <= points:
+        return list(solutions)
+    least, most = solutions[0].bytes, solutions[-1].bytes
+    steps = [least * (most / least) ** (step / (points - 1)) for step in range(1, points - 1)]
+    between = [found for step in steps if (found := curve.within(int(step))) is not None]
+    return list({found.bytes: found for found in (solutions[0], *between, solutions[-1])}.values())
+
+
+def _change(network: Network, before: Solution, after: Solution) -> str:
+    """What gains the most time from one plan to the next, and how much else changes."""
+    old = {(unit.first, unit.last): form for unit, form in before.chosen}
+    changed = [
+        (unit, form)
+        for unit, form in after.chosen
+        if (unit.first, unit.last) not in old
+        or form_name(old[unit.first, unit.last]) != form_name(form)
+    ]
+    if not changed:
+        return ""
+    kinds = Counter(_kind(form) for _, form in changed)
+    text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+    return text + (", …" if len(kinds) > 3 else "")
+
+
+def _kind(form: Any) -> str:
+    """Algorithm and where its weights are, of a form."""
+    if form.plan is None:
+        return "left to TFLite"
+    held = form.plan.knobs.get("weights")
+    return form.plan.algorithm + (f":weights={held}" if held else "")

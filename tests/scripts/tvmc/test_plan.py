@@ -1,0 +1,129 @@
+"""``tvmc plan`` and ``tvmc compile --memory-limit``: what they promise, and that it is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tvmc
+from tests.support.tflite_writer import Conv, chain
+from tvmc.cli import main
+from tvmc.planning.plan_command import plan
+from tvmc.running.interpreter import Session, runtime
+from tvmc.running.probe import Probe
+
+#: Inverted residuals, then a layer that can pack its weights or not.
+LAYERS = [
+    Conv(48, (1, 1), activation="relu6"),
+    Conv(48, depthwise=True, activation="relu6", seed=1),
+    Conv(16, (1, 1), seed=2),
+    Conv(32, seed=3),
+]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "blocks.tflite"
+    path.write_bytes(chain((1, 14, 14, 16), LAYERS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def plans(graph: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = plan(graph).to_dict()["plans"]
+    return found
+
+
+def test_the_plans_trade_bytes_for_time(plans: list[dict[str, Any]]) -> None:
+    assert len(plans) > 2
+    sizes, times = ([plan[name] for plan in plans] for name in ("bytes", "time"))
+    assert sizes == sorted(set(sizes))
+    assert times == sorted(set(times), reverse=True)
+    assert times[-1] == 1.0
+    for found in plans:
+        assert found["bytes"] == found["arena_bytes"] + found["packed_bytes"]
+        covered = [i for k in found["kernels"] for i in range(k["layers"][0], k["layers"][1] + 1)]
+        assert covered == list(range(len(LAYERS)))
+    fewest = {kernel["choice"].partition(":")[0] for kernel in plans[0]["kernels"]}
+    assert "fused_block" in fewest
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_delegate_holds_what_its_plan_says(
+    graph: Path, plans: list[dict[str, Any]], place: int, tmp_path: Path
+) -> None:
+    limit, library = plans[place]["bytes"], tmp_path / "lib.so"
+    report = tvmc.compile(graph, output=library, memory_limit=limit)
+    litert = runtime("litert")
+    session = Session(graph, litert, delegate=library, xnnpack=False, threads=1)
+    arena = Probe(session.interpreter).arena_bytes()
+    packed = sum(layer.packed_bytes for layer in report.layers)
+    assert arena == plans[place]["arena_bytes"]
+    # Each block of weights ends on a cache line.
+    assert 0 <= plans[place]["packed_bytes"] - packed < 64 * len(LAYERS)
+    image = np.random.default_rng(0).standard_normal((1, 14, 14, 16), np.float32)
+    ours = session.run([image])
+    theirs = Session(graph, litert, xnnpack=False, threads=1).run([image])
+    for output, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_byte_below_the_least_is_refused(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    least = plans[0]["bytes"]
+    library = tmp_path / "lib.so"
+    command = ["compile", str(graph), "-o", str(library), "--memory-limit", str(least - 1)]
+    assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        f"{least - 1} bytes are too few for blocks.tflite: the least possible are {least}" in line
+    )
+    assert "tensors" in line
+    assert not library.exists()
+
+
+def test_what_a_user_sees(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, limit = tmp_path / "plan.json", plans[1]["bytes"]
+    arguments = ["plan", str(graph), "--json", str(path), "--memory-limit", str(limit)]
+    assert main([*arguments, "--points", "2"]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["bytes", "arena", "packed", "weights", "time", "what", "changes"]
+    assert [row.split()[0] for row in rows] == [
+        f"{plans[place]['bytes']:,}" for place in (0, 1, -1)
+    ]
+    assert rows[1].endswith("<- --memory-limit")
+    assert json.loads(path.read_text())["plans"] == plans
+
+
+def test_a_limit_below_the_least_is_refused(
+    graph: Path, plans: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(graph), "--memory-limit", "1K"]) == 1
+    line = f"tvmc: error: 1024 bytes are too few: the least possible are {plans[0]['bytes']}\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--algorithm", "indirect"), ("--objective", "memory")]
+)
+def test_what_does_not_go_with_a_limit(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    command = ["compile", str(graph), "-o", str(tmp_path / "lib.so"), "--memory-limit", "1M"]
+    assert main([*command, option, value]) == 2
+    assert f"--memory-limit does not go with {option} yet" in capsys.readouterr().err
+
+
+def test_modules_have_no_limit(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compile", str(graph), "-o", str(tmp_path / "m.so"), "-f", "so"]
+    assert main([*command, "--memory-limit", "1M"]) == 2
+    assert "--memory-limit is for delegates" in capsys.readouterr().err
