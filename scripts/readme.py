@@ -112,10 +112,11 @@ def _algorithms() -> str:
     """A table of the registry; algorithms of one paper and workspace share a line."""
     names: dict[tuple[str, ...], list[str]] = {}
     for algorithm in REGISTRY:
-        rest = (algorithm.source, algorithm.workspace, algorithm.good_for)
+        rest = (algorithm.source, algorithm.workspace, algorithm.computes, algorithm.good_for)
         names.setdefault(rest, []).append(f"`{algorithm.name}`")
-    header = ("algorithm", "source", "workspace, elements", "good for")
-    lines = [header, ("---",) * 4, *((", ".join(own), *rest) for rest, own in names.items())]
+    header = ("algorithm", "source", "workspace, elements", "computes", "good for")
+    rows = [(", ".join(own), *rest) for rest, own in names.items()]
+    lines = [header, ("---",) * len(header), *rows]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -19,7 +19,7 @@ from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
-from schedules.layer.words import SPREAD, WORD
+from schedules.layer.words import SPREAD, WORD, in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import spreads
 from schedules.target.simd import Simd
@@ -68,6 +68,11 @@ class Algorithm(ABC, Generic[W]):
         """
         del workload
         return self
+
+    @property
+    def computes(self) -> str:
+        """The element types of input and output that it serves, for users."""
+        return ", ".join(sorted({dtype for dtype, _ in self.types}))
 
     @abstractmethod
     def supports(self, workload: W, simd: Simd) -> str | None:
@@ -204,7 +209,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         macs = self.macs(workload, knobs) * packed.bias_elements / workload.out_channels
         if self.skips_borders:
             macs *= inside(workload)
-        size, elements = workload.element_bytes, self.moved_elements(workload, knobs)
+        size = in_words(workload).element_bytes
+        elements = self.moved_elements(workload, knobs)
         moved = moves(elements, simd, size, self.workspace_bytes(workload, knobs))
         return moved, Work(macs) + self.weight_work(workload, simd, knobs)
 

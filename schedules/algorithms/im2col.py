@@ -9,15 +9,15 @@ patch matrix already: nothing is gathered and the workspace is 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from tvm import s_tir
 
-from tvm import s_tir, te
-
+from schedules.algorithms.base import FLOAT_OR_INT8
 from schedules.algorithms.indirect import Lowering
-from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.patches import GatheredPatches, Patches, Taps, gather
+from schedules.kernel.knobs import Knobs
+from schedules.kernel.patches import GatheredPatches, ImagePatches, Patches, Taps, gather
 from schedules.kernel.steps import copy_vectors
 from schedules.kernel.tiles import Product
+from schedules.layer.words import in_words, patch_bytes, steps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
@@ -31,24 +31,21 @@ class Im2col(Lowering):
     source = "Chellapilla et al., High Performance CNNs for Document Processing, IWFHR 2006"
     workspace = "K_h K_w C H' W'"
     good_for = "comparing: one large matrix product"
-
-    def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return super().knobs(workload, simd)
+    types = FLOAT_OR_INT8
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        return Product(workload, Taps.of(workload, simd), workload.pixels)
+        return Product(in_words(workload), Taps.of(workload, simd), workload.pixels)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        patches = workload.pixels * workload.reduction * workload.element_bytes
+        patches = workload.pixels * patch_bytes(workload)
         return join(patches, self.panel_bytes(workload, knobs))
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        gathered = workload.pixels * workload.reduction
+        gathered = workload.pixels * steps(workload)
         return gathered + super().moved_elements(workload, knobs)
 
-    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
-        matrix = gather(layer, image, taps)
-        return GatheredPatches(layer, matrix, taps, columns)
+    def patches(self, source: ImagePatches) -> Patches:
+        return GatheredPatches(source.workload, gather(source), source.taps, source.tile_columns)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Threads gather, each some image rows, before any of them multiplies.

@@ -19,6 +19,7 @@ from schedules.algorithms.im2col import Im2col
 from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.steps import copy_vectors
+from schedules.layer.words import patch_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.target.simd import Simd
@@ -40,8 +41,7 @@ class Im2colTiled(Im2col):
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         pixels = min(knobs["columns"], workload.pixels)
-        patches = pixels * workload.reduction * workload.element_bytes
-        return join(self.panel_bytes(workload, knobs), patches)
+        return join(self.panel_bytes(workload, knobs), pixels * patch_bytes(workload))
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.

@@ -28,7 +28,7 @@ from schedules.algorithms.shared import weight_panels
 from schedules.kernel import microkernel, packing, tiles
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, SPREAD_OUT, PackedWeights
-from schedules.kernel.patches import Patches, Taps, image_patches, placeholders, with_zero
+from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import SPREAD, fills_vectors, in_spread_words, in_words
@@ -124,9 +124,9 @@ class Indirect(LayerAlgorithm):
         schedule, _ = self.convolve(as_rows(workload), simd, knobs)
         return schedule
 
-    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
+    def patches(self, source: ImagePatches) -> Patches:
         """Where the patch matrix is read from: with most algorithms, all that tells them apart."""
-        return image_patches(layer, image, taps, columns)
+        return source
 
     def convolve(
         self,
@@ -146,9 +146,11 @@ class Indirect(LayerAlgorithm):
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
         panels = weight_panels.make_panels(workload, packed, weights, tile)
-        patches = with_zero(self.patches(workload, image, taps, tile.columns), constants)
+        source = image_patches(workload, image, taps, constants, tile.columns)
         begun = microkernel.begins_with_bias(workload, simd) and not is_spread
-        results = microkernel.product(workload, patches, panels, constants, tile, begun, is_spread)
+        results = microkernel.product(
+            workload, self.patches(source), panels, constants, tile, begun, is_spread
+        )
         arguments = [image, weights, *constants.tensors, *results]
         function = te.create_prim_func(arguments)
         if begun:

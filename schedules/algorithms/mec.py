@@ -27,9 +27,11 @@ from schedules.algorithms.shared.compact_lowering import BatchedPatches, Compact
 from schedules.kernel import microkernel
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
-from schedules.kernel.patches import Taps, placeholders
+from schedules.kernel.packing import SPREAD_OUT
+from schedules.kernel.patches import Taps, image_patches, placeholders
 from schedules.kernel.steps import cut_tails
 from schedules.kernel.tiles import Tile
+from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
@@ -53,16 +55,20 @@ class Mec(CompactLowering):
         return {**super().knobs(workload, simd), **by_name(solution)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        row = self.row_elements(workload) + knobs["row_padding"]
-        lowered = workload.batch * workload.out_width * row * workload.element_bytes
+        lowered = workload.batch * workload.out_width * self.row_bytes(workload, knobs)
         results = workload.output_bytes if copies(workload, knobs) else 0
         return join(lowered, self.panel_bytes(workload, knobs), results)
+
+    def misfit(self, workload: Conv2dWorkload, knobs: Knobs) -> str | None:
+        if copies(workload, knobs) and knobs["weights"] == SPREAD_OUT:
+            return "solution A is for sums that are not spread"
+        return super().misfit(workload, knobs)
 
     def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
         return copies(workload, knobs) or super().makes_at_once(workload, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return self.workspace_bytes(workload, knobs) // workload.element_bytes
+        return self.workspace_bytes(workload, knobs) // in_words(workload).element_bytes
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if copies(workload, knobs):
@@ -84,7 +90,8 @@ class Mec(CompactLowering):
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
         panels = weight_panels.make_panels(workload, packed, weights, tile)
-        lowered = lower(workload, image, taps, self.rows(workload))
+        source = image_patches(workload, image, taps, constants)
+        lowered = lower(source, self.rows(workload))
         patches = BatchedPatches(workload, lowered, taps, tile.columns)
         activated = replace(workload, residual=False, output_activation="none")
         (results,) = microkernel.product(activated, patches, panels, constants, tile)

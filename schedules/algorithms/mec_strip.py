@@ -47,8 +47,7 @@ class MecStrip(CompactLowering):
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         columns = min(knobs["columns"], workload.out_width)
-        row = self.row_elements(workload) + knobs["row_padding"]
-        strip = columns * row * workload.element_bytes
+        strip = columns * self.row_bytes(workload, knobs)
         return join(self.panel_bytes(workload, knobs), strip)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:

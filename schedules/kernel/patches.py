@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tvm import te, tirx
 from tvm.tirx import Expr
@@ -85,9 +85,6 @@ class Patches(ABC):
     taps: Taps
     tile_columns: int = 1
 
-    #: Whether elements are words of several, as :mod:`schedules.kernel.words` has them.
-    in_words = False
-
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
@@ -109,7 +106,12 @@ class Patches(ABC):
     def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         """The element, or what stands for it beyond the border."""
         mask = self.row_mask(h, kh) + self.column_mask(w, kw, c)
-        return masked(mask, self.element(n, h, w, kh, kw, c), self.workload.dtype)
+        return masked(mask, self.element(n, h, w, kh, kw, c), str(self.source.dtype))
+
+    @property
+    def in_words(self) -> bool:
+        """Whether elements are words of several, as :mod:`schedules.layer.words` has them."""
+        return self.workload.is_quantised
 
     @abstractmethod
     def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
@@ -158,7 +160,6 @@ class WordPatches(ImagePatches):
     """Words of patches where they lie in the input; ``zero`` is a word of zero points."""
 
     zero: Expr | None = None
-    in_words = True
 
     def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         """The word, or zero points beyond the border."""
@@ -179,17 +180,16 @@ class WordPatches(ImagePatches):
 
 
 def image_patches(
-    layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int
+    layer: Conv2dWorkload,
+    image: te.Tensor,
+    taps: Taps,
+    constants: Constants,
+    columns: int = 1,
 ) -> ImagePatches:
-    """Patches where they lie in the input, of whatever type."""
-    return (WordPatches if layer.is_quantised else ImagePatches)(layer, image, taps, columns)
-
-
-def with_zero(patches: Patches, constants: Constants) -> Patches:
-    """``patches`` that know the zero point, if they are words."""
-    if not isinstance(patches, WordPatches):
-        return patches
-    return replace(patches, zero=constants.parameter("zero_word"))
+    """Patches where they lie in the input, of whatever type; words know the zero point."""
+    if not layer.is_quantised:
+        return ImagePatches(layer, image, taps, columns)
+    return WordPatches(layer, image, taps, columns, constants.parameter("zero_word"))
 
 
 def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
@@ -208,15 +208,14 @@ class GatheredPatches(Patches):
         return self.source[w, kh, kw, c]
 
 
-def gather(workload: Conv2dWorkload, image: te.Tensor, taps: Taps) -> te.Tensor:
+def gather(source: ImagePatches) -> te.Tensor:
     """Store the patch matrix: block ``P`` of shape ``(N H' W', K_h, K_w, C)``."""
-    batch, height, width, _ = workload.output_shape
-    source = ImagePatches(workload, image, taps)
+    batch, height, width = source.shape
+    taps = source.taps
 
     def element(pixel: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         n, h, w = pixel // (height * width), pixel // width % height, pixel % width
-        mask = source.row_mask(h, kh) + source.column_mask(w, kw, c)
-        return masked(mask, source.element(n, h, w, kh, kw, c), workload.dtype)
+        return source.masked_element(n, h, w, kh, kw, c)
 
     shape = (batch * height * width, taps.rows, taps.columns, taps.depth)
     return te.compute(shape, element, name="P")

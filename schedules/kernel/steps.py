@@ -15,6 +15,7 @@ from tvm import s_tir
 
 from schedules.kernel.depthwise_tiles import unrolled_taps
 from schedules.kernel.tiles import Tile
+from schedules.layer.words import WORD, in_words, run_of
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.stages import keep_rolled
 from schedules.lower.steps import extent, partition, unroll
@@ -134,11 +135,19 @@ def sum_taps(
 def copy_vectors(
     schedule: s_tir.Schedule, block: str, workload: Conv2dWorkload, simd: Simd
 ) -> None:
-    """Copy by vectors along the channels in ``block``, whose innermost loop holds whole taps."""
-    channels = workload.in_channels
+    """Copy by vectors along the channels in ``block``, whose innermost loop holds whole taps.
+
+    Words that hold elements of several taps are copied one by one.
+    """
     depth = schedule.get_loops(schedule.get_sblock(block))[-1]
-    _, c = schedule.split(depth, [None, channels])
-    lanes = min(simd.lanes(workload.dtype), channels)
+    if workload.is_quantised and run_of(workload) > workload.in_channels:
+        schedule.unroll(depth)
+        return
+    whole = in_words(workload)
+    lanes = min(simd.lanes(whole.dtype), whole.in_channels)
+    _, c = schedule.split(depth, [None, whole.in_channels])
     vector, lane = schedule.split(c, [None, lanes])
-    cut_tails(schedule, [vector], channels, lanes)
+    cut_tails(schedule, [vector], whole.in_channels, lanes)
+    if workload.is_quantised:  # the last word may be filled up
+        cut_tails(schedule, [vector, lane], workload.in_channels, WORD)
     schedule.vectorize(lane)

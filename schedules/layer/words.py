@@ -22,6 +22,19 @@ def words(elements: int) -> int:
     return -(-elements // WORD)
 
 
+def steps(layer: Conv2dWorkload) -> int:
+    """Products summed for one output element: of words if the layer is quantised."""
+    if not layer.is_quantised:
+        return layer.reduction
+    run = run_of(layer)
+    return layer.reduction // run * words(run)
+
+
+def patch_bytes(layer: Conv2dWorkload) -> int:
+    """Bytes of a patch that is stored: the last word of every run is filled up."""
+    return steps(layer) * in_words(layer).element_bytes
+
+
 def in_words(layer: Conv2dWorkload) -> Conv2dWorkload:
     """A quantised layer as the convolution of words that tiles are chosen for; others as is."""
     if not layer.is_quantised:

@@ -115,7 +115,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Every runtime on every network."""
     names = options.networks or list(ARCHITECTURES)
     check_networks(names)
-    known = ["auto", *(name for name, _ in known_algorithms())]
+    known = ["auto", *(name for name, *_ in known_algorithms())]
     chosen("algorithm", options.algorithm.partition(":")[0], known)
     for name in names:
         (graph,) = ensure([name])

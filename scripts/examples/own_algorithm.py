@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from tvm import s_tir, te, topi
+from tvm import s_tir, topi
 
 import tvmc
 from schedules.algorithms import REGISTRY, indirect
 from schedules.kernel.knobs import Knob, Knobs
-from schedules.kernel.patches import ImagePatches, Patches, Taps
+from schedules.kernel.patches import ImagePatches, Patches
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
@@ -27,12 +27,13 @@ class Padded(indirect.Indirect):
         """Those of the copy: ``N (H + pads) (W + pads) C`` elements."""
         return padded(workload).input_bytes
 
-    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
+    def patches(self, source: ImagePatches) -> Patches:
         """Where they lie in the copy, block ``P``."""
+        layer = source.workload
         before = (0, layer.pad_top, layer.pad_left * layer.in_channels)
         after = (0, layer.pad_bottom, layer.pad_right * layer.in_channels)
-        copy = topi.nn.pad(image, before, after, name="P")
-        return ImagePatches(padded(layer), copy, taps, columns)
+        copy = topi.nn.pad(source.source, before, after, name="P")
+        return replace(source, workload=padded(layer), source=copy)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         """Copy (stage 0), then product (stage 1); threads share both."""

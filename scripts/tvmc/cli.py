@@ -142,4 +142,4 @@ def _known_figures(host: Host) -> Calibration | None:
 
 
 def _algorithms(_options: argparse.Namespace) -> None:
-    print(format_table(("algorithm", "source"), known_algorithms()))
+    print(format_table(("algorithm", "computes", "source"), known_algorithms()))

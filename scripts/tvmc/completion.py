@@ -30,7 +30,7 @@ def script(parser: LineParser, shell: str) -> str:
     """The script for one of :data:`SHELLS`."""
     import shtab
 
-    algorithms = ["auto", *(name for name, _ in known_algorithms())]
+    algorithms = ["auto", *(name for name, *_ in known_algorithms())]
     _mark(parser, {"target": ["host", *PRESETS], "algorithms": algorithms})
     return shtab.complete(parser, shell)
 

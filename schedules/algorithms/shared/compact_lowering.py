@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 
-from tvm import s_tir, te
+from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
+from schedules.algorithms.base import FLOAT_OR_INT8
 from schedules.algorithms.indirect import Lowering
 from schedules.kernel.knobs import Knob, Knobs, by_name
-from schedules.kernel.patches import ImagePatches, Patches, Taps, masked
+from schedules.kernel.patches import ImagePatches, Patches
 from schedules.kernel.steps import copy_vectors
+from schedules.layer.words import in_words, steps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
 from schedules.target.simd import Simd
@@ -34,24 +37,31 @@ class CompactLowering(Lowering):
     than rows, these evict each other. One line more spreads them over the sets.
     """
 
+    types = FLOAT_OR_INT8
+
     @abstractmethod
     def rows(self, workload: Conv2dWorkload) -> int:
         """Rows of the padded image over which ``L`` goes."""
 
     def row_elements(self, workload: Conv2dWorkload) -> int:
         """Elements of one row of ``L``, that is, of one output column, without padding."""
-        return self.rows(workload) * workload.kernel_width * workload.in_channels
+        return self.rows(workload) * (steps(workload) // workload.kernel_height)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        line = ALIGNMENT // workload.element_bytes
-        distance = self.row_elements(workload) * workload.element_bytes
+        size = in_words(workload).element_bytes
+        line, distance = ALIGNMENT // size, self.row_elements(workload) * size
         collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
         padding = Knob("row_padding", (0, line), line if collide else 0)
         return {**super().knobs(workload, simd), **by_name(padding)}
 
-    def patches(self, layer: Conv2dWorkload, image: te.Tensor, taps: Taps, columns: int) -> Patches:
-        lowered = lower(layer, image, taps, self.rows(layer))
-        return LoweredPatches(layer, lowered, taps, columns)
+    def row_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        """Bytes from one row of ``L`` to the next."""
+        elements = self.row_elements(workload) + knobs["row_padding"]
+        return elements * in_words(workload).element_bytes
+
+    def patches(self, source: ImagePatches) -> Patches:
+        lowered = lower(source, self.rows(source.workload))
+        return LoweredPatches(source.workload, lowered, source.taps, source.tile_columns)
 
     def copy_columns(
         self, schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd, knobs: Knobs
@@ -63,22 +73,21 @@ class CompactLowering(Lowering):
         copy_vectors(schedule, "L", workload, simd)
 
 
-def lower(workload: Conv2dWorkload, image: te.Tensor, taps: Taps, rows: int) -> te.Tensor:
-    """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``."""
-    source = ImagePatches(workload, image, taps)
+def lower(source: ImagePatches, rows: int) -> te.Tensor:
+    """Store the compact lowered matrix of the first ``rows`` padded rows: block ``L``.
+
+    They are the patches of a kernel of one row, at all rows of the padded image.
+    """
+    layer, taps = source.workload, source.taps
+    below = max(rows - layer.pad_top - layer.in_height, 0)
+    one_row = replace(layer, kernel_height=1, stride_height=1, dilation_height=1, pad_bottom=below)
+    pieces = replace(source, workload=one_row, tile_columns=1)
 
     def element(n: Expr, w: Expr, row: Expr, kw: Expr, c: Expr) -> Expr:
-        at = row - workload.pad_top
-        inside = [at >= 0] * (workload.pad_top > 0)
-        inside += [at < workload.in_height] * (rows - workload.pad_top > workload.in_height)
-        return masked(
-            inside + source.column_mask(w, kw, c),
-            image[n, at, source.column_offset(w, kw) + c],
-            workload.dtype,
-        )
+        return pieces.masked_element(n, row, w, tirx.const(0, "int32"), kw, c)
 
-    batch, columns = workload.batch, workload.out_width
-    return te.compute((batch, columns, rows, taps.columns, taps.depth), element, name="L")
+    shape = (layer.batch, layer.out_width, rows, taps.columns, taps.depth)
+    return te.compute(shape, element, name="L")
 
 
 class LoweredPatches(Patches):

@@ -207,8 +207,8 @@ def _check_outputs(model: Path, output: Path, others: Sequence[Path], output_for
             raise LeanconvError(f"cannot write {path}: it is the model")
 
 
-def known_algorithms() -> Sequence[tuple[str, str]]:
-    """Every algorithm's name, and where it comes from."""
+def known_algorithms() -> Sequence[tuple[str, str, str]]:
+    """Every algorithm's name, the element types that it serves, and where it comes from."""
     from schedules.algorithms import REGISTRY
 
-    return [(algorithm.name, algorithm.source) for algorithm in REGISTRY]
+    return [(algorithm.name, algorithm.computes, algorithm.source) for algorithm in REGISTRY]
