@@ -19,7 +19,7 @@ from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
-from schedules.layer.words import SPREAD, WORD, in_words
+from schedules.layer.words import SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import spreads
 from schedules.target.simd import Simd
@@ -209,7 +209,7 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         macs = self.macs(workload, knobs) * packed.bias_elements / workload.out_channels
         if self.skips_borders:
             macs *= inside(workload)
-        size = in_words(workload).element_bytes
+        size = step_bytes(workload)
         elements = self.moved_elements(workload, knobs)
         moved = moves(elements, simd, size, self.workspace_bytes(workload, knobs))
         return moved, Work(macs) + self.weight_work(workload, simd, knobs)

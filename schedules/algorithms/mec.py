@@ -31,7 +31,7 @@ from schedules.kernel.packing import SPREAD_OUT
 from schedules.kernel.patches import Taps, image_patches, placeholders
 from schedules.kernel.steps import cut_tails
 from schedules.kernel.tiles import Tile
-from schedules.layer.words import in_words
+from schedules.layer.words import step_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.lower.stages import mark_stage
@@ -68,7 +68,7 @@ class Mec(CompactLowering):
         return copies(workload, knobs) or super().makes_at_once(workload, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return self.workspace_bytes(workload, knobs) // in_words(workload).element_bytes
+        return self.workspace_bytes(workload, knobs) // step_bytes(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if copies(workload, knobs):

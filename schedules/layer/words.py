@@ -30,9 +30,14 @@ def steps(layer: Conv2dWorkload) -> int:
     return layer.reduction // run * words(run)
 
 
+def step_bytes(layer: Conv2dWorkload) -> int:
+    """Bytes of the image that one step of a sum multiplies: of a word, or of an element."""
+    return WORD if layer.is_quantised else layer.element_bytes
+
+
 def patch_bytes(layer: Conv2dWorkload) -> int:
     """Bytes of a patch that is stored: the last word of every run is filled up."""
-    return steps(layer) * in_words(layer).element_bytes
+    return steps(layer) * step_bytes(layer)
 
 
 def in_words(layer: Conv2dWorkload) -> Conv2dWorkload:

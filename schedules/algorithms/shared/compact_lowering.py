@@ -18,7 +18,7 @@ from schedules.algorithms.indirect import Lowering
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.patches import ImagePatches, Patches
 from schedules.kernel.steps import copy_vectors
-from schedules.layer.words import in_words, steps
+from schedules.layer.words import step_bytes, steps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT
 from schedules.target.simd import Simd
@@ -48,7 +48,7 @@ class CompactLowering(Lowering):
         return self.rows(workload) * (steps(workload) // workload.kernel_height)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        size = in_words(workload).element_bytes
+        size = step_bytes(workload)
         line, distance = ALIGNMENT // size, self.row_elements(workload) * size
         collide = (distance + ALIGNMENT // 2) % CACHE_WAY_BYTES <= ALIGNMENT
         padding = Knob("row_padding", (0, line), line if collide else 0)
@@ -57,7 +57,7 @@ class CompactLowering(Lowering):
     def row_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         """Bytes from one row of ``L`` to the next."""
         elements = self.row_elements(workload) + knobs["row_padding"]
-        return elements * in_words(workload).element_bytes
+        return elements * step_bytes(workload)
 
     def patches(self, source: ImagePatches) -> Patches:
         lowered = lower(source, self.rows(source.workload))
