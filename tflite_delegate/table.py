@@ -9,7 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import image_offset, spreads
+from schedules.lower.integers import image_offset
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
@@ -98,7 +98,6 @@ def kernel_table(
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
         f"    .image_offset = {image_offset(simd)},",
-        f"    .adds_pairs = {str(spreads(simd)).lower()},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
@@ -135,7 +134,10 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
 def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     """The geometry and the packed weights of every layer of a kernel."""
     layers = [
-        _initializer(_geometry(workload) | {"half_weights": int(part.dtype == "float16")})
+        _initializer(
+            _geometry(workload)
+            | {"half_weights": int(part.dtype == "float16"), "pairs": int(part.adds_pairs)}
+        )
         for workload, part in zip(plan.layers, plan.parts, strict=True)
     ]
     parts = [

@@ -68,6 +68,9 @@ class PackedWeights:
         Layout ``words``: elements of a run.
     word : int
         Likewise, of a word: 4, or 16 as four int32.
+    adds_pairs : bool
+        Of int8, whether products of two weights are added in 16 bits: those that are eight apart in
+        a word of 16, or those of two taps that follow each other. Not both may be -128.
     is_quantised : bool
         Behind the bias, each aligned, there are as many float32 scales, and the parameters of
         :mod:`schedules.kernel.quantised`, of a cache line.
@@ -81,6 +84,7 @@ class PackedWeights:
     dtype: str = "float32"
     run: int = 0
     word: int = WORD
+    adds_pairs: bool = False
     is_quantised: bool = False
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
@@ -130,8 +134,9 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
     count = -(-workload.out_channels // panel)
     steps = workload.reduction // run * -(-run // word)
     shape = (count, steps, word // WORD * panel)
+    pairs = word > WORD
     return PackedWeights(
-        "words", panel, shape, count * panel, None, "int32", run, word, is_quantised=True
+        "words", panel, shape, count * panel, None, "int32", run, word, pairs, is_quantised=True
     )
 
 
@@ -142,7 +147,7 @@ def rows(workload: Conv2dWorkload) -> PackedWeights:
     return PackedWeights("rows", 1, shape, channels, dtype=workload.weight_dtype)
 
 
-def taps(workload: Conv2dWorkload) -> PackedWeights:
+def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
     """Layout ``taps`` for the weights of a depthwise ``workload``."""
     assert workload.is_depthwise, "taps have no input channels"
     channels, height, width, _ = workload.weight_shape
@@ -152,6 +157,7 @@ def taps(workload: Conv2dWorkload) -> PackedWeights:
         (height, width, channels),
         channels,
         dtype=workload.weight_dtype,
+        adds_pairs=adds_pairs,
         is_quantised=workload.is_quantised,
     )
 
