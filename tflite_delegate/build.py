@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
+from tflite_delegate.rules import DEFAULT as DEFAULT_ROUNDING
+from tflite_delegate.rules import with_rules
 from tflite_delegate.selection import select
 from tflite_delegate.sources import TARGET, copy_sources, target_header
-from tflite_delegate.table import DEFAULT_ROUNDING, kernel_table
+from tflite_delegate.table import kernel_table
 
 TABLE = "kernel_table.c"
 
@@ -98,7 +100,7 @@ def build(
         ``simd``.
     rounding : str
         Whose arithmetic quantised tensors are computed by: one of
-        :data:`tflite_delegate.table.ROUNDINGS`.
+        the keys of :data:`tflite_delegate.table.ROUNDINGS`.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     batch : int, optional
@@ -116,7 +118,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    model = _read(model_path, batch, rounding)
+    model = _read(model_path, batch, rounding, simd)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
@@ -157,7 +159,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    model = _read(model_path, batch, rounding)
+    model = _read(model_path, batch, rounding, simd)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections))
     try:
@@ -175,27 +177,12 @@ def export_sources(
     return _report(model, selections, kernels, size, time.monotonic() - start)
 
 
-def _read(path: str | Path, batch: int | None, rounding: str) -> Model:
-    model = with_rounding(tflite_model.read(path), rounding)
-    return model if batch is None else model.for_batch(batch)
+def _read(path: str | Path, batch: int | None, rounding: str, simd: Simd) -> Model:
+    model = tflite_model.read(path)
+    return with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
 
 
 # Compiling
-
-
-def with_rounding(model: Model, rounding: str) -> Model:
-    """``model`` without the layers that no kernel rounds as ``rounding`` says."""
-    if rounding == DEFAULT_ROUNDING:
-        return model
-    reason = f"no kernel of integers rounds as --rounding {rounding} does"
-    layers = tuple(
-        replace(layer, workload=None, reason=reason)
-        if layer.workload is not None and layer.workload.is_quantised
-        else layer
-        for layer in model.layers
-    )
-    others = tuple(with_rounding(other, rounding) for other in model.others)
-    return replace(model, layers=layers, others=others)
 
 
 def _write_sources(

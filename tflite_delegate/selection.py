@@ -14,6 +14,7 @@ from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
+from tflite_delegate.rules import DEFAULT, with_rules
 
 
 def select(
@@ -32,7 +33,7 @@ def select(
         If the model cannot be read, an option makes no sense, or there is nothing to compile.
     """
     if not isinstance(model, Model):
-        model = tflite_model.read(model)
+        model = with_rules(tflite_model.read(model), DEFAULT, simd)
     if limits.held_bytes is None:
         found = select_all(model.graphs, simd, algorithms, limits, objective, records)
     else:

@@ -8,11 +8,14 @@ from typing import Any
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
+from schedules.layer.network import CONV, DENSE, DEPTHWISE
+from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import image_offset
+from schedules.lower.integers import image_offset, spreads, weight_offset
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
+from tflite_delegate import rules
 
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
@@ -32,14 +35,13 @@ ACTIVATION_CODES = {
 }
 #: Whose arithmetic a quantised model may be computed by, as C constants.
 ROUNDINGS = {
-    "xnnpack": "LC_ROUNDING_XNNPACK",
-    "builtin": "LC_ROUNDING_BUILTIN",
-    "reference": "LC_ROUNDING_REFERENCE",
+    rules.XNNPACK: "LC_ROUNDING_XNNPACK",
+    rules.BUILTIN: "LC_ROUNDING_BUILTIN",
+    rules.REFERENCE: "LC_ROUNDING_REFERENCE",
 }
-#: What TFLite computes by default.
-DEFAULT_ROUNDING = "xnnpack"
-#: Element types of input and output, as it numbers them.
-ELEMENT_CODES = {"float32": 0, "int8": 1}
+#: Element types of input and output, and operators, as it numbers them.
+ELEMENT_CODES = {"float32": 0, "int8": 1, "uint8": 2}
+KIND_CODES = {CONV: "LC_CONV", DEPTHWISE: "LC_DEPTHWISE", DENSE: "LC_DENSE"}
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
 LAYOUTS = {
     "panels": "LC_PANELS",
@@ -56,12 +58,12 @@ def kernel_table(
     model_name: str,
     simd: Simd,
     selections: Sequence[Selection] = (),
-    rounding: str = DEFAULT_ROUNDING,
+    rounding: str = rules.DEFAULT,
 ) -> str:
     """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
 
     ``selections`` are those of a model's graphs, which say what the kernels were compiled for;
-    ``rounding`` is one of :data:`ROUNDINGS`.
+    ``rounding`` is one of the keys of :data:`ROUNDINGS`.
     """
     unknown = sorted(simd.features - set(CPU_FEATURES))
     if unknown:
@@ -87,6 +89,8 @@ def kernel_table(
             lines += _table_entry(kernel)
         algorithms = ", ".join(_c_string(name) for name in names)
         lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
+    rows = rules.cases(rounding, simd)
+    lines += ["", "static const struct lc_rule_case rules[] = {", *map(_rule_case, rows), "};"]
     places = _places(kernels, selections)
     if places:
         lines += ["", "static const struct lc_place places[] = {", *places, "};"]
@@ -98,7 +102,11 @@ def kernel_table(
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
         f"    .image_offset = {image_offset(simd)},",
+        f"    .weight_offset = {weight_offset(simd)},",
+        f"    .adds_pairs = {str(spreads(simd)).lower()},",
         f"    .rounding = {ROUNDINGS[rounding]},",
+        "    .rules = rules,",
+        f"    .rule_count = {len(rows)},",
         f"    .kernels = {'kernels' if kernels else 0},",
         f"    .kernel_count = {len(kernels)},",
         f"    .places = {'places' if places else 0},",
@@ -134,10 +142,7 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
 def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     """The geometry and the packed weights of every layer of a kernel."""
     layers = [
-        _initializer(
-            _geometry(workload)
-            | {"half_weights": int(part.dtype == "float16"), "pairs": int(part.adds_pairs)}
-        )
+        _initializer(_geometry(workload) | {"half_weights": int(part.dtype == "float16")})
         for workload, part in zip(plan.layers, plan.parts, strict=True)
     ]
     parts = [
@@ -174,7 +179,21 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
     geometry["element"] = ELEMENT_CODES[layer.dtype]
+    geometry["rule"] = _rule_code(layer.rounding)
     return geometry
+
+
+def _rule_code(rule: str) -> int:
+    """As enum lc_rule, in the order of :data:`schedules.layer.rounding.ROUNDINGS`."""
+    return ["", *RULES].index(rule)
+
+
+def _rule_case(case: rules.RuleCase) -> str:
+    limits = (case.most_taps, case.most_multiplier, case.most_pixels)
+    least = (case.least_outputs, case.least_depth)
+    kind, element = KIND_CODES[case.kind], ELEMENT_CODES[case.dtype]
+    values = (kind, element, f"LC_{case.rule.upper()}", *limits, *least)
+    return f"    {{{', '.join(map(str, values))}}},"
 
 
 def _initializer(fields: Mapping[str, Any]) -> str:

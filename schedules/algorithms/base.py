@@ -34,6 +34,7 @@ W = TypeVar("W", bound=Workload)
 #: Types that algorithms compute: of input and output, and of weights.
 FLOAT = frozenset({("float32", "float32"), ("float32", "float16")})
 FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
+FLOAT_OR_BYTES = FLOAT_OR_INT8 | {("uint8", "uint8")}
 
 
 class Unsupported(LeanconvError):

@@ -23,17 +23,18 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT, FLOAT_OR_INT8, LayerAlgorithm, weights_knob
+from schedules.algorithms.base import FLOAT, FLOAT_OR_BYTES, LayerAlgorithm, weights_knob
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import microkernel, packing, tiles
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
+from schedules.kernel.quantised.pixel_sums import TAKEN
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import SPREAD, fills_vectors, in_spread_words, in_words
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.initial_sums import start_with_bias
+from schedules.lower.initial_sums import start_less, start_with_bias
 from schedules.target.simd import Simd
 
 
@@ -44,7 +45,7 @@ class Indirect(LayerAlgorithm):
     source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
     workspace = "0"
     good_for = "all layers, the default where Winograd does not pay"
-    types = FLOAT_OR_INT8
+    types = FLOAT_OR_BYTES
     skips_borders = True
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
@@ -155,6 +156,8 @@ class Indirect(LayerAlgorithm):
         function = te.create_prim_func(arguments)
         if begun:
             function = start_with_bias(function, "ACC", arguments.index(constants.bias))
+        if workload.dtype == "uint8":
+            function = start_less(function, "ACC", TAKEN)
         schedule, made = s_tir.Schedule(function), panels is not weights
         if made and self.makes_at_once(workload, knobs):
             stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
@@ -165,7 +168,15 @@ class Indirect(LayerAlgorithm):
         if is_spread:
             product = self.spread_product(workload, simd)
         loops = microkernel.schedule_product(
-            schedule, product.workload, simd, tile, product.taps, stage, shared, is_spread=is_spread
+            schedule,
+            product.workload,
+            simd,
+            tile,
+            product.taps,
+            stage,
+            shared,
+            is_spread=is_spread,
+            has_taken=workload.dtype == "uint8",
         )
         if made:
             weight_panels.make_each(schedule, workload, packed, tile, simd, loops.panels)

@@ -35,7 +35,7 @@ def finished(
     def element(*i: tirx.Expr) -> tirx.Expr:
         if constants is not None and workload.is_quantised:
             total = sums(*i) if has_bias else sums(*i) + constants.bias[i[-1]]
-            return constants.requantise(total, i[-1])
+            return constants.requantise(total, i[-1], workload.out_channels)
         first = tirx.const(0, workload.dtype)
         if constants is not None and not has_bias:
             first = constants.bias[i[-1]]

@@ -24,6 +24,7 @@ from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import Patches, Taps, masked
 from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
 from schedules.kernel.steps import (
     TileLoops,
     begin_sums,
@@ -35,7 +36,7 @@ from schedules.kernel.steps import (
 from schedules.kernel.tiles import Tile, is_in_words
 from schedules.layer.words import SPREAD
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import dot4, spread_dot4
+from schedules.lower.integers import dot4, spread_dot4, unsigned_dot4
 from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
@@ -89,6 +90,7 @@ def patch_sums(
     row_depth: int = 0,
     layer: str = "",
     is_spread: bool = False,
+    taken: te.Tensor | None = None,
 ) -> te.Tensor:
     """Block ``ACC<layer>``: the product of a patch matrix with packed weights, in whole tiles.
 
@@ -109,6 +111,8 @@ def patch_sums(
         Tells the blocks of one kernel's layers apart.
     is_spread : bool
         Each output channel is :data:`SPREAD` lanes of sums, whose own sum it is.
+    taken : te.Tensor or None
+        Of a pixel, added to each term for :func:`schedules.lower.initial_sums.start_less`.
     """
     dtype = workload.dtype
     batch, rows, _ = patches.shape
@@ -124,7 +128,10 @@ def patch_sums(
             image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
             return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
         if patches.in_words:
-            return te.sum(dot4(weight, element[n, h, w, kh, kw, c]), axis=[kh, kw, c])
+            multiply = unsigned_dot4 if dtype == "uint8" else dot4
+            value = multiply(weight, element[n, h, w, kh, kw, c])
+            value = value if taken is None else value + taken[n, h, w]
+            return te.sum(value, axis=[kh, kw, c])
         value = element[n, h, w, kh, kw, c] * weight
         # Masked a second time: a product with a masked element is not to be computed at all.
         value = masked(patches.column_mask(w, kw, c), value, dtype)
@@ -156,7 +163,10 @@ def product(
 
     ``Y`` is :func:`patch_sums` with bias, unless these have it already, activation and residual.
     """
-    sums = patch_sums(workload, patches, weights, tile, is_spread=is_spread)
+    taken = None
+    if workload.dtype == "uint8":
+        taken = taken_off(patches, constants.parameter("weight_zero"))
+    sums = patch_sums(workload, patches, weights, tile, is_spread=is_spread, taken=taken)
     shape = (*patches.shape, workload.out_channels)
     if is_spread:
         for block in PAIRS:
@@ -185,11 +195,13 @@ def schedule_product(
     shared: str | None = None,
     result: str = "Y",
     is_spread: bool = False,
+    has_taken: bool = False,
 ) -> TileLoops:
     """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
     Threads share the tiles of the loop ``shared``, by default of :func:`tiles.shared_loops`. Output
-    channels of ``workload``, ``taps`` and ``tile`` are lanes of spread sums if these are.
+    channels of ``workload``, ``taps`` and ``tile`` are lanes of spread sums if these are. Something
+    may be taken off them (:mod:`schedules.kernel.quantised.pixel_sums`).
     """
     sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
@@ -214,6 +226,9 @@ def schedule_product(
     together = stored_lanes(workload, simd, panel, lanes)
     stored = follow(schedule, result, outer, together, channels, panel)
     unroll(schedule, stored[1 + len(loops.order) :])
+
+    if has_taken:
+        schedule_taken(schedule, loops)
 
     # Step 3: split border tiles from interior ones, and the last panel from full ones.
     partition(schedule, loops.columns)

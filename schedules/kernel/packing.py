@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schedules.layer.rounding import ROUNDINGS
 from schedules.layer.words import WORD, run_of
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT, align
@@ -68,11 +69,9 @@ class PackedWeights:
         Layout ``words``: elements of a run.
     word : int
         Likewise, of a word: 4, or 16 as four int32.
-    adds_pairs : bool
-        Of int8, whether products of two weights are added in 16 bits: those that are eight apart in
-        a word of 16, or those of two taps that follow each other. Not both may be -128.
-    is_quantised : bool
-        Behind the bias, each aligned, there are as many float32 scales, and the parameters of
+    ratios : tuple of str
+        Of a quantised layer, behind the bias and each aligned, there are as many elements of each
+        of these types (:data:`schedules.layer.rounding.ROUNDINGS`), and the parameters of
         :mod:`schedules.kernel.quantised`, of a cache line.
     """
 
@@ -84,8 +83,7 @@ class PackedWeights:
     dtype: str = "float32"
     run: int = 0
     word: int = WORD
-    adds_pairs: bool = False
-    is_quantised: bool = False
+    ratios: tuple[str, ...] = ()
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
         """Whether the kernel can read the weights of ``layer`` where a model stores them."""
@@ -110,7 +108,10 @@ class PackedWeights:
     def constant_bytes(self) -> int:
         """Bytes of the bias, and of what is behind it."""
         bias = self.bias_elements * BIAS_BYTES
-        return 2 * align(bias) + ALIGNMENT if self.is_quantised else bias
+        if not self.ratios:
+            return bias
+        sizes = (self.bias_elements * np.dtype(name).itemsize for name in self.ratios)
+        return align(bias) + sum(map(align, sizes)) + ALIGNMENT
 
 
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
@@ -134,10 +135,8 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
     count = -(-workload.out_channels // panel)
     steps = workload.reduction // run * -(-run // word)
     shape = (count, steps, word // WORD * panel)
-    pairs = word > WORD
-    return PackedWeights(
-        "words", panel, shape, count * panel, None, "int32", run, word, pairs, is_quantised=True
-    )
+    ratios = ROUNDINGS[workload.rounding]
+    return PackedWeights("words", panel, shape, count * panel, None, "int32", run, word, ratios)
 
 
 def rows(workload: Conv2dWorkload) -> PackedWeights:
@@ -147,7 +146,7 @@ def rows(workload: Conv2dWorkload) -> PackedWeights:
     return PackedWeights("rows", 1, shape, channels, dtype=workload.weight_dtype)
 
 
-def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
+def taps(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``taps`` for the weights of a depthwise ``workload``."""
     assert workload.is_depthwise, "taps have no input channels"
     channels, height, width, _ = workload.weight_shape
@@ -157,8 +156,7 @@ def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
         (height, width, channels),
         channels,
         dtype=workload.weight_dtype,
-        adds_pairs=adds_pairs,
-        is_quantised=workload.is_quantised,
+        ratios=ROUNDINGS[workload.rounding] if workload.is_quantised else (),
     )
 
 

@@ -173,9 +173,9 @@ class WordPatches(ImagePatches):
             value = self.element(n, h, w, kh, kw, position)
             if splits:  # a word of several columns
                 inside = self.column_mask(w, kw, position)
-                value = replaced(inside, value, tirx.Cast("int8", self.zero))
+                value = replaced(inside, value, tirx.Cast(self.workload.dtype, self.zero))
             filled = [position < run] if run % WORD else []
-            elements.append(replaced(filled, value, tirx.const(0, "int8")))
+            elements.append(replaced(filled, value, tirx.const(0, self.workload.dtype)))
         return replaced(mask, word(*elements), self.zero)
 
 

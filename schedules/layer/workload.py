@@ -14,12 +14,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from schedules.errors import LeanconvError
+from schedules.layer.rounding import ROUNDINGS
 
 #: Bytes of one element of each type that tensors have.
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4}
 
-#: How sums of integers become elements again, by name (see :mod:`schedules.kernel.quantised`).
-ROUNDINGS = ("xnn_fp32",)
 #: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
 ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
     "none": (None, None),
@@ -114,7 +113,7 @@ class Conv2dWorkload:
     weight_dtype : str
         Element type of the weights as the model has them.
     rounding : str
-        One of :data:`ROUNDINGS` for integers, else "".
+        One of :data:`schedules.layer.rounding.ROUNDINGS` for integers, else "".
 
     Raises
     ------

@@ -33,6 +33,32 @@ def start_with(
     return function.with_body(structural_map(function.body, (s_tir.SBlock, start)))
 
 
+def start_less(function: tirx.PrimFunc, block: str, tensor: str) -> tirx.PrimFunc:
+    """``function`` in which the sums of ``block`` have an element of ``tensor`` taken off, once.
+
+    Their definition says so by adding it to each term, last: that is left out, and only what the
+    sums begin with is less by it.
+    """
+
+    def start(inner: s_tir.SBlock) -> s_tir.SBlock:
+        if inner.name_hint != block:
+            return inner
+        taken: list[tirx.Expr] = []
+
+        def leave_out(added: tirx.Add) -> tirx.Expr:
+            if getattr(getattr(added.b, "source", None), "name", None) != tensor:
+                return added
+            taken.append(added.b)
+            return added.a
+
+        body = structural_map(inner.body, (tirx.Add, leave_out))
+        first = inner.init
+        less = tirx.BufferStore(first.buffer, first.value - taken[0], first.indices)
+        return s_tir.SBlock(inner.iter_vars, inner.reads, inner.writes, inner.name_hint, body, less)
+
+    return function.with_body(structural_map(function.body, (s_tir.SBlock, start)))
+
+
 def start_with_bias(function: tirx.PrimFunc, block: str, argument: int) -> tirx.PrimFunc:
     """``function`` in which the sums of ``block`` begin with the bias, one for each last index.
 

@@ -13,19 +13,22 @@ import numpy as np
 from schedules.kernel import packing
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.lower.integers import image_offset, weight_offset
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
+from schedules.target.simd import Simd
 from tests.support.kernels import among_groups
+from tests.support.rounding import ratio_arrays, rounded
 
 LOW, HIGH = -128, 127
 
 
 @dataclass(frozen=True)
 class QuantisedCase:
-    """Arguments of one int8 layer, and what must come out of it, to the bit.
+    """Arguments of one int8 or uint8 layer, and what must come out of it, to the bit.
 
-    ``scales`` are those of the weights, one for each output channel; ``offset`` is what a kernel
-    adds to the image (``image_offset``).
+    ``scales`` are those of the weights, one for each output channel; ``simd`` is what its kernel is
+    for.
     """
 
     workload: Conv2dWorkload
@@ -37,30 +40,44 @@ class QuantisedCase:
     scales: np.ndarray
     output_scale: np.float32
     output_zero: int
-    offset: int = 0
+    simd: Simd
+    weight_zero: int = 0
 
     @classmethod
     def random(
         cls,
         workload: Conv2dWorkload,
+        simd: Simd,
         seed: int = 0,
-        offset: int = 0,
         input_zero: int = 0,
         output_zero: int = -5,
         least: int = -128,
+        ties: bool = False,
     ) -> QuantisedCase:
-        """Uniform elements, weights from ``least`` on, and an output that fills its range."""
+        """Uniform elements, weights from ``least`` on, and an output that fills its range.
+
+        All numbers are those of an int8 layer, to which 128 are added for one of uint8. With
+        ``ties``, ratios are powers of two, so that many outputs are halfway between two steps.
+        """
         random = np.random.default_rng(seed)
-        x = random.integers(LOW, HIGH + 1, workload.input_shape).astype(np.int8)
-        weights = random.integers(least, HIGH + 1, workload.weight_shape).astype(np.int8)
+        added = 128 if workload.dtype == "uint8" else 0
+        x, weights = (
+            (random.integers(low, HIGH + 1, shape) + added).astype(workload.dtype)
+            for low, shape in ((LOW, workload.input_shape), (least, workload.weight_shape))
+        )
         # Some channels at the ends, where sums of pairs pass 16 bits.
-        weights[::5] = least
+        weights[::5] = least + added
         bias = random.integers(-2000, 2000, workload.out_channels).astype(np.int32)
         scales = random.uniform(0.5, 2, workload.out_channels).astype(np.float32)
         spread = 73.0**2 * np.sqrt(workload.reduction)
+        output_scale = np.float32(0.05 * 0.01 * spread / 50)
+        input_scale, scales = np.float32(0.05), scales * np.float32(0.01)
+        if ties:
+            input_scale, output_scale = np.float32(2**-4), np.float32(2**-2)
+            scales = (2.0 ** random.integers(-9, 3, workload.out_channels)).astype(np.float32)
         return cls(
-            workload, x, weights, bias, np.float32(0.05), input_zero, scales * np.float32(0.01),
-            np.float32(0.05 * 0.01 * spread / 50), output_zero, offset,
+            workload, x, weights, bias, input_scale, input_zero + added, scales, output_scale,
+            output_zero + added, simd, 119 if added else 0,
         )  # fmt: skip
 
     @property
@@ -74,7 +91,7 @@ class QuantisedCase:
         pads = ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0))
         x = np.pad(x, pads)
         total = np.zeros(w.output_shape, np.int64) + self.bias
-        weights = self.weights.astype(np.int64)
+        weights = self.weights.astype(np.int64) - self.weight_zero
         for kh in range(w.kernel_height):
             for kw in range(w.kernel_width):
                 rows = slice(kh * w.dilation_height, None, w.stride_height)
@@ -88,51 +105,72 @@ class QuantisedCase:
         return total
 
     @property
-    def ratios(self) -> np.ndarray:
-        """XNNPACK's: float32 products and quotient, rounded one by one."""
-        return (self.input_scale * self.scales) / self.output_scale
+    def ratios(self) -> tuple[np.ndarray, ...]:
+        """What the layer's rule multiplies by."""
+        scales = (self.input_scale, self.scales, self.output_scale)
+        return ratio_arrays(self.workload.rounding, *scales, self.workload.dtype == "uint8")
 
     @property
     def range(self) -> tuple[int, int]:
-        """The least and the largest output of the fused activation, as XNNPACK rounds them."""
-        ends = []
-        for bound, end in zip(ACTIVATIONS[self.workload.activation], (LOW, HIGH), strict=True):
+        """The least and the largest output of the fused activation.
+
+        XNNPACK rounds with the zero point, half to even; TFLite before, half away from zero.
+        """
+        limits, ends = np.iinfo(self.workload.dtype), []
+        bounds = ACTIVATIONS[self.workload.activation]
+        for bound, end in zip(bounds, (limits.min, limits.max), strict=True):
             if bound is None:
-                ends.append(end)
+                ends.append(int(end))
+                continue
+            value = np.float32(bound) / self.output_scale
+            if self.workload.rounding.startswith("xnn"):
+                value += np.float32(self.output_zero)
+                ends.append(int(np.rint(np.clip(value, limits.min, limits.max))))
             else:
-                value = np.float32(bound) / self.output_scale + np.float32(self.output_zero)
-                ends.append(int(np.rint(np.clip(value, LOW, HIGH))))
+                steps = np.sign(value) * np.floor(np.abs(value) + np.float32(0.5))
+                ends.append(int(np.clip(self.output_zero + steps, limits.min, limits.max)))
         return ends[0], ends[1]
 
     @property
     def expected(self) -> np.ndarray:
-        """By the rule ``xnn_fp32``."""
-        real = self.sums.astype(np.float32) * self.ratios
-        steps = np.rint(real.astype(np.float64)) + self.output_zero
+        """By the layer's rule."""
+        steps = rounded(self.workload.rounding, self.sums, self.ratios) + self.output_zero
         low, high = self.range
-        return np.clip(steps, low, high).astype(np.int8)
+        return np.clip(steps, low, high).astype(self.workload.dtype)
 
     def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
         """Whole tensor ``x``, packed weights ``w`` and constants ``b``."""
         return {
             "x": among_groups(self.x, self.groups),
-            "w": packing.pack(self.weights, plan.packed),
+            "w": packing.pack(self.packable_weights(plan.packed), plan.packed),
             "b": self.constants(plan.packed),
         }
 
+    def offset(self, packed: PackedWeights) -> int:
+        """What is added to each weight of uint8 before it is packed."""
+        is_offset = self.workload.dtype == "uint8" and packed.layout == "words"
+        return weight_offset(self.simd) if is_offset else 0
+
+    def packable_weights(self, packed: PackedWeights) -> np.ndarray:
+        weights = self.weights.astype(np.int64) + self.offset(packed)
+        return weights.astype(np.int8 if packed.layout == "words" else self.weights.dtype)
+
     def constants(self, packed: PackedWeights) -> np.ndarray:
-        """Bias, scales and parameters as a kernel reads them."""
-        sums = self.weights.astype(np.int64).reshape(len(self.weights), -1).sum(axis=1)
-        # Depthwise kernels add nothing to the image.
-        taken = self.input_zero + (0 if packed.layout == "taps" else self.offset)
-        bias = self.bias - taken * sums
-        zero_word = np.full(4, self.input_zero, np.int8).view(np.int32)[0]
+        """Bias, ratios and parameters as a kernel reads them."""
+        weights = self.weights.astype(np.int64) - self.weight_zero
+        sums = weights.reshape(len(weights), -1).sum(axis=1)
+        # Depthwise kernels add nothing to the image, nor those of uint8.
+        is_offset = self.workload.dtype == "int8" and packed.layout == "words"
+        taken = self.input_zero + (image_offset(self.simd) if is_offset else 0)
+        bias = (self.bias - taken * sums) % 2**32
+        zero_word = np.full(4, self.input_zero, self.workload.dtype).view(np.int32)[0]
+        ends = (self.output_zero, *self.range)
         memory = np.zeros(packed.constant_bytes, np.uint8)
-        second = align(4 * packed.bias_elements)
-        memory[: 4 * len(bias)] = (bias.astype(np.int64) % 2**32).astype(np.uint32).view(np.uint8)
-        memory[second:][: 4 * len(bias)] = self.ratios.astype(np.float32).view(np.uint8)
-        parameters = np.array([zero_word, self.output_zero, *self.range], np.int32)
-        memory[2 * second :][: parameters.nbytes] = parameters.view(np.uint8)
+        parameters = [zero_word, *ends, self.weight_zero + self.offset(packed)]
+        start = 0
+        for values in (bias.astype(np.uint32), *self.ratios, np.array(parameters, np.int32)):
+            memory[start:][: values.nbytes] = values.view(np.uint8)
+            start += align(packed.bias_elements * values.itemsize)
         return memory
 
     def check(self, y: np.ndarray) -> None:

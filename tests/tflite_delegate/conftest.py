@@ -16,7 +16,7 @@ import pytest
 from schedules.store import digest
 from schedules.target.simd import Simd
 from tflite_delegate.build import build
-from tflite_delegate.table import DEFAULT_ROUNDING
+from tflite_delegate.rules import DEFAULT as DEFAULT_ROUNDING
 
 
 @dataclass(frozen=True)

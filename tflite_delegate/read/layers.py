@@ -14,7 +14,12 @@ from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, d
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
-from tflite_delegate.read.quantisation import INT8_ROUNDING, check_quantisation, overflows_pairs
+from tflite_delegate.read.quantisation import (
+    READ_ROUNDING,
+    TYPES,
+    check_quantisation,
+    overflows_pairs,
+)
 
 _PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
 #: The operators that layers are made of.
@@ -137,12 +142,12 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     workload = _with_type(_workload(op, x, weights, window), weights)
     facts |= {"geometry": describe(_KINDS[op], workload), "macs": workload.macs}
     bias = None if bias_index is None else graph.constant_behind(bias_index)
-    if {x.type, y.type, weights.type} == {"int8"}:
-        workload = replace(workload, dtype="int8", weight_dtype="int8", rounding=INT8_ROUNDING)
+    if x.type in TYPES and {x.type, y.type, weights.type} == {x.type}:
+        workload = replace(workload, dtype=x.type, weight_dtype=x.type, rounding=READ_ROUNDING)
         facts["geometry"] = describe(_KINDS[op], workload)
         axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
         check_quantisation(graph, x_index, w_index, y_index, axis)
-        facts["overflows_pairs"] = overflows_pairs(graph, w_index, workload)
+        facts["overflows_pairs"] = axis == 0 and overflows_pairs(graph, w_index)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if weights.sparsity is None:
@@ -254,7 +259,7 @@ def _check_constants(
     types: set[str], weights: Tensor, bias: Tensor | None, out_channels: int
 ) -> None:
     """Refuse a layer of good shape whose tensors are not what kernels read."""
-    is_quantised = types == {"int8"} and weights.type == "int8"
+    is_quantised = len(types) == 1 and types <= {*TYPES} and types == {weights.type}
     foreign = [] if is_quantised else sorted(types - {"float32"})
     if foreign:
         raise LeanconvError(f"{' and '.join(foreign)} tensors: not supported yet")
@@ -263,7 +268,7 @@ def _check_constants(
             continue
         known = ("float32", "float16")
         if is_quantised:
-            known = ("int8", "int8") if name == "weights" else ("int32", "int32")
+            known = TYPES if name == "weights" else ("int32", "int32")
         if constant.type not in known or (is_quantised and constant.sparsity is not None):
             raise LeanconvError(f"{constant.type} {name}: not supported yet")
         if not constant.is_constant:

@@ -1,9 +1,10 @@
 """The types of a layer's tensors, and what the codes of quantised ones stand for.
 
-A layer of int8 is one whose input, weights and output are int8, with one zero point and scale of
-the input and of the output, weights with zero point 0 and one scale or one for each output channel,
-and a bias of int32: what XNNPACK computes too (csrc/layer/quantised_layer.c). Scales and zero
-points are data of the model, and none of its kernels depends on them.
+A layer of int8 or uint8 is one whose input, weights and output are of that type, with one zero
+point and scale of the input and of the output, and a bias of int32: what XNNPACK computes too
+(csrc/layer/quantised_layer.c). Weights of int8 have zero point 0 and one scale or one for each
+output channel, those of uint8 one zero point and scale. Scales and zero points are data of the
+model, and none of its kernels depends on them.
 """
 
 from __future__ import annotations
@@ -11,41 +12,39 @@ from __future__ import annotations
 import numpy as np
 
 from schedules.errors import LeanconvError
-from schedules.layer.words import SPREAD, WORD
-from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read.graph import Graph
 
-#: The rule by which XNNPACK rounds layers of int8, on every processor.
-INT8_ROUNDING = "xnn_fp32"
+#: Types of image and weights.
+TYPES = ("int8", "uint8")
+#: The rule by which layers are read: XNNPACK's on x86, until a target is known
+#: (:func:`tflite_delegate.rules.with_rules`).
+READ_ROUNDING = "xnn_fp32"
 #: Ratios of scales from which on XNNPACK refuses a layer.
 MOST_RATIO = 256.0
 
 
 def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) -> None:
-    """Refuse a layer of int8 tensors that no kernel computes; raises LeanconvError.
+    """Refuse a layer of integers that no kernel computes; raises LeanconvError.
 
     ``axis`` is that of the output channels among the weights' axes.
     """
     input_scales, output_scales = (_scales(graph, tensor, 1, 0) for tensor in (x, y))
-    channels = graph.shape(weights)[axis]
+    is_unsigned = graph.tensor(weights).type == "uint8"
+    channels = 1 if is_unsigned else graph.shape(weights)[axis]
     scales = _scales(graph, weights, channels, axis)
-    if any(_zero_points(graph, weights)):
+    if not is_unsigned and any(_zero_points(graph, weights)):
         raise LeanconvError("int8 weights with a zero point other than 0: not supported")
     if (input_scales * scales / output_scales >= np.float32(MOST_RATIO)).any():
         raise LeanconvError("the scales of input and weights are too large for the output's")
 
 
-def overflows_pairs(graph: Graph, weights: int, workload: Conv2dWorkload) -> bool:
-    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16.
-
-    Of a depthwise ``workload``, whether they are those of two taps that follow each other.
-    """
+def overflows_pairs(graph: Graph, weights: int) -> bool:
+    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16."""
     data = graph.model.Buffers(graph.graph.Tensors(weights).Buffer()).DataAsNumpy()
     if not isinstance(data, np.ndarray):
         return False
-    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
-    pairs = data[: data.size // (2 * apart) * (2 * apart)].view(np.int8).reshape(-1, 2, apart)
-    return bool((pairs == -128).all(axis=1).any())
+    vectors = data[: data.size // 16 * 16].view(np.int8).reshape(-1, 2, 8)
+    return bool((vectors == -128).all(axis=1).any())
 
 
 def _scales(graph: Graph, tensor: int, channels: int, axis: int) -> np.ndarray:

@@ -1,15 +1,12 @@
-"""How sums of integers become elements again: rules by name.
-
-A sum of int8 products stands for a real number in steps of ``s_x s_w``, the output counts in steps
-of ``s_y``. What multiplies by the ratio and rounds differs between runtimes, and single steps grow
-through a network; so each rule is computed exactly as by the runtime that it is named after:
-
-``xnn_fp32``
-    XNNPACK: the ratio as a float32, the product with the sum as float32 rounded half to even.
+"""What kernels of quantised layers read beside image and weights, and what they compute with it.
 
 Bias, ratios, zero points and the range of the activation are data of a layer, not of its kernel:
 all layers of one geometry share one. :data:`PARAMETERS` says what stands behind the arrays of one
-element for each output channel.
+element for each output channel, and :mod:`schedules.layer.rounding` what these are.
+
+The bias is less by the input's zero point times the sum of the channel's weights, so that the
+image is multiplied as it is. So are weights of uint8, whose zero point is taken off in the end, as
+often as :mod:`schedules.kernel.quantised.pixel_sums` says.
 """
 
 from __future__ import annotations
@@ -21,16 +18,21 @@ from tvm.tirx import Expr
 
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
-from schedules.lower.integers import requantised
+from schedules.lower.integers import narrowed, requantised, scaled
 
 #: The int32 of a layer's parameter block: four input zero points in one word, the output's zero
-#: point, the least and the largest element of the output.
-PARAMETERS = ("zero_word", "zero", "low", "high")
+#: point, the least and the largest element of the output, and the zero point of the weights as they
+#: are packed.
+PARAMETERS = ("zero_word", "zero", "low", "high", "weight_zero")
+#: Types of image and weights whose products are summed.
+TYPES = ("int8", "uint8")
+#: Channels that TFLite's vector loops compute at once.
+VECTOR = 8
 
 
 def unsupported(workload: Conv2dWorkload) -> str | None:
     """``None``, or why no kernel computes a layer of integers."""
-    if workload.dtype != "int8":
+    if workload.dtype not in TYPES:
         return None
     if not workload.is_quantised:
         return "no rule says how its sums of integers are rounded"
@@ -43,36 +45,57 @@ def unsupported(workload: Conv2dWorkload) -> str | None:
 
 @dataclass(frozen=True)
 class Constants:
-    """What a kernel reads beside image and weights: the bias, and of a quantised layer the rest."""
+    """What a kernel reads beside image and weights: the bias, and of a quantised layer the rest.
+
+    ``rounding`` is the rule of a quantised layer of type ``dtype``.
+    """
 
     bias: te.Tensor
-    scale: te.Tensor | None = None
+    ratios: tuple[te.Tensor, ...] = ()
     parameters: te.Tensor | None = None
+    dtype: str = "float32"
+    rounding: str = ""
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, packed: PackedWeights) -> Constants:
-        """The kernel's arguments ``B``, and ``Bscale`` and ``Bparameters`` if it is quantised."""
+        """The kernel's arguments ``B``, and ``Bratio0``, … and ``Bparameters`` if quantised."""
         shape = (packed.bias_elements,)
         if not workload.is_quantised:
             return cls(te.placeholder(shape, workload.dtype, name="B"))
         return cls(
             te.placeholder(shape, "int32", name="B"),
-            te.placeholder(shape, "float32", name="Bscale"),
+            tuple(
+                te.placeholder(shape, dtype, name=f"Bratio{number}")
+                for number, dtype in enumerate(packed.ratios)
+            ),
             te.placeholder((len(PARAMETERS),), "int32", name="Bparameters"),
+            workload.dtype,
+            workload.rounding,
         )
 
     @property
     def tensors(self) -> list[te.Tensor]:
         """In the order of a kernel's arguments."""
-        return [tensor for tensor in (self.bias, self.scale, self.parameters) if tensor is not None]
+        parameters = [] if self.parameters is None else [self.parameters]
+        return [self.bias, *self.ratios, *parameters]
 
     def parameter(self, name: str) -> Expr:
         """One of :data:`PARAMETERS`."""
         assert self.parameters is not None, "floats have no parameters"
         return self.parameters[PARAMETERS.index(name)]
 
-    def requantise(self, total: Expr, channel: Expr) -> Expr:
-        """The output element for a finished sum with its bias."""
-        assert self.scale is not None, "floats are not requantised"
-        value = tirx.Cast("float32", total) * self.scale[channel]
-        return requantised(value, *map(self.parameter, ("zero", "low", "high")))
+    def requantise(self, total: Expr, channel: Expr, channels: int) -> Expr:
+        """The output element for a finished sum with its bias, of one of so many ``channels``."""
+        ratio = [tensor[channel] for tensor in self.ratios]
+        zero, low, high = (self.parameter(name) for name in ("zero", "low", "high"))
+        if self.rounding == "xnn_fp32":
+            value = tirx.Cast("float32", total) * ratio[0]
+            return requantised(value, zero, low, high, self.dtype)
+        if self.rounding == "depthwise_int8":
+            whole = channels // VECTOR * VECTOR
+            value = scaled("double_up", total, *ratio)
+            if whole < channels:
+                value = tirx.Select(channel < whole, value, scaled("double", total, *ratio))
+        else:
+            value = scaled(self.rounding, total, *ratio)
+        return narrowed(value, zero, low, high, self.dtype)

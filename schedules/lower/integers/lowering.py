@@ -13,16 +13,29 @@ from tvm_ffi import structural_map
 from schedules.lower.integers.operations import (
     DOT4,
     DOT4_ONTO,
+    NARROWED,
     REQUANTISED,
+    SCALED,
     SPREAD,
     SPREAD_ONTO,
+    UNSIGNED,
+    UNSIGNED_ONTO,
     WORD_OF,
 )
-from schedules.lower.integers.products import dot_lowering, smlal
-from schedules.lower.integers.rounding import requantise_neon, requantise_x86
-from schedules.lower.integers.vectors import call, is_call, zeros
+from schedules.lower.integers.products import dot_lowering, smlal, unsigned_lowering
+from schedules.lower.integers.rounding import (
+    narrow_neon,
+    narrow_x86,
+    requantise_neon,
+    requantise_x86,
+)
+from schedules.lower.integers.scaling import scaling
+from schedules.lower.integers.vectors import call, element_of, is_call, zeros
 from schedules.lower.integers.words import lower_word
 from schedules.target.simd import Simd
+
+#: Products, and these added onto sums.
+FUSED = ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO), (UNSIGNED, UNSIGNED_ONTO))
 
 
 def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
@@ -30,26 +43,35 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
 
     def onto(sum_: tirx.Add) -> Expr:
         for sums, product in ((sum_.a, sum_.b), (sum_.b, sum_.a)):
-            for name, fused in ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO)):
+            for name, fused in FUSED:
                 if is_call(product, name):
                     return call(fused, product.ty, sums, *product.args)
         return sum_
 
-    requantise: Callable[..., Expr] = partial(requantise_x86, "avx512f" in simd.features)
+    is_wide = "avx512f" in simd.features
+    # They take the type of the result first.
+    to_elements: dict[str, Callable[..., Expr]] = {
+        REQUANTISED: partial(requantise_x86, is_wide),
+        NARROWED: partial(narrow_x86, is_wide),
+    }
     if simd.arch == "aarch64":
-        requantise = requantise_neon
+        to_elements = {REQUANTISED: requantise_neon, NARROWED: narrow_neon}
     lowerings: dict[str, Callable[..., Expr]] = {
         DOT4: lambda weights, image: dot(zeros(weights), weights, image),
         DOT4_ONTO: lambda sums, weights, image: dot(sums, weights, image),
         SPREAD: lambda weights, image: smlal(zeros(weights), weights, image),
         SPREAD_ONTO: lambda sums, weights, image: smlal(sums, weights, image),
+        UNSIGNED: lambda weights, image: unsigned(zeros(weights), weights, image),
+        UNSIGNED_ONTO: lambda sums, weights, image: unsigned(sums, weights, image),
         WORD_OF: lambda *elements: lower_word(elements),
-        REQUANTISED: requantise,
+        **{name: scaling(rule, simd) for rule, name in SCALED.items()},
     }
-    dot = dot_lowering(simd)
+    dot, unsigned = dot_lowering(simd), unsigned_lowering(simd)
 
     def lower(call: tvm.ir.Call) -> Expr:
         name = getattr(call.op, "name", None)
+        if name in to_elements:
+            return to_elements[name](element_of(call), *call.args)
         return lowerings[name](*call.args) if name in lowerings else call
 
     body = structural_map(function.body, (tirx.Add, onto))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tvm
 from tvm import tirx
 from tvm.tirx import Expr
@@ -12,7 +14,17 @@ DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, REQUANTISED = NAMES = tuple(
     f"leanconv.{name}"
     for name in ("dot4", "dot4_onto", "spread_dot4", "spread_dot4_onto", "word", "requantised")
 )
-for _name in NAMES:
+UNSIGNED, UNSIGNED_ONTO, NARROWED = UNSIGNED_NAMES = tuple(
+    f"leanconv.{name}" for name in ("unsigned_dot4", "unsigned_dot4_onto", "narrowed")
+)
+#: Rule of :mod:`schedules.layer.rounding` -> operation, of those that multiply integers or float64.
+SCALED: Mapping[str, str] = {
+    rule: f"leanconv.{rule}"
+    for rule in (
+        "xnn_rndnu", "xnn_rndnu_wrapping", "xnn_rndnu16", "double", "double_up", "single", "real64",
+    )
+}  # fmt: skip
+for _name in (*NAMES, *UNSIGNED_NAMES, *SCALED.values()):
     tvm.ir.register_op_attr(_name, "TVectorizable", True)
     tvm.ir.register_op_attr(_name, "TCallEffectKind", 1)  # pure
     tvm.ir.register_op_attr(_name, "TScriptPrinterName", _name)
@@ -38,9 +50,32 @@ def word(*elements: Expr) -> Expr:
     return tirx.call_intrin("int32", WORD_OF, *elements)
 
 
-def requantised(value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
-    """float32 ``value``, rounded half to even, plus int32 ``zero``, clamped: an int8."""
-    return tirx.call_intrin("int8", REQUANTISED, value, zero, low, high)
+def unsigned_dot4(weights: Expr, image: Expr) -> Expr:
+    """Like ``dot4``, of a word of uint8 by one of uint8 less :func:`weight_offset`."""
+    return tirx.call_intrin("int32", UNSIGNED, weights, image)
+
+
+def requantised(value: Expr, zero: Expr, low: Expr, high: Expr, dtype: str) -> Expr:
+    """float32 ``value``, rounded half to even, plus int32 ``zero``, clamped: an int8 or uint8."""
+    return tirx.call_intrin(dtype, REQUANTISED, value, zero, low, high)
+
+
+def scaled(rule: str, total: Expr, *ratio: Expr) -> Expr:
+    """int32 ``total`` times a ratio, rounded as the rule of that name does: an int32.
+
+    ``ratio`` has the types that :data:`schedules.layer.rounding.ROUNDINGS` says.
+    """
+    return tirx.call_intrin("int32", SCALED[rule], total, *ratio)
+
+
+def narrowed(value: Expr, zero: Expr, low: Expr, high: Expr, dtype: str) -> Expr:
+    """int32 ``value`` plus int32 ``zero``, clamped: an int8 or uint8."""
+    return tirx.call_intrin(dtype, NARROWED, value, zero, low, high)
+
+
+def weight_offset(simd: Simd) -> int:
+    """What is added to every uint8 weight as it is packed for ``unsigned_dot4`` of ``simd``."""
+    return -128 if simd.arch == "x86_64" else 0
 
 
 def image_offset(simd: Simd) -> int:

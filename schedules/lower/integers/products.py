@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tvm import tirx
 from tvm.tirx import Expr
@@ -26,8 +27,36 @@ def dot_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
         piece = _sdot if "dotprod" in simd.features else _smull
         return lambda *vectors: in_pieces(4, piece, *vectors)
     if has_vnni(simd):
-        return _vpdpbusd
-    return _pmaddwd
+        return partial(_vpdpbusd, True)
+    return partial(_pmaddwd, True)
+
+
+def unsigned_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
+    """Likewise ``unsigned_dot4``: weights are unsigned too on Arm, signed on x86."""
+    if simd.arch == "aarch64":
+        piece = _udot if "dotprod" in simd.features else _umull
+        return lambda *vectors: in_pieces(4, piece, *vectors)
+    if has_vnni(simd):
+        return partial(_vpdpbusd, False)
+    return partial(_pmaddwd, False)
+
+
+def _udot(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    name = "llvm.aarch64.neon.udot.v4i32.v16i8"
+    return llvm("int32x4", name, sums, *bytes_of(weights, image))
+
+
+def _umull(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """As :func:`_smull`."""
+    operands = bytes_of(weights, image)
+
+    def pairs(half: range) -> Expr:
+        pieces = [pick(operand, half) for operand in operands]
+        products = llvm("int16x8", "llvm.aarch64.neon.umull.v8i16", *pieces)
+        return llvm("int32x4", "llvm.aarch64.neon.uaddlp.v4i32.v8i16", products)
+
+    added = [pairs(range(8)), pairs(range(8, 16))]
+    return sums + llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
 
 
 def _sdot(sums: Expr, weights: Expr, image: Expr) -> Expr:
@@ -67,30 +96,36 @@ def smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
     return in_pieces(4, piece, sums, weights, image)
 
 
-def _vpdpbusd(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    """Unsigned by signed bytes: the image, with 128 added, by the weights; see image_offset."""
+def _vpdpbusd(is_signed: bool, sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Unsigned by signed bytes: the image, a signed one with 128 added, by the weights."""
     lanes = lanes_of(sums)
     width = min(size for size in (4, 8, 16) if size >= min(lanes, 16))
 
     def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
-        image = image ^ constant(-0x7F7F7F80, "int32", width)
+        if is_signed:
+            image = image ^ constant(-0x7F7F7F80, "int32", width)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * width}"
         return llvm(vector_type("int32", width), name, sums, *bytes_of(image, weights))
 
     return in_pieces(width, piece, sums, weights, image)
 
 
-def _pmaddwd(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    """Even and odd bytes apart, in 16 bits, multiplied and added in pairs to 32."""
+def _pmaddwd(is_signed: bool, sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Even and odd bytes apart, in 16 bits, multiplied and added in pairs to 32.
 
-    def halves(words: Expr) -> tuple[Expr, Expr]:
+    ``is_signed`` are those of the image; the others always are.
+    """
+
+    def halves(words: Expr, is_signed: bool) -> tuple[Expr, Expr]:
         lanes = 2 * lanes_of(words)
         both = tirx.reinterpret(vector_type("int16", lanes), words)
-        eight = constant(8, "int16", lanes)
-        return (both << eight) >> eight, both >> eight
+        eight, low = constant(8, "int16", lanes), constant(255, "int16", lanes)
+        if is_signed:
+            return (both << eight) >> eight, both >> eight
+        return both & low, (both >> eight) & low
 
     def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
-        for pair in zip(halves(weights), halves(image), strict=True):
+        for pair in zip(halves(weights, True), halves(image, is_signed), strict=True):
             sums = sums + llvm("int32x8", "llvm.x86.avx2.pmadd.wd", *pair)
         return sums
 

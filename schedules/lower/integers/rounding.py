@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from tvm import tirx
 from tvm.tirx import Expr
 
 from schedules.lower.integers.vectors import (
     constant,
-    dtype_of,
+    element_of,
     in_pieces,
     lanes_of,
     llvm,
@@ -18,7 +19,7 @@ from schedules.lower.integers.vectors import (
 )
 
 
-def requantise_x86(wide: bool, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
+def requantise_x86(wide: bool, dtype: str, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
     """Clamped above before it is rounded: what is too large becomes the smallest integer else."""
     lanes = lanes_of(value)
 
@@ -34,15 +35,27 @@ def requantise_x86(wide: bool, value: Expr, zero: Expr, low: Expr, high: Expr) -
     ceiling = tirx.Cast(vector_type("float32", lanes), high - zero)
     value = tirx.min(value, ceiling)
     if wide and lanes == 64:
-        quarters = [pick(value, range(start, start + 16)) for start in range(0, lanes, 16)]
-        return tirx.max(_packed([*map(by_sixteen, quarters)], zero), tirx.Cast("int8x64", low))
+        return _packed(dtype, [by_sixteen(quarter) for quarter in _quarters(value)], zero, low)
     in_sixteens = wide and lanes % 16 == 0
     whole = in_pieces(16, by_sixteen, value) if in_sixteens else in_pieces(8, by_eight, value)
-    return tirx.Cast(vector_type("int8", lanes), tirx.max(whole + zero, low))
+    return tirx.Cast(vector_type(dtype, lanes), tirx.max(whole + zero, low))
 
 
-def _packed(quarters: Sequence[Expr], zero: Expr) -> Expr:
-    """64 elements of four vectors of 16, plus ``zero``, narrowed with saturation.
+def narrow_x86(wide: bool, dtype: str, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
+    """Clamped before the zero point is added, which may not fit otherwise."""
+    lanes = lanes_of(value)
+    value = tirx.min(value, high - zero)
+    if wide and lanes == 64:
+        return _packed(dtype, _quarters(value), zero, low)
+    return tirx.Cast(vector_type(dtype, lanes), tirx.max(value, low - zero) + zero)
+
+
+def _quarters(value: Expr) -> list[Expr]:
+    return [pick(value, range(start, start + 16)) for start in range(0, 64, 16)]
+
+
+def _packed(dtype: str, quarters: Sequence[Expr], zero: Expr, low: Expr) -> Expr:
+    """64 elements of four vectors of 16, plus ``zero``, narrowed with saturation, at least ``low``.
 
     Packing takes four bytes in turn of each vector, so these are put in order in the end.
     """
@@ -52,31 +65,37 @@ def _packed(quarters: Sequence[Expr], zero: Expr) -> Expr:
         pair = llvm("int16x32", "llvm.x86.avx512.packssdw.512", first, second)
         return llvm("int16x32", "llvm.sadd.sat", pair, zeros)
 
-    halves = (half(*quarters[:2]), half(*quarters[2:]))
-    packed = llvm("int8x64", "llvm.x86.avx512.packsswb.512", *halves)
+    halves, vector = (half(*quarters[:2]), half(*quarters[2:])), vector_type(dtype, 64)
+    sign = "s" if dtype == "int8" else "u"
+    packed = llvm(vector, f"llvm.x86.avx512.pack{sign}swb.512", *halves)
     words = tirx.reinterpret("int32x16", packed)
     in_order = pick(words, [place % 4 * 4 + place // 4 for place in range(16)])
-    return tirx.reinterpret("int8x64", in_order)
+    return tirx.max(tirx.reinterpret(vector, in_order), tirx.Cast(vector, low))
 
 
-def requantise_neon(value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
-    """Narrowed with saturation, 32 to 16 to 8 bits: as many elements in each instruction."""
-    lanes = lanes_of(value)
+def requantise_neon(dtype: str, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
+    """Rounded in one instruction, whatever does not fit to the nearest integer."""
 
     def rounded(piece: Expr) -> Expr:
         return llvm("int32x4", "llvm.aarch64.neon.fcvtns.v4i32.v4f32", piece)
 
-    def saturated(value: Expr, bits: int) -> Expr:
-        element = str(dtype_of(value)).split("x")[0]
-        most, least = 2 ** (bits - 1) - 1, -(2 ** (bits - 1))
-        value = tirx.min(value, constant(most, element, lanes))
-        value = tirx.max(value, constant(least, element, lanes))
-        return tirx.Cast(vector_type(f"int{bits}", lanes), value)
+    return narrow_neon(dtype, in_pieces(4, rounded, value), zero, low, high)
+
+
+def narrow_neon(dtype: str, value: Expr, zero: Expr, low: Expr, high: Expr) -> Expr:
+    """Narrowed with saturation, 32 to 16 to 8 bits: as many elements in each instruction."""
+    lanes = lanes_of(value)
+
+    def saturated(value: Expr, dtype: str) -> Expr:
+        element, limits = element_of(value), np.iinfo(dtype)
+        value = tirx.min(value, constant(int(limits.max), element, lanes))
+        value = tirx.max(value, constant(int(limits.min), element, lanes))
+        return tirx.Cast(vector_type(dtype, lanes), value)
 
     def narrow(value: Expr, element: str) -> Expr:
         return tirx.Cast(vector_type(element, lanes), value)
 
-    whole = saturated(in_pieces(4, rounded, value), 16)
+    whole = saturated(value, "int16")
     shifted = llvm(vector_type("int16", lanes), "llvm.sadd.sat", whole, narrow(zero, "int16"))
-    result = tirx.min(saturated(shifted, 8), narrow(high, "int8"))
-    return tirx.max(result, narrow(low, "int8"))
+    result = tirx.min(saturated(shifted, dtype), narrow(high, dtype))
+    return tirx.max(result, narrow(low, dtype))

@@ -27,6 +27,11 @@ def dtype_of(value: Expr) -> tvm.DataType:
     return tvm.DataType(str(getattr(value.ty, "dtype", value.ty)))
 
 
+def element_of(value: Expr) -> str:
+    """Element type of ``value``."""
+    return str(dtype_of(value)).split("x")[0]
+
+
 def lanes_of(value: Expr) -> int:
     """Elements of a vector; 1 of a scalar."""
     return int(dtype_of(value).lanes)

@@ -169,6 +169,7 @@ def tune(
     from schedules.tuning.records.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
     from tflite_delegate.read import model as tflite_model
+    from tflite_delegate.rules import DEFAULT, with_rules
     from tflite_delegate.tasks import tasks
 
     _LOG.debug("target %r is %s", target, simd)
@@ -176,7 +177,8 @@ def tune(
     paths = [model.path if isinstance(model, Model) else model for model in given]
     figures = None if rpc_tracker or board_command else host_figures
     simd = calibrated(simd, [output], figures) if calibration else simd
-    work = tasks([tflite_model.read(path) for path in paths], simd)
+    read = [with_rules(tflite_model.read(path), DEFAULT, simd) for path in paths]
+    work = tasks(read, simd)
     if not work:
         raise LeanconvError("the models have no layer that leanconv can take: nothing to tune")
     for task in work:

@@ -7,9 +7,10 @@
 
 #include "codes/coded.h"
 #include "codes/codes.h"
-#include "codes/fixed_point.h"
 #include "codes/lanes.h"
+#include "kernels/quantised/fixed_point.h"
 #include "operation/broadcast.h"
+#include "operation/vector.h"
 
 enum {
     LEFT = 20, // binary digits behind the point of TFLite's sums

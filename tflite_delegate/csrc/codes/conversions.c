@@ -7,9 +7,10 @@
 #include <string.h>
 
 #include "codes/codes.h"
-#include "codes/fixed_point.h"
 #include "codes/tables.h"
 #include "host/tensor.h"
+#include "kernels/quantised/fixed_point.h"
+#include "operation/vector.h"
 
 enum {
     CHUNK = 4096,     // elements that are one item of work

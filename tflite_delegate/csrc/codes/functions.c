@@ -5,9 +5,9 @@
 #include <math.h>
 
 #include "codes/coded.h"
-#include "codes/fixed_point.h"
 #include "codes/tables.h"
 #include "kernels/geometry.h"
+#include "kernels/quantised/fixed_point.h"
 
 struct function {
     struct lc_codes x, y;

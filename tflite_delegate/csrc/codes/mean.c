@@ -6,8 +6,9 @@
 
 #include "codes/coded.h"
 #include "codes/codes.h"
-#include "codes/fixed_point.h"
 #include "codes/lanes.h"
+#include "kernels/quantised/fixed_point.h"
+#include "operation/vector.h"
 
 enum {
     VECTORS = 2, // of neighbours that are added at once

@@ -7,9 +7,10 @@
 
 #include "codes/coded.h"
 #include "codes/codes.h"
-#include "codes/fixed_point.h"
 #include "codes/lanes.h"
 #include "codes/tables.h"
+#include "kernels/quantised/fixed_point.h"
+#include "operation/vector.h"
 
 enum {
     MOST_KEPT = 256, // powers of a row

@@ -32,9 +32,33 @@ enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 // or those that are the same on every processor.
 enum lc_rounding { LC_ROUNDING_XNNPACK = 0, LC_ROUNDING_BUILTIN = 1, LC_ROUNDING_REFERENCE = 2 };
 
-// Elements of input and output. Of int8, weights are int8 too, sums int32, and a layer's numbers
-// are data: kernels read them behind the bias (see kernels/quantised/quantised.h).
-enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1 };
+// Elements of input and output. Of int8 and uint8, weights are of that type too, sums int32, and a
+// layer's numbers are data: kernels read them behind the bias (see kernels/quantised/quantised.h).
+enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1, LC_UINT8 = 2 };
+
+// How the sums of a quantised layer become elements again: schedules/layer/rounding.py.
+enum lc_rule {
+    LC_NO_RULE = 0,
+    LC_XNN_FP32,
+    LC_XNN_RNDNU,
+    LC_XNN_RNDNU_WRAPPING,
+    LC_XNN_RNDNU16,
+    LC_DOUBLE,
+    LC_DOUBLE_UP,
+    LC_DEPTHWISE_INT8,
+    LC_SINGLE,
+    LC_REAL64
+};
+
+// The layers that go by a rule, unless one before does for them: see tflite_delegate/rules.py.
+enum lc_kind { LC_CONV = 0, LC_DEPTHWISE = 1, LC_DENSE = 2 };
+struct lc_rule_case {
+    int32_t kind, element;
+    int32_t rule;                       // enum lc_rule
+    int32_t most_taps, most_multiplier; // output channels for each input channel
+    int32_t most_pixels;                // of the output, of all images
+    int32_t least_outputs, least_depth; // output channels, products of a sum
+};
 
 // One convolution over one image: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
@@ -50,11 +74,9 @@ struct lc_geometry {
     int32_t residual;   // 1 if there is one
     int32_t output_activation;
     int32_t element;      // enum lc_element
+    int32_t rule;         // enum lc_rule
     int32_t half_weights; // of a model's layer: 1 if its weights are float16; of a kernel's: 1 if
                           // it reads them so, 0 if it takes float32, which float16 is packed into
-    int32_t pairs;        // of a layer of int8: 1 if products of its weights may be added in pairs
-                          // in 16 bits; of a kernel: 1 if it adds these. In pairs go those eight
-                          // apart in a word of 16, or of taps 2 i and 2 i + 1 of a depthwise layer
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -134,11 +156,15 @@ struct lc_place {
 
 struct lc_library {
     const char *version;
-    const char *model;               // file name of the model it was compiled for
-    const char *target;              // name of the processor it was compiled for
-    uint32_t features;               // LC_CPU_*
-    int32_t image_offset;            // what kernels add to every int8 before they multiply it
-    int32_t rounding;                // enum lc_rounding
+    const char *model;                // file name of the model it was compiled for
+    const char *target;               // name of the processor it was compiled for
+    uint32_t features;                // LC_CPU_*
+    int32_t image_offset;             // what kernels add to every int8 before they multiply it
+    int32_t weight_offset;            // what is added to every uint8 weight in LC_WORDS
+    bool adds_pairs;                  // int8 products eight apart are added in 16 bits
+    int32_t rounding;                 // enum lc_rounding
+    const struct lc_rule_case *rules; // of quantised layers; the first that fits
+    size_t rule_count;
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default
     size_t kernel_count;
     const struct lc_place *places;

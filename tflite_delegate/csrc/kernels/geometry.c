@@ -35,7 +35,7 @@ bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *outpu
 }
 
 size_t lc_element_bytes(const struct lc_geometry *g) {
-    return g->element == LC_INT8 ? sizeof(int8_t) : sizeof(float);
+    return g->element == LC_FLOAT32 ? sizeof(float) : sizeof(int8_t);
 }
 
 int32_t lc_activation_of_node(int32_t builtin_code) {
@@ -75,6 +75,25 @@ static const char *activation_name(int32_t activation) {
     return activation == LC_ACTIVATION_SWISH ? " swish" : names[activation];
 }
 
+static const char *element_name(int32_t element) {
+    return element == LC_INT8 ? " int8" : element == LC_UINT8 ? " uint8" : "";
+}
+
+// " xnn_fp32", or nothing.
+static const char *rule_name(int32_t rule) {
+    static const char *const names[] = {"",
+                                        " xnn_fp32",
+                                        " xnn_rndnu",
+                                        " xnn_rndnu_wrapping",
+                                        " xnn_rndnu16",
+                                        " double",
+                                        " double_up",
+                                        " depthwise_int8",
+                                        " single",
+                                        " real64"};
+    return names[rule];
+}
+
 // " s2", " s2x1", or nothing where both steps are 1.
 static void describe_step(char *text, size_t size, char letter, int32_t height, int32_t width) {
     if (height == 1 && width == 1) {
@@ -98,11 +117,11 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
         snprintf(outputs, sizeof outputs, "->%d", (int)g->out_channels);
     }
     return (size_t)snprintf(
-        text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s%s", is_depthwise ? "dw" : "",
+        text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s%s%s", is_depthwise ? "dw" : "",
         (int)g->kernel_height, (int)g->kernel_width, stride, dilation, groups, (int)g->in_height,
         (int)g->in_width, (int)g->in_channels, outputs, activation_name(g->activation),
-        g->residual ? " +" : "", activation_name(g->output_activation),
-        g->element == LC_INT8 ? " int8" : "", g->half_weights ? " float16 weights" : "");
+        g->residual ? " +" : "", activation_name(g->output_activation), element_name(g->element),
+        g->half_weights ? " float16 weights" : "", rule_name(g->rule));
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

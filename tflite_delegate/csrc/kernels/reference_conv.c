@@ -110,7 +110,7 @@ static void activate(int32_t activation, float *values, size_t count) {
 
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end) {
     const struct lc_geometry *g = layer->geometry;
-    if (g->element == LC_INT8) {
+    if (g->element != LC_FLOAT32) {
         lc_quantised_conv(g, layer->constants, layer->x, layer->y, begin, end);
         return;
     }

@@ -45,7 +45,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     bool by_channel = part->layout == LC_CHANNELS;
     bool in_words = part->layout == LC_WORDS;
     bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words;
-    if (in_words != (g->element == LC_INT8 && is_filled_up) || (in_words && transform)) {
+    if (in_words != (g->element != LC_FLOAT32 && is_filled_up) || (in_words && transform)) {
         return false;
     }
     if (part->bias_elements < out_channels ||
@@ -89,10 +89,10 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = g->half_weights         ? sizeof(uint16_t)
-                    : in_words              ? layout->word
-                    : g->element == LC_INT8 ? sizeof(int8_t)
-                                            : sizeof(float);
+    layout->bytes = g->half_weights            ? sizeof(uint16_t)
+                    : in_words                 ? layout->word
+                    : g->element != LC_FLOAT32 ? sizeof(int8_t)
+                                               : sizeof(float);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -185,11 +185,12 @@ static void pack_transformed(float *packed, const struct layout *layout,
     }
 }
 
-// Words of int8, or int8 in LC_TAPS as they are.
+// Words of int8 or uint8; in LC_TAPS as they are.
 static void pack_words(char *packed, const struct layout *layout,
                        const struct lc_constants *constants, size_t first) {
     size_t row = layout->taps * layout->channels;
     const int8_t *weights = constants->weights.data;
+    int offset = layout->geometry->element == LC_UINT8 ? lc_library.weight_offset : 0;
     if (!layout->run) {
         memcpy(packed, weights, layout->bytes);
         return;
@@ -201,7 +202,7 @@ static void pack_words(char *packed, const struct layout *layout,
             size_t in_run = i % layout->run;
             size_t step = i / layout->run * words_of_run(layout) + in_run / layout->word;
             size_t word = panel + step * layout->panel + m % layout->panel;
-            packed[word * layout->word + in_run % layout->word] = from[i];
+            packed[word * layout->word + in_run % layout->word] = (char)(from[i] + offset);
         }
     }
 }
@@ -253,7 +254,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         size_t bytes = reads_bias_in_place(kernel, layers) ? 0 : sizeof(float);
         if (!lc_multiply(&bytes, (int64_t)kernel->parts[i].bias_elements) ||
-            (kernel->layers[i].element == LC_INT8 && !lc_add_parameters(&bytes)) ||
+            (kernel->layers[i].rule && !lc_add_parameters(&bytes, kernel->layers[i].rule)) ||
             !place(&end, &places->bias[i], bytes)) {
             return false;
         }
@@ -273,7 +274,7 @@ size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants
 
 static void pack_weights(void *packed, const struct layout *layout,
                          const struct lc_constants *constants, size_t first) {
-    if (layout->geometry->element == LC_INT8) {
+    if (layout->geometry->element != LC_FLOAT32) {
         pack_words(packed, layout, constants, first);
     } else if (layout->geometry->half_weights) {
         pack_halves(packed, layout, constants, first);
@@ -294,7 +295,7 @@ static void pack_call(char *block, const struct places *places, const struct lc_
         if (!reads_in_place(kernel, layers)) {
             pack_weights(block + places->weights[i], &layout, &layers[i], first);
         }
-        if (layout.geometry->element == LC_INT8) {
+        if (layout.geometry->rule) {
             lc_write_parameters(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i],
                                 first, layout.out_channels);
             continue;

@@ -143,10 +143,11 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : 4)) {
         return "malformed weights";
     }
-    if (layer->element == LC_INT8 ? !lc_is_dense_constant(weights, TFL_INT8)
-                                  : !lc_is_float_constant(weights)) {
-        return layer->element == LC_INT8 ? "weights are not int8 constants"
-                                         : "weights are not float constants";
+    int type = lc_tensor(context, layer->input)->type;
+    if (layer->element != LC_FLOAT32 ? !lc_is_dense_constant(weights, type)
+                                     : !lc_is_float_constant(weights)) {
+        return layer->element != LC_FLOAT32 ? "weights are not constants of the input's type"
+                                            : "weights are not float constants";
     }
     layer->half_weights = weights->type == TFL_FLOAT16;
     const int *dims = weights->dims->data;
@@ -178,7 +179,7 @@ static const char *read_bias(struct lc_layer *layer, const struct tfl_context *c
     }
     layer->bias = constant_behind(layer->bias, sources);
     const struct tfl_tensor *bias = lc_tensor(context, layer->bias);
-    bool is_quantised = layer->element == LC_INT8;
+    bool is_quantised = layer->element != LC_FLOAT32;
     if (!bias ||
         !(is_quantised ? lc_is_dense_constant(bias, TFL_INT32) : lc_is_float_constant(bias))) {
         return is_quantised ? "bias is not an int32 constant" : "bias is not a float constant";
@@ -237,24 +238,23 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (!input || !output || lc_is_kept(output)) {
         return "malformed node";
     }
-    if (input->type != output->type || (input->type != TFL_FLOAT32 && input->type != TFL_INT8)) {
-        return "not float32 or int8";
+    if (input->type != output->type ||
+        (input->type != TFL_FLOAT32 && input->type != TFL_INT8 && input->type != TFL_UINT8)) {
+        return "not float32, int8 or uint8";
     }
-    layer->element = input->type == TFL_INT8 ? LC_INT8 : LC_FLOAT32;
+    layer->element = input->type == TFL_INT8    ? LC_INT8
+                     : input->type == TFL_UINT8 ? LC_UINT8
+                                                : LC_FLOAT32;
     const char *reason = read_params(layer, core.builtin_code, params);
-    if (!reason && layer->element == LC_INT8 && layer->upsampling.rows) {
-        reason = "a transposed convolution of int8";
+    if (!reason && layer->element != LC_FLOAT32 && layer->upsampling.rows) {
+        reason = "a transposed convolution of integers";
     }
     if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
         reason = read_output_shape(layer, lc_tensor(context, inputs[0]));
     }
     reason = reason ? reason : read_weights(layer, context, sources);
     reason = reason ? reason : read_bias(layer, context, sources);
-    if (reason || layer->element != LC_INT8) {
-        return reason;
-    }
-    layer->pairs = !lc_overflows_pairs(layer, context);
-    return lc_check_quantised(layer, context);
+    return reason || layer->element == LC_FLOAT32 ? reason : lc_check_quantised(layer, context);
 }
 
 static struct lc_constant constant_of(const struct tfl_context *context, int index,
@@ -273,7 +273,7 @@ static struct lc_constant constant_of(const struct tfl_context *context, int ind
 struct lc_constants lc_layer_constants(const struct lc_layer *layer,
                                        const struct tfl_context *context) {
     struct lc_quantised_layer quantised = {0};
-    if (layer->element == LC_INT8) {
+    if (layer->element != LC_FLOAT32) {
         lc_read_quantised(layer, context, &quantised); // as when it was claimed
     }
     return (struct lc_constants){

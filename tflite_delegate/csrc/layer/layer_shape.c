@@ -7,6 +7,7 @@
 #include "host/checked.h"
 #include "host/tensor.h"
 #include "kernels/geometry.h"
+#include "kernels/quantised/rounding.h"
 #include "layer/layer.h"
 
 // Adds the scheme's padding along one axis to what `before` and `after` hold already. False if the
@@ -103,6 +104,10 @@ bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geo
            lc_upsample_columns(up, geometry->in_width, &spread->width);
 }
 
+static enum lc_kind kind_of(const struct lc_layer *layer) {
+    return layer->is_dense ? LC_DENSE : layer->source == LC_TAPS ? LC_DEPTHWISE : LC_CONV;
+}
+
 const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
                               struct lc_geometry *geometry, int32_t *batch) {
     *geometry = (struct lc_geometry){
@@ -122,7 +127,6 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .output_activation = layer->output_activation,
         .element = layer->element,
         .half_weights = layer->half_weights,
-        .pairs = layer->pairs,
     };
     const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
                                           : read_image(layer, input_dims, geometry, batch);
@@ -143,6 +147,7 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
                     &geometry->pad_right)) {
         return "the kernel is larger than the image";
     }
+    geometry->rule = lc_rule_of(kind_of(layer), geometry, *batch);
     size_t input, output;
     return lc_image_elements(geometry, &input, &output) ? NULL : "the image is too large";
 }

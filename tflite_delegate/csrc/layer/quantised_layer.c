@@ -9,7 +9,7 @@ bool lc_is_dense_constant(const struct tfl_tensor *tensor, int type) {
     size_t bytes;
     return tensor->type == type && lc_is_constant(tensor) && tensor->data && !tensor->sparsity &&
            lc_count_elements(tensor->dims, &bytes) &&
-           lc_multiply(&bytes, type == TFL_INT8 ? sizeof(int8_t) : sizeof(int32_t)) &&
+           lc_multiply(&bytes, type == TFL_INT32 ? sizeof(int32_t) : sizeof(int8_t)) &&
            tensor->bytes >= bytes;
 }
 
@@ -23,8 +23,12 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
         (weights.count != 1 && weights.axis != (layer->source == LC_TAPS ? 3 : 0))) {
         return false;
     }
+    bool is_unsigned = layer->element == LC_UINT8;
+    if (is_unsigned && weights.count > 1) {
+        return false;
+    }
     for (int32_t i = 0; i < weights.count; i++) {
-        if (weights.zero_points[i * weights.zero_step] != 0) {
+        if (weights.zero_points[i * weights.zero_step] != 0 && !is_unsigned) {
             return false;
         }
     }
@@ -33,23 +37,25 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
         .output_scale = *output.scales,
         .input_zero = *input.zero_points,
         .output_zero = *output.zero_points,
+        .weight_zero = *weights.zero_points,
         .scales = weights.scales,
         .scale_step = weights.count > 1,
+        .element = layer->element,
+        .is_dense = layer->is_dense,
     };
     return true;
 }
 
-bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {
+// Whether there are two weights of -128 eight apart in a long word: their products with two more of
+// -128 do not fit into 16 bits.
+static bool overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {
     const struct tfl_tensor *weights = &context->tensors[layer->weights];
     const int8_t *data = weights->data;
-    size_t count = 0, apart = LC_LONG_WORD / 2;
+    size_t count = 0;
     lc_count_elements(weights->dims, &count);
-    if (layer->source == LC_TAPS) {
-        apart = (size_t)layer->out_channels;
-    }
-    for (size_t first = 0; apart > 0 && count - first >= 2 * apart; first += 2 * apart) {
-        for (size_t i = first; i < first + apart; i++) {
-            if (data[i] == INT8_MIN && data[i + apart] == INT8_MIN) {
+    for (size_t word = 0; word + LC_LONG_WORD <= count; word += LC_LONG_WORD) {
+        for (size_t i = word; i < word + LC_LONG_WORD / 2; i++) {
+            if (data[i] == INT8_MIN && data[i + LC_LONG_WORD / 2] == INT8_MIN) {
                 return true;
             }
         }
@@ -61,13 +67,17 @@ const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_co
     const float too_large = 256.0f; // as XNNPACK has it
     struct lc_quantised_layer quantised;
     if (!lc_read_quantised(layer, context, &quantised)) {
-        return "its quantisation is not that of an int8 layer";
+        return "its quantisation is not that of an int8 or uint8 layer";
     }
     int32_t count = quantised.scale_step ? layer->out_channels : 1;
-    for (int32_t m = 0; m < count; m++) {
+    for (int32_t m = 0; m < count && lc_library.rounding == LC_ROUNDING_XNNPACK; m++) {
         if (!(lc_ratio(&quantised, (size_t)m) < too_large)) {
             return "the scales of its input and weights are too large for that of its output";
         }
+    }
+    if (lc_library.adds_pairs && layer->element == LC_INT8 && layer->source == LC_ROWS &&
+        overflows_pairs(layer, context)) {
+        return "sums of pairs of products with its weights of -128 pass 16 bits";
     }
     return NULL;
 }

@@ -7,13 +7,15 @@
 
 #include "host/checked.h"
 #include "kernels/geometry.h"
+#include "kernels/quantised/rounding.h"
 #include "kernels/weights.h"
 
 // What a kernel reads of a layer beside its channels'; schedules/kernel/quantised/constants.py.
 struct parameters {
-    int8_t zeros[LC_WORD]; // the input's zero point, as often as a word has elements
-    int32_t zero;          // the output's
-    int32_t low, high;     // of the output's range
+    uint8_t zeros[LC_WORD]; // the input's zero point, as often as a word has elements
+    int32_t zero;           // the output's
+    int32_t low, high;      // of the output's range
+    int32_t weight_zero;    // of the weights as they are packed
 };
 
 float lc_ratio(const struct lc_quantised_layer *layer, size_t m) {
@@ -21,95 +23,144 @@ float lc_ratio(const struct lc_quantised_layer *layer, size_t m) {
     return layer->input_scale * scale / layer->output_scale;
 }
 
+static int32_t least_of(const struct lc_quantised_layer *layer) {
+    return layer->element == LC_UINT8 ? 0 : INT8_MIN;
+}
+
 static float clamp(float value, float least, float most) {
     return value < least ? least : value > most ? most : value;
 }
 
-// A bound of an activation among the output's elements: the zero point is added before rounding.
-static int32_t element_of(float bound, const struct lc_quantised_layer *layer) {
-    float value = bound / layer->output_scale + (float)layer->output_zero;
-    return (int32_t)lrintf(clamp(value, INT8_MIN, INT8_MAX));
+// A bound of an activation among the output's elements. XNNPACK adds the zero point before it
+// rounds, half to even; TFLite behind, half away from zero.
+static int32_t element_of(float bound, const struct lc_quantised_layer *layer, int32_t rule) {
+    float least = (float)least_of(layer), most = least + (float)UINT8_MAX;
+    float value = bound / layer->output_scale, zero = (float)layer->output_zero;
+    if (rule < LC_DOUBLE) {
+        return (int32_t)lrintf(clamp(value + zero, least, most));
+    }
+    return (int32_t)clamp(roundf(value) + zero, least, most);
+}
+
+// Whether a kernel has what is added to elements and weights in words.
+static bool is_in_words(const struct lc_constants *constants) {
+    return constants->layout != LC_TAPS;
 }
 
 static struct parameters parameters_of(const struct lc_geometry *g,
-                                       const struct lc_quantised_layer *layer) {
+                                       const struct lc_constants *constants) {
+    const struct lc_quantised_layer *layer = &constants->quantised;
+    bool is_offset = layer->element == LC_UINT8 && is_in_words(constants);
     float least, most;
-    struct parameters parameters = {.zero = layer->output_zero};
+    struct parameters parameters = {
+        .zero = layer->output_zero,
+        .weight_zero = layer->weight_zero + (is_offset ? lc_library.weight_offset : 0),
+    };
     memset(parameters.zeros, layer->input_zero, sizeof parameters.zeros);
     lc_activation_range(g->activation, &least, &most);
-    parameters.low = element_of(least, layer);
-    parameters.high = element_of(most, layer);
+    parameters.low = element_of(least, layer, g->rule);
+    parameters.high = element_of(most, layer, g->rule);
     return parameters;
 }
 
-bool lc_add_parameters(size_t *bytes) {
-    return lc_round_up(bytes) && lc_multiply(bytes, 2) && lc_add(bytes, LC_CACHE_LINE);
+// Bytes of the ratios of so many biases, each array on cache lines of its own. False on overflow.
+static bool ratio_bytes(int32_t rule, size_t biases, size_t *bytes) {
+    *bytes = biases;
+    if (rule == LC_REAL64) {
+        return lc_multiply(bytes, 2) && lc_round_up(bytes);
+    }
+    return lc_round_up(bytes) && (rule == LC_XNN_FP32 || lc_multiply(bytes, 2));
 }
 
-// Weights of output channel `m`: the first, and how far apart they are.
-static const int8_t *weights_of(const struct lc_geometry *g, const struct lc_constants *constants,
-                                size_t m, size_t *count, size_t *step) {
+bool lc_add_parameters(size_t *bytes, int32_t rule) {
+    size_t ratios;
+    return ratio_bytes(rule, *bytes, &ratios) && lc_round_up(bytes) && lc_add(bytes, ratios) &&
+           lc_add(bytes, LC_CACHE_LINE);
+}
+
+// Weights of output channel `m`: the index of the first, and how far apart they are.
+static size_t weights_of(const struct lc_geometry *g, const struct lc_constants *constants,
+                         size_t m, size_t *count, size_t *step) {
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
-    const int8_t *weights = constants->weights.data;
     *count = taps * (size_t)(g->in_channels / g->groups);
-    if (constants->layout == LC_TAPS) {
-        *step = (size_t)g->out_channels;
-        return weights + m;
-    }
-    *step = 1;
-    return weights + m * *count;
+    *step = constants->layout == LC_TAPS ? (size_t)g->out_channels : 1;
+    return constants->layout == LC_TAPS ? m : m * *count;
+}
+
+static int32_t element_at(int32_t element, const void *data, size_t i) {
+    return element == LC_UINT8 ? ((const uint8_t *)data)[i] : ((const int8_t *)data)[i];
+}
+
+// Less the zero point.
+static int32_t weight_at(const struct lc_constants *constants, size_t i) {
+    const struct lc_quantised_layer *layer = &constants->quantised;
+    return element_at(layer->element, constants->weights.data, i) - layer->weight_zero;
 }
 
 static int32_t bias_of(const struct lc_constants *constants, size_t m) {
     return constants->bias.data ? ((const int32_t *)constants->bias.data)[m] : 0;
 }
 
+// Writes a ratio into arrays that are a `line` apart.
+static void write_ratio(char *ratios, size_t line, size_t m, int32_t rule, union lc_ratio ratio) {
+    if (rule == LC_XNN_FP32) {
+        memcpy(ratios + m * sizeof ratio.single, &ratio.single, sizeof ratio.single);
+    } else if (rule == LC_REAL64) {
+        memcpy(ratios + m * sizeof ratio.real, &ratio.real, sizeof ratio.real);
+    } else {
+        memcpy(ratios + m * sizeof(int32_t), &ratio.scaled.mantissa, sizeof(int32_t));
+        memcpy(ratios + line + m * sizeof(int32_t), &ratio.scaled.shift, sizeof(int32_t));
+    }
+}
+
 void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t channels) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    // Depthwise kernels add nothing to the image.
-    const int32_t added = constants->layout == LC_TAPS ? 0 : lc_library.image_offset;
-    const uint32_t taken = (uint32_t)(layer->input_zero + added);
-    size_t line = elements * sizeof(float);
+    // Depthwise kernels add nothing to the image, nor those of uint8.
+    bool is_offset = is_in_words(constants) && layer->element == LC_INT8;
+    const uint32_t taken =
+        (uint32_t)(layer->input_zero + (is_offset ? lc_library.image_offset : 0));
+    size_t line = elements * sizeof(float), ratios;
+    ratio_bytes(g->rule, line, &ratios);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {
-        size_t count, step;
-        const int8_t *weights = weights_of(g, constants, first + m, &count, &step);
+        size_t count, step, begin = weights_of(g, constants, first + m, &count, &step);
         uint32_t sum = 0; // wraps as the kernel's sums do
         for (size_t i = 0; i < count; i++) {
-            sum += (uint32_t)(int32_t)weights[i * step];
+            sum += (uint32_t)weight_at(constants, begin + i * step);
         }
         uint32_t bias = (uint32_t)bias_of(constants, first + m) - taken * sum;
-        float ratio = lc_ratio(layer, first + m);
         memcpy((char *)block + m * sizeof bias, &bias, sizeof bias);
-        memcpy((char *)block + line + m * sizeof ratio, &ratio, sizeof ratio);
+        write_ratio((char *)block + line, line, m, g->rule, lc_ratio_of(g->rule, layer, first + m));
     }
-    struct parameters parameters = parameters_of(g, layer);
-    memcpy((char *)block + 2 * line, &parameters, sizeof parameters);
+    struct parameters parameters = parameters_of(g, constants);
+    memcpy((char *)block + line + ratios, &parameters, sizeof parameters);
 }
 
 // The kernel in plain C
 
 // The sum of one output element.
 static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *constants,
-                      const int8_t *x, int32_t oy, int32_t ox, size_t m) {
+                      const void *x, int32_t oy, int32_t ox, size_t m) {
+    const struct lc_quantised_layer *layer = &constants->quantised;
     size_t count, step, channels = (size_t)(g->in_channels / g->groups);
     size_t group = m / (size_t)(g->out_channels / g->groups);
-    const int8_t *weights = weights_of(g, constants, m, &count, &step);
+    size_t weight = weights_of(g, constants, m, &count, &step);
     uint32_t sum = (uint32_t)bias_of(constants, m);
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
         int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
                       lc_multiply_add(kh, g->dilation_height, 0);
-        for (int32_t kw = 0; kw < g->kernel_width; kw++, weights += channels * step) {
+        for (int32_t kw = 0; kw < g->kernel_width; kw++, weight += channels * step) {
             int64_t column = lc_multiply_add(ox, g->stride_width, -(int64_t)g->pad_left) +
                              lc_multiply_add(kw, g->dilation_width, 0);
             if (row < 0 || row >= g->in_height || column < 0 || column >= g->in_width) {
                 continue;
             }
             size_t pixel = (size_t)row * (size_t)g->in_width + (size_t)column;
-            const int8_t *from = x + pixel * (size_t)g->in_channels + group * channels;
+            size_t from = pixel * (size_t)g->in_channels + group * channels;
             for (size_t c = 0; c < channels; c++) {
-                sum += (uint32_t)((from[c] - constants->quantised.input_zero) * weights[c * step]);
+                int32_t value = element_at(layer->element, x, from + c) - layer->input_zero;
+                sum += (uint32_t)(value * weight_at(constants, weight + c * step));
             }
         }
     }
@@ -117,21 +168,21 @@ static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *co
 }
 
 void lc_quantised_conv(const struct lc_geometry *g, const struct lc_constants *constants,
-                       const int8_t *x, int8_t *y, int32_t begin, int32_t end) {
-    struct parameters parameters = parameters_of(g, &constants->quantised);
-    float most = (float)(parameters.high - parameters.zero);
+                       const void *x, void *y, int32_t begin, int32_t end) {
+    struct parameters parameters = parameters_of(g, constants);
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
-    y += (size_t)begin * (size_t)out_width * out_channels;
+    uint8_t *to = (uint8_t *)y + (size_t)begin * (size_t)out_width * out_channels;
     for (int32_t oy = begin; oy < end; oy++) {
-        for (int32_t ox = 0; ox < out_width; ox++, y += out_channels) {
+        for (int32_t ox = 0; ox < out_width; ox++, to += out_channels) {
             for (size_t m = 0; m < out_channels; m++) {
-                float value = (float)sum_of(g, constants, x, oy, ox, m);
-                value *= lc_ratio(&constants->quantised, m);
-                // Far enough below every element, and no overflow.
-                value = clamp(value, -1024.0f, most);
-                int32_t element = (int32_t)lrintf(value) + parameters.zero;
-                y[m] = (int8_t)(element > parameters.low ? element : parameters.low);
+                int32_t sum = sum_of(g, constants, x, oy, ox, m);
+                union lc_ratio ratio = lc_ratio_of(g->rule, &constants->quantised, m);
+                int64_t element =
+                    lc_rounded(g->rule, sum, ratio, m, out_channels) + parameters.zero;
+                element = element < parameters.high ? element : parameters.high;
+                element = element > parameters.low ? element : parameters.low;
+                to[m] = (uint8_t)element;
             }
         }
     }

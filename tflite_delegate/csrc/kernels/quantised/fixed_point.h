@@ -7,8 +7,6 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "operation/vector.h"
-
 // mantissa 2^(shift - 31)
 struct lc_multiplier {
     int32_t mantissa, shift;
@@ -57,4 +55,12 @@ static inline int32_t lc_scale_away(int32_t v, struct lc_multiplier by) {
 static inline int32_t lc_scale_up(int32_t v, struct lc_multiplier by) {
     int32_t left = lc_shift_left(v, by.shift > 0 ? by.shift : 0);
     return lc_shift_up(lc_high_product(left, by.mantissa), by.shift < 0 ? -by.shift : 0);
+}
+
+// v times the multiplier, rounded once, ties up; multipliers of a half and more lose what is beyond
+// 32 bits of v.
+static inline int32_t lc_scale_once(int32_t v, struct lc_multiplier by) {
+    int32_t right = by.shift < -1 ? by.shift : -1;
+    int64_t product = (int64_t)lc_shift_left(v, by.shift - right) * by.mantissa;
+    return lc_shift_up((int32_t)(product >> 31), -right);
 }

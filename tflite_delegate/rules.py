@@ -1,0 +1,130 @@
+"""The one table of rounding rules: whose arithmetic, operator, type, processor and shape -> rule.
+
+TFLite runs a layer of int8 or uint8 by one of several kernels, which round differently
+(:mod:`schedules.layer.rounding`); which one depends on the processor and on the layer's shape. What
+users name is whose arithmetic theirs shall be: ``xnnpack``, what TFLite does by default,
+``builtin``, its own kernels for the processor, or ``reference``, those that are the same on all.
+:func:`cases` has the rules of one target, the first that fits counts. The delegate has the same
+list (csrc/host/kernel_table.h) and no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
+from schedules.layer.workload import Conv2dWorkload
+from schedules.target.simd import Simd
+from tflite_delegate.read.model import Model
+
+#: Whose arithmetic a quantised model may be computed by.
+XNNPACK, BUILTIN, REFERENCE = "xnnpack", "builtin", "reference"
+#: What TFLite computes by default.
+DEFAULT = XNNPACK
+#: The cores of which XNNPACK knows that products of 16 bits are faster there.
+NARROW_CORES = frozenset({"cortex-a53", "cortex-a55"})
+#: XNNPACK has depthwise kernels of so many taps; more are a grouped convolution to it.
+DEPTHWISE_TAPS = 25
+#: Without a limit.
+ANY = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """A rule, and the layers that go by it.
+
+    Parameters
+    ----------
+    kind : {"conv", "depthwise", "dense"}
+        Of the operator.
+    dtype : {"int8", "uint8"}
+        Of image and weights.
+    rule : str
+        One of :data:`schedules.layer.rounding.ROUNDINGS`.
+    most_taps, most_multiplier, most_pixels : int
+        Kernel rows times columns, output channels for each input channel, and output pixels of all
+        images, at most.
+    least_outputs, least_depth : int
+        Output channels and products of a sum, at least.
+    """
+
+    kind: str
+    dtype: str
+    rule: str
+    most_taps: int = ANY
+    most_multiplier: int = ANY
+    most_pixels: int = ANY
+    least_outputs: int = 1
+    least_depth: int = 1
+
+    def fits(self, kind: str, workload: Conv2dWorkload) -> bool:
+        """Whether a layer of this kind goes by the rule."""
+        layer = workload
+        return (
+            (self.kind, self.dtype) == (kind, layer.dtype)
+            and layer.kernel_height * layer.kernel_width <= self.most_taps
+            and layer.out_channels // layer.in_channels <= self.most_multiplier
+            and layer.pixels <= self.most_pixels
+            and layer.out_channels >= self.least_outputs
+            and layer.reduction >= self.least_depth
+        )
+
+
+def cases(choice: str, simd: Simd) -> list[RuleCase]:
+    """The rules of all layers for one of these choices and a target; the first that fits counts."""
+    found = []
+    for dtype in ("int8", "uint8"):
+        by_choice = {XNNPACK: _xnnpack, BUILTIN: _builtin, REFERENCE: _reference}
+        found += by_choice[choice](dtype, simd)
+    return found
+
+
+def _xnnpack(dtype: str, simd: Simd) -> list[RuleCase]:
+    if dtype == "int8" or simd.arch == "x86_64":
+        return [RuleCase(kind, dtype, "xnn_fp32") for kind in (CONV, DEPTHWISE, DENSE)]
+    rule = "xnn_rndnu16" if _core(simd) in NARROW_CORES else "xnn_rndnu"
+    small = RuleCase(DEPTHWISE, dtype, "xnn_rndnu_wrapping", DEPTHWISE_TAPS, most_multiplier=1)
+    return [small, *(RuleCase(kind, dtype, rule) for kind in (CONV, DEPTHWISE, DENSE))]
+
+
+def _builtin(dtype: str, simd: Simd) -> list[RuleCase]:
+    depthwise = RuleCase(DEPTHWISE, dtype, "depthwise_int8" if dtype == "int8" else "double")
+    if simd.arch == "x86_64":
+        return [depthwise, *(RuleCase(kind, dtype, "double_up") for kind in (CONV, DENSE))]
+    # The matrix product is ruy's but for one column, which has a kernel of its own.
+    found = [depthwise]
+    for kind in (CONV, DENSE):
+        vector = RuleCase(kind, dtype, "double_up", most_pixels=1, least_outputs=4, least_depth=8)
+        found += [vector, RuleCase(kind, dtype, "single")]
+    return found
+
+
+def _reference(dtype: str, simd: Simd) -> list[RuleCase]:
+    del simd
+    rules = {CONV: "double", DEPTHWISE: "double", DENSE: "real64"}
+    return [RuleCase(kind, dtype, rule) for kind, rule in rules.items()]
+
+
+def _core(simd: Simd) -> str:
+    return simd.name.removesuffix("-android")
+
+
+def with_rules(model: Model, choice: str, simd: Simd) -> Model:
+    """``model`` whose quantised layers have the rules of one of these choices on a target."""
+    rules = cases(choice, simd)
+
+    def with_rule(layer: Layer) -> Layer:
+        workload = layer.workload
+        if workload is None or not workload.is_quantised or workload.weight_dtype != workload.dtype:
+            return layer
+        found = (case.rule for case in rules if case.fits(layer.kind, workload))
+        rule = next(found, workload.rounding)
+        renamed = replace(workload, rounding=rule)
+        geometry = layer.geometry.replace(workload.rounding, rule)
+        return replace(layer, workload=renamed, geometry=geometry)
+
+    def of_graph(graph: Model) -> Model:
+        others = tuple(map(of_graph, graph.others))
+        return replace(graph, layers=tuple(map(with_rule, graph.layers)), others=others)
+
+    return of_graph(model)
