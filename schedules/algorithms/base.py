@@ -32,7 +32,9 @@ W = TypeVar("W", bound=Workload)
 
 
 #: Types that algorithms compute: of input and output, and of weights.
-FLOAT = frozenset({("float32", "float32"), ("float32", "float16")})
+FLOAT32 = frozenset({("float32", "float32"), ("float32", "float16")})
+FLOAT16 = frozenset({("float16", "float32"), ("float16", "float16")})
+FLOAT = FLOAT32 | FLOAT16
 FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
 FLOAT_OR_BYTES = FLOAT_OR_INT8 | {("uint8", "uint8")}
 
@@ -123,8 +125,7 @@ class Algorithm(ABC, Generic[W]):
         Each layer passes on the relative error of its input, and adds its own.
         """
         del knobs
-        errors = (accuracy.relative_error(layer.reduction) for layer in workload.layers)
-        return math.hypot(*errors)
+        return math.hypot(*map(accuracy.definition_error, workload.layers))
 
     def product(self, workload: W, simd: Simd) -> Product | None:
         """The matrix product that the micro-kernel tiles; ``None`` if there is none."""
@@ -240,7 +241,7 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 
 def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -> Knob:
     """Where weights come from, of ``sources``; those that have to be converted stay as they are."""
-    narrow = workload.weight_dtype != workload.dtype
+    narrow = packing.has_narrow_weights(workload)
     if narrow and not simd.converts_float16:
         sources = (PACKED,)
     if not spreads(simd):

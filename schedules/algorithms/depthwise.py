@@ -55,12 +55,12 @@ class Depthwise(LayerAlgorithm):
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """The register tile; and ``weights``, where the model's are of another type."""
         tile = depthwise_tiles.knobs(workload, simd)
-        if workload.weight_dtype == workload.dtype:
+        if not packing.has_narrow_weights(workload):
             return tile
         return {**tile, **by_name(weights_knob(workload, simd, (PACKED, NARROW)))}
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
-        if workload.weight_dtype == workload.dtype:
+        if not packing.has_narrow_weights(workload):
             return ({},)
         return ({"weights": PACKED}, {"weights": NARROW})
 

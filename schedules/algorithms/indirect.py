@@ -53,7 +53,7 @@ class Indirect(LayerAlgorithm):
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
         """Values of the knob ``weights``, where the target can convert the model's weights."""
-        narrow = workload.weight_dtype != workload.dtype
+        narrow = packing.has_narrow_weights(workload)
         in_place = workload.group_of == 1 and not workload.is_quantised
         spread = fills_vectors(workload)
         return (PACKED, *[NARROW] * narrow, *[IN_PLACE] * in_place, *[SPREAD_OUT] * spread)

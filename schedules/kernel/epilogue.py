@@ -38,7 +38,7 @@ def finished(
             return constants.requantise(total, i[-1], workload.out_channels)
         first = tirx.const(0, workload.dtype)
         if constants is not None and not has_bias:
-            first = constants.bias[i[-1]]
+            first = constants.bias[i[-1]].astype(workload.dtype)
         return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
 
     return [*added, te.compute(shape, element, name=name)]
@@ -60,7 +60,7 @@ def finish(
 def activate(value: tirx.Expr, activation: str, dtype: str) -> tirx.Expr:
     """``value`` after an activation; a NaN stays one."""
     if activation == SWISH:
-        return swish(value)
+        return swish(value.astype("float32")).astype(dtype)
     if activation == HARD_SWISH:
         # In this order nothing overflows that is no infinity itself.
         clamped = at_most(at_least(value + tirx.const(3.0, dtype), 0.0), 6.0)

@@ -114,6 +114,11 @@ class PackedWeights:
         return align(bias) + sum(map(align, sizes)) + ALIGNMENT
 
 
+def has_narrow_weights(layer: Conv2dWorkload) -> bool:
+    """Whether the model has its weights in fewer bytes than elements of input and output."""
+    return DTYPE_BYTES[layer.weight_dtype] < layer.element_bytes
+
+
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
     """Layout ``panels`` for the weights of ``workload``."""
     count = -(-workload.out_channels // panel)

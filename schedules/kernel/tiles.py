@@ -141,7 +141,9 @@ def fits_registers(
         spare = 14
     elif simd.in_order or taps.depth % lanes:
         # As many again as pixels, and two, where an in-order core loads them all ahead.
-        spare = max(10, columns + 2) if simd.in_order else 10
+        # The eight steps of a vector of float16 load more.
+        most = 17 if lanes > 4 else columns + 2
+        spare = max(10, most) if simd.in_order else 10
     else:
         spare = 1
     return sums + columns + vectors + spare <= simd.vector_registers
@@ -361,7 +363,8 @@ def default_k_block(
     if taps.depth < lanes:
         return 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)
-    if simd.in_order or free < max(3, columns // 2):
+    # Of float16, blocks of one vector have enough multiply-adds, and longer ones spill.
+    if simd.in_order or workload.dtype == "float16" or free < max(3, columns // 2):
         return lanes
     for block in (4 * lanes, 2 * lanes):
         repeats = taps.depth % block == 0 and taps.depth > block

@@ -358,7 +358,7 @@ class Conv2dWorkload:
         """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
 
         Depthwise layers are ``dwconv…``; ``+`` stands for the residual. Types that are not float32
-        come last: ``int8``, or ``float16 weights`` if only those are.
+        come last: ``int8`` or ``float16``, or ``float16 weights`` if only those are.
         """
         if self.group_of > 1:
             return f"one group of {self.all_groups().describe()}"
@@ -385,7 +385,7 @@ class Conv2dWorkload:
             parts.append(self.output_activation)
         if self.dtype != "float32":
             parts.append(self.dtype)
-        if self.weight_dtype != self.dtype:
+        if DTYPE_BYTES[self.weight_dtype] < self.element_bytes:
             parts.append(f"{self.weight_dtype} weights")
         if self.rounding:
             parts.append(self.rounding)

@@ -15,19 +15,20 @@ from tvm_ffi import structural_map
 def start_with(
     function: tirx.PrimFunc, block: str, value: Callable[..., tirx.Expr]
 ) -> tirx.PrimFunc:
-    """``function`` in which the sums of ``block`` begin with ``value(*indices)``."""
+    """``function`` in which the sums of ``block`` begin with ``value(*indices)``, in their type."""
 
     def start(inner: s_tir.SBlock) -> s_tir.SBlock:
         if inner.name_hint != block:
             return inner
         zero = inner.init
+        first = value(*zero.indices).astype(zero.buffer.dtype)
         return s_tir.SBlock(
             inner.iter_vars,
             inner.reads,
             inner.writes,
             inner.name_hint,
             inner.body,
-            tirx.BufferStore(zero.buffer, value(*zero.indices), zero.indices),
+            tirx.BufferStore(zero.buffer, first, zero.indices),
         )
 
     return function.with_body(structural_map(function.body, (s_tir.SBlock, start)))

@@ -68,6 +68,8 @@ class Plan:
             types = (layer.dtype, layer.weight_dtype)
             if types not in algorithm.types:
                 raise Unsupported("it does not compute {} with {} weights".format(*types))
+            if layer.dtype == "float16" and not simd.computes_float16:
+                raise Unsupported(f"{simd.name} has no arithmetic of float16")
         if algorithm not in REGISTRY.made_for(workload):
             blocks = "it computes blocks of layers, and this layer is in none"
             raise Unsupported(blocks if algorithm.of_blocks else "it computes one layer")

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
-from schedules.kernel.accuracy import relative_error
+from schedules.kernel.accuracy import definition_error
 from schedules.kernel.costs import Work, spills
-from schedules.kernel.packing import SPREAD_OUT
+from schedules.kernel.packing import SPREAD_OUT, has_narrow_weights
 from schedules.layer.block import Workload
 from schedules.lower.integers import spreads
 from schedules.plan.choice import AUTO, Choice
@@ -112,7 +112,7 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     if objective != "time":
         return _smallest(within, objective)
     best = min(within, key=lambda plan: plan.cost)
-    if any(layer.weight_dtype != layer.dtype for layer in workload.layers):
+    if any(map(has_narrow_weights, workload.layers)):
         best = _narrowest(within, NARROW_FACTOR * best.cost)
     refused = [plan for plan in plans if exceeded(plan, limits) is not None]
     cheaper = sorted((p for p in refused if p.cost < best.cost), key=lambda plan: plan.cost)
@@ -159,7 +159,7 @@ def default_limits(workload: Workload, limits: Limits) -> Limits:
     """``limits`` with one on the error, whoever chooses: see :data:`ERROR_FACTOR`."""
     if limits.error is not None:
         return limits
-    definition = math.hypot(*(relative_error(layer.reduction) for layer in workload.layers))
+    definition = math.hypot(*map(definition_error, workload.layers))
     return replace(limits, error=ERROR_FACTOR * definition)
 
 

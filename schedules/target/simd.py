@@ -108,6 +108,11 @@ class Simd:
         return self.arch == "aarch64" or "f16c" in self.features
 
     @property
+    def computes_float16(self) -> bool:
+        """Whether vectors of float16 are multiplied and added."""
+        return "fullfp16" in self.features
+
+    @property
     def triple(self) -> str:
         """LLVM target triple."""
         return TRIPLES[self.arch, self.android]

@@ -66,7 +66,7 @@ class Case:
     def random(cls, workload: Conv2dWorkload, seed: int = 0) -> Case:
         """Normally distributed arguments, weights scaled so that the output is of order 1."""
         random = np.random.default_rng(seed)
-        x = random.standard_normal(workload.input_shape, np.float32)
+        x = random.standard_normal(workload.input_shape, np.float32).astype(workload.dtype)
         weights = random.standard_normal(workload.weight_shape, np.float32)
         weights /= np.float32(np.sqrt(workload.reduction))
         weights = weights.astype(workload.weight_dtype)
@@ -74,6 +74,7 @@ class Case:
         residual = None
         if workload.residual:
             residual = random.standard_normal(workload.output_shape, np.float32)
+            residual = residual.astype(workload.dtype)
         exact, bound = conv2d(workload, x, weights, bias, residual)
         return cls(workload.group_of, x, residual, weights, bias, exact, bound)
 
@@ -194,6 +195,9 @@ class AnyCase(Protocol):
     def groups(self) -> int: ...
 
     @property
+    def x(self) -> np.ndarray: ...
+
+    @property
     def expected(self) -> np.ndarray: ...
 
     def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
@@ -227,7 +231,7 @@ class HostKernel:
 def unwritten(case: AnyCase) -> np.ndarray:
     """The whole tensor of an output before it is computed."""
     # What is expected of floats is float64.
-    dtype = np.dtype(np.float32) if case.expected.dtype.kind == "f" else case.expected.dtype
+    dtype = case.x.dtype if case.expected.dtype.kind == "f" else case.expected.dtype
     return among_groups(np.full(case.expected.shape, nothing(dtype), dtype), case.groups)
 
 

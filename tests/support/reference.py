@@ -1,4 +1,4 @@
-"""What a convolution is, in float64, and how far a float32 result may be from it."""
+"""What a convolution is, in float64, and how far a float32 or float16 result may be from it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 from schedules.algorithms.winograd.cook_toom import Filtering, as_floats
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
-#: Unit roundoff of float32.
-EPSILON = 2.0**-24
+#: Unit roundoff of each type.
+EPSILONS = {"float32": 2.0**-24, "float16": 2.0**-11}
+EPSILON = EPSILONS["float32"]
+#: Half of the least number above zero: rounding something tiny is off by at most that.
+TINY = {"float32": 0.0, "float16": 2.0**-25}
 
 
 def conv2d(
@@ -20,11 +23,12 @@ def conv2d(
     bias: np.ndarray | None,
     residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact result (to float64), and a bound on the error of any float32 result.
+    """The exact result (to float64), and a bound on the error of any result in the layer's type.
 
-    A sum of n products in float32, in any order and with or without fused multiply-add, is off by
+    A sum of n products in floats, in any order and with or without fused multiply-add, is off by
     at most gamma(n) * sum |x w| with gamma(n) = n u / (1 - n u) (Higham, "Accuracy and Stability of
-    Numerical Algorithms", section 3.1). The bias is one more term.
+    Numerical Algorithms", section 3.1). The bias is one more term. In float16, bias and weights may
+    be rounded first, and what is below its normal numbers is off by :data:`TINY` each time.
 
     Parameters
     ----------
@@ -41,23 +45,32 @@ def conv2d(
     bias = np.zeros(len(weights)) if bias is None else bias.astype(np.float64)
     result = _correlate(workload, x, weights) + bias
     magnitude = _correlate(workload, abs(x), abs(weights)) + abs(bias)
-    return finish(workload, result, gamma(workload.reduction + 2) * magnitude, residual)
+    roundings, dtype = workload.reduction + 2, _float_type(workload)
+    if dtype == "float16":
+        roundings += 1
+    tiny = 2 * roundings * TINY[dtype] * (1 + abs(x).max(initial=0))
+    return finish(workload, result, gamma(roundings, dtype) * magnitude + tiny, residual)
+
+
+def _float_type(workload: Conv2dWorkload) -> str:
+    return workload.dtype if workload.dtype in EPSILONS else "float32"
 
 
 def finish(
     workload: Conv2dWorkload, result: np.ndarray, bound: np.ndarray, residual: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value and bound after the activation, the residual and the output activation."""
-    result, bound = activate(workload.activation, result, bound)
+    dtype = _float_type(workload)
+    result, bound = activate(workload.activation, result, bound, dtype)
     if residual is None:
         return result, bound
     result = result + residual.astype(np.float64)
-    bound = bound + gamma(1) * (abs(result) + bound)
-    return activate(workload.output_activation, result, bound)
+    bound = bound + gamma(1, dtype) * (abs(result) + bound)
+    return activate(workload.output_activation, result, bound, dtype)
 
 
 def activate(
-    activation: str, value: np.ndarray, bound: np.ndarray
+    activation: str, value: np.ndarray, bound: np.ndarray, dtype: str = "float32"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Value and bound after an activation.
 
@@ -67,19 +80,21 @@ def activate(
     (schedules/kernel/sigmoid.py).
     """
     if activation == SWISH:
-        return value / (1 + np.exp(-value)), 1.1 * bound + gamma(10) * (abs(value) + bound)
+        return value / (1 + np.exp(-value)), 1.1 * bound + gamma(10, dtype) * (abs(value) + bound)
     if activation == HARD_SWISH:
         result = value * np.clip(value + 3, 0, 6) / 6
-        return result, 1.5 * bound + gamma(4) * (abs(value) + bound)
+        return result, 1.5 * bound + gamma(4, dtype) * (abs(value) + bound)
     least, most = ACTIVATIONS[activation]
     return np.clip(
         value, -np.inf if least is None else least, np.inf if most is None else most
     ), bound
 
 
-def gamma(roundings: int) -> float:
+def gamma(roundings: int, dtype: str = "float32") -> float:
     """The largest relative error that this many roundings one after another can make."""
-    return roundings * EPSILON / (1 - roundings * EPSILON)
+    error = roundings * EPSILONS[dtype]
+    assert error < 1, "the bound says nothing about so many roundings"
+    return error / (1 - error)
 
 
 def winograd_bound(

@@ -32,7 +32,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import Algorithm, index_limit, weights_knob
+from schedules.algorithms.base import FLOAT32, Algorithm, index_limit, weights_knob
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
@@ -57,6 +57,7 @@ class FusedBlock(Algorithm[Block]):
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
     workspace = "a few rows of what lies between"
     good_for = "MobileNets' blocks: nothing between is stored"
+    types = FLOAT32
     of_blocks = True
 
     def supports(self, block: Block, simd: Simd) -> str | None:
@@ -83,7 +84,7 @@ class FusedBlock(Algorithm[Block]):
         return self._knobs(block, simd, NO_KNOBS)
 
     def _knobs(self, block: Block, simd: Simd, fixed: Knobs) -> Mapping[str, Knob]:
-        narrow = [layer for layer in block.layers if layer.weight_dtype != layer.dtype]
+        narrow = [layer for layer in block.layers if packing.has_narrow_weights(layer)]
         choices = fused_knobs.knobs(block, simd, fused_knobs.strips_for(block, simd, fixed))
         if not narrow:
             return choices

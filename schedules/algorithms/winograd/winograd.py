@@ -47,7 +47,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import LayerAlgorithm
+from schedules.algorithms.base import FLOAT32, LayerAlgorithm
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
 from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
@@ -117,6 +117,7 @@ class Winograd(LayerAlgorithm):
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
     workspace = "n^2 P (C + M), P tiles of a strip"
     good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
+    types = FLOAT32
     transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
@@ -160,7 +161,7 @@ class Winograd(LayerAlgorithm):
         strip = fixed.get("strip", default_strip(whole, simd))
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
-        converts = workload.weight_dtype == workload.dtype or simd.converts_float16
+        converts = not packing.has_narrow_weights(workload) or simd.converts_float16
         sources = WEIGHTS if converts else (TRANSFORMED,)
         panel = choices["panel"].default
         parts = 1 if domain.in_kernel else default_parts(domain, simd, panel)

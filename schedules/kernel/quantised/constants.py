@@ -61,7 +61,7 @@ class Constants:
         """The kernel's arguments ``B``, and ``Bratio0``, … and ``Bparameters`` if quantised."""
         shape = (packed.bias_elements,)
         if not workload.is_quantised:
-            return cls(te.placeholder(shape, workload.dtype, name="B"))
+            return cls(te.placeholder(shape, "float32", name="B"))
         return cls(
             te.placeholder(shape, "int32", name="B"),
             tuple(
