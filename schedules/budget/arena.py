@@ -6,9 +6,12 @@ most that any step holds; gaps come on top.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import replace
 from typing import TypeVar
 
+from schedules.budget.offsets import Life, arena_height
 from schedules.layer.network import Chain, Network
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
@@ -45,20 +48,8 @@ class Timeline:
         for chain in chains:
             nodes = nodes_of(network, chain)
             self._time_of |= dict.fromkeys(nodes, max(nodes))
-        end = len(network.steps)
-        written = dict.fromkeys(network.inputs, -1)
-        read: dict[int, int] = dict.fromkeys((*network.inputs, *network.outputs), end)
-        for step in network.steps:
-            time = self._time_of.get(step.index, step.index)
-            written |= dict.fromkeys(step.outputs, time)
-            for tensor in step.inputs:
-                read[tensor] = max(read.get(tensor, -1), time)
-        # A tensor that is written and read in one step is inside of a unit.
-        self._lives = [
-            (written[tensor], read[tensor], network.sizes[tensor])
-            for tensor in written
-            if read.get(tensor, -1) > written[tensor]
-        ]
+        lives = _tensors(network, self.time_of)
+        self._lives = list(_shared(network, lives, set(self._time_of)).values())
         #: When something runs.
         self.times = sorted({self.time_of(step.index) for step in network.steps})
 
@@ -68,7 +59,58 @@ class Timeline:
 
     def held_bytes(self, time: int) -> int:
         """Bytes of the tensors that are alive then."""
-        return sum(size for first, last, size in self._lives if first <= time <= last)
+        return sum(align(life.bytes) for life in self._lives if life.first <= time <= life.last)
+
+    def arena_bytes(self, workspace: Mapping[int, int]) -> int:
+        """Bytes of TFLite's arena, gaps included; ``workspace`` is by the time that it is for."""
+        slots = {time: slot for slot, time in enumerate(self.times)}
+        lives = [
+            Life(max(slots.get(life.first, 0), 0), slots.get(life.last, len(slots)), life.bytes)
+            for life in self._lives
+        ]
+        lives += [Life(slots[time], slots[time], size) for time, size in workspace.items()]
+        return arena_height(lives, len(slots))
+
+
+def _tensors(network: Network, time_of: Callable[[int], int]) -> dict[int, Life]:
+    """When each tensor lives that something else reads than what wrote it."""
+    end = len(network.steps)
+    written = dict.fromkeys(network.inputs, -1)
+    read: dict[int, int] = dict.fromkeys((*network.inputs, *network.outputs), end)
+    for step in network.steps:
+        time = time_of(step.index)
+        written |= dict.fromkeys(step.outputs, time)
+        for tensor in step.inputs:
+            read[tensor] = max(read.get(tensor, -1), time)
+    # A tensor that is written and read in one step is inside of a unit.
+    return {
+        tensor: Life(written[tensor], read[tensor], network.sizes[tensor])
+        for tensor in written
+        if read.get(tensor, -1) > written[tensor]
+    }
+
+
+def _shared(network: Network, lives: Mapping[int, Life], in_kernels: Set[int]) -> dict[int, Life]:
+    """``lives`` where tensors share memory as TFLite lets them (its ArenaPlanner, LiteRT 2.3)."""
+    readers = Counter(tensor for step in network.steps for tensor in step.inputs)
+    readers.update(network.outputs)
+    found, owner = dict(lives), {tensor: tensor for tensor in lives}
+    for step in network.steps:
+        output = step.outputs[0] if step.outputs else -1
+        if step.index in in_kernels or output not in lives or output in network.outputs:
+            continue
+        for source in step.shared:
+            if source not in lives or source in network.inputs:
+                continue
+            changes = not step.is_view
+            alone = readers[source] == readers[owner[source]] == 1
+            if changes and not (alone and lives[source].bytes == lives[output].bytes):
+                continue
+            owner[output] = owner[source]
+            first, life = found[owner[source]], found.pop(output)
+            found[owner[source]] = replace(first, last=max(first.last, life.last))
+            break
+    return found
 
 
 def nodes_of(network: Network, chain: Chain) -> list[int]:

@@ -6,7 +6,7 @@ Whoever reads networks, from a .tflite file or a Relax function, makes one of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from schedules.layer.block import Block
@@ -80,11 +80,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Step:
-    """A node: its place in the order of execution, and the tensors that it reads and writes."""
+    """A node: its place in the order of execution, and the tensors that it reads and writes.
+
+    ``shared`` are those inputs whose memory the first output may have, if nobody else needs it;
+    ``is_view`` says that its elements are those of the input, so that it does not matter who does.
+    """
 
     index: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    shared: tuple[int, ...] = field(default=(), kw_only=True)
+    is_view: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of
 from schedules.budget.problem import Form, Problem, Solution, Unit
+from schedules.budget.promise import fastest_within
 from schedules.errors import OverLimit
 from schedules.layer.network import Chain, Network
 from schedules.plan.planner import Limits
@@ -26,7 +27,7 @@ def select_within(network: Network, simd: Simd, limits: Limits, limit: int) -> S
     """
     problem = problem_of(network, simd, limits)
     solver = Solver(problem)
-    solution = solver.solve(limit)
+    solution = fastest_within(network, solver, limit)
     if solution is None:
         raise OverLimit(_refusal(network, problem, solver.curve(), limit))
     return selection_of(network, simd, solution)

@@ -21,6 +21,7 @@ from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import Layer, Network, for_batch
 from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.read.layers import layer_operator, read_layer
+from tflite_delegate.read.memory import is_view, shared_inputs
 from tflite_delegate.read.signatures import Signature, read_signatures
 
 __all__ = ["Layer", "Model", "Step", "read"]
@@ -149,6 +150,8 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
             tuple(tensor for tensor in node.outputs if tensor is not None),
             node.code,
             _types(graph, node),
+            shared=shared_inputs(node),
+            is_view=is_view(node),
         )
         for node in graph.nodes
     )

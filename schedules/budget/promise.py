@@ -1,0 +1,36 @@
+"""What a plan holds in TFLite's arena, gaps included, and the fastest plan that keeps a limit."""
+
+from __future__ import annotations
+
+from schedules.budget.arena import Timeline, nodes_of
+from schedules.budget.exact import Solver
+from schedules.budget.problem import Solution
+from schedules.layer.network import Network
+
+
+def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | None:
+    """The fastest plan that holds at most ``limit`` bytes, whatever gaps TFLite's arena has.
+
+    ``None`` if there is none. The solver's arena is what is needed at once; TFLite's may have gaps
+    beside that, in one of sixteen plans of real networks. Then less is asked for.
+    """
+    asked = limit
+    while (solution := solver.solve(asked)) is not None:
+        over = arena_bytes(network, solution) + solution.weights - limit
+        if over <= 0:
+            return solution
+        asked = solution.bytes - 1
+    return None
+
+
+def arena_bytes(network: Network, solution: Solution) -> int:
+    """Bytes of TFLite's arena with these kernels, gaps included."""
+    chains = [tuple(range(unit.first, unit.last + 1)) for unit, _ in solution.chosen]
+    run = [chain for chain in chains if nodes_of(network, chain)]
+    timeline = Timeline(network, run)
+    workspace = {
+        timeline.time_of(nodes[0]): form.workspace
+        for chain, (_, form) in zip(chains, solution.chosen, strict=True)
+        if (nodes := nodes_of(network, chain))
+    }
+    return timeline.arena_bytes(workspace)
