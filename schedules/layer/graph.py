@@ -22,7 +22,8 @@ class Operation:
     node : int
         Which one.
     name : str
-        ``pad`` (by zeros), ``add``, ``multiply``, ``divide``, ``sigmoid``, or an activation's.
+        ``pad`` (by zeros, or by codes that stand for zero), ``add``, ``multiply``, ``divide``,
+        ``sigmoid``, or an activation's.
     operands : tuple of int
         Tensors that it reads, but for constants that the graph does not number.
     output : int

@@ -1,8 +1,8 @@
 """The neighbours of a layer whose work its kernel does as well.
 
-In front of a convolution that pads nothing, a pad of zeros. Behind a layer, an activation; the
-addition of a tensor that is there already, as in a residual connection; and an activation behind
-that. An activation may be several that make up one, as RELU behind RELU6, or the operators that it
+In front of a convolution that pads nothing, a pad of zeros. Behind a layer of floats, an
+activation; the addition of a tensor that is there already, as in a residual connection; and an
+activation behind that. An activation may be several that make up one, as RELU behind RELU6, or the operators that it
 is made of. Tensors in between must be read by nobody else. The delegate (csrc/layer/merge.c) merges
 by the same rules.
 """
@@ -26,12 +26,16 @@ _COMPOUNDS: dict[str, Sequence[tuple[str, float | None]]] = {
 
 def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     """``layer`` with all neighbours that can be merged into it."""
-    # What is behind a quantised layer rounds once more.
-    if layer.workload is None or layer.workload.is_quantised:
+    if layer.workload is None:
         return layer
+    is_quantised = layer.workload.is_quantised  # what is behind it rounds once more
     if layer.kind == TRANSPOSED:
-        return _merge_transposed(graph, layer)
-    layer = _merge_activation(graph, _merge_pad(graph, layer), "activation")
+        return layer if is_quantised else _merge_transposed(graph, layer)
+    layer = _merge_pad(graph, layer)
+    assert layer.workload is not None
+    if is_quantised:
+        return replace(layer, geometry=describe(layer.kind, layer.workload))
+    layer = _merge_activation(graph, layer, "activation")
     with_residual = _merge_residual(graph, layer)
     if with_residual is not layer:
         layer = _merge_activation(graph, with_residual, "output_activation")

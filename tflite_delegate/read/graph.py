@@ -196,7 +196,19 @@ class Graph:
         paddings = self.integers(operands[1]) if len(operands) == 2 else None
         if paddings is None or not self.tensor(operands[0]).is_known:
             return None
+        if self.dtype(output) != "float32" and not self._share_codes(operands[0], output):
+            return None
         return Operation(node, name, operands[:1], output, paddings=tuple(paddings))
+
+    def _share_codes(self, *tensors: int) -> bool:
+        """Whether tensors have one and the same scale and zero point."""
+        found = set()
+        for tensor in tensors:
+            codes = self.graph.Tensors(tensor).Quantization()
+            if codes is None or codes.ScaleLength() != 1 or codes.ZeroPointLength() != 1:
+                return False
+            found.add((codes.Scale(0), codes.ZeroPoint(0), self.dtype(tensor)))
+        return len(found) == 1
 
     def constant_behind(self, index: int) -> Tensor:
         """The float16 or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""

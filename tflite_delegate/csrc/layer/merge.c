@@ -19,6 +19,15 @@ static bool is_computed(const struct tfl_tensor *tensor) {
 
 // A PAD in front
 
+// Whether both hold the same codes, for which what is padded with stands for zero.
+static bool share_codes(const struct tfl_tensor *input, const struct tfl_tensor *output) {
+    struct lc_quantization before, after;
+    return input && output && lc_read_quantization(input, &before) &&
+           lc_read_quantization(output, &after) && before.type == after.type && before.count == 1 &&
+           after.count == 1 && *before.scales == *after.scales &&
+           *before.zero_points == *after.zero_points && !lc_is_kept(output);
+}
+
 // Element `i` of a constant of integers. False unless it is from 0 to INT32_MAX.
 static bool read_padding(const struct tfl_tensor *paddings, int i, int32_t *padding) {
     int64_t value;
@@ -43,8 +52,9 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
     const struct tfl_tensor *input = lc_tensor(context, pad->input);
     const struct tfl_tensor *output = lc_tensor(context, pad->output);
     const struct tfl_tensor *paddings = lc_tensor(context, node->inputs->data[1]);
-    if (!is_float(input) || !is_computed(output) || !lc_has_rank(input, 4)) {
-        return "not a float32 image";
+    bool is_of_floats = is_float(input) && is_computed(output);
+    if (!(is_of_floats || share_codes(input, output)) || !lc_has_rank(input, 4)) {
+        return "not an image of float32, or of codes with one scale";
     }
     if (!paddings || !lc_is_constant(paddings) || !paddings->data || !lc_has_rank(paddings, 2) ||
         paddings->dims->data[0] != 4 || paddings->dims->data[1] != 2) {

@@ -7,7 +7,7 @@
 
 #include "layer/layer.h"
 
-// A PAD of zeros around images.
+// A PAD of zeros, or of codes that stand for zero, around images.
 struct lc_pad {
     int input, output; // tensor indices
     int32_t top, bottom, left, right;
