@@ -28,6 +28,7 @@ from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import IN_PLACE, PACKED, PackedWeights
 from schedules.kernel.patches import placeholders
+from schedules.layer.words import WORD
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -58,15 +59,17 @@ class Dense(Indirect):
         return super().knobs(workload, simd)
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
-        # Words are side by side for the products of several channels.
-        return (PACKED,) if workload.is_quantised else (PACKED, IN_PLACE)
+        whole = workload.dtype == "int8" and workload.in_channels % WORD == 0
+        return (PACKED, *[IN_PLACE] * (whole or not workload.is_quantised))
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return workload.macs
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         if knobs["weights"] == IN_PLACE:
-            return LANE_SUM_MOVES * workload.pixels * workload.out_channels
+            lane_bytes = WORD if workload.is_quantised else workload.element_bytes
+            moves = LANE_SUM_MOVES * lane_bytes // workload.element_bytes
+            return moves * workload.pixels * workload.out_channels
         # With several tiles of rows it is ``indirect`` by another name, which may have it.
         return -(-workload.pixels // knobs["columns"]) - 1
 

@@ -9,7 +9,6 @@ from schedules.algorithms import REGISTRY, Unsupported
 from schedules.budget.arena import Timeline, nodes_of, with_staged
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spills
-from schedules.kernel.packing import BIAS_BYTES
 from schedules.layer.block import Workload
 from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
 from schedules.lower.memory import align
@@ -50,7 +49,7 @@ def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
     part = plan.parts[place]
     is_single = len(plan.parts) == 1 and plan.calls == 1
     if is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout:
-        return 0 if layer.is_float_biased else part.bias_elements * BIAS_BYTES
+        return 0 if layer.is_float_biased else part.constant_bytes
     return align(part.bytes) * (plan.calls - 1) + part.bytes
 
 

@@ -5,7 +5,7 @@ weights of CONV_2D and FULLY_CONNECTED (layout ``rows``). A register tile is a f
 few rows of W. Each of its sums is a vector, whose lane ``l`` adds up the channels ``c = l`` modulo
 the lanes; in the end the upper half of the vector is added to the lower one until a single element
 is left. Nothing is packed, and no lane is spent on output channels that are not there; the price is
-the additions of the halves.
+the additions of the halves. Of int8, channels are words, and whole words are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.steps import begin_sums, cut_tails, straighten
+from schedules.layer.words import WORD, in_words
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
+from schedules.lower.integers import dot4, word
 from schedules.lower.memory import ALIGNMENT
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
@@ -67,7 +69,8 @@ def lane_sums(
     workload: Conv2dWorkload, simd: Simd, image: te.Tensor, weights: te.Tensor
 ) -> te.Tensor:
     """Block ``ACC``: a vector of sums for each pixel and output channel, in whole tiles."""
-    channels, lanes, line = workload.in_channels, simd.lanes(workload.dtype), _line(workload)
+    layer = in_words(workload)
+    channels, lanes, line = layer.in_channels, simd.lanes(layer.dtype), _line(layer)
     sizes, shape = (workload.out_width, workload.out_channels), tile_shape(workload)
     rounded = [n * size for n, size in zip(_tiles(workload, shape), shape, strict=True)]
     step = te.reduce_axis((0, -(-channels // line) * line // lanes), name="step")
@@ -76,8 +79,16 @@ def lane_sums(
         c = step * lanes + lane
         mask = [i < size for i, size, end in zip((w, o), sizes, rounded, strict=True) if end > size]
         mask += [c < channels] * (channels % line > 0)
-        value = image[0, 0, w * workload.in_pitch + c] * weights[o, c].astype(workload.dtype)
-        return te.sum(masked(mask, value, workload.dtype), axis=step)
+        first = w * workload.in_pitch
+        if workload.is_quantised:
+            places = [WORD * c + place for place in range(WORD)]
+            value = dot4(
+                word(*(weights[o, i] for i in places)),
+                word(*(image[0, 0, first + i] for i in places)),
+            )
+        else:
+            value = image[0, 0, first + c] * weights[o, c].astype(workload.dtype)
+        return te.sum(masked(mask, value, layer.dtype), axis=step)
 
     return te.compute((*rounded, lanes), sum_of_products, name="ACC")
 
@@ -103,7 +114,8 @@ def add_halves(sums: te.Tensor) -> te.Tensor:
 
 def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Simd) -> None:
     """Schedule :func:`lane_sums` and what follows, tile by tile, as stage 0."""
-    lanes = simd.lanes(workload.dtype)
+    layer = in_words(workload)
+    lanes = simd.lanes(layer.dtype)
     halves = [f"ACC{lanes >> level}" for level in range(1, lanes.bit_length())]
     rows, outputs = tile_shape(workload)
 
@@ -121,12 +133,15 @@ def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Sim
     for block in reversed(["ACC", *halves[:-1]]):
         schedule.compute_at(schedule.get_sblock(block), inner, preserve_unit_loops=True)
     w, o, lane, step = inside("ACC")
-    s_outer, s_inner = schedule.split(step, [None, _line(workload) // lanes])
+    s_outer, s_inner = schedule.split(step, [None, _line(layer) // lanes])
     schedule.reorder(s_outer, s_inner, w, o, lane)
 
     # Step 3: then their halves and the epilogue, while all of it is in registers.
     schedule.reverse_compute_at(schedule.get_sblock("Y"), inner, preserve_unit_loops=True)
-    unroll(schedule, inside("Y"))
+    if workload.is_quantised and workload.out_channels % outputs == 0:
+        straighten(schedule, *inside("Y"))  # elements side by side are rounded together
+    else:
+        unroll(schedule, inside("Y"))
     for block in halves:
         straighten(schedule, *inside(block))
     for block in ("ACC", *halves):
@@ -135,7 +150,7 @@ def schedule_tiles(schedule: s_tir.Schedule, workload: Conv2dWorkload, simd: Sim
     # Step 4: split border tiles from interior ones, and the tail of the sums from whole lines.
     partition(schedule, w_outer)
     partition(schedule, o_outer)
-    cut_tails(schedule, (s_outer, s_inner, lane), workload.in_channels, _line(workload))
+    cut_tails(schedule, (s_outer, s_inner, lane), layer.in_channels, _line(layer))
 
     # Step 5: straight-line code inside.
     keep_rolled(schedule, inner)

@@ -148,7 +148,14 @@ def rows(workload: Conv2dWorkload) -> PackedWeights:
     """Layout ``rows`` for the weights of ``workload``."""
     channels = workload.out_channels
     shape = (channels, workload.reduction)
-    return PackedWeights("rows", 1, shape, channels, dtype=workload.weight_dtype)
+    return PackedWeights(
+        "rows",
+        1,
+        shape,
+        channels,
+        dtype=workload.weight_dtype,
+        ratios=ROUNDINGS[workload.rounding] if workload.is_quantised else (),
+    )
 
 
 def taps(workload: Conv2dWorkload) -> PackedWeights:

@@ -59,6 +59,10 @@ MEMORY_FACTOR = 1.04
 #: bytes, or less, and run as fast: what comes from memory counts for more than the model knows.
 NARROW_FACTOR = 1.1
 
+#: Likewise, one that reads weights of int8 where the model has them, for a single pixel and for
+#: others. In MobileNetV2 that takes a twentieth of the time, and saves a quarter of all bytes.
+IN_PLACE_FACTORS = (1.6, 1.2)
+
 #: Why TFLite keeps a layer of int8.
 _BETTER_LEFT = (
     "int8 products need dotprod, or channels in sixteens: not faster than XNNPACK on this processor"
@@ -114,6 +118,8 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     best = min(within, key=lambda plan: plan.cost)
     if any(map(has_narrow_weights, workload.layers)):
         best = _narrowest(within, NARROW_FACTOR * best.cost)
+    if all(layer.is_quantised for layer in workload.layers):
+        best = _in_place(within, best)
     refused = [plan for plan in plans if exceeded(plan, limits) is not None]
     cheaper = sorted((p for p in refused if p.cost < best.cost), key=lambda plan: plan.cost)
     return replace(
@@ -179,6 +185,14 @@ def _narrowest(plans: Sequence[Plan], most: float) -> Plan:
     return min(plans, key=lambda plan: (sum(part.weight_bytes for part in plan.parts), plan.cost))
 
 
+def _in_place(plans: Sequence[Plan], best: Plan) -> Plan:
+    """Of the plans that pack no weights, the fastest if it is fast enough, else the best."""
+    single, several = IN_PLACE_FACTORS
+    most = best.cost * (single if all(layer.pixels == 1 for layer in best.layers) else several)
+    found = [plan for plan in plans if plan.held_bytes == 0 and plan.cost <= most]
+    return min(found, key=lambda plan: plan.cost, default=best)
+
+
 def _smallest(plans: Sequence[Plan], objective: str) -> Plan:
     """The plan that holds the fewest bytes; of equals, the fastest."""
     if objective == "memory":
@@ -196,7 +210,8 @@ def _advantage(best: Plan, within: Sequence[Plan]) -> str:
         return "nothing else serves it within the limits"
     second = min(others, key=lambda plan: plan.cost)
     if second.cost < best.cost:
-        return "its weights stay in the model's type"
+        kept = "where the model has them" if best.held_bytes == 0 else "in the model's type"
+        return f"its weights stay {kept}"
     if second.cost == best.cost:
         return "lowest modelled cost, as of others"
     return f"modelled cost {best.cost / second.cost:.2f} of {second.algorithm}'s"

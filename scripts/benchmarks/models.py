@@ -11,8 +11,11 @@ ratios: to LiteRT + XNNPACK, of the least and of the median times; below 1 is fa
 arena: memory that TFLite's tensors share, leanconv's workspace included, and XNNPACK's beside it
 packed: weights in leanconv's layout
 claimed, left: layers with weights that the delegate computes, and that it leaves to XNNPACK
+heap: the most on the heap until the end of the first run, in a process of its own
+    (benchmarks/harness/memory.py), and XNNPACK's beside it
 max diff, bound: largest difference of an output to TFLite's built-in kernels', and how far it may
     be (benchmarks/harness/bound.py, for weights that neither amplify nor damp)
+mismatches: outputs other than XNNPACK's, of models whose weights have 8 bits: these have no bound
 
 The last lines are the geometric mean of the models that take XNNPACK more than 50 µs, and those
 that take longer than in XNNPACK. A model that cannot be compiled or run has a reason instead.
@@ -28,7 +31,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from schedules.errors import LeanconvError, reason
+from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -42,13 +48,13 @@ from scripts.benchmarks.harness.benchmark import (
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.benchmarks.harness.comparison import (
     beside,
-    built_in_outputs,
     compare,
     compile_delegate,
+    expected_outputs,
 )
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
-from scripts.benchmarks.harness.runners import XNNPACK
+from scripts.benchmarks.harness.runners import XNNPACK, inputs_path
 from scripts.models.make import ensure
 from tvmc.command import LineParser
 from tvmc.running.interpreter import Session, runtime
@@ -64,10 +70,13 @@ COLUMNS = {
     "arena": cell(LEANCONV, "arena_bytes", form=format_bytes),
     "XNNPACK's": cell(XNNPACK, "arena_bytes", form=format_bytes),
     "packed": cell(LEANCONV, "packed_bytes", form=format_bytes),
+    "heap": cell(LEANCONV, "memory", "peak_heap_bytes", form=format_bytes),
+    "XNNPACK heap": cell(XNNPACK, "memory", "peak_heap_bytes", form=format_bytes),
     "claimed": cell(LEANCONV, "claimed"),
     "left": cell(LEANCONV, "left"),
     "max diff": cell(LEANCONV, "max_difference", form=difference),
     "bound": cell(LEANCONV, "bound", form=difference),
+    "mismatches": cell(LEANCONV, "mismatches"),
 }
 #: Below, what surrounds a model takes as long as the model.
 SHORT_SECONDS = 50e-6
@@ -108,15 +117,18 @@ def bench(path: Path, folder: Path, options: argparse.Namespace) -> list[Row]:
         If LiteRT cannot run it.
     """
     compiled = compile_delegate(path, folder, LEANCONV)
-    inputs, expected = built_in_outputs(path)
+    inputs, expected = expected_outputs(path)
+    np.savez(inputs_path(folder), *inputs)
     turns = {name: getattr(options, name) for name in ("threads", "rounds", "seconds")}
     rows = compare(path, [LEANCONV, XNNPACK], folder, inputs, expected, **turns)
     for row in rows:
         if row["reason"]:
             raise LeanconvError(row["reason"])
-    built_in = Session(path, runtime("litert"), xnnpack=False)
-    left = len(compiled["layers"]) - rows[0]["claimed"]
-    rows[0] |= {"left": left, "bound": network_bound(path, compiled, built_in, expected)}
+        row["memory"] = memory.measure(row["runtime"], path, options.threads, folder)
+    rows[0]["left"] = len(compiled["layers"]) - rows[0]["claimed"]
+    if expected is not None:
+        built_in = Session(path, runtime("litert"), xnnpack=False)
+        rows[0]["bound"] = network_bound(path, compiled, built_in, expected)
     return rows
 
 

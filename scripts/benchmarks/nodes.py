@@ -25,14 +25,14 @@ from schedules.errors import LeanconvError
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, say, table
 from scripts.benchmarks.harness.comparison import (
     beside,
-    built_in_outputs,
     compare,
     compile_delegate,
+    expected_outputs,
     of_single_images,
 )
-from scripts.benchmarks.harness.inference import LEANCONV
+from scripts.benchmarks.harness.inference import LEANCONV, WITH_WEIGHTS
 from scripts.benchmarks.harness.interleaving import milliseconds
-from scripts.benchmarks.harness.node_times import WITH_WEIGHTS, single_nodes
+from scripts.benchmarks.harness.node_times import single_nodes
 from scripts.benchmarks.harness.runners import XNNPACK
 from scripts.models.architectures import ARCHITECTURES
 from scripts.models.make import ensure
@@ -106,7 +106,7 @@ def bench(layer: str, path: Path, options: argparse.Namespace) -> list[Row]:
     """One layer in both runtimes."""
     compile_delegate(path, path.parent, LEANCONV, algorithms=[options.algorithm])
     kinds = [LEANCONV, XNNPACK]
-    rows = compare(path, kinds, path.parent, *built_in_outputs(path), rounds=options.rounds)
+    rows = compare(path, kinds, path.parent, *expected_outputs(path), rounds=options.rounds)
     if rows[0].get("claimed") != 1:
         cause = rows[0]["reason"] or "it claims nothing"
         raise LeanconvError(f"the delegate does not run {layer} on this machine: {cause}")

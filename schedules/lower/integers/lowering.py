@@ -7,8 +7,9 @@ from functools import partial
 
 import tvm
 from tvm import tirx
+from tvm.sym import Analyzer
 from tvm.tirx import Expr
-from tvm_ffi import structural_map
+from tvm_ffi import structural_map, structural_walk
 
 from schedules.lower.integers.operations import (
     DOT4,
@@ -40,6 +41,7 @@ FUSED = ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO), (UNSIGNED, UNSIGNED_ONTO))
 
 def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
     """``function`` with instructions of ``simd`` for the operations of this file."""
+    known = Analyzer()
 
     def onto(sum_: tirx.Add) -> Expr:
         for sums, product in ((sum_.a, sum_.b), (sum_.b, sum_.a)):
@@ -63,10 +65,12 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
         SPREAD_ONTO: lambda sums, weights, image: smlal(sums, weights, image),
         UNSIGNED: lambda weights, image: unsigned(zeros(weights), weights, image),
         UNSIGNED_ONTO: lambda sums, weights, image: unsigned(sums, weights, image),
-        WORD_OF: lambda *elements: lower_word(elements),
+        WORD_OF: lambda *elements: lower_word(elements, known),
         **{name: scaling(rule, simd) for rule, name in SCALED.items()},
     }
     dot, unsigned = dot_lowering(simd), unsigned_lowering(simd)
+    # Indices that expressions have in common are variables, which stand before them.
+    structural_walk(function.body, [(tirx.Bind, lambda b: known.bind(b.var, b.value))], order="pre")
 
     def lower(call: tvm.ir.Call) -> Expr:
         name = getattr(call.op, "name", None)

@@ -17,10 +17,13 @@ from schedules.lower.integers.vectors import (
 )
 
 
-def lower_word(elements: Sequence[Expr]) -> Expr:
-    """One load of bytes that stand side by side, else the bytes shifted to their places."""
+def lower_word(elements: Sequence[Expr], known: Analyzer) -> Expr:
+    """One load of bytes that stand side by side, else the bytes shifted to their places.
+
+    What is ``known`` are the values of variables.
+    """
     lanes = max(map(lanes_of, elements))
-    start = _common_start(elements)
+    start = _common_start(elements, known)
     if start is not None:
         count = WORD * lanes
         ramp = tirx.Ramp(start, tirx.const(1, "int32"), count)
@@ -36,20 +39,20 @@ def lower_word(elements: Sequence[Expr]) -> Expr:
     return value
 
 
-def _common_start(elements: Sequence[Expr]) -> Expr | None:
+def _common_start(elements: Sequence[Expr], known: Analyzer) -> Expr | None:
     """The index of the first of bytes that are loaded from places side by side, in every lane."""
     if not all(isinstance(element, tvm.ir.TensorLoad) for element in elements):
         return None
-    first, indices, analyzer = elements[0], [element.indices[0] for element in elements], Analyzer()
+    first, indices = elements[0], [element.indices[0] for element in elements]
     lanes = lanes_of(first)
     if any(not element.source.same_as(first.source) for element in elements):
         return None
     if lanes > 1:
         ramps = all(isinstance(index, tirx.Ramp) for index in indices)
-        if not ramps or not analyzer.can_prove_equal(indices[0].stride, WORD):
+        if not ramps or not known.can_prove_equal(indices[0].stride, WORD):
             return None
         indices = [index.base for index in indices]
     apart = (index - indices[0] for index in indices[1:])
-    if not all(analyzer.can_prove_equal(d, place) for place, d in enumerate(apart, 1)):
+    if not all(known.can_prove_equal(d, place) for place, d in enumerate(apart, 1)):
         return None
     return indices[0]

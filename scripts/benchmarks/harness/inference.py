@@ -57,6 +57,19 @@ def random_inputs(session: Session, seed: int = 0) -> Arrays:
     return input_values([tensor_info(d) for d in session.inputs()], {}, "random", seed)
 
 
+#: Operators whose layers have weights.
+WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def is_of_codes(session: Session) -> bool:
+    """Whether a model has layers with weights of 8 bits, whatever their activations are."""
+    interpreter = session.interpreter
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    nodes = interpreter._get_ops_details()
+    weights = [node["inputs"][1] for node in nodes if node["op_name"] in WITH_WEIGHTS]
+    return any(types[tensor] in (np.int8, np.uint8) for tensor in weights)
+
+
 # Memory
 
 

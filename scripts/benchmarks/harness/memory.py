@@ -24,12 +24,14 @@ from typing import Any
 import numpy as np
 
 from schedules.errors import LeanconvError, complaint, reason
+from schedules.target import elf
 from scripts.benchmarks.harness.inference import described
 from scripts.benchmarks.harness.runners import (
     NCNN,
     ONNX_RUNTIME,
     Runner,
     inputs_path,
+    library_path,
     open_runner,
 )
 from scripts.processes import module_command, module_environment
@@ -159,6 +161,9 @@ def main() -> int:
     importlib.import_module("memray")
     with np.load(inputs_path(Path(folder))) as files:
         inputs = list(files.values())
+    if library_path(Path(folder)).exists():
+        # What Python keeps of checking a library before it is loaded is no part of the runtime.
+        elf.refusal(library_path(Path(folder)), "tflite_plugin_create_delegate")
     gc.collect()
     gc.disable()
     if int(limit):

@@ -16,7 +16,7 @@ import numpy as np
 
 from schedules.files import replace_atomically
 from scripts.benchmarks.harness.comparison import compare
-from scripts.benchmarks.harness.inference import random_inputs
+from scripts.benchmarks.harness.inference import WITH_WEIGHTS, random_inputs
 from scripts.benchmarks.harness.interleaving import milliseconds
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_table
@@ -24,8 +24,6 @@ from tvmc.tables import format_table
 #: What convolutions and fully-connected layers take of AlexNet's time in Caffe on a CPU (Jia 2014;
 #: Warden 2015, "Why GEMM is at the heart of deep learning").
 LITERATURE_SHARE = 0.89
-#: Operators whose layers have weights.
-WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def seconds_by_operator(

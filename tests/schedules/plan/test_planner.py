@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -153,8 +154,8 @@ def test_nothing_serves_a_layer_past_32_bits() -> None:
 
 
 def test_types_without_a_kernel_are_refused() -> None:
-    whole = replace(RESNET, dtype="uint8", weight_dtype="uint8")
-    with pytest.raises(Unsupported, match="does not compute uint8 with uint8 weights"):
+    whole = replace(RESNET, dtype="uint8", weight_dtype="int8")
+    with pytest.raises(Unsupported, match="does not compute uint8 with int8 weights"):
         plan_kernel(whole, SIMD)
 
 
@@ -194,6 +195,18 @@ def test_weights_of_one_row_are_read_in_place_at_no_cost() -> None:
     dense = Conv2dWorkload(1, 1, 1280, 1000, 1, 1)
     plan = plan_kernel(dense, SIMD, objective="memory")
     assert (plan.algorithm, plan.knobs["weights"], plan.held_bytes) == ("dense", "in_place", 0)
+
+
+@pytest.mark.parametrize("cpu", ["znver4", "cortex-a76"])
+def test_weights_of_int8_are_read_in_place_where_that_is_hardly_slower(cpu: str) -> None:
+    types: dict[str, Any] = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
+    dense = Conv2dWorkload(1, 1, 1280, 1000, 1, 1, **types)
+    plan = plan_kernel(dense, PRESETS[cpu])
+    assert (plan.algorithm, plan.knobs["weights"], plan.held_bytes) == ("dense", "in_place", 0)
+    # Lanes of short rows are added up as often, of many pixels too.
+    for other in (replace(dense, in_channels=64), layer(56, 64, 64, kernel=1)):
+        assert plan_kernel(replace(other, **types), PRESETS[cpu]).held_bytes > 0
+    assert plan_kernel(replace(dense, in_channels=1278), PRESETS[cpu]).held_bytes > 0
 
 
 def test_a_block_saves_the_time_of_what_it_does_not_store() -> None:

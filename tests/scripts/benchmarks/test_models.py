@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from scripts.benchmarks.models import COLUMNS
 from tests.support.tflite_writer import Conv, chain, single_conv
 
 
-def test_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_models(
+    capsys: pytest.CaptureFixture[str], made_model: Callable[[str], Path], tmp_path: Path
+) -> None:
     models = {
         "one": single_conv((1, 6, 6, 3), Conv(4, activation="relu")),
         "two": chain((1, 6, 6, 3), [Conv(4), Conv(4, activation="tanh")]),
@@ -24,11 +27,11 @@ def test_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.tflite" for name in models]
     for path, content in zip(paths, models.values(), strict=True):
         path.write_bytes(content)
-    output = tmp_path / "rows.json"
-    arguments = [*map(str, paths), "--rounds", "3", "--json", str(output)]
+    output, codes = tmp_path / "rows.json", made_model("small_int8")
+    arguments = [*map(str, [codes, *paths]), "--rounds", "3", "--json", str(output)]
     assert bench_models.main(arguments) == 0
     result = json.loads(output.read_text())
-    *measured, none = result["rows"]
+    of_codes, xnnpack, *measured, none = result["rows"]
     ours, theirs = measured[::2], measured[1::2]
     assert [(row["model"], row["claimed"], row["left"]) for row in ours] == [
         ("one", 1, 0),
@@ -37,7 +40,11 @@ def test_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for row, base in zip(ours, theirs, strict=True):
         assert row["ratios"]["min"] == pytest.approx(row["times"]["min_s"] / base["times"]["min_s"])
         assert 0 <= row["max_difference"] <= row["bound"]
-        assert row["arena_bytes"] > 0
+        assert row["arena_bytes"] > 0 and "mismatches" not in row
+        for of in (row, base):
+            assert of["arena_bytes"] < of["memory"]["peak_heap_bytes"] < 1 << 20
+    assert (of_codes["claimed"], of_codes["left"], of_codes["mismatches"]) == (6, 0, 0)
+    assert xnnpack["mismatches"] == 0 and of_codes["max_difference"] is None
     assert none["model"] == "none" and none["reason"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines[0].split()) == len(" ".join(COLUMNS).split())
