@@ -123,9 +123,23 @@ DEFECTS = (
     Defect(
         "arena",
         "schedules/budget/arena.py",
-        "for first, last, size in self._lives if first <= time <= last",
-        "for first, last, size in self._lives if first < time <= last",
+        "for life in self._lives if life.first <= time <= life.last",
+        "for life in self._lives if life.first < time <= life.last",
         "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
+    ),
+    Defect(
+        "budget",
+        "schedules/budget/exact.py",
+        "return (place < 0) | (costs[place] > cost)",
+        "return (place < 0) | (costs[place] < cost)",
+        "tests/schedules/budget/test_exact.py",
+    ),
+    Defect(
+        "budget",
+        "schedules/budget/arena.py",
+        "alone = readers[source] == readers[owner[source]] == 1",
+        "alone = True",
+        "tests/schedules/budget/test_arena.py",
     ),
     Defect(
         "merge rules (Python)",

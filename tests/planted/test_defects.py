@@ -12,6 +12,7 @@ from tests.planted.plant import planted
 
 AREAS = (
     *("lowering", "masks", "packing", "epilogue", "planner limits", "arena"),
+    "budget",
     *("merge rules (Python)", "merge rules (C)", "claims", "pool", "records", "tuner resume"),
     "Relax pass",
 )
