@@ -2,9 +2,9 @@
 
 In front of a convolution that pads nothing, a pad of zeros. Behind a layer of floats, an
 activation; the addition of a tensor that is there already, as in a residual connection; and an
-activation behind that. An activation may be several that make up one, as RELU behind RELU6, or the operators that it
-is made of. Tensors in between must be read by nobody else. The delegate (csrc/layer/merge.c) merges
-by the same rules.
+activation behind that. An activation may be several that make up one, as RELU behind RELU6, or the
+operators that it is made of. Tensors in between must be read by nobody else. The delegate
+(csrc/layer/merge.c) merges by the same rules.
 """
 
 from __future__ import annotations
