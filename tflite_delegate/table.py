@@ -11,7 +11,7 @@ from schedules.kernel.packing import Matrix
 from schedules.layer.network import CONV, DENSE, DEPTHWISE
 from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import image_offset, spreads, weight_offset
+from schedules.lower.integers import image_offset, weight_offset
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
@@ -103,7 +103,6 @@ def kernel_table(
         f"    .features = {features or 0},",
         f"    .image_offset = {image_offset(simd)},",
         f"    .weight_offset = {weight_offset(simd)},",
-        f"    .adds_pairs = {str(spreads(simd)).lower()},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         "    .rules = rules,",
         f"    .rule_count = {len(rows)},",
@@ -142,7 +141,10 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
 def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     """The geometry and the packed weights of every layer of a kernel."""
     layers = [
-        _initializer(_geometry(workload) | {"half_weights": int(part.dtype == "float16")})
+        _initializer(
+            _geometry(workload)
+            | {"half_weights": int(part.dtype == "float16"), "pairs": int(part.adds_pairs)}
+        )
         for workload, part in zip(plan.layers, plan.parts, strict=True)
     ]
     parts = [

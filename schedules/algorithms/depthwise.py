@@ -9,6 +9,9 @@ Depthwise and Pointwise Convolutions on Mobile Devices", arXiv 2001.02504). Sums
 bias. Image and weights are read where the model has them; border tiles are split from interior
 ones and skip what would multiply zeros.
 
+Knob ``products``, of int8: ``paired``, products of two taps are added in 16 bits, where no two such
+weights may both be -128 (with NEON); or ``single``.
+
 Workspace: 0.
 """
 
@@ -16,19 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
 from schedules.algorithms.base import FLOAT_OR_BYTES, LayerAlgorithm, index_limit, weights_knob
 from schedules.kernel import depthwise_tiles, packing, quantised
-from schedules.kernel.depthwise_tiles import DepthwiseTile
+from schedules.kernel.depthwise_tiles import PAIRED, SINGLE, DepthwiseTile
 from schedules.kernel.epilogue import finished
-from schedules.kernel.knobs import Knob, Knobs, by_name
+from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders, replaced
-from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_taps
+from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_pairs, sum_taps
 from schedules.kernel.tiles import shared_pixels
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
@@ -53,13 +57,27 @@ class Depthwise(LayerAlgorithm):
         return quantised.unsupported(workload) or index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        """The register tile; and ``weights``, where the model's are of another type."""
-        tile = depthwise_tiles.knobs(workload, simd)
+        """The register tile; of int8 ``products``, and of narrow weights ``weights``."""
+        can_pair = depthwise_tiles.can_pair(workload, simd)
+        products = (PAIRED, SINGLE) if can_pair else (SINGLE,)
+        tile = depthwise_tiles.knobs(workload, simd, products[0])
+        if workload.is_quantised:
+            return {**tile, **by_name(Knob("products", products, products[0], tried=never))}
         if not packing.has_narrow_weights(workload):
             return tile
         return {**tile, **by_name(weights_knob(workload, simd, (PACKED, NARROW)))}
 
+    def default_knobs(
+        self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
+    ) -> dict[str, Any]:
+        knobs = dict(self.knobs(workload, simd))
+        if workload.is_quantised and fixed.get("products") == SINGLE:
+            knobs |= depthwise_tiles.knobs(workload, simd)
+        return self.choose(workload, knobs, fixed)
+
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        if workload.is_quantised:
+            return ({"products": PAIRED}, {"products": SINGLE})
         if not packing.has_narrow_weights(workload):
             return ({},)
         return ({"weights": PACKED}, {"weights": NARROW})
@@ -74,14 +92,13 @@ class Depthwise(LayerAlgorithm):
         return [depthwise_nest(workload, simd, knobs["rows"], knobs["columns"])]
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        return schedule_tiles(
-            define(workload, packed_taps(workload, knobs)), workload, simd, DepthwiseTile.of(knobs)
-        )
+        packed, tile = packed_taps(workload, knobs), DepthwiseTile.of(knobs)
+        return schedule_tiles(define(workload, packed), workload, simd, tile, packed.adds_pairs)
 
 
 def packed_taps(workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
     """Layout ``taps``: of a narrow type, they are converted as they are loaded."""
-    taps = packing.taps(workload)
+    taps = packing.taps(workload, knobs.get("products") == PAIRED)
     return taps if knobs.get("weights") == NARROW else replace(taps, dtype=workload.dtype)
 
 
@@ -96,34 +113,56 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     def sum_of_products(n: Expr, h: Expr, w: Expr, m: Expr) -> Expr:
         element = patches.element(n, h, w, kh, kw, m // multiplier)
         rows, columns = patches.row_mask(h, kh), patches.column_mask(w, kw, m)
-        if workload.is_quantised:
-            zero = constants.parameter("zero_word").astype(workload.dtype)
-            element = replaced(rows + columns, element, zero).astype("int16")
-            weight = weights[kh, kw, m].astype("int16")
-            if workload.dtype == "uint8":
-                weight = weight - constants.parameter("weight_zero").astype("int16")
-            return te.sum(wide_product(element, weight), axis=[kh, kw])
         value = element * weights[kh, kw, m].astype(workload.dtype)
         value = masked(columns, value, workload.dtype)
         return te.sum(masked(rows, value, workload.dtype), axis=[kh, kw])
 
-    sums = te.compute(workload.output_shape, sum_of_products, name="ACC")
+    def factors(place: Sequence[Expr], kh: Expr, kw: Expr) -> tuple[Expr, Expr]:
+        n, h, w, m = place
+        element = patches.element(n, h, w, kh, kw, m // multiplier)
+        mask = patches.row_mask(h, kh) + patches.column_mask(w, kw, m)
+        zero = constants.parameter("zero_word").astype(workload.dtype)
+        element = replaced(mask, element, zero).astype("int16")
+        weight = weights[kh, kw, m].astype("int16")
+        if workload.dtype == "uint8":
+            weight = weight - constants.parameter("weight_zero").astype("int16")
+        return element, weight
+
+    def sum_of_integers(*place: Expr) -> Expr:
+        # Instructions widen what they multiply of 16 bits.
+        element, weight = (factor.astype("int32") for factor in factors(place, kh, kw))
+        return te.sum(element * weight, axis=[kh, kw])
+
+    pair = te.reduce_axis((0, -(-workload.reduction // 2)), name="pair")
+
+    def sum_of_pairs(*place: Expr) -> Expr:
+        total = tirx.const(0, "int16")
+        for tap in (2 * pair, 2 * pair + 1):
+            element, weight = factors(place, tap // taps.columns, tap % taps.columns)
+            last = [tap < workload.reduction] if workload.reduction % 2 else []
+            total = total + masked(last, element * weight, "int16")
+        return te.sum(total.astype("int32"), axis=pair)
+
+    definition = sum_of_integers if workload.is_quantised else sum_of_products
+    if packed.adds_pairs:
+        definition = sum_of_pairs
+    sums = te.compute(workload.output_shape, definition, name="ACC")
     *added, output = finished(workload, sums, constants, has_bias=True)
     function = te.create_prim_func([image, *added, weights, *constants.tensors, output])
     (starts,) = (buffer for buffer in function.params if buffer.name == "B")
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
 
 
-def wide_product(element: Expr, weight: Expr) -> Expr:
-    """The product of two int16 as int32: instructions widen it."""
-    return element.astype("int32") * weight.astype("int32")
-
-
 def schedule_tiles(
-    function: tirx.PrimFunc, workload: Conv2dWorkload, simd: Simd, tile: DepthwiseTile
+    function: tirx.PrimFunc,
+    workload: Conv2dWorkload,
+    simd: Simd,
+    tile: DepthwiseTile,
+    adds_pairs: bool,
 ) -> s_tir.Schedule:
     """Schedule :func:`define` in register tiles."""
-    schedule, lanes = s_tir.Schedule(function), depthwise_tiles.vector_lanes(workload, simd)
+    schedule, products = s_tir.Schedule(function), PAIRED if adds_pairs else SINGLE
+    lanes = depthwise_tiles.vector_lanes(workload, simd, products)
     sums, output = schedule.get_sblock("ACC"), schedule.get_sblock("Y")
 
     # Step 1: the output in tiles of pixels, a vector of channels at a time.
@@ -134,8 +173,11 @@ def schedule_tiles(
     schedule.reorder(batch, m_outer, h_outer, w_outer, m_vector, h_inner, w_inner, m_lane)
 
     # Step 2: the sums of a tile, in registers. Unrolling taps decides the masks of border tiles.
-    kh, acc_h, acc_lane = sum_taps(schedule, sums, workload, m_vector)
-    (branch if workload.is_quantised else mark_masked)(schedule, acc_h)
+    if adds_pairs:
+        first, acc_lane = sum_pairs(schedule, sums, m_vector)
+    else:
+        first, acc_h, acc_lane = sum_taps(schedule, sums, workload, m_vector)
+        (branch if workload.is_quantised else mark_masked)(schedule, acc_h)
 
     # Step 3: split border tiles from interior ones, and the tail of the channels.
     for loop in (h_outer, w_outer):
@@ -146,7 +188,7 @@ def schedule_tiles(
     # Step 4: straight-line code inside of the loop over vectors.
     keep_rolled(schedule, m_vector, small=simd.in_order)
     straighten(schedule, h_inner, w_inner, m_lane)
-    begin_sums(schedule, sums, kh)
+    begin_sums(schedule, sums, first)
 
     # Step 5: threads share tiles or blocks of channels.
     rows, columns = extent(schedule, h_outer), extent(schedule, w_outer)

@@ -27,12 +27,13 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     whose layers do not run one right after the other is computed layer by layer: what it holds
     would depend on what else is chosen.
     """
-    plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd, limits=limits))
+    plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd))
     alone = [(position,) for position in range(len(network.layers))]
     units = []
     for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
         layers = [network.layers[position] for position in chain]
-        forms = [_form(layers, plan, simd) for plan in plans(_workload(network, chain))]
+        workload, own = _workload(network, chain), limits.of_layers(layers)
+        forms = [_form(layers, plan, simd) for plan in plans(workload, limits=own)]
         if not forms and len(chain) == 1:
             forms = [Form(0, 0, 0)]
         if forms:

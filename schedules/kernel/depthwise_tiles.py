@@ -12,6 +12,9 @@ from schedules.kernel.knobs import Knob, by_name, never
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
+#: How products of int8 are added: in pairs in 16 bits, which fit unless both weights are -128 (with
+#: NEON); or each by itself.
+PAIRED, SINGLE = "paired", "single"
 #: Threads share either of these: rows of tiles, or blocks of channels.
 SHARED = ("rows", "channels")
 #: A block of channels has at least so many bytes of a pixel, and at most twice that. These are two
@@ -64,16 +67,28 @@ def unrolled_taps(workload: Conv2dWorkload) -> tuple[int, int]:
     return 1 if rolled else height, width if width <= MAX_UNROLLED_COLUMNS else 1
 
 
-def vector_lanes(workload: Conv2dWorkload, simd: Simd) -> int:
-    """Channels of a vector: with NEON, as many as of 16 bits, whose products fill two registers."""
+def can_pair(workload: Conv2dWorkload, simd: Simd) -> bool:
+    """Whether products of int8 can be added in pairs in 16 bits: with NEON, of unrolled taps."""
+    if workload.dtype != "int8" or not workload.is_quantised or simd.arch != "aarch64":
+        return False
+    return unrolled_taps(workload) == (workload.kernel_height, workload.kernel_width)
+
+
+def vector_lanes(workload: Conv2dWorkload, simd: Simd, products: str = SINGLE) -> int:
+    """Channels of a vector: with NEON, as many as of 16 bits, whose products fill two registers.
+
+    Of products in pairs, which nothing but sums needs registers for, as many as of 8 bits.
+    """
     if not workload.is_quantised:
         return simd.lanes(workload.dtype)
-    return simd.lanes("int32") * sum_registers(workload, simd)
+    return simd.lanes("int32") * sum_registers(workload, simd, products)
 
 
-def sum_registers(workload: Conv2dWorkload, simd: Simd) -> int:
+def sum_registers(workload: Conv2dWorkload, simd: Simd, products: str = SINGLE) -> int:
     """Registers of a vector of sums."""
-    return 2 if workload.is_quantised and simd.arch == "aarch64" else 1
+    if not workload.is_quantised or simd.arch != "aarch64":
+        return 1
+    return 4 if products == PAIRED and workload.out_channels >= simd.lanes("int8") else 2
 
 
 def window(outputs: int, taps: int, stride: int, dilation: int) -> list[int]:
@@ -98,8 +113,13 @@ def registers(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> 
     return sums + live_rows * live_columns + weights
 
 
-def fits(workload: Conv2dWorkload, simd: Simd, rows: int, columns: int) -> bool:
+def fits(
+    workload: Conv2dWorkload, simd: Simd, rows: int, columns: int, products: str = SINGLE
+) -> bool:
     """Whether a tile avoids spills, and its code is not too long."""
+    if products == PAIRED:  # sums in half of the registers
+        sums = rows * columns * sum_registers(workload, simd, products)
+        return sums <= simd.vector_registers // 2
     kernel_rows, kernel_columns = unrolled_taps(workload)
     multiply_adds = rows * columns * kernel_rows * kernel_columns
     # A border of several tiles tests every product; a vector is gathered lane by lane.
@@ -139,7 +159,7 @@ def _pieces(size: int, tile: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=1024)
-def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
+def default_tile(workload: Conv2dWorkload, simd: Simd, products: str = SINGLE) -> DepthwiseTile:
     """The tile to use untuned: of those that fit, the one of the fewest instructions.
 
     Blocks of channels are narrow, so that what neighbouring tiles share comes from the L1 cache.
@@ -152,10 +172,10 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
         (rows, columns)
         for rows in range(1, 5)
         for columns in range(1, 9)
-        if fits(workload, simd, rows, columns)
+        if fits(workload, simd, rows, columns, products)
     ]
     rows, columns = min(shapes, key=lambda shape: cost(workload, *shape))
-    lanes = vector_lanes(workload, simd)
+    lanes = vector_lanes(workload, simd, products)
     vectors = -(-workload.out_channels // lanes)
     # Equal blocks, so that no vector is left alone: its weights would take up registers.
     least = BLOCK_BYTES // simd.vector_bytes
@@ -177,15 +197,16 @@ def default_tile(workload: Conv2dWorkload, simd: Simd) -> DepthwiseTile:
     return DepthwiseTile(rows, columns, block * lanes, shared)
 
 
-def knobs(workload: Conv2dWorkload, simd: Simd) -> dict[str, Knob]:
+def knobs(workload: Conv2dWorkload, simd: Simd, products: str = SINGLE) -> dict[str, Knob]:
     """The named choices, with :func:`default_tile` as their defaults."""
-    tile, lanes = default_tile(workload, simd), vector_lanes(workload, simd)
+    tile = default_tile(workload, simd, products)
+    lanes = vector_lanes(workload, simd, products)
     vectors = -(-workload.out_channels // lanes)
     blocks = {lanes * size for size in (1, 2, 4, 8, 16, vectors) if size <= vectors}
 
     def is_tile(rows: int, columns: int) -> bool:
         inside = rows <= workload.out_height and columns <= workload.out_width
-        return inside and fits(workload, simd, rows, columns)
+        return inside and fits(workload, simd, rows, columns, products)
 
     return by_name(
         Knob("rows", tuple(range(1, 5)), tile.rows, tried=is_tile, beside=("columns",)),

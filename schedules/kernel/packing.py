@@ -69,6 +69,9 @@ class PackedWeights:
         Layout ``words``: elements of a run.
     word : int
         Likewise, of a word: 4, or 16 as four int32.
+    adds_pairs : bool
+        Of int8, whether products of two weights are added in 16 bits: those that are eight apart in
+        a word of 16, or those of two taps that follow each other. Not both may be -128.
     ratios : tuple of str
         Of a quantised layer, behind the bias and each aligned, there are as many elements of each
         of these types (:data:`schedules.layer.rounding.ROUNDINGS`), and the parameters of
@@ -83,6 +86,7 @@ class PackedWeights:
     dtype: str = "float32"
     run: int = 0
     word: int = WORD
+    adds_pairs: bool = False
     ratios: tuple[str, ...] = ()
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
@@ -140,8 +144,10 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
     count = -(-workload.out_channels // panel)
     steps = workload.reduction // run * -(-run // word)
     shape = (count, steps, word // WORD * panel)
-    ratios = ROUNDINGS[workload.rounding]
-    return PackedWeights("words", panel, shape, count * panel, None, "int32", run, word, ratios)
+    pairs, ratios = word > WORD, ROUNDINGS[workload.rounding]
+    return PackedWeights(
+        "words", panel, shape, count * panel, None, "int32", run, word, pairs, ratios
+    )
 
 
 def rows(workload: Conv2dWorkload) -> PackedWeights:
@@ -158,7 +164,7 @@ def rows(workload: Conv2dWorkload) -> PackedWeights:
     )
 
 
-def taps(workload: Conv2dWorkload) -> PackedWeights:
+def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
     """Layout ``taps`` for the weights of a depthwise ``workload``."""
     assert workload.is_depthwise, "taps have no input channels"
     channels, height, width, _ = workload.weight_shape
@@ -168,6 +174,7 @@ def taps(workload: Conv2dWorkload) -> PackedWeights:
         (height, width, channels),
         channels,
         dtype=workload.weight_dtype,
+        adds_pairs=adds_pairs,
         ratios=ROUNDINGS[workload.rounding] if workload.is_quantised else (),
     )
 

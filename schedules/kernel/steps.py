@@ -132,6 +132,19 @@ def sum_taps(
     return kh, row, lane
 
 
+def sum_pairs(schedule: s_tir.Schedule, sums: Any, loop: Any) -> tuple[Any, Any]:
+    """Compute a tile of depthwise ``sums``, by pairs of taps, in each step of ``loop``.
+
+    Returns the loops over pairs and lanes.
+    """
+    schedule.set_scope(sums, 0, "local")
+    schedule.compute_at(sums, loop, preserve_unit_loops=True)
+    *_, row, pixel, lane, pair = schedule.get_loops(sums)
+    schedule.reorder(pair, row, pixel, lane)
+    straighten(schedule, pair, row, pixel, lane)
+    return pair, lane
+
+
 def copy_vectors(
     schedule: s_tir.Schedule, block: str, workload: Conv2dWorkload, simd: Simd
 ) -> None:

@@ -49,7 +49,7 @@ class Layer:
     residual : int or None
         The tensor that is added, of a workload with a residual.
     overflows_pairs : bool
-        Whether products of its int8 weights that are eight apart may not fit into 16 bits, added.
+        Whether products of its int8 weights that a kernel may add in pairs pass 16 bits.
     weight_order : str or None
         The layout (see :mod:`schedules.kernel.packing`) that the network's weights are in already;
         ``None`` if there is none.

@@ -11,7 +11,7 @@ Weights that a model holds in a narrower type stay so where that is hardly slowe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
@@ -19,6 +19,7 @@ from schedules.kernel.accuracy import definition_error
 from schedules.kernel.costs import Work, spills
 from schedules.kernel.packing import SPREAD_OUT, has_narrow_weights
 from schedules.layer.block import Workload
+from schedules.layer.network import Layer
 from schedules.lower.integers import spreads
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
@@ -43,11 +44,19 @@ class Limits:
     held_bytes : int, optional
         For a whole network: tensors that are alive at once with one thread's workspace, and all
         packed weights.
+    adds_pairs : bool
+        Whether kernels may add products of int8 in pairs in 16 bits, which pass these if all four
+        factors are -128: that is for those to say who know the weights.
     """
 
     workspace_bytes: int | None = None
     error: float | None = None
     held_bytes: int | None = None
+    adds_pairs: bool = True
+
+    def of_layers(self, layers: Iterable[Layer]) -> Limits:
+        """These limits, and those of what the layers' weights are."""
+        return replace(self, adds_pairs=not any(layer.overflows_pairs for layer in layers))
 
 
 #: For "memory", how many times as long as the fastest form a form may take, by the model. Of those
@@ -111,8 +120,8 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     plans = [plan for plan in plans if not _is_better_left(plan, simd)]
     within = [plan for plan in plans if exceeded(plan, limits) is None]
     if not within:
-        reasons += [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]
-        raise Unsupported(reasons[0])
+        refusals = [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]
+        raise Unsupported([*refusals, *reasons][0])
     if objective != "time":
         return _smallest(within, objective)
     best = min(within, key=lambda plan: plan.cost)
@@ -227,4 +236,6 @@ def exceeded(plan: Plan, limits: Limits) -> str | None:
             f"its expected error of {plan.expected_error:.2g} is over the limit of "
             f"{limits.error:.2g}"
         )
+    if not limits.adds_pairs and any(part.adds_pairs for part in plan.parts):
+        return "sums of pairs of products with its weights of -128 pass 16 bits"
     return None

@@ -18,7 +18,6 @@ from schedules.errors import LeanconvError
 from schedules.layer.block import Block, Workload
 from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import spreads
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, shared_plan
 from schedules.plan.choice import AUTO, Choice
@@ -175,7 +174,7 @@ class _Planner:
     limits: Limits
     objective: str
     advisor: Advisor | None
-    planned: dict[tuple[Conv2dWorkload, int], Selected] = field(default_factory=dict)
+    planned: dict[tuple[Conv2dWorkload, int, bool], Selected] = field(default_factory=dict)
     block_names: dict[Workload, str] = field(default_factory=dict)
 
     def select(self) -> Selection:
@@ -207,27 +206,25 @@ class _Planner:
         if limit is not None and layer.staged_bytes > limit:
             reason = f"{layer.staged_bytes} bytes of workspace for its sub-pixel image"
             return Selected(layer, (), f"{reason}: more than --workspace-limit")
-        if layer.overflows_pairs and spreads(self.simd):
-            reason = "sums of pairs of products with its weights of -128 pass 16 bits"
-            return Selected(layer, (), reason)
         workload = of_one_kernel(layer.workload)
         # What is spread over the output is computed image by image.
-        key = (workload, 1 if layer.staged_bytes else layer.workload.batch)
+        batch = 1 if layer.staged_bytes else layer.workload.batch
+        key = (workload, batch, layer.overflows_pairs)
         if key not in self.planned:
-            self.planned[key] = self._plan(layer, *key)
+            self.planned[key] = self._plan(layer, workload, batch)
         return replace(self.planned[key], layer=layer)
 
     def _plan(self, layer: Layer, workload: Conv2dWorkload, batch: int) -> Selected:
         kernels: dict[str, tuple[Kernel, ...]] = {}
-        reasons = []
+        reasons, limits = [], self.limits.of_layers([layer])
         for choice in self.choices:
             try:
-                plan = plan_kernel(workload, self.simd, choice, self.limits, self.objective)
+                plan = plan_kernel(workload, self.simd, choice, limits, self.objective)
             except Unsupported as error:
                 reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
                 continue
-            advice = self._advise(plan, choice)
-            found = self._for_batch(advice, choice, batch) or [advice]
+            advice = self._advise(plan, choice, limits)
+            found = self._for_batch(advice, choice, batch, limits) or [advice]
             algorithm = found[0].plan.algorithm
             name = f"lc_k{len(self.planned)}_{algorithm}"
             names = (name, f"{name}_rest")
@@ -236,7 +233,9 @@ class _Planner:
         reason = None if kernels else "; ".join(reasons)
         return Selected(layer, tuple(itertools.chain(*kernels.values())), reason)
 
-    def _for_batch(self, advice: Advice, choice: Choice, batch: int) -> list[Advice]:
+    def _for_batch(
+        self, advice: Advice, choice: Choice, batch: int, limits: Limits
+    ) -> list[Advice]:
         """What computes several images of a batch, and the rest of one.
 
         Nothing if one image at a time is best, as where bytes are to be few, or known to be fast.
@@ -245,7 +244,7 @@ class _Planner:
             return []
 
         def plan_of(workload: Conv2dWorkload) -> Plan:
-            return plan_kernel(workload, self.simd, choice, self.limits)
+            return plan_kernel(workload, self.simd, choice, limits)
 
         saving = MIN_SAVING if advice.seconds is None else DECISIVE
         shared = shared_plan(advice.default, batch, plan_of, saving)
@@ -261,13 +260,14 @@ class _Planner:
 
     # Records
 
-    def _advise(self, default: Plan, choice: Choice) -> Advice:
+    def _advise(self, default: Plan, choice: Choice, limits: Limits) -> Advice:
         """``default``, or what the records have better that is still what ``choice`` names."""
         if self.advisor is None:
             return Advice(default, default)
 
         def accept(plan: Plan) -> bool:
-            return self._is_choice(plan, choice, default)
+            adds_pairs = any(part.adds_pairs for part in plan.parts)
+            return self._is_choice(plan, choice, default) and (limits.adds_pairs or not adds_pairs)
 
         return self.advisor.advise(default, accept)
 
@@ -316,7 +316,7 @@ class _Planner:
                 plan = plan_kernel(block, self.simd, choice, self.limits)
             except Unsupported:
                 continue  # its layers are computed one by one
-            plans[block] = self._advise(plan, choice)
+            plans[block] = self._advise(plan, choice, self.limits)
         return {chain: plans[block] for chain, block in blocks.items() if block in plans}
 
     def _saving_time(

@@ -147,7 +147,8 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         facts["geometry"] = describe(_KINDS[op], workload)
         axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
         check_quantisation(graph, x_index, w_index, y_index, axis)
-        facts["overflows_pairs"] = axis == 0 and overflows_pairs(graph, w_index)
+        is_signed = x.type == "int8"
+        facts["overflows_pairs"] = is_signed and overflows_pairs(graph, w_index, workload)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if weights.sparsity is None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from schedules.errors import LeanconvError
+from schedules.layer.words import SPREAD, WORD
+from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read.graph import Graph
 
 #: Types of image and weights.
@@ -38,13 +40,17 @@ def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) ->
         raise LeanconvError("the scales of input and weights are too large for the output's")
 
 
-def overflows_pairs(graph: Graph, weights: int) -> bool:
-    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16."""
+def overflows_pairs(graph: Graph, weights: int, workload: Conv2dWorkload) -> bool:
+    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16.
+
+    Of a depthwise ``workload``, whether they are those of two taps that follow each other.
+    """
     data = graph.model.Buffers(graph.graph.Tensors(weights).Buffer()).DataAsNumpy()
     if not isinstance(data, np.ndarray):
         return False
-    vectors = data[: data.size // 16 * 16].view(np.int8).reshape(-1, 2, 8)
-    return bool((vectors == -128).all(axis=1).any())
+    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
+    pairs = data[: data.size // (2 * apart) * (2 * apart)].view(np.int8).reshape(-1, 2, apart)
+    return bool((pairs == -128).all(axis=1).any())
 
 
 def _scales(graph: Graph, tensor: int, channels: int, axis: int) -> np.ndarray:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from schedules.algorithms import Unsupported
+from schedules.kernel import depthwise_tiles
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import assembly
 from schedules.plan.plan import Plan
-from schedules.plan.planner import plan_kernel
+from schedules.plan.planner import Limits, plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
 from tests.support.kernels import HostKernel, run_on_board
@@ -61,7 +62,8 @@ LAYERS = {
 
 
 def algorithm_of(name: str) -> str:
-    return "depthwise" if LAYERS[name].is_depthwise else "indirect"
+    """What takes weights of -128 wherever they are."""
+    return "depthwise:products=single" if LAYERS[name].is_depthwise else "indirect"
 
 
 def case_of(workload: Conv2dWorkload, simd: Simd, zeros: tuple[int, int]) -> QuantisedCase:
@@ -89,8 +91,11 @@ def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> No
         case.check(outputs[name])
 
 
-#: Layers whose sums may be spread over lanes, and one of several panels, borders and images.
-SPREAD_LAYERS = {
+#: Layers whose products may be added in pairs, and one of several panels, borders and images.
+PAIRED_LAYERS = {
+    **{name: workload for name, workload in LAYERS.items() if workload.is_depthwise},
+    "depthwise_of_four_taps": layer(6, (33, 33), 2, groups=33, batch=2),
+    "depthwise_of_two_columns": replace(layer(6, (16, 16), 3, groups=16), in_width=2, pad_right=1),
     **{name: LAYERS[name] for name in ("whole_words", "pointwise")},
     "one_pixel": replace(layer(1, (48, 21), 1), in_width=1),
     "strided": layer(9, (48, 20), 3, stride=2, batch=2),
@@ -102,21 +107,24 @@ def with_largest_pairs(case: QuantisedCase) -> QuantisedCase:
     """Some channels and pixels have the largest products that fit in pairs into 16 bits."""
     x, weights = case.x.copy(), case.weights.copy()
     x[:, ::2] = -128
-    weights[::5] = np.tile(np.repeat(np.array([-128, -127], np.int8), 8), weights.shape[-1] // 16)
+    apart = 1 if case.workload.is_depthwise else 8
+    largest = np.repeat(np.array([-128, -127], np.int8), apart)
+    weights[::5] = np.resize(largest, weights[0].size).reshape(weights.shape[1:])
     return replace(case, x=x, weights=weights)
 
 
-def test_spread_sums_are_exact_on_the_board(arm_board: Board, tmp_path: Path) -> None:
+def test_sums_of_pairs_are_exact_on_the_board(arm_board: Board, tmp_path: Path) -> None:
     simd = PRESETS["cortex-a53"]
-    plans = {
-        name: plan_kernel(workload, simd, "indirect:weights=spread")
-        for name, workload in SPREAD_LAYERS.items()
-    }
+    plans = {name: plan_kernel(workload, simd) for name, workload in PAIRED_LAYERS.items()}
+    for name, plan in plans.items():
+        taps = depthwise_tiles.unrolled_taps(plan.layer)
+        whole = (plan.layer.kernel_height, plan.layer.kernel_width)
+        assert plan.packed.adds_pairs == (not plan.layer.is_depthwise or taps == whole), name
     cases = {
         name: with_largest_pairs(
             QuantisedCase.random(workload, simd, 1, *ZEROS[number % 3], least=-127)
         )
-        for number, (name, workload) in enumerate(SPREAD_LAYERS.items())
+        for number, (name, workload) in enumerate(PAIRED_LAYERS.items())
     }
     outputs = run_on_board("cortex-a53", plans, cases, tmp_path)
     for name, case in cases.items():
@@ -133,6 +141,25 @@ def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
     counts = {name: code.count(f"\t{name}\t") for name in ("smull", "smlal2", "sadalp", "sdot")}
     assert counts["smull"] == counts["smlal2"] == counts["sadalp"] > 0
     assert counts["sdot"] == 0
+
+
+def test_pairs_of_taps_take_one_widening_addition() -> None:
+    simd = PRESETS["cortex-a53"]
+    workload = layer(16, (16, 16), 3, "VALID", groups=16)
+    code = assembly(plan_kernel(workload, simd).schedule(simd), simd)
+    counts = {name: code.count(f"\t{name}\t") for name in ("smull", "smlal", "saddw", "sxtl")}
+    # Nine taps are four pairs and one.
+    assert 4 * counts["smull"] == 5 * counts["smlal"] > 0
+    assert counts["saddw"] == 2 * counts["smull"]
+    assert counts["sxtl"] == 0
+
+
+def test_who_knows_of_weights_of_128_gets_no_sums_of_pairs() -> None:
+    limits = Limits(adds_pairs=False)
+    depthwise = plan_kernel(LAYERS["depthwise"], PRESETS["cortex-a76"], limits=limits)
+    assert depthwise.knobs["products"] == "single"
+    with pytest.raises(Unsupported, match="weights of -128 pass 16 bits"):
+        plan_kernel(LAYERS["depthwise"], PRESETS["cortex-a76"], "depthwise:products=paired", limits)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@
 #include "host/log.h"
 #include "host/tensor.h"
 #include "kernels/geometry.h"
+#include "kernels/kernels.h"
 #include "run/network.h"
 #include "run/node.h"
 #include "run/pages.h"
@@ -64,6 +65,14 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
     }
 }
 
+// Whether there were a kernel for the layer if pairs of products with its weights did not pass 16
+// bits.
+static bool overflows_pairs(const struct lc_geometry *geometry, const char *algorithm) {
+    struct lc_geometry other = *geometry;
+    other.pairs = 1;
+    return geometry->element == LC_INT8 && !geometry->pairs && lc_find_kernel(&other, 1, algorithm);
+}
+
 // A core that stays with TFLite: counts it if its layer could have a kernel.
 static void leave(struct claims *claims, int index, int32_t builtin_code) {
     struct tfl_context *context = claims->graph.context;
@@ -73,6 +82,9 @@ static void leave(struct claims *claims, int index, int32_t builtin_code) {
     const char *reason = lc_chain_append(&chain, context, index, claims->graph.sources);
     if (!reason) {
         reason = lc_chain_geometry(&chain, context, &geometry, &batch);
+    }
+    if (!reason && overflows_pairs(&geometry, claims->delegate->options.algorithm)) {
+        reason = "sums of pairs of products with its weights of -128 pass 16 bits";
     }
     claims->unknown += !reason;
     if (claims->delegate->options.verbose >= 2) {

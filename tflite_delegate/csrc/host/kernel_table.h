@@ -77,6 +77,9 @@ struct lc_geometry {
     int32_t rule;         // enum lc_rule
     int32_t half_weights; // of a model's layer: 1 if its weights are float16; of a kernel's: 1 if
                           // it reads them so, 0 if it takes float32, which float16 is packed into
+    int32_t pairs;        // of a layer of int8: 1 if products of its weights may be added in pairs
+                          // in 16 bits; of a kernel: 1 if it adds these. In pairs go those eight
+                          // apart in a word of 16, or of taps 2 i and 2 i + 1 of a depthwise layer
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -161,7 +164,6 @@ struct lc_library {
     uint32_t features;                // LC_CPU_*
     int32_t image_offset;             // what kernels add to every int8 before they multiply it
     int32_t weight_offset;            // what is added to every uint8 weight in LC_WORDS
-    bool adds_pairs;                  // int8 products eight apart are added in 16 bits
     int32_t rounding;                 // enum lc_rounding
     const struct lc_rule_case *rules; // of quantised layers; the first that fits
     size_t rule_count;

@@ -254,7 +254,11 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     }
     reason = reason ? reason : read_weights(layer, context, sources);
     reason = reason ? reason : read_bias(layer, context, sources);
-    return reason || layer->element == LC_FLOAT32 ? reason : lc_check_quantised(layer, context);
+    if (reason || layer->element == LC_FLOAT32) {
+        return reason;
+    }
+    layer->pairs = layer->element == LC_INT8 && !lc_overflows_pairs(layer, context);
+    return lc_check_quantised(layer, context);
 }
 
 static struct lc_constant constant_of(const struct tfl_context *context, int index,

@@ -32,6 +32,7 @@ struct lc_layer {
     int32_t pad_top, pad_bottom, pad_left, pad_right; // beside that: of a PAD node
     int32_t element;                                  // enum lc_element
     int32_t half_weights;                             // 1 if they are float16
+    int32_t pairs;                                    // as in struct lc_geometry
     bool is_dense;                                    // fully connected
     bool keep_num_dims;                               // a dense output has the input's rank
     int32_t activation, output_activation;            // as in struct lc_geometry

@@ -127,6 +127,7 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .output_activation = layer->output_activation,
         .element = layer->element,
         .half_weights = layer->half_weights,
+        .pairs = layer->pairs,
     };
     const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
                                           : read_image(layer, input_dims, geometry, batch);

@@ -46,16 +46,17 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
     return true;
 }
 
-// Whether there are two weights of -128 eight apart in a long word: their products with two more of
-// -128 do not fit into 16 bits.
-static bool overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {
+bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {
     const struct tfl_tensor *weights = &context->tensors[layer->weights];
     const int8_t *data = weights->data;
-    size_t count = 0;
+    size_t count = 0, apart = LC_LONG_WORD / 2;
     lc_count_elements(weights->dims, &count);
-    for (size_t word = 0; word + LC_LONG_WORD <= count; word += LC_LONG_WORD) {
-        for (size_t i = word; i < word + LC_LONG_WORD / 2; i++) {
-            if (data[i] == INT8_MIN && data[i + LC_LONG_WORD / 2] == INT8_MIN) {
+    if (layer->source == LC_TAPS) {
+        apart = (size_t)layer->out_channels;
+    }
+    for (size_t first = 0; apart > 0 && count - first >= 2 * apart; first += 2 * apart) {
+        for (size_t i = first; i < first + apart; i++) {
+            if (data[i] == INT8_MIN && data[i + apart] == INT8_MIN) {
                 return true;
             }
         }
@@ -74,10 +75,6 @@ const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_co
         if (!(lc_ratio(&quantised, (size_t)m) < too_large)) {
             return "the scales of its input and weights are too large for that of its output";
         }
-    }
-    if (lc_library.adds_pairs && layer->element == LC_INT8 && layer->source == LC_ROWS &&
-        overflows_pairs(layer, context)) {
-        return "sums of pairs of products with its weights of -128 pass 16 bits";
     }
     return NULL;
 }

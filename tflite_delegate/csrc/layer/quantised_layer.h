@@ -17,5 +17,9 @@ bool lc_is_dense_constant(const struct tfl_tensor *tensor, int type);
 bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *context,
                        struct lc_quantised_layer *quantised);
 
+// Whether products of its weights, added in pairs as lc_geometry has them, may pass 16 bits: two
+// are -128.
+bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context);
+
 // NULL, or why such a layer is not for this delegate.
 const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_context *context);
