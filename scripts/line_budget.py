@@ -30,7 +30,7 @@ BUDGET = {
     "schedules/tuning": 5700,
     "tflite_delegate": 850,
     "tflite_delegate/csrc": 14200,
-    "tflite_delegate/importer": 4200,
+    "tflite_delegate/importer": 5000,
     "tflite_delegate/read": 1700,
     "scripts": 800,
     "scripts/benchmarks": 5000,

@@ -47,12 +47,15 @@ class Limits:
     adds_pairs : bool
         Whether kernels may add products of int8 in pairs in 16 bits, which pass these if all four
         factors are -128: that is for those to say who know the weights.
+    leaves_to_xnnpack : bool
+        Whether XNNPACK computes what gets no kernel, and gets the layers that it is as fast at.
     """
 
     workspace_bytes: int | None = None
     error: float | None = None
     held_bytes: int | None = None
     adds_pairs: bool = True
+    leaves_to_xnnpack: bool = True
 
     def of_layers(self, layers: Iterable[Layer]) -> Limits:
         """These limits, and those of what the layers' weights are."""
@@ -115,9 +118,10 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     """
     limits = default_limits(workload, limits)
     plans, reasons = _every_form(workload, simd)
-    if plans and all(_is_better_left(plan, simd) for plan in plans):
-        raise Unsupported(_BETTER_LEFT)
-    plans = [plan for plan in plans if not _is_better_left(plan, simd)]
+    if limits.leaves_to_xnnpack:
+        if plans and all(_is_better_left(plan, simd) for plan in plans):
+            raise Unsupported(_BETTER_LEFT)
+        plans = [plan for plan in plans if not _is_better_left(plan, simd)]
     within = [plan for plan in plans if exceeded(plan, limits) is None]
     if not within:
         refusals = [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]

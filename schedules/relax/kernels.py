@@ -5,7 +5,8 @@ around them in TVM's calling convention, with destinations passed::
 
     kernel(X, [R,] W, B, Y [, workspace])
 
-``W`` and ``B`` hold all packed weights and biases, of every layer and group, in one tensor each.
+``W`` and ``B`` are the bytes of all packed weights and biases, of every layer and group, in one
+tensor each; behind the biases of a quantised layer is what else its kernel reads.
 The function calls each stage on all threads of TVM's pool, image by image and group by group. The
 caller allocates the workspace as it does ``Y``, so that Relax's memory plan shares it between
 kernels.
@@ -18,7 +19,7 @@ tiles on the heap, and knows neither stages nor masked loops.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from tvm import tirx
 from tvm.ir import PointerType, PrimType
 
 from schedules.kernel import packing
+from schedules.kernel.packing import PackedWeights
 from schedules.layer.workload import DTYPE_BYTES
 from schedules.lower.c_abi import codegen
 from schedules.lower.kernel import CKernel, Stage
@@ -35,8 +37,6 @@ from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.relax.network import Constants
 from schedules.target.simd import Simd
-
-_ELEMENT_BYTES = DTYPE_BYTES["float32"]
 
 
 @dataclass(frozen=True)
@@ -83,31 +83,30 @@ class RelaxKernel:
 
     # Constants
 
-    def pack(self, layers: Sequence[Constants]) -> tuple[np.ndarray, np.ndarray]:
-        """``W`` and ``B``, one-dimensional, from the weights and biases of all layers."""
+    def pack(self, layers: Sequence[Constants], simd: Simd) -> tuple[np.ndarray, np.ndarray]:
+        """``W`` and ``B`` from what all layers have."""
         weights, biases = [], []
         for group in range(self.plan.calls):
-            parts = [_of_group(constants, group, self.plan.calls) for constants in layers]
-            packed = list(zip(parts, self.plan.parts, strict=True))
-            weights.append(_joined([packing.pack(part.weights, p).ravel() for part, p in packed]))
-            biases.append(_joined([packing.pack_bias(part.bias, p) for part, p in packed]))
+            for layer, packed in zip(layers, self.plan.parts, strict=True):
+                part = _of_group(layer, group, self.plan.calls)
+                weights.append(_in_lines(_weights(part, packed, simd)))
+                biases.append(_in_lines(_constants(part, packed, simd)))
         return np.concatenate(weights), np.concatenate(biases)
 
     @property
-    def weight_elements(self) -> int:
-        """Elements of ``W`` for one group."""
-        return sum(_rounded_up(part.elements) for part in self.plan.parts)
+    def weight_bytes(self) -> int:
+        """Bytes of ``W`` for one group."""
+        return sum(align(part.weight_bytes) for part in self.plan.parts)
 
     @property
-    def bias_elements(self) -> int:
-        """Elements of ``B`` for one group."""
-        return sum(_rounded_up(part.bias_elements) for part in self.plan.parts)
+    def bias_bytes(self) -> int:
+        """Bytes of ``B`` for one group."""
+        return sum(align(part.constant_bytes) for part in self.plan.parts)
 
     @property
     def packed_bytes(self) -> int:
         """Of ``W`` and ``B``."""
-        elements = self.plan.calls * (self.weight_elements + self.bias_elements)
-        return elements * _ELEMENT_BYTES
+        return self.plan.calls * (self.weight_bytes + self.bias_bytes)
 
 
 # Functions
@@ -138,13 +137,14 @@ def build(kernels: Sequence[RelaxKernel], functions: tvm.IRModule, simd: Simd) -
 def _function(kernel: RelaxKernel) -> tirx.PrimFunc:
     """What calls the stages of ``kernel``, image by image and group by group."""
     calls = kernel.plan.calls
-    shapes = {"X": kernel.input_shape}
-    if kernel.has_residual:
-        shapes["R"] = kernel.output_shape
-    shapes |= {"W": (calls * kernel.weight_elements,), "B": (calls * kernel.bias_elements,)}
-    shapes["Y"] = kernel.output_shape
     dtype = kernel.plan.layers[0].dtype
-    buffers = {name: tirx.decl_buffer(shape, dtype, name) for name, shape in shapes.items()}
+    tensors = {"X": (kernel.input_shape, dtype)}
+    if kernel.has_residual:
+        tensors["R"] = kernel.output_shape, dtype
+    tensors["W"] = (calls * kernel.weight_bytes,), "uint8"
+    tensors["B"] = (calls * kernel.bias_bytes,), "uint8"
+    tensors["Y"] = kernel.output_shape, dtype
+    buffers = {name: tirx.decl_buffer(*tensor, name) for name, tensor in tensors.items()}
     arguments = list(buffers.values())
     nothing = tirx.reinterpret(PointerType(PrimType(dtype)), tirx.const(0, "uint64"))
     workspace = nothing
@@ -152,16 +152,18 @@ def _function(kernel: RelaxKernel) -> tirx.PrimFunc:
         arguments.append(tirx.decl_buffer((kernel.workspace_bytes,), "uint8", "workspace"))
         workspace = arguments[-1].data
     image, group = tirx.Var("image", "int64"), tirx.Var("group", "int64")
+    element = DTYPE_BYTES[dtype]
     x_step, y_step = (
-        (math.prod(shapes[name]) // kernel.image_calls, shapes[name][-1] // calls) for name in "XY"
+        (math.prod(shape) * element // kernel.image_calls, shape[-1] * element // calls)
+        for shape in (kernel.input_shape, kernel.output_shape)
     )
-    constants = {"W": (0, kernel.weight_elements), "B": (0, kernel.bias_elements)}
-    # Elements from one image, and from one group, to the next.
+    constants = {"W": (0, kernel.weight_bytes), "B": (0, kernel.bias_bytes)}
+    # Bytes from one image, and from one group, to the next.
     steps = {"X": x_step, "R": y_step, **constants, "Y": y_step}
     pointers = []
     for name, (image_step, group_step) in steps.items():
         if name in buffers:
-            offset = _ELEMENT_BYTES * (image * image_step + group * group_step)
+            offset = image * image_step + group * group_step
             pointers.append(tirx.handle_add_byte_offset(buffers[name].data, offset))
         else:
             pointers.append(nothing)
@@ -190,14 +192,24 @@ def _of_group(constants: Constants, group: int, groups: int) -> Constants:
     if groups == 1:
         return constants
     channels = len(constants.bias) // groups
-    part = slice(group * channels, (group + 1) * channels)
-    return Constants(constants.weights[part], constants.bias[part])
+    return constants.of_channels(slice(group * channels, (group + 1) * channels))
 
 
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """``parts`` in one array, each at the next cache line: :mod:`schedules.lower.c_abi`."""
-    return np.concatenate([np.pad(part, (0, _rounded_up(len(part)) - len(part))) for part in parts])
+def _weights(constants: Constants, packed: PackedWeights, simd: Simd) -> np.ndarray:
+    weights = constants.weights
+    if constants.quantisation is not None:
+        weights = constants.quantisation.packable(weights, packed, simd)
+    return packing.pack(weights, packed)
 
 
-def _rounded_up(elements: int) -> int:
-    return align(elements * _ELEMENT_BYTES) // _ELEMENT_BYTES
+def _constants(constants: Constants, packed: PackedWeights, simd: Simd) -> np.ndarray:
+    """The bias, and behind it what else a quantised layer's kernel reads."""
+    if constants.quantisation is None:
+        return packing.pack_bias(constants.bias, packed)
+    return constants.quantisation.packed(constants.weights, constants.bias, packed, simd)
+
+
+def _in_lines(values: np.ndarray) -> np.ndarray:
+    """The bytes of ``values`` up to where the next begin: :mod:`schedules.lower.c_abi`."""
+    flat = values.reshape(-1).view(np.uint8)
+    return np.pad(flat, (0, align(flat.size) - flat.size))

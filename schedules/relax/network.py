@@ -2,6 +2,7 @@
 
 A layer is a ``relax.nn.conv2d`` (grouped and depthwise ones too) or a ``relax.matmul`` by a
 constant. It takes in the addition of a bias, and the neighbours of :mod:`schedules.layer.merge`.
+Quantised layers are calls of :mod:`schedules.relax.quantised`.
 """
 
 from __future__ import annotations
@@ -15,22 +16,30 @@ import numpy as np
 from tvm import relax
 
 from schedules.errors import LeanconvError
+from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
 from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
 from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer, Network, describe
 from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.graph import RelaxGraph, array_of, bytes_of, dtype_of, operator_of, shape_of
+from schedules.relax.quantised import QuantisedCall, quantised_call
 
 CONV2D, MATMUL = "relax.nn.conv2d", "relax.matmul"
 
 
 @dataclass(frozen=True)
 class Constants:
-    """Weights of a layer in the order OHWI, and its bias, both in its element type."""
+    """Weights of a layer in the order OHWI, its bias, and how it is quantised, if it is."""
 
     weights: np.ndarray
     bias: np.ndarray
+    quantisation: Quantisation | None = None
+
+    def of_channels(self, channels: slice) -> Constants:
+        """The same for some of the output channels."""
+        own = self.quantisation and self.quantisation.of_channels(channels)
+        return Constants(self.weights[channels], self.bias[channels], own)
 
 
 @dataclass(frozen=True)
@@ -49,18 +58,26 @@ class RelaxNetwork(Network):
     variables: Sequence[Any]
 
 
-def read(name: str, function: relax.Function) -> RelaxNetwork:
-    """The layers of ``function``, whose constants have been folded."""
+def read(
+    name: str, function: relax.Function, functions: Mapping[str, Any] | None = None
+) -> RelaxNetwork:
+    """The layers of ``function``, whose constants have been folded.
+
+    ``functions`` are those of its module by their names, as its quantised layers are some of them.
+    """
     graph = RelaxGraph(function)
     constants: dict[int, Constants] = {}
-    layers = tuple(
-        _layer(graph, node, constants)
-        for node in sorted(graph.pure)
-        if _is_layer(graph.values[node])
-    )
+    layers: list[Layer] = []
+    for node in sorted(graph.pure):
+        call = graph.values[node]
+        quantised = quantised_call(call, functions or {})
+        if quantised is not None:
+            layers.append(_quantised_layer(graph, node, quantised, constants))
+        elif _is_layer(call):
+            layers.append(_layer(graph, node, constants))
     return RelaxNetwork(
         name=name,
-        layers=layers,
+        layers=tuple(layers),
         chains=find_chains(graph, layers),
         steps=tuple(graph.steps),
         inputs=graph.inputs,
@@ -110,6 +127,31 @@ def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Lay
     layer, bias = _merge_bias(graph, layer, workload)
     constants[node] = Constants(weights, bias)
     return merge_neighbours(graph, layer)
+
+
+def _quantised_layer(
+    graph: RelaxGraph, node: int, call: QuantisedCall, constants: dict[int, Constants]
+) -> Layer:
+    """The layer of a call; its constants are added to the others'."""
+    workload, weights = call.workload, call.weights
+    constants[node] = Constants(weights, call.bias, call.quantisation)
+    layer = Layer(
+        node,
+        f"quantised {call.kind}",
+        call.kind,
+        describe(call.kind, workload),
+        workload,
+        None,
+        weights.nbytes,
+        workload.macs,
+        (node,),
+        overflows_pairs=pairs_overflow(
+            weights.transpose(1, 2, 3, 0) if workload.is_depthwise else weights, workload
+        ),
+    )
+    if not isinstance(call.input, relax.Var):
+        return replace(layer, workload=None, reason="its input is a constant")
+    return replace(layer, input=graph.numbers[call.input], output=graph.steps[node].outputs[0])
 
 
 def _merge_bias(

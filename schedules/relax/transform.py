@@ -107,11 +107,15 @@ def schedule_convolutions(
     def run(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         module = relax.transform.FoldConstant()(module)
         found: list[tuple[Any, RelaxNetwork, Selection]] = []
+        own_limits = replace(limits, leaves_to_xnnpack=False)
+        named = {str(variable.name_hint): f for variable, f in module.functions_items()}
         for variable, function in module.functions_items():
             if isinstance(function, relax.Function) and not _is_composite(function):
-                network = relax_network.read(str(variable.name_hint), function)
+                network = relax_network.read(str(variable.name_hint), function, named)
                 if network.layers:
-                    (chosen,) = select_all([network], simd, algorithms, limits, objective, records)
+                    (chosen,) = select_all(
+                        [network], simd, algorithms, own_limits, objective, records
+                    )
                     found.append((variable, network, _renamed(chosen, f"{network.name}_")))
         wanted = [kernel for _, _, selection in found for kernel in selection.kernels]
         functions = tvm.IRModule({})
@@ -233,7 +237,9 @@ class _Rewriter:
         assert first.input is not None
         source = network.variables[first.input]
         runtime = self._kernel(kernel, _shape(source), _shape(output))
-        weights, bias = runtime.pack([network.constants[layer.index] for layer in layers])
+        weights, bias = runtime.pack(
+            [network.constants[layer.index] for layer in layers], self.simd
+        )
         tensors = [source]
         if last.residual is not None:
             tensors.append(network.variables[last.residual])

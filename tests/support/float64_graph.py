@@ -71,12 +71,6 @@ class Float64Graph:
         )
         return (codes - zero) * scale
 
-    def real_values(
-        self, tensors: Sequence[int], codes: Sequence[NDArray[Any]]
-    ) -> dict[int, Values]:
-        """The same for several, by number."""
-        return {t: self.real(t, c) for t, c in zip(tensors, codes, strict=True)}
-
     def constant(self, tensor: int) -> Values | None:
         """What is in a tensor of the file; ``None`` if it is computed, or left out."""
         stored = self.model.buffers[self.tensors[tensor].buffer].data if tensor >= 0 else None

@@ -1,7 +1,8 @@
 """How single operators become Relax: by conversions of our own in place of TVM's.
 
 TVM's importer builds the function and its parameters; what it makes of an operator leaves out
-options without a word. Quantised operators become float32 ones between ``dequantize`` and
+options without a word. Quantised operators are computed in integers, as LiteRT does
+(:mod:`tflite_delegate.importer.quantised`), or else become float32 ones between ``dequantize`` and
 ``quantize``. Hybrid ones, which multiply float32 activations with int8 weights, get float32
 weights: that is more exact than TFLite's kernels, which also quantise the activations.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
 
+from tflite_delegate.importer import quantised
 from tflite_delegate.importer.conversions import CONVERTED, Operation, convert
 from tflite_delegate.importer.editable import EditableOperator
 
@@ -32,7 +34,8 @@ class Converter(OperatorConverter):  # type: ignore[misc]
         """
         operation = Operation(self, node)
         if operation.name in CONVERTED:
-            return convert(operation)
+            result = quantised.convert(operation)
+            return convert(operation) if result is None else [operation.emit(result)]
         result = self.convert_map[operation.name](op=node)
         if result is None:  # a handle of a variable, or its value
             return None

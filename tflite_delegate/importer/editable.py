@@ -15,6 +15,8 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
+from schedules.target.simd import Simd
+
 #: numpy's names of the types that tensors come in.
 TYPE_NAMES = {
     tflite.TensorType.FLOAT32: "float32",
@@ -241,13 +243,14 @@ class _Buffer:
 class EditableModel(tflite.Model):  # type: ignore[misc]
     """A whole model; ``graphs[0]`` is the one that is imported.
 
-    ``current`` is the operator that is being imported, for messages.
+    ``current`` is the operator that is being imported, for messages; ``simd`` the processor
+    that it is imported for.
     """
 
     def __init__(self, codes: list[OperatorCode], graphs: list[EditableGraph]) -> None:
         self.codes, self.graphs = codes, graphs
         self.buffers = [_Buffer(None)]
-        self.current = ""
+        self.current, self.simd = "", Simd.named("host")
 
     def set_constant(self, tensor: EditableTensor, values: NDArray[Any]) -> None:
         """Make a tensor the constant ``values``; it takes on their shape and type."""

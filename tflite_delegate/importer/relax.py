@@ -13,6 +13,7 @@ from tvm.relax.frontend.tflite import from_tflite
 
 from schedules.errors import LeanconvError, reason
 from schedules.quiet import stderr_kept
+from schedules.target.simd import Simd
 from tflite_delegate.importer.dilation import merge_dilations
 from tflite_delegate.importer.editable import EditableGraph
 from tflite_delegate.importer.reading import read_model
@@ -26,6 +27,7 @@ def import_model(
     path: str | Path,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     signature: str | None = None,
+    simd: Simd | None = None,
 ) -> tvm.IRModule:
     """The model's main graph, or a signature's, as the function ``main``, its constants inside.
 
@@ -38,6 +40,8 @@ def import_model(
         and so may the sizes that the file leaves open, which have to be given.
     signature : str, optional
         The name of one of the model's; the inputs have the names that it gives them.
+    simd : Simd, optional
+        Codes are rounded as LiteRT does it on such a processor, by default this one.
 
     Raises
     ------
@@ -50,6 +54,7 @@ def import_model(
         content = path.read_bytes()
         chosen = named_signature(path, tflite.Model.GetRootAs(content, 0), signature)
         model = read_model(content, chosen.graph, chosen.inputs)
+        model.simd = simd or model.simd
     except DAMAGE as error:
         raise LeanconvError(f"{path} is damaged: {reason(error)}") from None
     _set_shapes(path, model.graphs[0], input_shapes or {})

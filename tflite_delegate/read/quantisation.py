@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from schedules.errors import LeanconvError
-from schedules.layer.words import SPREAD, WORD
+from schedules.kernel.quantised.quantisation import pairs_overflow
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read.graph import Graph
 
@@ -41,16 +41,11 @@ def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) ->
 
 
 def overflows_pairs(graph: Graph, weights: int, workload: Conv2dWorkload) -> bool:
-    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16.
-
-    Of a depthwise ``workload``, whether they are those of two taps that follow each other.
-    """
+    """Whether sums of pairs of products may pass 16 bits; false if there are no weights."""
     data = graph.model.Buffers(graph.graph.Tensors(weights).Buffer()).DataAsNumpy()
     if not isinstance(data, np.ndarray):
         return False
-    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
-    pairs = data[: data.size // (2 * apart) * (2 * apart)].view(np.int8).reshape(-1, 2, apart)
-    return bool((pairs == -128).all(axis=1).any())
+    return pairs_overflow(data.view(np.int8), workload)
 
 
 def _scales(graph: Graph, tensor: int, channels: int, axis: int) -> np.ndarray:

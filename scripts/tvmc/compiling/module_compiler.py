@@ -140,7 +140,7 @@ def compile_module(
     """
     start = time.monotonic()
     context = passes.context()
-    module = import_model(model.path, model.input_shapes, model.signature)
+    module = import_model(model.path, model.input_shapes, model.signature, simd)
     objects: list[Kernel] = []
 
     def compiler(kernels: Sequence[Kernel]) -> dict[str, CKernel]:

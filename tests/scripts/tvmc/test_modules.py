@@ -7,18 +7,10 @@ with TFLite's float kernels on these weights. TFLite's hybrid kernels also quant
 each is moved by up to half a step, 1/127 of the largest. How far such errors take the outputs is
 computed in float64 (`rounding_deviations`), and a sum of many stays within `SPREAD` deviations.
 
-**int8 ones** become float32 operators between dequantize and quantize. Two things are asked.
+A network of which one filter is negated exceeds both of these bounds.
 
-Each result, given the inputs that it really had, is a code nearest to the exact value: within half
-a step and the rounding errors of float32 (`tests.support.reference`), a few thousandths of a step,
-a fifth where the worst case of Winograd's algorithm is allowed for.
-
-TFLite's integer kernels round the same values, so near a tie they give the next code. To either
-network, every result is one of exact arithmetic moved by up to half a step. So no two results are
-further apart than 2 `SPREAD` deviations of what such errors make of it, and one step for its own
-rounding.
-
-A network of which one filter is negated exceeds each of these bounds.
+**int8 ones** are computed in the integer arithmetic of LiteRT's default interpreter, every node to
+the bit.
 """
 
 from __future__ import annotations
@@ -32,10 +24,9 @@ import pytest
 from numpy.typing import NDArray
 
 import tvmc
-from scripts.benchmarks.harness.bound import network_bound, winograd_transforms
+from scripts.benchmarks.harness.bound import network_bound
 from scripts.benchmarks.harness.inference import max_difference, random_inputs
 from tests.support.float64_graph import (
-    WITH_WEIGHTS,
     Float64Graph,
     rounding_deviations,
     with_float_weights,
@@ -63,8 +54,6 @@ LARGE_FLOAT = (
 HYBRID, LARGE_HYBRID = ("dscnn_hybrid",), ("small_dynamic_range",)
 INT8 = ("small_int8", "dscnn_int8")
 LARGE_INT8 = ("resnet8_int8", "mobilenet_96_int8")
-#: And the rounding errors of the difference of two real values.
-ONE_STEP = 1 + 1e-9
 
 
 def cases(names: Sequence[str], slow: Sequence[str]) -> list[Any]:
@@ -141,56 +130,12 @@ def test_hybrid(find_graph: Callable[[str], Path], name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", cases(INT8, LARGE_INT8))
 def test_int8(find_graph: Callable[[str], Path], name: str, tmp_path: Path) -> None:
     graph = find_graph(name)
-    network = Float64Graph(graph)
-    results = [node.outputs[0] for node in network.nodes]
+    nodes = Float64Graph(graph).nodes
     # As outputs of the network, the results of all nodes can be read.
-    visible, other = (tmp_path / f"{part}.tflite" for part in ("visible", "other"))
-    visible.write_bytes(with_outputs(graph, results))
-    session = built_in(visible)
+    visible = tmp_path / "visible.tflite"
+    visible.write_bytes(with_outputs(graph, [node.outputs[0] for node in nodes]))
+    session = Session(visible, runtime("litert"))
     values = random_inputs(session)
-    expected = session.run(values)
-    other.write_bytes(with_outputs(negated(graph, expected, tmp_path), results))
-    outputs, report = compiled_and_run(visible, named(session, values), tmp_path)
-    got, want, wrong = (
-        network.real_values([*network.inputs, *sorted(results)], [*values, *found])
-        for found in (outputs, expected, built_in(other).run(values))
-    )
-    assert not wrong_nodes(network, report, got)
-    assert wrong_nodes(Float64Graph(other), report, got) == ["FULLY_CONNECTED"]
-
-    deviations = rounding_deviations(graph, [got[t] for t in network.inputs])
-    assert not too_far_apart(network, deviations, got, want)
-    assert too_far_apart(network, deviations, got, wrong)
-
-
-def wrong_nodes(
-    network: Float64Graph, report: Mapping[str, Any], values: Mapping[int, NDArray[Any]]
-) -> list[str]:
-    """Operators that gave another code than the nearest to what is exact for their inputs."""
-    entries, found = iter(report["layers"]), []
-    for node in network.nodes:
-        (output,) = node.outputs
-        inputs = [values.get(tensor) for tensor in node.inputs]
-        transforms = None
-        if network.operator(node) in WITH_WEIGHTS:
-            workload, _ = network.convolution(node, values[node.inputs[0]].shape)
-            transforms = winograd_transforms(next(entries), workload)
-        exact, bound = network.apply(node, inputs, transforms)
-        if (abs(values[output] - exact) > network.step(output) / 2 + bound).any():
-            found.append(network.operator(node))
-    return found
-
-
-def too_far_apart(
-    network: Float64Graph,
-    deviations: Mapping[int, NDArray[Any]],
-    some: Mapping[int, NDArray[Any]],
-    others: Mapping[int, NDArray[Any]],
-) -> list[int]:
-    """Tensors that are further apart than two roundings of every result can take them."""
-    found = []
-    for tensor, deviation in deviations.items():
-        bound = 2 * SPREAD * deviation + network.step(tensor) * ONE_STEP
-        if (abs(some[tensor] - others[tensor]) > bound).any():
-            found.append(tensor)
-    return found
+    outputs, _ = compiled_and_run(visible, named(session, values), tmp_path)
+    for ours, theirs in zip(outputs, session.run(values), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -78,19 +78,19 @@ def _divide(operation: Operation) -> relax.Expr:
     x, y = operation.value(0), _divisor(operation)
     if not _is_integer(operation):
         return relax.op.divide(x, y)
-    return _broadcast(operation, tirx.truncdiv, x, y)
+    return broadcast(operation, tirx.truncdiv, x, y)
 
 
 def _floor_divide(operation: Operation) -> relax.Expr:
     x, y = operation.value(0), _divisor(operation)
     if not _is_integer(operation):
         return relax.op.floor(operation.emit(relax.op.divide(x, y)))
-    return _broadcast(operation, tirx.floordiv, x, y)
+    return broadcast(operation, tirx.floordiv, x, y)
 
 
 def _floor_mod(operation: Operation) -> relax.Expr:
     x, y = operation.value(0), _divisor(operation)
-    return _broadcast(operation, tirx.floormod if _is_integer(operation) else _float_mod, x, y)
+    return broadcast(operation, tirx.floormod if _is_integer(operation) else _float_mod, x, y)
 
 
 def _float_mod(x: Any, y: Any) -> Any:
@@ -101,7 +101,7 @@ def _float_mod(x: Any, y: Any) -> Any:
     return tirx.Select(remainder > 0, above, tirx.Select(remainder < 0, below, remainder))
 
 
-def _broadcast(
+def broadcast(
     operation: Operation, function: Callable[[Any, Any], Any], x: relax.Expr, y: relax.Expr
 ) -> relax.Expr:
     """``function`` of scalars over both tensors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +35,26 @@ def _depthwise(operation: Operation) -> relax.Expr:
     return _convolved(operation, weights, layout, channels)
 
 
-def _convolved(operation: Operation, weights: relax.Expr, layout: str, groups: int) -> relax.Expr:
+def window_of(operation: Operation) -> dict[str, Any]:
+    """The steps of a convolution's window, along height and width, and Relax's padding."""
     options, (_, height, width, _) = operation.options, operation.shape(0)
     dilation = options["dilationHFactor"], options["dilationWFactor"]
     kernel = operation.shape(1)[1:3]
     if min(dilation) < 1:
         raise LeanconvError(f"dilations of {dilation}")
     reach = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
+    return {
+        "strides": (options["strideH"], options["strideW"]),
+        "padding": same_padding(operation, (height, width), reach),
+        "dilation": dilation,
+    }
+
+
+def _convolved(operation: Operation, weights: relax.Expr, layout: str, groups: int) -> relax.Expr:
     result = relax.op.nn.conv2d(
         operation.value(0),
         weights,
-        strides=(options["strideH"], options["strideW"]),
-        padding=same_padding(operation, (height, width), reach),
-        dilation=dilation,
+        **window_of(operation),
         groups=groups,
         data_layout="NHWC",
         kernel_layout=layout,
@@ -55,16 +63,18 @@ def _convolved(operation: Operation, weights: relax.Expr, layout: str, groups: i
 
 
 def _fully_connected(operation: Operation) -> relax.Expr:
-    """Over rows as long as the weights, wherever dimensions end."""
+    matrix = as_matrix(operation, operation.value(0))
+    weights = relax.op.permute_dims(operation.value(1), [1, 0])
+    return _with_bias(operation, relax.op.matmul(matrix, weights))
+
+
+def as_matrix(operation: Operation, x: relax.Expr) -> relax.Expr:
+    """``x``, the first input, as rows as long as the weights, wherever dimensions end."""
     shape, depth = operation.shape(0), operation.shape(1)[1]
     rows, remainder = divmod(math.prod(shape), depth)
     if remainder:
         raise LeanconvError(f"weights of {depth} columns for an input of {list(shape)}")
-    matrix = operation.value(0)
-    if shape != (rows, depth):
-        matrix = relax.op.reshape(matrix, (rows, depth))
-    weights = relax.op.permute_dims(operation.value(1), [1, 0])
-    return _with_bias(operation, relax.op.matmul(matrix, weights))
+    return x if shape == (rows, depth) else operation.emit(relax.op.reshape(x, (rows, depth)))
 
 
 def _in_shape(operation: Operation, result: relax.Expr) -> relax.Expr:

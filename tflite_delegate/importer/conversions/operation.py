@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tflite
@@ -14,6 +14,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
 
 from schedules.errors import LeanconvError
+from schedules.target.simd import Simd
 from tflite_delegate.importer.editable import TYPE_NAMES, EditableOperator, EditableTensor
 from tflite_delegate.importer.options import Options, read_options
 
@@ -71,6 +72,16 @@ class Operation:
         """Whether an input holds complex numbers: pairs along a last axis in Relax."""
         tensors = [self._tensor(tensor) for tensor in self.inputs if tensor >= 0]
         return any(tensor.type == tflite.TensorType.COMPLEX64 for tensor in tensors)
+
+    @property
+    def simd(self) -> Simd:
+        """The processor whose kernels of LiteRT say how codes are rounded."""
+        return cast(Simd, self.converter.model.simd)
+
+    @property
+    def is_for_arm(self) -> bool:
+        """Whether LiteRT would compute it with its kernels for Arm."""
+        return bool(self.simd.arch == "aarch64")
 
     def has(self, position: int) -> bool:
         """Whether there is such an input; optional ones may be missing."""

@@ -93,7 +93,7 @@ def _scale(operation: Operation, size: int, wanted: int) -> np.float32:
     return np.float32(size) / np.float32(wanted)
 
 
-def _sizes(operation: Operation) -> list[tuple[int, int, int]]:
+def resized_axes(operation: Operation) -> list[tuple[int, int, int]]:
     """Axis, size and wanted size of height and width."""
     if operation.options["alignCorners"] and operation.options["halfPixelCenters"]:
         raise LeanconvError("alignCorners and halfPixelCenters exclude each other")
@@ -109,7 +109,7 @@ def _take(operation: Operation, x: relax.Expr, places: NDArray[np.int32], axis: 
 
 def _resize_nearest(operation: Operation) -> relax.Expr:
     x, options = operation.codes(0), operation.options
-    for axis, size, wanted in _sizes(operation):
+    for axis, size, wanted in resized_axes(operation):
         offset = np.float32(0.5 if options["halfPixelCenters"] else 0)
         exact = (np.arange(wanted, dtype=np.float32) + offset) * _scale(operation, size, wanted)
         places = np.floor(exact + np.float32(0.5)) if options["alignCorners"] else np.floor(exact)
@@ -120,7 +120,7 @@ def _resize_nearest(operation: Operation) -> relax.Expr:
 
 def _resize_bilinear(operation: Operation) -> relax.Expr:
     x, options = operation.value(0), operation.options
-    for axis, size, wanted in _sizes(operation):
+    for axis, size, wanted in resized_axes(operation):
         places = np.arange(wanted, dtype=np.float32)
         scale = _scale(operation, size, wanted)
         exact = places * scale

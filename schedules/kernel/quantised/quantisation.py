@@ -1,0 +1,137 @@
+"""How one layer is quantised, and the bytes in which its kernel reads that.
+
+What a delegate writes when a network is loaded (csrc/kernels/quantised/) a Relax module holds as a
+constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.quantised.fixed_point import Multiplier
+from schedules.layer.words import SPREAD, WORD
+from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.lower.integers import image_offset, weight_offset
+from schedules.lower.memory import align
+from schedules.target.simd import Simd
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """What a layer's rule computes its outputs with.
+
+    Parameters
+    ----------
+    ratios : tuple of arrays of shape (M,)
+        Steps of the output in one of each output channel's sums, as the rule has them
+        (:data:`schedules.layer.rounding.ROUNDINGS`).
+    input_zero, weight_zero, output_zero : int
+        Zero points.
+    low, high : int
+        The least and the largest element of the output.
+    """
+
+    ratios: tuple[np.ndarray, ...]
+    input_zero: int
+    weight_zero: int
+    output_zero: int
+    low: int
+    high: int
+
+    @classmethod
+    def of(
+        cls,
+        workload: Conv2dWorkload,
+        weights: tuple[np.ndarray, int],
+        x: tuple[float, int],
+        y: tuple[float, int],
+    ) -> Quantisation:
+        """That of a layer whose tensors have these scales and zero points, by XNNPACK's rules.
+
+        Scales of the weights are one or M. All is computed in float32, as XNNPACK does.
+        """
+        scales = np.broadcast_to(weights[0].astype(np.float32), workload.out_channels)
+        products = np.float32(x[0]) * scales / np.float32(y[0])
+        low, high = activation_range(workload.activation, workload.dtype, *y)
+        ratios = _ratios(workload.rounding, products)
+        return cls(ratios, x[1], weights[1], y[1], low, high)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Zero points and ends, as the constructor takes them behind the ratios."""
+        return self.input_zero, self.weight_zero, self.output_zero, self.low, self.high
+
+    def of_channels(self, channels: slice) -> Quantisation:
+        """The same for some of the output channels."""
+        return replace(self, ratios=tuple(ratio[channels] for ratio in self.ratios))
+
+    def packable(self, weights: np.ndarray, packed: PackedWeights, simd: Simd) -> np.ndarray:
+        """Weights as ``packed`` takes them: words are of int8, whatever the model's are."""
+        if packed.layout != "words":
+            return weights
+        offset = _weight_offset(weights.dtype, packed, simd)
+        return (weights.astype(np.int16) + offset).astype(np.int8)
+
+    def packed(
+        self, weights: np.ndarray, bias: np.ndarray, packed: PackedWeights, simd: Simd
+    ) -> np.ndarray:
+        """Bias, ratios and parameters behind each other: ``packed.constant_bytes`` of uint8.
+
+        ``weights`` are OHWI and as the model has them, the bias int32 of shape (M,).
+        """
+        sums = (weights.astype(np.int64) - self.weight_zero).reshape(len(weights), -1).sum(axis=1)
+        # Depthwise kernels add nothing to the image, nor those of uint8.
+        is_offset = packed.layout == "words" and weights.dtype == np.int8
+        taken = self.input_zero + (image_offset(simd) if is_offset else 0)
+        wrapped = (bias - taken * sums).astype(np.uint32)  # as the kernel's sums wrap
+        zero_word = np.full(WORD, self.input_zero, weights.dtype).view(np.int32)
+        weight_zero = self.weight_zero + _weight_offset(weights.dtype, packed, simd)
+        ends = (self.output_zero, self.low, self.high, weight_zero)
+        parameters = np.array([*zero_word, *ends], np.int32)
+        block, start = np.zeros(packed.constant_bytes, np.uint8), 0
+        for values in (wrapped, *self.ratios, parameters):
+            block[start : start + values.nbytes] = values.view(np.uint8)
+            start += align(packed.bias_elements * values.itemsize)
+        return block
+
+
+def _weight_offset(dtype: np.dtype, packed: PackedWeights, simd: Simd) -> int:
+    return weight_offset(simd) if dtype == np.uint8 and packed.layout == "words" else 0
+
+
+def _ratios(rule: str, exact: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Float32 ratios as one of XNNPACK's rules has them."""
+    if rule == "xnn_fp32":
+        return (exact.astype(np.float32),)
+    bits = 15 if rule == "xnn_rndnu16" else 31
+    found = [Multiplier.of(float(ratio), bits) for ratio in exact]
+    return tuple(
+        np.array(values, np.int32)
+        for values in zip(*((by.mantissa, by.shift) for by in found), strict=True)
+    )
+
+
+def activation_range(activation: str, dtype: str, scale: float, zero: int) -> tuple[int, int]:
+    """The least and the largest code of an activation, as XNNPACK rounds them."""
+    limits, ends = np.iinfo(dtype), []
+    for bound, end in zip(ACTIVATIONS[activation], (limits.min, limits.max), strict=True):
+        value = np.float32(end)
+        if bound is not None:
+            value = np.float32(bound) / np.float32(scale) + np.float32(zero)
+        ends.append(int(np.rint(np.clip(value, limits.min, limits.max))))
+    return ends[0], ends[1]
+
+
+def pairs_overflow(stored: np.ndarray, workload: Conv2dWorkload) -> bool:
+    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16.
+
+    Of a depthwise ``workload``, whether they are those of two taps that follow each other. Weights
+    are OHWI, those of depthwise ones HWO.
+    """
+    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
+    flat = stored.reshape(-1)
+    pairs = flat[: flat.size // (2 * apart) * (2 * apart)].reshape(-1, 2, apart)
+    return bool((pairs == -128).all(axis=1).any())

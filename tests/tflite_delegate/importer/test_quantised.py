@@ -1,0 +1,79 @@
+"""Imported operators on codes, to the bit as LiteRT's default interpreter computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from ai_edge_litert.interpreter import Interpreter
+from tvm import relax
+
+from schedules.relax.pipeline import lower_to_calls, lower_to_loops
+from schedules.relax.transform import schedule_convolutions
+from tests.schedules.algorithms.test_algorithms import HOST
+from tests.support import coded_operators
+from tests.support.coded_operators import Array, CodedCase
+from tflite_delegate.importer.relax import import_model
+
+#: Random cases of each operator, here and in the long run.
+FEW, MANY = 2, 25
+TYPES = ("int8", "uint8")
+
+
+def litert(content: bytes, inputs: Sequence[Array]) -> list[Array]:
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+def compiled(content: bytes, folder: Path, inputs: Sequence[Array]) -> list[Array]:
+    """As ``tvmc compile -f so`` does it."""
+    path = folder / "model.tflite"
+    path.write_bytes(content)
+    module = schedule_convolutions(HOST)(import_model(path))
+    calls = lower_to_calls(HOST)(lower_to_loops(HOST)(module))
+    executable = tvm.compile(calls, tvm.target.Target(HOST.target), relax_pipeline=None)
+    outputs = relax.VirtualMachine(executable, tvm.cpu())["main"](*map(tvm.runtime.tensor, inputs))
+    outputs = [outputs] if isinstance(outputs, tvm.runtime.Tensor) else outputs
+    return [output.numpy() for output in outputs]
+
+
+def check(cases: Sequence[CodedCase], folder: Path) -> None:
+    """One model of all; its inputs are codes."""
+    cases = [replace(case, data=-1) for case in cases]
+    content = coded_operators.model(cases)
+    rng = np.random.default_rng(0)
+    inputs = [value for case in cases for value in case.draw(rng)]
+    wrong = {}
+    found = zip(cases, compiled(content, folder, inputs), litert(content, inputs), strict=True)
+    for number, (case, ours, theirs) in enumerate(found):
+        if not np.array_equal(ours, theirs):
+            wrong[number, case.operator] = int((ours != theirs).sum()), ours.size, case
+    assert not wrong
+
+
+def cases_of(count: int) -> list[CodedCase]:
+    return [
+        case
+        for name in coded_operators.OPERATORS
+        for dtype in TYPES
+        for case in coded_operators.random_cases(name, dtype, count)
+    ]
+
+
+def test_operators(tmp_path: Path) -> None:
+    check(cases_of(FEW), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", coded_operators.OPERATORS)
+def test_operator(name: str, tmp_path: Path) -> None:
+    cases = [c for dtype in TYPES for c in coded_operators.random_cases(name, dtype, MANY)]
+    check(cases, tmp_path)
