@@ -44,13 +44,15 @@ class Taps:
 
     ``flat`` taps have all kernel columns of a row in ``depth``: ``K_w C`` contiguous elements of
     the image. With few channels, as in a network's first layer, vectors would else be mostly empty.
-    Those of a quantised layer are words: ``depth`` is that of a run.
+    Those of a quantised layer are words: ``depth`` is that of a run. ``side_by_side`` are those of
+    pixels that have nothing else between them, and never compete for a set of a cache.
     """
 
     rows: int
     columns: int
     depth: int
     flat: bool = False
+    side_by_side: bool = False
 
     def axes(self) -> tuple[tirx.IterVar, tirx.IterVar, tirx.IterVar]:
         """The loops as the reduction axes ``kh``, ``kw`` and ``c``."""

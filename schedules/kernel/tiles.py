@@ -85,6 +85,7 @@ MAX_BROADCAST_SUMS = 16
 #: Where scalars are broadcast from memory, a tile has at most so many pixels: the rows of eight lie
 #: a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
+MAX_COLUMNS_SIDE_BY_SIDE = 9
 #: Flat taps of so many elements are one block of reduction steps, of more equal ones: a 7x7 layer
 #: of 3 channels takes .75 of the instructions that it takes in blocks of less than a vector.
 MAX_FLAT_BLOCK = 21
@@ -128,7 +129,8 @@ def fits_registers(
     if vectors > MAX_VECTORS:
         return False
     if not simd.fma_by_element:
-        if columns > MAX_BROADCAST_COLUMNS or columns * panel > MAX_BROADCAST_SUMS * lanes:
+        most = MAX_COLUMNS_SIDE_BY_SIDE if taps.side_by_side else MAX_BROADCAST_COLUMNS
+        if columns > most or columns * panel > MAX_BROADCAST_SUMS * lanes:
             return False
         return sums + vectors + 3 <= simd.vector_registers
     # One vector a pixel for the image, one a vector of weights, and what LLVM's scheduler takes to

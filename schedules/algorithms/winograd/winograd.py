@@ -41,6 +41,7 @@ All of it is a thread's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -76,7 +77,10 @@ from schedules.target.simd import Simd
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
 #: The m of F(m, r).
-FORMS = (2, 4, 6)
+FORMS = (2, 4, 5, 6)
+#: F(5, r) errs twice as much as F(4, r), and is considered where it has at most this part of its
+#: products: three tiles across 13 to 15 pixels, where F(4, r) takes four.
+FEWER_PRODUCTS = 0.85
 #: And with so many, it is near that of the definition: the default.
 ACCURATE_INPUTS = 6
 #: Roundings of one product that matter: of the transformed image, weight and output.
@@ -92,6 +96,8 @@ MIN_SUM_CHANNELS, MAX_SUM_CHANNELS = 8, 64
 #: Tiles of a strip: with fewer, each weight is loaded for too few products; from the L2 cache, and
 #: from behind it, where threads share what can be read.
 ENOUGH_TILES, ENOUGH_TILES_BEHIND_L2 = 4, 7
+#: More rows of tiles are a strip if that takes at most this part of the time, by the model.
+FASTER = 0.95
 #: And with fewer, transforming each weight in the kernel takes too long beside its products: where
 #: scalars are broadcast, and where a multiply-add takes them by element.
 ENOUGH_TILES_IN_KERNEL = (28, 96)
@@ -135,8 +141,10 @@ class Winograd(LayerAlgorithm):
         return super().supports(workload, simd)
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
-        outputs = outputs_of(workload)
-        return [{"outputs": m, "weights": held} for held in WEIGHTS for m in outputs]
+        outputs = [m for m in outputs_of(workload) if m != 5 or is_fitting(workload)]
+        forms: list[Knobs] = [{"outputs": m, "weights": w} for w in WEIGHTS for m in outputs]
+        # The least workspace, where that is limited.
+        return forms + [{"outputs": m, "weights": TRANSFORMED, "strip": 1} for m in outputs]
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         return self._knobs(workload, simd, NO_KNOBS)
@@ -146,7 +154,9 @@ class Winograd(LayerAlgorithm):
     ) -> dict[str, Any]:
         # The best tile of the products depends on how many there are.
         form = {name: value for name, value in fixed.items() if name not in TILE}
-        super().default_knobs(workload, simd, form)
+        # Of which parts there may be depends on the others.
+        others = {name: value for name, value in form.items() if name != "parts"}
+        super().default_knobs(workload, simd, others)
         return self.choose(workload, self._knobs(workload, simd, form), fixed)
 
     def _knobs(self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs) -> dict[str, Knob]:
@@ -155,10 +165,10 @@ class Winograd(LayerAlgorithm):
         accurate = [m for m in forms if m + kernel - 1 <= ACCURATE_INPUTS]
         outputs = fixed.get("outputs", max(accurate, default=forms[0]))
         weights = fixed.get("weights", TRANSFORMED)
-        c_block = fixed.get("c_block", default_c_block(workload, simd))
+        c_block = fixed.get("c_block") or default_c_block(workload, simd, outputs)
         form = {"outputs": outputs, "weights": weights, "c_block": c_block}
         whole = Domain.of(workload, {**form, "strip": workload.out_height})
-        strip = fixed.get("strip", default_strip(whole, simd))
+        strip = fixed.get("strip") or self.default_strip(whole, simd, form)
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
         converts = not packing.has_narrow_weights(workload) or simd.converts_float16
@@ -187,6 +197,37 @@ class Winograd(LayerAlgorithm):
             Knob("strip", strips, strip, tried=is_strip),
             Knob("weights", sources, weights, tried=never),
         )
+
+    def default_strip(self, whole: Domain, simd: Simd, form: Knobs) -> int:
+        """Rows of tiles: :func:`fewest_rows`; of transformed weights more, if the model says so.
+
+        All strips are full then. Where the weights come from behind the L2 cache, for every strip,
+        more rows may be faster although V and M leave the cache. These are never more than the
+        weights, though: memory is what devices have little of.
+        """
+        fewest = fewest_rows(whole, simd)
+        if whole.in_kernel:
+            return fewest
+
+        def seconds(rows: int) -> float:
+            domain = replace(whole, strip=rows)
+            product = product_of(domain, simd)
+            panel = tiles.knobs(product, simd)["panel"].default
+            parts = default_parts(domain, simd, panel)
+            knobs = {**form, "strip": rows, "panel": panel, "parts": parts}
+            return self.cost(whole.workload, simd, knobs)
+
+        layer = whole.workload
+        weights = whole.points * layer.in_channels * layer.out_channels
+
+        def is_worth_trying(rows: int) -> bool:
+            domain = replace(whole, strip=rows)
+            held = domain.image_elements + domain.product_elements
+            return whole.strip % rows == 0 and held <= weights
+
+        more = filter(is_worth_trying, range(fewest + 1, whole.strip + 1))
+        best = min(more, key=seconds, default=fewest)
+        return best if seconds(best) <= FASTER * seconds(fewest) else fewest
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         return product_of(Domain.of(workload, self.default_knobs(workload, simd)), simd)
@@ -278,14 +319,19 @@ def c_blocks(workload: Conv2dWorkload) -> tuple[int, ...]:
     return tuple(size for size in range(1, channels + 1) if channels % size == 0)
 
 
-def default_c_block(workload: Conv2dWorkload, simd: Simd) -> int:
-    """Channels whose products are summed in registers before they are added to M."""
+def default_c_block(workload: Conv2dWorkload, simd: Simd, outputs: int) -> int:
+    """Channels whose products are summed in registers before they are added to M.
+
+    In F(5, r) half of all at most, so that it errs little more than F(4, r).
+    """
     most = NEON_SUM if simd.fma_by_element else SUM
+    if outputs == 5:
+        most = min(most, max(workload.in_channels // 2, 1))
     largest = max(size for size in c_blocks(workload) if size <= most)
     return largest if 2 * largest >= min(most, workload.in_channels) else workload.in_channels
 
 
-def default_strip(whole: Domain, simd: Simd) -> int:
+def fewest_rows(whole: Domain, simd: Simd) -> int:
     """Rows of tiles: of weights at hand the fewest that fill a register tile.
 
     A kernel that transforms the weights does so once for all rows, if they have few tiles or V
@@ -332,6 +378,19 @@ def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     """The m of F(m, r) to choose from."""
     kernel = max(workload.kernel_height, workload.kernel_width)
     return tuple(m for m in FORMS if m + kernel - 1 <= MAX_INPUTS)
+
+
+def is_fitting(workload: Conv2dWorkload) -> bool:
+    """Whether F(5, r) has few enough products beside F(4, r)."""
+
+    def products(m: int) -> int:
+        sizes = (
+            (workload.out_height, workload.kernel_height),
+            (workload.out_width, workload.kernel_width),
+        )
+        return math.prod(-(-size // m) * (m + taps - 1) for size, taps in sizes if taps > 1)
+
+    return products(5) <= FEWER_PRODUCTS * products(4)
 
 
 def floats(matrix: ExactMatrix) -> Matrix:

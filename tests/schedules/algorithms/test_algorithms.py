@@ -144,6 +144,8 @@ LAYERS = {
 #: What the default knobs leave out on the board, where hypothesis does not look.
 OTHER_FORMS = [
     ("winograd:outputs=2", "one_more_than_tiles"),
+    ("winograd:outputs=5", "one_more_than_tiles"),
+    ("winograd:outputs=5:weights=panels", "whole_tiles"),
     ("winograd:outputs=6", "one_more_than_tiles"),
     ("winograd:c_block=32", "many_inputs"),
     *(

@@ -29,7 +29,7 @@ def measured_error(channels: int, form: Filtering | None) -> float:
 
 
 @pytest.mark.parametrize("channels", [16, 64, 150])
-@pytest.mark.parametrize("outputs", [None, 2, 4, 6])
+@pytest.mark.parametrize("outputs", [None, 2, 4, 5, 6])
 def test_the_model_is_within_a_quarter(outputs: int | None, channels: int) -> None:
     """``amplification u sqrt(0.18 (terms / 2 + roundings))``, with the terms of one sum."""
     if outputs is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.algorithms import Unsupported
+from schedules.algorithms import REGISTRY, Unsupported
 from schedules.algorithms.winograd.domain import Domain
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
@@ -54,9 +54,10 @@ def test_refusals(workload: Conv2dWorkload, reason: str) -> None:
 @pytest.mark.parametrize(
     ("workload", "form", "points", "tiles_across", "strip"),
     [
-        (layer(56, 64, 64, 3, 3), "winograd", 36, 14, 1),
+        (layer(56, 64, 64, 3, 3), "winograd", 36, 14, 2),
         (layer(56, 64, 64, 3, 3), "winograd:outputs=2", 16, 28, 1),
-        (layer(56, 64, 64, 3, 3), "winograd:outputs=6", 64, 10, 1),
+        (layer(56, 64, 64, 3, 3), "winograd:outputs=6", 64, 10, 2),
+        (layer(14, 64, 64, 3, 3), "winograd:outputs=5", 49, 3, 3),
         (layer(56, 64, 64, 3, 3), "winograd:strip=4", 36, 14, 4),
         (layer(7, 16, 24, 3, 3), "winograd", 36, 2, 2),  # too few tiles in one row of them
         (layer(20, 8, 12, 5, 5), "winograd", 36, 10, 1),
@@ -152,12 +153,11 @@ def test_records_without_the_knob_hold_transformed_weights() -> None:
 @pytest.mark.parametrize(
     ("target", "size", "channels", "weights"),
     [
-        ("sapphirerapids", 14, 256, "panels"),  # 9.4 MB of them are read for each of four strips
+        ("sapphirerapids", 14, 256, "panels"),  # 9.4 MB of them and more would come from memory
         ("sapphirerapids", 56, 64, "transformed"),  # they stay in the L2 cache
-        ("cortex-a76", 14, 256, "panels"),
-        ("cortex-a76", 7, 512, "transformed"),  # for one strip
+        ("cortex-a76", 14, 256, "transformed"),  # read for one strip
+        ("cortex-a76", 7, 512, "transformed"),  # likewise
         ("znver4", 28, 128, "transformed"),  # they come fast from the third cache
-        ("znver4", 14, 256, "panels"),  # of which a core's share does not hold them
         ("cortex-a53", 28, 128, "transformed"),  # it would wait for V
     ],
 )
@@ -166,6 +166,40 @@ def test_weights_that_leave_the_cache_are_transformed_in_the_kernel(
 ) -> None:
     plan = plan_kernel(layer(size, channels, channels, 3, 3), PRESETS[target])
     assert (plan.algorithm, plan.knobs["weights"]) == ("winograd", weights)
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "channels", "strip"),
+    [
+        ("cortex-a76", 28, 128, 7),  # 2.4 MB of weights would come from memory for each strip
+        ("cortex-a53", 14, 256, 4),
+        ("znver4", 28, 128, 1),  # they come fast from the third cache; V and M would, too
+        ("sapphirerapids", 56, 64, 1),  # they stay in the L2 cache
+        ("cortex-a76", 56, 64, 2),  # V and M of more rows would be more than the weights
+    ],
+)
+def test_strips_for_which_weights_are_read(
+    target: str, size: int, channels: int, strip: int
+) -> None:
+    """As few rows as fill a tile, or so many that weights are read less often."""
+    workload = layer(size, channels, channels, 3, 3)
+    plan = plan_kernel(workload, PRESETS[target], "winograd:weights=transformed:outputs=4")
+    assert plan.knobs["strip"] == strip
+
+
+@pytest.mark.parametrize("size", [11, 12, 13, 14, 15, 16, 28, 55])
+def test_tiles_of_five_outputs_where_they_fit(size: int) -> None:
+    """Three across 13 to 15 pixels, where tiles of four take four."""
+    forms = REGISTRY.get("winograd").forms(layer(size, 256, 256, 3, 3))
+    assert (5 in {form["outputs"] for form in forms}) == (size in (13, 14, 15, 55))
+
+
+@pytest.mark.parametrize(("target", "columns"), [("znver4", 9), ("skylake", 5), ("cortex-a76", 5)])
+def test_nine_tiles_are_multiplied_at_once(target: str, columns: int) -> None:
+    """Where loads are cheap enough."""
+    workload = layer(14, 256, 256, 3, 3)
+    plan = plan_kernel(workload, PRESETS[target], "winograd:outputs=5:strip=3")
+    assert plan.knobs["columns"] == columns
 
 
 @pytest.mark.parametrize(
@@ -203,6 +237,14 @@ def test_threads_share_parts_of_all_strips(size: int, cores: int, parts: int) ->
         (strips * plan.knobs["parts"], plan.knobs["parts"] > 1)
     ]
     assert all(buffer.per_thread for buffer in kernel.buffers)
+
+
+def test_every_plan_can_be_made_again_from_its_knobs() -> None:
+    """Also one with as many parts as only its own tiles make."""
+    simd = replace(PRESETS["znver4"], cores=2)
+    plan = plan_kernel(layer(14, 96, 208, 3, 3), simd, "winograd:outputs=5")
+    assert plan.knobs["parts"] == 13
+    assert Plan.of(plan.choice, plan.workload, simd).knobs == plan.knobs
 
 
 def test_threads_share_panels_that_transform_their_weights() -> None:
