@@ -7,11 +7,11 @@ most that any step holds; gaps come on top.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from schedules.budget.offsets import Life, arena_height
+from schedules.budget.offsets import Life, height, place
 from schedules.layer.network import Chain, Network
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
@@ -49,7 +49,7 @@ class Timeline:
             nodes = nodes_of(network, chain)
             self._time_of |= dict.fromkeys(nodes, max(nodes))
         lives = _tensors(network, self.time_of)
-        self._lives = list(_shared(network, lives, set(self._time_of)).values())
+        self._lives = _shared(network, lives, set(self._time_of))
         #: When something runs.
         self.times = sorted({self.time_of(step.index) for step in network.steps})
 
@@ -59,17 +59,36 @@ class Timeline:
 
     def held_bytes(self, time: int) -> int:
         """Bytes of the tensors that are alive then."""
-        return sum(align(life.bytes) for life in self._lives if life.first <= time <= life.last)
+        lives = self._lives.values()
+        return sum(align(life.bytes) for life in lives if life.first <= time <= life.last)
 
-    def arena_bytes(self, workspace: Mapping[int, int]) -> int:
-        """Bytes of TFLite's arena, gaps included; ``workspace`` is by the time that it is for."""
+    def placed(self, workspace: Mapping[int, int]) -> list[Placed]:
+        """Where TFLite's arena has everything; ``workspace`` is by the time that it is for."""
         slots = {time: slot for slot, time in enumerate(self.times)}
-        lives = [
-            Life(max(slots.get(life.first, 0), 0), slots.get(life.last, len(slots)), life.bytes)
-            for life in self._lives
-        ]
-        lives += [Life(slots[time], slots[time], size) for time, size in workspace.items()]
-        return arena_height(lives, len(slots))
+        lives = {
+            f"tensor {tensor}": Life(
+                slots.get(life.first, 0), slots.get(life.last, len(slots)), life.bytes
+            )
+            for tensor, life in self._lives.items()
+        }
+        for time, size in workspace.items():
+            lives[f"workspace at {time}"] = Life(slots[time], slots[time], size)
+        offsets = place(list(lives.values()), len(slots))
+        return [Placed(*item) for item in zip(lives, lives.values(), offsets, strict=True)]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Bytes of TFLite's arena while they are needed, in steps that something runs in."""
+
+    name: str
+    life: Life
+    offset: int
+
+
+def arena_bytes(placed: Sequence[Placed]) -> int:
+    """Bytes of the arena, gaps included."""
+    return height([item.life for item in placed], [item.offset for item in placed])
 
 
 def _tensors(network: Network, time_of: Callable[[int], int]) -> dict[int, Life]:

@@ -22,16 +22,25 @@ class Life:
     bytes: int
 
 
-def arena_height(lives: Sequence[Life], steps: int) -> int:
-    """Bytes of the arena in which these lie during steps 0 to ``steps``."""
-    always = [life for life in lives if life.first == 0 and life.last >= steps]
-    others = [life for life in lives if life not in always]
-    others.sort(key=lambda life: (-life.bytes, life.first))
-    placed: list[tuple[int, int, Life]] = []  # offset, number
-    for number, life in enumerate([*always, *others]):
-        if life.bytes:
-            bisect.insort(placed, (_offset(life, placed), number, life))
-    return align(max((offset + life.bytes for offset, _, life in placed), default=0))
+def place(lives: Sequence[Life], steps: int) -> list[int]:
+    """The offset of each of these in an arena for steps 0 to ``steps``."""
+    always = [number for number, life in enumerate(lives) if life.first == 0 and life.last >= steps]
+    others = sorted(
+        set(range(len(lives))) - set(always),
+        key=lambda number: (-lives[number].bytes, lives[number].first, number),
+    )
+    offsets = [0] * len(lives)
+    placed: list[tuple[int, int, Life]] = []  # offset, rank
+    for rank, number in enumerate([*always, *others]):
+        if lives[number].bytes:
+            offsets[number] = _offset(lives[number], placed)
+            bisect.insort(placed, (offsets[number], rank, lives[number]))
+    return offsets
+
+
+def height(lives: Sequence[Life], offsets: Sequence[int]) -> int:
+    """Bytes of the arena that holds them all."""
+    return align(max((o + life.bytes for o, life in zip(offsets, lives, strict=True)), default=0))
 
 
 def _offset(life: Life, placed: Sequence[tuple[int, int, Life]]) -> int:

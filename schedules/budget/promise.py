@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schedules.budget.arena import Timeline, nodes_of
+from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
 from schedules.budget.exact import Solver
 from schedules.budget.problem import Solution
 from schedules.layer.network import Network
@@ -16,21 +16,20 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
     """
     asked = limit
     while (solution := solver.solve(asked)) is not None:
-        over = arena_bytes(network, solution) + solution.weights - limit
+        over = arena_bytes(placed(network, solution)) + solution.weights - limit
         if over <= 0:
             return solution
         asked = solution.bytes - 1
     return None
 
 
-def arena_bytes(network: Network, solution: Solution) -> int:
-    """Bytes of TFLite's arena with these kernels, gaps included."""
+def placed(network: Network, solution: Solution) -> list[Placed]:
+    """Where TFLite's arena has tensors and workspace with these kernels."""
     chains = [tuple(range(unit.first, unit.last + 1)) for unit, _ in solution.chosen]
-    run = [chain for chain in chains if nodes_of(network, chain)]
-    timeline = Timeline(network, run)
+    timeline = Timeline(network, [chain for chain in chains if nodes_of(network, chain)])
     workspace = {
         timeline.time_of(nodes[0]): form.workspace
         for chain, (_, form) in zip(chains, solution.chosen, strict=True)
         if (nodes := nodes_of(network, chain))
     }
-    return timeline.arena_bytes(workspace)
+    return timeline.placed(workspace)

@@ -123,8 +123,8 @@ DEFECTS = (
     Defect(
         "arena",
         "schedules/budget/arena.py",
-        "for life in self._lives if life.first <= time <= life.last",
-        "for life in self._lives if life.first < time <= life.last",
+        "for life in lives if life.first <= time <= life.last",
+        "for life in lives if life.first < time <= life.last",
         "tests/tflite_delegate/read/test_graphs.py tests/tflite_delegate/test_selection.py",
     ),
     Defect(

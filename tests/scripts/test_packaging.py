@@ -47,7 +47,11 @@ def test_the_wheel_holds_the_packages_and_the_c_sources(wheel: Path, repo_root: 
     }
     assert len(expected) > 10
     scripts = repo_root / "scripts"
-    expected |= {path.relative_to(scripts).as_posix() for path in (scripts / "tvmc").rglob("*.py")}
+    expected |= {
+        path.relative_to(scripts).as_posix()
+        for pattern in ("*.py", "*.html")
+        for path in (scripts / "tvmc").rglob(pattern)
+    }
     expected |= {
         path.relative_to(repo_root).as_posix()
         for package in ("schedules", "tflite_delegate")

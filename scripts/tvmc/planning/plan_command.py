@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schedules.errors import LeanconvError, OverLimit
 from schedules.files import check_writable, write_json
 from tvmc.command import at_least_one, byte_count
+from tvmc.planning.page import write_page
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Rows of the table, where there are more plans.
 POINTS = 20
+#: And dots of the page's curve.
+POINTS_OF_PAGE = 60
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,26 @@ def add_parser(commands: Any) -> None:
         help="mark the plan that `tvmc compile --memory-limit BYTES` takes")  # fmt: skip
     add("--points", metavar="N", type=at_least_one, default=POINTS,
         help="rows of the table, where there are more plans [%(default)s]")  # fmt: skip
+    add("--html", metavar="FILE", type=Path,
+        help="write a page that shows them: curve, arena over time, every kernel")  # fmt: skip
     add("--json", metavar="FILE", type=Path, help="write every plan, with its kernels, as JSON")
     add_target_options(command)
 
 
 def _plan(options: argparse.Namespace) -> None:
-    if options.json is not None:
-        check_writable(options.json)
+    for path in filter(None, (options.json, options.html)):
+        check_writable(path)
     curve = plan(options.model, chosen_target(options))
     if options.json is not None:
         write_json(options.json, curve.to_dict())
-    print(table(curve, options.points, options.memory_limit))
     limit = options.memory_limit
+    if options.html is not None:
+        shown = _spread(curve, max(options.points, POINTS_OF_PAGE))
+        chosen = shown[-1] if limit is None else curve.within(limit) or shown[0]
+        shown = sorted({*shown, chosen}, key=lambda solution: solution.bytes)
+        fastest = curve.solutions[-1].cost
+        write_page(options.html, curve.network, curve.target, shown, fastest, chosen)
+    print(table(curve, options.points, limit))
     if limit is not None and curve.within(limit) is None:
         least = curve.solutions[0].bytes
         raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")

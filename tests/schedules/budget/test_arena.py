@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schedules.budget.arena import Timeline
+from schedules.budget.arena import Timeline, arena_bytes
 from schedules.layer.network import Network, Step
 
 BYTES = 640
@@ -72,6 +72,6 @@ def test_a_view_is_where_its_input_is(readers: int) -> None:
 
 def test_the_arena_has_workspace_in_it() -> None:
     timeline = Timeline(network(copy(0, 0, 1), copy(1, 1, 2), outputs=(2,)), ())
-    assert timeline.arena_bytes({}) == 3 * BYTES
-    assert timeline.arena_bytes({0: 64}) == 3 * BYTES
-    assert timeline.arena_bytes({1: 64}) == 3 * BYTES + 64
+    assert arena_bytes(timeline.placed({})) == 3 * BYTES
+    assert arena_bytes(timeline.placed({0: 64})) == 3 * BYTES
+    assert arena_bytes(timeline.placed({1: 64})) == 3 * BYTES + 64

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from schedules.budget.offsets import Life, arena_height
+from schedules.budget.offsets import Life, height, place
+
+
+def arena(lives: list[Life], steps: int) -> int:
+    return height(lives, place(lives, steps))
 
 
 @pytest.mark.parametrize(
-    ("lives", "height"),
+    ("lives", "expected"),
     [
         ([], 0),
         ([Life(0, 1, 64), Life(1, 2, 64)], 128),
@@ -22,12 +26,12 @@ from schedules.budget.offsets import Life, arena_height
         ([Life(0, 1, 128), Life(1, 2, 192), Life(2, 3, 128), Life(0, 3, 64)], 384),
     ],
 )
-def test_height(lives: list[Life], height: int) -> None:
-    assert arena_height(lives, 4) == height
+def test_height(lives: list[Life], expected: int) -> None:
+    assert arena(lives, 4) == expected
 
 
 def test_the_best_gap_is_taken_and_gaps_may_stay() -> None:
     """Two gaps: one of 128 bytes, one of 64. 64 bytes go into the smaller, though it is higher."""
     floor = [Life(0, 9, 320), Life(0, 1, 256), Life(0, 9, 192), Life(0, 1, 128), Life(0, 9, 96)]
-    assert arena_height(floor, 9) == 1024
-    assert arena_height([*floor, Life(5, 6, 64)], 9) == 1024
+    assert arena(floor, 9) == 1024
+    assert arena([*floor, Life(5, 6, 64)], 9) == 1024

@@ -127,3 +127,27 @@ def test_modules_have_no_limit(
     command = ["compile", str(graph), "-o", str(tmp_path / "m.so"), "-f", "so"]
     assert main([*command, "--memory-limit", "1M"]) == 2
     assert "--memory-limit is for delegates" in capsys.readouterr().err
+
+
+def test_the_page_holds_all_that_it_shows(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    page = tmp_path / "plan.html"
+    limit = plans[1]["bytes"]
+    assert main(["plan", str(graph), "--html", str(page), "--memory-limit", str(limit)]) == 0
+    text = page.read_text()
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    (line,) = [line for line in text.splitlines() if line.startswith("const data = ")]
+    data = json.loads(line.removeprefix("const data = ").removesuffix(";"))
+    assert data["plans"][data["chosen"]]["bytes"] == limit
+    for shown, expected in zip(data["plans"], plans, strict=True):
+        assert shown["arena_bytes"] == expected["arena_bytes"]
+        assert [data["kernels"][number]["layers"] for number in shown["kernels"]] == [
+            kernel["layers"] for kernel in expected["kernels"]
+        ]
+        # Nothing lies where something else does at the same time.
+        for i, (_, first, last, size, offset) in enumerate(shown["placed"]):
+            assert offset + size <= shown["arena_bytes"]
+            for _, other_first, other_last, other_size, other in shown["placed"][:i]:
+                apart = last < other_first or other_last < first
+                assert apart or offset + size <= other or other + other_size <= offset
