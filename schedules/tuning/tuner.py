@@ -24,7 +24,7 @@ from schedules.tuning.budget import TaskProgress, next_task
 from schedules.tuning.measure.measure import Measurement, Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.completion import completed
-from schedules.tuning.records.records import MEASURED, Log, Record, ranked
+from schedules.tuning.records.records import MEASURED, Log, Logs, Record, ranked
 from schedules.tuning.records.task import Task, tuning_target
 from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.proposals import Search
@@ -113,7 +113,7 @@ class Tuner:
     simd : Simd
         What to compile for.
     measurer : Measurer
-    log : Log
+    log : Log or Logs
         Where records go; ``board`` is the board's name in them.
     known : sequence of Record
         What was recorded for this target before: of these tasks, what counts as tried; of others,
@@ -125,7 +125,7 @@ class Tuner:
         tasks: Sequence[Task],
         simd: Simd,
         measurer: Measurer,
-        log: Log,
+        log: Log | Logs,
         board: str,
         known: Sequence[Record] = (),
         options: Options = Options(),

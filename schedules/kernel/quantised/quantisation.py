@@ -84,7 +84,7 @@ class Quantisation:
         """
         sums = (weights.astype(np.int64) - self.weight_zero).reshape(len(weights), -1).sum(axis=1)
         # Depthwise kernels add nothing to the image, nor those of uint8.
-        is_offset = packed.layout == "words" and weights.dtype == np.int8
+        is_offset = packed.layout != "taps" and weights.dtype == np.int8
         taken = self.input_zero + (image_offset(simd) if is_offset else 0)
         wrapped = (bias - taken * sums).astype(np.uint32)  # as the kernel's sums wrap
         zero_word = np.full(WORD, self.input_zero, weights.dtype).view(np.int32)

@@ -4,6 +4,7 @@
 
 #include "measure.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,11 +109,24 @@ static void compare(const uint8_t *output, const uint8_t *expected, double toler
     }
 }
 
+static void compare_integers(const uint8_t *y, const uint8_t *wanted, struct report *report) {
+    uint64_t wrong = 0;
+    for (uint64_t i = 0; i < batch.expected.bytes; i++) {
+        wrong += y[i] != wanted[i];
+    }
+    if (wrong) {
+        snprintf(report->error, sizeof report->error, "wrong: %" PRIu64 " of %" PRIu64 " outputs",
+                 wrong, batch.expected.bytes);
+    }
+}
+
 static void check_in(const struct kernel *kernel, const struct tensors *tensors,
                      struct memory *memory, struct report *report) {
     int32_t status = call(kernel, tensors, memory, 1);
     if (status != 0) {
         snprintf(report->error, sizeof report->error, "failed: it returned %d", (int)status);
+    } else if (batch.is_exact) {
+        compare_integers(memory->y, tensors->expected, report);
     } else {
         compare(memory->y, tensors->expected, kernel->tolerance, report);
     }

@@ -188,7 +188,7 @@ class Measurer:
         while self._tensors and sum(t.size for t in self._tensors.values()) > TENSOR_BYTES:
             self._tensors.pop(next(iter(self._tensors))).remove()
         if tensors is None:
-            tensors = Tensors(self._root, Problem.of(workload))
+            tensors = Tensors(self._root, Problem.of(workload), self.simd)
         elif tensors.size > TENSOR_BYTES:
             tensors.remove_weights()
         self._tensors[workload] = tensors

@@ -10,20 +10,28 @@ the last place.
 
 A kernel that leaves out one of K products, or has one twice, is off by about ``1 / sqrt(K)`` of the
 root mean square in every output that it does so for; the allowed error is thousands of times less.
+
+Of integers no error is allowed (:mod:`schedules.tuning.measure.integers`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from schedules.kernel import packing
 from schedules.kernel.accuracy import UNIT_ROUNDOFF
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.block import Workload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 from schedules.plan.plan import Plan
+from schedules.target.simd import Simd
+from schedules.tuning.measure import integers
 
 #: How many times the largest of normally distributed errors is allowed.
 SAFETY = 4.0
@@ -47,12 +55,14 @@ class Problem:
     x, residual, expected : np.ndarray
         NHWC; ``residual`` is ``None`` without one, and the input itself for a block that can have
         it so. The channels of a workload that is one group of several lie among those of the
-        others, from ``x_channel`` and ``y_channel`` on; the others are NaN: not to be read or
-        written.
+        others, from ``x_channel`` and ``y_channel`` on; the others are NaN, of integers -1: not to
+        be read or written.
     weights, biases : tuple of np.ndarray
         OHWI, of the layer's ``weight_dtype``, and ``(M,)``, of each layer.
     magnitude : float
-        Root mean square of the last layer's sums, before the activation.
+        Root mean square of the last layer's sums, before the activation; 0 of integers.
+    quantisation : Quantisation, optional
+        Scales and zero points of a layer of integers.
     """
 
     workload: Workload
@@ -62,12 +72,19 @@ class Problem:
     biases: tuple[np.ndarray, ...]
     expected: np.ndarray
     magnitude: float
+    quantisation: Quantisation | None = None
 
     @classmethod
     def of(cls, workload: Workload, seed: int = 0) -> Problem:
-        """Normally distributed tensors, weights scaled so that outputs are of order 1."""
+        """Normally distributed tensors, weights scaled so that outputs are of order 1.
+
+        Of integers uniform ones; raises LeanconvError if their outputs are not known.
+        """
         random = np.random.default_rng(seed)
         layers = workload.layers
+        if layers[0].is_quantised:
+            (layer,) = layers
+            return cls._of_integers(random, layer)
         x = random.standard_normal(layers[0].input_shape, np.float32)
         residual = None
         if layers[-1].residual:
@@ -89,6 +106,25 @@ class Problem:
             residual = whole[0]
         return cls(workload, whole[0], residual, weights, biases, whole[1], magnitude)
 
+    @classmethod
+    def _of_integers(cls, random: np.random.Generator, layer: Conv2dWorkload) -> Problem:
+        integers.check_rule(layer)
+        own = integers.quantisation(random, layer)
+        x = integers.elements(random, layer.input_shape, least=-128)
+        # Spread sums are of weights that never are -128 eight apart.
+        weights = integers.elements(random, layer.weight_shape, least=-127)
+        bias = random.integers(-2000, 2000, layer.out_channels).astype(np.int32)
+        sums = _convolve(layer, x.astype(np.float64) - own.input_zero, weights) + bias
+        whole = [_among_groups(v, layer.calls) for v in (x, integers.finished(sums, own))]
+        return cls(layer, whole[0], None, (weights,), (bias,), whole[1], 0.0, own)
+
+    def constants(self, parts: Sequence[PackedWeights], simd: Simd) -> list[np.ndarray]:
+        """What a kernel reads beside weights that are packed like ``parts``, layer by layer."""
+        if self.quantisation is None:
+            return list(map(packing.pack_bias, self.biases, parts))
+        (weights,), (bias,), (part,) = self.weights, self.biases, parts
+        return [self.quantisation.packed(weights, bias, part, simd)]
+
     @property
     def x_channel(self) -> int:
         """The first channel of ``x`` that is the workload's own."""
@@ -102,6 +138,8 @@ class Problem:
     def tolerance(self, plan: Plan) -> float:
         """How far from ``expected`` any output of a kernel for ``plan`` may be."""
         layers = plan.layers
+        if self.quantisation is not None:
+            return 0.0
         largest = math.sqrt(2 * math.log(max(self.expected.size // self.workload.calls, 2)))
         slope = math.prod(
             SLOPES.get(activation, 1.0)
@@ -172,11 +210,12 @@ def _activate(activation: str, value: np.ndarray) -> np.ndarray:
 
 
 def _among_groups(values: np.ndarray, groups: int) -> np.ndarray:
-    """``values`` as the channels of the middle one of several groups, all others NaN."""
+    """``values`` as the channels of the middle one of several groups, all others NaN or -1."""
     if groups == 1:
         return values
     channels = values.shape[-1]
-    whole = np.full((*values.shape[:-1], groups * channels), np.nan, values.dtype)
+    other = np.nan if values.dtype.kind == "f" else -1
+    whole = np.full((*values.shape[:-1], groups * channels), other, values.dtype)
     first = _middle(whole.shape[-1], groups)
     whole[..., first : first + channels] = values
     return whole

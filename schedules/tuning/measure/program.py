@@ -57,11 +57,11 @@ class TensorFile:
 
 
 class Tensors:
-    """Files with the tensors of one problem, in a new folder below ``parent``."""
+    """Files with the tensors of one problem, in a new folder below ``parent``, for a target."""
 
-    def __init__(self, parent: Path, problem: Problem) -> None:
+    def __init__(self, parent: Path, problem: Problem, simd: Simd) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tensors-", dir=parent))
-        self.problem = problem
+        self.problem, self.simd = problem, simd
         self.digest = hashlib.sha256(problem.workload.to_text().encode()).hexdigest()[:12]
         self._lock = threading.Lock()
         self._weights: dict[tuple[PackedWeights, ...], TensorFile] = {}
@@ -77,9 +77,9 @@ class Tensors:
         with self._lock:  # batches for several boards are written at the same time
             if parts not in self._weights:
                 arrays = map(packing.pack, self.problem.weights, parts)
-                biases = map(packing.pack_bias, self.problem.biases, parts)
+                constants = self.problem.constants(parts, self.simd)
                 digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-                self._weights[parts] = self._write(f"w{digest}", arrays, biases)
+                self._weights[parts] = self._write(f"w{digest}", arrays, constants)
             return self._weights[parts]
 
     @property
@@ -194,6 +194,7 @@ def _table(
         lines.append("};")
         element = problem.x.itemsize
         fields |= {
+            "is_exact": int(problem.quantisation is not None),
             "x": _file(tensors.x),
             "r": _file(tensors.residual),
             "expected": _file(tensors.expected),

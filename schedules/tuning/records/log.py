@@ -55,6 +55,17 @@ class Log:
             raise LeanconvError(f"cannot append to {self.path}: {error.strerror}") from None
 
 
+class Logs:
+    """All files of a board's records in ``folder``: each record goes to that of its type."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def append(self, record: Record) -> None:
+        """As :meth:`Log.append`."""
+        Log(self.folder, record.workload.layers[0].dtype).append(record)
+
+
 def load(path: Path) -> list[Record]:
     """The records of a file, or of every ``*.jsonl`` in a folder, in their order.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from schedules.layer.block import Workload
 from schedules.plan.choice import Choice
-from schedules.tuning.records.log import Log, load
+from schedules.tuning.records.log import Log, Logs, load
 from schedules.tuning.records.record import LOST, MEASURED, MODELLED, NewerVersion, Record
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MEASURED",
     "MODELLED",
     "Log",
+    "Logs",
     "NewerVersion",
     "Record",
     "best",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schedules.target.toolchain import Toolchain
     from schedules.tuning.boards.base import Runner
     from schedules.tuning.records.calibration import Calibration
-    from schedules.tuning.records.records import Log, Record
+    from schedules.tuning.records.records import Logs, Record
     from schedules.tuning.tuner import Status, Tuner
     from tvmc.tuning.networks import NetworkReport
 
@@ -165,7 +165,7 @@ def tune(
     from schedules.tuning.measure.measure import Measurer
     from schedules.tuning.measure.settings import Settings
     from schedules.tuning.records.board_info import BoardInfo, calibrated, check_same
-    from schedules.tuning.records.records import MEASURED, Log
+    from schedules.tuning.records.records import MEASURED, Logs
     from schedules.tuning.records.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
     from tflite_delegate.read import model as tflite_model
@@ -197,7 +197,7 @@ def tune(
         info = check_same(output, BoardInfo.of(output.name, tuning_target(simd), board))
         kind = str(board.get("cost_kind", MEASURED))
         known = _known(output, tuning_records, tuning_target(simd), kind)
-        log = Log(output, work[0].workload.layers[0].dtype)
+        log = Logs(output)
         machine = Tuner(work, simd, measurer, log, output.name, known, options, notify)
         if not machine.progress:
             raise LeanconvError(
@@ -256,7 +256,7 @@ def _no_litert() -> str | None:
 
 
 def _judged(
-    machine: Tuner, paths: Sequence[Path], toolchain: Toolchain, log: Log
+    machine: Tuner, paths: Sequence[Path], toolchain: Toolchain, log: Logs
 ) -> tuple[NetworkReport, ...]:
     """The models tuned and untuned; records by which one is slower are marked in the log."""
     from schedules.tuning.measure.measure import Measurement
@@ -269,7 +269,7 @@ def _judged(
         log.append(record)
         return record
 
-    known = _known(log.path.parent, (), tuning_target(machine.simd), MEASURED)
+    known = _known(log.folder, (), tuning_target(machine.simd), MEASURED)
     return judge(paths, machine.simd, machine.options.limits, known, mark, toolchain)
 
 

@@ -162,6 +162,6 @@ def test_one_call_between_markers(arm_board: Board, tmp_path: Path) -> None:
     kernels = compile_plans({"one": plan}, A76)
     writer = ProgramWriter(tmp_path, A76, Toolchain.default())
     compiled = Compiled(plan, kernels.kernels["one"], kernels.data)
-    written = writer.write(Tensors(tmp_path, Problem.of(LAYER)), [compiled], Settings())
+    written = writer.write(Tensors(tmp_path, Problem.of(LAYER), A76), [compiled], Settings())
     (counts,) = count_regions(arm_board, [written.folder / PROGRAM, "--once"], "cortex-a76")
     assert counts["v_fma"] == plan.macs // 4

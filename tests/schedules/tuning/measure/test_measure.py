@@ -37,6 +37,7 @@ def untuned(algorithm: str, workload: Workload) -> Choice:
     return Plan.of(Choice(algorithm), workload, HOST).choice
 
 
+INT8: dict[str, Any] = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
 SMALL = Conv2dWorkload(6, 5, 8, 12, 3, 3, pad_top=1, pad_left=1, activation="relu6")
 DEPTHWISE = Conv2dWorkload(7, 7, 10, 10, 3, 3, stride_height=2, groups=10, activation="hard_swish")
 POINTWISE = replace(SMALL, kernel_height=1, kernel_width=1, pad_top=0, pad_left=0)
@@ -47,6 +48,10 @@ LAYERS: dict[str, tuple[str, Workload]] = {
     "one group": ("direct", replace(SMALL, group_of=3)),
     "residual": ("indirect", replace(SMALL, residual=True, output_activation="relu")),
     "in place": ("dense", Conv2dWorkload(1, 1, 70, 30, 1, 1)),
+    "int8": ("indirect", replace(SMALL, **INT8)),
+    "int8, one group": ("indirect", replace(SMALL, **INT8, group_of=3)),
+    "int8, in place": ("dense", Conv2dWorkload(1, 1, 72, 30, 1, 1, **INT8)),
+    "int8, depthwise": ("depthwise", replace(DEPTHWISE, **INT8, activation="relu6")),
     "block": (
         "fused_block",
         Block(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from schedules.errors import LeanconvError
 from schedules.layer.block import Block, workload_from_text
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
@@ -14,6 +15,7 @@ from schedules.target.simd import Simd
 from schedules.tuning.measure.problem import Problem
 from tests.support.blocks import chain
 from tests.support.kernels import alone, of_group
+from tests.support.quantised import QuantisedCase
 from tests.support.reference import conv2d
 
 SIMD = Simd.named("x86-64-v3")
@@ -43,6 +45,31 @@ def test_a_layer(text: str) -> None:
     assert problem.y_channel == (workload.group_of // 2) * workload.out_channels
     exact, bound = conv2d(workload, x, problem.weights[0], problem.biases[0], problem.residual)
     assert (abs(y - exact) <= bound).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["9x7x5->6 k3x3 s2x2 p1,0,1,1 relu", "6x6x8->8 k3x3 p1,1,1,1 g8", "5x5x4->3 k3x3 of3"]
+)
+def test_a_layer_of_integers(text: str) -> None:
+    workload = Conv2dWorkload.from_text(f"{text} int8 wint8 xnn_fp32")
+    problem = Problem.of(workload)
+    own = problem.quantisation
+    assert own is not None and problem.tolerance(plan_kernel(workload, SIMD)) == 0
+    x, (weights,), (bias,) = of_group(problem.x, workload.group_of), problem.weights, problem.biases
+    case = QuantisedCase(
+        workload, x, weights, bias, np.float32(1), own.input_zero, own.ratios[0], np.float32(1),
+        own.output_zero, SIMD,
+    )  # fmt: skip
+    case.check(of_group(problem.expected, workload.group_of))
+    assert len(np.unique(case.expected)) > 20
+    for part in plan_kernel(workload, SIMD).parts:
+        (constants,) = problem.constants([part], SIMD)
+        assert (constants == case.constants(part)).all()
+
+
+def test_rules_without_known_outputs_are_refused() -> None:
+    with pytest.raises(LeanconvError, match="only int8 rounded by xnn_fp32 is measured"):
+        Problem.of(Conv2dWorkload.from_text("5x5x4->3 k3x3 int8 wint8 double"))
 
 
 @pytest.mark.parametrize("text", BLOCKS)

@@ -67,7 +67,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     kernels = [c_kernel(name, body, folder, plan) for name, body in FAULTS.items()]
     kernels.insert(3, Compiled(plan, right.kernels["right"], right.data))
     writer = ProgramWriter(folder, HOST, Toolchain.default())
-    batch = writer.write(Tensors(folder, Problem.of(LAYER)), kernels, QUICK)
+    batch = writer.write(Tensors(folder, Problem.of(LAYER), HOST), kernels, QUICK)
     printed = LocalRunner().run(batch)
     assert "board" in printed[0]
     assert printed[-1] == {"done": True}
