@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
+from tflite_delegate.read.dynamic import for_processor
 from tflite_delegate.read.model import Model
 
 #: Whose arithmetic a quantised model may be computed by.
@@ -127,4 +128,4 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
         others = tuple(map(of_graph, graph.others))
         return replace(graph, layers=tuple(map(with_rule, graph.layers)), others=others)
 
-    return of_graph(model)
+    return for_processor(of_graph(model), simd) if choice == XNNPACK else of_graph(model)

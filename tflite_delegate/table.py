@@ -8,6 +8,7 @@ from typing import Any
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
+from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.network import CONV, DENSE, DEPTHWISE
 from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.workload import Conv2dWorkload
@@ -16,6 +17,7 @@ from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
 from tflite_delegate import rules
+from tflite_delegate.read.dynamic import dot_kernels
 
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
@@ -39,6 +41,8 @@ ROUNDINGS = {
     rules.BUILTIN: "LC_ROUNDING_BUILTIN",
     rules.REFERENCE: "LC_ROUNDING_REFERENCE",
 }
+#: XNNPACK's kernels of int8 for a processor, as it names them.
+DOT_KERNELS = {"none": "LC_NO_DOTS", "dotprod": "LC_DOTS", "i8mm": "LC_MATRIX_DOTS"}
 #: Element types of input and output, and operators, as it numbers them.
 ELEMENT_CODES = {"float32": 0, "int8": 1, "uint8": 2}
 KIND_CODES = {CONV: "LC_CONV", DEPTHWISE: "LC_DEPTHWISE", DENSE: "LC_DENSE"}
@@ -104,6 +108,7 @@ def kernel_table(
         f"    .image_offset = {image_offset(simd)},",
         f"    .weight_offset = {weight_offset(simd)},",
         f"    .rounding = {ROUNDINGS[rounding]},",
+        f"    .dot_kernels = {DOT_KERNELS[dot_kernels(simd)]},",
         "    .rules = rules,",
         f"    .rule_count = {len(rows)},",
         f"    .kernels = {'kernels' if kernels else 0},",
@@ -143,7 +148,8 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
     layers = [
         _initializer(
             _geometry(workload)
-            | {"half_weights": int(part.dtype == "float16"), "pairs": int(part.adds_pairs)}
+            | {"half_weights": int(part.dtype == "float16"), "byte_weights": int(part.has_scales)}
+            | {"pairs": int(part.adds_pairs)}
         )
         for workload, part in zip(plan.layers, plan.parts, strict=True)
     ]
@@ -181,7 +187,8 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
     geometry["element"] = ELEMENT_CODES[layer.dtype]
-    geometry["rule"] = _rule_code(layer.rounding)
+    geometry["rule"] = 0 if layer.is_dynamic else _rule_code(layer.rounding)
+    geometry["dynamic"] = DYNAMIC_ROUNDINGS.index(layer.rounding) + 1 if layer.is_dynamic else 0
     return geometry
 
 

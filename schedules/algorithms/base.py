@@ -32,11 +32,13 @@ W = TypeVar("W", bound=Workload)
 
 
 #: Types that algorithms compute: of input and output, and of weights.
-FLOAT32 = frozenset({("float32", "float32"), ("float32", "float16")})
+FLOAT32 = frozenset(("float32", weights) for weights in ("float32", "float16", "int8"))
 FLOAT16 = frozenset({("float16", "float32"), ("float16", "float16")})
 FLOAT = FLOAT32 | FLOAT16
 FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
 FLOAT_OR_BYTES = FLOAT_OR_INT8 | {("uint8", "uint8")}
+#: Floats that are multiplied as integers.
+HYBRID = frozenset({("dynamic int8", "int8")})
 
 
 class Unsupported(LeanconvError):
@@ -75,7 +77,7 @@ class Algorithm(ABC, Generic[W]):
     @property
     def computes(self) -> str:
         """The element types of input and output that it serves, for users."""
-        return ", ".join(sorted({dtype for dtype, _ in self.types}))
+        return ", ".join(sorted({dtype for dtype, _ in self.types - HYBRID}))
 
     @abstractmethod
     def supports(self, workload: W, simd: Simd) -> str | None:
@@ -242,12 +244,17 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -> Knob:
     """Where weights come from, of ``sources``; those that have to be converted stay as they are."""
     narrow = packing.has_narrow_weights(workload)
-    if narrow and not simd.converts_float16:
+    if narrow and not converts(workload, simd):
         sources = (PACKED,)
     if not spreads(simd):
         sources = [source for source in sources if source != SPREAD_OUT]
     # Not tried: they are forms, of which a search takes those that are no other's kernel.
     return Knob("weights", tuple(sources), NARROW if NARROW in sources else PACKED, tried=never)
+
+
+def converts(workload: Conv2dWorkload, simd: Simd) -> bool:
+    """Whether kernels for ``simd`` make floats of the model's weights."""
+    return workload.weight_dtype != "float16" or simd.converts_float16
 
 
 def index_limit(layer: Conv2dWorkload) -> str | None:

@@ -8,10 +8,10 @@ weights is what takes the time. They are read exactly once if one register tile 
     in panels, the register tile of ``indirect``, with enough panels for threads to share;
 ``in_place``
     where and as TFLite stores them, as dot products (:mod:`schedules.kernel.dot_products`): not a
-    byte is packed, and no lane is lost to a last panel that is not full. Float16 is converted as
-    it is loaded.
+    byte is packed, and no lane is lost to a last panel that is not full. Float16 and int8 are
+    converted as they are loaded.
 
-Workspace: 0.
+Workspace: 0, but of hybrid layers (:mod:`schedules.kernel.hybrid`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from schedules.algorithms.indirect import Indirect
 from schedules.kernel import packing
 from schedules.kernel.costs import Work
 from schedules.kernel.dot_products import dot_products
+from schedules.kernel.hybrid.image import dynamic_bytes
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import IN_PLACE, PACKED, PackedWeights
@@ -85,7 +86,7 @@ class Dense(Indirect):
         return super().packed_weights(workload, knobs)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return 0
+        return dynamic_bytes(workload)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         in_place = knobs["weights"] == IN_PLACE  # dot products, which have no register tile

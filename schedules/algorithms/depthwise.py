@@ -12,7 +12,7 @@ ones and skip what would multiply zeros.
 Knob ``products``, of int8: ``paired``, products of two taps are added in 16 bits, where no two such
 weights may both be -128 (with NEON); or ``single``.
 
-Workspace: 0.
+Workspace: 0, but of hybrid layers (:mod:`schedules.kernel.hybrid`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ from typing import Any
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
-from schedules.algorithms.base import FLOAT_OR_BYTES, LayerAlgorithm, index_limit, weights_knob
+from schedules.algorithms.base import (
+    FLOAT_OR_BYTES,
+    HYBRID,
+    LayerAlgorithm,
+    index_limit,
+    weights_knob,
+)
 from schedules.kernel import depthwise_tiles, packing, quantised
 from schedules.kernel.depthwise_tiles import PAIRED, SINGLE, DepthwiseTile
 from schedules.kernel.epilogue import finished
+from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quantised_image
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
@@ -49,7 +56,7 @@ class Depthwise(LayerAlgorithm):
     source = "Zhang, Lo, Lu, arXiv 2001.02504"
     workspace = "0"
     good_for = "depthwise layers, weights where the model has them"
-    types = FLOAT_OR_BYTES
+    types = FLOAT_OR_BYTES | HYBRID
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:
@@ -63,7 +70,7 @@ class Depthwise(LayerAlgorithm):
         tile = depthwise_tiles.knobs(workload, simd, products[0])
         if workload.is_quantised:
             return {**tile, **by_name(Knob("products", products, products[0], tried=never))}
-        if not packing.has_narrow_weights(workload):
+        if len(self.forms(workload)) == 1:
             return tile
         return {**tile, **by_name(weights_knob(workload, simd, (PACKED, NARROW)))}
 
@@ -78,12 +85,13 @@ class Depthwise(LayerAlgorithm):
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         if workload.is_quantised:
             return ({"products": PAIRED}, {"products": SINGLE})
-        if not packing.has_narrow_weights(workload):
+        # Of int8, which have scales, there are so few that they are packed as floats.
+        if not packing.has_narrow_weights(workload) or workload.weight_dtype == "int8":
             return ({},)
         return ({"weights": PACKED}, {"weights": NARROW})
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return 0
+        return dynamic_bytes(workload)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         return packed_taps(workload, knobs)
@@ -93,13 +101,16 @@ class Depthwise(LayerAlgorithm):
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         packed, tile = packed_taps(workload, knobs), DepthwiseTile.of(knobs)
-        return schedule_tiles(define(workload, packed), workload, simd, tile, packed.adds_pairs)
+        function = define(workload, packed)
+        schedule = schedule_tiles(function, workload, simd, tile, packed.adds_pairs)
+        return with_quantised_image(workload, simd, schedule)
 
 
 def packed_taps(workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
     """Layout ``taps``: of a narrow type, they are converted as they are loaded."""
     taps = packing.taps(workload, knobs.get("products") == PAIRED)
-    return taps if knobs.get("weights") == NARROW else replace(taps, dtype=workload.dtype)
+    is_packed = packing.has_narrow_weights(workload) and knobs.get("weights") != NARROW
+    return replace(taps, dtype=workload.dtype) if is_packed else taps
 
 
 def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
@@ -121,8 +132,7 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
         n, h, w, m = place
         element = patches.element(n, h, w, kh, kw, m // multiplier)
         mask = patches.row_mask(h, kh) + patches.column_mask(w, kw, m)
-        zero = constants.parameter("zero_word").astype(workload.dtype)
-        element = replaced(mask, element, zero).astype("int16")
+        element = replaced(mask, element, constants.zero_point(n)).astype("int16")
         weight = weights[kh, kw, m].astype("int16")
         if workload.dtype == "uint8":
             weight = weight - constants.parameter("weight_zero").astype("int16")
@@ -149,6 +159,8 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     sums = te.compute(workload.output_shape, definition, name="ACC")
     *added, output = finished(workload, sums, constants, has_bias=True)
     function = te.create_prim_func([image, *added, weights, *constants.tensors, output])
+    if workload.is_dynamic:  # whose sums begin with zero
+        return function
     (starts,) = (buffer for buffer in function.params if buffer.name == "B")
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
 
@@ -197,5 +209,5 @@ def schedule_tiles(
     if tile.shared == "rows" and not simd.fma_by_element:
         names = shared_pixels(rows, columns, simd.cores)
     outside, *inside = (loops[name] for name in names)
-    mark_stage(schedule, outside, 0, *inside)
+    mark_stage(schedule, outside, first_stages(workload), *inside)
     return schedule

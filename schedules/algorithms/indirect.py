@@ -6,13 +6,14 @@ zeros beyond the border. Here every shape is known when the kernel is compiled: 
 computed, border tiles are split from interior ones and skip what would multiply zeros. So there is
 neither a table nor a padded copy.
 
-Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own float16; or
+Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own float16 or int8; or
 ``in_place``, where and as the model has them. Of the last two the kernel makes panels
 (:mod:`schedules.algorithms.shared.weight_panels`). Of int8 on Arm without dot products, also
 ``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then counts
 these lanes, and no two weights eight apart in a word may both be -128.
 
-Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each.
+Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each; or what
+hybrid layers take (:mod:`schedules.kernel.hybrid`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT, FLOAT_OR_BYTES, LayerAlgorithm, weights_knob
+from schedules.algorithms.base import FLOAT, FLOAT_OR_BYTES, HYBRID, LayerAlgorithm, weights_knob
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import microkernel, packing, tiles
+from schedules.kernel.hybrid import Rule
+from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quantised_image
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
@@ -35,6 +38,7 @@ from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import SPREAD, fills_vectors, in_spread_words, in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_less, start_with_bias
+from schedules.lower.integers import image_offset
 from schedules.target.simd import Simd
 
 
@@ -45,7 +49,7 @@ class Indirect(LayerAlgorithm):
     source = "Dukhan, The Indirect Convolution Algorithm, arXiv 1907.02129"
     workspace = "0"
     good_for = "all layers, the default where Winograd does not pay"
-    types = FLOAT_OR_BYTES
+    types = FLOAT_OR_BYTES | HYBRID
     skips_borders = True
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
@@ -79,7 +83,7 @@ class Indirect(LayerAlgorithm):
         return super().packed_weights(workload, knobs)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        return self.panel_bytes(workload, knobs)
+        return self.panel_bytes(workload, knobs) + dynamic_bytes(workload)
 
     def panel_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         """Bytes of the panels that the kernel makes of its weights."""
@@ -122,8 +126,9 @@ class Indirect(LayerAlgorithm):
         return not tile.order.startswith("panels") or workload.out_channels <= tile.panel
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        schedule, _ = self.convolve(as_rows(workload), simd, knobs)
-        return schedule
+        workload = as_rows(workload)
+        schedule, _ = self.convolve(workload, simd, knobs, first_stages(workload))
+        return with_quantised_image(workload, simd, schedule)
 
     def patches(self, source: ImagePatches) -> Patches:
         """Where the patch matrix is read from: with most algorithms, all that tells them apart."""
@@ -146,7 +151,8 @@ class Indirect(LayerAlgorithm):
         is_spread = knobs["weights"] == SPREAD_OUT
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
-        panels = weight_panels.make_panels(workload, packed, weights, tile)
+        constants = constants.with_offset(image_offset(simd))
+        panels = weight_panels.make_panels(workload, packed, weights, tile, scale=constants.scale)
         source = image_patches(workload, image, taps, constants, tile.columns)
         begun = microkernel.begins_with_bias(workload, simd) and not is_spread
         results = microkernel.product(
@@ -193,7 +199,9 @@ class Lowering(Indirect):
     skips_borders = False
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
-        return [source for source in super().weight_sources(workload) if source != IN_PLACE]
+        # Scales of int8 weights are behind the bias, which only ``indirect`` reads them there.
+        left = (IN_PLACE, *[NARROW] * (workload.weight_dtype == "int8"))
+        return [source for source in super().weight_sources(workload) if source not in left]
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         """Whether the image is its own patch matrix."""
@@ -208,5 +216,9 @@ class Lowering(Indirect):
 
 
 def as_rows(workload: Conv2dWorkload) -> Conv2dWorkload:
-    """A pointwise convolution as one row of pixels, which tiles divide best; others as they are."""
-    return workload.as_matrix() if workload.is_pointwise else workload
+    """A pointwise convolution as one row of pixels, which tiles divide best; others as they are.
+
+    So are those whose images have ranges of their own.
+    """
+    by_image = workload.is_dynamic and not Rule.of(workload).by_row
+    return workload.as_matrix() if workload.is_pointwise and not by_image else workload

@@ -154,7 +154,7 @@ def schedule_sums(
     accumulate_tile(schedule, taps, simd, tile, loops.order[-1])
 
     # Step 3: bias and activation for the finished row.
-    together = stored_lanes(workload, simd, tile.panel, lanes)
+    together = stored_lanes(schedule, "Y", simd, tile.panel, lanes)
     follow(schedule, "Y", h, together, workload.out_channels, together)
 
     # Step 4: borders, tails, and straight-line code inside.

@@ -59,7 +59,7 @@ def dot_products(
     sums = lane_sums(workload, simd, image, weights)
     while sums.shape[-1] > 1:
         sums = add_halves(sums)
-    results = finished(workload, lambda n, h, w, o: sums[w, o, 0], constants)
+    results = finished(workload, lambda n, h, w, o: constants.unscaled(sums[w, o, 0], o), constants)
     schedule = s_tir.Schedule(te.create_prim_func([image, weights, *constants.tensors, *results]))
     schedule_tiles(schedule, workload, simd)
     return schedule

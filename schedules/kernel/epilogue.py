@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
+from schedules.kernel.hybrid.constants import DynamicConstants
 from schedules.kernel.quantised import Constants
 from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
@@ -33,13 +34,16 @@ def finished(
     added = [te.placeholder(shape, workload.dtype, name="R")] if workload.residual else []
 
     def element(*i: tirx.Expr) -> tirx.Expr:
+        others = [tensor[i] for tensor in added]
+        if isinstance(constants, DynamicConstants):
+            return complete(constants.dequantise(sums(*i), i), workload, *others)
         if constants is not None and workload.is_quantised:
             total = sums(*i) if has_bias else sums(*i) + constants.bias[i[-1]]
             return constants.requantise(total, i[-1], workload.out_channels)
         first = tirx.const(0, workload.dtype)
         if constants is not None and not has_bias:
             first = constants.bias[i[-1]].astype(workload.dtype)
-        return finish(sums(*i), first, workload, *(tensor[i] for tensor in added))
+        return finish(sums(*i), first, workload, *others)
 
     return [*added, te.compute(shape, element, name=name)]
 
@@ -51,7 +55,14 @@ def finish(
     residual: tirx.Expr | None = None,
 ) -> tirx.Expr:
     """The output element for a finished sum: bias, activation, residual, output activation."""
-    value = activate(accumulator + bias, workload.activation, workload.dtype)
+    return complete(accumulator + bias, workload, residual)
+
+
+def complete(
+    value: tirx.Expr, workload: Conv2dWorkload, residual: tirx.Expr | None = None
+) -> tirx.Expr:
+    """Activation, residual and output activation."""
+    value = activate(value, workload.activation, workload.dtype)
     if residual is None:
         return value
     return activate(value + residual, workload.output_activation, workload.dtype)

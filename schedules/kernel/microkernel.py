@@ -33,7 +33,7 @@ from schedules.kernel.steps import (
     split_tile,
     straighten,
 )
-from schedules.kernel.tiles import Tile, is_in_words
+from schedules.kernel.tiles import Tile
 from schedules.layer.words import SPREAD
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import dot4, spread_dot4, unsigned_dot4
@@ -147,6 +147,8 @@ def begins_with_bias(workload: Conv2dWorkload, simd: Simd) -> bool:
     On Arm that is an addition less for each of them. On x86-64, which makes zeros without waiting,
     kernels of floats take 1 to 2 % longer so (measured).
     """
+    if workload.is_dynamic:  # the zero point is found first
+        return False
     return simd.fma_by_element or workload.is_quantised
 
 
@@ -223,7 +225,7 @@ def schedule_product(
             lanes_left = follow(schedule, block, outer, lanes, 0, 1)
             unroll(schedule, lanes_left[1 + len(loops.order) :])
         channels, panel = channels // SPREAD, panel // SPREAD
-    together = stored_lanes(workload, simd, panel, lanes)
+    together = stored_lanes(schedule, result, simd, panel, lanes)
     stored = follow(schedule, result, outer, together, channels, panel)
     unroll(schedule, stored[1 + len(loops.order) :])
 
@@ -242,9 +244,15 @@ def schedule_product(
     return loops
 
 
-def stored_lanes(workload: Conv2dWorkload, simd: Simd, panel: int, lanes: int) -> int:
+def stored_lanes(schedule: s_tir.Schedule, result: str, simd: Simd, panel: int, lanes: int) -> int:
     """Output channels that are stored at once: what words are requantised to is narrower."""
-    return math.gcd(panel, max(16, simd.vector_bytes)) if is_in_words(workload) else lanes
+    is_narrow = element_type(schedule, schedule.get_sblock(result)) == "int8"
+    return math.gcd(panel, max(16, simd.vector_bytes)) if is_narrow else lanes
+
+
+def element_type(schedule: s_tir.Schedule, block: Any) -> str:
+    """The type of what ``block`` writes."""
+    return str(schedule.get(block).writes[0].source.dtype)
 
 
 def accumulate_tile(
@@ -256,7 +264,7 @@ def accumulate_tile(
     ``taps``: over their rows and columns too if the block has these reduction axes.
     """
     sums = schedule.get_sblock(f"ACC{layer}")
-    lanes = tile.lanes(simd, str(schedule.get(sums).writes[0].source.dtype))
+    lanes = tile.lanes(simd, element_type(schedule, sums))
     schedule.compute_at(sums, loop, preserve_unit_loops=True)
     iterators = schedule.get(sums).iter_vars
     count = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)
@@ -285,7 +293,7 @@ def sum_tile(
     kept a loop if that is to be ``rolled``.
     """
     sums = schedule.get_sblock(f"ACC{layer}")
-    in_words = str(schedule.get(sums).writes[0].source.dtype) == "int32"
+    in_words = element_type(schedule, sums) == "int32"
     *tap, c = axes
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
     schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)

@@ -76,6 +76,8 @@ class PackedWeights:
         Of a quantised layer, behind the bias and each aligned, there are as many elements of each
         of these types (:data:`schedules.layer.rounding.ROUNDINGS`), and the parameters of
         :mod:`schedules.kernel.quantised`, of a cache line.
+    is_dynamic : bool
+        Instead of the parameters, there are as many sums of weights.
     """
 
     layout: str
@@ -88,10 +90,16 @@ class PackedWeights:
     word: int = WORD
     adds_pairs: bool = False
     ratios: tuple[str, ...] = ()
+    is_dynamic: bool = False
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
         """Whether the kernel can read the weights of ``layer`` where a model stores them."""
         return self.layout in ("rows", "taps") and self.dtype == layer.weight_dtype
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether float scales of int8 weights, which are multiplied as floats, follow the bias."""
+        return self.dtype == "int8" and not self.ratios and not self.is_dynamic
 
     @property
     def elements(self) -> int:
@@ -112,6 +120,10 @@ class PackedWeights:
     def constant_bytes(self) -> int:
         """Bytes of the bias, and of what is behind it."""
         bias = self.bias_elements * BIAS_BYTES
+        if self.has_scales:
+            return align(bias) + bias
+        if self.is_dynamic:
+            return 2 * align(bias) + bias
         if not self.ratios:
             return bias
         sizes = (self.bias_elements * np.dtype(name).itemsize for name in self.ratios)
@@ -119,8 +131,8 @@ class PackedWeights:
 
 
 def has_narrow_weights(layer: Conv2dWorkload) -> bool:
-    """Whether the model has its weights in fewer bytes than elements of input and output."""
-    return DTYPE_BYTES[layer.weight_dtype] < layer.element_bytes
+    """Whether the model has its weights in fewer bytes than the factors of its products."""
+    return DTYPE_BYTES[layer.weight_dtype] < layer.element_bytes and not layer.is_dynamic
 
 
 def panels(workload: Conv2dWorkload, panel: int) -> PackedWeights:
@@ -144,9 +156,17 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
     count = -(-workload.out_channels // panel)
     steps = workload.reduction // run * -(-run // word)
     shape = (count, steps, word // WORD * panel)
-    pairs, ratios = word > WORD, ROUNDINGS[workload.rounding]
     return PackedWeights(
-        "words", panel, shape, count * panel, None, "int32", run, word, pairs, ratios
+        "words",
+        panel,
+        shape,
+        count * panel,
+        dtype="int32",
+        run=run,
+        word=word,
+        adds_pairs=word > WORD,
+        ratios=ROUNDINGS.get(workload.rounding, ()),
+        is_dynamic=workload.is_dynamic,
     )
 
 
@@ -175,7 +195,8 @@ def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
         channels,
         dtype=workload.weight_dtype,
         adds_pairs=adds_pairs,
-        ratios=ROUNDINGS[workload.rounding] if workload.is_quantised else (),
+        ratios=ROUNDINGS.get(workload.rounding, ()),
+        is_dynamic=workload.is_dynamic,
     )
 
 

@@ -14,12 +14,13 @@ by zeros, and never loaded: the image may end there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import te, tirx
 from tvm.tirx import Expr
 
+from schedules.kernel.hybrid.constants import DynamicConstants
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised import Constants
 from schedules.layer.words import WORD, run_of, words
@@ -159,15 +160,19 @@ class ImagePatches(Patches):
 
 @dataclass(frozen=True)
 class WordPatches(ImagePatches):
-    """Words of patches where they lie in the input; ``zero`` is a word of zero points."""
+    """Words of patches where they lie in the input.
 
-    zero: Expr | None = None
+    ``zero`` takes an image's number, and gives a word of its zero points.
+    """
+
+    zero: Callable[[Expr], Expr] | None = None
 
     def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         """The word, or zero points beyond the border."""
         assert self.zero is not None, "what is beyond the border of integers is their zero point"
+        zero, mask = self.zero(n), self.row_mask(h, kh)
         run, splits = run_of(self.workload), self.taps.flat and self.workload.in_channels % WORD > 0
-        mask, elements = self.row_mask(h, kh), []
+        elements, element_type = [], str(self.source.dtype)
         if not splits:
             mask = mask + self.column_mask(w, kw, WORD * c)
         for place in range(WORD):
@@ -175,10 +180,10 @@ class WordPatches(ImagePatches):
             value = self.element(n, h, w, kh, kw, position)
             if splits:  # a word of several columns
                 inside = self.column_mask(w, kw, position)
-                value = replaced(inside, value, tirx.Cast(self.workload.dtype, self.zero))
+                value = replaced(inside, value, tirx.Cast(element_type, zero))
             filled = [position < run] if run % WORD else []
-            elements.append(replaced(filled, value, tirx.const(0, self.workload.dtype)))
-        return replaced(mask, word(*elements), self.zero)
+            elements.append(replaced(filled, value, tirx.const(0, element_type)))
+        return replaced(mask, word(*elements), zero)
 
 
 def image_patches(
@@ -191,7 +196,7 @@ def image_patches(
     """Patches where they lie in the input, of whatever type; words know the zero point."""
     if not layer.is_quantised:
         return ImagePatches(layer, image, taps, columns)
-    return WordPatches(layer, image, taps, columns, constants.parameter("zero_word"))
+    return WordPatches(layer, image, taps, columns, constants.zero_word)
 
 
 def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
@@ -226,10 +231,17 @@ def gather(source: ImagePatches) -> te.Tensor:
 def placeholders(
     workload: Conv2dWorkload, packed: PackedWeights
 ) -> tuple[te.Tensor, te.Tensor, Constants]:
-    """The kernel's arguments: input X, ``(N, H, W pitch)``, packed weights W, and constants."""
+    """The kernel's arguments: input X, ``(N, H, W pitch)``, packed weights W, and constants.
+
+    Of a hybrid layer, what is multiplied is Q, the int8 of its input.
+    """
     batch, height, width, _ = workload.input_shape
+    shape = (batch, height, width * workload.in_pitch)
+    is_dynamic = workload.is_dynamic
+    name, dtype = ("Q", "int8") if is_dynamic else ("X", workload.dtype)
+    kind = DynamicConstants if is_dynamic else Constants
     return (
-        te.placeholder((batch, height, width * workload.in_pitch), workload.dtype, name="X"),
+        te.placeholder(shape, dtype, name=name),
         te.placeholder(packed.shape, packed.dtype, name="W"),
-        Constants.of(workload, packed),
+        kind.of(workload, packed),
     )

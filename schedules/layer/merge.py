@@ -9,12 +9,13 @@ operators that it is made of. Tensors in between must be read by nobody else. Th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from schedules.layer.graph import Graph, Operation, only_reader
 from schedules.layer.network import DENSE, TRANSPOSED, Layer, describe
-from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, composed
+from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH
 
 #: Activations of x that are several operators, one behind the other: their names, and the numbers
 #: that they add or divide by. The product is that with x.
@@ -28,7 +29,8 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     """``layer`` with all neighbours that can be merged into it."""
     if layer.workload is None:
         return layer
-    is_quantised = layer.workload.is_quantised  # what is behind it rounds once more
+    # What is behind a layer of integers rounds once more.
+    is_quantised = layer.workload.is_quantised and not layer.workload.is_dynamic
     if layer.kind == TRANSPOSED:
         return layer if is_quantised else _merge_transposed(graph, layer)
     layer = _merge_pad(graph, layer)
@@ -60,6 +62,8 @@ def _merge_pad(graph: Graph, layer: Layer) -> Layer:
         return layer
     (image,), amounts = pad.operands, pad.paddings
     shape = graph.shape(image)
+    if workload.is_dynamic and workload.is_pointwise:
+        return layer  # pixel by pixel of the padded image, each is quantised by itself
     if layer.kind == DENSE or workload.is_padded or graph.dtype(image) != workload.dtype:
         return layer
     if shape is None or len(shape) != 4 or len(amounts) != 8 or min(amounts) < 0:
@@ -146,3 +150,22 @@ def _extended(layer: Layer, behind: Operation, slot: str, activation: str) -> La
     return replace(
         layer, workload=workload, nodes=(*layer.nodes, behind.node), output=behind.output
     )
+
+
+def composed(first: str, second: str) -> str | None:
+    """The activation that is ``second`` behind ``first``; ``None`` if it has no name here.
+
+    A clamp behind a clamp is one, to the second's interval of the first's ends.
+    """
+    if first == "none":
+        return second
+    if first not in ACTIVATIONS or second not in ACTIVATIONS:
+        return None
+    (a, b), (least, most) = _interval(first), _interval(second)
+    ends = (min(max(a, least), most), min(max(b, least), most))
+    return next((name for name in ACTIVATIONS if _interval(name) == ends), None)
+
+
+def _interval(activation: str) -> tuple[float, float]:
+    lower, upper = ACTIVATIONS[activation]
+    return (-math.inf if lower is None else lower, math.inf if upper is None else upper)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from schedules.errors import LeanconvError
+from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.rounding import ROUNDINGS
 
 #: Bytes of one element of each type that tensors have.
@@ -32,26 +33,6 @@ HARD_SWISH = "hard_swish"
 #: And what it stands for: ``x / (1 + e^-x)``.
 SWISH = "swish"
 
-
-def composed(first: str, second: str) -> str | None:
-    """The activation that is ``second`` behind ``first``; ``None`` if it has no name here.
-
-    A clamp behind a clamp is one, to the second's interval of the first's ends.
-    """
-    if first == "none":
-        return second
-    if first not in ACTIVATIONS or second not in ACTIVATIONS:
-        return None
-    (a, b), (least, most) = _interval(first), _interval(second)
-    ends = (min(max(a, least), most), min(max(b, least), most))
-    return next((name for name in ACTIVATIONS if _interval(name) == ends), None)
-
-
-def _interval(activation: str) -> tuple[float, float]:
-    lower, upper = ACTIVATIONS[activation]
-    return (-math.inf if lower is None else lower, math.inf if upper is None else upper)
-
-
 _ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH, SWISH))
 #: What :meth:`Conv2dWorkload.to_text` writes, a group for each field.
 _TEXT = re.compile(
@@ -67,7 +48,7 @@ _TEXT = re.compile(
     rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
     rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?"
     rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?"
-    rf"(?: (?P<rounding>{'|'.join(ROUNDINGS)}))?",
+    rf"(?: (?P<rounding>{'|'.join((*ROUNDINGS, *DYNAMIC_ROUNDINGS))}))?",
     re.ASCII,
 )
 
@@ -113,7 +94,8 @@ class Conv2dWorkload:
     weight_dtype : str
         Element type of the weights as the model has them.
     rounding : str
-        One of :data:`schedules.layer.rounding.ROUNDINGS` for integers, else "".
+        Of integers one of :data:`schedules.layer.rounding.ROUNDINGS`, of floats that are multiplied
+        as integers one of :mod:`schedules.layer.dynamic_rounding`, else "".
 
     Raises
     ------
@@ -161,7 +143,7 @@ class Conv2dWorkload:
             ("activation", self.output_activation, activations),
             ("element type", self.dtype, types),
             ("element type", self.weight_dtype, types),
-            ("rounding rule", self.rounding, ("", *ROUNDINGS)),
+            ("rounding rule", self.rounding, ("", *ROUNDINGS, *DYNAMIC_ROUNDINGS)),
         ):
             if value not in names:
                 raise LeanconvError(f"unknown {what} {value!r}: one of {', '.join(names)}")
@@ -257,6 +239,16 @@ class Conv2dWorkload:
     def is_quantised(self) -> bool:
         """Whether its sums are of integers."""
         return self.rounding != ""
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether its input and output are floats, and its sums of integers."""
+        return self.rounding in DYNAMIC_ROUNDINGS
+
+    @property
+    def types(self) -> tuple[str, str]:
+        """Element types of what is multiplied, and of the weights: an algorithm's ``types``."""
+        return ("dynamic int8" if self.is_dynamic else self.dtype), self.weight_dtype
 
     @property
     def pixels(self) -> int:

@@ -48,6 +48,7 @@ def _register(name: str, select: Callable[..., tirx.Expr], instruction: str) -> 
 
     tvm.ir.register_op_attr(name, "TVectorizable", True)
     tvm.ir.register_op_attr(name, "TCallEffectKind", _PURE)
+    tvm.ir.register_op_attr(name, "TScriptPrinterName", name)
     register_intrin_lowering(name, target="default", f=lower)
     register_intrin_lowering(name, target="llvm.aarch64", f=lower_for_aarch64)
 

@@ -65,9 +65,8 @@ class Plan:
         """
         algorithm = REGISTRY.get(choice.algorithm)
         for layer in workload.layers:
-            types = (layer.dtype, layer.weight_dtype)
-            if types not in algorithm.types:
-                raise Unsupported("it does not compute {} with {} weights".format(*types))
+            if layer.types not in algorithm.types:
+                raise Unsupported("it does not compute {} with {} weights".format(*layer.types))
             if layer.dtype == "float16" and not simd.computes_float16:
                 raise Unsupported(f"{simd.name} has no arithmetic of float16")
         if algorithm not in REGISTRY.made_for(workload):

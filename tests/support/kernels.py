@@ -61,30 +61,47 @@ class Case:
     bias: np.ndarray
     expected: np.ndarray
     bound: np.ndarray
+    #: Of int8 weights, which then are float64: the weights as stored, and the channels' scales.
+    codes: np.ndarray | None = None
+    scales: np.ndarray | None = None
 
     @classmethod
     def random(cls, workload: Conv2dWorkload, seed: int = 0) -> Case:
         """Normally distributed arguments, weights scaled so that the output is of order 1."""
         random = np.random.default_rng(seed)
         x = random.standard_normal(workload.input_shape, np.float32).astype(workload.dtype)
-        weights = random.standard_normal(workload.weight_shape, np.float32)
+        weights: np.ndarray = random.standard_normal(workload.weight_shape, np.float32)
         weights /= np.float32(np.sqrt(workload.reduction))
-        weights = weights.astype(workload.weight_dtype)
+        codes = scales = None
+        if workload.weight_dtype == "int8":
+            codes = np.clip(np.rint(weights * 256), -128, 127).astype(np.int8)
+            scales = random.uniform(0.002, 0.008, len(codes)).astype(np.float32)
+            weights = codes * scales.astype(np.float64)[:, None, None, None]
+        else:
+            weights = weights.astype(workload.weight_dtype)
         bias = random.standard_normal(workload.out_channels, np.float32)
         residual = None
         if workload.residual:
             residual = random.standard_normal(workload.output_shape, np.float32)
             residual = residual.astype(workload.dtype)
         exact, bound = conv2d(workload, x, weights, bias, residual)
-        return cls(workload.group_of, x, residual, weights, bias, exact, bound)
+        shape = (x, residual, weights, bias, exact, bound, codes, scales)
+        return cls(workload.group_of, *shape)
 
     def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
         """Whole tensors ``x`` and perhaps ``r``, packed weights ``w`` and bias ``b``."""
-        packed = plan.packed
+        packed, weights, constants = plan.packed, self.weights, self.bias
+        constants = packing.pack_bias(self.bias, packed)
+        if packed.has_scales:
+            assert self.codes is not None and self.scales is not None
+            weights = self.codes
+            behind = packing.pack_bias(self.scales, packed)
+            gap = np.zeros((packed.constant_bytes - 2 * behind.nbytes) // 4, np.float32)
+            constants = np.concatenate([constants, gap, behind])
         given = {
             "x": among_groups(self.x, self.groups),
-            "w": packing.pack(self.weights, packed),
-            "b": packing.pack_bias(self.bias, packed),
+            "w": packing.pack(weights, packed),
+            "b": constants,
         }
         return given if self.residual is None else {**given, "r": self.residual}
 

@@ -87,22 +87,11 @@ class QuantisedCase:
     @property
     def sums(self) -> np.ndarray:
         """Exact sums with their bias: int64."""
-        w, x = self.workload, self.x.astype(np.int64) - self.input_zero
-        pads = ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0))
-        x = np.pad(x, pads)
-        total = np.zeros(w.output_shape, np.int64) + self.bias
-        weights = self.weights.astype(np.int64) - self.weight_zero
-        for kh in range(w.kernel_height):
-            for kw in range(w.kernel_width):
-                rows = slice(kh * w.dilation_height, None, w.stride_height)
-                columns = slice(kw * w.dilation_width, None, w.stride_width)
-                tap = x[:, rows, columns][:, : w.out_height, : w.out_width]
-                if w.is_depthwise:
-                    multiplier = w.out_channels // w.in_channels
-                    total += np.repeat(tap, multiplier, axis=3) * weights[:, kh, kw, 0]
-                else:
-                    total += tap @ weights[:, kh, kw].T
-        return total
+        x, weights = (
+            values.astype(np.int64) - zero
+            for values, zero in ((self.x, self.input_zero), (self.weights, self.weight_zero))
+        )
+        return sums_of_products(self.workload, x, weights) + self.bias
 
     @property
     def ratios(self) -> tuple[np.ndarray, ...]:
@@ -178,3 +167,20 @@ class QuantisedCase:
         expected = self.expected
         wrong = np.argwhere(y.reshape(expected.shape) != expected)
         assert not len(wrong), f"{len(wrong)} of {expected.size} differ, first at {wrong[0]}"
+
+
+def sums_of_products(w: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The convolution of integers ``x`` around zero: int64."""
+    x = np.pad(x, ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0)))
+    total, weights = np.zeros(w.output_shape, np.int64), weights.astype(np.int64)
+    for kh in range(w.kernel_height):
+        for kw in range(w.kernel_width):
+            rows = slice(kh * w.dilation_height, None, w.stride_height)
+            columns = slice(kw * w.dilation_width, None, w.stride_width)
+            tap = x[:, rows, columns][:, : w.out_height, : w.out_width]
+            if w.is_depthwise:
+                multiplier = w.out_channels // w.in_channels
+                total += np.repeat(tap, multiplier, axis=3) * weights[:, kh, kw, 0]
+            else:
+                total += tap @ weights[:, kh, kw].T
+    return total

@@ -210,8 +210,13 @@ class Graph:
             found.add((codes.Scale(0), codes.ZeroPoint(0), self.dtype(tensor)))
         return len(found) == 1
 
+    def dequantized_by(self, index: int) -> int:
+        """The tensor that a DEQUANTIZE makes floats of, or the tensor itself."""
+        dequantized = self._input_of(index, tflite.BuiltinOperator.DEQUANTIZE)
+        return index if dequantized is None else dequantized
+
     def constant_behind(self, index: int) -> Tensor:
-        """The float16 or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
+        """The narrow or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
         dequantized = self._input_of(index, tflite.BuiltinOperator.DEQUANTIZE)
         stored = index if dequantized is None else dequantized
         densified = self._input_of(stored, tflite.BuiltinOperator.DENSIFY)
@@ -219,7 +224,8 @@ class Graph:
         if dequantized is None and densified is None:
             return tensor
         fits = source.is_constant and source.shape == tensor.shape
-        fits = fits and source.type == (tensor.type if dequantized is None else "float16")
+        types = (tensor.type,) if dequantized is None else ("float16", "int8")
+        fits = fits and source.type in types and (source.type != "int8" or densified is None)
         is_dense = densified is None
         return source if fits and is_dense == (source.sparsity is None) else tensor
 

@@ -18,6 +18,7 @@ from tflite_delegate.read.quantisation import (
     READ_ROUNDING,
     TYPES,
     check_quantisation,
+    check_scales,
     overflows_pairs,
 )
 
@@ -149,7 +150,15 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         check_quantisation(graph, x_index, w_index, y_index, axis)
         is_signed = x.type == "int8"
         facts["overflows_pairs"] = is_signed and overflows_pairs(graph, w_index, workload)
+    if stored.type == "int8" and {x.type, y.type} == {"float32"}:
+        workload = replace(workload, weight_dtype="int8", rounding=_dynamic_rounding(op, workload))
+        facts["geometry"] = describe(_KINDS[op], workload)
+        if workload.groups > 1 and op != "DEPTHWISE_CONV_2D":
+            raise LeanconvError("int8 weights of groups whose image is quantised as a whole")
+        facts["overflows_pairs"] = overflows_pairs(graph, w_index, workload)
     _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
+    if workload.dtype == "float32" and weights.type == "int8":
+        check_scales(graph, graph.dequantized_by(w_index), 3 if op == "DEPTHWISE_CONV_2D" else 0)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if weights.sparsity is None:
         facts["weight_order"] = "taps" if op == "DEPTHWISE_CONV_2D" else "rows"
@@ -195,8 +204,20 @@ def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -
     facts["macs"] = batch * height * width * math.prod(weights.shape)
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     _check_constants({x.type, y.type}, weights, bias, channels)
+    if weights.type == "int8":
+        if graph.dtype(w_index) == "int8":
+            raise LeanconvError("int8 weights of a transposed convolution: not supported")
+        check_scales(graph, graph.dequantized_by(w_index), 0)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     facts["staged_bytes"] = workload.with_batch(1).output_bytes
+
+
+def _dynamic_rounding(op: str, workload: Conv2dWorkload) -> str:
+    """A rule that does, until :mod:`tflite_delegate.read.dynamic` knows the processor."""
+    if op == "DEPTHWISE_CONV_2D":
+        return "builtin_depthwise"
+    by_row = op == "FULLY_CONNECTED" or workload.is_pointwise
+    return "xnn_qd8_fused_rows" if by_row else "xnn_qd8_fused"
 
 
 def _kind(op: str, weights: Tensor) -> str:
@@ -215,8 +236,9 @@ def _outputs(op: str, weights: Tensor) -> int:
 
 
 def _with_type(workload: Conv2dWorkload, weights: Tensor) -> Conv2dWorkload:
-    """``workload`` with weights of float16, if the model has them so."""
-    return replace(workload, weight_dtype="float16") if weights.type == "float16" else workload
+    """``workload`` with weights of float16 or int8, if the model has them so."""
+    is_narrow = weights.type in ("float16", "int8")
+    return replace(workload, weight_dtype=weights.type) if is_narrow else workload
 
 
 def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWorkload:
@@ -267,10 +289,12 @@ def _check_constants(
     for name, constant in (("weights", weights), ("bias", bias)):
         if constant is None:
             continue
-        known = ("float32", "float16")
+        known: tuple[str, ...] = ("float32", "float16")
+        if types == {"float32"} and weights.type == "int8":
+            known = ("int8",) if name == "weights" else ("float32",)
         if is_quantised:
             known = TYPES if name == "weights" else ("int32", "int32")
-        if constant.type not in known or (is_quantised and constant.sparsity is not None):
+        if constant.type not in known or (known[0] in (*TYPES, "int32") and constant.sparsity):
             raise LeanconvError(f"{constant.type} {name}: not supported yet")
         if not constant.is_constant:
             are = "are" if name == "weights" else "is"

@@ -25,6 +25,13 @@ READ_ROUNDING = "xnn_fp32"
 MOST_RATIO = 256.0
 
 
+def check_scales(graph: Graph, weights: int, axis: int) -> None:
+    """Refuse a hybrid layer whose weights no kernel multiplies; raises LeanconvError."""
+    _scales(graph, weights, graph.shape(weights)[axis], axis)
+    if any(_zero_points(graph, weights)):
+        raise LeanconvError("int8 weights with a zero point other than 0: not supported")
+
+
 def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) -> None:
     """Refuse a layer of integers that no kernel computes; raises LeanconvError.
 

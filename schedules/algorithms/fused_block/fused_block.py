@@ -88,7 +88,10 @@ class FusedBlock(Algorithm[Block]):
         choices = fused_knobs.knobs(block, simd, fused_knobs.strips_for(block, simd, fixed))
         if not narrow:
             return choices
-        return {**choices, **by_name(weights_knob(narrow[0], simd, (PACKED, NARROW)))}
+        # Scales of int8 weights would be one more constant of each layer.
+        has_scales = any(layer.weight_dtype == "int8" for layer in narrow)
+        sources = (PACKED,) if has_scales else (PACKED, NARROW)
+        return {**choices, **by_name(weights_knob(narrow[0], simd, sources))}
 
     def trades(self, block: Block, simd: Simd) -> Sequence[Knobs]:
         """The fastest strips of each size of the workspace."""

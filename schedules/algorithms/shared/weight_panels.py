@@ -1,14 +1,15 @@
 """Weights that a kernel brings into panels of its products' type before it multiplies them.
 
-Weights that a model holds as float16 stay so in memory, and weights that are read where and as the
-model stores them (layout ``rows``) are in no panels. Of either, the kernel makes the panels that
-its register tiles read, in the workspace:
+Weights that a model holds as float16 or int8 stay so in memory, and weights that are read where and
+as the model stores them (layout ``rows``) are in no panels. Of either, the kernel makes the panels
+that its register tiles read, in the workspace:
 
 - one panel at a time, where it is used for the whole image before the next one: loop orders that
   begin with the panels;
 - else all of them at once, in a stage before the product: where weights are few.
 
-Either way every weight is converted once (exactly: every float16 is a float32).
+Either way every weight is converted once (exactly: every float16 is a float32; int8 is multiplied
+by its channel's scale, as a DEQUANTIZE does it).
 """
 
 from __future__ import annotations
@@ -52,20 +53,33 @@ def made_bytes(layer: Conv2dWorkload, packed: PackedWeights, tile: Tile, at_once
 
 
 def make_panels(
-    layer: Conv2dWorkload, packed: PackedWeights, weights: te.Tensor, tile: Tile, suffix: str = ""
+    layer: Conv2dWorkload,
+    packed: PackedWeights,
+    weights: te.Tensor,
+    tile: Tile,
+    suffix: str = "",
+    scale: te.Tensor | None = None,
 ) -> te.Tensor:
-    """Block ``WP<suffix>``: ``weights`` as panels; themselves, if they are."""
+    """Block ``WP<suffix>``: ``weights`` as panels; themselves, if they are.
+
+    ``scale`` are those of int8 weights, one for each output channel.
+    """
     if not are_made(layer, packed):
         return weights
     panel, channels = tile.panel, layer.out_channels
     count = -(-channels // panel)
 
     def element(q: Expr, step: Expr, lane: Expr) -> Expr:
-        if packed.layout == "panels":
-            return weights[q, step, lane].astype(layer.dtype)
         o = q * panel + lane
+        place = (q, step, lane) if packed.layout == "panels" else (o, step)
+        value = weights(*place).astype(layer.dtype)
+        if packed.has_scales:
+            assert scale is not None, "int8 weights have scales"
+            value = value * scale[o]
+        if packed.layout == "panels":
+            return value
         inside = [o < channels] * (channels % panel > 0)
-        return masked(inside, weights[o, step].astype(layer.dtype), layer.dtype)
+        return masked(inside, value, layer.dtype)
 
     return te.compute((count, layer.reduction, panel), element, name=f"WP{suffix}")
 

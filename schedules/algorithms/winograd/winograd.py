@@ -48,7 +48,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT32, LayerAlgorithm
+from schedules.algorithms.base import FLOAT32, LayerAlgorithm, converts
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
 from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
@@ -171,8 +171,8 @@ class Winograd(LayerAlgorithm):
         strip = fixed.get("strip") or self.default_strip(whole, simd, form)
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
-        converts = not packing.has_narrow_weights(workload) or simd.converts_float16
-        sources = WEIGHTS if converts else (TRANSFORMED,)
+        converted = workload.weight_dtype != "int8" and converts(workload, simd)
+        sources = WEIGHTS if converted else (TRANSFORMED,)
         panel = choices["panel"].default
         parts = 1 if domain.in_kernel else default_parts(domain, simd, panel)
         few = {1, 2, 4, 8, whole.strip, strip}

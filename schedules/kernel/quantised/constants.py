@@ -47,7 +47,8 @@ def unsupported(workload: Conv2dWorkload) -> str | None:
 class Constants:
     """What a kernel reads beside image and weights: the bias, and of a quantised layer the rest.
 
-    ``rounding`` is the rule of a quantised layer of type ``dtype``.
+    ``rounding`` is the rule of a quantised layer of type ``dtype``; ``scale`` has the scales of
+    int8 weights that are multiplied as floats.
     """
 
     bias: te.Tensor
@@ -55,13 +56,20 @@ class Constants:
     parameters: te.Tensor | None = None
     dtype: str = "float32"
     rounding: str = ""
+    scale: te.Tensor | None = None
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, packed: PackedWeights) -> Constants:
-        """The kernel's arguments ``B``, and ``Bratio0``, … and ``Bparameters`` if quantised."""
+        """The kernel's arguments ``B``, and ``Bratio0``, … and ``Bparameters`` if quantised.
+
+        Of floats, int8 weights have ``Bscale``.
+        """
         shape = (packed.bias_elements,)
         if not workload.is_quantised:
-            return cls(te.placeholder(shape, "float32", name="B"))
+            bias = te.placeholder(shape, "float32", name="B")
+            if not packed.has_scales:
+                return cls(bias)
+            return cls(bias, scale=te.placeholder(shape, "float32", name="Bscale"))
         return cls(
             te.placeholder(shape, "int32", name="B"),
             tuple(
@@ -73,11 +81,30 @@ class Constants:
             workload.rounding,
         )
 
+    def with_offset(self, offset: int) -> Constants:
+        """For sums of products with an image to which ``offset`` has been added."""
+        del offset  # the bias has it
+        return self
+
+    def unscaled(self, total: Expr, channel: Expr) -> Expr:
+        """A sum of products with weights as they are stored, of floats."""
+        return total if self.scale is None else total * self.scale[channel]
+
     @property
     def tensors(self) -> list[te.Tensor]:
         """In the order of a kernel's arguments."""
-        parameters = [] if self.parameters is None else [self.parameters]
-        return [self.bias, *self.ratios, *parameters]
+        others = (tensor for tensor in (self.scale, self.parameters) if tensor is not None)
+        return [self.bias, *self.ratios, *others]
+
+    def zero_point(self, image: Expr) -> Expr:
+        """The zero point of an image, an element of it."""
+        del image  # all of them have the same
+        return self.parameter("zero_word").astype(self.dtype)
+
+    def zero_word(self, image: Expr) -> Expr:
+        """A word of zero points."""
+        del image
+        return self.parameter("zero_word")
 
     def parameter(self, name: str) -> Expr:
         """One of :data:`PARAMETERS`."""

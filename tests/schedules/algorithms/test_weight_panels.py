@@ -61,6 +61,39 @@ def test_results_are_those_of_float32_weights_to_the_last_bit(
     np.testing.assert_array_equal(HostKernel(packed, HOST, other)(case), result)
 
 
+INT8 = replace(LAYER, weight_dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("workload", "choice"),
+    [
+        (INT8, "indirect:weights=narrow"),
+        (INT8, f"indirect:weights=narrow{EACH}"),
+        (INT8, f"indirect:weights=in_place{EACH}"),
+        (replace(MATRIX, weight_dtype="int8"), "dense:weights=in_place"),
+    ],
+)
+def test_int8_weights_take_a_quarter(workload: Conv2dWorkload, choice: str, tmp_path: Path) -> None:
+    plan = plan_kernel(workload, HOST, choice)
+    packed = plan_kernel(workload, HOST, f"{plan.algorithm}:weights=packed")
+    assert plan.packed.weight_bytes <= packed.packed.weight_bytes // 4
+    case = Case.random(workload)
+    kernel = HostKernel(plan, HOST, tmp_path)
+    assert kernel.kernel.workspace_bytes == plan.workspace_bytes
+    case.check(kernel(case), plan)
+
+
+def test_other_algorithms_pack_int8_weights_as_floats(tmp_path: Path) -> None:
+    for number, choice in enumerate(("im2col", "winograd", "depthwise")):
+        layer = replace(CHANNELS if choice == "depthwise" else LAYER, weight_dtype="int8")
+        plan = plan_kernel(layer, HOST, choice)
+        assert plan.packed.dtype == "float32"
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        case = Case.random(layer)
+        case.check(HostKernel(plan, HOST, folder)(case), plan)
+
+
 def panels_held(plan: Plan) -> int:
     (buffer,) = compile_plans({"kernel": plan}, HOST).kernels["kernel"].buffers
     assert buffer.size == plan.workspace_bytes

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
+from schedules.layer.merge import composed
 from schedules.layer.workload import (
     ACTIVATIONS,
     DTYPE_BYTES,
     HARD_SWISH,
     SWISH,
     Conv2dWorkload,
-    composed,
     same_padding,
 )
 

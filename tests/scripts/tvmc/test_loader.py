@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tvmc
 from schedules.errors import LeanconvError
+from tests.support.hybrid_models import HybridLayer, model
 from tests.support.tflite_writer import Conv, single_conv
 
 
@@ -44,12 +45,13 @@ def test_inputs_and_outputs_are_those_of_the_interpreter(
         assert found == details(interpreter.get_output_details())
 
 
-def test_layers_say_why_they_are_left(trained_models: Path, graph: Path) -> None:
+def test_layers_say_why_they_are_left(tmp_path: Path, graph: Path) -> None:
     (layer,) = tvmc.load(str(graph)).layers
     assert (layer.op, layer.reason) == ("CONV_2D", None)
-    hybrid = tvmc.load(trained_models / "dscnn_hybrid.tflite")
-    reasons = [layer.reason for layer in hybrid.layers if layer.op == "CONV_2D"]
-    assert set(reasons) == {"int8 weights: not supported yet"}
+    path = tmp_path / "grouped.tflite"
+    path.write_bytes(model([HybridLayer((1, 6, 6, 8), Conv(8, groups=2))]))
+    (layer,) = tvmc.load(path).layers
+    assert layer.reason == "int8 weights of groups whose image is quantised as a whole"
 
 
 def test_shapes_are_for_inputs_that_there_are(graph: Path) -> None:

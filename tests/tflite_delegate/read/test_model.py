@@ -44,20 +44,20 @@ def test_trained_resnet(trained_models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "rules"),
     [
-        ("resnet8_int8", None),
-        ("mobilenet_96_int8", None),
-        ("dscnn_int8", None),
-        ("dscnn_hybrid", "int8 weights: not supported yet"),
+        ("resnet8_int8", {"xnn_fp32"}),
+        ("mobilenet_96_int8", {"xnn_fp32"}),
+        ("dscnn_int8", {"xnn_fp32"}),
+        ("dscnn_hybrid", {"xnn_qd8_fused", "xnn_qd8_fused_rows"}),
     ],
 )
-def test_int8_is_read_hybrid_convolutions_are_left(
-    trained_models: Path, name: str, reason: str | None
+def test_layers_with_int8_weights_are_read(
+    trained_models: Path, name: str, rules: set[str]
 ) -> None:
     layers = read(trained_models / f"{name}.tflite").layers
-    reasons = {layer.reason for layer in layers if layer.op == "CONV_2D"}
-    assert reasons == {reason}
+    convolutions = [layer.workload for layer in layers if layer.op == "CONV_2D"]
+    assert {workload and workload.rounding for workload in convolutions} == rules
 
 
 def test_depthwise_geometry(trained_models: Path) -> None:

@@ -70,7 +70,7 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
 static bool overflows_pairs(const struct lc_geometry *geometry, const char *algorithm) {
     struct lc_geometry other = *geometry;
     other.pairs = 1;
-    return geometry->element == LC_INT8 && !geometry->pairs && lc_find_kernel(&other, 1, algorithm);
+    return lc_sums_integers(geometry) && !geometry->pairs && lc_find_kernel(&other, 1, algorithm);
 }
 
 // A core that stays with TFLite: counts it if its layer could have a kernel.
@@ -242,7 +242,9 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
-    struct lc_claim claim = {.context = context, .graph_nodes = claims.graph.plan->size};
+    struct lc_claim claim = {.context = context,
+                             .graph_nodes = claims.graph.plan->size,
+                             .sources = claims.graph.sources};
     begin(delegate, &claim);
     int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {

@@ -60,6 +60,27 @@ struct lc_rule_case {
     int32_t least_outputs, least_depth; // output channels, products of a sum
 };
 
+// How a float image is quantised by its range, to be multiplied by int8 weights, and what becomes
+// of the sums; see schedules/kernel/hybrid/rules.py.
+enum lc_dynamic {
+    LC_NOT_DYNAMIC,
+    LC_XNN_QD8_FUSED,
+    LC_XNN_QD8_FUSED_ROWS,
+    LC_XNN_QD8,
+    LC_XNN_QP8,
+    LC_BUILTIN_DEPTHWISE,
+    LC_BUILTIN_ASYMMETRIC,
+    LC_BUILTIN_SYMMETRIC,
+    LC_BUILTIN_ASYMMETRIC_ROWS,
+    LC_BUILTIN_SYMMETRIC_ROWS,
+    LC_BUILTIN_ASYMMETRIC_ROWS_FUSED,
+    LC_BUILTIN_SYMMETRIC_ROWS_FUSED
+};
+
+// Products of int8 that the processor multiplies by itself, for which XNNPACK has other kernels:
+// none, dot products, or products of matrices.
+enum lc_dot_kernels { LC_NO_DOTS, LC_DOTS, LC_MATRIX_DOTS };
+
 // One convolution over one image: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
 // one row. Only int32_t fields: compared as memory.
@@ -75,11 +96,13 @@ struct lc_geometry {
     int32_t output_activation;
     int32_t element;      // enum lc_element
     int32_t rule;         // enum lc_rule
+    int32_t dynamic;      // enum lc_dynamic: of float elements and int8 weights
     int32_t half_weights; // of a model's layer: 1 if its weights are float16; of a kernel's: 1 if
                           // it reads them so, 0 if it takes float32, which float16 is packed into
     int32_t pairs;        // of a layer of int8: 1 if products of its weights may be added in pairs
                           // in 16 bits; of a kernel: 1 if it adds these. In pairs go those eight
                           // apart in a word of 16, or of taps 2 i and 2 i + 1 of a depthwise layer
+    int32_t byte_weights; // likewise, int8 with scales, which are multiplied as floats
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -165,6 +188,7 @@ struct lc_library {
     int32_t image_offset;             // what kernels add to every int8 before they multiply it
     int32_t weight_offset;            // what is added to every uint8 weight in LC_WORDS
     int32_t rounding;                 // enum lc_rounding
+    int32_t dot_kernels;              // enum lc_dot_kernels
     const struct lc_rule_case *rules; // of quantised layers; the first that fits
     size_t rule_count;
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default

@@ -58,7 +58,23 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
     if (index == SIZE_MAX) {
         return memset(scratch, 0, count * sizeof *scratch);
     }
-    return lc_constant_read(&constants->weights, index + c, count, scratch);
+    const struct lc_constant *weights = &constants->weights;
+    if (!weights->scales) {
+        return lc_constant_read(weights, index + c, count, scratch);
+    }
+    const int8_t *codes = (const int8_t *)weights->data + index + c;
+    float scale = lc_scale_of(constants, m);
+    for (size_t i = 0; i < count; i++) {
+        scratch[i] = scale * (float)codes[i];
+    }
+    return scratch;
+}
+
+float lc_scale_of(const struct lc_constants *constants, size_t m) {
+    const struct lc_constant *weights = &constants->weights;
+    const struct lc_upsampling *up = &constants->upsampling;
+    m = up->rows ? m % (size_t)up->channels : m;
+    return weights->scales[m * (size_t)weights->scale_step];
 }
 
 float lc_bias_read(const struct lc_constants *constants, size_t m) {

@@ -38,6 +38,10 @@ size_t lc_element_bytes(const struct lc_geometry *g) {
     return g->element == LC_FLOAT32 ? sizeof(float) : sizeof(int8_t);
 }
 
+bool lc_sums_integers(const struct lc_geometry *g) {
+    return g->element != LC_FLOAT32 || g->dynamic;
+}
+
 int32_t lc_activation_of_node(int32_t builtin_code) {
     switch (builtin_code) {
     case TFL_BUILTIN_RELU:
@@ -121,7 +125,10 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
         (int)g->kernel_height, (int)g->kernel_width, stride, dilation, groups, (int)g->in_height,
         (int)g->in_width, (int)g->in_channels, outputs, activation_name(g->activation),
         g->residual ? " +" : "", activation_name(g->output_activation), element_name(g->element),
-        g->half_weights ? " float16 weights" : "", rule_name(g->rule));
+        g->half_weights                 ? " float16 weights"
+        : g->dynamic || g->byte_weights ? " int8 weights"
+                                        : "",
+        rule_name(g->rule));
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

@@ -19,6 +19,9 @@ bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t
 // Bytes of one element.
 size_t lc_element_bytes(const struct lc_geometry *geometry);
 
+// Whether sums are of products of integers.
+bool lc_sums_integers(const struct lc_geometry *geometry);
+
 // The activation that a node is which clamps and does nothing else, or TFL_ACTIVATION_NONE.
 int32_t lc_activation_of_node(int32_t builtin_code);
 

@@ -10,6 +10,7 @@ static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel
     for (int32_t i = 0; i < a->layer_count; i++) {
         const struct lc_part *p = &a->parts[i], *q = &b->parts[i];
         if (a->layers[i].half_weights != b->layers[i].half_weights ||
+            a->layers[i].byte_weights != b->layers[i].byte_weights ||
             a->layers[i].rule != b->layers[i].rule || p->layout != q->layout ||
             p->panel != q->panel || p->transform != q->transform || p->word != q->word ||
             p->packed_bytes != q->packed_bytes || p->bias_elements != q->bias_elements) {
@@ -25,10 +26,12 @@ static bool can_run(const struct lc_kernel *kernel) {
     return kernel->calls == 1 || !kernel->layers->residual;
 }
 
-// Float32 is packed out of float16 as well; what may be added in pairs may be added one by one.
+// Float32 is packed out of float16 and int8 as well; what may be added in pairs may be added one by
+// one.
 static bool serves_layer(const struct lc_geometry *kernel, const struct lc_geometry *layer) {
     struct lc_geometry wanted = *layer;
     wanted.half_weights = kernel->half_weights && layer->half_weights;
+    wanted.byte_weights = kernel->byte_weights && layer->byte_weights;
     wanted.pairs = kernel->pairs && layer->pairs;
     return memcmp(kernel, &wanted, sizeof wanted) == 0;
 }

@@ -7,6 +7,7 @@
 #include "host/checked.h"
 #include "host/tflite_abi.h"
 #include "kernels/geometry.h"
+#include "kernels/hybrid/hybrid.h"
 #include "kernels/quantised/quantised.h"
 
 // Channels that are converted from float16 at once and reused along an output row.
@@ -117,9 +118,12 @@ void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t 
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
     size_t row_elements = (size_t)out_width * out_channels;
+    if (g->dynamic) {
+        lc_hybrid_conv(g, layer->constants, layer->x, layer->y, begin, end);
+    }
     for (int32_t oy = begin; oy < end; oy++) {
         float *out_row = (float *)layer->y + (size_t)oy * row_elements;
-        for (int32_t m = 0; m < g->out_channels; m++) {
+        for (int32_t m = 0; m < g->out_channels && !g->dynamic; m++) {
             float start = lc_bias_read(layer->constants, (size_t)m);
             for (int32_t ox = 0; ox < out_width; ox++) {
                 out_row[(size_t)ox * out_channels + (size_t)m] = start;

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "host/checked.h"
+#include "kernels/geometry.h"
+#include "kernels/hybrid/channel_constants.h"
 #include "kernels/weight_pages.h"
 
 // How the packed weights of one call are made of the model's: for each point of the transform's
@@ -30,6 +32,13 @@ static size_t words_of_run(const struct layout *layout) {
     return (layout->run + layout->word - 1) / layout->word;
 }
 
+// Bytes of a weight as a kernel reads it.
+static size_t element_bytes(const struct lc_geometry *g) {
+    return g->half_weights                          ? sizeof(uint16_t)
+           : lc_sums_integers(g) || g->byte_weights ? sizeof(int8_t)
+                                                    : sizeof(float);
+}
+
 // False if the kernel's numbers make no sense or are too large.
 static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int32_t number) {
     const struct lc_geometry *g = &kernel->layers[number];
@@ -45,7 +54,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     bool by_channel = part->layout == LC_CHANNELS;
     bool in_words = part->layout == LC_WORDS;
     bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words;
-    if (in_words != (g->element != LC_FLOAT32 && is_filled_up) || (in_words && transform)) {
+    if (in_words != (lc_sums_integers(g) && is_filled_up) || (in_words && transform)) {
         return false;
     }
     if (part->bias_elements < out_channels ||
@@ -89,10 +98,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = g->half_weights            ? sizeof(uint16_t)
-                    : in_words                 ? layout->word
-                    : g->element != LC_FLOAT32 ? sizeof(int8_t)
-                                               : sizeof(float);
+    layout->bytes = in_words ? layout->word : element_bytes(g);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -130,17 +136,18 @@ static void pack_matrix(float *packed, const struct layout *layout,
     }
 }
 
-// Float16 as the model has it.
-static void pack_halves(uint16_t *packed, const struct layout *layout,
+// Float16 or int8 as the model has it.
+static void pack_narrow(char *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
-    const uint16_t *weights = constants->weights.data;
+    const char *weights = constants->weights.data;
+    const size_t bytes = element_bytes(layout->geometry);
     for (size_t m = 0; m < layout->out_channels; m++) {
-        uint16_t *column = packed + column_of(layout, 0, m);
+        char *column = packed + bytes * column_of(layout, 0, m);
         for (size_t tap = 0; tap < layout->taps; tap++) {
             size_t index = lc_weights_index(constants, layout->geometry, first + m, tap);
             for (size_t c = 0; c < layout->channels && index != SIZE_MAX; c++) {
                 size_t step = tap * layout->tap_step + c * layout->channel_step;
-                column[step * layout->panel] = weights[index + c];
+                memcpy(column + bytes * step * layout->panel, weights + bytes * (index + c), bytes);
             }
         }
     }
@@ -197,12 +204,14 @@ static void pack_words(char *packed, const struct layout *layout,
     }
     for (size_t m = 0; m < layout->out_channels; m++) {
         size_t panel = m / layout->panel * layout->panel * layout->depth;
-        const int8_t *from = weights + (first + m) * row;
+        size_t count, apart;
+        size_t begin = lc_first_weight(layout->geometry, constants, first + m, &count, &apart);
         for (size_t i = 0; i < row; i++) {
             size_t in_run = i % layout->run;
             size_t step = i / layout->run * words_of_run(layout) + in_run / layout->word;
             size_t word = panel + step * layout->panel + m % layout->panel;
-            packed[word * layout->word + in_run % layout->word] = (char)(from[i] + offset);
+            int8_t weight = weights[begin + i * apart];
+            packed[word * layout->word + in_run % layout->word] = (char)(weight + offset);
         }
     }
 }
@@ -223,6 +232,8 @@ static bool place(size_t *end, size_t *begin, size_t bytes) {
 static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_constants *constants) {
     return kernel->layer_count == 1 && kernel->calls == 1 &&
            constants->weights.is_half == (kernel->layers->half_weights == 1) &&
+           (constants->weights.scales && !kernel->layers->dynamic) ==
+               (kernel->layers->byte_weights == 1) &&
            !constants->weights.is_copy && !constants->upsampling.rows &&
            kernel->parts->layout != LC_PANELS && kernel->parts->layout != LC_WORDS &&
            kernel->parts->layout == (int)constants->layout;
@@ -230,8 +241,9 @@ static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_const
 
 static bool reads_bias_in_place(const struct lc_kernel *kernel,
                                 const struct lc_constants *constants) {
-    return reads_in_place(kernel, constants) && kernel->layers->element == LC_FLOAT32 &&
-           constants->bias.data && !constants->bias.is_half && !constants->bias.is_copy;
+    return reads_in_place(kernel, constants) && !lc_sums_integers(kernel->layers) &&
+           !kernel->layers->byte_weights && constants->bias.data && !constants->bias.is_half &&
+           !constants->bias.is_copy;
 }
 
 // False if the kernel does not read what this delegate writes, or it is too large.
@@ -247,6 +259,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
         struct layout layout;
         if (!layout_of(&layout, kernel, i) ||
             (kernel->layers[i].half_weights && !layers[i].weights.is_half) ||
+            (kernel->layers[i].byte_weights && !layers[i].weights.scales) ||
             !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
             return false;
         }
@@ -254,7 +267,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         size_t bytes = reads_bias_in_place(kernel, layers) ? 0 : sizeof(float);
         if (!lc_multiply(&bytes, (int64_t)kernel->parts[i].bias_elements) ||
-            (kernel->layers[i].rule && !lc_add_parameters(&bytes, kernel->layers[i].rule)) ||
+            !lc_add_constants(&kernel->layers[i], &bytes) ||
             !place(&end, &places->bias[i], bytes)) {
             return false;
         }
@@ -274,10 +287,10 @@ size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants
 
 static void pack_weights(void *packed, const struct layout *layout,
                          const struct lc_constants *constants, size_t first) {
-    if (layout->geometry->element != LC_FLOAT32) {
+    if (lc_sums_integers(layout->geometry)) {
         pack_words(packed, layout, constants, first);
-    } else if (layout->geometry->half_weights) {
-        pack_halves(packed, layout, constants, first);
+    } else if (layout->geometry->half_weights || layout->geometry->byte_weights) {
+        pack_narrow(packed, layout, constants, first);
     } else if (layout->transform) {
         pack_transformed(packed, layout, constants, first);
     } else {
@@ -290,19 +303,13 @@ static void pack_call(char *block, const struct places *places, const struct lc_
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         layout_of(&layout, kernel, i);
-        float *bias = (float *)(void *)(block + places->bias[i]);
+        char *bias = block + places->bias[i];
         size_t first = call * layout.out_channels;
         if (!reads_in_place(kernel, layers)) {
             pack_weights(block + places->weights[i], &layout, &layers[i], first);
         }
-        if (layout.geometry->rule) {
-            lc_write_parameters(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i],
-                                first, layout.out_channels);
-            continue;
-        }
-        for (size_t m = 0; layers[i].bias.data && m < layout.out_channels; m++) {
-            bias[m] = lc_bias_read(&layers[i], first + m);
-        }
+        lc_write_constants(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i], first,
+                           layout.out_channels);
     }
 }
 

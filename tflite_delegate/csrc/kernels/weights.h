@@ -10,11 +10,13 @@
 #include "kernels/quantised/quantised.h"
 #include "kernels/upsampling.h"
 
-// A float32 or float16 constant of the model, read in place.
+// A float32, float16 or int8 constant of the model, read in place.
 struct lc_constant {
     const void *data; // NULL: there is none, all zeros
     bool is_half;
-    bool is_copy; // of a sparse constant: it is dense, and goes away
+    bool is_copy;        // of a sparse constant: it is dense, and goes away
+    const float *scales; // of int8 weights that stand for floats; else NULL
+    int32_t scale_step;  // 1: each output channel has a scale, or 0: one for all
 };
 
 // Weights and bias of one layer as the model holds them: the weights in LC_ROWS, or in LC_TAPS,
@@ -42,6 +44,9 @@ size_t lc_weights_index(const struct lc_constants *constants, const struct lc_ge
 const float *lc_weights_read(const struct lc_constants *constants,
                              const struct lc_geometry *geometry, size_t m, size_t tap, size_t c,
                              size_t count, float *scratch);
+
+// The scale of the int8 weights of output channel `m`.
+float lc_scale_of(const struct lc_constants *constants, size_t m);
 
 // The bias of output channel `m`; 0 if there is none.
 float lc_bias_read(const struct lc_constants *constants, size_t m);

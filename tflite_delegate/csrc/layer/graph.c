@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/tensor.h"
+#include "layer/quantised_layer.h"
 #include "layer/sparsity.h"
 
 bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view) {
@@ -40,6 +41,7 @@ static bool allocate(struct lc_graph *graph, const struct tfl_ints *plan, size_t
     }
     // TFLite reuses its array at the next call.
     memcpy(graph->plan->data, plan->data, (size_t)plan->size * sizeof(int));
+    graph->sources[tensor_count] = LC_END_OF_SOURCES;
     for (size_t i = 0; i < tensor_count; i++) {
         graph->sources[i] = -1;
         graph->uses[i].producer = -1;
@@ -70,6 +72,11 @@ int lc_made_of_constant(const struct lc_graph *graph, struct lc_node_view view) 
     }
     const struct tfl_tensor *source =
         lc_tensor(graph->context, source_of(graph, node->inputs->data[0]));
+    if (!densifies && source->type == TFL_INT8) {
+        return output->type == TFL_FLOAT32 && lc_is_dense_constant(source, TFL_INT8)
+                   ? node->outputs->data[0]
+                   : -1;
+    }
     bool matches = densifies ? source == input && source->sparsity && output->type == source->type
                              : source->type == TFL_FLOAT16 && output->type == TFL_FLOAT32 &&
                                    (source != input || !source->sparsity);

@@ -32,12 +32,15 @@ struct lc_use {
     bool is_computed_by_us, is_read_by_us; // by a claimed node
 };
 
+enum { LC_END_OF_SOURCES = -2 };
+
 struct lc_graph {
     struct tfl_context *context;
     struct tfl_ints *plan; // copy of the execution plan
     bool *claimed;         // of each place in the plan
     struct lc_use *uses;   // of each tensor
-    int *sources;          // tensor -> the float16 or sparse constant that is made into it, or -1
+    int *sources;          // tensor -> the float16, int8 or sparse constant that is made into it,
+                           // or -1; LC_END_OF_SOURCES behind the last
 };
 
 // Reads the execution plan. Returns TFL_OK, TFL_ERROR if TFLite cannot tell, or

@@ -9,6 +9,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/upsampling.h"
+#include "layer/hybrid/hybrid_layer.h"
 #include "layer/quantised_layer.h"
 #include "layer/sparsity.h"
 
@@ -115,6 +116,16 @@ static const char *read_params(struct lc_layer *layer, int32_t builtin_code, con
 
 // Constants
 
+// Whether a node makes something else of a constant.
+static bool is_source(int tensor, const int *sources) {
+    for (; sources && *sources != LC_END_OF_SOURCES; sources++) {
+        if (*sources == tensor) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int constant_behind(int tensor, const int *sources) {
     return sources && sources[tensor] >= 0 ? sources[tensor] : tensor;
 }
@@ -144,8 +155,12 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
         return "malformed weights";
     }
     int type = lc_tensor(context, layer->input)->type;
-    if (layer->element != LC_FLOAT32 ? !lc_is_dense_constant(weights, type)
-                                     : !lc_is_float_constant(weights)) {
+    bool are_bytes = layer->element == LC_FLOAT32 && weights->type == TFL_INT8;
+    layer->byte_weights = are_bytes && is_source(layer->weights, sources);
+    layer->is_hybrid = are_bytes && !layer->byte_weights;
+    if (layer->element != LC_FLOAT32 || are_bytes
+            ? !lc_is_dense_constant(weights, are_bytes ? TFL_INT8 : type)
+            : !lc_is_float_constant(weights)) {
         return layer->element != LC_FLOAT32 ? "weights are not constants of the input's type"
                                             : "weights are not float constants";
     }
@@ -254,11 +269,12 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     }
     reason = reason ? reason : read_weights(layer, context, sources);
     reason = reason ? reason : read_bias(layer, context, sources);
-    if (reason || layer->element == LC_FLOAT32) {
-        return reason;
+    if (!reason && (layer->is_hybrid || layer->byte_weights)) {
+        reason = lc_check_hybrid(layer, context);
     }
-    layer->pairs = layer->element == LC_INT8 && !lc_overflows_pairs(layer, context);
-    return lc_check_quantised(layer, context);
+    bool are_bytes = layer->element == LC_INT8 || layer->is_hybrid;
+    layer->pairs = !reason && are_bytes && !lc_overflows_pairs(layer, context);
+    return reason || layer->element == LC_FLOAT32 ? reason : lc_check_quantised(layer, context);
 }
 
 static struct lc_constant constant_of(const struct tfl_context *context, int index,
@@ -279,9 +295,16 @@ struct lc_constants lc_layer_constants(const struct lc_layer *layer,
     struct lc_quantised_layer quantised = {0};
     if (layer->element != LC_FLOAT32) {
         lc_read_quantised(layer, context, &quantised); // as when it was claimed
+    } else if (layer->is_hybrid || layer->byte_weights) {
+        lc_read_scales(layer, context, &quantised);
+    }
+    struct lc_constant weights = constant_of(context, layer->weights, layer->densified[0]);
+    if (layer->is_hybrid || layer->byte_weights) {
+        weights.scales = quantised.scales;
+        weights.scale_step = quantised.scale_step;
     }
     return (struct lc_constants){
-        .weights = constant_of(context, layer->weights, layer->densified[0]),
+        .weights = weights,
         .bias = constant_of(context, layer->bias, layer->densified[1]),
         .layout = layer->source,
         .upsampling = layer->upsampling,

@@ -8,6 +8,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/quantised/rounding.h"
+#include "layer/hybrid/hybrid_layer.h"
 #include "layer/layer.h"
 
 // Adds the scheme's padding along one axis to what `before` and `after` hold already. False if the
@@ -128,6 +129,7 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .element = layer->element,
         .half_weights = layer->half_weights,
         .pairs = layer->pairs,
+        .byte_weights = layer->byte_weights,
     };
     const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
                                           : read_image(layer, input_dims, geometry, batch);
@@ -149,6 +151,12 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         return "the kernel is larger than the image";
     }
     geometry->rule = lc_rule_of(kind_of(layer), geometry, *batch);
+    if (layer->is_hybrid) {
+        geometry->dynamic = lc_dynamic_rule(layer, geometry);
+        if (layer->source == LC_ROWS && geometry->groups > 1) {
+            return "its groups are quantised together";
+        }
+    }
     size_t input, output;
     return lc_image_elements(geometry, &input, &output) ? NULL : "the image is too large";
 }

@@ -7,6 +7,7 @@
 
 #include "host/tensor.h"
 #include "kernels/geometry.h"
+#include "layer/hybrid/hybrid_layer.h"
 
 static bool is_float(const struct tfl_tensor *tensor) {
     return tensor && tensor->type == TFL_FLOAT32;
@@ -84,6 +85,9 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
 const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
     if (layer->is_dense || layer->upsampling.rows || layer->input != pad->output) {
         return "not a convolution of the padded image";
+    }
+    if (layer->is_hybrid && lc_has_steps_of_rows(layer)) {
+        return "each pixel of the padded image is quantised by itself";
     }
     layer->input = pad->input;
     layer->pad_top = pad->top;

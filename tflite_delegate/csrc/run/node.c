@@ -82,12 +82,24 @@ static const struct lc_kernel *find_claimed(const struct lc_node *node,
     return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm);
 }
 
+// What is made of constants in the graph that is being claimed.
+static const int *sources_of(struct lc_delegate *delegate, const struct tfl_context *context) {
+    const int *sources = NULL;
+    lc_lock(&delegate->lock);
+    for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
+        sources = claim->context == context ? claim->sources : sources;
+    }
+    lc_unlock(&delegate->lock);
+    return sources;
+}
+
 // Reads the replaced nodes again and packs their weights. False if they are not what was claimed.
 static bool read_claimed(struct lc_node *node, struct tfl_context *context,
                          const struct tfl_ints *replaced) {
     struct lc_chain *chain = &node->chain;
+    const int *sources = sources_of(node->delegate, context);
     for (int i = 0; i < replaced->size; i++) {
-        if (lc_chain_append(chain, context, replaced->data[i], NULL)) {
+        if (lc_chain_append(chain, context, replaced->data[i], sources)) {
             return false;
         }
     }

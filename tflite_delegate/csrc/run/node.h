@@ -24,6 +24,7 @@ struct lc_operator_node;
 struct lc_claim {
     const struct tfl_context *context;
     int32_t graph_nodes; // before any was replaced
+    const int *sources;  // as of struct lc_graph
     struct lc_claim *next;
 };
 

@@ -108,9 +108,10 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    names = ("weights", "constants", "upsampling", "quantised", "geometry")
+    names = ("weights", "constants", "upsampling", "geometry", "weight_pages")
     sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
-    sources.append(SOURCES / "kernels" / "weight_pages.c")
+    sources += sorted((SOURCES / "kernels" / "quantised").glob("*.c"))
+    sources += sorted((SOURCES / "kernels" / "hybrid").glob("*.c"))
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources), "-lm"]
     subprocess.run([*command, "-o", str(program)], check=True)

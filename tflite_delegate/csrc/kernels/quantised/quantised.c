@@ -78,9 +78,8 @@ bool lc_add_parameters(size_t *bytes, int32_t rule) {
            lc_add(bytes, LC_CACHE_LINE);
 }
 
-// Weights of output channel `m`: the index of the first, and how far apart they are.
-static size_t weights_of(const struct lc_geometry *g, const struct lc_constants *constants,
-                         size_t m, size_t *count, size_t *step) {
+size_t lc_first_weight(const struct lc_geometry *g, const struct lc_constants *constants, size_t m,
+                       size_t *count, size_t *step) {
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     *count = taps * (size_t)(g->in_channels / g->groups);
     *step = constants->layout == LC_TAPS ? (size_t)g->out_channels : 1;
@@ -124,7 +123,7 @@ void lc_write_parameters(void *block, size_t elements, const struct lc_geometry 
     ratio_bytes(g->rule, line, &ratios);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {
-        size_t count, step, begin = weights_of(g, constants, first + m, &count, &step);
+        size_t count, step, begin = lc_first_weight(g, constants, first + m, &count, &step);
         uint32_t sum = 0; // wraps as the kernel's sums do
         for (size_t i = 0; i < count; i++) {
             sum += (uint32_t)weight_at(constants, begin + i * step);
@@ -145,7 +144,7 @@ static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *co
     const struct lc_quantised_layer *layer = &constants->quantised;
     size_t count, step, channels = (size_t)(g->in_channels / g->groups);
     size_t group = m / (size_t)(g->out_channels / g->groups);
-    size_t weight = weights_of(g, constants, m, &count, &step);
+    size_t weight = lc_first_weight(g, constants, m, &count, &step);
     uint32_t sum = (uint32_t)bias_of(constants, m);
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
         int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +

@@ -1,0 +1,82 @@
+"""What a kernel of a hybrid layer reads beside image and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tvm import te, tirx
+from tvm.tirx import Expr
+
+from schedules.kernel.hybrid.rules import Rule, comes_before
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.quantised import Constants
+from schedules.layer.workload import Conv2dWorkload
+
+#: Of an image or row: what multiplies its elements, its step, and its zero point. What makes int8
+#: of it reads the first and the last: TVM computes a range of what is read.
+STEPS = ("factor", "scale", "zero")
+
+
+@dataclass(frozen=True)
+class DynamicConstants(Constants):
+    """The bias and the weights' scales as floats, and the sums of each output channel's weights.
+
+    ``sums`` are these, times what is added to every element of the image before it is multiplied.
+    ``steps`` are those of the images or rows, of shape ``(…, STEPS)``.
+    """
+
+    sums: te.Tensor | None = None
+    workload: Conv2dWorkload | None = None
+    steps: te.Tensor | None = None
+    offset: int = 0
+
+    @classmethod
+    def of(cls, workload: Conv2dWorkload, packed: PackedWeights) -> DynamicConstants:
+        """The kernel's arguments ``B``, ``Bscale``, ``Bsums``, and ``STEPS`` of its image."""
+        shape, rows = (packed.bias_elements,), workload.batch
+        if Rule.of(workload).by_row:
+            rows *= workload.in_height * workload.in_width
+        return cls(
+            te.placeholder(shape, "float32", name="B"),
+            scale=te.placeholder(shape, "float32", name="Bscale"),
+            sums=te.placeholder(shape, "int32", name="Bsums"),
+            workload=workload,
+            steps=te.placeholder((rows, len(STEPS)), "float32", name="STEPS"),
+        )
+
+    @property
+    def tensors(self) -> list[te.Tensor]:
+        """In the order of a kernel's arguments, and the steps."""
+        tensors = (self.bias, self.scale, self.sums, self.steps)
+        return [tensor for tensor in tensors if tensor is not None]
+
+    def with_offset(self, offset: int) -> DynamicConstants:
+        """For sums of products with an image to which ``offset`` has been added."""
+        return replace(self, offset=offset)
+
+    def step(self, name: str, place: Expr) -> Expr:
+        """One of :data:`STEPS` of an image or a row."""
+        assert self.steps is not None, "no image is quantised yet"
+        return self.steps(place, STEPS.index(name))
+
+    def zero_point(self, image: Expr) -> Expr:
+        """The zero point of an image, an int8."""
+        return tirx.Cast("int8", self.step("zero", image))
+
+    def zero_word(self, image: Expr) -> Expr:
+        """A word of zero points."""
+        byte = tirx.Cast("int32", self.step("zero", image)) & tirx.const(255, "int32")
+        return byte * tirx.const(0x01010101, "int32")
+
+    def dequantise(self, total: Expr, indices: Sequence[Expr]) -> Expr:
+        """The real number for a sum of products, with its bias."""
+        assert self.workload is not None and self.scale is not None and self.sums is not None
+        rule, channel = Rule.of(self.workload), indices[-1]
+        place = indices[2] if rule.by_row else indices[0]
+        zero = tirx.Cast("int32", self.step("zero", place)) + tirx.const(self.offset, "int32")
+        total = tirx.Cast("float32", total - zero * self.sums(channel))
+        whole = self.workload.out_channels // 4 * 4
+        four = True if whole == self.workload.out_channels else comes_before(channel, whole)
+        scale = self.step("scale", place)
+        return rule.dequantise(total, scale, self.scale(channel), self.bias(channel), four)

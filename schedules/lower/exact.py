@@ -1,0 +1,40 @@
+"""Products and sums that are rounded just as often as they say.
+
+LLVM fuses a product with the sum that it is added to wherever the processor can, which rounds once.
+Where the last bit counts, a definition says which of the two it means.
+
+They are operators of TIR, so that schedules handle them as any other.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import tirx
+from tvm.tirx.op import register_intrin_lowering
+
+_FUSED, _ROUNDED = "tirx.leanconv_fused", "tirx.leanconv_rounded"
+_PURE = 1  # a TCallEffectKind
+
+
+def fused(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    """``a b + c``, rounded once."""
+    return tirx.call_intrin(str(c.ty.dtype), _FUSED, a, b, c)
+
+
+def rounded(value: tirx.Expr) -> tirx.Expr:
+    """``value``, which is not fused with what it becomes a part of."""
+    return tirx.call_intrin(str(value.ty.dtype), _ROUNDED, value)
+
+
+def _register(name: str, instruction: str) -> None:
+    def lower(call: tirx.Call) -> tirx.Expr:
+        return tirx.call_llvm_pure_intrin(str(call.ty.dtype), instruction, *call.args)
+
+    tvm.ir.register_op_attr(name, "TVectorizable", True)
+    tvm.ir.register_op_attr(name, "TCallEffectKind", _PURE)
+    tvm.ir.register_op_attr(name, "TScriptPrinterName", name)
+    register_intrin_lowering(name, target="default", f=lower)
+
+
+_register(_FUSED, "llvm.fma")
+_register(_ROUNDED, "llvm.arithmetic.fence")
