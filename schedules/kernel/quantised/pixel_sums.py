@@ -64,7 +64,8 @@ def schedule_taken(schedule: s_tir.Schedule, loops: TileLoops) -> None:
     taken, sums = schedule.get_sblock(TAKEN), schedule.get_sblock(LANES)
     for block in (taken, sums):
         schedule.set_scope(block, 0, "local")
-        schedule.compute_at(block, loop, preserve_unit_loops=True)
+        # At the first place that there is: before the sums of products begin.
+        schedule.compute_at(block, loop, preserve_unit_loops=True, index=-2)
     *_, pixel = schedule.get_loops(taken)
     schedule.unroll(pixel)
     *_, pixel, lane, kh, kw, c = schedule.get_loops(sums)

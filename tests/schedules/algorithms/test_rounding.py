@@ -33,6 +33,7 @@ def workloads() -> dict[str, Conv2dWorkload]:
     more = {
         "first_layer": FIRST,
         "wide": layer(4, (64, 72), 1),
+        "panels_outermost": layer(7, (128, 256), 1),
         "dilated": layer(9, (12, 16), 3, dilation=2, batch=2),
         "depthwise_twice": layer(7, (8, 16), 5, groups=8),
     }
