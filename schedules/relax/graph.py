@@ -39,6 +39,8 @@ class RelaxGraph:
         self.readers: dict[int, list[int]] = {}
         #: Nodes whose order does not matter and that can be left out: those of dataflow blocks.
         self.pure: set[int] = set()
+        #: Codes that stand for zero, by the tensors that have them.
+        self.zeros: dict[int, int] = {}
         self.inputs = self._tensors(function.params)
         for block in function.body.blocks:
             for binding in block.bindings:
@@ -90,7 +92,8 @@ class RelaxGraph:
             numbers = [_number(a) for a in call.args[name == "divide" :]]
             number = next((n for n in numbers if n is not None), None)
             return Operation(node, name, operands, output, number=number)
-        if call.attrs.pad_mode != "constant" or call.attrs.pad_value != 0 or not operands:
+        is_zero = call.attrs.pad_value == self.zeros.get(output, 0)
+        if call.attrs.pad_mode != "constant" or not is_zero or not operands:
             return None
         paddings = tuple(int(amount) for amount in call.attrs.pad_width)
         return Operation(node, name, operands, output, paddings=paddings)

@@ -151,7 +151,10 @@ def _quantised_layer(
     )
     if not isinstance(call.input, relax.Var):
         return replace(layer, workload=None, reason="its input is a constant")
-    return replace(layer, input=graph.numbers[call.input], output=graph.steps[node].outputs[0])
+    image = graph.numbers[call.input]
+    graph.zeros[image] = call.quantisation.input_zero
+    layer = replace(layer, input=image, output=graph.steps[node].outputs[0])
+    return merge_neighbours(graph, layer)
 
 
 def _merge_bias(

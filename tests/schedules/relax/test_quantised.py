@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 
 from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
-from schedules.layer.network import CONV, DENSE, DEPTHWISE
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Limits, plan_kernel
 from schedules.relax import network as relax_network
@@ -103,6 +103,11 @@ def _own(kind: str, values: np.ndarray) -> np.ndarray:
     return values.reshape(values.shape[2:]) if kind == DENSE else values
 
 
+def layers_of(module: tvm.IRModule) -> Sequence[Layer]:
+    functions = {variable.name_hint: function for variable, function in module.functions_items()}
+    return relax_network.read("main", module["main"], functions).layers
+
+
 def check(module: tvm.IRModule, cases: Sequence[QuantisedCase]) -> None:
     calls = lower_to_calls(HOST)(lower_to_loops(HOST)(module))
     executable = tvm.compile(calls, tvm.target.Target(HOST.target), relax_pipeline=None)
@@ -140,6 +145,23 @@ def test_constants_are_what_kernels_read(target: str) -> None:
         assert np.array_equal(block, case.constants(packed))
 
 
+@pytest.mark.parametrize(("value", "is_merged"), [(3, True), (0, False)])
+def test_pad_in_front(value: int, is_merged: bool) -> None:
+    """With the code of zero, and with another one."""
+    inner = quantised(layer(9, (5, 7), 3, "VALID"), 0)
+    padded = replace(inner, in_height=7, in_width=6, pad_top=2, pad_left=1, pad_right=2)
+    case = QuantisedCase.random(inner, HOST, input_zero=3)
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType(padded.input_shape, "int8"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            image = builder.emit(relax.op.nn.pad(x, [0, 0, 2, 0, 1, 2, 0, 0], pad_value=value))
+            own = (case.weights, case.bias, quantisation_of(case))
+            y = builder.emit_output(quantised_layer(builder, CONV, inner, image, *own))
+        builder.emit_func_output(y)
+    (found,) = layers_of(builder.get())
+    assert found.workload == (padded if is_merged else inner)
+
+
 def test_pairs() -> None:
     """Vectors are of 16, whatever the channels are."""
     workload = layer(1, (24, 2), 1)
@@ -168,7 +190,5 @@ def test_a_constant_input_is_left_to_tvm() -> None:
                 )
             )
         builder.emit_func_output(y)
-    module = builder.get()
-    functions = {variable.name_hint: function for variable, function in module.functions_items()}
-    (found,) = relax_network.read("main", module["main"], functions).layers
+    (found,) = layers_of(builder.get())
     assert (found.workload, found.reason) == (None, "its input is a constant")

@@ -102,8 +102,6 @@ def nearest(value: Any) -> Any:
 
 def real(value: Any) -> Any:
     """An integer expression, or a number, as float32."""
-    return tirx.Cast("float32", value) if isinstance(value, tirx.Expr) else _float32(value)
-
-
-def _float32(value: float) -> Any:
-    return tirx.const(float(value), "float32")
+    if isinstance(value, int | float | np.floating):
+        return tirx.const(float(value), "float32")
+    return tirx.Cast("float32", value)
