@@ -16,7 +16,7 @@ from schedules.kernel import accuracy, packing, quantised
 from schedules.kernel.costs import Work, inside, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
-from schedules.kernel.packing import NARROW, PACKED, SPREAD_OUT, PackedWeights
+from schedules.kernel.packing import NARROW, ONE_BY_ONE, PACKED, SPREAD_OUT, PackedWeights
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
 from schedules.layer.words import SPREAD, WORD, step_bytes
@@ -231,6 +231,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         if workload.is_quantised:
             if knobs.get("weights") == SPREAD_OUT:  # its panels are of lanes, not of channels
                 return packing.words(workload, knobs["panel"] // SPREAD, SPREAD * WORD)
+            if knobs.get("weights") == ONE_BY_ONE:
+                return packing.words(workload, knobs["panel"], 1)
             return packing.words(workload, knobs["panel"])
         packed = packing.panels(workload, knobs["panel"])
         narrow = knobs.get("weights") == NARROW
@@ -247,7 +249,7 @@ def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -
     if narrow and not converts(workload, simd):
         sources = (PACKED,)
     if not spreads(simd):
-        sources = [source for source in sources if source != SPREAD_OUT]
+        sources = [source for source in sources if source not in (SPREAD_OUT, ONE_BY_ONE)]
     # Not tried: they are forms, of which a search takes those that are no other's kernel.
     return Knob("weights", tuple(sources), NARROW if NARROW in sources else PACKED, tried=never)
 

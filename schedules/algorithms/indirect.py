@@ -10,7 +10,8 @@ Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own fl
 ``in_place``, where and as the model has them. Of the last two the kernel makes panels
 (:mod:`schedules.algorithms.shared.weight_panels`). Of int8 on Arm without dot products, also
 ``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then counts
-these lanes, and no two weights eight apart in a word may both be -128.
+these lanes, and no two weights eight apart in a word may both be -128. Or ``elements``: those are
+multiplied one by one, in 16 bits.
 
 Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each; or what
 hybrid layers take (:mod:`schedules.kernel.hybrid`).
@@ -30,12 +31,19 @@ from schedules.kernel import microkernel, packing, tiles
 from schedules.kernel.hybrid import Rule
 from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quantised_image
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
-from schedules.kernel.packing import IN_PLACE, NARROW, PACKED, SPREAD_OUT, PackedWeights
+from schedules.kernel.packing import (
+    IN_PLACE,
+    NARROW,
+    ONE_BY_ONE,
+    PACKED,
+    SPREAD_OUT,
+    PackedWeights,
+)
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
 from schedules.kernel.quantised.pixel_sums import TAKEN
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
-from schedules.layer.words import SPREAD, fills_vectors, in_spread_words, in_words
+from schedules.layer.words import SPREAD, fills_vectors, in_elements, in_spread_words, in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_less, start_with_bias
 from schedules.lower.integers import image_offset
@@ -60,7 +68,13 @@ class Indirect(LayerAlgorithm):
         narrow = packing.has_narrow_weights(workload)
         in_place = workload.group_of == 1 and not workload.is_quantised
         spread = fills_vectors(workload)
-        return (PACKED, *[NARROW] * narrow, *[IN_PLACE] * in_place, *[SPREAD_OUT] * spread)
+        return (
+            PACKED,
+            *[NARROW] * narrow,
+            *[IN_PLACE] * in_place,
+            *[SPREAD_OUT] * spread,
+            *[ONE_BY_ONE] * (workload.is_quantised and workload.dtype == "int8"),
+        )
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """``weights``, and the register tile."""
@@ -76,6 +90,11 @@ class Indirect(LayerAlgorithm):
         product = self.product(workload, simd)
         taps = replace(product.taps, depth=product.taps.depth // SPREAD)
         return replace(product, workload=in_spread_words(as_rows(workload)), taps=taps)
+
+    def element_product(self, workload: Conv2dWorkload) -> Product:
+        """:meth:`product` with weights one by one."""
+        layer = as_rows(workload)
+        return Product(in_elements(layer), Taps.of_elements(layer), layer.out_width)
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         if knobs["weights"] == IN_PLACE:
@@ -109,6 +128,10 @@ class Indirect(LayerAlgorithm):
         if fixed.get("weights") == SPREAD_OUT and fills_vectors(workload):
             product = self.spread_product(workload, simd)
             knobs |= tiles.knobs(product, simd, tiles.spread_tile(product, simd))
+            return self.choose(workload, knobs, fixed)
+        if fixed.get("weights") == ONE_BY_ONE:
+            elements = self.element_product(workload)
+            knobs |= tiles.knobs(elements, simd, tiles.element_tile(elements, simd))
             return self.choose(workload, knobs, fixed)
         order = knobs["order"]
         if fixed.get("weights", knobs["weights"].default) != PACKED:
@@ -147,13 +170,15 @@ class Indirect(LayerAlgorithm):
         ``stage`` and ``shared`` as for :func:`microkernel.schedule_product`. What stores the
         patches, if anything, is left to be scheduled.
         """
-        tile, taps = Tile.of(knobs), Taps.of(workload, simd)
-        is_spread = knobs["weights"] == SPREAD_OUT
+        tile, product = Tile.of(knobs), self.product(workload, simd)
+        is_spread, one_by_one = (knobs["weights"] == form for form in (SPREAD_OUT, ONE_BY_ONE))
+        if one_by_one:
+            product = self.element_product(workload)
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
         constants = constants.with_offset(image_offset(simd))
         panels = weight_panels.make_panels(workload, packed, weights, tile, scale=constants.scale)
-        source = image_patches(workload, image, taps, constants, tile.columns)
+        source = image_patches(workload, image, product.taps, constants, tile.columns, one_by_one)
         begun = microkernel.begins_with_bias(workload, simd) and not is_spread
         results = microkernel.product(
             workload, self.patches(source), panels, constants, tile, begun, is_spread
@@ -170,7 +195,6 @@ class Indirect(LayerAlgorithm):
             made = False
         if made:  # each by one thread, for the whole image
             shared = "panels"
-        product = Product(in_words(workload), taps, workload.out_width)
         if is_spread:
             product = self.spread_product(workload, simd)
         loops = microkernel.schedule_product(
@@ -200,7 +224,7 @@ class Lowering(Indirect):
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
         # Scales of int8 weights are behind the bias, which only ``indirect`` reads them there.
-        left = (IN_PLACE, *[NARROW] * (workload.weight_dtype == "int8"))
+        left = (IN_PLACE, ONE_BY_ONE, *[NARROW] * (workload.weight_dtype == "int8"))
         return [source for source in super().weight_sources(workload) if source not in left]
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:

@@ -22,7 +22,7 @@ from tvm.tirx import Expr
 
 from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
-from schedules.kernel.patches import Patches, Taps, masked
+from schedules.kernel.patches import ElementPatches, Patches, Taps, masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
 from schedules.kernel.steps import (
@@ -36,7 +36,13 @@ from schedules.kernel.steps import (
 from schedules.kernel.tiles import Tile
 from schedules.layer.words import SPREAD
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import dot4, spread_dot4, unsigned_dot4
+from schedules.lower.integers import (
+    dot4,
+    negated,
+    spread_dot4,
+    unsigned_dot4,
+    wide_product,
+)
 from schedules.lower.masked_loops import branch, mark_masked
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import extent, partition, unroll
@@ -127,6 +133,9 @@ def patch_sums(
         if is_spread:
             image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
             return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
+        if isinstance(patches, ElementPatches):
+            product = wide_product(negated(weight), element[n, h, w, kh, kw, c])
+            return te.sum(product, axis=[kh, kw, c])
         if patches.in_words:
             multiply = unsigned_dot4 if dtype == "uint8" else dot4
             value = multiply(weight, element[n, h, w, kh, kw, c])

@@ -37,8 +37,8 @@ from schedules.lower.memory import ALIGNMENT, align
 #: Where weights come from, as algorithms' knob ``weights`` says: packed for the kernel in the type
 #: of its products; packed in the model's own type; or not packed, where and as the model has them.
 PACKED, NARROW, IN_PLACE = "packed", "narrow", "in_place"
-#: Likewise, packed in words of 16 int8.
-SPREAD_OUT = "spread"
+#: Likewise, packed in words of 16 int8, or one by one.
+SPREAD_OUT, ONE_BY_ONE = "spread", "elements"
 
 #: Bytes of one element of the bias: float32, or int32 in sums of integers.
 BIAS_BYTES = 4
@@ -68,7 +68,7 @@ class PackedWeights:
     run : int
         Layout ``words``: elements of a run.
     word : int
-        Likewise, of a word: 4, or 16 as four int32.
+        Likewise, of a word: 4, or 16 as four int32, or 1.
     adds_pairs : bool
         Of int8, whether products of two weights are added in 16 bits: those that are eight apart in
         a word of 16, or those of two taps that follow each other. Not both may be -128.
@@ -155,13 +155,13 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
     run = run_of(workload)
     count = -(-workload.out_channels // panel)
     steps = workload.reduction // run * -(-run // word)
-    shape = (count, steps, word // WORD * panel)
+    shape = (count, steps, -(-word // WORD) * panel)
     return PackedWeights(
         "words",
         panel,
         shape,
         count * panel,
-        dtype="int32",
+        dtype="int32" if word > 1 else "int8",
         run=run,
         word=word,
         adds_pairs=word > WORD,
@@ -246,7 +246,7 @@ def _pack_words(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     padded = np.zeros((count * packed.panel, runs.shape[1], whole), np.int8)
     padded[: len(weights), :, : packed.run] = runs
     panels_ = padded.reshape(count, packed.panel, steps, packed.word).swapaxes(1, 2)
-    return np.ascontiguousarray(panels_).view(np.int32).reshape(packed.shape)
+    return np.ascontiguousarray(panels_).view(packed.dtype).reshape(packed.shape)
 
 
 def pack_bias(bias: np.ndarray, packed: PackedWeights) -> np.ndarray:

@@ -25,7 +25,7 @@ from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised import Constants
 from schedules.layer.words import WORD, run_of, words
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import word
+from schedules.lower.integers import negated, word
 from schedules.target.simd import Simd
 
 
@@ -60,6 +60,14 @@ class Taps:
         sizes = {"kh": self.rows, "kw": self.columns, "c": self.depth}
         kh, kw, c = (te.reduce_axis((0, size), name=name) for name, size in sizes.items())
         return kh, kw, c
+
+    @classmethod
+    def of_elements(cls, workload: Conv2dWorkload) -> Taps:
+        """The loops for a quantised ``workload`` whose elements are multiplied one by one."""
+        _, height, width, channels = workload.weight_shape
+        run = run_of(workload)
+        flat = run > channels
+        return cls(height, 1 if flat else width, run, flat)
 
     @classmethod
     def of(cls, workload: Conv2dWorkload, simd: Simd) -> Taps:
@@ -186,16 +194,35 @@ class WordPatches(ImagePatches):
         return replaced(mask, word(*elements), zero)
 
 
+@dataclass(frozen=True)
+class ElementPatches(ImagePatches):
+    """Patches of int8 as negated int16, for products of one element.
+
+    ``zero`` takes an image's number, and gives its zero point.
+    """
+
+    zero: Callable[[Expr], Expr] | None = None
+
+    def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+        """The element, or the zero point beyond the border."""
+        assert self.zero is not None, "what is beyond the border of integers is their zero point"
+        mask = self.row_mask(h, kh) + self.column_mask(w, kw, c)
+        return negated(replaced(mask, self.element(n, h, w, kh, kw, c), self.zero(n)))
+
+
 def image_patches(
     layer: Conv2dWorkload,
     image: te.Tensor,
     taps: Taps,
     constants: Constants,
     columns: int = 1,
+    one_by_one: bool = False,
 ) -> ImagePatches:
-    """Patches where they lie in the input, of whatever type; words know the zero point."""
+    """Patches where they lie in the input, of whatever type; integers know the zero point."""
     if not layer.is_quantised:
         return ImagePatches(layer, image, taps, columns)
+    if one_by_one:
+        return ElementPatches(layer, image, taps, columns, constants.zero_point)
     return WordPatches(layer, image, taps, columns, constants.zero_word)
 
 

@@ -61,6 +61,11 @@ def in_spread_words(layer: Conv2dWorkload) -> Conv2dWorkload:
     )
 
 
+def in_elements(layer: Conv2dWorkload) -> Conv2dWorkload:
+    """A quantised layer as the convolution of single elements of 16 bits that tiles are for."""
+    return replace(layer, dtype="int16", weight_dtype="int16", rounding="")
+
+
 def fills_vectors(layer: Conv2dWorkload) -> bool:
     """Whether the runs of a quantised layer are whole vectors of :data:`SPREAD` words."""
     return layer.dtype == "int8" and layer.is_quantised and run_of(layer) % (SPREAD * WORD) == 0

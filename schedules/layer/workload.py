@@ -18,7 +18,14 @@ from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.rounding import ROUNDINGS
 
 #: Bytes of one element of each type that tensors have.
-DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8": 1, "int32": 4}
+DTYPE_BYTES: Mapping[str, int] = {
+    "float32": 4,
+    "float16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "int32": 4,
+}
 
 #: Fused activation -> the closed interval that it clamps to (``None``: unbounded on that side).
 ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.kernel.accuracy import definition_error
 from schedules.kernel.costs import Work, spills
-from schedules.kernel.packing import SPREAD_OUT, has_narrow_weights
+from schedules.kernel.packing import ONE_BY_ONE, SPREAD_OUT, has_narrow_weights
 from schedules.layer.block import Workload
 from schedules.layer.network import Layer
 from schedules.lower.integers import spreads
@@ -80,10 +80,8 @@ IN_PLACE_FACTORS = (1.6, 1.2)
 #: layers of 512 channels measured alike; so they hold 33 MiB and not 340.
 LIGHT_FACTOR = 1.2
 
-#: Why TFLite keeps a layer of int8.
-_BETTER_LEFT = (
-    "int8 products need dotprod, or channels in sixteens: not faster than XNNPACK on this processor"
-)
+#: Why TFLite keeps what kernels of int8 words would compute.
+_BETTER_LEFT = "int8 words need dotprod: not faster than XNNPACK on this processor"
 
 #: Whatever the layer takes.
 NO_LIMITS = Limits()
@@ -175,10 +173,10 @@ def _is_better_left(plan: Plan, simd: Simd) -> bool:
     """Whether XNNPACK is as fast, so that only who names an algorithm gets a kernel.
 
     Without dot products of int8 on Arm, kernels take 1.7 times as many instructions as its, unless
-    their sums are spread.
+    their sums are spread or their elements are multiplied one by one.
     """
     sums = any(layer.is_quantised and not layer.is_depthwise for layer in plan.layers)
-    return sums and spreads(simd) and plan.knobs.get("weights") != SPREAD_OUT
+    return sums and spreads(simd) and plan.knobs.get("weights") not in (SPREAD_OUT, ONE_BY_ONE)
 
 
 def default_limits(workload: Workload, limits: Limits) -> Limits:

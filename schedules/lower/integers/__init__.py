@@ -19,12 +19,14 @@ from schedules.lower.integers.operations import (
     dot4,
     image_offset,
     narrowed,
+    negated,
     requantised,
     scaled,
     spread_dot4,
     spreads,
     unsigned_dot4,
     weight_offset,
+    wide_product,
     word,
 )
 
@@ -33,11 +35,13 @@ __all__ = [
     "image_offset",
     "lower_integers",
     "narrowed",
+    "negated",
     "requantised",
     "scaled",
     "spread_dot4",
     "spreads",
     "unsigned_dot4",
     "weight_offset",
+    "wide_product",
     "word",
 ]

@@ -15,15 +15,23 @@ from schedules.lower.integers.operations import (
     DOT4,
     DOT4_ONTO,
     NARROWED,
+    NEGATED,
     REQUANTISED,
     SCALED,
     SPREAD,
     SPREAD_ONTO,
     UNSIGNED,
     UNSIGNED_ONTO,
+    WIDE,
     WORD_OF,
 )
-from schedules.lower.integers.products import dot_lowering, smlal, unsigned_lowering
+from schedules.lower.integers.products import (
+    dot_lowering,
+    negate,
+    smlal,
+    smull_by_element,
+    unsigned_lowering,
+)
 from schedules.lower.integers.rounding import (
     narrow_neon,
     narrow_x86,
@@ -65,6 +73,8 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
         SPREAD_ONTO: lambda sums, weights, image: smlal(sums, weights, image),
         UNSIGNED: lambda weights, image: unsigned(zeros(weights), weights, image),
         UNSIGNED_ONTO: lambda sums, weights, image: unsigned(sums, weights, image),
+        NEGATED: negate,
+        WIDE: smull_by_element,
         WORD_OF: lambda *elements: lower_word(elements, known),
         **{name: scaling(rule, simd) for rule, name in SCALED.items()},
     }

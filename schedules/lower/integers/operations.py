@@ -10,9 +10,18 @@ from tvm.tirx import Expr
 
 from schedules.target.simd import Simd
 
-DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, REQUANTISED = NAMES = tuple(
+DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAMES = tuple(
     f"leanconv.{name}"
-    for name in ("dot4", "dot4_onto", "spread_dot4", "spread_dot4_onto", "word", "requantised")
+    for name in (
+        "dot4",
+        "dot4_onto",
+        "spread_dot4",
+        "spread_dot4_onto",
+        "word",
+        "negated",
+        "wide_product",
+        "requantised",
+    )
 )
 UNSIGNED, UNSIGNED_ONTO, NARROWED = UNSIGNED_NAMES = tuple(
     f"leanconv.{name}" for name in ("unsigned_dot4", "unsigned_dot4_onto", "narrowed")
@@ -38,6 +47,16 @@ def dot4(weights: Expr, image: Expr) -> Expr:
 def spread_dot4(weights: Expr, image: Expr) -> Expr:
     """Like ``dot4``, but of four lanes only the sum is theirs; see :func:`spreads`."""
     return tirx.call_intrin("int32", SPREAD, weights, image)
+
+
+def negated(element: Expr) -> Expr:
+    """An int8 as an int16 of the other sign, which LLVM does not narrow again; on Arm only."""
+    return tirx.call_intrin("int16", NEGATED, element)
+
+
+def wide_product(weight: Expr, image: Expr) -> Expr:
+    """The product of two int16, the second of them perhaps a lane of a vector; on Arm only."""
+    return tirx.call_intrin("int32", WIDE, weight, image)
 
 
 def spreads(simd: Simd) -> bool:

@@ -96,6 +96,25 @@ def smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
     return in_pieces(4, piece, sums, weights, image)
 
 
+def smull_by_element(weights: Expr, image: Expr) -> Expr:
+    """Products of int16, with NEON."""
+
+    def piece(weights: Expr, image: Expr) -> Expr:
+        return llvm("int32x4", "llvm.aarch64.neon.smull.v4i32", weights, image)
+
+    return in_pieces(4, piece, weights, image)
+
+
+def negate(elements: Expr) -> Expr:
+    """Products with -1, as LLVM moves what widens alone behind what picks a lane."""
+
+    def piece(elements: Expr) -> Expr:
+        ones = constant(-1, "int8", 8)
+        return llvm("int16x8", "llvm.aarch64.neon.smull.v8i16", elements, ones)
+
+    return in_pieces(8, piece, elements)
+
+
 def _vpdpbusd(is_signed: bool, sums: Expr, weights: Expr, image: Expr) -> Expr:
     """Unsigned by signed bytes: the image, a signed one with 128 added, by the weights."""
     lanes = lanes_of(sums)

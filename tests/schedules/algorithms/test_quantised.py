@@ -79,9 +79,12 @@ def test_is_exact(name: str, simd: Simd, tmp_path: Path) -> None:
         case.check(kernel(case))
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
-def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> None:
-    plans = {name: plan_kernel(LAYERS[name], PRESETS[cpu], algorithm_of(name)) for name in LAYERS}
+@pytest.mark.parametrize(("cpu", "weights"), [("cortex-a53", "elements"), ("cortex-a76", "packed")])
+def test_is_exact_on_the_board(cpu: str, weights: str, arm_board: Board, tmp_path: Path) -> None:
+    plans = {}
+    for name, workload in LAYERS.items():
+        form = "" if workload.is_depthwise else f":weights={weights}"
+        plans[name] = plan_kernel(workload, PRESETS[cpu], algorithm_of(name) + form)
     cases = {
         name: case_of(LAYERS[name], PRESETS[cpu], ZEROS[number % 3])
         for number, name in enumerate(LAYERS)
@@ -143,6 +146,19 @@ def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
     assert counts["sdot"] == 0
 
 
+def test_elements_are_multiplied_from_lanes() -> None:
+    simd = PRESETS["cortex-a72"]
+    plan = plan_kernel(layer(16, (24, 16), 1), simd)
+    assert plan.knobs["weights"] == "elements"
+    code = assembly(plan.schedule(simd), simd)
+    products = [line for line in code.splitlines() if line.startswith(("\tsmlal", "\tsmull\tv"))]
+    lanes = [line for line in products if ".h[" in line]
+    # But for what widens elements, all products are of a lane, and half of them of upper halves.
+    assert len(lanes) == sum(".4s" in line for line in products) > 0
+    assert 2 * sum(line.startswith("\tsmlal2") for line in lanes) == len(lanes)
+    assert "\tdup\t" not in code
+
+
 def test_pairs_of_taps_take_one_widening_addition() -> None:
     simd = PRESETS["cortex-a53"]
     workload = layer(16, (16, 16), 3, "VALID", groups=16)
@@ -158,6 +174,9 @@ def test_who_knows_of_weights_of_128_gets_no_sums_of_pairs() -> None:
     limits = Limits(adds_pairs=False)
     depthwise = plan_kernel(LAYERS["depthwise"], PRESETS["cortex-a76"], limits=limits)
     assert depthwise.knobs["products"] == "single"
+    assert plan_kernel(LAYERS["pointwise"], PRESETS["cortex-a53"]).packed.word == 16
+    dense = plan_kernel(LAYERS["pointwise"], PRESETS["cortex-a53"], limits=limits)
+    assert dense.packed.word == 1
     with pytest.raises(Unsupported, match="weights of -128 pass 16 bits"):
         plan_kernel(LAYERS["depthwise"], PRESETS["cortex-a76"], "depthwise:products=paired", limits)
 

@@ -177,16 +177,16 @@ def test_types_without_a_kernel_are_refused() -> None:
 
 
 @pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72"])
-def test_int8_without_dot_products_is_left_unless_an_algorithm_is_named(cpu: str) -> None:
+def test_int8_without_dot_products_is_spread_or_multiplied_one_by_one(cpu: str) -> None:
     def of_int8(workload: Conv2dWorkload) -> Conv2dWorkload:
         return replace(workload, dtype="int8", weight_dtype="int8", rounding="xnn_fp32")
 
     whole = of_int8(layer(56, 24, 24))
     for objective in ("time", "memory"):
-        with pytest.raises(Unsupported, match="int8 products need dotprod, or channels in"):
-            plan_kernel(whole, PRESETS[cpu], objective=objective)
-    assert plan_kernel(whole, PRESETS[cpu], "indirect").algorithm == "indirect"
-    assert plan_kernel(whole, SIMD).algorithm == "indirect"
+        plan = plan_kernel(whole, PRESETS[cpu], objective=objective)
+        assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "elements")
+    assert plan_kernel(whole, PRESETS[cpu], "indirect").knobs["weights"] == "packed"
+    assert plan_kernel(whole, SIMD).knobs["weights"] == "packed"
     assert plan_kernel(of_int8(RESNET), PRESETS[cpu]).knobs["weights"] == "spread"
     depthwise = of_int8(layer(56, 144, 144, groups=144))
     assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"

@@ -149,7 +149,7 @@ struct lc_part {
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     int32_t run;                          // of LC_WORDS: weights in a row that are filled up
-    int32_t word;                         // of LC_WORDS: weights side by side, 4 or 16
+    int32_t word;                         // of LC_WORDS: weights side by side, 1, 4 or 16
     size_t packed_bytes;                  // of the weights
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
