@@ -35,5 +35,11 @@ def tasks(models: Sequence[Model], simd: Simd) -> list[Task]:
 
 
 def _is_served(workload: Workload, simd: Simd) -> bool:
+    """Whether kernels for it are measured, and some algorithm has one.
+
+    Those of floats with int8 weights are not, which have few knobs: all take the untuned choice.
+    """
+    if any((w.dtype, w.weight_dtype) == ("float32", "int8") for w in workload.layers):
+        return False
     algorithms = REGISTRY.made_for(workload)
     return any(algorithm.supports(workload, simd) is None for algorithm in algorithms)

@@ -69,7 +69,7 @@ def unrolled_taps(workload: Conv2dWorkload) -> tuple[int, int]:
 
 def can_pair(workload: Conv2dWorkload, simd: Simd) -> bool:
     """Whether products of int8 can be added in pairs in 16 bits: with NEON, of unrolled taps."""
-    if workload.dtype != "int8" or not workload.is_quantised or simd.arch != "aarch64":
+    if workload.dtype == "uint8" or not workload.is_quantised or simd.arch != "aarch64":
         return False
     return unrolled_taps(workload) == (workload.kernel_height, workload.kernel_width)
 

@@ -1,4 +1,4 @@
-"""Products and sums that are rounded just as often as they say.
+"""Products and sums that are rounded just as often, and the way, that they say.
 
 LLVM fuses a product with the sum that it is added to wherever the processor can, which rounds once.
 Where the last bit counts, a definition says which of the two it means.
@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.tirx.op import register_intrin_lowering
 
-_FUSED, _ROUNDED = "tirx.leanconv_fused", "tirx.leanconv_rounded"
+_FUSED, _ROUNDED, _AWAY = (f"tirx.leanconv_{name}" for name in ("fused", "rounded", "away"))
 _PURE = 1  # a TCallEffectKind
 
 
@@ -24,6 +24,11 @@ def fused(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
 def rounded(value: tirx.Expr) -> tirx.Expr:
     """``value``, which is not fused with what it becomes a part of."""
     return tirx.call_intrin(str(value.ty.dtype), _ROUNDED, value)
+
+
+def away(value: tirx.Expr) -> tirx.Expr:
+    """The nearest integer, halves away from zero: ``tirx.round`` takes the even one."""
+    return tirx.call_intrin(str(value.ty.dtype), _AWAY, value)
 
 
 def _register(name: str, instruction: str) -> None:
@@ -38,3 +43,4 @@ def _register(name: str, instruction: str) -> None:
 
 _register(_FUSED, "llvm.fma")
 _register(_ROUNDED, "llvm.arithmetic.fence")
+_register(_AWAY, "llvm.round")

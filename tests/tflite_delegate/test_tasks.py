@@ -7,6 +7,7 @@ from pathlib import Path
 from schedules.layer.block import Block, workload_from_text
 from schedules.target.simd import Simd
 from schedules.tuning.records.task import Task
+from tests.support.hybrid_models import HybridLayer, model
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.tasks import tasks
@@ -58,3 +59,11 @@ def test_blocks_that_no_kernel_computes(tmp_path: Path) -> None:
     model = network(tmp_path / "a.tflite", Conv(16, depthwise=True), Conv(8, (1, 1)))
     assert len(model.chains) == 1
     assert [isinstance(task.workload, Block) for task in tasks([model], SIMD)] == [False, False]
+
+
+def test_floats_with_int8_weights_are_not_tuned(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(
+        model([HybridLayer((1, 6, 6, 8), Conv(8), dequantized=d) for d in (False, True)])
+    )
+    assert tasks([tflite_model.read(path)], SIMD) == []

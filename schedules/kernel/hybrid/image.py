@@ -22,7 +22,8 @@ from schedules.kernel.hybrid.rules import BELOW_HALF, Rule, comes_before
 from schedules.kernel.steps import cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.clamping import at_least
-from schedules.lower.integers import requantised
+from schedules.lower.exact import away, rounded
+from schedules.lower.integers import narrowed, requantised
 from schedules.lower.joined import join
 from schedules.lower.memory import align
 from schedules.lower.stages import mark_stage
@@ -120,7 +121,7 @@ def _define(workload: Conv2dWorkload, simd: Simd, image: te.Tensor) -> te.Tensor
     def code(n: Expr, h: Expr, c: Expr) -> Expr:
         place = c // rows.length if rule.by_row else n
         inside = c % rows.length if rule.by_row else h * rows.length + c
-        value = image(n, h, c) * steps(place, STEPS.index("factor"))
+        value = rounded(image(n, h, c) * steps(place, STEPS.index("factor")))
         zero = tirx.Cast("int32", steps(place, STEPS.index("zero")))
         return _rounded(rule, value, zero, inside, added, rows.together * rows.length)
 
@@ -128,21 +129,19 @@ def _define(workload: Conv2dWorkload, simd: Simd, image: te.Tensor) -> te.Tensor
 
 
 def _rounded(rule: Rule, value: Expr, zero: Expr, place: Expr, added: int, size: int) -> Expr:
+    """The int8 of element ``place`` of ``size``, of which so many are ``added`` one half to."""
     least, most = tirx.const(rule.least, "int32"), tirx.const(127, "int32")
     if rule.rounding == "even":
         return requantised(value, zero, least, most, "int8")
-    # Truncated, which is exact with what is just below one half.
-    half = tirx.const(BELOW_HALF, "float32")
-    if added == size:
-        half = tirx.const(0.5, "float32")
-    elif added:
-        half = tirx.Select(comes_before(place, added), tirx.const(0.5, "float32"), half)
-    half = tirx.Select(value < tirx.const(0.0, "float32"), -half, half)
-    # No larger than fits: what is not a number becomes any element.
-    far = tirx.const(1024.0, "float32")
-    value = tirx.max(tirx.min(value + half, far), -far)
-    whole = tirx.Cast("int32", value) + zero
-    return tirx.Cast("int8", tirx.max(tirx.min(whole, most), least))
+    whole = away(value)
+    if added:  # and truncated, which is exact with what is just below one half
+        half = tirx.const(BELOW_HALF, "float32")
+        if added == size:
+            half = tirx.const(0.5, "float32")
+        else:
+            half = tirx.Select(comes_before(place, added), tirx.const(0.5, "float32"), half)
+        whole = value + tirx.Select(value < tirx.const(0.0, "float32"), -half, half)
+    return narrowed(tirx.Cast("int32", whole), zero, least, most, "int8")
 
 
 def _reducer() -> Any:

@@ -30,7 +30,7 @@ from tvm import tirx
 from tvm.tirx import Expr
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.exact import fused, rounded
+from schedules.lower.exact import away, fused, rounded
 from schedules.target.simd import Simd
 
 #: The largest float32 below one half.
@@ -99,7 +99,7 @@ def _asymmetric(low: Expr, high: Expr) -> Steps:
     below, above = tirx.Cast(double, low) / scale, tirx.Cast(double, high) / scale
     least, most = tirx.const(-128.0, double), tirx.const(127.0, double)
     from_low = tirx.abs(below) - least < most + tirx.abs(above)
-    zero = tirx.round(tirx.Select(from_low, least - below, most - above))
+    zero = away(tirx.Select(from_low, least - below, most - above))
     zero = tirx.Cast("float32", tirx.max(tirx.min(zero, most), least))
     zero = tirx.Select(is_flat, _float(0), zero)
     single = tirx.Cast("float32", scale)
