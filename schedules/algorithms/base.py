@@ -35,7 +35,8 @@ W = TypeVar("W", bound=Workload)
 FLOAT32 = frozenset(("float32", weights) for weights in ("float32", "float16", "int8"))
 FLOAT16 = frozenset({("float16", "float32"), ("float16", "float16")})
 FLOAT = FLOAT32 | FLOAT16
-FLOAT_OR_INT8 = FLOAT | {("int8", "int8")}
+INT8 = frozenset({("int8", "int8")})
+FLOAT_OR_INT8 = FLOAT | INT8
 FLOAT_OR_BYTES = FLOAT_OR_INT8 | {("uint8", "uint8")}
 #: Floats that are multiplied as integers.
 HYBRID = frozenset({("dynamic int8", "int8")})

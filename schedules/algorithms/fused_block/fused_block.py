@@ -32,18 +32,20 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT32, Algorithm, index_limit, weights_knob
+from schedules.algorithms.base import FLOAT32, INT8, Algorithm, index_limit, weights_knob
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.algorithms.shared import weight_panels
-from schedules.kernel import accuracy, microkernel, packing
+from schedules.kernel import accuracy, microkernel, packing, quantised
 from schedules.kernel.costs import Work, moves
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
+from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
+from schedules.layer.words import WORD
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with_bias
 from schedules.lower.memory import join
@@ -57,7 +59,7 @@ class FusedBlock(Algorithm[Block]):
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
     workspace = "a few rows of what lies between"
     good_for = "MobileNets' blocks: nothing between is stored"
-    types = FLOAT32
+    types = FLOAT32 | INT8
     of_blocks = True
 
     def supports(self, block: Block, simd: Simd) -> str | None:
@@ -73,8 +75,10 @@ class FusedBlock(Algorithm[Block]):
             return f"{producers[0].describe()} is grouped"
         if producers and leaves_out(depthwise):
             return f"{depthwise.describe()} leaves out rows or columns, which need no producer"
+        if depthwise.is_quantised and depthwise.out_channels % WORD:
+            return f"{depthwise.describe()} has channels that fill up no words"
         for layer in block.layers:
-            reason = index_limit(layer)
+            reason = quantised.unsupported(layer) or index_limit(layer)
             if reason is not None:
                 return f"{layer.describe()}: {reason}"
         return None
@@ -153,11 +157,14 @@ class FusedBlock(Algorithm[Block]):
     def packed_parts(self, block: Block, knobs: Knobs) -> tuple[PackedWeights, ...]:
         tiles = fused_knobs.product_tiles(block, knobs)
         *producers, depthwise, projection = block.layers
+        pack = packing.words if projection.is_quantised else packing.panels
         parts = (
-            *(packing.panels(layer, tiles["expand"].panel) for layer in producers),
+            *(pack(layer, tiles["expand"].panel) for layer in producers),
             packing.taps(depthwise),
-            packing.panels(projection, tiles["project"].panel),
+            pack(projection, tiles["project"].panel),
         )
+        if projection.is_quantised:
+            return parts
         if knobs.get("weights") == NARROW:
             return parts
         return tuple(replace(part, dtype=block.dtype) for part in parts)
@@ -165,7 +172,7 @@ class FusedBlock(Algorithm[Block]):
     def schedule(self, block: Block, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         """The scheduled kernel: buffers X, R (with a residual), W0, …, B0, …, Y, and views of Y."""
         strips, tiles = Strips.of(block, knobs), fused_knobs.product_tiles(block, knobs)
-        image, weights, biases = placeholders(block, self.packed_parts(block, knobs))
+        image, weights, constants = placeholders(block, self.packed_parts(block, knobs))
         products = self.products(block, knobs)
         panels = {
             place: weight_panels.make_panels(layer, part, weights[place], tile, str(place))
@@ -173,18 +180,19 @@ class FusedBlock(Algorithm[Block]):
         }
         # Depthwise sums always begin with the bias, those of the products where that is faster.
         begun = microkernel.begins_with_bias(block.layers[-1], simd)
-        first, last = (None, None) if begun else (biases[0], biases[-1])
         source = image
         if strips.producer is not None:
-            source = expand(strips, simd, tiles["expand"], image, panels[0], first)
-        stored = convolve_depthwise(strips, source, weights[-2])
-        added, outputs = project(strips, tiles["project"], stored, panels[len(weights) - 1], last)
-        arguments = [image, *added, *weights, *biases, *outputs]
+            source = expand(strips, simd, tiles["expand"], image, panels[0], constants, begun)
+        stored = convolve_depthwise(strips, source, weights[-2], constants[-2])
+        last = panels[len(weights) - 1]
+        added, outputs = project(strips, tiles["project"], stored, last, constants[-1], begun)
+        read = [tensor for layer in constants for tensor in layer.tensors]
+        arguments = [image, *added, *weights, *read, *outputs]
         function = te.create_prim_func(arguments)
-        sums = ("ACC0", "ACC1", "ACC" if strips.c_blocks == 1 else "S")[-len(biases) :]
-        for name, bias in zip(sums, biases, strict=True):
+        sums = ("ACC0", "ACC1", "ACC" if strips.c_blocks == 1 else "S")[-len(constants) :]
+        for name, layer in zip(sums, constants, strict=True):
             if begun or name == "ACC1":
-                function = start_with_bias(function, name, arguments.index(bias))
+                function = start_with_bias(function, name, arguments.index(layer.bias))
         rows = knobs["depthwise_rows"]
         schedule, stage = s_tir.Schedule(function), 0
         for place, product in products.items():
@@ -202,12 +210,16 @@ def leaves_out(layer: Conv2dWorkload) -> bool:
 
 def placeholders(
     block: Block, parts: tuple[PackedWeights, ...]
-) -> tuple[te.Tensor, list[te.Tensor], list[te.Tensor]]:
-    """The kernel's arguments X, of shape (N, H, W C), W0, … and B0, …."""
+) -> tuple[te.Tensor, list[te.Tensor], list[Constants]]:
+    """The kernel's arguments X, of shape (N, H, W C), W0, … and the constants of each layer."""
     batch, height, width, channels = block.input_shape
     weights = [te.placeholder(part.shape, part.dtype, name=f"W{i}") for i, part in enumerate(parts)]
-    biases = [
-        te.placeholder((part.bias_elements,), layer.dtype, name=f"B{i}")
+    constants = [
+        Constants.of(layer, part, str(i))
         for i, (part, layer) in enumerate(zip(parts, block.layers, strict=True))
     ]
-    return te.placeholder((batch, height, width * channels), block.dtype, name="X"), weights, biases
+    return (
+        te.placeholder((batch, height, width * channels), block.dtype, name="X"),
+        weights,
+        constants,
+    )

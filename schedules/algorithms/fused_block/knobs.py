@@ -21,6 +21,7 @@ from schedules.kernel.loop_nests import LoopNest, channel_block_nest, depthwise_
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Block
+from schedules.layer.words import in_words
 from schedules.target.simd import Simd
 
 #: At most this part of a block's work is done again so that there is a strip for each core.
@@ -34,8 +35,8 @@ def knobs(block: Block, simd: Simd, strips: Strips) -> Mapping[str, Knob]:
     Defaults are ``strips`` and the best tiles for them.
     """
     rows, columns = depthwise_tile(strips, simd)
-    height, channels = strips.depthwise.out_height, strips.channels
-    c_sizes = c_blocks(channels, simd.lanes(block.dtype))
+    height = strips.depthwise.out_height
+    c_sizes = c_blocks(block, simd)
 
     def is_tile(rows: int, columns: int) -> bool:
         alone = rows == 1 or shares_rows(strips)
@@ -58,7 +59,7 @@ def knobs(block: Block, simd: Simd, strips: Strips) -> Mapping[str, Knob]:
     if strips.producer is not None:
         products.append(("expand_", strips.producer, producer_tile(strips, simd)))
     for prefix, layer, tile in products:
-        product = Product(layer, Taps.of(layer, simd), layer.out_width)
+        product = Product(in_words(layer), Taps.of(layer, simd), layer.out_width)
         choices |= tiles.knobs(product, simd, tile, prefix)
         # Threads share the strips: whatever the order.
         choices |= by_name(replace(choices[f"{prefix}order"], tried=always))
@@ -109,8 +110,14 @@ def loop_nests(block: Block, simd: Simd, chosen: Knobs) -> list[LoopNest]:
     ]
 
 
-def c_blocks(channels: int, lanes: int) -> tuple[int, ...]:
-    """Numbers of channels that divide them all, in whole vectors unless they are all."""
+def c_blocks(block: Block, simd: Simd) -> tuple[int, ...]:
+    """Numbers of channels that divide them all, in whole vectors unless they are all.
+
+    All, where sums are wider than the output, so that they cannot be summed in place.
+    """
+    channels, lanes = block.layers[-2].in_channels, simd.lanes(block.dtype)
+    if block.layers[-1].is_quantised:
+        return (channels,)
     divisors = (size for size in range(lanes, channels, lanes) if channels % size == 0)
     return (*divisors, channels)
 
@@ -119,13 +126,13 @@ def producer_tile(strips: Strips, simd: Simd) -> Tile:
     """The cheapest tile of the first layer for the output channels of a block."""
     assert strips.producer is not None
     layer = replace(strips.producer, out_channels=strips.c_block)
-    return tiles.default_tile(layer, simd, Taps.of(layer, simd), layer.out_width)
+    return tiles.default_tile(in_words(layer), simd, Taps.of(layer, simd), layer.out_width)
 
 
 def projection_tile(strips: Strips, simd: Simd) -> Tile:
     """The cheapest tile of the last layer for the input channels of a block."""
     layer = replace(strips.projection, in_channels=strips.c_block)
-    return tiles.default_tile(layer, simd, Taps.of(layer, simd), layer.out_width)
+    return tiles.default_tile(in_words(layer), simd, Taps.of(layer, simd), layer.out_width)
 
 
 def depthwise_tile(strips: Strips, simd: Simd) -> tuple[int, int]:
@@ -160,13 +167,13 @@ def strips_for(block: Block, simd: Simd, fixed: Knobs) -> Strips:
 
 def trades(block: Block, simd: Simd) -> list[Knobs]:
     """The fastest strips of each size of the workspace that is no faster than a smaller one."""
-    height, channels = block.layers[-2].out_height, block.layers[-2].in_channels
+    height = block.layers[-2].out_height
     ways = [
         Strips(block, strip_rows, row_block, size)
         for strip_rows in range(1, height + 1)
         for row_block in range(1, strip_rows + 1)
         if strip_rows % row_block == 0
-        for size in c_blocks(channels, simd.lanes(block.dtype))
+        for size in c_blocks(block, simd)
     ]
     found: list[Knobs] = []
     least = math.inf
@@ -207,7 +214,7 @@ def candidates(block: Block, simd: Simd) -> Iterator[Strips]:
     widest = next((strips for strips in shared if strips.macs <= most), shared[-1])
     sizes = [
         size
-        for size in c_blocks(channels, simd.lanes(block.dtype))
+        for size in c_blocks(block, simd)
         if widest.producer is None
         or size == channels
         or size % producer_tile(replace(widest, c_block=size), simd).panel == 0

@@ -10,7 +10,8 @@ from typing import Any
 from tvm import s_tir
 
 from schedules.algorithms.fused_block.strips import Strips
-from schedules.kernel.microkernel import accumulate_tile
+from schedules.kernel import depthwise_tiles
+from schedules.kernel.microkernel import accumulate_tile, stored_lanes
 from schedules.kernel.patches import Taps
 from schedules.kernel.steps import (
     begin_sums,
@@ -22,7 +23,9 @@ from schedules.kernel.steps import (
     sum_taps,
 )
 from schedules.kernel.tiles import Tile
-from schedules.lower.masked_loops import decide, mark_masked
+from schedules.layer.words import WORD, in_words
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.masked_loops import branch, decide, mark_masked
 from schedules.lower.row_guards import guard_rows
 from schedules.lower.stages import keep_rolled, mark_stage
 from schedules.lower.steps import partition
@@ -57,9 +60,11 @@ def schedule_projection(
     strip, row_block, h = schedule.split(
         h, [None, strips.strip_rows // strips.row_block, strips.row_block]
     )
-    loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), h, w, o)
+    together = stored_together(schedule, "Y", layer, simd, tile)
+    loops = split_tile(schedule, tile, together, h, w, o)
     schedule.reorder(strip, *blocks, row_block, *loops.order, *loops.inside)
-    accumulate_tile(schedule, Taps(1, 1, strips.c_block), simd, tile, loops.order[-1])
+    taps = Taps(1, 1, strips.c_block // (WORD if layer.is_quantised else 1))
+    accumulate_tile(schedule, taps, simd, tile, loops.order[-1])
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocked:
         # Bias, activation and residual follow the finished sums of a strip.
@@ -69,11 +74,19 @@ def schedule_projection(
     return strip, row_block
 
 
+def stored_together(
+    schedule: s_tir.Schedule, result: str, layer: Conv2dWorkload, simd: Simd, tile: Tile
+) -> int:
+    """Output channels of ``tile`` that block ``result`` stores at once."""
+    lanes = tile.lanes(simd, in_words(layer).dtype)
+    return stored_lanes(schedule, result, simd, tile.panel, lanes)
+
+
 def schedule_depthwise(
     schedule: s_tir.Schedule, strips: Strips, simd: Simd, rows: int, row_block: Any
 ) -> None:
     """E, or the image, to D in register tiles, in each step of ``row_block``."""
-    lanes = simd.lanes(strips.block.dtype)
+    lanes = depthwise_tiles.vector_lanes(strips.depthwise, simd)
     output, sums = schedule.get_sblock("D"), schedule.get_sblock("ACC1")
     schedule.compute_at(output, row_block, preserve_unit_loops=True)
     h, w, c = schedule.get_loops(output)[-3:]
@@ -84,7 +97,7 @@ def schedule_depthwise(
     masked = strips.producer is None
     kh, _, s_lane = sum_taps(schedule, sums, strips.depthwise, c_outer, unroll_rows=not masked)
     if masked:
-        mark_masked(schedule, kh)
+        (branch if strips.depthwise.is_quantised else mark_masked)(schedule, kh)
     partition(schedule, w_outer)
     cut_tails(schedule, (c_outer, c_lane, s_lane), strips.c_block, lanes)
     if simd.fma_by_element:
@@ -101,7 +114,8 @@ def schedule_producer(
     output = schedule.get_sblock("E")
     schedule.compute_at(output, row_block, preserve_unit_loops=True)
     h, w, o = schedule.get_loops(output)[-3:]
-    loops = split_tile(schedule, tile, tile.lanes(simd, strips.block.dtype), h, w, o)
+    together = stored_together(schedule, "E", strips.producer, simd, tile)
+    loops = split_tile(schedule, tile, together, h, w, o)
     schedule.reorder(*loops.order, *loops.inside)
     taps = Taps.of(strips.producer, simd)
     accumulate_tile(schedule, taps, simd, tile, loops.order[-1], "0")

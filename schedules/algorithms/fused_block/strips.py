@@ -7,6 +7,7 @@ See :mod:`schedules.algorithms.fused_block.fused_block` for the source. Tensors 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,11 +17,13 @@ from tvm.tirx import Expr
 from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.microkernel import patch_sums
-from schedules.kernel.patches import ImagePatches, Taps, masked
+from schedules.kernel.patches import ImagePatches, Taps, image_patches, masked, replaced
 from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
+from schedules.layer.words import WORD
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.integers import dot4, word
 from schedules.lower.memory import align
 from schedules.target.simd import Simd
 
@@ -158,16 +161,18 @@ def expand(
     tile: Tile,
     image: te.Tensor,
     weights: te.Tensor,
-    bias: te.Tensor | None,
+    constants: Sequence[Constants],
+    has_bias: bool,
 ) -> te.Tensor:
     """Block ``E`` of shape (N, strips, rows, W, C): the producer's output.
 
-    Its sums are block ``ACC0``, which has the bias already if that is none. Rows above and below
-    the image are zeros, which the depthwise layer pads with: activated biases would be wrong.
+    Its sums are block ``ACC0``, which may have the bias already. Rows above and below the image
+    are zeros, or zero points, which the depthwise layer pads with: activated biases would be wrong.
     """
     layer = strips.producer
     assert layer is not None
-    patches = ImagePatches(layer, image, Taps.of(layer, simd), tile.columns)
+    own, following = constants[:2]
+    patches = image_patches(layer, image, Taps.of(layer, simd), own, tile.columns)
     sums = patch_sums(layer, patches, weights, tile, layer="0")
 
     def element(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
@@ -175,15 +180,26 @@ def expand(
         inside = strips.row_mask(row)
         # Any row serves where none is inside; its sums are never computed.
         nearest = tirx.max(tirx.min(row, layer.out_height - 1), 0) if inside else row
-        added = tirx.const(0, layer.dtype) if bias is None else bias[c]
-        return masked(inside, finish(sums[n, nearest, w, c], added, layer), layer.dtype)
+        total = sums[n, nearest, w, c]
+        if layer.is_quantised:
+            value = own.requantise(total, c, layer.out_channels)
+            return replaced(inside, value, zero_of(following, layer))
+        added = tirx.const(0, layer.dtype) if has_bias else own.bias[c]
+        return masked(inside, finish(total, added, layer), layer.dtype)
 
     rows = strips.reached_rows(strips.strip_rows)
     shape = (layer.batch, strips.count, rows, layer.out_width, layer.out_channels)
     return te.compute(shape, element, name="E")
 
 
-def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) -> te.Tensor:
+def zero_of(constants: Constants, layer: Conv2dWorkload) -> Expr:
+    """The element that stands for zero in the input of the quantised layer of ``constants``."""
+    return constants.parameter("zero_word").astype(layer.dtype)
+
+
+def convolve_depthwise(
+    strips: Strips, source: te.Tensor, weights: te.Tensor, constants: Constants
+) -> te.Tensor:
     """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output, without bias.
 
     ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles.
@@ -202,6 +218,14 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
         else:
             element = source[n, s, row, patches.column(w, kw), c]
             mask = []
+        if layer.is_quantised:
+            mask = mask + patches.column_mask(w, kw, c)
+            element = replaced(mask, element, zero_of(constants, layer))
+            # Instructions widen what they multiply of 16 bits.
+            element, weight = (
+                factor.astype("int16").astype("int32") for factor in (element, weights[kh, kw, c])
+            )
+            return te.sum(element * weight, axis=[kh, kw])
         product = element * weights[kh, kw, c].astype(layer.dtype)
         value = masked(patches.column_mask(w, kw, c), product, layer.dtype)
         return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
@@ -209,37 +233,54 @@ def convolve_depthwise(strips: Strips, source: te.Tensor, weights: te.Tensor) ->
     shape = (layer.batch, strips.count, strips.strip_rows, patches.columns, layer.out_channels)
     sums = te.compute(shape, sum_of_taps, name="ACC1")
     no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
-    return te.compute(
-        (*shape[:3], layer.out_width, layer.out_channels),
-        lambda *i: finish(sums[i], no_bias, layer),
-        name="D",
-    )
+
+    def output(*i: Expr) -> Expr:
+        if layer.is_quantised:
+            return constants.requantise(sums[i], i[-1], layer.out_channels)
+        return finish(sums[i], no_bias, layer)
+
+    return te.compute((*shape[:3], layer.out_width, layer.out_channels), output, name="D")
 
 
 def project(
-    strips: Strips, tile: Tile, depthwise: te.Tensor, weights: te.Tensor, bias: te.Tensor | None
+    strips: Strips,
+    tile: Tile,
+    depthwise: te.Tensor,
+    weights: te.Tensor,
+    constants: Constants,
+    has_bias: bool,
 ) -> tuple[list[te.Tensor], list[te.Tensor]]:
     """Argument ``R``, if there is one; block ``Y``, and its view ``S``, sums of blocks of channels.
 
     Sums over one block of channels are block ``ACC``. If there is but one, there is no ``S``.
-    The sums over all blocks have the bias already if that is none.
+    The sums over all blocks may have the bias already. Those of integers are not blocked.
     """
     layer, size = strips.projection, strips.c_block
+    depth = WORD if layer.is_quantised else 1  # channels that a step multiplies
     columns = tile.rounded(layer.out_width)
 
     def inside(w: Expr) -> list[Expr]:
         return [w < layer.out_width] * (columns > layer.out_width)
 
+    def step(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
+        elements = [depthwise[n, s, h, w, c * depth + place] for place in range(depth)]
+        if layer.is_quantised:
+            return masked(inside(w), word(*elements), "int32")
+        return masked(inside(w), elements[0], layer.dtype)
+
     element = te.compute(
-        (layer.batch, strips.count, strips.strip_rows, columns, strips.channels),
-        lambda n, s, h, w, c: masked(inside(w), depthwise[n, s, h, w, c], layer.dtype),
+        (layer.batch, strips.count, strips.strip_rows, columns, strips.channels // depth),
+        step,
         name="A",
     )
-    k = te.reduce_axis((0, size), name="c")
+    k = te.reduce_axis((0, size // depth), name="c")
 
     def sum_of_products(b: Expr, n: Expr, s: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
-        c = b * size + k
-        value = element[n, s, h, w, c] * weights[o // tile.panel, c, o % tile.panel]
+        c = b * (size // depth) + k
+        weight = weights[o // tile.panel, c, o % tile.panel]
+        if layer.is_quantised:
+            return te.sum(dot4(weight, element[n, s, h, w, c]), axis=[k])
+        value = element[n, s, h, w, c] * weight
         return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
 
     shape = (strips.c_blocks, *element.shape[:-1], weights.shape[0] * tile.panel)
@@ -248,13 +289,12 @@ def project(
     def product(b: Expr, n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         return products[b, n, h // strips.strip_rows, h % strips.strip_rows, w, o]
 
-    constants = None if bias is None else Constants(bias)
     if strips.c_blocks == 1:
-        *added, output = finished(layer, partial(product, 0), constants)
+        *added, output = finished(layer, partial(product, 0), constants, has_bias=has_bias)
         return added, [output]
     block = te.reduce_axis((0, strips.c_blocks), name="block")
     sums = te.compute(
         layer.output_shape, lambda *i: te.sum(product(block, *i), axis=[block]), name="S"
     )
-    *added, output = finished(layer, sums, constants)
+    *added, output = finished(layer, sums, constants, has_bias=has_bias)
     return added, [output, sums]

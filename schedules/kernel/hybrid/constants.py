@@ -32,15 +32,17 @@ class DynamicConstants(Constants):
     offset: int = 0
 
     @classmethod
-    def of(cls, workload: Conv2dWorkload, packed: PackedWeights) -> DynamicConstants:
+    def of(
+        cls, workload: Conv2dWorkload, packed: PackedWeights, layer: str = ""
+    ) -> DynamicConstants:
         """The kernel's arguments ``B``, ``Bscale``, ``Bsums``, and ``STEPS`` of its image."""
         shape, rows = (packed.bias_elements,), workload.batch
         if Rule.of(workload).by_row:
             rows *= workload.in_height * workload.in_width
         return cls(
-            te.placeholder(shape, "float32", name="B"),
-            scale=te.placeholder(shape, "float32", name="Bscale"),
-            sums=te.placeholder(shape, "int32", name="Bsums"),
+            te.placeholder(shape, "float32", name=f"B{layer}"),
+            scale=te.placeholder(shape, "float32", name=f"Bscale{layer}"),
+            sums=te.placeholder(shape, "int32", name=f"Bsums{layer}"),
             workload=workload,
             steps=te.placeholder((rows, len(STEPS)), "float32", name="STEPS"),
         )

@@ -59,24 +59,24 @@ class Constants:
     scale: te.Tensor | None = None
 
     @classmethod
-    def of(cls, workload: Conv2dWorkload, packed: PackedWeights) -> Constants:
+    def of(cls, workload: Conv2dWorkload, packed: PackedWeights, layer: str = "") -> Constants:
         """The kernel's arguments ``B``, and ``Bratio0``, … and ``Bparameters`` if quantised.
 
-        Of floats, int8 weights have ``Bscale``.
+        Of floats, int8 weights have ``Bscale``. ``layer`` tells those of one kernel's layers apart.
         """
         shape = (packed.bias_elements,)
         if not workload.is_quantised:
-            bias = te.placeholder(shape, "float32", name="B")
+            bias = te.placeholder(shape, "float32", name=f"B{layer}")
             if not packed.has_scales:
                 return cls(bias)
-            return cls(bias, scale=te.placeholder(shape, "float32", name="Bscale"))
+            return cls(bias, scale=te.placeholder(shape, "float32", name=f"Bscale{layer}"))
         return cls(
-            te.placeholder(shape, "int32", name="B"),
+            te.placeholder(shape, "int32", name=f"B{layer}"),
             tuple(
-                te.placeholder(shape, dtype, name=f"Bratio{number}")
+                te.placeholder(shape, dtype, name=f"Bratio{layer}{number}")
                 for number, dtype in enumerate(packed.ratios)
             ),
-            te.placeholder((len(PARAMETERS),), "int32", name="Bparameters"),
+            te.placeholder((len(PARAMETERS),), "int32", name=f"Bparameters{layer}"),
             workload.dtype,
             workload.rounding,
         )

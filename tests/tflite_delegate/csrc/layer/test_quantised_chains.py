@@ -1,0 +1,60 @@
+"""Layers of int8 one behind the other in one kernel: to the last bit what XNNPACK computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.tflite_schema import Quantization
+from tests.support.tflite_writer import ModelWriter
+from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
+from tests.tflite_delegate.csrc.kernels.test_quantised import layer, window
+
+SHAPE = (1, 14, 13, 8)
+
+
+def block() -> bytes:
+    """Expansion, depthwise and projection."""
+    same, writer, scale = window(), ModelWriter(), 0.05
+    image = SHAPE[:3]
+    x = y = writer.tensor(SHAPE, "int8", quantization=Quantization(scale, 3))
+    for case in (
+        layer("CONV_2D", SHAPE, (32, 1, 1, 8), "relu6", options=same),
+        layer(
+            "DEPTHWISE_CONV_2D", (*image, 32), (1, 3, 3, 32), "relu",
+            options={"depthMultiplier": 1, **same},
+        ),
+        layer("CONV_2D", (*image, 32), (12, 1, 1, 32), options=same),
+    ):  # fmt: skip
+        _, weights, bias = case.inputs
+        constants = [writer.constant(part.codes, part.quantization) for part in (weights, bias)]
+        # What a layer's output would be scaled by for an input of scale 0.05.
+        codes = case.outputs[0].quantization
+        assert codes is not None
+        scale *= float(np.ravel(codes.scale)[0]) / 0.05
+        channels = len(bias.codes)
+        following = writer.tensor((*image, channels), "int8", quantization=Quantization(scale, -7))
+        writer.add(case.operator, [y, *constants], [following], **case.options)
+        y = following
+    return writer.finish([x], [y])
+
+
+def test_blocks_are_exact(litert: InterpreterApi, build_delegate: Callable[..., Path]) -> None:
+    content = block()
+    library = build_delegate(content, algorithms=("fused_block",))
+    delegate = litert.load_delegate(str(library))
+    ours, theirs = litert.open(content, delegate), litert.open(content, xnnpack=True)
+    rng = np.random.default_rng(1)
+    # After the second input the plain C kernel runs, layer by layer.
+    for shape in (SHAPE, (1, 9, 10, 8)):
+        x = rng.integers(-128, 128, shape).astype(np.int8)
+        outputs = []
+        for interpreter in (ours, theirs):
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], shape)
+            outputs += run(interpreter, [x])
+        np.testing.assert_array_equal(outputs[0], outputs[1])
+        assert len(np.unique(outputs[0])) > 50
+    (entry,) = read_report(library, delegate)["layers"]
+    assert len(entry["nodes"]) == 3
