@@ -76,9 +76,9 @@ NARROW_FACTOR = 1.1
 IN_PLACE_FACTORS = (1.6, 1.2)
 
 #: For "time", how many times as long as the fastest form another one of its algorithm may take that
-#: holds weights as few as the model's, and not transformed ones beyond a core's last cache. VGG16's
-#: layers of 512 channels measured alike; so they hold 33 MiB and not 340.
-LIGHT_FACTOR = 1.2
+#: holds weights as few as the model's, and not transformed ones beyond a core's last cache, of so
+#: many bytes at least. VGG16's layers of 512 channels measured alike; so they hold 33 MiB, not 340.
+LIGHT_FACTOR, LIGHT_BYTES = 1.2, 16 << 20
 
 #: Why TFLite keeps what kernels of int8 words would compute.
 _BETTER_LEFT = "int8 words need dotprod: not faster than XNNPACK on this processor"
@@ -206,7 +206,7 @@ def _narrowest(plans: Sequence[Plan], most: float) -> Plan:
 def _light(best: Plan, plans: Sequence[Plan], simd: Simd) -> Plan:
     """``best``, or a form of its algorithm that holds what the model does: :data:`LIGHT_FACTOR`."""
     held, own = _weight_bytes(best), sum(layer.weight_bytes for layer in best.layers)
-    if held <= max(simd.l3_bytes or simd.l2_bytes, 2 * own):
+    if held <= max(LIGHT_BYTES, simd.l3_bytes, 2 * own):
         return best
     others = [plan for plan in plans if plan.algorithm == best.algorithm]
     light = [plan for plan in others if _weight_bytes(plan) < 2 * own]

@@ -1,8 +1,8 @@
 """What Winograd's weights take: read in the transformed domain, or transformed in the kernel.
 
 Held transformed, all of them are read for every strip. Transformed in the kernel, they are several
-times fewer, and the same work is done for every strip; where V does not stay in the L2 cache, it is
-read again for every panel then.
+times fewer, and the same work is done for every strip. Where V does not stay in the L2 cache, it is
+read again for every panel then, else for every part of the output channels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from schedules.target.simd import Simd
 TRANSFORM_COST = 6
 #: And in that of adding one element to M, once for each block of channels.
 SUM_COST = 1
+#: Bytes that come from memory in the time of waiting for the first ones of a point's weights of
+#: another part, which lie elsewhere: measured on a Zen 4, where two parts took up to 1.4 times as
+#: long as one.
+PAGE = 4096
 
 
 def domain_work(domain: Domain, packed: PackedWeights, simd: Simd, knobs: Knobs) -> Work:
@@ -29,14 +33,19 @@ def domain_work(domain: Domain, packed: PackedWeights, simd: Simd, knobs: Knobs)
     image = domain.image_elements * layer.element_bytes
     if not domain.in_kernel:
         products = domain.product_elements * layer.element_bytes
-        return work + reads(packed.weight_bytes, strips, simd, beside=image + products)
+        work += reads(packed.weight_bytes, strips, simd, beside=image + products)
+        work += _again(image, domain.parts, simd) * strips
+        return work + Work(memory_bytes=PAGE * domain.points * (domain.parts - 1))
     taps = layer.kernel_height * layer.kernel_width
     transformed = TRANSFORM_COST * (domain.points + taps)
     if knobs["weights"] == IN_PLACE:  # they are transposed, too
         transformed += MOVE_COST * taps
     work += Work(macs=transformed * layer.in_channels * channels * strips)
     work += reads(packed.weight_bytes, strips, simd, beside=image)
-    panels = channels // knobs["panel"]
-    # V was just written; it is not memory that it comes from the first time.
-    again = reads(image, panels, simd)
-    return work + Work(again.macs, again.memory_bytes - image, again.l3_bytes) * strips
+    return work + _again(image, channels // knobs["panel"], simd) * strips
+
+
+def _again(image: int, times: int, simd: Simd) -> Work:
+    """Reading V ``times``, which was just written: it is not memory that it comes from first."""
+    again = reads(image, times, simd)
+    return Work(again.macs, again.memory_bytes - image, again.l3_bytes)
