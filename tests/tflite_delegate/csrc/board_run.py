@@ -4,7 +4,7 @@ usage: board_run.py MODEL DELEGATE THREADS ALGORITHMS PLAIN INPUTS.npz OUTPUTS.n
 
 ALGORITHMS are names with commas between them, "" being the delegate's choice; one run for each.
 Then, unless PLAIN is "", a run of LiteRT alone, called that: "xnnpack" as it is by default,
-"builtin" with its own kernels.
+"builtin" with its own kernels, "reference" with those that are the same everywhere.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegat
 RESOLVERS = {
     "xnnpack": OpResolverType.AUTO,
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": OpResolverType.BUILTIN_REF,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +17,15 @@ from schedules.algorithms import REGISTRY
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
-from tests.support import coded_operators
+from tests.support import coded_operators, operator_models
 from tests.support.operator_models import Constant, inputs_of, model
+from tests.support.quantised_layers import OPERATORS, random_layers
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
 from tests.tflite_delegate.csrc.test_delegate import ZOO, check_conv, served, zoo_model
+from tflite_delegate.table import ROUNDINGS
 from tvmc.running.interpreter import Session, runtime
 
 BuildDelegate = Callable[..., Path]
@@ -157,6 +160,53 @@ def test_codes(
         for case, y, expected in zip(cases, ours.outputs, outcomes[rounding].outputs, strict=True)
         if not np.array_equal(y, expected)
     ]
+    assert not wrong
+
+
+#: Layers of each geometry by each rule: few in every run, many in the sweep.
+FEW, MANY = (4, 1), (50, 4)
+SWEPT = [
+    pytest.param(cpu, rounding, MANY, marks=pytest.mark.slow)
+    for cpu in ("cortex-a53", "cortex-a72", "cortex-a76", "cortex-a710")
+    for rounding in ROUNDINGS
+]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "rounding", "layers"),
+    [("cortex-a53", "builtin", FEW), *SWEPT],
+)
+def test_layers_by_rules(
+    run_on_board: RunOnBoard,
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    tmp_path: Path,
+    cpu: str,
+    rounding: str,
+    layers: tuple[int, int],
+) -> None:
+    """Layers of int8 and uint8 are what LiteRT computes there, to the last bit."""
+    cells = {
+        (operator, dtype): random_layers(operator, dtype, *layers)
+        for operator in OPERATORS
+        for dtype in ("int8", "uint8")
+    }
+    cases = [case for cell in cells.values() for case in cell]
+    content = operator_models.model(cases, litert.open)
+    model = tmp_path / "layers.tflite"
+    model.write_bytes(content)
+    # Named, so that layers get kernels that are no faster than XNNPACK's.
+    library = build_delegate(content, ["indirect", "depthwise"], cpu, rounding)
+    outcomes = run_on_board(model, library, inputs_of(cases), cpu, plain=rounding)
+    assert [entry["calls"] for entry in outcomes[""].report["layers"]] == [1] * len(cases)
+    owners = [key for key, cell in cells.items() for _ in cell]
+    wrong = Counter(
+        key
+        for key, y, expected in zip(
+            owners, outcomes[""].outputs, outcomes[rounding].outputs, strict=True
+        )
+        if not np.array_equal(y, expected)
+    )
     assert not wrong
 
 
