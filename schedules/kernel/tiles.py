@@ -203,7 +203,9 @@ def tile_cost(
         # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
         # with four instructions.
         if simd.fma_by_element:
-            return sums + pixels / lanes + vectors / 2 + 4 / k_block
+            # Words that no channel's run fills are made of bytes by scalar instructions.
+            image = 4 * pixels if taps.flat and is_in_words(workload) else pixels / lanes
+            return sums + image + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
         if is_in_words(workload):  # which are loaded and changed first

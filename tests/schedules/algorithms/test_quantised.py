@@ -146,6 +146,11 @@ def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
     assert counts["sdot"] == 0
 
 
+def test_first_layers_make_words_once_for_all_channels() -> None:
+    plan = plan_kernel(layer(224, (3, 32), 3, stride=2), PRESETS["cortex-a76"])
+    assert (plan.knobs["columns"], plan.knobs["panel"]) == (2, 32)
+
+
 def test_elements_are_multiplied_from_lanes() -> None:
     simd = PRESETS["cortex-a72"]
     plan = plan_kernel(layer(16, (24, 16), 1), simd)
