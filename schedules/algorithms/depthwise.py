@@ -34,6 +34,7 @@ from schedules.algorithms.base import (
 from schedules.kernel import depthwise_tiles, packing, quantised
 from schedules.kernel.depthwise_tiles import PAIRED, SINGLE, DepthwiseTile
 from schedules.kernel.epilogue import finished
+from schedules.kernel.hybrid.constants import less_zero_points
 from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quantised_image
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
@@ -159,9 +160,10 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     sums = te.compute(workload.output_shape, definition, name="ACC")
     *added, output = finished(workload, sums, constants, has_bias=True)
     function = te.create_prim_func([image, *added, weights, *constants.tensors, output])
-    if workload.is_dynamic:  # whose sums begin with zero
-        return function
-    (starts,) = (buffer for buffer in function.params if buffer.name == "B")
+    given = {str(buffer.name): buffer for buffer in function.params}
+    if workload.is_dynamic:
+        return start_with(function, "ACC", lambda n, h, w, m: less_zero_points(given, n, m))
+    starts = given["B"]
     return start_with(function, "ACC", lambda n, h, w, m: starts[m])
 
 

@@ -36,7 +36,7 @@ def finished(
     def element(*i: tirx.Expr) -> tirx.Expr:
         others = [tensor[i] for tensor in added]
         if isinstance(constants, DynamicConstants):
-            return complete(constants.dequantise(sums(*i), i), workload, *others)
+            return complete(constants.dequantise(sums(*i), i, has_bias), workload, *others)
         if constants is not None and workload.is_quantised:
             total = sums(*i) if has_bias else sums(*i) + constants.bias[i[-1]]
             return constants.requantise(total, i[-1], workload.out_channels)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tvm import te, tirx
 from tvm.tirx import Expr
@@ -71,14 +72,28 @@ class DynamicConstants(Constants):
         byte = tirx.Cast("int32", self.step("zero", image)) & tirx.const(255, "int32")
         return byte * tirx.const(0x01010101, "int32")
 
-    def dequantise(self, total: Expr, indices: Sequence[Expr]) -> Expr:
-        """The real number for a sum of products, with its bias."""
+    def dequantise(self, total: Expr, indices: Sequence[Expr], is_less: bool = False) -> Expr:
+        """The real number for a sum of products, with its bias.
+
+        The sum may have begun with :func:`less_zero_points`.
+        """
         assert self.workload is not None and self.scale is not None and self.sums is not None
         rule, channel = Rule.of(self.workload), indices[-1]
         place = indices[2] if rule.by_row else indices[0]
-        zero = tirx.Cast("int32", self.step("zero", place)) + tirx.const(self.offset, "int32")
-        total = tirx.Cast("float32", total - zero * self.sums(channel))
+        if not is_less:
+            zero = tirx.Cast("int32", self.step("zero", place)) + tirx.const(self.offset, "int32")
+            total = total - zero * self.sums(channel)
+        total = tirx.Cast("float32", total)
         whole = self.workload.out_channels // 4 * 4
         four = True if whole == self.workload.out_channels else comes_before(channel, whole)
         scale = self.step("scale", place)
         return rule.dequantise(total, scale, self.scale(channel), self.bias(channel), four)
+
+
+def less_zero_points(given: Mapping[str, Any], image: Expr, channel: Expr) -> Expr:
+    """What sums of products with an image begin with, of the arguments of a function by name.
+
+    That is an addition less for each of them; of images, to whose elements nothing is added.
+    """
+    zero = tirx.Cast("int32", given["STEPS"][image, STEPS.index("zero")])
+    return (tirx.const(0, "int32") - zero) * given["Bsums"][channel]

@@ -22,7 +22,7 @@ from schedules.kernel.hybrid.rules import BELOW_HALF, Rule, comes_before
 from schedules.kernel.steps import cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.clamping import at_least
-from schedules.lower.exact import away, rounded
+from schedules.lower.exact import nearest, rounded
 from schedules.lower.integers import narrowed, requantised
 from schedules.lower.joined import join
 from schedules.lower.memory import align
@@ -30,8 +30,8 @@ from schedules.lower.stages import mark_stage
 from schedules.lower.steps import unroll
 from schedules.target.simd import Simd
 
-#: Vectors of the largest elements so far, which hide each other's latency.
-VECTORS = 4
+#: So many elements at least become int8 together.
+CODES = 32
 FLOAT_BYTES = 4
 
 
@@ -62,7 +62,8 @@ class _Rows:
     def lanes(self, simd: Simd) -> int:
         """Lanes of the vectors that the range of a row is found in."""
         lanes = simd.lanes("float32")
-        return lanes * min(VECTORS, 1 << max(self.length // lanes, 1).bit_length() - 1)
+        most = simd.vector_registers // 4  # two sums and an element each
+        return lanes * min(most, 1 << max(self.length // lanes, 1).bit_length() - 1)
 
     def halves(self, simd: Simd) -> Sequence[int]:
         """Lanes that are left each time that two halves of a vector have become one."""
@@ -133,15 +134,16 @@ def _rounded(rule: Rule, value: Expr, zero: Expr, place: Expr, added: int, size:
     least, most = tirx.const(rule.least, "int32"), tirx.const(127, "int32")
     if rule.rounding == "even":
         return requantised(value, zero, least, most, "int8")
-    whole = away(value)
+    whole = nearest(value)
     if added:  # and truncated, which is exact with what is just below one half
         half = tirx.const(BELOW_HALF, "float32")
         if added == size:
             half = tirx.const(0.5, "float32")
         else:
             half = tirx.Select(comes_before(place, added), tirx.const(0.5, "float32"), half)
-        whole = value + tirx.Select(value < tirx.const(0.0, "float32"), -half, half)
-    return narrowed(tirx.Cast("int32", whole), zero, least, most, "int8")
+        value = value + tirx.Select(value < tirx.const(0.0, "float32"), -half, half)
+        whole = tirx.Cast("int32", value)
+    return narrowed(whole, zero, least, most, "int8")
 
 
 def _reducer() -> Any:
@@ -248,7 +250,7 @@ def _find_range(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, row: Any) -> 
 
 
 def _quantise(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, c: Any) -> None:
-    lanes = min(max(16, simd.vector_bytes), 1 << rows.length.bit_length() - 1)
+    lanes = min(max(CODES, simd.vector_bytes), 1 << rows.length.bit_length() - 1)
     vector, lane = schedule.split(c, [None, lanes])
     cut_tails(schedule, (vector, lane), rows.length, lanes)
     schedule.vectorize(lane)
