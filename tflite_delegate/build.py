@@ -21,6 +21,8 @@ from schedules.select.selection import Kernel, Selection, all_kernels
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.records.records import Record
+from tflite_delegate.precision import DEFAULT as DEFAULT_PRECISION
+from tflite_delegate.precision import with_precision
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
@@ -72,6 +74,7 @@ def build(
     objective: str = "time",
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
+    precision: str = DEFAULT_PRECISION,
     toolchain: Toolchain | None = None,
     batch: int | None = None,
     jobs: int | None = None,
@@ -101,6 +104,8 @@ def build(
     rounding : str
         Whose arithmetic quantised tensors are computed by: one of
         the keys of :data:`tflite_delegate.table.ROUNDINGS`.
+    precision : {"fp32", "fp16"}
+        What layers of floats are computed in: see :mod:`tflite_delegate.precision`.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
     batch : int, optional
@@ -118,7 +123,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    model = _read(model_path, batch, rounding, simd)
+    model = with_precision(_read(model_path, batch, rounding, simd), precision, simd)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
@@ -146,6 +151,7 @@ def export_sources(
     objective: str = "time",
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
+    precision: str = DEFAULT_PRECISION,
     batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -159,7 +165,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    model = _read(model_path, batch, rounding, simd)
+    model = with_precision(_read(model_path, batch, rounding, simd), precision, simd)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections))
     try:

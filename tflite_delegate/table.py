@@ -44,7 +44,7 @@ ROUNDINGS = {
 #: XNNPACK's kernels of int8 for a processor, as it names them.
 DOT_KERNELS = {"none": "LC_NO_DOTS", "dotprod": "LC_DOTS", "i8mm": "LC_MATRIX_DOTS"}
 #: Element types of input and output, and operators, as it numbers them.
-ELEMENT_CODES = {"float32": 0, "int8": 1, "uint8": 2}
+ELEMENT_CODES = {"float32": 0, "int8": 1, "uint8": 2, "float16": 3}
 KIND_CODES = {CONV: "LC_CONV", DEPTHWISE: "LC_DEPTHWISE", DENSE: "LC_DENSE"}
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
 LAYOUTS = {

@@ -12,16 +12,25 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from schedules.budget.offsets import Life, height, place
-from schedules.layer.network import Chain, Network
+from schedules.layer.network import Chain, Layer, Network
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 
 T = TypeVar("T")
 
 
-def with_staged(workspace_bytes: int, staged_bytes: int) -> int:
-    """Workspace of a kernel and, behind it on a cache line, of its result before it is spread."""
-    return align(workspace_bytes) + staged_bytes if staged_bytes else workspace_bytes
+def node_workspace(plan: Plan, layers: Sequence[Layer]) -> int:
+    """Workspace of a node that computes ``layers``.
+
+    Behind that of its kernel lie, each on a cache line of its own, its result before it is spread
+    over the output, and copies of tensors in the type that is computed in.
+    """
+    staged = max(layer.staged_bytes for layer in layers)
+    copies = [plan.images * size for layer in layers for size in layer.copied_bytes]
+    total = plan.workspace_bytes
+    for size in (staged, *copies):
+        total = align(total) + size if size else total
+    return total
 
 
 def units(blocks: Mapping[Chain, T], layers: Mapping[int, T]) -> dict[Chain, T]:
@@ -142,7 +151,7 @@ def held_bytes(network: Network, plans: Mapping[Chain, Plan]) -> list[int]:
     timeline = Timeline(network, plans)
     workspace: dict[int, int] = {}
     for chain, plan in plans.items():
-        staged = max(network.layers[position].staged_bytes for position in chain)
+        layers = [network.layers[position] for position in chain]
         time = timeline.time_of(nodes_of(network, chain)[0])
-        workspace[time] = with_staged(plan.workspace_bytes, staged)
+        workspace[time] = node_workspace(plan, layers)
     return [workspace.get(time, 0) + timeline.held_bytes(time) for time in timeline.times]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from schedules.algorithms import REGISTRY, Unsupported
-from schedules.budget.arena import Timeline, nodes_of, with_staged
+from schedules.budget.arena import Timeline, node_workspace, nodes_of
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spills
 from schedules.layer.block import Workload
@@ -85,10 +85,9 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd) -> Form:
     assert last is not None, "a plan computes layers that have a workload"
     stored = spills(last.output_bytes // last.batch, simd).seconds(simd, last.dtype)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
-    staged = max(layer.staged_bytes for layer in layers)
     return Form(
         round(seconds * PICOSECONDS),
-        align(with_staged(plan.workspace_bytes, staged)),
+        align(node_workspace(plan, layers)),
         sum(align(packed_bytes(layer, plan, place)) for place, layer in enumerate(layers)),
         plan,
     )

@@ -58,6 +58,9 @@ class Layer:
     staged_bytes : int
         Bytes of workspace for one image of the kernel's result, where it is not yet the layer's
         output: a sub-pixel convolution's.
+    copied_bytes : tuple of int
+        Of input, residual and output, those that are of another type than what the layer computes
+        with: bytes of workspace for a copy of one image.
     """
 
     index: int
@@ -76,6 +79,7 @@ class Layer:
     staged_bytes: int = 0
     residual: int | None = None
     overflows_pairs: bool = False
+    copied_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedules.budget.arena import held_bytes, with_staged
+from schedules.budget.arena import held_bytes, node_workspace
 from schedules.budget.forms import packed_bytes
 from schedules.layer.network import Layer
 from schedules.lower.kernel import CKernel
@@ -43,6 +43,7 @@ class LayerReport:
     packed_bytes: int
     macs: int
     kernel_macs: int
+    precision: str | None
     expected_error: float | None
     why: str | None
     rejected: Sequence[str]
@@ -90,6 +91,7 @@ def _layer_report(
     kernel = selected.kernels[0] if selected.kernels else None
     plan = kernel.plan if kernel else None
     chain = next((chain for chain in selection.blocks if position in chain), (position,))
+    computed = [selection.layers[i].layer for i in chain]
     place = chain.index(position) if plan and len(plan.layers) > 1 else 0
     return LayerReport(
         index=layer.index,
@@ -100,12 +102,13 @@ def _layer_report(
         algorithm=plan.algorithm if plan else None,
         block=[selection.layers[i].layer.index for i in chain] if len(chain) > 1 else [],
         knobs=dict(plan.knobs) if plan else None,
-        workspace_bytes=with_staged(plan.workspace_bytes, layer.staged_bytes) if plan else 0,
+        workspace_bytes=node_workspace(plan, computed) if plan else 0,
         thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
         weight_bytes=layer.weight_bytes,
         packed_bytes=packed_bytes(layer, plan, place) if plan else 0,
         macs=layer.macs,
         kernel_macs=_kernel_macs(plan, place) if plan else 0,
+        precision=plan.layers[place].dtype if plan else None,
         expected_error=plan.expected_error if plan else None,
         why=_why(plan) if plan else None,
         rejected=list(plan.rejected) if plan else [],

@@ -21,6 +21,8 @@ from tvmc.tuning.host_figures import host_figures
 
 #: Those of :data:`tflite_delegate.table.ROUNDINGS`, which imports TVM.
 ROUNDINGS = ("xnnpack", "builtin", "reference")
+#: Those of :data:`tflite_delegate.precision.PRECISIONS`, likewise.
+PRECISIONS = ("fp32", "fp16")
 
 
 def add_parser(commands: Any) -> None:
@@ -49,6 +51,9 @@ def add_parser(commands: Any) -> None:
     add("--rounding", choices=ROUNDINGS,
         help="whose arithmetic integers follow to the last bit, with -f delegate…: TFLite's by "
         "default, its own kernels', or its reference kernels' [xnnpack]")  # fmt: skip
+    add("--precision", choices=PRECISIONS,
+        help="what layers of floats are computed in, with -f delegate…: fp16, twice as many "
+        "numbers at a time of 11 bits each, on Arm processors with +fullfp16 [fp32]")  # fmt: skip
     add_store_option(command)
     add_target_options(command)
     _add_kernel_options(command.add_argument_group("kernels"))

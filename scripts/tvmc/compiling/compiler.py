@@ -42,6 +42,7 @@ def compile(
     progress: Progress | None = None,
     batch: int | None = None,
     rounding: str = "xnnpack",
+    precision: str = "fp32",
     dump_code: Sequence[str] = (),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     signature: str | None = None,
@@ -106,6 +107,9 @@ def compile(
         Whose arithmetic delegates compute quantised tensors by, to the last bit: what TFLite does
         by default, its own kernels for the processor, or those that are the same everywhere. The
         latter two leave layers of integers to TFLite.
+    precision : {"fp32", "fp16"}
+        What delegates compute layers of floats in; fp16 needs a processor with its arithmetic. Each
+        layer's expected error is in the report.
     dump_code : sequence of {"asm", "tir", "relax"}
         What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled
         one by one. This and what follows is for "so" and "tar" only.
@@ -175,10 +179,11 @@ def compile(
             **options,
         )
     elif output_format == "delegate-source":
-        result = export_sources(path, output, simd, batch=batch, rounding=rounding, **options)
+        options |= {"batch": batch, "rounding": rounding, "precision": precision}
+        result = export_sources(path, output, simd, **options)
     else:
         toolchain = Toolchain.named(cc)
-        options |= {"batch": batch, "rounding": rounding}
+        options |= {"batch": batch, "rounding": rounding, "precision": precision}
         result = build(path, output, simd, toolchain=toolchain, **options)
     if report is not None:
         write_json(report, result.to_dict())

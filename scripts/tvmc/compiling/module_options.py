@@ -54,8 +54,9 @@ def check_module_options(options: argparse.Namespace) -> None:
         raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
     if options.batch is not None and not is_delegate:
         raise LeanconvError("--batch is for delegates: modules take --input-shapes")
-    if options.rounding is not None and not is_delegate:
-        raise LeanconvError("--rounding is for delegates")
+    for name in ("rounding", "precision"):
+        if getattr(options, name) is not None and not is_delegate:
+            raise LeanconvError(f"--{name} is for delegates")
     if options.memory_limit is not None and not is_delegate:
         raise LeanconvError("--memory-limit is for delegates")
 

@@ -172,6 +172,7 @@ def test_delegates_have_none_of_them(
         (("--batch", "8"), "--batch is for delegates: modules take --input-shapes"),
         (("--batch", "0"), "argument --batch"),
         (("--rounding", "builtin"), "--rounding is for delegates"),
+        (("--precision", "fp16"), "--precision is for delegates"),
         (("--rounding", "up"), "argument --rounding"),
     ],
 )

@@ -32,9 +32,11 @@ enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
 // or those that are the same on every processor.
 enum lc_rounding { LC_ROUNDING_XNNPACK = 0, LC_ROUNDING_BUILTIN = 1, LC_ROUNDING_REFERENCE = 2 };
 
-// Elements of input and output. Of int8 and uint8, weights are of that type too, sums int32, and a
-// layer's numbers are data: kernels read them behind the bias (see kernels/quantised/quantised.h).
-enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1, LC_UINT8 = 2 };
+// Elements of input and output, and of sums of floats. Kernels of float16 serve layers of float32,
+// whose tensors are copied where they are not float16 (run/copies). Of int8 and uint8, weights are
+// of that type too, sums int32, and a layer's numbers are data: kernels read them behind the bias
+// (see kernels/quantised/quantised.h).
+enum lc_element { LC_FLOAT32 = 0, LC_INT8 = 1, LC_UINT8 = 2, LC_FLOAT16 = 3 };
 
 // How the sums of a quantised layer become elements again: schedules/layer/rounding.py.
 enum lc_rule {

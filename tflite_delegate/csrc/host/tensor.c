@@ -16,6 +16,22 @@ bool lc_is_kept(const struct tfl_tensor *tensor) {
     return lc_is_constant(tensor) || tensor->is_variable;
 }
 
+bool lc_holds_floats(const struct tfl_tensor *tensor) {
+    return tensor->type == TFL_FLOAT32 || tensor->type == TFL_FLOAT16;
+}
+
+int lc_element_size(int type) {
+    switch (type) {
+    case TFL_FLOAT16:
+        return 2;
+    case TFL_INT8:
+    case TFL_UINT8:
+        return 1;
+    default:
+        return 4;
+    }
+}
+
 bool lc_has_rank(const struct tfl_tensor *tensor, int rank) {
     if (!tensor->dims || tensor->dims->size != rank) {
         return false;

@@ -21,6 +21,12 @@ bool lc_is_constant(const struct tfl_tensor *tensor);
 // Whether it is that or keeps its value between runs: no output of a node, but in a damaged model.
 bool lc_is_kept(const struct tfl_tensor *tensor);
 
+// Whether it holds float32 or float16, computed or constant.
+bool lc_holds_floats(const struct tfl_tensor *tensor);
+
+// Bytes of one element of a type that nodes compute with.
+int lc_element_size(int type);
+
 // Whether it has so many dimensions, all of them positive.
 bool lc_has_rank(const struct tfl_tensor *tensor, int rank);
 

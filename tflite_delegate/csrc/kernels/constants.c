@@ -4,24 +4,8 @@
 
 #include <string.h>
 
+#include "kernels/halves.h"
 #include "kernels/weights.h"
-
-float lc_half_to_float(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023, bits;
-    if (exponent == 0) { // zero and subnormal: exact, and not flushed by a host that flushes
-        float magnitude = (float)mantissa * 0x1p-24f;
-        memcpy(&bits, &magnitude, sizeof bits);
-    } else if (exponent == 31) { // infinity and NaN
-        bits = 0x7f800000u | mantissa << 13;
-    } else {
-        bits = (exponent + 112) << 23 | mantissa << 13;
-    }
-    bits |= sign;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch) {
@@ -29,9 +13,7 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
         return (const float *)constant->data + first;
     }
     const uint16_t *halves = (const uint16_t *)constant->data + first;
-    for (size_t i = 0; i < count; i++) {
-        scratch[i] = lc_half_to_float(halves[i]);
-    }
+    lc_widen(scratch, halves, count);
     return scratch;
 }
 

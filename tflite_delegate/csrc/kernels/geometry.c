@@ -34,8 +34,19 @@ bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *outpu
     return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
 }
 
+bool lc_sums_integers(const struct lc_geometry *g) {
+    return g->element == LC_INT8 || g->element == LC_UINT8;
+}
+
 size_t lc_element_bytes(const struct lc_geometry *g) {
-    return g->element == LC_FLOAT32 ? sizeof(float) : sizeof(int8_t);
+    switch (g->element) {
+    case LC_FLOAT32:
+        return sizeof(float);
+    case LC_FLOAT16:
+        return sizeof(uint16_t);
+    default:
+        return sizeof(int8_t);
+    }
 }
 
 bool lc_sums_integers(const struct lc_geometry *g) {

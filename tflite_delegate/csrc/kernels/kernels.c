@@ -26,13 +26,17 @@ static bool can_run(const struct lc_kernel *kernel) {
     return kernel->calls == 1 || !kernel->layers->residual;
 }
 
-// Float32 is packed out of float16 and int8 as well; what may be added in pairs may be added one by
-// one.
+// Float32 is packed out of float16 and int8 as well, and of all of them what a kernel of float16
+// reads; what may be added in pairs may be added one by one.
 static bool serves_layer(const struct lc_geometry *kernel, const struct lc_geometry *layer) {
     struct lc_geometry wanted = *layer;
     wanted.half_weights = kernel->half_weights && layer->half_weights;
     wanted.byte_weights = kernel->byte_weights && layer->byte_weights;
     wanted.pairs = kernel->pairs && layer->pairs;
+    if (kernel->element == LC_FLOAT16 && layer->element == LC_FLOAT32) {
+        wanted.element = LC_FLOAT16;
+        wanted.half_weights = kernel->half_weights;
+    }
     return memcmp(kernel, &wanted, sizeof wanted) == 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "host/checked.h"
 #include "kernels/geometry.h"
+#include "kernels/halves.h"
 #include "kernels/hybrid/channel_constants.h"
 #include "kernels/weight_pages.h"
 
@@ -117,11 +118,12 @@ static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
 
 // In what follows, `first` is the layer's output channel that is the first of the call.
 
-static void pack_matrix(float *packed, const struct layout *layout,
+// Float32, or rounded to float16.
+static void pack_matrix(void *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
     for (size_t m = 0; m < layout->out_channels; m++) {
-        float *column = packed + column_of(layout, 0, m);
+        size_t column = column_of(layout, 0, m);
         for (size_t tap = 0; tap < layout->taps; tap++) {
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
@@ -129,7 +131,12 @@ static void pack_matrix(float *packed, const struct layout *layout,
                     lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
                 for (size_t i = 0; i < count; i++) {
                     size_t step = tap * layout->tap_step + (c + i) * layout->channel_step;
-                    column[step * layout->panel] = row[i];
+                    if (layout->geometry->half_weights) {
+                        ((uint16_t *)packed)[column + step * layout->panel] =
+                            lc_float_to_half(row[i]);
+                    } else {
+                        ((float *)packed)[column + step * layout->panel] = row[i];
+                    }
                 }
             }
         }
@@ -258,7 +265,8 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         if (!layout_of(&layout, kernel, i) ||
-            (kernel->layers[i].half_weights && !layers[i].weights.is_half) ||
+            (kernel->layers[i].half_weights && !layers[i].weights.is_half &&
+             kernel->layers[i].element != LC_FLOAT16) ||
             (kernel->layers[i].byte_weights && !layers[i].weights.scales) ||
             !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
             return false;
@@ -285,11 +293,16 @@ size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants
     return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
 }
 
+// Whether weights are packed as the model has them.
+static bool is_narrow(const struct lc_geometry *g) {
+    return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
+}
+
 static void pack_weights(void *packed, const struct layout *layout,
                          const struct lc_constants *constants, size_t first) {
     if (lc_sums_integers(layout->geometry)) {
         pack_words(packed, layout, constants, first);
-    } else if (layout->geometry->half_weights || layout->geometry->byte_weights) {
+    } else if (is_narrow(layout->geometry)) {
         pack_narrow(packed, layout, constants, first);
     } else if (layout->transform) {
         pack_transformed(packed, layout, constants, first);

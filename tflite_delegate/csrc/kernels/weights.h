@@ -28,8 +28,6 @@ struct lc_constants {
     struct lc_quantised_layer quantised; // of one of int8: weights are int8, the bias is int32
 };
 
-float lc_half_to_float(uint16_t half);
-
 // The `count` elements from `first` as floats: the constant itself, or copied into `scratch`.
 const float *lc_constant_read(const struct lc_constant *constant, size_t first, size_t count,
                               float *scratch);

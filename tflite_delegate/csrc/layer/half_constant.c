@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "host/tensor.h"
-#include "kernels/weights.h"
+#include "kernels/halves.h"
 #include "layer/sparsity.h"
 
 struct constant {
@@ -58,8 +58,8 @@ static int invoke(struct tfl_context *context, struct tfl_node *node) {
     const uint16_t *x = context->tensors[constant->source].data;
     const struct tfl_tensor *output = &context->tensors[constant->output];
     float *y = output->data;
-    for (size_t i = 0; y && i < output->bytes / sizeof *y; i++) {
-        y[i] = lc_half_to_float(x[i]);
+    if (y) {
+        lc_widen(y, x, output->bytes / sizeof *y);
     }
     return y || !output->bytes ? TFL_OK : TFL_ERROR;
 }

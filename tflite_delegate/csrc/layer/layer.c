@@ -253,9 +253,10 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (!input || !output || lc_is_kept(output)) {
         return "malformed node";
     }
-    if (input->type != output->type ||
-        (input->type != TFL_FLOAT32 && input->type != TFL_INT8 && input->type != TFL_UINT8)) {
-        return "not float32, int8 or uint8";
+    bool is_float = lc_holds_floats(input) && lc_holds_floats(output);
+    bool is_coded = input->type == TFL_INT8 || input->type == TFL_UINT8;
+    if (!is_float && !(is_coded && output->type == input->type)) {
+        return "not floats, int8 or uint8";
     }
     layer->element = input->type == TFL_INT8    ? LC_INT8
                      : input->type == TFL_UINT8 ? LC_UINT8

@@ -9,9 +9,7 @@
 #include "kernels/geometry.h"
 #include "layer/hybrid/hybrid_layer.h"
 
-static bool is_float(const struct tfl_tensor *tensor) {
-    return tensor && tensor->type == TFL_FLOAT32;
-}
+static bool is_float(const struct tfl_tensor *tensor) { return tensor && lc_holds_floats(tensor); }
 
 // Whether it is what a node computes.
 static bool is_computed(const struct tfl_tensor *tensor) {

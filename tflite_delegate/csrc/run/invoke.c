@@ -124,6 +124,15 @@ static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
 static bool run_images(struct lc_node *node, const struct tfl_context *context, struct image image,
                        uint8_t *workspace, int32_t threads) {
     struct lc_spread spread;
+    char *y = image.y;
+    bool has_copies = node->input.elements || node->residual.elements || node->output.elements;
+    if (has_copies && (!workspace || !lc_copy_in(&node->input, workspace, image.x, threads) ||
+                       !lc_copy_in(&node->residual, workspace, image.r, threads))) {
+        return false;
+    }
+    image.x = lc_copied(&node->input, workspace, (char *)(uintptr_t)image.x);
+    image.r = lc_copied(&node->residual, workspace, (char *)(uintptr_t)image.r);
+    image.y = lc_copied(&node->output, workspace, image.y);
     bool is_spread = lc_layer_spread(node->chain.layers, node->layers, &spread);
     if (is_spread) {
         if (!workspace) {
@@ -136,7 +145,8 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
     bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
                                              : run_generic(node, context, image, threads);
     return done &&
-           (!is_spread || lc_pool_run(threads, spread.height.size, false, run_spread, &spread));
+           (!is_spread || lc_pool_run(threads, spread.height.size, false, run_spread, &spread)) &&
+           lc_copy_out(&node->output, workspace, y, threads);
 }
 
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {

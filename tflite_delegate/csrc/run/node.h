@@ -15,6 +15,7 @@
 #include "host/tflite_abi.h"
 #include "kernels/weights.h"
 #include "layer/chain.h"
+#include "run/copies/copies.h"
 
 struct lc_network;
 struct lc_node;
@@ -59,6 +60,7 @@ struct lc_node {
     int32_t threads;
     size_t workspace_bytes;
     size_t staged; // offset in the workspace of an image that is spread over the output
+    struct lc_copy input, residual, output; // of as many images as one call computes
     char name[256];
 
     bool repeats_residual; // of one image, for a batch

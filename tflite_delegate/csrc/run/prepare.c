@@ -17,6 +17,14 @@
 struct shapes {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
+    size_t x_bytes, y_bytes;       // of one image
+    size_t x_elements, y_elements; // likewise
+};
+
+// What a node needs in memory while it runs.
+struct room {
+    size_t bytes, staged;
+    struct lc_copy input, residual, output;
 };
 
 static int report(const struct lc_layer *layer, struct tfl_context *context, const char *problem) {
@@ -67,42 +75,60 @@ static bool request_workspace(struct lc_node *node, struct tfl_context *context,
 }
 
 // Adds room for an image that is spread over the output. False on overflow.
-static bool add_staged(const struct lc_node *node, const struct shapes *shapes, size_t *bytes,
-                       size_t *staged) {
+static bool add_staged(const struct lc_node *node, const struct shapes *shapes, struct room *room) {
     size_t input, output;
     struct lc_spread spread;
     if (!lc_layer_spread(node->chain.layers, shapes->layers, &spread)) {
         return true;
     }
-    bool fits = lc_round_up(bytes);
-    *staged = *bytes;
+    bool fits = lc_round_up(&room->bytes);
+    room->staged = room->bytes;
     return fits && lc_image_elements(shapes->layers, &input, &output) &&
-           lc_multiply(&output, sizeof(float)) && lc_add(bytes, output);
+           lc_multiply(&output, sizeof(float)) && lc_add(&room->bytes, output);
 }
 
-// Asks it for what the generic kernel needs: the tensors between the layers, or the image that is
-// spread over the output. False if it cannot.
+// Adds room for copies of `images` of each tensor that is not of the type that is computed in:
+// float16, or float32. False on overflow.
+static bool add_copies(const struct lc_node *node, const struct tfl_context *context,
+                       const struct shapes *shapes, bool is_half, int32_t images,
+                       struct room *room) {
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
+    size_t x = shapes->x_elements, y = shapes->y_elements;
+    return lc_multiply(&x, images) && lc_multiply(&y, images) &&
+           lc_place_copy(&room->input, &context->tensors[lc_chain_input(&node->chain)], is_half, x,
+                         &room->bytes) &&
+           (!residual || lc_place_copy(&room->residual, residual, is_half, y, &room->bytes)) &&
+           lc_place_copy(&room->output, &context->tensors[lc_chain_output(&node->chain)], is_half,
+                         y, &room->bytes);
+}
+
+// Asks TFLite for what the generic kernel needs: the tensors between the layers, the image that is
+// spread over the output, copies. False if it cannot.
 static bool request_intermediates(struct lc_node *node, struct tfl_context *context,
                                   struct tfl_node *tfl_node, const struct shapes *shapes,
-                                  size_t *bytes, size_t *staged) {
+                                  struct room *room) {
     const struct lc_chain *chain = &node->chain;
-    if (!add_staged(node, shapes, bytes, staged)) {
+    int tensors[LC_MAX_LAYERS];
+    int count = 0;
+    if (!add_staged(node, shapes, room) || !add_copies(node, context, shapes, false, 1, room)) {
         return false;
     }
-    if (*bytes) {
-        return request_workspace(node, context, tfl_node, *bytes);
+    if (room->bytes) {
+        if (!lc_arena_request(context, &node->workspace, "leanconv/workspace", room->bytes)) {
+            return false;
+        }
+        tensors[count++] = node->workspace;
     }
-    int tensors[LC_MAX_LAYERS];
     for (int32_t i = 1; i < chain->layer_count; i++) {
-        tensors[i - 1] = chain->layers[i].input;
+        tensors[count++] = chain->layers[i].input;
     }
-    return lc_set_temporaries(tfl_node, tensors, chain->layer_count - 1);
+    return lc_set_temporaries(tfl_node, tensors, count);
 }
 
 // The compiled kernel for the shapes, with its workspace; NULL if there is none.
 static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_context *context,
                                              struct tfl_node *tfl_node, const struct shapes *shapes,
-                                             int32_t threads, size_t *bytes, size_t *staged) {
+                                             int32_t threads, struct room *room) {
     struct lc_spread spread;
     bool is_spread = lc_layer_spread(node->chain.layers, shapes->layers, &spread);
     // What goes with one image alone: what it is spread over, or a residual of all.
@@ -112,12 +138,14 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
             ? lc_find_runnable(shapes->layers, node->chain.layer_count,
                                node->delegate->options.algorithm, node->claimed_kernel, images)
             : NULL;
-    if (kernel && lc_workspace_bytes(kernel, threads, bytes) &&
-        add_staged(node, shapes, bytes, staged) &&
-        request_workspace(node, context, tfl_node, *bytes)) {
+    if (kernel && lc_workspace_bytes(kernel, threads, &room->bytes) &&
+        add_staged(node, shapes, room) &&
+        add_copies(node, context, shapes, kernel->layers->element == LC_FLOAT16, kernel->images,
+                   room) &&
+        request_workspace(node, context, tfl_node, room->bytes)) {
         return kernel;
     }
-    *bytes = *staged = 0;
+    *room = (struct room){0};
     return NULL;
 }
 
@@ -131,11 +159,11 @@ static void fold_rows(const struct lc_node *node, struct shapes *shapes) {
     }
 }
 
-// Bytes of one image of the input and of the output. False on overflow.
-static bool count_bytes(const struct lc_chain *chain, const struct shapes *shapes, size_t *x,
-                        size_t *y) {
+// Elements and bytes of one image of the input and of the output. False on overflow.
+static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *context,
+                        struct shapes *shapes) {
     const struct lc_geometry *first = shapes->layers, *last = &first[chain->layer_count - 1];
-    size_t between;
+    size_t between, *x = &shapes->x_elements, *y = &shapes->y_elements;
     struct lc_spread spread;
     bool fits = lc_image_elements(first, x, &between);
     if (!lc_layer_spread(chain->layers, first, &spread)) {
@@ -144,8 +172,13 @@ static bool count_bytes(const struct lc_chain *chain, const struct shapes *shape
         *y = (size_t)spread.up->channels;
         fits = fits && lc_multiply(y, spread.height.size) && lc_multiply(y, spread.width.size);
     }
-    return fits && lc_multiply(x, (int64_t)lc_element_bytes(first)) &&
-           lc_multiply(y, (int64_t)lc_element_bytes(last));
+    shapes->x_bytes = *x;
+    shapes->y_bytes = *y;
+    return fits &&
+           lc_multiply(&shapes->x_bytes,
+                       lc_element_size(context->tensors[lc_chain_input(chain)].type)) &&
+           lc_multiply(&shapes->y_bytes,
+                       lc_element_size(context->tensors[lc_chain_output(chain)].type));
 }
 
 static void name_node(struct lc_node *node) {
@@ -174,25 +207,28 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
     fold_rows(node, &shapes);
     int32_t threads = lc_threads_for(node->delegate, context);
-    size_t bytes = 0, staged = 0, x_bytes = 0, y_bytes = 0;
-    if (!count_bytes(&node->chain, &shapes, &x_bytes, &y_bytes)) {
+    struct room room = {0};
+    if (!count_bytes(&node->chain, context, &shapes)) {
         return report(&node->chain.layers[0], context, "an image has too many bytes");
     }
     const struct lc_kernel *kernel =
-        choose_kernel(node, context, tfl_node, &shapes, threads, &bytes, &staged);
-    if (!kernel && !request_intermediates(node, context, tfl_node, &shapes, &bytes, &staged)) {
+        choose_kernel(node, context, tfl_node, &shapes, threads, &room);
+    if (!kernel && !request_intermediates(node, context, tfl_node, &shapes, &room)) {
         context->ReportError(context, "leanconv: out of memory");
         return TFL_ERROR;
     }
     lc_lock(&node->delegate->lock);
     memcpy(node->layers, shapes.layers, sizeof node->layers);
     node->batch = shapes.batch;
-    node->x_bytes = x_bytes;
-    node->y_bytes = y_bytes;
+    node->x_bytes = shapes.x_bytes;
+    node->y_bytes = shapes.y_bytes;
     node->kernel = kernel;
     node->threads = threads;
-    node->workspace_bytes = bytes;
-    node->staged = staged;
+    node->workspace_bytes = room.bytes;
+    node->staged = room.staged;
+    node->input = room.input;
+    node->residual = room.residual;
+    node->output = room.output;
     name_node(node);
     lc_unlock(&node->delegate->lock);
     return TFL_OK;
