@@ -9,6 +9,7 @@
 #include "host/log.h"
 #include "host/pool.h"
 #include "leanconv.h"
+#include "run/copies/halved.h"
 #include "run/node.h"
 #include "run/report.h"
 
@@ -52,6 +53,7 @@ struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **values, s
 
 void tflite_plugin_destroy_delegate(struct tfl_delegate *base) {
     if (base) {
+        lc_forget_halved((struct lc_delegate *)base);
         lc_pool_release();
         free(base);
     }

@@ -8,6 +8,7 @@
 
 #include "claim/candidate.h"
 #include "claim/coverage.h"
+#include "claim/halving.h"
 #include "claim/misstated.h"
 #include "claim/operator_claim.h"
 #include "host/cpu.h"
@@ -15,6 +16,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/kernels.h"
+#include "run/copies/halved.h"
 #include "run/network.h"
 #include "run/node.h"
 #include "run/pages.h"
@@ -53,6 +55,7 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
     struct lc_replacement *replacement = &claims->replacements[place];
     replacement->registration = lc_node_registration(candidate->kernel);
     replacement->node_count = chain->node_count;
+    replacement->computes_halves = candidate->kernel->layers->element == LC_FLOAT16;
     memcpy(replacement->nodes, chain->nodes, sizeof replacement->nodes);
     for (int i = 0; i < claims->graph.plan->size; i++) {
         for (int32_t j = 0; j < chain->node_count; j++) {
@@ -123,6 +126,11 @@ static int claim_layers(struct claims *claims) {
             leave(claims, view.index, view.builtin_code);
         }
     }
+    return TFL_OK;
+}
+
+static int halve_between(struct claims *claims) {
+    lc_halve_between(&claims->graph, claims->delegate, claims->replacements);
     return TFL_OK;
 }
 
@@ -246,11 +254,15 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
                              .graph_nodes = claims.graph.plan->size,
                              .sources = claims.graph.sources};
     begin(delegate, &claim);
-    int (*const steps[])(struct claims *) = {claim_layers, claim_operators, replace_all, record};
+    int (*const steps[])(struct claims *) = {claim_layers, halve_between, claim_operators,
+                                             replace_all, record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }
     end(delegate, &claim);
+    if (status != TFL_OK) {
+        lc_restore_halved(delegate, context);
+    }
     claims_free(&claims);
     return status;
 }

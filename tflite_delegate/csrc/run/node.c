@@ -7,6 +7,7 @@
 
 #include "host/log.h"
 #include "kernels/kernels.h"
+#include "run/copies/halved.h"
 
 int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_context *context) {
     int32_t threads = delegate->options.num_threads;
@@ -134,9 +135,9 @@ static void *node_init(struct tfl_context *context, const char *buffer, size_t l
 }
 
 static void node_free(struct tfl_context *context, void *user_data) {
-    (void)context;
     struct lc_node *node = user_data;
     if (node) {
+        lc_restore_halved(node->delegate, context);
         delist(node);
         forget_copies(node);
         lc_packed_free(&node->packed);

@@ -17,6 +17,7 @@
 #include "layer/chain.h"
 #include "run/copies/copies.h"
 
+struct lc_halved;
 struct lc_network;
 struct lc_node;
 struct lc_operator_node;
@@ -39,6 +40,7 @@ struct lc_delegate {
     struct lc_operator_node *operators; // likewise
     struct lc_claim *claims;            // in progress
     struct lc_network *waiting;         // built, and not yet in a node of TFLite
+    struct lc_halved *halved;           // tensors that are float16 meanwhile, of each graph
     size_t live_bytes;                  // packed weights and biases of these
     int32_t unknown;                    // float layers without a kernel, of the graph prepared last
 };

@@ -11,6 +11,7 @@
 struct lc_replacement {
     struct tfl_registration registration;
     int node_count; // 0: there is none
+    bool computes_halves;
     int nodes[LC_MAX_NODES];
 };
 
