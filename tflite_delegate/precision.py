@@ -29,41 +29,51 @@ def with_precision(model: Model, precision: str, simd: Simd) -> Model:
     LeanconvError
         If the processor has no such arithmetic.
     """
-    if precision == FP32:
-        return model
-    if not simd.computes_float16:
+    if precision == FP16 and not simd.computes_float16:
         raise LeanconvError(
             f"--precision fp16: {simd.name} has no arithmetic of float16 (Arm's +fullfp16)"
         )
     others = tuple(with_precision(other, precision, simd) for other in model.others)
-    layers = tuple(map(_in_half, model.layers))
-    between = _between(model, layers)
+    layers = tuple(_computed_in(precision, simd, layer) for layer in model.layers)
+    changed = {new.index for old, new in zip(model.layers, layers, strict=True) if new is not old}
+    between = _between(model, [layer for layer in layers if _is_half(layer, changed)])
     sizes = {t: size // 2 if t in between else size for t, size in model.sizes.items()}
-    layers = tuple(_with_copies(layer, between) for layer in layers)
+    layers = tuple(
+        _with_copies(layer, between) if layer.index in changed else layer for layer in layers
+    )
     return replace(model, layers=layers, others=others, sizes=sizes)
 
 
-def _in_half(layer: Layer) -> Layer:
-    """Transposed convolutions stay float32: what they spread over the output is."""
-    single = layer.workload
-    if single is None or single.dtype != "float32" or layer.staged_bytes:
+def _computed_in(precision: str, simd: Simd, layer: Layer) -> Layer:
+    """``layer`` in the type that it is computed in.
+
+    Transposed convolutions stay float32: what they spread over the output is. Layers whose tensors
+    are float16 in the model are computed so where the processor can, whatever is asked for.
+    """
+    read = layer.workload
+    if read is None or read.weight_dtype not in ("float32", "float16"):
         return layer
-    if single.weight_dtype not in ("float32", "float16"):
+    if read.dtype == "float16":
+        dtype = "float16" if simd.computes_float16 else "float32"
+    else:
+        dtype = "float32" if precision == FP32 or layer.staged_bytes else "float16"
+    if dtype == read.dtype:
         return layer
-    half = replace(single, dtype="float16")
-    return replace(layer, workload=half, geometry=describe(layer.kind, half))
+    workload = replace(read, dtype=dtype)
+    return replace(layer, workload=workload, geometry=describe(layer.kind, workload))
 
 
-def _is_half(layer: Layer) -> bool:
-    return layer.workload is not None and layer.workload.dtype == "float16"
+def _is_half(layer: Layer, among: Set[int]) -> bool:
+    is_half = layer.workload is not None and layer.workload.dtype == "float16"
+    return is_half and layer.index in among
 
 
 def _between(model: Model, layers: Sequence[Layer]) -> Set[int]:
-    """Tensors that a layer of float16 computes and nothing but other such layers read.
+    """Tensors that one of these layers of float16 computes and nothing but others of them read.
 
     Delegates keep them in float16 (csrc/claim/halving.c finds the same).
     """
-    layer_of = {node: layer.index for layer in layers if _is_half(layer) for node in layer.nodes}
+    layer_of = {node: layer.index for layer in layers for node in layer.nodes}
     writers = {
         tensor: layer_of[step.index]
         for step in model.steps
@@ -81,9 +91,7 @@ def _between(model: Model, layers: Sequence[Layer]) -> Set[int]:
 
 
 def _with_copies(layer: Layer, between: Set[int]) -> Layer:
-    """``layer`` with the bytes of its copies of tensors that are float32."""
-    if not _is_half(layer):
-        return layer
+    """``layer`` with the bytes of its copies of all tensors but those in between."""
     assert layer.workload is not None, "it has a type"
     image = layer.workload.with_batch(1)
     tensors = [(layer.input, image.input_bytes)]

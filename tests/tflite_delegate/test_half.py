@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,39 +25,56 @@ CONVS = (
     Conv(17, (1, 1), weight_type="float16"),
     Conv(12, (3, 3), groups=2, padding="VALID"),
 )
+#: Two in a row: nobody else reads what is between them, which is never float32.
+FIRST, SECOND = Conv(10, (1, 1), activation="relu6"), Conv(9, (3, 3), (2, 2))
 
 
-def fan(element_type: str = "float32") -> bytes:
-    """A model of layers that all read its input; each is an output of it."""
+def fan() -> bytes:
+    """A model of layers that all read its input, and of two in a row that do; with all outputs."""
     writer = ModelWriter()
-    first = writer.tensor(SHAPE, element_type)
+    first = writer.tensor(SHAPE)
     outputs = [writer.conv(first, SHAPE, conv)[0] for conv in CONVS]
-    for output in outputs:
-        writer.tensors[output].type = writer.tensors[first].type
+    between, shape = writer.conv(first, SHAPE, FIRST)
+    outputs.append(writer.conv(between, shape, SECOND)[0])
     return writer.finish([first], outputs)
+
+
+def in_half(
+    conv: Conv, x: np.ndarray, error: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``conv`` makes of an image that is off by at most ``error``, and how far that is off."""
+    workload = replace(conv.workload(x.shape), dtype="float16")
+    weights, bias = conv.constants(x.shape[-1])
+    expected, _ = conv2d(workload, x, weights, bias)
+    _, bound = conv2d(workload, abs(x) + error, weights, bias)
+    passed, _ = conv2d(replace(workload, activation="none"), 0 * x + error, abs(weights), None)
+    return expected, bound + passed
 
 
 def check(outputs: list[np.ndarray], x: np.ndarray) -> None:
     """Each output is within the bound of float16 arithmetic on an image of float16."""
-    image = x.astype(np.float16)
-    for conv, output in zip(CONVS, outputs, strict=True):
-        workload = conv.workload(SHAPE)
-        half = type(workload)(**{**vars(workload), "dtype": "float16"})
-        weights, bias = conv.constants(SHAPE[-1])
-        expected, bound = conv2d(half, image, weights, bias)
-        assert (abs(output - expected) <= bound).all(), conv
+    image = x.astype(np.float16).astype(np.float64)
+    expected = [in_half(conv, image) for conv in CONVS]
+    expected.append(in_half(SECOND, *in_half(FIRST, image)))
+    for output, (exact, bound) in zip(outputs, expected, strict=True):
+        assert output.shape == exact.shape
+        assert (abs(output - exact) <= bound).all()
 
 
 def test_layers_of_float32_are_computed_in_float16(arm_board: Board, tmp_path: Path) -> None:
     model, library = tmp_path / "fan.tflite", tmp_path / "fan.so"
     model.write_bytes(fan())
     report = build(model, library, PRESETS["cortex-a76"], precision="fp16")
-    assert [layer.precision for layer in report.layers] == ["float16"] * len(CONVS)
+    assert [layer.precision for layer in report.layers] == ["float16"] * (len(CONVS) + 2)
     assert all(layer.geometry.endswith("float16") for layer in report.layers)
     assert all(layer.expected_error and layer.expected_error > 1e-4 for layer in report.layers)
     x = np.random.default_rng(1).standard_normal(SHAPE, np.float32)
     run = invoke(arm_board, model, mode="builtin", cpu="cortex-a76", delegate=library, inputs=[x])
     check(run.outputs, x)
+    # Of the two in a row, each copies one of its tensors, of as many images as it takes at once.
+    *_, first, second = report.layers
+    images = first.workspace_bytes / (9 * 11 * 6 * 2), second.workspace_bytes / (5 * 6 * 9 * 2)
+    assert {*images} <= {1.0, 2.0}
     told = {layer.index: layer.workspace_bytes for layer in report.layers}
     assert told == {layer["node"]: layer["workspace_bytes"] for layer in run.report["layers"]}
     assert all(layer["generic_calls"] == 0 for layer in run.report["layers"])
@@ -69,3 +87,35 @@ def test_other_processors_are_refused(target: str, tmp_path: Path) -> None:
     model.write_bytes(fan())
     with pytest.raises(LeanconvError, match=f"{target} has no arithmetic of float16"):
         build(model, tmp_path / "fan.so", PRESETS[target], precision="fp16")
+
+
+def of_halves() -> bytes:
+    """A convolution all of whose tensors are float16 in the model, without a DEQUANTIZE."""
+    writer, conv = ModelWriter(), CONVS[0]
+    first = writer.tensor(SHAPE, "float16")
+    output, _ = writer.conv(first, SHAPE, conv)
+    for index in writer.operators[-1].inputs[1:] + [output]:
+        tensor = writer.tensors[index]
+        tensor.type = writer.tensors[first].type
+        if tensor.buffer:
+            data = np.frombuffer(bytes(writer.buffers[tensor.buffer].data), np.float32)
+            writer.buffers[tensor.buffer].data = data.astype(np.float16).tobytes()
+    return writer.finish([first], [output])
+
+
+@pytest.mark.parametrize("cpu", ["cortex-a76", "cortex-a72"])
+def test_tensors_of_the_model_may_be_float16(cpu: str, arm_board: Board, tmp_path: Path) -> None:
+    """Computed in float16 where the processor can, else in float32 and rounded."""
+    model, library = tmp_path / "halves.tflite", tmp_path / "halves.so"
+    model.write_bytes(of_halves())
+    report = build(model, library, PRESETS[cpu])
+    (layer,) = report.layers
+    assert layer.precision == ("float16" if cpu == "cortex-a76" else "float32")
+    x = np.random.default_rng(2).standard_normal(SHAPE).astype(np.float16)
+    run = invoke(arm_board, model, mode="builtin", cpu=cpu, delegate=library, inputs=[x])
+    (told,) = run.report["layers"]
+    assert told["workspace_bytes"] == layer.workspace_bytes
+    (output,) = run.outputs
+    assert output.dtype == np.float16
+    exact, bound = in_half(CONVS[0], x.astype(np.float64))
+    assert (abs(output - exact) <= bound).all()

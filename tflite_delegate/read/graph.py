@@ -196,7 +196,8 @@ class Graph:
         paddings = self.integers(operands[1]) if len(operands) == 2 else None
         if paddings is None or not self.tensor(operands[0]).is_known:
             return None
-        if self.dtype(output) != "float32" and not self._share_codes(operands[0], output):
+        is_float = self.dtype(output) in ("float32", "float16")
+        if not is_float and not self._share_codes(operands[0], output):
             return None
         return Operation(node, name, operands[:1], output, paddings=tuple(paddings))
 

@@ -156,7 +156,11 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         if workload.groups > 1 and op != "DEPTHWISE_CONV_2D":
             raise LeanconvError("int8 weights of groups whose image is quantised as a whole")
         facts["overflows_pairs"] = overflows_pairs(graph, w_index, workload)
-    _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
+    types = {x.type, y.type}
+    if types == {"float16"}:
+        workload, types = replace(workload, dtype="float16"), {"float32"}
+        facts["geometry"] = describe(_KINDS[op], workload)
+    _check_constants(types, weights, bias, workload.out_channels)
     if workload.dtype == "float32" and weights.type == "int8":
         check_scales(graph, graph.dequantized_by(w_index), 3 if op == "DEPTHWISE_CONV_2D" else 0)
     facts |= {"workload": workload, "input": x_index, "output": y_index}

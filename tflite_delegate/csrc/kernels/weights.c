@@ -118,7 +118,14 @@ static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
 
 // In what follows, `first` is the layer's output channel that is the first of the call.
 
-// Float32, or rounded to float16.
+static void store(void *packed, size_t index, float value, const struct lc_geometry *g) {
+    if (g->half_weights) {
+        ((uint16_t *)packed)[index] = lc_float_to_half(value);
+    } else {
+        ((float *)packed)[index] = value;
+    }
+}
+
 static void pack_matrix(void *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
@@ -131,12 +138,7 @@ static void pack_matrix(void *packed, const struct layout *layout,
                     lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
                 for (size_t i = 0; i < count; i++) {
                     size_t step = tap * layout->tap_step + (c + i) * layout->channel_step;
-                    if (layout->geometry->half_weights) {
-                        ((uint16_t *)packed)[column + step * layout->panel] =
-                            lc_float_to_half(row[i]);
-                    } else {
-                        ((float *)packed)[column + step * layout->panel] = row[i];
-                    }
+                    store(packed, column + step * layout->panel, row[i], layout->geometry);
                 }
             }
         }
@@ -253,6 +255,11 @@ static bool reads_bias_in_place(const struct lc_kernel *kernel,
            !constants->bias.is_copy;
 }
 
+// Whether weights are packed as the model has them.
+static bool is_narrow(const struct lc_geometry *g) {
+    return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
+}
+
 // False if the kernel does not read what this delegate writes, or it is too large.
 static bool find_places(struct places *places, const struct lc_kernel *kernel,
                         const struct lc_constants *layers) {
@@ -265,9 +272,8 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         if (!layout_of(&layout, kernel, i) ||
-            (kernel->layers[i].half_weights && !layers[i].weights.is_half &&
-             kernel->layers[i].element != LC_FLOAT16) ||
-            (kernel->layers[i].byte_weights && !layers[i].weights.scales) ||
+            (is_narrow(&kernel->layers[i]) && !layers[i].weights.is_half &&
+             !layers[i].weights.scales) ||
             !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
             return false;
         }
@@ -291,11 +297,6 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
 size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers) {
     struct places places;
     return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
-}
-
-// Whether weights are packed as the model has them.
-static bool is_narrow(const struct lc_geometry *g) {
-    return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
 }
 
 static void pack_weights(void *packed, const struct layout *layout,
