@@ -34,8 +34,8 @@ bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *outpu
     return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
 }
 
-bool lc_sums_integers(const struct lc_geometry *g) {
-    return g->element == LC_INT8 || g->element == LC_UINT8;
+bool lc_packs_narrow(const struct lc_geometry *g) {
+    return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
 }
 
 size_t lc_element_bytes(const struct lc_geometry *g) {
@@ -50,7 +50,7 @@ size_t lc_element_bytes(const struct lc_geometry *g) {
 }
 
 bool lc_sums_integers(const struct lc_geometry *g) {
-    return g->element != LC_FLOAT32 || g->dynamic;
+    return g->element == LC_INT8 || g->element == LC_UINT8 || g->dynamic;
 }
 
 int32_t lc_activation_of_node(int32_t builtin_code) {

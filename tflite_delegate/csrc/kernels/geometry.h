@@ -16,8 +16,8 @@ int32_t lc_out_width(const struct lc_geometry *geometry);
 // Elements of one input or output image. False if they cannot be addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 
-// Whether its sums are of int8 or uint8.
-bool lc_sums_integers(const struct lc_geometry *geometry);
+// Whether weights are packed as the model has them, in less than four bytes.
+bool lc_packs_narrow(const struct lc_geometry *geometry);
 
 // Bytes of one element.
 size_t lc_element_bytes(const struct lc_geometry *geometry);

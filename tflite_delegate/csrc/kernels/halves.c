@@ -46,6 +46,14 @@ uint16_t lc_float_to_half(float value) {
     return (uint16_t)(sign | half);
 }
 
+void lc_store_float(void *array, size_t index, float value, bool is_half) {
+    if (is_half) {
+        ((uint16_t *)array)[index] = lc_float_to_half(value);
+    } else {
+        ((float *)array)[index] = value;
+    }
+}
+
 #if defined(__aarch64__)
 #include <arm_neon.h>
 

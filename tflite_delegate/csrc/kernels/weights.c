@@ -118,14 +118,6 @@ static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
 
 // In what follows, `first` is the layer's output channel that is the first of the call.
 
-static void store(void *packed, size_t index, float value, const struct lc_geometry *g) {
-    if (g->half_weights) {
-        ((uint16_t *)packed)[index] = lc_float_to_half(value);
-    } else {
-        ((float *)packed)[index] = value;
-    }
-}
-
 static void pack_matrix(void *packed, const struct layout *layout,
                         const struct lc_constants *constants, size_t first) {
     float scratch[CHUNK];
@@ -138,7 +130,8 @@ static void pack_matrix(void *packed, const struct layout *layout,
                     lc_weights_read(constants, layout->geometry, first + m, tap, c, count, scratch);
                 for (size_t i = 0; i < count; i++) {
                     size_t step = tap * layout->tap_step + (c + i) * layout->channel_step;
-                    store(packed, column + step * layout->panel, row[i], layout->geometry);
+                    lc_store_float(packed, column + step * layout->panel, row[i],
+                                   layout->geometry->half_weights);
                 }
             }
         }
@@ -255,11 +248,6 @@ static bool reads_bias_in_place(const struct lc_kernel *kernel,
            !constants->bias.is_copy;
 }
 
-// Whether weights are packed as the model has them.
-static bool is_narrow(const struct lc_geometry *g) {
-    return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
-}
-
 // False if the kernel does not read what this delegate writes, or it is too large.
 static bool find_places(struct places *places, const struct lc_kernel *kernel,
                         const struct lc_constants *layers) {
@@ -272,7 +260,7 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         if (!layout_of(&layout, kernel, i) ||
-            (is_narrow(&kernel->layers[i]) && !layers[i].weights.is_half &&
+            (lc_packs_narrow(&kernel->layers[i]) && !layers[i].weights.is_half &&
              !layers[i].weights.scales) ||
             !place(&end, &places->weights[i], reads_in_place(kernel, layers) ? 0 : layout.bytes)) {
             return false;
@@ -303,7 +291,7 @@ static void pack_weights(void *packed, const struct layout *layout,
                          const struct lc_constants *constants, size_t first) {
     if (lc_sums_integers(layout->geometry)) {
         pack_words(packed, layout, constants, first);
-    } else if (is_narrow(layout->geometry)) {
+    } else if (lc_packs_narrow(layout->geometry)) {
         pack_narrow(packed, layout, constants, first);
     } else if (layout->transform) {
         pack_transformed(packed, layout, constants, first);
