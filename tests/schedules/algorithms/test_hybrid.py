@@ -14,6 +14,7 @@ from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
+from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from tests.support.hybrid import RULES, HybridCase
 from tests.support.kernels import HostKernel, run_on_board
@@ -91,3 +92,8 @@ def test_text_names_the_rule() -> None:
     workload = LAYERS["xnn_qd8_fused_rows"]
     assert Conv2dWorkload.from_text(workload.to_text()) == workload
     assert workload.describe().endswith("int8 weights xnn_qd8_fused_rows")
+
+
+def test_sums_are_spread_over_lanes_without_dot_products() -> None:
+    plan = plan_kernel(layer(9, (16, 40), 3, "xnn_qd8_fused"), PRESETS["cortex-a53"])
+    assert plan.knobs["weights"] == "spread"
