@@ -223,7 +223,6 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
         (["compile", "empty.tflite", "-o", "a.so"], "empty.tflite is empty"),
         (["compile", "text.tflite", "-o", "a.so"], "is not a .tflite model"),
         (["compile", "cut.tflite", "-o", "a.so"], "cut.tflite is damaged"),
-        (["compile", "{int8}", "-o", "a.so", "--rounding", "reference"], "has no convolution that"),
     ],
 )
 def test_every_error_is_one_line_and_leaves_nothing(
@@ -231,7 +230,6 @@ def test_every_error_is_one_line_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     graph: Path,
-    trained_models: Path,
     arguments: list[str],
     message: str,
 ) -> None:
@@ -244,8 +242,7 @@ def test_every_error_is_one_line_and_leaves_nothing(
     (tmp_path / "full" / "precious.txt").touch()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.chdir(tmp_path)
-    int8 = trained_models / "resnet8_int8.tflite"
-    filled = [argument.format(graph=model, int8=int8) for argument in arguments]
+    filled = [argument.format(graph=model) for argument in arguments]
 
     status, _, errors = call(capsys, *filled)
 
