@@ -40,8 +40,8 @@ from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders, replaced
+from schedules.kernel.sharing import shared_pixels
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_pairs, sum_taps
-from schedules.kernel.tiles import shared_pixels
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
 from schedules.lower.masked_loops import branch, mark_masked

@@ -50,3 +50,16 @@ def loss_by_channels(workload: Conv2dWorkload, simd: Simd, slots: float, items: 
 
 def _uneven(slots: float, items: int, simd: Simd) -> float:
     return slots / simd.cores * (1 / evenness(items, simd.cores) - 1)
+
+
+def shared_pixels(rows: int, columns: int, cores: int) -> tuple[str, ...]:
+    """Rows of tiles, or tiles if so many rows make uneven shares."""
+    if rows == 1:
+        return ("columns",)
+    even = columns == 1 or evenness(rows, cores) >= EVEN
+    return ("rows",) if even else ("rows", "columns")
+
+
+def shared_evenly(panels: int, simd: Simd) -> bool:
+    """Whether there are panels for every core."""
+    return panels % simd.cores == 0 or panels >= 8 * simd.cores

@@ -309,7 +309,7 @@ def default_order(
         tile_by_tile: again(weights, rows * -(-row_pixels // columns)),
         row_by_row: again(weights, rows) + rows * again(row_bytes, panels),
     }
-    preferred = panel_by_panel if shared_evenly(panels, simd) else tile_by_tile
+    preferred = panel_by_panel if sharing.shared_evenly(panels, simd) else tile_by_tile
     return min(ORDERS, key=lambda order: (bytes_again[order], order != preferred))
 
 
@@ -347,15 +347,7 @@ def shared_loops(
     by_channels = sharing.loss_by_channels(workload, simd, slots, panels)
     if by_channels < sharing.loss_by_pixels(workload, simd, slots, rows * columns):
         return ("panels",)
-    return shared_pixels(rows, columns, simd.cores)
-
-
-def shared_pixels(rows: int, columns: int, cores: int) -> tuple[str, ...]:
-    """Rows of tiles, or tiles if so many rows make uneven shares."""
-    if rows == 1:
-        return ("columns",)
-    even = columns == 1 or sharing.evenness(rows, cores) >= sharing.EVEN
-    return ("rows",) if even else ("rows", "columns")
+    return sharing.shared_pixels(rows, columns, simd.cores)
 
 
 def default_k_block(
@@ -425,11 +417,6 @@ def knobs(
         Knob(f"{prefix}k_block", k_blocks, tile.k_block, tried=is_divisor),
         Knob(f"{prefix}order", ORDERS, tile.order, feature=order_number),
     )
-
-
-def shared_evenly(panels: int, simd: Simd) -> bool:
-    """Whether there are panels for every core."""
-    return panels % simd.cores == 0 or panels >= 8 * simd.cores
 
 
 def order_number(order: str) -> float:

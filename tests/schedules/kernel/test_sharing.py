@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.kernel.sharing import evenness
-from schedules.kernel.tiles import shared_pixels
+from schedules.kernel.sharing import evenness, shared_pixels
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
