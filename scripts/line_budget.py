@@ -36,7 +36,7 @@ BUDGET = {
     "scripts/benchmarks": 5000,
     "scripts/board": 3770,
     "scripts/examples": 270,
-    "scripts/models": 1150,
+    "scripts/models": 1200,
     "scripts/pictures": 390,
     "scripts/tflite_benchmark": 590,
     "scripts/tvmc": 6500,

@@ -5,16 +5,17 @@
     python -m scripts.benchmarks.algorithms --svg docs --json rows.json
 
 The layers are MEC's cv1 to cv12 and a 5x5 convolution of a 300x300 and of a 1960x1960 image to 32
-channels, none of them padded: .tflite models of one convolution with bias and ReLU, batch 1,
-float32, run by LiteRT on one thread. Beside the algorithms stand XNNPACK and TFLite's built-in
-kernel, which pass through the same measurements.
+channels, none of them padded: .tflite models of one convolution with bias and ReLU, batch 1, run by
+LiteRT on one thread. Beside the algorithms stand XNNPACK and TFLite's built-in kernel, which pass
+through the same measurements. Of int8 (--dtype int8), all bytes are about a quarter.
 
 workspace, packed: bytes that the algorithm asks for, and its weights in its layout
 peak heap: the most that was on the heap, beside the input and output tensors, from before the
     interpreter was made to the end of its first run, in a process of its own
     (benchmarks/harness/memory.py)
 ratios: of the least and of the median times, all runtimes of a layer timed in turns
-max error: the largest absolute difference of an output element to float64
+max error: the largest absolute difference of an output element to float64, of float32
+mismatches: output elements other than XNNPACK's, of int8
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +50,12 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.charts import dot_chart
 from scripts.benchmarks.harness.comparison import compare, compile_delegate
-from scripts.benchmarks.harness.exact import max_errors, single_convolution
+from scripts.benchmarks.harness.exact import layer_of, max_errors, single_convolution
 from scripts.benchmarks.harness.inference import LEANCONV, random_inputs
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import BUILT_IN, XNNPACK, Runner, inputs_path
-from scripts.models.make import LITERATURE_LAYERS, ensure
+from scripts.models.finding import layers_of
+from scripts.models.make import LITERATURE_LAYERS
 from tvmc.command import LineParser, at_least_one
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes
@@ -69,6 +73,7 @@ COLUMNS = {
     "min / built-in": cell("built_in_ratios", "min", form=ratio),
     "median / built-in": cell("built_in_ratios", "median", form=ratio),
     "max error": cell("max_difference", form=difference),
+    "mismatches": cell("mismatches"),
 }
 
 
@@ -85,7 +90,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     layers = chosen("layer", options.layers, LITERATURE_LAYERS)
     algorithms = chosen("algorithm", options.algorithms, REGISTRY.names())
     limit = options.memory << 20 if options.memory else _free_bytes() // 3
-    graphs = ensure([LITERATURE_LAYERS[name].name for name in layers])
+    graphs = layers_of([LITERATURE_LAYERS[name] for name in layers], options.dtype)
     for name, graph in zip(layers, graphs, strict=True):
         yield from bench(name, graph, algorithms, limit, options.rounds)
 
@@ -103,7 +108,7 @@ def bench(
     name: str, graph: Path, algorithms: Sequence[str], limit_bytes: int, rounds: int
 ) -> list[Row]:
     """The rows of one layer: LiteRT's own kernels, then the algorithms."""
-    workload, weights, bias = single_convolution(graph)
+    workload = layer_of(graph)
     geometry = str(LITERATURE_LAYERS[name])
     empty: Row = dict.fromkeys(("reason", "peak_bytes", "times", "max_difference"))
     empty |= dict.fromkeys(("workspace_bytes", "packed_bytes", "ratios", "built_in_ratios"))
@@ -120,24 +125,28 @@ def bench(
         for row in rows.values():
             _measure_heap(row, graph, folder, limit_bytes)
         say(f"{name}: timing …")
-
-        def errors(runners: Mapping[str, Runner]) -> dict[str, float]:
-            outputs = {kind: _output(runner) for kind, runner in runners.items()}
-            return max_errors(workload, inputs[0], weights, bias, outputs)
-
+        differences = None if workload.is_quantised else partial(_errors, graph, inputs[0])
         bases = {"ratios": XNNPACK, "built_in_ratios": BUILT_IN}
         measured = [row for row in rows.values() if row["reason"] is None]
         for batch in batches(measured, 3 * limit_bytes):
             kinds = [row["runtime"] for row in batch]
-            found = compare(
-                graph, kinds, folder, inputs, differences=errors, bases=bases, rounds=rounds
-            )
+            more: dict[str, Any] = {"differences": differences, "bases": bases, "rounds": rounds}
+            found = compare(graph, kinds, folder, inputs, **more)
             for row in found:
                 if row["reason"]:
                     raise LeanconvError(row["reason"])
-                kept = ("times", "max_difference", *bases)
-                rows[row["runtime"]] |= {key: row[key] for key in kept}
+                kept = ("times", "max_difference", "mismatches", *bases)
+                rows[row["runtime"]] |= {key: row.get(key) for key in kept}
     return list(rows.values())
+
+
+def _errors(
+    graph: Path, image: NDArray[np.float32], runners: Mapping[str, Runner]
+) -> dict[str, float]:
+    """How far outputs are from those of float64."""
+    workload, weights, bias = single_convolution(graph)
+    outputs = {kind: _output(runner) for kind, runner in runners.items()}
+    return max_errors(workload, image, weights, bias, outputs)
 
 
 def _planned(algorithm: str, workload: Conv2dWorkload, limit_bytes: int) -> Row:
@@ -240,7 +249,7 @@ BENCHMARK = Benchmark(
     measure,
     report,
     _options,
-    {"rounds": 10},
+    {"dtype": "float32", "rounds": 10},
     {"algorithms_time.svg": time_picture, "algorithms_memory.svg": memory_picture},
 )
 main = BENCHMARK.main

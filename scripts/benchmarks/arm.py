@@ -12,6 +12,7 @@ L1, L2 misses: in thousands of lines of 64 bytes
 MB moved: by vector loads and stores
 packed, workspace: bytes that the delegate holds for weights, and for its largest layer
 ratio: to XNNPACK, below 1 is fewer or faster
+mismatches: outputs other than XNNPACK's, of networks whose weights have 8 bits
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from scripts.benchmarks.harness.benchmark import (
     say,
     table,
 )
+from scripts.benchmarks.harness.comparison import expected_outputs, mismatches
 from scripts.benchmarks.harness.inference import LEANCONV, delegate_memory
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK
 from scripts.board.board import Board
 from scripts.board.core_model import cache_geometry, find_core
 from scripts.board.count import invoke
-from scripts.models.architectures import ARCHITECTURES
-from scripts.models.make import ensure
+from scripts.models.finding import found
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
 
@@ -74,13 +75,14 @@ COLUMNS = {
     "workspace": cell("workspace_bytes", form=format_bytes),
     "modelled ms": cell("modelled_s", form=milliseconds),
     "time ratio": cell("modelled_s_ratio", form=ratio),
+    "mismatches": cell("mismatches"),
 }
 
 
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", default=NETWORKS,
-        help=f"[{' '.join(NETWORKS)}], or any of {' '.join(ARCHITECTURES)}")  # fmt: skip
+        help=f"[{' '.join(NETWORKS)}], others of models/make.py, or .tflite files")  # fmt: skip
     add("--cpus", metavar="A,B", help=f"[{','.join(CPUS)}]")
 
 
@@ -89,13 +91,17 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     cpus = chosen("core", options.cpus, CPUS)
     board = Board.default()
     board.setup()
-    for model in ensure(options.networks):
+    for model in found(options.networks):
         for cpu in cpus:
             say(f"{model.stem} on {cpu} …")
             with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
                 library = Path(folder) / "delegate.so"
                 tvmc.compile(model, output=library, target=cpu)
                 rows = [run(board, model, cpu), run(board, model, cpu, library)]
+                outputs = [row.pop("outputs") for row in rows]
+            if expected_outputs(model)[1] is None:
+                for row, got in zip(rows, outputs, strict=True):
+                    row["mismatches"] = mismatches(got, outputs[0])
             for row in rows:
                 ratios = {f"{key}_ratio": row[key] / rows[0][key] for key in COMPARED}
                 yield {"network": model.stem, "cpu": cpu, **row, **ratios}
@@ -112,6 +118,7 @@ def run(board: Board, model: Path, cpu: str, library: Path | None = None) -> Row
     memory = delegate_memory(invocation.report)
     return {
         "runtime": XNNPACK if library is None else LEANCONV,
+        "outputs": invocation.outputs,
         **counts,
         **{key: region[key] - marking[key] for key in ("l1_misses", "l2_misses")},
         "moved_bytes": counts["v_ld_bytes"] + counts["v_st_bytes"],

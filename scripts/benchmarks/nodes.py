@@ -35,7 +35,7 @@ from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.node_times import single_nodes
 from scripts.benchmarks.harness.runners import XNNPACK
 from scripts.models.architectures import ARCHITECTURES
-from scripts.models.make import ensure
+from scripts.models.finding import found
 from tflite_delegate.read import model as tflite_model
 from tvmc.command import LineParser, at_least_one
 
@@ -67,7 +67,7 @@ def _options(parser: LineParser) -> None:
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Both runtimes on every distinct layer."""
     seen: set[str] = set()
-    for graph in ensure(options.networks):
+    for graph in found(options.networks):
         with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
             for operator, layer, path in _layers(graph, Path(name), options.batch):
                 chosen = options.operator in (None, operator)

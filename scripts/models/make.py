@@ -363,9 +363,21 @@ def _trained(name: str) -> dict[str, Recipe]:
     }
 
 
+#: What is behind the name of a layer, and how it is converted.
+_OF_LAYERS: dict[str, tuple[str, Convert]] = {"": ("", _float32), "_int8": (", int8", _int8)}
+#: The published networks that are also made in int8.
+INTEGER_NETWORKS = ("mobilenet_v1_int8", "mobilenet_v2_int8", "resnet50_int8")
+
+
+def _in_int8(name: str) -> Recipe:
+    text, build = ARCHITECTURES[name.removesuffix("_int8")]
+    return Recipe(f"{text}, int8", build, _int8)
+
+
 #: Every model by name.
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
+    **{name: _in_int8(name) for name in INTEGER_NETWORKS},
     "efficientnet_b0": Recipe(
         "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32
     ),
@@ -379,8 +391,9 @@ RECIPES: dict[str, Recipe] = {
     "small_dynamic_range": Recipe("the same, int8 weights (hybrid)", _small, _dynamic_range),
     "small_int8": Recipe("the same, int8", _small, _int8),
     **{
-        layer.name: Recipe(f"one layer, {layer}", _single(layer), _float32)
+        layer.name + suffix: Recipe(f"one layer, {layer}{text}", _single(layer), convert)
         for layer in (*LAYERS, *LITERATURE_LAYERS.values())
+        for suffix, (text, convert) in _OF_LAYERS.items()
     },
 }
 

@@ -37,6 +37,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "type": float,
         "help": "of timing an input at most, unless 3 rounds take longer [%(default)g]",
     },
+    "dtype": {
+        "choices": ("float32", "int8"),
+        "help": "element type of the layers, as models/make.py converts them [%(default)s]",
+    },
     "algorithm": {"help": "as for tvmc compile, one of them [%(default)s]"},
 }
 

@@ -88,7 +88,12 @@ def constant(path: Path, operator: int, position: int) -> Array:
 
 def single_convolution(path: Path) -> tuple[Conv2dWorkload, Array, Array]:
     """Workload, weights (M, K_h, K_w, C) and bias (M,) of a model of one convolution."""
+    weights, bias = (constant(path, 0, position) for position in (1, 2))
+    return layer_of(path), weights, bias
+
+
+def layer_of(path: Path) -> Conv2dWorkload:
+    """The only layer of a model."""
     (layer,) = tflite_model.read(path).layers
-    assert layer.workload is not None, "float32 convolutions are all that is made here"
-    weights, bias = (constant(path, layer.index, position) for position in (1, 2))
-    return layer.workload, weights, bias
+    assert layer.workload is not None, "convolutions are all that is made here"
+    return layer.workload

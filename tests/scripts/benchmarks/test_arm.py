@@ -21,7 +21,7 @@ def test_both_runtimes_are_counted_on_each_core(
 ) -> None:
     model, file = tmp_path / "small.tflite", tmp_path / "rows.json"
     model.write_bytes(single_conv(SHAPE, LAYER))
-    monkeypatch.setattr(arm, "ensure", lambda _: [model])
+    monkeypatch.setattr(arm, "found", lambda _: [model])
     assert arm.main(["small", "--cpus", "cortex-a53", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert [row["runtime"] for row in rows] == [XNNPACK, LEANCONV]
