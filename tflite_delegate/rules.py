@@ -47,6 +47,8 @@ class RuleCase:
         images, at most.
     least_outputs, least_depth : int
         Output channels and products of a sum, at least.
+    is_fast : bool
+        Only layers that TFLite's depthwise kernel of 3x3 taps for Arm computes.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class RuleCase:
     most_pixels: int = ANY
     least_outputs: int = 1
     least_depth: int = 1
+    is_fast: bool = False
 
     def fits(self, kind: str, workload: Conv2dWorkload) -> bool:
         """Whether a layer of this kind goes by the rule."""
@@ -68,7 +71,24 @@ class RuleCase:
             and layer.pixels <= self.most_pixels
             and layer.out_channels >= self.least_outputs
             and layer.reduction >= self.least_depth
+            and (not self.is_fast or _is_fast(layer))
         )
+
+
+def _is_fast(layer: Conv2dWorkload) -> bool:
+    """TFLite's Fast3x3FilterKernelSupported, of a layer with one output for each input channel."""
+    pad, stride = layer.pad_top, layer.stride_height
+    sizes = (layer.in_height, layer.in_width)
+    steps = (layer.stride_width, layer.dilation_height, layer.dilation_width)
+    if (layer.kernel_height, layer.kernel_width, *steps) != (3, 3, stride, 1, 1):
+        return False
+    if layer.in_channels % 8 or stride > 2 or pad != layer.pad_left or pad > 1:
+        return False
+    fits = all(
+        (positions - 1) * stride - pad + 3 <= size + pad
+        for positions, size in zip((layer.out_height, layer.out_width), sizes, strict=True)
+    )
+    return fits and (pad == 0 or 1 not in sizes or sizes[0] == sizes[1])
 
 
 def cases(choice: str, simd: Simd) -> list[RuleCase]:
@@ -92,8 +112,9 @@ def _builtin(dtype: str, simd: Simd) -> list[RuleCase]:
     depthwise = RuleCase(DEPTHWISE, dtype, "depthwise_int8" if dtype == "int8" else "double")
     if simd.arch == "x86_64":
         return [depthwise, *(RuleCase(kind, dtype, "double_up") for kind in (CONV, DENSE))]
+    fast = RuleCase(DEPTHWISE, dtype, "double_up", most_multiplier=1, is_fast=True)
+    found = [fast, depthwise]
     # The matrix product is ruy's but for one column, which has a kernel of its own.
-    found = [depthwise]
     for kind in (CONV, DENSE):
         vector = RuleCase(kind, dtype, "double_up", most_pixels=1, least_outputs=4, least_depth=8)
         found += [vector, RuleCase(kind, dtype, "single")]

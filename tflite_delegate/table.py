@@ -199,7 +199,7 @@ def _rule_code(rule: str) -> int:
 
 def _rule_case(case: rules.RuleCase) -> str:
     limits = (case.most_taps, case.most_multiplier, case.most_pixels)
-    least = (case.least_outputs, case.least_depth)
+    least = (case.least_outputs, case.least_depth, int(case.is_fast))
     kind, element = KIND_CODES[case.kind], ELEMENT_CODES[case.dtype]
     values = (kind, element, f"LC_{case.rule.upper()}", *limits, *least)
     return f"    {{{', '.join(map(str, values))}}},"

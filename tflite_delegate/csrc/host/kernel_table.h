@@ -60,6 +60,7 @@ struct lc_rule_case {
     int32_t most_taps, most_multiplier; // output channels for each input channel
     int32_t most_pixels;                // of the output, of all images
     int32_t least_outputs, least_depth; // output channels, products of a sum
+    int32_t is_fast; // 1: only what TFLite's depthwise kernel of 3x3 taps for Arm computes
 };
 
 // How a float image is quantised by its range, to be multiplied by int8 weights, and what becomes

@@ -9,12 +9,30 @@
 // Channels that TFLite's vector loops compute at once.
 enum { VECTOR = 8 };
 
+// Whether output positions along an axis need no more than a padded image has.
+static bool reach(int32_t positions, int32_t size, int32_t stride, int32_t pad) {
+    return (int64_t)(positions - 1) * stride - pad + 3 <= (int64_t)size + pad;
+}
+
+// TFLite's Fast3x3FilterKernelSupported, of a layer with one output for each input channel.
+static bool is_fast(const struct lc_geometry *g) {
+    int32_t pad = g->pad_top, stride = g->stride_height;
+    if (g->kernel_height != 3 || g->kernel_width != 3 || g->stride_width != stride || stride > 2 ||
+        g->dilation_height != 1 || g->dilation_width != 1 || g->in_channels % VECTOR ||
+        pad != g->pad_left || pad > 1) {
+        return false;
+    }
+    bool is_line = g->in_height != g->in_width && (g->in_height == 1 || g->in_width == 1);
+    return reach(lc_out_height(g), g->in_height, stride, pad) &&
+           reach(lc_out_width(g), g->in_width, stride, pad) && !(pad && is_line);
+}
+
 static bool fits(const struct lc_rule_case *c, const struct lc_geometry *g, int64_t pixels) {
     int64_t taps = (int64_t)g->kernel_height * g->kernel_width;
     int64_t depth = taps * (g->in_channels / g->groups);
     return taps <= c->most_taps && g->out_channels / g->in_channels <= c->most_multiplier &&
            pixels <= c->most_pixels && g->out_channels >= c->least_outputs &&
-           depth >= c->least_depth;
+           depth >= c->least_depth && (!c->is_fast || is_fast(g));
 }
 
 int32_t lc_rule_of(enum lc_kind kind, const struct lc_geometry *g, int32_t images) {
