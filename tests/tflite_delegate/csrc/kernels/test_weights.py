@@ -108,7 +108,7 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    names = ("weights", "constants", "upsampling", "geometry", "weight_pages")
+    names = ("weights", "constants", "halves", "upsampling", "geometry", "weight_pages")
     sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
     sources += sorted((SOURCES / "kernels" / "quantised").glob("*.c"))
     sources += sorted((SOURCES / "kernels" / "hybrid").glob("*.c"))
