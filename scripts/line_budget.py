@@ -28,7 +28,7 @@ BUDGET = {
     "schedules/select": 900,
     "schedules/target": 1450,
     "schedules/tuning": 5700,
-    "tflite_delegate": 950,
+    "tflite_delegate": 1000,
     "tflite_delegate/csrc": 14200,
     "tflite_delegate/importer": 5000,
     "tflite_delegate/read": 1700,
