@@ -22,10 +22,10 @@ from tflite_delegate.read.dynamic import dot_kernels
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
-    "neon", "dotprod", "fullfp16", "avx512vnni",
+    "neon", "dotprod", "fullfp16", "avx512vnni", "i8mm",
 )  # fmt: skip
 #: Those that only kernels of quantised layers use.
-INTEGER_FEATURES = frozenset({"avx512vnni"})
+INTEGER_FEATURES = frozenset({"avx512vnni", "i8mm"})
 #: Activations as csrc/host/kernel_table.h numbers them.
 ACTIVATION_CODES = {
     "none": 0,

@@ -16,12 +16,19 @@ from schedules.kernel import accuracy, packing, quantised
 from schedules.kernel.costs import Work, inside, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
-from schedules.kernel.packing import NARROW, ONE_BY_ONE, PACKED, SPREAD_OUT, PackedWeights
+from schedules.kernel.packing import (
+    MATRICES,
+    NARROW,
+    ONE_BY_ONE,
+    PACKED,
+    SPREAD_OUT,
+    PackedWeights,
+)
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
-from schedules.layer.words import SPREAD, WORD, step_bytes
+from schedules.layer.words import PAIR, SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import spreads
+from schedules.lower.integers import multiplies_matrices, spreads
 from schedules.target.simd import Simd
 
 #: A tensor has at most so many elements: kernels index with 32-bit integers.
@@ -212,6 +219,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         packed = self.packed_weights(workload, knobs)
         # The last panel of output channels counts as if full.
         macs = self.macs(workload, knobs) * packed.bias_elements / workload.out_channels
+        if knobs.get("weights") == MATRICES:  # twice as many in an instruction
+            macs /= 2
         if self.skips_borders:
             macs *= inside(workload)
         size = step_bytes(workload)
@@ -232,6 +241,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         if workload.is_quantised:
             if knobs.get("weights") == SPREAD_OUT:  # its panels are of lanes, not of channels
                 return packing.words(workload, knobs["panel"] // SPREAD, SPREAD * WORD)
+            if knobs.get("weights") == MATRICES:  # likewise
+                return packing.words(workload, knobs["panel"] // PAIR, PAIR * WORD)
             if knobs.get("weights") == ONE_BY_ONE:
                 return packing.words(workload, knobs["panel"], 1)
             return packing.words(workload, knobs["panel"])
@@ -251,6 +262,8 @@ def weights_knob(workload: Conv2dWorkload, simd: Simd, sources: Sequence[str]) -
         sources = (PACKED,)
     if not spreads(simd):
         sources = [source for source in sources if source not in (SPREAD_OUT, ONE_BY_ONE)]
+    if not multiplies_matrices(simd):
+        sources = [source for source in sources if source != MATRICES]
     # Not tried: they are forms, of which a search takes those that are no other's kernel.
     return Knob("weights", tuple(sources), NARROW if NARROW in sources else PACKED, tried=never)
 

@@ -11,7 +11,9 @@ Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own fl
 (:mod:`schedules.algorithms.shared.weight_panels`). Of int8 on Arm without dot products, also
 ``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then counts
 these lanes, and no two weights eight apart in a word may both be -128. Or ``elements``: those are
-multiplied one by one, in 16 bits.
+multiplied one by one, in 16 bits. With ``i8mm`` also ``matrices``: words of eight, two pixels by
+two output channels at once. ``columns`` then counts these pairs of pixels, and ``panel`` two lanes
+for each channel.
 
 Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each; or what
 hybrid layers take (:mod:`schedules.kernel.hybrid`).
@@ -33,17 +35,27 @@ from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quan
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import (
     IN_PLACE,
+    MATRICES,
     NARROW,
     ONE_BY_ONE,
     PACKED,
     SPREAD_OUT,
     PackedWeights,
 )
+from schedules.kernel.pairs import channel_of, paired, paired_tile
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
 from schedules.kernel.quantised.pixel_sums import TAKEN
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
-from schedules.layer.words import SPREAD, fills_vectors, in_elements, in_spread_words, in_words
+from schedules.layer.words import (
+    PAIR,
+    SPREAD,
+    fills_pairs,
+    fills_vectors,
+    in_elements,
+    in_spread_words,
+    in_words,
+)
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_less, start_with_bias
 from schedules.lower.integers import image_offset
@@ -73,6 +85,7 @@ class Indirect(LayerAlgorithm):
             *[NARROW] * narrow,
             *[IN_PLACE] * in_place,
             *[SPREAD_OUT] * spread,
+            *[MATRICES] * fills_pairs(workload),
             *[ONE_BY_ONE] * (workload.is_quantised and workload.dtype == "int8"),
         )
 
@@ -129,6 +142,10 @@ class Indirect(LayerAlgorithm):
             product = self.spread_product(workload, simd)
             knobs |= tiles.knobs(product, simd, tiles.spread_tile(product, simd))
             return self.choose(workload, knobs, fixed)
+        if fixed.get("weights") == MATRICES and fills_pairs(workload):
+            product = paired(self.product(workload, simd))
+            knobs |= tiles.knobs(product, simd, paired_tile(product, simd))
+            return self.choose(workload, knobs, fixed)
         if fixed.get("weights") == ONE_BY_ONE:
             elements = self.element_product(workload)
             knobs |= tiles.knobs(elements, simd, tiles.element_tile(elements, simd))
@@ -171,22 +188,27 @@ class Indirect(LayerAlgorithm):
         patches, if anything, is left to be scheduled.
         """
         tile, product = Tile.of(knobs), self.product(workload, simd)
-        is_spread, one_by_one = (knobs["weights"] == form for form in (SPREAD_OUT, ONE_BY_ONE))
+        form, columns = knobs["weights"], tile.columns
+        one_by_one = form == ONE_BY_ONE
+        if form == MATRICES:
+            columns *= PAIR
         if one_by_one:
             product = self.element_product(workload)
         packed = self.packed_weights(workload, knobs)
         image, weights, constants = placeholders(workload, packed)
         constants = constants.with_offset(image_offset(simd))
         panels = weight_panels.make_panels(workload, packed, weights, tile, scale=constants.scale)
-        source = image_patches(workload, image, product.taps, constants, tile.columns, one_by_one)
-        begun = microkernel.begins_with_bias(workload, simd) and not is_spread
+        source = image_patches(workload, image, product.taps, constants, columns, one_by_one)
+        begun = microkernel.begins_with_bias(workload, simd) and form != SPREAD_OUT
         results = microkernel.product(
-            workload, self.patches(source), panels, constants, tile, begun, is_spread
+            workload, self.patches(source), panels, constants, tile, begun, form
         )
         arguments = [image, weights, *constants.tensors, *results]
         function = te.create_prim_func(arguments)
         if begun:
-            function = start_with_bias(function, "ACC", arguments.index(constants.bias))
+            channel = {"channel": channel_of} if form == MATRICES else {}
+            place = arguments.index(constants.bias)
+            function = start_with_bias(function, "ACC", place, **channel)
         if workload.dtype == "uint8":
             function = start_less(function, "ACC", TAKEN)
         schedule, made = s_tir.Schedule(function), panels is not weights
@@ -195,8 +217,10 @@ class Indirect(LayerAlgorithm):
             made = False
         if made:  # each by one thread, for the whole image
             shared = "panels"
-        if is_spread:
+        if form == SPREAD_OUT:
             product = self.spread_product(workload, simd)
+        if form == MATRICES:
+            product = paired(product)
         loops = microkernel.schedule_product(
             schedule,
             product.workload,
@@ -205,7 +229,7 @@ class Indirect(LayerAlgorithm):
             product.taps,
             stage,
             shared,
-            is_spread=is_spread,
+            form=form,
             has_taken=workload.dtype == "uint8",
         )
         if made:
@@ -224,7 +248,7 @@ class Lowering(Indirect):
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
         # Scales of int8 weights are behind the bias, which only ``indirect`` reads them there.
-        left = (IN_PLACE, ONE_BY_ONE, *[NARROW] * (workload.weight_dtype == "int8"))
+        left = (IN_PLACE, ONE_BY_ONE, MATRICES, *[NARROW] * (workload.weight_dtype == "int8"))
         return [source for source in super().weight_sources(workload) if source not in left]
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:

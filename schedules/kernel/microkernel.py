@@ -22,6 +22,8 @@ from tvm.tirx import Expr
 
 from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
+from schedules.kernel.packing import MATRICES, PACKED, SPREAD_OUT
+from schedules.kernel.pairs import UNPAIRED, pair_elements, pair_product, unpaired
 from schedules.kernel.patches import ElementPatches, Patches, Taps, masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
@@ -34,7 +36,7 @@ from schedules.kernel.steps import (
     straighten,
 )
 from schedules.kernel.tiles import Tile
-from schedules.layer.words import SPREAD
+from schedules.layer.words import PAIR, SPREAD
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import (
     dot4,
@@ -50,6 +52,8 @@ from schedules.target.simd import Simd
 
 #: Blocks in which spread sums are added, twice in pairs.
 PAIRS = ("ACC2", "ACC1")
+#: Forms of weights whose products take whole vectors of the image.
+STAGED = (SPREAD_OUT, MATRICES)
 #: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
 
@@ -71,15 +75,15 @@ def stage_image(
     tile: Tile,
     loop: Any,
     layer: str = "",
-    is_spread: bool = False,
+    form: str = PACKED,
 ) -> None:
     """Read block ``A<layer>`` in each step of ``loop``, which counts blocks of channels.
 
-    Vectors along the channels where the multiply-add can take one lane of them, or sums are spread;
-    else scalars, which the processor broadcasts as it loads.
+    Vectors along the channels where the multiply-add can take one lane of them, or takes them
+    whole; else scalars, which the processor broadcasts as it loads.
     """
     patches = schedule.get_sblock(f"A{layer}")
-    if not is_spread and (not simd.fma_by_element or tile.k_block == 1):
+    if form not in STAGED and (not simd.fma_by_element or tile.k_block == 1):
         schedule.compute_inline(patches)
         return
     schedule.set_scope(patches, 0, "local")
@@ -95,7 +99,7 @@ def patch_sums(
     tile: Tile,
     row_depth: int = 0,
     layer: str = "",
-    is_spread: bool = False,
+    form: str = PACKED,
     taken: te.Tensor | None = None,
 ) -> te.Tensor:
     """Block ``ACC<layer>``: the product of a patch matrix with packed weights, in whole tiles.
@@ -115,22 +119,30 @@ def patch_sums(
         the row before.
     layer : str
         Tells the blocks of one kernel's layers apart.
-    is_spread : bool
-        Each output channel is :data:`SPREAD` lanes of sums, whose own sum it is.
+    form : str
+        Knob ``weights``. Of ``spread``, each output channel is :data:`SPREAD` lanes of sums, whose
+        own sum it is; of ``matrices``, sums are those of :mod:`schedules.kernel.pairs`.
     taken : te.Tensor or None
         Of a pixel, added to each term for :func:`schedules.lower.initial_sums.start_less`.
     """
     dtype = workload.dtype
     batch, rows, _ = patches.shape
-    taps, element = patches.taps, patch_elements(patches, layer)
-    if is_spread:
+    taps, columns = patches.taps, patches.columns
+    element = (
+        pair_elements(patches, f"A{layer}") if form == MATRICES else patch_elements(patches, layer)
+    )
+    if form == MATRICES:
+        taps, columns = replace(taps, depth=taps.depth // PAIR), columns // PAIR
+    if form == SPREAD_OUT:
         taps = replace(taps, depth=taps.depth // SPREAD)
     kh, kw, c = taps.axes()
 
     def sum_of_products(n: Expr, h: Expr, w: Expr, o: Expr) -> Expr:
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
         weight = weights[o // tile.panel, step, o % tile.panel]
-        if is_spread:
+        if form == MATRICES:
+            return te.sum(pair_product(weight, element, (n, h, w, kh, kw), c, o), axis=[kh, kw, c])
+        if form == SPREAD_OUT:
             image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
             return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
         if isinstance(patches, ElementPatches):
@@ -146,7 +158,7 @@ def patch_sums(
         value = masked(patches.column_mask(w, kw, c), value, dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw, c])
 
-    acc_shape = (batch, rows, patches.columns, weights.shape[0] * tile.panel)
+    acc_shape = (batch, rows, columns, weights.shape[0] * tile.panel)
     return te.compute(acc_shape, sum_of_products, name=f"ACC{layer}")
 
 
@@ -168,7 +180,7 @@ def product(
     constants: Constants,
     tile: Tile,
     has_bias: bool = False,
-    is_spread: bool = False,
+    form: str = PACKED,
 ) -> list[te.Tensor]:
     """Argument ``R``, if there is one, and the output ``Y``, both exactly ``(*patches.shape, M)``.
 
@@ -177,9 +189,11 @@ def product(
     taken = None
     if workload.dtype == "uint8":
         taken = taken_off(patches, constants.parameter("weight_zero"))
-    sums = patch_sums(workload, patches, weights, tile, is_spread=is_spread, taken=taken)
+    sums = patch_sums(workload, patches, weights, tile, form=form, taken=taken)
     shape = (*patches.shape, workload.out_channels)
-    if is_spread:
+    if form == MATRICES:
+        sums = unpaired(sums)
+    if form == SPREAD_OUT:
         for block in PAIRS:
             sums = add_pairs(sums, block)
     return finished(workload, sums, constants, shape, has_bias=has_bias)
@@ -205,14 +219,15 @@ def schedule_product(
     stage: int = 0,
     shared: str | None = None,
     result: str = "Y",
-    is_spread: bool = False,
+    form: str = PACKED,
     has_taken: bool = False,
 ) -> TileLoops:
     """Schedule :func:`patch_sums` and block ``result``, which stores it, as stage ``stage``.
 
     Threads share the tiles of the loop ``shared``, by default of :func:`tiles.shared_loops`. Output
-    channels of ``workload``, ``taps`` and ``tile`` are lanes of spread sums if these are. Something
-    may be taken off them (:mod:`schedules.kernel.quantised.pixel_sums`).
+    channels of ``workload``, ``taps`` and ``tile`` are lanes of sums if the ``form`` has these, and
+    pixels perhaps pairs. Something may be taken off them
+    (:mod:`schedules.kernel.quantised.pixel_sums`).
     """
     sums, lanes = schedule.get_sblock("ACC"), tile.lanes(simd, workload.dtype)
 
@@ -223,12 +238,17 @@ def schedule_product(
     # A panel that stays in a cache for one image does for the next.
     place = int(loops.order[0] is loops.panels and extent(schedule, image) > 1)
     outside = [*loops.order[:place], image, *loops.order[place:]]
-    sum_tile(schedule, taps, simd, tile, outside, axes, loops.inside, rolled, is_spread=is_spread)
+    sum_tile(schedule, taps, simd, tile, outside, axes, loops.inside, rolled, form=form)
 
     # Step 2: the epilogue follows each tile, while its sums are in registers.
     outer = loops.order[-1]
     channels, panel = workload.out_channels, tile.panel
-    if is_spread:
+    if form == MATRICES:
+        schedule.set_scope(schedule.get_sblock(UNPAIRED), 0, "local")
+        pairs_left = follow(schedule, UNPAIRED, outer, PAIR, 0, 1)
+        unroll(schedule, pairs_left[1 + len(loops.order) :])
+        channels, panel = channels // PAIR, panel // PAIR
+    if form == SPREAD_OUT:
         for block in PAIRS:
             schedule.set_scope(schedule.get_sblock(block), 0, "local")
             lanes_left = follow(schedule, block, outer, lanes, 0, 1)
@@ -293,7 +313,7 @@ def sum_tile(
     inside: Sequence[Any],
     rolled: bool,
     layer: str = "",
-    is_spread: bool = False,
+    form: str = PACKED,
 ) -> None:
     """Sum up tiles of block ``ACC<layer>`` in registers, in straight-line code.
 
@@ -307,12 +327,12 @@ def sum_tile(
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
     schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)
     schedule.set_scope(sums, 0, "local")
-    stage_image(schedule, simd, tile, c_outer, layer, is_spread)
+    stage_image(schedule, simd, tile, c_outer, layer, form)
     if tap:
         kh, kw = tap
         (branch if in_words else mark_masked)(schedule, kh)
         # Unrolling taps decides the masks of border tiles.
-        if is_spread and taps.depth == 1:
+        if form in STAGED and taps.depth == 1:
             keep_rolled(schedule, kw)
         elif taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)

@@ -14,7 +14,7 @@ so that a kernel can read them where the model has them.
 Layout ``words``: ``[ceil(M / panel)][steps][panel]`` words of four int8, the elements of a *run*
 after those of another, each run filled up with zeros to whole words. A run are the channels of a
 tap, or those of all taps of a kernel row, as they stand side by side in the image. Words may also
-be of 16, for sums that are spread over lanes.
+be of 16, for sums that are spread over lanes, or of 8, for products of matrices.
 
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
@@ -30,15 +30,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from schedules.layer.rounding import ROUNDINGS
-from schedules.layer.words import WORD, run_of
+from schedules.layer.words import SPREAD, WORD, run_of
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import ALIGNMENT, align
 
 #: Where weights come from, as algorithms' knob ``weights`` says: packed for the kernel in the type
 #: of its products; packed in the model's own type; or not packed, where and as the model has them.
 PACKED, NARROW, IN_PLACE = "packed", "narrow", "in_place"
-#: Likewise, packed in words of 16 int8, or one by one.
-SPREAD_OUT, ONE_BY_ONE = "spread", "elements"
+#: Likewise, packed in words of 16 int8, or one by one, or in words of 8 for products of matrices.
+SPREAD_OUT, ONE_BY_ONE, MATRICES = "spread", "elements", "matrices"
 
 #: Bytes of one element of the bias: float32, or int32 in sums of integers.
 BIAS_BYTES = 4
@@ -68,7 +68,7 @@ class PackedWeights:
     run : int
         Layout ``words``: elements of a run.
     word : int
-        Likewise, of a word: 4, or 16 as four int32, or 1.
+        Likewise, of a word: 4, or 8 or 16 as two or four int32, or 1.
     adds_pairs : bool
         Of int8, whether products of two weights are added in 16 bits: those that are eight apart in
         a word of 16, or those of two taps that follow each other. Not both may be -128.
@@ -164,7 +164,7 @@ def words(workload: Conv2dWorkload, panel: int, word: int = WORD) -> PackedWeigh
         dtype="int32" if word > 1 else "int8",
         run=run,
         word=word,
-        adds_pairs=word > WORD,
+        adds_pairs=word == SPREAD * WORD,
         ratios=ROUNDINGS.get(workload.rounding, ()),
         is_dynamic=workload.is_dynamic,
     )

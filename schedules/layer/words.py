@@ -15,6 +15,8 @@ from schedules.layer.workload import Conv2dWorkload
 WORD = 4
 #: Lanes that a *spread* sum has its parts in, each of a word: a vector of 16 elements.
 SPREAD = 4
+#: Words of a row of matrices that are multiplied at once, and rows of each of both.
+PAIR = 2
 
 
 def words(elements: int) -> int:
@@ -69,6 +71,11 @@ def in_elements(layer: Conv2dWorkload) -> Conv2dWorkload:
 def fills_vectors(layer: Conv2dWorkload) -> bool:
     """Whether the runs of a quantised layer are whole vectors of :data:`SPREAD` words."""
     return layer.is_quantised and layer.dtype != "uint8" and run_of(layer) % (SPREAD * WORD) == 0
+
+
+def fills_pairs(layer: Conv2dWorkload) -> bool:
+    """Whether the channels of a quantised layer are whole rows of :data:`PAIR` words."""
+    return layer.is_quantised and layer.dtype != "uint8" and layer.in_channels % (PAIR * WORD) == 0
 
 
 def run_of(layer: Conv2dWorkload) -> int:

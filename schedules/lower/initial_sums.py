@@ -60,10 +60,16 @@ def start_less(function: tirx.PrimFunc, block: str, tensor: str) -> tirx.PrimFun
     return function.with_body(structural_map(function.body, (s_tir.SBlock, start)))
 
 
-def start_with_bias(function: tirx.PrimFunc, block: str, argument: int) -> tirx.PrimFunc:
-    """``function`` in which the sums of ``block`` begin with the bias, one for each last index.
+def start_with_bias(
+    function: tirx.PrimFunc,
+    block: str,
+    argument: int,
+    channel: Callable[[tirx.Expr], tirx.Expr] = lambda o: o,
+) -> tirx.PrimFunc:
+    """``function`` in which the sums of ``block`` begin with the bias.
 
-    ``argument`` is the place of the bias among the function's parameters.
+    ``argument`` is its place among the function's parameters, and ``channel`` takes the last index
+    to that of its element.
     """
     bias = function.params[argument]
-    return start_with(function, block, lambda *i: bias[i[-1]])
+    return start_with(function, block, lambda *i: bias[channel(i[-1])])

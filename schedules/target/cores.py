@@ -25,6 +25,8 @@ _X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 VNNI = "avx512vnni"
 _ARMV8_0 = frozenset({"neon"})
 _ARMV8_2 = _ARMV8_0 | {"dotprod", "fullfp16"}
+#: Products of matrices of bytes, in cores of Armv8.6 and some before.
+I8MM = "i8mm"
 
 ARM, QUALCOMM, APPLE = 0x41, 0x51, 0x61
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
@@ -94,11 +96,12 @@ class Core:
 def _arm(
     name: str, pipes: tuple[float, float, int], caches: tuple[int, int, int],
     bandwidths: tuple[float, float], *parts: int, mcpu: str = "", implementer: int = ARM,
-    old: bool = False, in_order: bool = False, also: tuple[tuple[int, int], ...] = (),
+    old: bool = False, in_order: bool = False, i8mm: bool = False,
+    also: tuple[tuple[int, int], ...] = (),
 ) -> Core:  # fmt: skip
-    """A core with NEON: Armv8.2 with dot products and half floats, or ``old`` Armv8.0."""
+    """A core with NEON: Armv8.2 with dot products, half floats and perhaps ``i8mm``, or ``old``."""
     known = (*((implementer, part) for part in parts), *also)
-    features = _ARMV8_0 if old else _ARMV8_2
+    features = _ARMV8_0 if old else _ARMV8_2 | {I8MM} if i8mm else _ARMV8_2
     return Core(name, mcpu or name, 16, 32, *pipes, *caches, *bandwidths, features, known, in_order)
 
 
@@ -153,8 +156,10 @@ CORES = (
          also=((QUALCOMM, 0x801),)),
     _arm("cortex-a55", (1, 0.5, 4), (32, 128, 0), (4, 4), 0xD05, in_order=True,
          also=((QUALCOMM, 0x803), (QUALCOMM, 0x805))),
-    _arm("cortex-a510", (1, 1, 4), (32, 128, 0), (4, 4), 0xD46, mcpu="cortex-a55", in_order=True),
-    _arm("cortex-a520", (1, 1, 4), (32, 128, 0), (4, 4), 0xD80, mcpu="cortex-a55", in_order=True),
+    _arm("cortex-a510", (1, 1, 4), (32, 128, 0), (4, 4), 0xD46, mcpu="cortex-a55", in_order=True,
+         i8mm=True),
+    _arm("cortex-a520", (1, 1, 4), (32, 128, 0), (4, 4), 0xD80, mcpu="cortex-a55", in_order=True,
+         i8mm=True),
     _arm("cortex-a57", (1, 1, 4), (32, 512, 0), (3, 3), 0xD07, old=True),
     _arm("cortex-a72", (1, 1, 3), (32, 512, 0), (3, 3), 0xD08, old=True),
     _arm("cortex-a73", (1, 1, 3), (64, 512, 0), (3, 3), 0xD09, old=True, also=((QUALCOMM, 0x800),)),
@@ -162,26 +167,27 @@ CORES = (
     _arm("cortex-a76", (2, 2, 2), (64, 256, 512), (8, 4), 0xD0B, 0xD0E, also=((QUALCOMM, 0x804),)),
     _arm("cortex-a77", (2, 2, 2), (64, 256, 512), (8, 4), 0xD0D),
     _arm("cortex-a78", (2, 2, 2), (64, 256, 512), (8, 4), 0xD41, 0xD42, 0xD4B),
-    _arm("cortex-a710", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD47, mcpu="cortex-a78"),
-    _arm("cortex-a715", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD4D, mcpu="cortex-a78"),
-    _arm("cortex-a720", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD81, mcpu="cortex-a78"),
-    _arm("cortex-a725", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD87, mcpu="cortex-a78"),
+    _arm("cortex-a710", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD47, mcpu="cortex-a78", i8mm=True),
+    _arm("cortex-a715", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD4D, mcpu="cortex-a78", i8mm=True),
+    _arm("cortex-a720", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD81, mcpu="cortex-a78", i8mm=True),
+    _arm("cortex-a725", (2, 2, 2), (64, 512, 1024), (8, 4), 0xD87, mcpu="cortex-a78", i8mm=True),
     _arm("cortex-x1", (4, 3, 2), (64, 1024, 1024), (8, 4), 0xD44, 0xD4C),
-    _arm("cortex-x2", (4, 3, 2), (64, 1024, 1536), (8, 4), 0xD48, mcpu="cortex-x1"),
-    _arm("cortex-x3", (4, 3, 2), (64, 1024, 2048), (8, 4), 0xD4E, mcpu="cortex-x1"),
-    _arm("cortex-x4", (4, 3, 2), (64, 2048, 2048), (8, 4), 0xD82, mcpu="cortex-x1"),
-    _arm("cortex-x925", (6, 4, 2), (64, 2048, 2048), (8, 4), 0xD85, mcpu="cortex-x1"),
+    _arm("cortex-x2", (4, 3, 2), (64, 1024, 1536), (8, 4), 0xD48, mcpu="cortex-x1", i8mm=True),
+    _arm("cortex-x3", (4, 3, 2), (64, 1024, 2048), (8, 4), 0xD4E, mcpu="cortex-x1", i8mm=True),
+    _arm("cortex-x4", (4, 3, 2), (64, 2048, 2048), (8, 4), 0xD82, mcpu="cortex-x1", i8mm=True),
+    _arm("cortex-x925", (6, 4, 2), (64, 2048, 2048), (8, 4), 0xD85, mcpu="cortex-x1", i8mm=True),
     _arm("neoverse-n1", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD0C),
-    _arm("neoverse-n2", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD49, mcpu="neoverse-n1"),
-    _arm("neoverse-n3", (2, 2, 2), (64, 2048, 1024), (8, 4), 0xD8E, mcpu="neoverse-n1"),
-    _arm("neoverse-v1", (4, 3, 2), (64, 1024, 1024), (8, 4), 0xD40, mcpu="cortex-x1"),
-    _arm("neoverse-v2", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD4F, mcpu="cortex-x1"),
-    _arm("neoverse-v3", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD84, mcpu="cortex-x1"),
+    _arm("neoverse-n2", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD49, mcpu="neoverse-n1", i8mm=True),
+    _arm("neoverse-n3", (2, 2, 2), (64, 2048, 1024), (8, 4), 0xD8E, mcpu="neoverse-n1", i8mm=True),
+    _arm("neoverse-v1", (4, 3, 2), (64, 1024, 1024), (8, 4), 0xD40, mcpu="cortex-x1", i8mm=True),
+    _arm("neoverse-v2", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD4F, mcpu="cortex-x1", i8mm=True),
+    _arm("neoverse-v3", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD84, mcpu="cortex-x1", i8mm=True),
     # Apple's second cache is shared by a cluster of four.
     _arm("apple-m1", (4, 3, 3), (128, 3072, 0), (8, 4), 0x23, 0x25, 0x29, implementer=APPLE),
     _arm("apple-m2", (4, 3, 3), (128, 4096, 0), (8, 4), 0x33, 0x35, 0x39, implementer=APPLE,
-         mcpu="apple-m1"),
-    _arm("oryon-1", (4, 4, 3), (96, 3072, 0), (8, 4), 0x1, implementer=QUALCOMM, mcpu="cortex-x1"),
+         mcpu="apple-m1", i8mm=True),
+    _arm("oryon-1", (4, 4, 3), (96, 3072, 0), (8, 4), 0x1, implementer=QUALCOMM, mcpu="cortex-x1",
+         i8mm=True),
 )  # fmt: skip
 
 BY_NAME = {core.name: core for core in CORES}

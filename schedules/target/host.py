@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from schedules.target.cores import BY_NAME, CORES, KIB, VNNI, Core
+from schedules.target.cores import BY_NAME, CORES, I8MM, KIB, VNNI, Core
 
 CPUINFO = Path("/proc/cpuinfo")
 CPUS = Path("/sys/devices/system/cpu")
@@ -117,8 +117,10 @@ def _arm_core(block: Mapping[str, str]) -> tuple[str, bool, Core]:
     called = f"aarch64 (implementer {implementer:#04x}, part {part:#05x})"
     has = set(block.get("Features", "").split())
     modern = {"asimddp", "asimdhp"} <= has
+    # An old system may hide what the core could do.
+    hidden = {name for name, shown in (("dotprod", modern), (I8MM, I8MM in has)) if not shown}
     for core in CORES:
-        if (implementer, part) in core.parts and (modern or "dotprod" not in core.features):
+        if (implementer, part) in core.parts and not core.features & hidden:
             return called, False, core
     # Cores since Armv8.4, which nobody builds in order but for a phone's small cluster.
     name = "cortex-a76" if modern and "ilrcpc" in has else "cortex-a55" if modern else "cortex-a53"

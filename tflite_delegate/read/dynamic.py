@@ -10,24 +10,16 @@ from dataclasses import replace
 
 from schedules.layer.network import DENSE, DEPTHWISE, Layer
 from schedules.layer.workload import Conv2dWorkload
+from schedules.target.cores import I8MM
 from schedules.target.simd import Simd
 from tflite_delegate.read.model import Model
-
-#: Cores that multiply matrices of int8.
-I8MM_CORES = frozenset(
-    {
-        *("cortex-a510", "cortex-a520", "cortex-a710", "cortex-a715", "cortex-a720", "cortex-a725"),
-        *("cortex-x2", "cortex-x3", "cortex-x4", "cortex-x925", "apple-m2", "oryon-1"),
-        *("neoverse-n2", "neoverse-n3", "neoverse-v1", "neoverse-v2", "neoverse-v3"),
-    }
-)
 
 
 def dot_kernels(simd: Simd) -> str:
     """What XNNPACK multiplies int8 with: ``none`` of its own, ``dotprod`` or ``i8mm``."""
     if simd.arch != "aarch64" or "dotprod" not in simd.features:
         return "none"
-    return "i8mm" if simd.name in I8MM_CORES or "i8mm" in simd.features else "dotprod"
+    return "i8mm" if I8MM in simd.features else "dotprod"
 
 
 def for_processor(model: Model, simd: Simd) -> Model:

@@ -14,6 +14,8 @@ from tvm_ffi import structural_map, structural_walk
 from schedules.lower.integers.operations import (
     DOT4,
     DOT4_ONTO,
+    MATRIX,
+    MATRIX_ONTO,
     NARROWED,
     NEGATED,
     REQUANTISED,
@@ -29,6 +31,7 @@ from schedules.lower.integers.products import (
     dot_lowering,
     negate,
     smlal,
+    smmla,
     smull_by_element,
     unsigned_lowering,
 )
@@ -44,7 +47,7 @@ from schedules.lower.integers.words import lower_word
 from schedules.target.simd import Simd
 
 #: Products, and these added onto sums.
-FUSED = ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO), (UNSIGNED, UNSIGNED_ONTO))
+FUSED = ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO), (UNSIGNED, UNSIGNED_ONTO), (MATRIX, MATRIX_ONTO))
 
 
 def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
@@ -73,6 +76,8 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
         SPREAD_ONTO: lambda sums, weights, image: smlal(sums, weights, image),
         UNSIGNED: lambda weights, image: unsigned(zeros(weights), weights, image),
         UNSIGNED_ONTO: lambda sums, weights, image: unsigned(sums, weights, image),
+        MATRIX: lambda weights, image: smmla(zeros(weights), weights, image),
+        MATRIX_ONTO: lambda sums, weights, image: smmla(sums, weights, image),
         NEGATED: negate,
         WIDE: smull_by_element,
         WORD_OF: lambda *elements: lower_word(elements, known),

@@ -8,6 +8,7 @@ import tvm
 from tvm import tirx
 from tvm.tirx import Expr
 
+from schedules.target.cores import I8MM
 from schedules.target.simd import Simd
 
 DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAMES = tuple(
@@ -23,8 +24,15 @@ DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAME
         "requantised",
     )
 )
-UNSIGNED, UNSIGNED_ONTO, NARROWED = UNSIGNED_NAMES = tuple(
-    f"leanconv.{name}" for name in ("unsigned_dot4", "unsigned_dot4_onto", "narrowed")
+UNSIGNED, UNSIGNED_ONTO, NARROWED, MATRIX, MATRIX_ONTO = MORE_NAMES = tuple(
+    f"leanconv.{name}"
+    for name in (
+        "unsigned_dot4",
+        "unsigned_dot4_onto",
+        "narrowed",
+        "matrix_dot8",
+        "matrix_dot8_onto",
+    )
 )
 #: Rule of :mod:`schedules.layer.rounding` -> operation, of those that multiply integers or float64.
 SCALED: Mapping[str, str] = {
@@ -33,7 +41,7 @@ SCALED: Mapping[str, str] = {
         "xnn_rndnu", "xnn_rndnu_wrapping", "xnn_rndnu16", "double", "double_up", "single", "real64",
     )
 }  # fmt: skip
-for _name in (*NAMES, *UNSIGNED_NAMES, *SCALED.values()):
+for _name in (*NAMES, *MORE_NAMES, *SCALED.values()):
     tvm.ir.register_op_attr(_name, "TVectorizable", True)
     tvm.ir.register_op_attr(_name, "TCallEffectKind", 1)  # pure
     tvm.ir.register_op_attr(_name, "TScriptPrinterName", _name)
@@ -49,6 +57,15 @@ def spread_dot4(weights: Expr, image: Expr) -> Expr:
     return tirx.call_intrin("int32", SPREAD, weights, image)
 
 
+def matrix_dot8(weights: Expr, image: Expr) -> Expr:
+    """Products of two rows of eight int8 by two others; see :func:`multiplies_matrices`.
+
+    Two lanes of four are a row, and those of the result are the first row of ``image`` by both of
+    ``weights``, and the second one.
+    """
+    return tirx.call_intrin("int32", MATRIX, weights, image)
+
+
 def negated(element: Expr) -> Expr:
     """An int8 as an int16 of the other sign, which LLVM does not narrow again; on Arm only."""
     return tirx.call_intrin("int16", NEGATED, element)
@@ -62,6 +79,11 @@ def wide_product(weight: Expr, image: Expr) -> Expr:
 def spreads(simd: Simd) -> bool:
     """Whether ``simd`` has ``spread_dot4``: Arm without dot products, which it saves a lot."""
     return simd.arch == "aarch64" and "dotprod" not in simd.features
+
+
+def multiplies_matrices(simd: Simd) -> bool:
+    """Whether ``simd`` has ``matrix_dot8``: twice as many products as in an instruction of dots."""
+    return I8MM in simd.features
 
 
 def word(*elements: Expr) -> Expr:

@@ -96,6 +96,16 @@ def smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
     return in_pieces(4, piece, sums, weights, image)
 
 
+def smmla(sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Two rows of the image by two of the weights."""
+
+    def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
+        name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
+        return llvm("int32x4", name, sums, *bytes_of(image, weights))
+
+    return in_pieces(4, piece, sums, weights, image)
+
+
 def smull_by_element(weights: Expr, image: Expr) -> Expr:
     """Products of int16, with NEON."""
 

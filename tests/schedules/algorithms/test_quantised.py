@@ -134,6 +134,35 @@ def test_sums_of_pairs_are_exact_on_the_board(arm_board: Board, tmp_path: Path) 
         case.check(outputs[name])
 
 
+#: Layers that matrices serve: of one step and several, with odd rows, borders, strides and panels.
+PAIRED_PIXELS = {
+    "pointwise": LAYERS["pointwise"],
+    "odd_pixels": layer(9, (16, 33), 3, activation="relu6"),
+    "odd_channels": layer(7, (24, 21), 3, batch=2),
+    "one_pixel": replace(layer(1, (48, 20), 1), in_width=1),
+    "one_step": layer(5, (8, 7), 3, stride=2),
+    "strided": layer(11, (40, 8), 3, stride=2),
+    "strided_pointwise": layer(9, (56, 40), 1, stride=2, batch=2),
+    "dilated": layer(9, (32, 5), 3, dilation=2, activation="relu"),
+    "unpadded": layer(9, (8, 12), 3, padding="VALID", stride=2),
+    "wide_kernel": layer(7, (8, 18), 5),
+}
+
+
+def test_products_of_matrices_are_exact_on_the_board(arm_board: Board, tmp_path: Path) -> None:
+    simd = PRESETS["cortex-a710"]
+    assert plan_kernel(LAYERS["pointwise"], simd).knobs["weights"] == "matrices"
+    form = "indirect:weights=matrices"
+    plans = {name: plan_kernel(layer_, simd, form) for name, layer_ in PAIRED_PIXELS.items()}
+    cases = {
+        name: case_of(workload, simd, ZEROS[number % 3])
+        for number, (name, workload) in enumerate(PAIRED_PIXELS.items())
+    }
+    outputs = run_on_board("cortex-a710", plans, cases, tmp_path)
+    for name, case in cases.items():
+        case.check(outputs[name])
+
+
 def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
     simd = PRESETS["cortex-a72"]
     plan = plan_kernel(LAYERS["pointwise"], simd)
@@ -194,6 +223,7 @@ def test_who_knows_of_weights_of_128_gets_no_sums_of_pairs() -> None:
         ("x86-64-v3", "vpmaddwd", "vpdpbusd"),
         ("cortex-a76", "sdot", "smull"),
         ("cortex-a53", "smull", "sdot"),
+        ("cortex-a710", "sdot", "smmla"),
     ],
 )
 def test_multiplies_with_the_instructions_of_the_target(

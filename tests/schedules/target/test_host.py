@@ -76,6 +76,8 @@ def test_x86(
         (arm(0x804, 0x51), "cortex-a76", False),
         (arm(0xD03, features="fp asimd"), "cortex-a53", False),
         (arm(0xD0B, features="fp asimd"), "cortex-a53", True),
+        (arm(0xD47, features=f"{ARMV8_2} ilrcpc i8mm"), "cortex-a710", False),
+        (arm(0xD47, features=f"{ARMV8_2} ilrcpc"), "cortex-a76", True),
         (arm(0xFFF), "cortex-a55", True),
         (arm(0xFFF, features=f"{ARMV8_2} ilrcpc"), "cortex-a76", True),
         ({"Features": "fp asimd", "CPU part": "?"}, "cortex-a53", True),

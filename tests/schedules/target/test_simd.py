@@ -30,6 +30,10 @@ def test_lanes_and_features() -> None:
     assert [PRESETS[name].lanes("float32") for name in names] == [8, 16, 4]
     assert "dotprod" in PRESETS["cortex-a55"].features
     assert "dotprod" not in PRESETS["cortex-a72"].features
+    # Cores that are compiled for as older ones have their further features named.
+    assert "+i8mm" in PRESETS["cortex-a710"].target["mattr"]
+    assert "i8mm" in PRESETS["neoverse-v1-android"].features
+    assert "i8mm" not in PRESETS["cortex-a78"].features
     assert PRESETS["cortex-a53"].in_order
     assert not PRESETS["cortex-a76"].in_order
 

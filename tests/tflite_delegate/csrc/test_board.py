@@ -332,6 +332,27 @@ def test_layers_of_int8_without_dot_products(
     assert np.array_equal(outcome.outputs[0], expected[0])
 
 
+def test_layers_of_int8_with_products_of_matrices(
+    run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
+) -> None:
+    """The delegate packs pairs of output channels; channels that are no eights have words."""
+    layers = list(test_quantised.cases())
+    content = model(layers, litert.open)
+    path = tmp_path / "layers.tflite"
+    path.write_bytes(content)
+    library = build_delegate(path, target="cortex-a710")
+    inputs = inputs_of(layers)
+    expected = run(litert.open(content, xnnpack=True), inputs)
+    (outcome,) = run_on_board(path, library, inputs, "cortex-a710").values()
+    for found, y in zip(outcome.outputs, expected, strict=True):
+        assert np.array_equal(found, y)
+    assert outcome.report["claimed"] == len(layers)
+    # Without the instruction they stay with TFLite.
+    (outcome,) = run_on_board(path, library, inputs, "cortex-a76").values()
+    assert outcome.report["claimed"] == 0
+    assert "this processor lacks i8mm: " in outcome.stderr
+
+
 def test_older_processor(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,

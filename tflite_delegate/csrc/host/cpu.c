@@ -29,6 +29,7 @@ static const struct {
     {LC_CPU_FULLFP16, "fullfp16"},
     {LC_CPU_AVX512VNNI, "avx512vnni"},
     {LC_CPU_AVX512VBMI, "avx512vbmi"},
+    {LC_CPU_I8MM, "i8mm"},
 };
 
 #if defined(__x86_64__)
@@ -72,14 +73,16 @@ uint32_t lc_cpu_features(void) {
 #elif defined(__aarch64__)
 
 uint32_t lc_cpu_features(void) {
-    // Bits of AT_HWCAP in the Linux ABI; older headers do not name them all.
-    enum { AUXV_HWCAP = 16 };
+    // Bits of AT_HWCAP and AT_HWCAP2 in the Linux ABI; older headers do not name them all.
+    enum { AUXV_HWCAP = 16, AUXV_HWCAP2 = 26 };
     const unsigned long asimd = 1ul << 1, fphp = 1ul << 9, asimdhp = 1ul << 10, asimddp = 1ul << 20;
+    const unsigned long i8mm = 1ul << 13;
     unsigned long capabilities = getauxval(AUXV_HWCAP);
     uint32_t features = 0;
     features |= capabilities & asimd ? LC_CPU_NEON : 0;
     features |= capabilities & asimddp ? LC_CPU_DOTPROD : 0;
     features |= capabilities & fphp && capabilities & asimdhp ? LC_CPU_FULLFP16 : 0;
+    features |= getauxval(AUXV_HWCAP2) & i8mm ? LC_CPU_I8MM : 0;
     return features;
 }
 

@@ -23,6 +23,7 @@
 #define LC_CPU_FULLFP16 (1u << 10)
 #define LC_CPU_AVX512VNNI (1u << 11)
 #define LC_CPU_AVX512VBMI (1u << 12)
+#define LC_CPU_I8MM (1u << 13)
 
 // Activations beside TFLite's enum tfl_activation.
 enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
@@ -152,7 +153,7 @@ struct lc_part {
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     int32_t run;                          // of LC_WORDS: weights in a row that are filled up
-    int32_t word;                         // of LC_WORDS: weights side by side, 1, 4 or 16
+    int32_t word;                         // of LC_WORDS: weights side by side: 1, 4, 8, 16
     size_t packed_bytes;                  // of the weights
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };

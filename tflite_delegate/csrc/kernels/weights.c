@@ -86,8 +86,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         return false;
     }
     if (in_words) {
-        if (part->run < 1 || layout->depth % (size_t)part->run ||
-            (part->word != 1 && part->word != LC_WORD && part->word != LC_LONG_WORD)) {
+        if (part->run < 1 || layout->depth % (size_t)part->run || !lc_is_word(part->word)) {
             return false;
         }
         layout->run = (size_t)part->run;

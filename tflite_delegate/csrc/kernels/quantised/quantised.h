@@ -18,7 +18,11 @@
 
 struct lc_constants;
 
-enum { LC_WORD = 4, LC_LONG_WORD = 16 }; // int8 side by side that are multiplied at once
+// int8 side by side that are multiplied at once
+enum { LC_WORD = 4, LC_MATRIX_WORD = 8, LC_LONG_WORD = 16 };
+static inline bool lc_is_word(int32_t count) {
+    return count == 1 || count == LC_WORD || count == LC_MATRIX_WORD || count == LC_LONG_WORD;
+}
 
 // An element x stands for scale (x - zero); weights with scales of each output channel or one for
 // all, and one zero point.
