@@ -332,7 +332,7 @@ def sum_tile(
         kh, kw = tap
         (branch if in_words else mark_masked)(schedule, kh)
         # Unrolling taps decides the masks of border tiles.
-        if form in STAGED and taps.depth == 1:
+        if form in STAGED and extent(schedule, c_outer) == 1:
             keep_rolled(schedule, kw)
         elif taps.columns <= MAX_UNROLLED_TAPS:
             schedule.unroll(kw)

@@ -15,7 +15,7 @@ from tvm import te
 from tvm.tirx import Expr
 
 from schedules.kernel import sharing, tiles
-from schedules.kernel.patches import Patches
+from schedules.kernel.patches import Patches, Taps
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import PAIR
 from schedules.lower.integers import matrix_dot8
@@ -52,8 +52,7 @@ def paired_tile(product: Product, simd: Simd) -> Tile:
 
     pixels, channels = min(SHAPES, key=cost)
     columns, panel = min(pixels, product.row_pixels), channels * lanes
-    depth = product.taps.depth
-    k_block = max(size for size in range(1, MAX_STEPS + 1) if depth % size == 0)
+    k_block = steps_at_once(product.taps)
     order = tiles.default_order(layer, simd, product.row_pixels, columns, panel)
     is_shared = sharing.shared_evenly(-(-layer.out_channels // panel), simd)
     if is_shared and tiles.stay_in_l2(PAIR * layer.input_bytes, simd):
@@ -61,14 +60,22 @@ def paired_tile(product: Product, simd: Simd) -> Tile:
     return Tile(columns, panel, k_block, order)
 
 
-def pair_elements(patches: Patches, name: str) -> te.Tensor:
-    """Block ``name``: words of pairs of pixels, ``(N, H', W' / 2, K_h, K_w, vectors, 2, words)``.
+def steps_at_once(taps: Taps) -> int:
+    """Steps of a block: as many equal ones of whole vectors as there may be."""
+    whole = vector_words(PAIR * taps.depth) // PAIR
+    return max(n for n in range(whole, MAX_STEPS + 1, whole) if taps.depth % n == 0)
 
-    Vectors are of the words of two steps where the channels fill these, else of one.
-    """
+
+def vector_words(words: int) -> int:
+    """Words of a pixel in one load of so many: those of two steps, if these come in twos."""
+    return math.gcd(words, PAIR * PAIR)
+
+
+def pair_elements(patches: Patches, name: str) -> te.Tensor:
+    """Block ``name``: words of pairs of pixels, by ``(…, K_h, K_w, vector, pixel, word)``."""
     batch, rows, _ = patches.shape
     taps = patches.taps
-    size = math.gcd(taps.depth, PAIR * PAIR)
+    size = vector_words(taps.depth)
 
     def element(
         n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, vector: Expr, pixel: Expr, place: Expr

@@ -146,6 +146,7 @@ PAIRED_PIXELS = {
     "dilated": layer(9, (32, 5), 3, dilation=2, activation="relu"),
     "unpadded": layer(9, (8, 12), 3, padding="VALID", stride=2),
     "wide_kernel": layer(7, (8, 18), 5),
+    "four_steps": layer(6, (32, 12), 2, padding="VALID"),
 }
 
 
@@ -161,6 +162,20 @@ def test_products_of_matrices_are_exact_on_the_board(arm_board: Board, tmp_path:
     outputs = run_on_board("cortex-a710", plans, cases, tmp_path)
     for name, case in cases.items():
         case.check(outputs[name])
+
+
+@pytest.mark.parametrize(("channels", "k_block"), [(24, 3), (40, 1), (48, 2), (64, 4)])
+def test_blocks_of_matrices_are_whole_vectors(channels: int, k_block: int) -> None:
+    plan = plan_kernel(layer(16, (channels, 16), 3), PRESETS["cortex-a710"])
+    assert (plan.knobs["weights"], plan.knobs["k_block"]) == ("matrices", k_block)
+
+
+def test_matrices_of_few_steps_spill_no_addresses() -> None:
+    simd = PRESETS["cortex-a710"]
+    plan = plan_kernel(layer(16, (32, 16), 3), simd)
+    code = assembly(plan.schedule(simd), simd)
+    assert "\tsmmla\t" in code
+    assert "\tstr\tx" not in code
 
 
 def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
