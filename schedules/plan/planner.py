@@ -81,7 +81,7 @@ IN_PLACE_FACTORS = (1.6, 1.2)
 LIGHT_FACTOR, LIGHT_BYTES = 1.2, 16 << 20
 
 #: Why TFLite keeps what kernels of int8 words would compute.
-_BETTER_LEFT = "int8 words need dotprod: not faster than XNNPACK on this processor"
+_BETTER_LEFT = "uint8 products need dotprod: not faster than XNNPACK on this processor"
 
 #: Whatever the layer takes.
 NO_LIMITS = Limits()

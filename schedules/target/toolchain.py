@@ -68,7 +68,7 @@ _BIONIC = {
     "libdl.so": "dladdr",
     "libm.so": (
         "ceilf cosf erff exp exp2f expf floorf fmaf fmaxf fminf frexp frexpf ilogbf ldexp "
-        "ldexpf log2f logf lrint lrintf lroundf nearbyintf powf rintf round roundf sinf sqrtf "
+        "ldexpf log2f logf lrint lrintf lroundf nearbyintf powf rint rintf round roundf sinf sqrtf "
         "tanhf truncf"
     ),
 }

@@ -53,8 +53,7 @@ def padded(layer: Conv2dWorkload) -> Conv2dWorkload:
 
 REGISTRY.add(Padded())  # the processes in which layers are compiled run this line too
 if __name__ == "__main__":
-    (model,) = ensure(["conv-56x56x64-3x3-64"])
-    library = model.with_suffix(".so")
+    library = (model := ensure(["conv-56x56x64-3x3-64"])[0]).with_suffix(".so")
     (layer,) = tvmc.compile(model, output=library, algorithms=["padded"]).layers
     (ours,), (xnnpack,) = (tvmc.run(model, delegate=d).outputs.values() for d in (library, None))
     print(f"padded: {layer.workspace_bytes} bytes; off XNNPACK by {abs(ours - xnnpack).max():.1g}")

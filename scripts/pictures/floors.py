@@ -13,8 +13,9 @@ PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 #: What each folder holds; the order is that of the contract in pyproject.toml.
 HOLDS = {
     "relax": "the Relax pass",
-    "select": "kernels of a whole network, and its arena",
+    "select": "kernels of a whole network",
     "tuning": "records, searches, measuring, boards",
+    "budget": "all that a network holds, within a limit",
     "plan": "one kernel: its plan, choice and limits",
     "algorithms": "one file or folder an algorithm",
     "kernel": "patches, packing, tiles, epilogue: what algorithms are built from",

@@ -24,10 +24,10 @@ from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
 from tests.support.kernels import serves
 from tests.support.operator_models import model as model_of
+from tests.support.quantised_layers import random_layers
 from tests.support.tflite_writer import Conv, ModelWriter, chain, single_conv
 from tests.support.trials import record
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
-from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.test_delegate import check_conv
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read.model import read
@@ -293,16 +293,13 @@ def test_export_replaces_an_earlier_one_only(model: Path, tmp_path: Path) -> Non
 
 
 def test_nothing_to_compile(litert: InterpreterApi, tmp_path: Path) -> None:
-    options = test_quantised.window()
-    layer = test_quantised.layer("CONV_2D", (1, 8, 8, 13), (7, 1, 1, 13), options=options)
+    (layer,) = random_layers("CONV_2D", "uint8", 1, shapes=1)
     (tmp_path / "m.tflite").write_bytes(model_of([layer], litert.open))
     with pytest.raises(LeanconvError) as caught:
         build(tmp_path / "m.tflite", tmp_path / "lib.so", PRESETS["cortex-a53"])
-    assert str(caught.value) == (
-        "m.tflite has no convolution that leanconv can take: "
-        "node 0, CONV_2D conv1x1 8x8x13->7 int8 xnn_fp32: int8 products need dotprod, or channels "
-        "in sixteens: not faster than XNNPACK on this processor"
-    )
+    text = str(caught.value)
+    assert text.startswith("m.tflite has no convolution that leanconv can take: node 0, CONV_2D ")
+    assert text.endswith("uint8 products need dotprod: not faster than XNNPACK on this processor")
 
 
 def test_no_convolutions(tmp_path: Path) -> None:

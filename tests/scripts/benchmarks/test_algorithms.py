@@ -100,7 +100,7 @@ def test_what_cannot_be_run_is_shown_with_the_reason(
         assert row["peak_bytes"] is row["times"] is row["max_difference"] is row["ratios"] is None
     assert by_name["indirect"]["ratios"] and not by_name["indirect"]["built_in_ratios"]
     text = capsys.readouterr().out.splitlines()
-    assert text[6].split() == ["cv9", "mec", *["-"] * 9]
+    assert text[6].split() == ["cv9", "mec", *["-"] * 10]
     assert text[7:-1] == [f"cv9, {name}: {reasons[name]}" for name in (BUILT_IN, "im2col", "mec")]
     assert "×: none" in (tmp_path / "algorithms_memory.svg").read_text()
 

@@ -34,6 +34,7 @@
 
 #include "host/tflite_abi.h"
 #include "kernels/geometry.h"
+#include "kernels/halves.h"
 #include "kernels/weights.h"
 #include "layer/layer.h"
 #include "leanconv.h"
