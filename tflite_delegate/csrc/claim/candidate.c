@@ -44,10 +44,18 @@ static int gate_of(const struct lc_graph *graph, int tensor) {
     return producer >= 0 && !graph->claimed[producer] ? producer : -1;
 }
 
+// Whether the model has one type around the chain: TFLite computes nothing from float16 to float32.
+static bool has_one_type(const struct lc_graph *graph, const struct lc_chain *chain) {
+    const struct tfl_tensor *input = lc_tensor(graph->context, lc_chain_input(chain));
+    const struct tfl_tensor *output = lc_tensor(graph->context, lc_chain_output(chain));
+    return input && output && input->type == output->type;
+}
+
 static void add_candidate(struct search *search, const struct lc_chain *chain) {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
-    if (lc_chain_is_open(chain) || lc_is_unread(search->graph, lc_chain_output(chain)) ||
+    if (lc_chain_is_open(chain) || !has_one_type(search->graph, chain) ||
+        lc_is_unread(search->graph, lc_chain_output(chain)) ||
         lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
         return;
     }
