@@ -23,55 +23,36 @@ from schedules.target.simd import Simd
 
 def dot_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
     """The function of sums, weights and image that adds ``dot4`` onto the sums."""
-    if simd.arch == "aarch64":
-        piece = _sdot if "dotprod" in simd.features else _smull
-        return lambda *vectors: in_pieces(4, piece, *vectors)
-    if has_vnni(simd):
-        return partial(_vpdpbusd, True)
-    return partial(_pmaddwd, True)
+    return _lowering(simd, "s")
 
 
 def unsigned_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
     """Likewise ``unsigned_dot4``: weights are unsigned too on Arm, signed on x86."""
+    return _lowering(simd, "u")
+
+
+def _lowering(simd: Simd, sign: str) -> Callable[[Expr, Expr, Expr], Expr]:
+    """For an image of signed bytes, ``s``, or unsigned ones, ``u``."""
     if simd.arch == "aarch64":
-        piece = _udot if "dotprod" in simd.features else _umull
+        piece = partial(_dot if "dotprod" in simd.features else _long_products, sign)
         return lambda *vectors: in_pieces(4, piece, *vectors)
-    if has_vnni(simd):
-        return partial(_vpdpbusd, False)
-    return partial(_pmaddwd, False)
+    return partial(_vpdpbusd if has_vnni(simd) else _pmaddwd, sign == "s")
 
 
-def _udot(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    name = "llvm.aarch64.neon.udot.v4i32.v16i8"
+def _dot(sign: str, sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """By one instruction."""
+    name = f"llvm.aarch64.neon.{sign}dot.v4i32.v16i8"
     return llvm("int32x4", name, sums, *bytes_of(weights, image))
 
 
-def _umull(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    """As :func:`_smull`."""
-    operands = bytes_of(weights, image)
-
-    def pairs(half: range) -> Expr:
-        pieces = [pick(operand, half) for operand in operands]
-        products = llvm("int16x8", "llvm.aarch64.neon.umull.v8i16", *pieces)
-        return llvm("int32x4", "llvm.aarch64.neon.uaddlp.v4i32.v8i16", products)
-
-    added = [pairs(range(8)), pairs(range(8, 16))]
-    return sums + llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
-
-
-def _sdot(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
-    return llvm("int32x4", name, sums, *bytes_of(weights, image))
-
-
-def _smull(sums: Expr, weights: Expr, image: Expr) -> Expr:
+def _long_products(sign: str, sums: Expr, weights: Expr, image: Expr) -> Expr:
     """Products in 16 bits, added in pairs to 32, and these in pairs to one a lane."""
     operands = bytes_of(weights, image)
 
     def pairs(half: range) -> Expr:
         pieces = [pick(operand, half) for operand in operands]
-        products = llvm("int16x8", "llvm.aarch64.neon.smull.v8i16", *pieces)
-        return llvm("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
+        products = llvm("int16x8", f"llvm.aarch64.neon.{sign}mull.v8i16", *pieces)
+        return llvm("int32x4", f"llvm.aarch64.neon.{sign}addlp.v4i32.v8i16", products)
 
     added = [pairs(range(8)), pairs(range(8, 16))]
     return sums + llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
