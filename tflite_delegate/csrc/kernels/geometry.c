@@ -34,6 +34,17 @@ bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *outpu
     return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
 }
 
+size_t lc_tap_pixel(const struct lc_geometry *g, int32_t oy, int32_t ox, int32_t kh, int32_t kw) {
+    int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
+                  lc_multiply_add(kh, g->dilation_height, 0);
+    int64_t column = lc_multiply_add(ox, g->stride_width, -(int64_t)g->pad_left) +
+                     lc_multiply_add(kw, g->dilation_width, 0);
+    if (row < 0 || row >= g->in_height || column < 0 || column >= g->in_width) {
+        return SIZE_MAX;
+    }
+    return (size_t)row * (size_t)g->in_width + (size_t)column;
+}
+
 bool lc_packs_narrow(const struct lc_geometry *g) {
     return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
 }

@@ -16,6 +16,10 @@ int32_t lc_out_width(const struct lc_geometry *geometry);
 // Elements of one input or output image. False if they cannot be addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 
+// The pixel of the input that tap (kh, kw) of an output pixel reads; SIZE_MAX beyond the border.
+size_t lc_tap_pixel(const struct lc_geometry *geometry, int32_t oy, int32_t ox, int32_t kh,
+                    int32_t kw);
+
 // Whether weights are packed as the model has them, in less than four bytes.
 bool lc_packs_narrow(const struct lc_geometry *geometry);
 

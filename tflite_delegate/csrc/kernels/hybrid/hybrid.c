@@ -2,7 +2,6 @@
 
 #include "kernels/hybrid/hybrid.h"
 
-#include "host/checked.h"
 #include "kernels/geometry.h"
 #include "kernels/hybrid/steps.h"
 #include "kernels/quantised/quantised.h"
@@ -25,15 +24,11 @@ static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *co
     enum lc_dynamic rule = (enum lc_dynamic)g->dynamic;
     uint32_t sum = 0;
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
-        int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
-                      lc_multiply_add(kh, g->dilation_height, 0);
         for (int32_t kw = 0; kw < g->kernel_width; kw++, weights += channels * step) {
-            int64_t column = lc_multiply_add(ox, g->stride_width, -(int64_t)g->pad_left) +
-                             lc_multiply_add(kw, g->dilation_width, 0);
-            if (row < 0 || row >= g->in_height || column < 0 || column >= g->in_width) {
+            size_t pixel = lc_tap_pixel(g, oy, ox, kh, kw);
+            if (pixel == SIZE_MAX) {
                 continue;
             }
-            size_t pixel = (size_t)row * (size_t)g->in_width + (size_t)column;
             size_t from = pixel * (size_t)g->in_channels + group * channels;
             for (size_t c = 0; c < channels; c++) {
                 int32_t code = lc_code_of(rule, &image->steps, image->x[from + c],

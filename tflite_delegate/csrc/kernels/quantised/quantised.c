@@ -147,15 +147,11 @@ static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *co
     size_t weight = lc_first_weight(g, constants, m, &count, &step);
     uint32_t sum = (uint32_t)bias_of(constants, m);
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
-        int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
-                      lc_multiply_add(kh, g->dilation_height, 0);
         for (int32_t kw = 0; kw < g->kernel_width; kw++, weight += channels * step) {
-            int64_t column = lc_multiply_add(ox, g->stride_width, -(int64_t)g->pad_left) +
-                             lc_multiply_add(kw, g->dilation_width, 0);
-            if (row < 0 || row >= g->in_height || column < 0 || column >= g->in_width) {
+            size_t pixel = lc_tap_pixel(g, oy, ox, kh, kw);
+            if (pixel == SIZE_MAX) {
                 continue;
             }
-            size_t pixel = (size_t)row * (size_t)g->in_width + (size_t)column;
             size_t from = pixel * (size_t)g->in_channels + group * channels;
             for (size_t c = 0; c < channels; c++) {
                 int32_t value = element_at(layer->element, x, from + c) - layer->input_zero;
