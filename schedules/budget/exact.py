@@ -50,7 +50,7 @@ class Solver:
         self._options: list[list[_Option]] = [[] for _ in range(problem.layers)]
         for unit in problem.units:
             for form in unit.forms:
-                option = _Option(unit.live + form.workspace, unit, form)
+                option = _Option(unit.need(form), unit, form)
                 self._options[unit.last].append(option)
         least = self._least_arena()
         needs = {option.need for options in self._options for option in options}

@@ -108,10 +108,11 @@ def _alone(network: Network) -> list[Chain]:
 
 def _live(network: Network, chain: Chain) -> int:
     """Bytes of tensors while the layers of ``chain`` run in one kernel, and others alone."""
-    others = (other for other in _alone(network) if other[0] not in chain)
-    nodes = nodes_of(network, chain) or [network.layers[chain[0]].index]
-    timeline = Timeline(network, [*others, chain] if len(chain) > 1 else _alone(network))
-    return align(timeline.held_bytes(timeline.time_of(nodes[0])))
+    others = [other for other in _alone(network) if other[0] not in chain]
+    nodes = nodes_of(network, chain)
+    timeline = Timeline(network, [*others, chain] if nodes else others)
+    core = network.layers[chain[0]].index
+    return align(timeline.held_bytes(timeline.time_of(nodes[0] if nodes else core)))
 
 
 def _floor(network: Network) -> int:

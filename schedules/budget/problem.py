@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from schedules.layer.network import Chain
 from schedules.plan.plan import Plan
 
 
@@ -46,6 +47,15 @@ class Unit:
     last: int
     live: int
     forms: tuple[Form, ...]
+
+    @property
+    def chain(self) -> Chain:
+        """The positions of its layers."""
+        return tuple(range(self.first, self.last + 1))
+
+    def need(self, form: Form) -> int:
+        """Bytes of the arena while it runs, by one of its forms."""
+        return self.live + form.workspace
 
 
 @dataclass(frozen=True)

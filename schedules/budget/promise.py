@@ -25,7 +25,7 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
 
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
-    chains = [tuple(range(unit.first, unit.last + 1)) for unit, _ in solution.chosen]
+    chains = [unit.chain for unit, _ in solution.chosen]
     timeline = Timeline(network, [chain for chain in chains if nodes_of(network, chain)])
     workspace = {
         timeline.time_of(nodes[0]): form.workspace

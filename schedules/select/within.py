@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of
-from schedules.budget.problem import Form, Problem, Solution, Unit
+from schedules.budget.problem import Problem, Solution, Unit
 from schedules.budget.promise import fastest_within
 from schedules.errors import OverLimit
 from schedules.layer.network import Chain, Network
@@ -45,11 +45,10 @@ def selection_of(network: Network, simd: Simd, solution: Solution) -> Selection:
         key = (plan.workload, plan.algorithm, tuple(plan.knobs.items()))
         name = names.setdefault(key, f"lc_k{len(names)}_{plan.algorithm}")
         kernel = Kernel(name, plan)
-        chain = tuple(range(unit.first, unit.last + 1))
-        for position in chain:
+        for position in unit.chain:
             layers[position] = Selected(network.layers[position], (kernel,), None)
-        if len(chain) > 1:
-            blocks[chain] = kernel
+        if len(unit.chain) > 1:
+            blocks[unit.chain] = kernel
     return Selection(network, simd, "time", tuple(layers), blocks)
 
 
@@ -61,13 +60,10 @@ def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limi
         f"{limit} bytes are too few for {network.name}: the least possible are {least.bytes}, "
         f"{least.weights} of them packed weights"
     )
-    unit, form = max(least.chosen, key=lambda choice: _need(*choice), default=(None, None))
-    if unit is None or form is None or _need(unit, form) < problem.floor:
+    most = max((unit.need(form) for unit, form in least.chosen), default=0)
+    if most < problem.floor or not least.chosen:
         return f"{text} and {problem.floor} tensors around what is no layer"
+    unit, form = next(choice for choice in least.chosen if Unit.need(*choice) == most)
     layers = network.layers[unit.first : unit.last + 1]
     where = " -> ".join(layer.geometry for layer in layers)
     return f"{text}; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"
-
-
-def _need(unit: Unit, form: Form) -> int:
-    return unit.live + form.workspace

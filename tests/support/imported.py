@@ -23,6 +23,11 @@ def litert(content: bytes, inputs: Sequence[Array]) -> list[Array]:
         model_content=content,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
+    return outputs_of(interpreter, inputs)
+
+
+def outputs_of(interpreter: Interpreter, inputs: Sequence[Array]) -> list[Array]:
+    """What an interpreter computes of inputs of maybe other shapes."""
     details = interpreter.get_input_details()
     for entry, value in zip(details, inputs, strict=True):
         if tuple(entry["shape"]) != value.shape:

@@ -89,12 +89,17 @@ def _plan(network: Network, solution: Solution, fastest: int) -> dict[str, Any]:
     }
 
 
+def choice_name(form: Form) -> str:
+    """What a form is, as ``--algorithm`` takes it."""
+    return "left to TFLite" if form.plan is None else str(form.plan.choice)
+
+
 def _kernel(network: Network, unit: Unit, form: Form) -> dict[str, Any]:
     layers = network.layers[unit.first : unit.last + 1]
     return {
         "layers": [unit.first, unit.last],
         "geometry": " → ".join(layer.geometry for layer in layers),
-        "choice": "left to TFLite" if form.plan is None else str(form.plan.choice),
+        "choice": choice_name(form),
         "live_bytes": unit.live,
         "workspace_bytes": form.workspace,
         "packed_bytes": form.weights,

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError, OverLimit
-from schedules.files import check_writable, write_json
-from tvmc.command import at_least_one, byte_count
-from tvmc.planning.page import write_page
+from schedules.files import write_json
+from tvmc.command import at_least_one, byte_count, check_output
+from tvmc.planning.page import choice_name, write_page
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
 
 if TYPE_CHECKING:
-    from schedules.budget.problem import Solution
+    from schedules.budget.exact import Solver
+    from schedules.budget.problem import Form, Solution
     from schedules.layer.network import Network
 
 #: Rows of the table, where there are more plans.
@@ -32,6 +33,7 @@ class Curve:
 
     network: Network
     target: str
+    solver: Solver
     solutions: Sequence[Solution]
 
     def time(self, solution: Solution) -> float:
@@ -39,12 +41,14 @@ class Curve:
         return solution.cost / self.solutions[-1].cost if self.solutions[-1].cost else 1.0
 
     def within(self, limit: int) -> Solution | None:
-        """The fastest that holds at most ``limit`` bytes."""
-        return max(
-            (solution for solution in self.solutions if solution.bytes <= limit),
-            key=lambda solution: solution.bytes,
-            default=None,
-        )
+        """The plan that ``tvmc compile --memory-limit`` takes."""
+        from schedules.budget.promise import fastest_within  # imports TVM, which takes a second
+
+        return fastest_within(self.network, self.solver, limit)
+
+    def up_to(self, size: float) -> Solution:
+        """The fastest that needs at most so many bytes, no fewer than the least."""
+        return [s for s in self.solutions if s.bytes <= max(size, self.solutions[0].bytes)][-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -58,7 +62,7 @@ class Curve:
                     "packed_bytes": solution.weights,
                     "time": self.time(solution),
                     "kernels": [
-                        {"layers": [unit.first, unit.last], "choice": form_name(form)}
+                        {"layers": [unit.first, unit.last], "choice": choice_name(form)}
                         for unit, form in solution.chosen
                     ],
                 }
@@ -92,19 +96,21 @@ def add_parser(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     for path in filter(None, (options.json, options.html)):
-        check_writable(path)
+        check_output(path, [options.model])
+    if options.json is not None and options.json == options.html:
+        raise LeanconvError(f"{options.json} cannot be both the page and the JSON")
     curve = plan(options.model, chosen_target(options))
     if options.json is not None:
         write_json(options.json, curve.to_dict())
     limit = options.memory_limit
+    kept = None if limit is None else curve.within(limit)
     if options.html is not None:
-        shown = _spread(curve, max(options.points, POINTS_OF_PAGE))
-        chosen = shown[-1] if limit is None else curve.within(limit) or shown[0]
-        shown = sorted({*shown, chosen}, key=lambda solution: solution.bytes)
+        shown = _spread(curve, max(options.points, POINTS_OF_PAGE), kept)
+        chosen = kept or shown[-1 if limit is None else 0]
         fastest = curve.solutions[-1].cost
         write_page(options.html, curve.network, curve.target, shown, fastest, chosen)
-    print(table(curve, options.points, limit))
-    if limit is not None and curve.within(limit) is None:
+    print(table(curve, _spread(curve, options.points, kept), kept))
+    if limit is not None and kept is None:
         least = curve.solutions[0].bytes
         raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")
 
@@ -117,67 +123,54 @@ def plan(model: str | Path, target: str = "host") -> Curve:
     from tflite_delegate.read import model as tflite_model
 
     network, simd = tflite_model.read(model), Simd.named(target)
-    solutions = Solver(problem_of(network, simd)).curve()
+    solver = Solver(problem_of(network, simd))
+    solutions = solver.curve()
     if not any(form.plan for solution in solutions for _, form in solution.chosen):
         raise LeanconvError(f"{network.name} has no convolution that leanconv can take")
-    return Curve(network, simd.name, solutions)
+    return Curve(network, simd.name, solver, solutions)
 
 
-def form_name(form: Any) -> str:
-    """What a form is, as ``--algorithm`` takes it."""
-    return "left to TFLite" if form.plan is None else str(form.plan.choice)
-
-
-def table(curve: Curve, points: int, limit: int | None = None) -> str:
-    """A row for some plans: the first, the last, and those between that differ most in time."""
-    marked = None if limit is None else curve.within(limit)
-    shown = _spread(curve, points)
-    if marked is not None and marked not in shown:
-        shown = sorted([*shown, marked], key=lambda solution: solution.bytes)
-    rows, before = [], None
-    for solution in shown:
-        change = "the fewest bytes" if before is None else _change(curve.network, before, solution)
+def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None) -> str:
+    """A row for each of the plans ``shown``; ``kept`` is the one within the user's limit."""
+    rows: list[list[str]] = []
+    for before, solution in zip([None, *shown], shown, strict=False):
+        change = "the fewest bytes" if before is None else _change(before, solution)
         rows.append(
             [
                 f"{solution.bytes:,}",
                 f"{solution.arena:,}",
                 f"{solution.weights:,}",
                 f"{curve.time(solution):.3f}",
-                change + ("  <- --memory-limit" if solution is marked else ""),
+                change + ("  <- --memory-limit" if solution is kept else ""),
             ]
         )
-        before = solution
     return format_table(("bytes", "arena", "packed weights", "time", "what changes"), rows)
 
 
-def _spread(curve: Curve, points: int) -> list[Solution]:
-    """The fewest bytes, the least time, and steps of equal factors of the bytes between."""
+def _spread(curve: Curve, points: int, kept: Solution | None) -> list[Solution]:
+    """The fewest bytes, the least time, equal factors of bytes between them, and ``kept``."""
     solutions = curve.solutions
-    if len(solutions) <= points:
-        return list(solutions)
-    least, most = solutions[0].bytes, solutions[-1].bytes
-    steps = [least * (most / least) ** (step / (points - 1)) for step in range(1, points - 1)]
-    between = [found for step in steps if (found := curve.within(int(step))) is not None]
-    return list({found.bytes: found for found in (solutions[0], *between, solutions[-1])}.values())
+    if len(solutions) > points:
+        least, most = solutions[0].bytes, solutions[-1].bytes
+        shares = (step / (points - 1) for step in range(1, points - 1))
+        between = [curve.up_to(least * (most / least) ** share) for share in shares]
+        solutions = [solutions[0], *between, solutions[-1]]
+    found = {solution.bytes: solution for solution in solutions}
+    if kept is not None:
+        found[kept.bytes] = kept
+    return sorted(found.values(), key=lambda solution: solution.bytes)
 
 
-def _change(network: Network, before: Solution, after: Solution) -> str:
-    """What gains the most time from one plan to the next, and how much else changes."""
-    old = {(unit.first, unit.last): form for unit, form in before.chosen}
-    changed = [
-        (unit, form)
-        for unit, form in after.chosen
-        if (unit.first, unit.last) not in old
-        or form_name(old[unit.first, unit.last]) != form_name(form)
-    ]
-    if not changed:
-        return ""
-    kinds = Counter(_kind(form) for _, form in changed)
+def _change(before: Solution, after: Solution) -> str:
+    """What is computed otherwise from one plan to the next: the most frequent first."""
+    same = {(unit.chain, choice_name(form)) for unit, form in before.chosen}
+    changed = [form for unit, form in after.chosen if (unit.chain, choice_name(form)) not in same]
+    kinds = Counter(map(_kind, changed))
     text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
     return text + (", …" if len(kinds) > 3 else "")
 
 
-def _kind(form: Any) -> str:
+def _kind(form: Form) -> str:
     """Algorithm and where its weights are, of a form."""
     if form.plan is None:
         return "left to TFLite"

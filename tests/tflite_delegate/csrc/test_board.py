@@ -18,7 +18,7 @@ from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
 from tests.support import coded_operators, operator_models
-from tests.support.operator_models import Constant, inputs_of, model
+from tests.support.operator_models import Case, Constant, inputs_of, model
 from tests.support.quantised_layers import OPERATORS, random_layers
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
@@ -300,35 +300,45 @@ def test_special_values_on_arm(
         test_special_values.check(names, outcome.outputs, expected)
 
 
+def check_layers_of_int8(
+    cpu: str, run_on_board: RunOnBoard, build_delegate: BuildDelegate, open_: Any, folder: Path
+) -> tuple[list[Case], Path, Path]:
+    """All layers of the test are exact on ``cpu``. Returns them, their model and its delegate."""
+    layers = list(test_quantised.cases())
+    content = model(layers, open_)
+    path = folder / "layers.tflite"
+    path.write_bytes(content)
+    library = build_delegate(path, target=cpu)
+    inputs = inputs_of(layers)
+    expected = run(open_(content, xnnpack=True), inputs)
+    (outcome,) = run_on_board(path, library, inputs, cpu).values()
+    for found, y in zip(outcome.outputs, expected, strict=True):
+        assert np.array_equal(found, y)
+    assert outcome.report["claimed"] == len(layers)
+    return layers, path, library
+
+
 def test_layers_of_int8_without_dot_products(
     run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
 ) -> None:
     """Exact, whatever the channels; pairs that pass 16 bits have another kernel."""
-    layers = list(test_quantised.cases())
-    content = model(layers, litert.open)
-    path, other = tmp_path / "layers.tflite", tmp_path / "other.tflite"
-    path.write_bytes(content)
-    library = build_delegate(path, target="cortex-a53")
-    inputs = inputs_of(layers)
-    expected = run(litert.open(content, xnnpack=True), inputs)
-    (outcome,) = run_on_board(path, library, inputs, "cortex-a53").values()
-    for found, y in zip(outcome.outputs, expected, strict=True):
-        assert np.array_equal(found, y)
-    assert outcome.report["claimed"] == len(layers)
+    (first, *_), _, library = check_layers_of_int8(
+        "cortex-a53", run_on_board, build_delegate, litert.open, tmp_path
+    )
 
     # The same layers, the first with weights that its kernel cannot take.
-    first = layers[0]
+    other, inputs = tmp_path / "other.tflite", inputs_of([first])
     image, weights, *bias = first.inputs
     assert isinstance(weights, Constant)
     wide = replace(weights, codes=np.full_like(weights.codes, -128))
     content = model([replace(first, inputs=[image, wide, *bias])], litert.open)
     other.write_bytes(content)
-    (outcome,) = run_on_board(other, library, inputs[:1], "cortex-a53").values()
+    (outcome,) = run_on_board(other, library, inputs, "cortex-a53").values()
     assert outcome.report["claimed"] == 0
     own = build_delegate(other, target="cortex-a53")
-    (outcome,) = run_on_board(other, own, inputs[:1], "cortex-a53").values()
+    (outcome,) = run_on_board(other, own, inputs, "cortex-a53").values()
     assert outcome.report["claimed"] == 1
-    expected = run(litert.open(content, xnnpack=True), inputs[:1])
+    expected = run(litert.open(content, xnnpack=True), inputs)
     assert np.array_equal(outcome.outputs[0], expected[0])
 
 
@@ -336,19 +346,11 @@ def test_layers_of_int8_with_products_of_matrices(
     run_on_board: RunOnBoard, build_delegate: BuildDelegate, litert: InterpreterApi, tmp_path: Path
 ) -> None:
     """The delegate packs pairs of output channels; channels that are no eights have words."""
-    layers = list(test_quantised.cases())
-    content = model(layers, litert.open)
-    path = tmp_path / "layers.tflite"
-    path.write_bytes(content)
-    library = build_delegate(path, target="cortex-a710")
-    inputs = inputs_of(layers)
-    expected = run(litert.open(content, xnnpack=True), inputs)
-    (outcome,) = run_on_board(path, library, inputs, "cortex-a710").values()
-    for found, y in zip(outcome.outputs, expected, strict=True):
-        assert np.array_equal(found, y)
-    assert outcome.report["claimed"] == len(layers)
+    layers, path, library = check_layers_of_int8(
+        "cortex-a710", run_on_board, build_delegate, litert.open, tmp_path
+    )
     # Without the instruction they stay with TFLite.
-    (outcome,) = run_on_board(path, library, inputs, "cortex-a76").values()
+    (outcome,) = run_on_board(path, library, inputs_of(layers), "cortex-a76").values()
     assert outcome.report["claimed"] == 0
     assert "this processor lacks i8mm: " in outcome.stderr
 

@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
 
 from schedules.target.simd import Simd
 from tests.support.hybrid_models import HybridLayer, model, random_layers
+from tests.support.imported import outputs_of
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.build import build
 
@@ -22,15 +23,7 @@ def run(
     path: Path, delegates: Sequence[Delegate], images: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     interpreter = Interpreter(str(path), num_threads=2, experimental_delegates=list(delegates))
-    details = interpreter.get_input_details()
-    for given, image in zip(details, images, strict=True):
-        if tuple(given["shape"]) != image.shape:
-            interpreter.resize_tensor_input(given["index"], image.shape)
-    interpreter.allocate_tensors()
-    for given, image in zip(details, images, strict=True):
-        interpreter.set_tensor(given["index"], image)
-    interpreter.invoke()
-    return [interpreter.get_tensor(y["index"]) for y in interpreter.get_output_details()]
+    return outputs_of(interpreter, images)
 
 
 def delegate_of(path: Path, layers: Sequence[HybridLayer]) -> Delegate:
