@@ -38,6 +38,7 @@ BUDGET = {
     "scripts/examples": 270,
     "scripts/models": 1200,
     "scripts/pictures": 390,
+    "scripts/prune": 1400,
     "scripts/tflite_benchmark": 590,
     "scripts/tvmc": 6500,
     "tests": 260,

@@ -169,7 +169,7 @@ def make(name: str, folder: Path) -> Path:
     sys.stdout.flush()
     if importlib.util.find_spec("tensorflow") is None:
         raise LeanconvError("TensorFlow is not installed: pip install 'leanconv[models]'")
-    with _quiet_tensorflow():
+    with quiet_tensorflow():
         import keras
 
         keras.utils.set_random_seed(0)
@@ -209,7 +209,7 @@ def _is_fresh(folder: Path, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet_tensorflow() -> Iterator[None]:
+def quiet_tensorflow() -> Iterator[None]:
     """Keep what TensorFlow and Keras print from the terminal; show it if something fails.
 
     Much of it is written by C++ before any logging can be configured, hence file descriptors.
