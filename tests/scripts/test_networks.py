@@ -8,7 +8,8 @@ by the bound of `tests.support.reference.conv2d`, or `winograd_bound`.
 **The network's outputs** against TFLite's built-in kernels, by the bound of
 scripts/benchmarks/harness/bound.py.
 
-Of the networks of scripts/models/architectures.py, the six largest are left to `make test-all`.
+Of the networks of scripts/models/architectures.py, the six largest, and those like
+another one, are left to `make test-all`.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from tvmc.running.interpreter import Session, runtime
 
 RUNTIMES = ("litert", "tensorflow")
 LARGE = ("resnet18", "resnet50", "vgg16", "alexnet", "googlenet", "inception_v3")
+#: MobileNetV2 and V3Small have their layers.
+ALIKE = ("mobilenet_v1", "mobilenet_v3_large", "efficientnet_lite0")
 OURS = ("coverage", "small_fp16")
 TRAINED = ("resnet8_float", "mobilenet_96_float")
 #: In LiteRT alone: TensorFlow's runtime has the same kernels.
 ONCE = [name for name in ARCHITECTURES if name not in ("mobilenet_v2", "resnet50")]
 CASES = [
-    pytest.param(name, runtime_name, marks=[pytest.mark.slow] if name in LARGE else [])
+    pytest.param(name, runtime_name, marks=[pytest.mark.slow] if name in LARGE + ALIKE else [])
     for name in (*TRAINED, *OURS, *ARCHITECTURES)
     for runtime_name in RUNTIMES
     if runtime_name == "litert" or name not in ONCE

@@ -58,6 +58,12 @@ OPTIONS = {
     ),
     "thread": ("-fsanitize=thread",),
 }
+#: The second looks for everything that the first does.
+SANITIZERS = [
+    pytest.param("undefined", marks=pytest.mark.slow),
+    "address,undefined",
+    "thread",
+]
 #: The oldest C library that AddressSanitizer's runtime loads with.
 TARGET = f"{HOST.arch}-linux-gnu.2.34"
 #: Two layers of a network of odd shapes: small, because every allocation is failed in turn.
@@ -343,11 +349,7 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
 
 
 @pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
-@pytest.mark.parametrize(
-    "sanitizer",
-    # The second looks for everything that the first does.
-    [pytest.param("undefined", marks=pytest.mark.slow), "address,undefined", "thread"],
-)
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_trained_models(
     run_host: RunHost,
     layers_of: Callable[..., Layers],
@@ -369,7 +371,7 @@ def test_trained_models(
         assert lines == [layers.claimed]
 
 
-@pytest.mark.parametrize("sanitizer", OPTIONS)
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_failing_allocations_and_damaged_nodes(
     run_host: RunHost, small_model: Path, sanitizer: str, algorithm: str
@@ -380,7 +382,7 @@ def test_failing_allocations_and_damaged_nodes(
     assert lines[2] == "left 34 kinds of damaged nodes"
 
 
-@pytest.mark.parametrize("sanitizer", OPTIONS)
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_many_interpreters(run_host: RunHost, small_model: Path, sanitizer: str) -> None:
     for threads in (1, 3):
         layers, lines = run_host(small_model, sanitizer, "im2col", threads, 6, "begin")
@@ -388,7 +390,7 @@ def test_many_interpreters(run_host: RunHost, small_model: Path, sanitizer: str)
         assert lines == [layers.claimed]
 
 
-@pytest.mark.parametrize("sanitizer", OPTIONS)
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_one_node(run_host: RunHost, small_model: Path, sanitizer: str) -> None:
     """Several interpreters that are one node each, and every allocation failed in turn."""
     layers, lines = run_host(small_model, sanitizer, "im2col", 3, 4, "begin", "one_node")
