@@ -69,17 +69,29 @@ LC_INLINE void lc_copy_bytes(void *y, const void *x, size_t count) {
 
 enum { LC_SHORT = 512 }; // bytes that are copied without a call
 
+// Copies `count` pieces of a constant size; returns the bytes.
+LC_INLINE size_t lc_copy_pieces(char *y, const char *x, size_t count, size_t size) {
+    LC_ROLLED
+    for (size_t i = 0; i < count; i++) {
+        char piece[128];
+        memcpy(piece, x + i * size, size);
+        memcpy(y + i * size, piece, size);
+    }
+    return count * size;
+}
+
 LC_INLINE void lc_copy(void *y, const void *x, size_t bytes) {
     if (bytes > LC_SHORT) {
         memcpy(y, x, bytes);
         return;
     }
-    const size_t whole = bytes / 32 * 32;
-    LC_ROLLED
-    for (size_t i = 0; i < whole; i += 32) {
-        memcpy((char *)y + i, (const char *)x + i, 32);
+    char *to = y;
+    const char *from = x;
+    size_t done = lc_copy_pieces(to, from, bytes / 128, 128);
+    if (done < bytes) {
+        done += lc_copy_pieces(to + done, from + done, bytes % 128 / 32, 32);
+        lc_copy_bytes(to + done, from + done, bytes % 32);
     }
-    lc_copy_bytes((char *)y + whole, (const char *)x + whole, bytes - whole);
 }
 
 LC_INLINE lc_vector lc_select(lc_mask mask, lc_vector yes, lc_vector no) {

@@ -94,33 +94,55 @@ static void clip(const struct axis *axis, int32_t i, int32_t *begin, int32_t *en
     *end = (int32_t)(last < axis->in ? last : axis->in);
 }
 
-// Pools some vectors of channels or, if `count` is not 0, so many channels only.
+// Takes a pixel into the results of some vectors of channels or, if `count` is not 0, of so many
+// channels only.
+LC_INLINE void pool_element(bool is_max, const float *x, lc_vector *results, int vectors,
+                            int32_t count) {
+    for (int i = 0; i < vectors; i++) {
+        lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
+        results[i] = is_max ? lc_larger_number(part, results[i]) : results[i] + part;
+    }
+}
+
+// Pools some vectors of channels or so many channels only.
 LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct lc_window *window,
                             float *y, int vectors, int32_t count) {
     lc_vector results[VECTORS];
     for (int i = 0; i < vectors; i++) {
         results[i] = lc_splat(is_max ? -INFINITY : 0.0f);
     }
+    const size_t step = window->column_step;
     const float *row = window->x;
     LC_ROLLED
     for (int32_t h = 0; h < window->rows; h++, row += window->row_step) {
         const float *x = row;
+        int32_t w = window->columns;
         LC_ROLLED
-        for (int32_t w = 0; w < window->columns; w++, x += window->column_step) {
-            for (int i = 0; i < vectors; i++) {
-                lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
-                results[i] = is_max ? lc_larger_number(part, results[i]) : results[i] + part;
-            }
+        for (; w >= 3; w -= 3, x += 3 * step) { // most windows have two or three columns
+            pool_element(is_max, x, results, vectors, count);
+            pool_element(is_max, x + step, results, vectors, count);
+            pool_element(is_max, x + 2 * step, results, vectors, count);
+        }
+        LC_ROLLED
+        for (; w > 0; w--, x += step) {
+            pool_element(is_max, x, results, vectors, count);
         }
     }
-    const lc_vector least = lc_splat(self->least), most = lc_splat(self->most);
     const float elements = is_max ? 1.0f : (float)window->rows * (float)window->columns;
     for (int i = 0; i < vectors; i++) {
-        lc_vector result = lc_clamp(results[i] / elements, least, most);
+        results[i] /= elements;
+    }
+    if (self->least > -INFINITY || self->most < INFINITY) {
+        const lc_vector least = lc_splat(self->least), most = lc_splat(self->most);
+        for (int i = 0; i < vectors; i++) {
+            results[i] = lc_clamp(results[i], least, most);
+        }
+    }
+    for (int i = 0; i < vectors; i++) {
         if (count) {
-            lc_store_some(y, result, count);
+            lc_store_some(y, results[i], count);
         } else {
-            lc_store(y + i * LC_LANES, result);
+            lc_store(y + i * LC_LANES, results[i]);
         }
     }
 }
