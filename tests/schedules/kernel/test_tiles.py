@@ -11,6 +11,7 @@ import pytest
 from schedules.algorithms.indirect import as_rows
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import ORDERS, default_tile, fits_registers, tile_cost, vector_lanes
+from schedules.layer.words import in_words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.plan.planner import plan_kernel
@@ -76,6 +77,16 @@ def test_half_vectors_where_full_ones_would_be_half_empty(channels: int, panel: 
         else:
             assert tile.panel == expected
             assert tile.lanes(simd, "float32") == math.gcd(expected, lanes)
+
+
+@pytest.mark.parametrize(("channels", "outputs", "together"), [(16, 96, 16), (24, 40, 8)])
+def test_words_are_requantised_many_at_once(channels: int, outputs: int, together: int) -> None:
+    """Panels of 12 would leave four channels for each instruction: 1.7 times as many in all."""
+    simd = PRESETS["cortex-a76"]
+    integers = replace(layer(56, channels, outputs, 1), dtype="int8", weight_dtype="int8")
+    words = in_words(as_rows(replace(integers, rounding="xnn_fp32")))
+    tile = default_tile(words, simd, Taps.of(words, simd), words.out_width)
+    assert math.gcd(tile.panel, 16) == together
 
 
 def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
