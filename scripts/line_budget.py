@@ -21,7 +21,7 @@ BUDGET = {
     "schedules/algorithms": 5400,
     "schedules/budget": 1200,
     "schedules/kernel": 3500,
-    "schedules/layer": 1300,
+    "schedules/layer": 1420,
     "schedules/lower": 2000,
     "schedules/plan": 900,
     "schedules/relax": 1500,
@@ -29,7 +29,7 @@ BUDGET = {
     "schedules/target": 1450,
     "schedules/tuning": 5700,
     "tflite_delegate": 1000,
-    "tflite_delegate/csrc": 14200,
+    "tflite_delegate/csrc": 14600,
     "tflite_delegate/importer": 5000,
     "tflite_delegate/read": 1700,
     "scripts": 800,
@@ -45,7 +45,7 @@ BUDGET = {
     "tests/planted": 370,
     "tests/schedules": 10000,
     "tests/scripts": 8400,
-    "tests/support": 4800,
+    "tests/support": 5000,
     "tests/tflite_delegate": 12400,
 }
 #: Folders that everything is in.

@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from schedules.errors import LeanconvError
-from schedules.layer.network import Layer, describe
+from schedules.layer.network import VOLUME, Layer, describe
 from schedules.target.simd import Simd
 from tflite_delegate.read.model import Model
 
@@ -47,11 +47,12 @@ def with_precision(model: Model, precision: str, simd: Simd) -> Model:
 def _computed_in(precision: str, simd: Simd, layer: Layer) -> Layer:
     """``layer`` in the type that it is computed in.
 
-    Transposed convolutions stay float32: what they spread over the output is. Layers whose tensors
+    Transposed convolutions stay float32: what they spread over the output is. So do those of
+    volumes. Layers whose tensors
     are float16 in the model are computed so where the processor can, whatever is asked for.
     """
     read = layer.workload
-    if read is None or read.weight_dtype not in ("float32", "float16"):
+    if read is None or read.weight_dtype not in ("float32", "float16") or layer.kind == VOLUME:
         return layer
     if read.dtype == "float16":
         dtype = "float16" if simd.computes_float16 else "float32"

@@ -11,6 +11,7 @@ from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.network import CONV, DENSE, DEPTHWISE
 from schedules.layer.rounding import ROUNDINGS as RULES
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import image_offset, weight_offset
 from schedules.plan.plan import Plan
@@ -184,6 +185,10 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
         )
     }  # fmt: skip
     geometry["activation"] = ACTIVATION_CODES[layer.activation]
+    if isinstance(layer, Conv3dWorkload):
+        along = ("in", "kernel", "stride", "dilation")
+        geometry |= {f"{name}_depth": getattr(layer, f"{name}_depth") for name in along}
+        geometry |= {"pad_front": layer.pad_front, "pad_back": layer.pad_back}
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
     geometry["element"] = ELEMENT_CODES[layer.dtype]

@@ -15,6 +15,7 @@ from schedules.algorithms.kn2row_aa import Kn2rowAa
 from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
+from schedules.algorithms.volumes.indirect3d import Indirect3d
 from schedules.algorithms.winograd.winograd import Winograd
 
 __all__ = ["REGISTRY", "Algorithm", "LayerAlgorithm", "Registry", "Unsupported"]
@@ -37,5 +38,6 @@ for _algorithm in (
     Depthwise(),
     Direct(),
     FusedBlock(),
+    Indirect3d(),
 ):
     REGISTRY.add(_algorithm)

@@ -26,6 +26,7 @@ from schedules.kernel.packing import (
 )
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import PAIR, SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import multiplies_matrices, spreads
@@ -71,8 +72,9 @@ class Algorithm(ABC, Generic[W]):
     transforms: bool = False
     #: Element types of input and output, and of weights, that it computes.
     types: frozenset[tuple[str, str]] = FLOAT
-    #: Whether it computes blocks of layers, rather than single ones.
+    #: Whether it computes blocks of layers, rather than single ones; or layers of volumes.
     of_blocks: bool = False
+    of_volumes: bool = False
 
     def applied_to(self, workload: W) -> Algorithm[W]:
         """What serves ``workload`` under this name: itself, or a simpler one that it comes down to.
@@ -308,11 +310,13 @@ class Registry:
             raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(self._algorithms)}")
         return self._algorithms[name]
 
-    def names(self, *, of_blocks: bool = False) -> Sequence[str]:
-        """Names of those that compute layers, or of those that compute blocks."""
-        return tuple(known.name for known in self if known.of_blocks == of_blocks)
+    def names(self, *, of_blocks: bool = False, of_volumes: bool = False) -> Sequence[str]:
+        """Names of those that compute layers of images, or of volumes, or blocks."""
+        kind = (of_blocks, of_volumes)
+        return tuple(known.name for known in self if (known.of_blocks, known.of_volumes) == kind)
 
     def made_for(self, workload: Workload) -> Sequence[Algorithm]:
-        """Those that compute a layer, if it is one, or blocks."""
-        is_block = len(workload.layers) > 1
-        return tuple(known for known in self if known.of_blocks == is_block)
+        """Those that compute a layer, of images or of volumes, if it is one, or blocks."""
+        first, *others = workload.layers
+        kind = (bool(others), isinstance(first, Conv3dWorkload))
+        return tuple(known for known in self if (known.of_blocks, known.of_volumes) == kind)

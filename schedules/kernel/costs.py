@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schedules.kernel.tiles import stay_in_l2, vector_lanes
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -83,7 +84,8 @@ def inside(layer: Conv2dWorkload) -> float:
         places = (o * stride + k * dilation - before for o in range(out) for k in range(kernel))
         return sum(0 <= place < size for place in places) / (out * kernel)
 
-    return along("height", layer.pad_top) * along("width", layer.pad_left)
+    depth = along("depth", layer.pad_front) if isinstance(layer, Conv3dWorkload) else 1.0
+    return depth * along("height", layer.pad_top) * along("width", layer.pad_left)
 
 
 def halves_vectors(simd: Simd, dtype: str) -> bool:

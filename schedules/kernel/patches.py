@@ -112,7 +112,7 @@ class Patches(ABC):
 
     def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
         """The other conditions. ``w`` runs to the end of the last tile."""
-        return _inside(w, False, self.columns - 1, self.shape[2])
+        return inside(w, False, self.columns - 1, self.shape[2])
 
     def masked_element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         """The element, or what stands for it beyond the border."""
@@ -149,13 +149,13 @@ class ImagePatches(Patches):
     def row_mask(self, h: Expr, kh: Expr) -> list[Expr]:
         layer = self.workload
         last = self.row(layer.out_height - 1, layer.kernel_height - 1)
-        return _inside(self.row(h, kh), layer.pad_top > 0, last, layer.in_height)
+        return inside(self.row(h, kh), layer.pad_top > 0, last, layer.in_height)
 
     def column_mask(self, w: Expr, kw: Expr, c: Expr) -> list[Expr]:
         layer = self.workload
         last = self.column(self.columns - 1, layer.kernel_width - 1)
         tap = c // layer.in_channels if self.taps.flat else kw
-        return _inside(self.column(w, tap), layer.pad_left > 0, last, layer.in_width)
+        return inside(self.column(w, tap), layer.pad_left > 0, last, layer.in_width)
 
     def element(self, n: Expr, h: Expr, w: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
         # Flat taps: kw is 0, and c runs over the columns from there on.
@@ -226,7 +226,7 @@ def image_patches(
     return WordPatches(layer, image, taps, columns, constants.zero_word)
 
 
-def _inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
+def inside(position: Expr, can_precede: bool, last: int, size: int) -> list[Expr]:
     """Only those bounds of ``0 <= position < size`` that can fail."""
     return [position >= 0] * can_precede + [position < size] * (last >= size)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from schedules.errors import LeanconvError
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 
 
@@ -27,11 +28,11 @@ class Workload(Hashable, Protocol):
         """Bytes of one element."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """``(N, H, W, C)`` of the first layer."""
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
+    def output_shape(self) -> tuple[int, ...]:
         """``(N, H', W', M)`` of the last layer."""
 
     @property
@@ -96,12 +97,12 @@ class Block:
         return self.layers[0].element_bytes
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """``(N, H, W, C)`` of the first layer."""
         return self.layers[0].input_shape
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
+    def output_shape(self) -> tuple[int, ...]:
         """``(N, H', W', M)`` of the last layer."""
         return self.layers[-1].output_shape
 
@@ -125,5 +126,8 @@ class Block:
 
 def workload_from_text(text: str) -> Workload:
     """The layer or block of layers that ``to_text`` wrote; raises LeanconvError for other text."""
-    layers = [Conv2dWorkload.from_text(part) for part in text.split(" | ")]
+    layers = [
+        (Conv3dWorkload if " of " in part else Conv2dWorkload).from_text(part)
+        for part in text.split(" | ")
+    ]
     return layers[0] if len(layers) == 1 else Block(tuple(layers))

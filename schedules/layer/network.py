@@ -17,6 +17,8 @@ Chain = tuple[int, ...]
 
 #: What a layer is, whatever its operator is called.
 CONV, DEPTHWISE, DENSE, TRANSPOSED = "conv", "depthwise", "dense", "transposed"
+#: Likewise, a convolution of volumes.
+VOLUME = "volume"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Layer:
         Index of the node in the network's graph, which is its place in the order of execution.
     op : str
         Its operator's name, such as ``CONV_2D`` or ``relax.nn.conv2d``.
-    kind : {"conv", "depthwise", "dense", "transposed"}
+    kind : {"conv", "depthwise", "dense", "transposed", "volume"}
         What that operator is.
     geometry : str
         A short description for tables, e.g. ``conv3x3 s2 224x224x3->32 relu6``.

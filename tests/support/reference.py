@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from schedules.algorithms.winograd.cook_toom import Filtering, as_floats
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 
 #: Unit roundoff of each type.
@@ -152,6 +153,8 @@ def winograd_bound(
 
 def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     w = workload
+    if isinstance(w, Conv3dWorkload):
+        return _correlate_volumes(w, x, weights)
     if w.groups > 1:
         groups = zip(np.split(x, w.groups, axis=-1), np.split(weights, w.groups), strict=True)
         return np.concatenate([_correlate(w.one_group(), *group) for group in groups], axis=-1)
@@ -168,3 +171,18 @@ def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> 
             tap = np.ascontiguousarray(weights[:, kh, kw].T)
             result += (patches @ tap).reshape(w.output_shape)
     return result
+
+
+def _correlate_volumes(w: Conv3dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """One product of every output with all that it sees, window by window."""
+    pads = ((w.pad_front, w.pad_back), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right))
+    padded = np.pad(x, ((0, 0), *pads, (0, 0)))
+    dilations = (w.dilation_depth, w.dilation_height, w.dilation_width)
+    spans = [
+        (taps - 1) * dilation + 1
+        for taps, dilation in zip(w.weight_shape[1:4], dilations, strict=True)
+    ]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(1, 2, 3))
+    windows = windows[:, :: w.stride_depth, :: w.stride_height, :: w.stride_width]
+    d, h, v = dilations
+    return np.einsum("nzyxcdhw,mdhwc->nzyxm", windows[..., ::d, ::h, ::v], weights, optimize=True)

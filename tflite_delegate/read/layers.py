@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import tflite
 
 from schedules.errors import LeanconvError
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, describe
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, VOLUME, Layer, describe
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
@@ -29,15 +31,22 @@ OPERATORS = {
     tflite.BuiltinOperator.DEPTHWISE_CONV_2D: "DEPTHWISE_CONV_2D",
     tflite.BuiltinOperator.FULLY_CONNECTED: "FULLY_CONNECTED",
     tflite.BuiltinOperator.TRANSPOSE_CONV: "TRANSPOSE_CONV",
+    tflite.BuiltinOperator.CONV_3D: "CONV_3D",
 }
 #: Likewise, custom ones: MediaPipe's transposed convolution.
 CUSTOM_OPERATORS = ("Convolution2DTransposeBias",)
-_KINDS = {"CONV_2D": CONV, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE}
+_KINDS = {
+    "CONV_2D": CONV,
+    "DEPTHWISE_CONV_2D": DEPTHWISE,
+    "FULLY_CONNECTED": DENSE,
+    "CONV_3D": VOLUME,
+}
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions",
+    "CONV_3D": "Conv3DOptions",
 }
 
 
@@ -93,6 +102,26 @@ class _Window:
             raise LeanconvError("unknown padding")
         return cls(padding, stride, dilation, activation)
 
+    def sizes(
+        self, image: Sequence[int], kernel: Sequence[int], out_channels: int
+    ) -> dict[str, Any]:
+        """The geometry of a layer over NHWC images, but for its padding and groups."""
+        batch, height, width, channels = image
+        return {
+            "batch": batch,
+            "in_height": height,
+            "in_width": width,
+            "in_channels": channels,
+            "out_channels": out_channels,
+            "kernel_height": kernel[0],
+            "kernel_width": kernel[1],
+            "stride_height": self.stride[0],
+            "stride_width": self.stride[1],
+            "dilation_height": self.dilation[0],
+            "dilation_width": self.dilation[1],
+            "activation": self.activation,
+        }
+
 
 def layer_operator(node: Node) -> str | None:
     """The operator's name, if it is one that layers are made of."""
@@ -108,6 +137,8 @@ def read_layer(graph: Graph, node: Node) -> Layer:
     try:
         if kind == TRANSPOSED:
             _read_transposed(graph, node, op, facts)
+        elif kind == VOLUME:
+            _read_volume(graph, node, op, facts)
         else:
             _read_direct(graph, node, op, facts)
     except LeanconvError as error:
@@ -216,6 +247,40 @@ def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -
     facts["staged_bytes"] = workload.with_batch(1).output_bytes
 
 
+def _read_volume(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> None:
+    """Its weights have the output channels last."""
+    x_index, w_index, y_index, bias_index, _ = _operands(node, 0, 1, 2, None)
+    weights, x, y = graph.constant_behind(w_index), graph.tensor(x_index), graph.tensor(y_index)
+    if len(weights.shape) != 5 or min(weights.shape) < 1:
+        raise LeanconvError(f"malformed node: weights of shape {list(weights.shape)}")
+    *kernel, depth, channels = weights.shape
+    name = f"conv{'x'.join(map(str, kernel))}"
+    facts |= {"geometry": f"{name} ?x?x?x{depth}->{channels}", "weight_bytes": weights.bytes}
+    window = _Window.of(op, node)
+    options: Any = node.options(_OPTIONS[op])
+    if not x.is_known or len(x.shape) != 5:
+        raise LeanconvError("input shape is not known before the model runs")
+    if x.shape[4] != depth:
+        raise LeanconvError(f"malformed node: {x.shape[4]} channels, weights for {depth}")
+    if min(options.StrideD(), options.DilationDFactor()) < 1:
+        raise LeanconvError("malformed node: stride or dilation below 1")
+    workload = Conv3dWorkload.with_padding(
+        window.padding,
+        in_depth=x.shape[1],
+        kernel_depth=kernel[0],
+        stride_depth=options.StrideD(),
+        dilation_depth=options.DilationDFactor(),
+        **window.sizes((x.shape[0], *x.shape[2:]), kernel[1:], channels),
+    )
+    facts |= {"geometry": workload.describe(), "macs": workload.macs}
+    bias = None if bias_index is None else graph.constant_behind(bias_index)
+    if weights.type == "int8":
+        raise LeanconvError("int8 weights of a convolution of volumes: not supported")
+    _check_constants({x.type, y.type}, weights, bias, channels)
+    workload = replace(workload, weight_dtype=weights.type)
+    facts |= {"workload": workload, "input": x_index, "output": y_index}
+
+
 def _dynamic_rounding(op: str, workload: Conv2dWorkload) -> str:
     """A rule that does, until :mod:`tflite_delegate.read.dynamic` knows the processor."""
     if op == "DEPTHWISE_CONV_2D":
@@ -253,7 +318,7 @@ def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWor
         if rest:
             raise LeanconvError(f"malformed node: input {list(x.shape)}, weights for {depth}")
         return Conv2dWorkload(1, rows, depth, units, 1, 1, activation=window.activation)
-    batch, height, width, channels = x.shape
+    channels = x.shape[3]
     if op == "DEPTHWISE_CONV_2D":
         _, kernel_height, kernel_width, out_channels = weights.shape
         groups = channels
@@ -264,21 +329,9 @@ def _workload(op: str, x: Tensor, weights: Tensor, window: _Window) -> Conv2dWor
         groups, rest = divmod(channels, depth)
         if rest:
             raise LeanconvError(f"malformed node: {channels} channels, weights for {depth}")
+    kernel = (kernel_height, kernel_width)
     return Conv2dWorkload.with_padding(
-        window.padding,
-        batch=batch,
-        in_height=height,
-        in_width=width,
-        in_channels=channels,
-        out_channels=out_channels,
-        kernel_height=kernel_height,
-        kernel_width=kernel_width,
-        stride_height=window.stride[0],
-        stride_width=window.stride[1],
-        dilation_height=window.dilation[0],
-        dilation_width=window.dilation[1],
-        groups=groups,
-        activation=window.activation,
+        window.padding, groups=groups, **window.sizes(x.shape, kernel, out_channels)
     )
 
 

@@ -5,7 +5,8 @@ TFLite describes a sparse tensor as a tree (tensorflow/lite/schema/schema.fbs,
 level for every dimension that is divided into blocks. A dense level has all positions; a sparse one
 is compressed rows (CSR): ``array_segments[i]`` to ``array_segments[i + 1]`` are what it has of the
 ``i``-th path above, at the positions ``array_indices``. The stored elements are the paths to the
-leaves, in order; all others are zeros. The delegate reads the same (csrc/layer/sparsity.c).
+leaves, in order; all others are zeros. The delegate reads the same
+(csrc/layer/constants/sparsity.c).
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from schedules.kernel.accuracy import UNIT_ROUNDOFF
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.block import Workload
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
@@ -168,6 +169,8 @@ def _convolve(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> n
 
     A matrix product for each kernel position, on those pixels that it meets.
     """
+    if isinstance(workload, Conv3dWorkload):
+        return _convolve_volume(workload, x, weights)
     w = workload
     pad = ((0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0))
     padded = np.pad(x, pad).astype(np.float64)
@@ -184,6 +187,17 @@ def _convolve(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> n
             else:
                 _add_product(result, patches, tap)
     return result.reshape(w.output_shape)
+
+
+def _convolve_volume(w: Conv3dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Likewise, of shape (N, D', H', W', M): a convolution of images for each of the kernel's."""
+    result = np.zeros(w.output_shape)
+    for d in range(w.out_depth):
+        for kd in range(w.kernel_depth):
+            place = d * w.stride_depth + kd * w.dilation_depth - w.pad_front
+            if 0 <= place < w.in_depth:
+                result[:, d] += _convolve(w.image(), x[:, place], weights[:, kd])
+    return result
 
 
 def _add_product(result: np.ndarray, patches: np.ndarray, tap: np.ndarray) -> None:

@@ -112,11 +112,11 @@ def _bandwidth(size: int, simd: Simd) -> float:
 def _layer_features(workload: Workload) -> dict[str, float]:
     """Of a block, those of its layers taken together: it maps an input to an output as well."""
     layers = workload.layers
-    outputs, channels = math.prod(workload.output_shape), workload.output_shape[3]
+    outputs, channels = math.prod(workload.output_shape), workload.output_shape[-1]
     numbers = {
         "macs": workload.macs,
         "pixels": outputs // channels,
-        "in_channels": workload.input_shape[3],
+        "in_channels": workload.input_shape[-1],
         "inner_channels": max(layer.in_channels for layer in layers),
         "out_channels": channels,
         "reduction": workload.macs / outputs,

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "host/log.h"
-#include "layer/half_constant.h"
+#include "layer/constants/half_constant.h"
 #include "operation/operators.h"
 #include "run/replace.h"
 

@@ -87,7 +87,7 @@ enum lc_dot_kernels { LC_NO_DOTS, LC_DOTS, LC_MATRIX_DOTS };
 
 // One convolution over one image: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
-// one row. Only int32_t fields: compared as memory.
+// one row, a volume a stack of images. Only int32_t fields: compared as memory.
 struct lc_geometry {
     int32_t in_height, in_width, in_channels;
     int32_t out_channels, kernel_height, kernel_width;
@@ -107,6 +107,10 @@ struct lc_geometry {
                           // in 16 bits; of a kernel: 1 if it adds these. In pairs go those eight
                           // apart in a word of 16, or of taps 2 i and 2 i + 1 of a depthwise layer
     int32_t byte_weights; // likewise, int8 with scales, which are multiplied as floats
+    // Of a layer of volumes, which are stacks of images, along the stack; of images, zeros.
+    int32_t in_depth, kernel_depth;
+    int32_t stride_depth, dilation_depth;
+    int32_t pad_front, pad_back;
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -142,6 +146,7 @@ enum lc_layout {
     LC_TAPS = 2,   // [K_h][K_w][M], as a DEPTHWISE_CONV_2D node has them
     LC_WORDS = 4,  // [ceil(M / panel)][words][panel][word] of int8, filled up like LC_PANELS: runs
                    // of weights, in the order of LC_ROWS, each filled up with zeros to whole words
+    LC_VOLUME = 5, // [K_d][K_h][K_w][C][M], as a CONV_3D node has them; no kernel's
     LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
 

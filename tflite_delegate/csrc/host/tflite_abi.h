@@ -92,7 +92,8 @@ enum tfl_builtin {
     TFL_BUILTIN_SPLIT_V = 102,
     TFL_BUILTIN_QUANTIZE = 114,
     TFL_BUILTIN_HARD_SWISH = 117,
-    TFL_BUILTIN_DENSIFY = 124
+    TFL_BUILTIN_DENSIFY = 124,
+    TFL_BUILTIN_CONV_3D = 132
 };
 
 // Bits of `inplace_operator`: which inputs the first output may share its memory with. A delegate's
@@ -259,6 +260,18 @@ struct tfl_conv_params {
     int activation;
     int dilation_width_factor;
     int dilation_height_factor;
+};
+
+// Of a CONV_3D node.
+struct tfl_conv_3d_params {
+    int padding;
+    int stride_width;
+    int stride_height;
+    int stride_depth;
+    int dilation_width_factor;
+    int dilation_height_factor;
+    int dilation_depth_factor;
+    int activation;
 };
 
 // Of a DEPTHWISE_CONV_2D node. TFLite tells the multiplier from the shapes.

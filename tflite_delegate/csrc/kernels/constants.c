@@ -30,6 +30,9 @@ size_t lc_weights_index(const struct lc_constants *constants, const struct lc_ge
         taps = (size_t)up->kernel_height * (size_t)up->kernel_width;
         m %= (size_t)up->channels;
     }
+    if (constants->layout == LC_VOLUME) {
+        return tap * channels * (size_t)g->out_channels + m;
+    }
     return constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
                                         : (m * taps + tap) * channels;
 }
@@ -41,6 +44,13 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
         return memset(scratch, 0, count * sizeof *scratch);
     }
     const struct lc_constant *weights = &constants->weights;
+    if (constants->layout == LC_VOLUME) {
+        size_t step = (size_t)g->out_channels;
+        for (size_t i = 0; i < count; i++) {
+            scratch[i] = *lc_constant_read(weights, index + (c + i) * step, 1, &scratch[i]);
+        }
+        return scratch;
+    }
     if (!weights->scales) {
         return lc_constant_read(weights, index + c, count, scratch);
     }

@@ -24,11 +24,42 @@ int32_t lc_out_width(const struct lc_geometry *g) {
                          g->dilation_width);
 }
 
+int32_t lc_out_depth(const struct lc_geometry *g) {
+    return g->in_depth ? out_positions(g->in_depth, g->pad_front, g->pad_back, g->kernel_depth,
+                                       g->stride_depth, g->dilation_depth)
+                       : 1;
+}
+
+int32_t lc_kernel_rows(const struct lc_geometry *g) {
+    return g->in_depth ? g->kernel_depth * g->kernel_height : g->kernel_height;
+}
+
+int32_t lc_out_rows(const struct lc_geometry *g) { return lc_out_depth(g) * lc_out_height(g); }
+
+int64_t lc_tap_row(const struct lc_geometry *g, int32_t row, int32_t tap) {
+    int32_t height = lc_out_height(g);
+    int64_t y = lc_multiply_add(row % height, g->stride_height, -(int64_t)g->pad_top) +
+                lc_multiply_add(tap % g->kernel_height, g->dilation_height, 0);
+    if (y < 0 || y >= g->in_height) {
+        return -1;
+    }
+    if (!g->in_depth) {
+        return y;
+    }
+    int64_t z = lc_multiply_add(row / height, g->stride_depth, -(int64_t)g->pad_front) +
+                lc_multiply_add(tap / g->kernel_height, g->dilation_depth, 0);
+    return z < 0 || z >= g->in_depth ? -1 : z * g->in_height + y;
+}
+
 bool lc_image_elements(const struct lc_geometry *g, size_t *input, size_t *output) {
     *input = *output = 1;
     if (!lc_multiply(input, g->in_height) || !lc_multiply(input, g->in_width) ||
         !lc_multiply(input, g->in_channels) || !lc_multiply(output, lc_out_height(g)) ||
         !lc_multiply(output, lc_out_width(g)) || !lc_multiply(output, g->out_channels)) {
+        return false;
+    }
+    if (g->in_depth &&
+        (!lc_multiply(input, g->in_depth) || !lc_multiply(output, lc_out_depth(g)))) {
         return false;
     }
     return *input <= SIZE_MAX / sizeof(float) && *output <= SIZE_MAX / sizeof(float);
@@ -131,8 +162,23 @@ static void describe_step(char *text, size_t size, char letter, int32_t height, 
     }
 }
 
+// "3x", "8x", and " sd2 dd2" or what of it is not 1.
+static void describe_depth(const struct lc_geometry *g, char kernel[16], char images[16],
+                           char steps[48]) {
+    snprintf(kernel, 16, "%dx", (int)g->kernel_depth);
+    snprintf(images, 16, "%dx", (int)g->in_depth);
+    int length = 0;
+    if (g->stride_depth > 1) {
+        length = snprintf(steps, 48, " sd%d", (int)g->stride_depth);
+    }
+    if (g->dilation_depth > 1) {
+        snprintf(steps + length, 48 - (size_t)length, " dd%d", (int)g->dilation_depth);
+    }
+}
+
 size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) {
-    char stride[32], dilation[32], groups[16] = "", outputs[16] = "";
+    char stride[32], dilation[32], groups[16] = "", outputs[16] = "", kernel[16] = "";
+    char images[16] = "", depth_steps[48] = "";
     bool is_depthwise = g->groups > 1 && g->groups == g->in_channels;
     describe_step(stride, sizeof stride, 's', g->stride_height, g->stride_width);
     describe_step(dilation, sizeof dilation, 'd', g->dilation_height, g->dilation_width);
@@ -142,15 +188,19 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
     if (!is_depthwise || g->out_channels != g->in_channels) {
         snprintf(outputs, sizeof outputs, "->%d", (int)g->out_channels);
     }
-    return (size_t)snprintf(
-        text, size, "%sconv%dx%d%s%s%s %dx%dx%d%s%s%s%s%s%s%s", is_depthwise ? "dw" : "",
-        (int)g->kernel_height, (int)g->kernel_width, stride, dilation, groups, (int)g->in_height,
-        (int)g->in_width, (int)g->in_channels, outputs, activation_name(g->activation),
-        g->residual ? " +" : "", activation_name(g->output_activation), element_name(g->element),
-        g->half_weights                 ? " float16 weights"
-        : g->dynamic || g->byte_weights ? " int8 weights"
-                                        : "",
-        rule_name(g->rule));
+    if (g->in_depth) {
+        describe_depth(g, kernel, images, depth_steps);
+    }
+    return (size_t)snprintf(text, size, "%sconv%s%dx%d%s%s%s%s %s%dx%dx%d%s%s%s%s%s%s%s",
+                            is_depthwise ? "dw" : "", kernel, (int)g->kernel_height,
+                            (int)g->kernel_width, depth_steps, stride, dilation, groups, images,
+                            (int)g->in_height, (int)g->in_width, (int)g->in_channels, outputs,
+                            activation_name(g->activation), g->residual ? " +" : "",
+                            activation_name(g->output_activation), element_name(g->element),
+                            g->half_weights                 ? " float16 weights"
+                            : g->dynamic || g->byte_weights ? " int8 weights"
+                                                            : "",
+                            rule_name(g->rule));
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

@@ -13,7 +13,20 @@
 int32_t lc_out_height(const struct lc_geometry *geometry);
 int32_t lc_out_width(const struct lc_geometry *geometry);
 
-// Elements of one input or output image. False if they cannot be addressed.
+// Images of the output: 1, or those of a volume.
+int32_t lc_out_depth(const struct lc_geometry *geometry);
+
+// Rows of all images of a kernel.
+int32_t lc_kernel_rows(const struct lc_geometry *geometry);
+
+// Rows of all images of the output.
+int32_t lc_out_rows(const struct lc_geometry *geometry);
+
+// The row of the input, counted over all images, that row `tap` of the kernel reads for row `row`
+// of the output; -1 beyond the border.
+int64_t lc_tap_row(const struct lc_geometry *geometry, int32_t row, int32_t tap);
+
+// Elements of one input or output image or volume. False if they cannot be addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 
 // The pixel of the input that tap (kh, kw) of an output pixel reads; SIZE_MAX beyond the border.

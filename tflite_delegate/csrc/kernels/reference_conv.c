@@ -70,10 +70,9 @@ static void accumulate_channel(const struct lc_geometry *g, const float *x,
     float scratch[CHUNK];
     size_t channels = (size_t)(g->in_channels / g->groups);
     size_t row_elements = (size_t)g->in_width * (size_t)g->in_channels;
-    for (int32_t kh = 0; kh < g->kernel_height; kh++) {
-        int64_t row = lc_multiply_add(oy, g->stride_height, -(int64_t)g->pad_top) +
-                      lc_multiply_add(kh, g->dilation_height, 0);
-        if (row < 0 || row >= g->in_height) {
+    for (int32_t kh = 0; kh < lc_kernel_rows(g); kh++) {
+        int64_t row = lc_tap_row(g, oy, kh);
+        if (row < 0) {
             continue;
         }
         for (int32_t kw = 0; kw < g->kernel_width; kw++) {

@@ -18,8 +18,8 @@ struct layout {
     const struct lc_geometry *geometry;
     const struct lc_transform *transform;
     size_t out_channels, panel, panels; // of one call
-    size_t taps, channels;              // of the model's weights: K_h K_w, C of a group
-    size_t tap_step, channel_step;      // panels from one of them to the next; without a transform
+    size_t taps, channels;         // of the model's weights: K_h K_w, or K_d K_h K_w; C of a group
+    size_t tap_step, channel_step; // panels from one of them to the next; without a transform
     size_t points;
     size_t depth;  // of a matrix: C, without a transform K_h K_w C
     size_t matrix; // elements, or words
@@ -48,7 +48,8 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     if (kernel->calls < 1 || g->groups < 1 || g->in_channels % g->groups ||
         g->out_channels % g->groups || (kernel->calls > 1 && kernel->calls != g->groups) ||
         g->in_channels < 1 || g->out_channels < 1 || g->kernel_height < 1 || g->kernel_width < 1 ||
-        part->panel < 1 || (transform && (transform->rows < 1 || transform->columns < 1))) {
+        lc_kernel_rows(g) < 1 || (g->in_depth && lc_packs_narrow(g)) || part->panel < 1 ||
+        (transform && (transform->rows < 1 || transform->columns < 1))) {
         return false;
     }
     size_t out_channels = (size_t)(g->out_channels / kernel->calls);
@@ -70,7 +71,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         .out_channels = out_channels,
         .panel = panel,
         .panels = (out_channels + panel - 1) / panel,
-        .taps = (size_t)g->kernel_height,
+        .taps = (size_t)lc_kernel_rows(g),
         .channels = (size_t)(g->in_channels / g->groups),
         .points = 1,
     };

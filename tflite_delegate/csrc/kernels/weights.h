@@ -19,8 +19,8 @@ struct lc_constant {
     int32_t scale_step;  // 1: each output channel has a scale, or 0: one for all
 };
 
-// Weights and bias of one layer as the model holds them: the weights in LC_ROWS, or in LC_TAPS,
-// where every group has one input channel.
+// Weights and bias of one layer as the model holds them: the weights in LC_ROWS; in LC_TAPS, where
+// every group has one input channel; or in LC_VOLUME, which are float32 or float16.
 struct lc_constants {
     struct lc_constant weights, bias;
     enum lc_layout layout;
@@ -33,7 +33,7 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
                               float *scratch);
 
 // Where the weights of output channel `m` and tap kh K_w + kw begin, for all of the group's input
-// channels; SIZE_MAX if they are zeros.
+// channels, side by side but in LC_VOLUME; SIZE_MAX if they are zeros.
 size_t lc_weights_index(const struct lc_constants *constants, const struct lc_geometry *geometry,
                         size_t m, size_t tap);
 

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "host/tensor.h"
+#include "layer/constants/sparsity.h"
 #include "layer/quantised_layer.h"
-#include "layer/sparsity.h"
 
 bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view) {
     struct tfl_node *node;

@@ -9,9 +9,10 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/upsampling.h"
+#include "layer/constants/sparsity.h"
 #include "layer/hybrid/hybrid_layer.h"
+#include "layer/params.h"
 #include "layer/quantised_layer.h"
-#include "layer/sparsity.h"
 
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {
@@ -23,6 +24,8 @@ const char *lc_core_name(int32_t builtin_code) {
         return "FULLY_CONNECTED";
     case TFL_BUILTIN_TRANSPOSE_CONV:
         return "TRANSPOSE_CONV";
+    case TFL_BUILTIN_CONV_3D:
+        return "CONV_3D";
     case LC_CUSTOM_TRANSPOSE_CONV_BIAS:
         return "Convolution2DTransposeBias";
     default:
@@ -33,85 +36,6 @@ const char *lc_core_name(int32_t builtin_code) {
 struct lc_operands lc_core_operands(int32_t builtin_code) {
     return builtin_code == TFL_BUILTIN_TRANSPOSE_CONV ? (struct lc_operands){2, 1, 3}
                                                       : (struct lc_operands){0, 1, 2};
-}
-
-// Parameters
-
-static const char *read_window(struct lc_layer *layer, const struct tfl_conv_params *params) {
-    layer->stride_height = params->stride_height;
-    layer->stride_width = params->stride_width;
-    layer->dilation_height = params->dilation_height_factor;
-    layer->dilation_width = params->dilation_width_factor;
-    layer->same_padding = params->padding == TFL_PADDING_SAME;
-    layer->activation = params->activation;
-    if (layer->stride_height < 1 || layer->stride_width < 1 || layer->dilation_height < 1 ||
-        layer->dilation_width < 1) {
-        return "malformed stride or dilation";
-    }
-    if (!layer->same_padding && params->padding != TFL_PADDING_VALID) {
-        return "unknown padding";
-    }
-    return NULL;
-}
-
-static const char *read_depthwise(struct lc_layer *layer,
-                                  const struct tfl_depthwise_params *params) {
-    const struct tfl_conv_params window = {
-        .padding = params->padding,
-        .stride_width = params->stride_width,
-        .stride_height = params->stride_height,
-        .activation = params->activation,
-        .dilation_width_factor = params->dilation_width_factor,
-        .dilation_height_factor = params->dilation_height_factor,
-    };
-    layer->source = LC_TAPS;
-    return read_window(layer, &window);
-}
-
-static const char *read_dense(struct lc_layer *layer, const struct tfl_dense_params *params) {
-    layer->is_dense = true;
-    layer->keep_num_dims = params->keep_num_dims;
-    layer->stride_height = layer->stride_width = 1;
-    layer->dilation_height = layer->dilation_width = 1;
-    layer->activation = params->activation;
-    return params->weights_format ? "weights are shuffled" : NULL;
-}
-
-static const char *read_transposed(struct lc_layer *layer,
-                                   const struct tfl_transpose_conv_params *params) {
-    layer->upsampling = (struct lc_upsampling){
-        .rows = params->stride_height,
-        .columns = params->stride_width,
-        .same = params->padding == TFL_PADDING_SAME,
-    };
-    layer->stride_height = layer->stride_width = 1;
-    layer->dilation_height = layer->dilation_width = 1;
-    if (params->stride_height < 1 || params->stride_width < 1) {
-        return "malformed stride";
-    }
-    return layer->upsampling.same || params->padding == TFL_PADDING_VALID ? NULL
-                                                                          : "unknown padding";
-}
-
-static const char *read_params(struct lc_layer *layer, int32_t builtin_code, const void *params) {
-    const char *reason;
-    if (builtin_code == TFL_BUILTIN_CONV_2D) {
-        reason = read_window(layer, params);
-    } else if (builtin_code == TFL_BUILTIN_DEPTHWISE_CONV_2D) {
-        reason = read_depthwise(layer, params);
-    } else if (builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
-        reason = read_transposed(layer, params);
-        layer->activation = ((const struct tfl_transpose_conv_params *)params)->activation;
-    } else if (builtin_code == LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
-        reason = read_transposed(layer, params);
-    } else {
-        reason = read_dense(layer, params);
-    }
-    if (!reason &&
-        (layer->activation < TFL_ACTIVATION_NONE || layer->activation > TFL_ACTIVATION_RELU6)) {
-        reason = "activation is not supported";
-    }
-    return reason;
 }
 
 // Constants
@@ -151,7 +75,8 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     }
     layer->weights = constant_behind(layer->weights, sources);
     const struct tfl_tensor *weights = lc_tensor(context, layer->weights);
-    if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : 4)) {
+    bool is_volume = layer->source == LC_VOLUME;
+    if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : is_volume ? 5 : 4)) {
         return "malformed weights";
     }
     int type = lc_tensor(context, layer->input)->type;
@@ -166,6 +91,14 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     }
     layer->half_weights = weights->type == TFL_FLOAT16;
     const int *dims = weights->dims->data;
+    if (is_volume) { // [K_d][K_h][K_w][C][M]
+        layer->kernel_depth = dims[0];
+        layer->kernel_height = dims[1];
+        layer->kernel_width = dims[2];
+        layer->group_channels = dims[3];
+        layer->out_channels = dims[4];
+        return are_bytes ? "int8 weights of a convolution of volumes" : NULL;
+    }
     if (layer->is_dense) { // [M][C]
         layer->out_channels = dims[0];
         layer->kernel_height = layer->kernel_width = 1;
@@ -219,21 +152,11 @@ static const char *read_output_shape(struct lc_layer *layer, const struct tfl_te
     return dims[0] < 1 || dims[1] < 1 || dims[2] < 1 ? "its output is empty" : NULL;
 }
 
-// NULL if there are none.
-static const void *params_of(struct lc_node_view core) {
-    if (core.builtin_code != LC_CUSTOM_TRANSPOSE_CONV_BIAS) {
-        return core.node->builtin_data;
-    }
-    bool is_whole = core.node->custom_initial_data_size >= (int)(3 * sizeof(int));
-    return is_whole ? core.node->custom_initial_data : NULL;
-}
-
 const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *context,
                           struct lc_node_view core, const int *sources) {
     const struct tfl_node *node = core.node;
     const struct lc_operands operands = lc_core_operands(core.builtin_code);
-    const void *params = params_of(core);
-    if (!params || !node->inputs || !node->outputs || node->inputs->size < operands.bias ||
+    if (!node->inputs || !node->outputs || node->inputs->size < operands.bias ||
         node->inputs->size > operands.bias + 1 || node->outputs->size != 1) {
         return "malformed node";
     }
@@ -261,9 +184,12 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     layer->element = input->type == TFL_INT8    ? LC_INT8
                      : input->type == TFL_UINT8 ? LC_UINT8
                                                 : LC_FLOAT32;
-    const char *reason = read_params(layer, core.builtin_code, params);
+    const char *reason = lc_read_params(layer, core);
     if (!reason && layer->element != LC_FLOAT32 && layer->upsampling.rows) {
         reason = "a transposed convolution of integers";
+    }
+    if (!reason && layer->element != LC_FLOAT32 && layer->source == LC_VOLUME) {
+        reason = "a convolution of volumes of integers";
     }
     if (!reason && core.builtin_code == TFL_BUILTIN_TRANSPOSE_CONV) {
         reason = read_output_shape(layer, lc_tensor(context, inputs[0]));

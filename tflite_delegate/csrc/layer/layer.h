@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One layer as the model states it, and the geometry that follows from an input shape: a CONV_2D,
-// DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED node, its core, and the nodes that are
-// merged with it.
+// DEPTHWISE_CONV_2D, TRANSPOSE_CONV, FULLY_CONNECTED or CONV_3D node, its core, and the nodes that
+// are merged with it.
 
 #pragma once
 
@@ -23,9 +23,10 @@ struct lc_layer {
     // float16 constant and the node.
     int input, weights, bias, residual, output;
 
-    enum lc_layout source;                // LC_ROWS or LC_TAPS: how the model holds the weights
+    enum lc_layout source;                // LC_ROWS, LC_TAPS, LC_VOLUME: as the model has them
     int32_t group_channels, out_channels; // input channels of one group, all output channels
     int32_t kernel_height, kernel_width;
+    int32_t kernel_depth, stride_depth, dilation_depth; // of volumes; else 0
     int32_t stride_height, stride_width;
     int32_t dilation_height, dilation_width;
     bool same_padding;

@@ -60,18 +60,25 @@ static const char *read_rows(const struct lc_layer *layer, const struct tfl_ints
 
 static const char *read_image(const struct lc_layer *layer, const struct tfl_ints *dims,
                               struct lc_geometry *geometry, int32_t *batch) {
-    if (!dims || dims->size != 4) {
-        return "the input is not of rank 4";
+    bool is_volume = layer->source == LC_VOLUME;
+    if (!dims || dims->size != (is_volume ? 5 : 4)) {
+        return is_volume ? "the input is not of rank 5" : "the input is not of rank 4";
     }
     const int *d = dims->data;
-    if (d[0] < 0 || d[1] < 1 || d[2] < 1) {
+    *batch = d[0];
+    if (is_volume) {
+        geometry->in_depth = *++d; // the rest is that of an image
+    }
+    if (*batch < 0 || (is_volume && d[0] < 1) || d[1] < 1 || d[2] < 1) {
         return "the input is empty";
+    }
+    if (is_volume && d[3] != layer->group_channels) {
+        return "the input does not have as many channels as the weights";
     }
     if (d[3] < 1 || d[3] % layer->group_channels ||
         (layer->upsampling.rows && d[3] != layer->group_channels)) {
         return "the input does not have as many channels as the weights, nor a multiple of them";
     }
-    *batch = d[0];
     geometry->in_height = d[1];
     geometry->in_width = d[2];
     geometry->in_channels = d[3];
@@ -130,6 +137,9 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .half_weights = layer->half_weights,
         .pairs = layer->pairs,
         .byte_weights = layer->byte_weights,
+        .kernel_depth = layer->kernel_depth,
+        .stride_depth = layer->stride_depth,
+        .dilation_depth = layer->dilation_depth,
     };
     const char *problem = layer->is_dense ? read_rows(layer, input_dims, geometry, batch)
                                           : read_image(layer, input_dims, geometry, batch);
@@ -147,7 +157,11 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
                     &geometry->pad_bottom) ||
         !infer_axis(layer->same_padding, geometry->in_width, geometry->kernel_width,
                     geometry->stride_width, geometry->dilation_width, &geometry->pad_left,
-                    &geometry->pad_right)) {
+                    &geometry->pad_right) ||
+        (geometry->in_depth &&
+         !infer_axis(layer->same_padding, geometry->in_depth, geometry->kernel_depth,
+                     geometry->stride_depth, geometry->dilation_depth, &geometry->pad_front,
+                     &geometry->pad_back))) {
         return "the kernel is larger than the image";
     }
     geometry->rule = lc_rule_of(kind_of(layer), geometry, *batch);
@@ -158,13 +172,18 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         }
     }
     size_t input, output;
-    return lc_image_elements(geometry, &input, &output) ? NULL : "the image is too large";
+    int64_t taps = lc_multiply_add(geometry->kernel_depth, geometry->kernel_height, 0);
+    int64_t rows = lc_multiply_add(lc_out_depth(geometry), lc_out_height(geometry), 0);
+    return lc_image_elements(geometry, &input, &output) && rows <= INT32_MAX && taps <= INT32_MAX
+               ? NULL
+               : "the image is too large";
 }
 
 struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
                                       const struct tfl_ints *input_dims,
                                       const struct lc_geometry *geometry, int32_t batch) {
-    int rank = !layer->is_dense ? 4 : layer->keep_num_dims ? input_dims->size : 2;
+    bool is_volume = layer->source == LC_VOLUME;
+    int rank = is_volume ? 5 : !layer->is_dense ? 4 : layer->keep_num_dims ? input_dims->size : 2;
     struct tfl_ints *dims = lc_new_ints(rank);
     if (!dims) {
         return NULL;
@@ -178,7 +197,11 @@ struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
             image[2] = spread.width.size;
             image[3] = spread.up->channels;
         }
-        memcpy(dims->data, image, sizeof image);
+        memcpy(dims->data + is_volume, image, sizeof image);
+        if (is_volume) {
+            dims->data[0] = batch;
+            dims->data[1] = lc_out_depth(geometry);
+        }
         return dims;
     }
     if (layer->keep_num_dims) {

@@ -81,7 +81,8 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
 }
 
 const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
-    if (layer->is_dense || layer->upsampling.rows || layer->input != pad->output) {
+    if (layer->is_dense || layer->upsampling.rows || layer->source == LC_VOLUME ||
+        layer->input != pad->output) {
         return "not a convolution of the padded image";
     }
     if (layer->is_hybrid && lc_has_steps_of_rows(layer)) {

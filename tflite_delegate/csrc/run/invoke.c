@@ -94,7 +94,7 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
             .r = is_last ? (const float *)(const void *)image.r : NULL,
             .y = y,
         };
-        const int32_t rows = lc_out_height(&node->layers[i]);
+        const int32_t rows = lc_out_rows(&node->layers[i]);
         if (!y || !lc_pool_run(threads, rows, false, run_rows, &reference)) {
             return false;
         }

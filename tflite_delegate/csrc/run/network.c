@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "host/tensor.h"
-#include "layer/half_constant.h"
+#include "layer/constants/half_constant.h"
 
 static void network_delete(struct lc_network *network) {
     for (int32_t i = 0; i < network->step_count; i++) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "layer/half_constant.h"
+#include "layer/constants/half_constant.h"
 
 #include <stdlib.h>
 
 #include "host/tensor.h"
 #include "kernels/halves.h"
-#include "layer/sparsity.h"
+#include "layer/constants/sparsity.h"
 
 struct constant {
     int source, output; // tensors

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "layer/sparsity.h"
+#include "layer/constants/sparsity.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,1 @@
+"""Algorithms for layers of volumes."""
