@@ -104,14 +104,15 @@ COLUMNS = {
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(ARCHITECTURES)}]")
-    add("--threads", type=_thread_counts, default=[1, 2], metavar="N,N", help="[1,2]")
+    add("--threads", type=thread_counts, default=[1, 2], metavar="N,N", help="[1,2]")
     add("--workspace-limit", type=byte_count, metavar="BYTES", help="as for tvmc compile")
     add("--objective", choices=OBJECTIVES, default="time", help="as for tvmc compile [%(default)s]")
     add("--tuning-records", metavar="PATH", type=Path, action="append", default=[],
         help="compile with them as well, and compare")  # fmt: skip
 
 
-def _thread_counts(text: str) -> list[int]:
+def thread_counts(text: str) -> list[int]:
+    """Numbers of threads, as they stand on a command line."""
     return [at_least_one(part) for part in text.split(",")]
 
 
