@@ -16,11 +16,15 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
     """
     asked = limit
     while (solution := solver.solve(asked)) is not None:
-        over = arena_bytes(placed(network, solution)) + solution.weights - limit
-        if over <= 0:
+        if held_bytes(network, solution) <= limit:
             return solution
         asked = solution.bytes - 1
     return None
+
+
+def held_bytes(network: Network, solution: Solution) -> int:
+    """What a plan holds: TFLite's arena with its gaps, and packed weights."""
+    return arena_bytes(placed(network, solution)) + solution.weights
 
 
 def placed(network: Network, solution: Solution) -> list[Placed]:

@@ -27,9 +27,8 @@ from schedules.errors import LeanconvError, complaint, reason
 from schedules.target import elf
 from scripts.benchmarks.harness.inference import described
 from scripts.benchmarks.harness.runners import (
-    NCNN,
-    ONNX_RUNTIME,
     Runner,
+    import_package,
     inputs_path,
     library_path,
     open_runner,
@@ -37,8 +36,6 @@ from scripts.benchmarks.harness.runners import (
 from scripts.processes import module_command, module_environment
 from tvmc.running.interpreter import Arrays
 from tvmc.tables import format_bytes
-
-_MODULES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime"}
 
 
 def measure(
@@ -157,7 +154,7 @@ def _resident_bytes() -> tuple[int, int]:
 def main() -> int:
     """The process that :func:`measure` starts."""
     counted, kind, graph, threads, folder, limit = sys.argv[1:]
-    importlib.import_module(_MODULES.get(kind, "ai_edge_litert.interpreter"))
+    import_package(kind)
     importlib.import_module("memray")
     with np.load(inputs_path(Path(folder))) as files:
         inputs = list(files.values())

@@ -9,6 +9,7 @@ milliseconds: that takes a core from whoever is timed next.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -40,6 +41,7 @@ NEEDED = {
     ONE_DNN: ("torch",),
 }
 NOT_INSTALLED = "not installed"
+_PACKAGES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,11 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     ONNX_RUNTIME: _onnx_runtime,
     ONE_DNN: _one_dnn,
 }
+
+
+def import_package(kind: str) -> None:
+    """Import what a runtime needs before it opens a model: its memory is of no model."""
+    importlib.import_module(_PACKAGES.get(kind, "ai_edge_litert.interpreter"))
 
 
 def open_runner(kind: str, graph: Path, threads: int, folder: Path) -> Runner:
