@@ -16,6 +16,7 @@ from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 from schedules.algorithms.volumes.indirect3d import Indirect3d
+from schedules.algorithms.volumes.winograd3d import Winograd3d
 from schedules.algorithms.winograd.winograd import Winograd
 
 __all__ = ["REGISTRY", "Algorithm", "LayerAlgorithm", "Registry", "Unsupported"]
@@ -39,5 +40,6 @@ for _algorithm in (
     Direct(),
     FusedBlock(),
     Indirect3d(),
+    Winograd3d(),
 ):
     REGISTRY.add(_algorithm)

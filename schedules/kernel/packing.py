@@ -230,7 +230,8 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     *points, count, reduction, panel = packed.shape
     if packed.transform is not None:
         rows, columns = (np.array(matrix) for matrix in packed.transform)
-        exact = np.einsum("ai,mijc,bj->abmc", rows, weights.astype(np.float64), columns)
+        taps = weights.astype(np.float64).reshape(len(weights), rows.shape[1], -1, reduction)
+        exact = np.einsum("ai,mijc,bj->abmc", rows, taps, columns)
         matrices = exact.astype(packed.dtype).reshape(*points, len(weights), reduction)
     else:
         matrices = weights.reshape(len(weights), reduction)

@@ -15,6 +15,7 @@ import numpy as np
 from schedules.algorithms import REGISTRY
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel import packing
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.lower.kernel import CKernel
 from schedules.lower.memory import ALIGNMENT
@@ -25,6 +26,7 @@ from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
 from scripts.board.board import Board
 from tests.support.reference import conv2d, finish, winograd_bound
+from tests.support.volume_bound import volume_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
 UNWRITTEN = np.float32(np.nan)
@@ -134,10 +136,13 @@ def error_bound(
     ``plan`` may be that of one group and another batch. ``direct`` is the bound of an algorithm
     that sums the products of the definition.
     """
-    if plan.algorithm != "winograd":
+    if plan.algorithm not in ("winograd", "winograd3d"):
         return direct
-    domain = Domain.of(plan.layer, plan.knobs)
-    bound = winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
+    if isinstance(plan.layer, Conv3dWorkload):
+        bound = volume_bound(workload, plan.knobs, x, weights, bias)
+    else:
+        domain = Domain.of(plan.layer, plan.knobs)
+        bound = winograd_bound(workload, (domain.rows, domain.columns), x, weights, bias)
     if workload.activation in ACTIVATIONS and not workload.residual:
         return bound
     linear = replace(workload, activation="none", residual=False, output_activation="none")

@@ -179,7 +179,7 @@ static void pack_transformed(float *packed, const struct layout *layout,
     const struct lc_geometry *g = layout->geometry;
     for (size_t point = 0; point < layout->points; point++) {
         size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
-        const double *height = transform->height + a * (size_t)g->kernel_height;
+        const double *height = transform->height + a * (size_t)lc_kernel_rows(g);
         const double *width = transform->width + b * (size_t)g->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
             float *column = packed + column_of(layout, point, m);

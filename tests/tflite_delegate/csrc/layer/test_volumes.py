@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from schedules.plan.planner import plan_kernel
+from schedules.target.simd import Simd
 from tests.support.reference import conv2d
 from tests.support.tflite_schema import PADDINGS
 from tests.support.tflite_writer import ModelWriter, packed
+from tests.support.volume_bound import volume_bound
 from tests.support.volumes import VOLUMES, Volume, volume_model
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tflite_delegate.read import model as tflite_model
@@ -62,6 +65,25 @@ def test_other_shapes(
         for shape, _ in LAYERS
     ]
     check(volume_model(LAYERS), volumes, litert, shapes)
+
+
+def test_packs_transformed_weights(
+    build_delegate: Callable[..., Path], litert: InterpreterApi
+) -> None:
+    shape, layer = (2, 5, 8, 9, 12), Volume(20, (3, 2, 3), weight_type="float16")
+    model = volume_model([(shape, layer)])
+    library = build_delegate(model, ("winograd3d:outputs=4",))
+    delegate = litert.load_delegate(str(library), {"verbose": "0"})
+    ours = litert.open(model, delegate)
+    ours.allocate_tensors()
+    (x,) = random_inputs(ours)
+    (y,) = run(ours, [x])
+    (claimed,) = read_report(library, delegate)["layers"]
+    assert claimed["algorithm"] == "winograd3d"
+    workload, constants = layer.workload(shape), layer.constants(shape[-1])
+    knobs = plan_kernel(workload, Simd.named("host"), "winograd3d:outputs=4").knobs
+    expected, _ = conv2d(workload, x, *constants)
+    assert (abs(y - expected) <= volume_bound(workload, knobs, x, *constants)).all()
 
 
 def test_neighbours_are_merged(build_delegate: Callable[..., Path], litert: InterpreterApi) -> None:
