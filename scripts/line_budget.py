@@ -18,10 +18,10 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 5400,
+    "schedules/algorithms": 5700,
     "schedules/budget": 1200,
-    "schedules/kernel": 3500,
-    "schedules/layer": 1420,
+    "schedules/kernel": 3700,
+    "schedules/layer": 1600,
     "schedules/lower": 2000,
     "schedules/plan": 900,
     "schedules/relax": 1500,
@@ -43,7 +43,7 @@ BUDGET = {
     "scripts/tvmc": 6500,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 10000,
+    "tests/schedules": 10400,
     "tests/scripts": 8400,
     "tests/support": 5000,
     "tests/tflite_delegate": 12400,

@@ -15,6 +15,7 @@ from schedules.algorithms.kn2row_aa import Kn2rowAa
 from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
+from schedules.algorithms.sparse_winograd.sparse_winograd import SparseWinograd
 from schedules.algorithms.volumes.indirect3d import Indirect3d
 from schedules.algorithms.volumes.winograd3d import Winograd3d
 from schedules.algorithms.winograd.winograd import Winograd
@@ -36,6 +37,7 @@ for _algorithm in (
     Kn2colAs(),
     Kn2rowAa(),
     Winograd(),
+    SparseWinograd(),
     Depthwise(),
     Direct(),
     FusedBlock(),

@@ -19,7 +19,8 @@ be of 16, for sums that are spread over lanes, or of 8, for products of matrices
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
 ``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
-once.
+once. Weights that the model has in this domain stay as they are. So they do in layout
+``winograd_blocks``, see :mod:`schedules.kernel.sparse.blocks`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schedules.kernel.sparse.blocks import index_bytes, pack_blocks, pointer_bytes
 from schedules.layer.rounding import ROUNDINGS
 from schedules.layer.words import SPREAD, WORD, run_of
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
@@ -53,7 +55,7 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels", "channels", "words", "rows", "taps", "winograd"}
+    layout : {"panels", "channels", "words", "rows", "taps", "winograd", "winograd_blocks"}
         Name of the layout, as the delegate knows it.
     panel : int
         Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
@@ -78,6 +80,8 @@ class PackedWeights:
         :mod:`schedules.kernel.quantised`, of a cache line.
     is_dynamic : bool
         Instead of the parameters, there are as many sums of weights.
+    rows : int
+        Layout ``winograd_blocks``: rows of different lengths, or 0 if they are all alike.
     """
 
     layout: str
@@ -91,6 +95,7 @@ class PackedWeights:
     adds_pairs: bool = False
     ratios: tuple[str, ...] = ()
     is_dynamic: bool = False
+    rows: int = 0
 
     def is_in_place(self, layer: Conv2dWorkload) -> bool:
         """Whether the kernel can read the weights of ``layer`` where a model stores them."""
@@ -109,7 +114,10 @@ class PackedWeights:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the packed weights, without the bias."""
-        return self.elements * DTYPE_BYTES[self.dtype]
+        size = self.elements * DTYPE_BYTES[self.dtype]
+        if self.layout == "winograd_blocks":
+            size += pointer_bytes(self.rows) + index_bytes(self.shape[0])
+        return size
 
     @property
     def bytes(self) -> int:
@@ -201,14 +209,16 @@ def taps(workload: Conv2dWorkload, adds_pairs: bool = False) -> PackedWeights:
 
 
 def winograd(
-    workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix]
+    workload: Conv2dWorkload, panel: int, transform: tuple[Matrix, Matrix] | None
 ) -> PackedWeights:
     """Layout ``winograd`` for the weights of ``workload``; ``transform`` is ``(G_h, G_w)``.
 
-    Transformed weights are of the type of the products, whatever the model's are.
+    Transformed weights are of the type of the products, whatever the model's are. Without a
+    ``transform``, the model has them transformed.
     """
     count = -(-workload.out_channels // panel)
-    points = len(transform[0]) * len(transform[1])
+    _, height, width, _ = workload.weight_shape
+    points = len(transform[0]) * len(transform[1]) if transform else height * width
     shape = (points, count, workload.in_channels, panel)
     return PackedWeights("winograd", panel, shape, count * panel, transform, workload.dtype)
 
@@ -217,6 +227,8 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     """OHWI weights in the layout and type of ``packed``."""
     if packed.layout == "words":
         return _pack_words(weights, packed)
+    if packed.layout == "winograd_blocks":
+        return pack_blocks(weights, packed)
     if packed.transform is None:
         weights = weights.astype(packed.dtype, copy=False)
     if packed.layout in ("rows", "taps"):
@@ -234,7 +246,8 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
         exact = np.einsum("ai,mijc,bj->abmc", rows, taps, columns)
         matrices = exact.astype(packed.dtype).reshape(*points, len(weights), reduction)
     else:
-        matrices = weights.reshape(len(weights), reduction)
+        taps = weights.reshape(len(weights), *points, reduction)
+        matrices = np.moveaxis(taps, 0, -2)
     padded = np.zeros((*points, count * panel, reduction), packed.dtype)
     padded[..., : len(weights), :] = matrices
     return np.ascontiguousarray(padded.reshape(*points, count, panel, reduction).swapaxes(-1, -2))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedules.errors import LeanconvError
-from schedules.layer.workload import Conv2dWorkload, same_padding
+from schedules.layer.padding import same_padding
+from schedules.layer.workload import Conv2dWorkload
 
 #: What :meth:`Conv3dWorkload.to_text` writes in front of that of a layer of images.
 _TEXT = re.compile(

@@ -15,7 +15,9 @@ from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
+from schedules.layer.padding import same_padding
 from schedules.layer.rounding import ROUNDINGS
+from schedules.layer.winograd_weights import WinogradWeights
 
 #: Bytes of one element of each type that tensors have.
 DTYPE_BYTES: Mapping[str, int] = {
@@ -55,19 +57,10 @@ _TEXT = re.compile(
     rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
     rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?"
     rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?"
-    rf"(?: (?P<rounding>{'|'.join((*ROUNDINGS, *DYNAMIC_ROUNDINGS))}))?",
+    rf"(?: (?P<rounding>{'|'.join((*ROUNDINGS, *DYNAMIC_ROUNDINGS))}))?"
+    r"(?: (?P<domain>f\d\S*))?",
     re.ASCII,
 )
-
-
-def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Rows (or columns) of zeros before and after the image under SAME padding.
-
-    The output has ``ceil(size / stride)`` positions; an odd total puts the extra zero after.
-    """
-    out = -(-size // stride)
-    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
 
 
 @dataclass(frozen=True)
@@ -103,6 +96,8 @@ class Conv2dWorkload:
     rounding : str
         Of integers one of :data:`schedules.layer.rounding.ROUNDINGS`, of floats that are multiplied
         as integers one of :mod:`schedules.layer.dynamic_rounding`, else "".
+    domain : WinogradWeights or None
+        Of weights in Winograd's domain.
 
     Raises
     ------
@@ -133,11 +128,12 @@ class Conv2dWorkload:
     dtype: str = "float32"
     weight_dtype: str = "float32"
     rounding: str = ""
+    domain: WinogradWeights | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, str | bool):
+            if value is None or isinstance(value, str | bool | WinogradWeights):
                 continue
             least = 0 if field.name.startswith("pad_") else 1
             if value < least:
@@ -204,9 +200,10 @@ class Conv2dWorkload:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        """``(M, K_h, K_w, C / groups)``, TFLite's OHWI."""
-        channels = self.in_channels // self.groups
-        return (self.out_channels, self.kernel_height, self.kernel_width, channels)
+        """``(M, K_h, K_w, C / groups)``, TFLite's OHWI; of Winograd's domain its points."""
+        more = self.domain.outputs - 1 if self.domain else 0
+        taps = (self.kernel_height + more, self.kernel_width + more)
+        return (self.out_channels, *taps, self.in_channels // self.groups)
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -235,8 +232,6 @@ class Conv2dWorkload:
         """Elements from one output pixel to the next."""
         return self.out_channels * self.group_of
 
-    # Derived numbers
-
     @property
     def element_bytes(self) -> int:
         """Bytes of one element of input and output."""
@@ -255,7 +250,8 @@ class Conv2dWorkload:
     @property
     def types(self) -> tuple[str, str]:
         """Element types of what is multiplied, and of the weights: an algorithm's ``types``."""
-        return ("dynamic int8" if self.is_dynamic else self.dtype), self.weight_dtype
+        weights = "Winograd's" if self.domain else self.weight_dtype
+        return ("dynamic int8" if self.is_dynamic else self.dtype), weights
 
     @property
     def pixels(self) -> int:
@@ -265,7 +261,8 @@ class Conv2dWorkload:
     @property
     def reduction(self) -> int:
         """Products summed for one output element: K_h K_w C / groups."""
-        return math.prod(self.weight_shape[1:])
+        taps = (self.kernel_height, self.kernel_width, self.in_channels)
+        return math.prod(taps if self.domain else self.weight_shape[1:])
 
     @property
     def macs(self) -> int:
@@ -351,8 +348,6 @@ class Conv2dWorkload:
             group_of=1,
         )
 
-    # Text
-
     def describe(self) -> str:
         """A short name for tables and profiles, e.g. ``conv3x3 s2 224x224x3->32 relu6``.
 
@@ -388,6 +383,8 @@ class Conv2dWorkload:
             parts.append(f"{self.weight_dtype} weights")
         if self.rounding:
             parts.append(self.rounding)
+        if self.domain:
+            parts.append(self.domain.describe())
         return " ".join(parts)
 
     def to_text(self) -> str:
@@ -396,7 +393,7 @@ class Conv2dWorkload:
         ``28x28x64->64 k3x3 s1x1 p1,1,1,1 relu``: image, output channels, kernel, then whatever is
         not the default: batch ``n``, stride ``s``, dilation ``d``, padding ``p`` (top, bottom,
         left, right), groups ``g``, ``of``, activation, ``+`` for a residual, output activation,
-        element type, ``w`` before that of the weights, rounding rule.
+        element type, ``w`` before that of the weights, rounding rule, :class:`WinogradWeights`.
         """
         words = [f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"]
         words.append(f"k{self.kernel_height}x{self.kernel_width}")
@@ -426,6 +423,8 @@ class Conv2dWorkload:
             words.append(f"w{self.weight_dtype}")
         if self.rounding:
             words.append(self.rounding)
+        if self.domain:
+            words.append(self.domain.to_text())
         return " ".join(words)
 
     @classmethod
@@ -445,4 +444,6 @@ class Conv2dWorkload:
             name: int(value) if value.isdecimal() else value for name, value in found.items()
         }
         values["residual"] = "residual" in found
+        if "domain" in found:
+            values["domain"] = WinogradWeights.from_text(found["domain"])
         return cls(**values)

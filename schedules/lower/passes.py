@@ -9,6 +9,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi import structural_map
 
+from schedules.lower.counted_loops import CountIterations
 from schedules.lower.masked_loops import SkipMaskedIterations
 
 #: Annotation of the root block: elements from one pixel of the output to the next.
@@ -48,6 +49,7 @@ def lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         t.FlattenBuffer(),
         t.NarrowDataType(32),
         s.LoopPartition(),
+        CountIterations,
         SkipMaskedIterations,
         _ScalarizeSingleLanes,
         s.StmtSimplify(),

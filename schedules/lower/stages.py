@@ -166,7 +166,7 @@ class _Splitter:
             start = tirx.max(self.begin - first, 0)
             extent = tirx.min(self.end - first, extent) - start
             around = None
-        elif ROLLED_ANNOTATION in loop.annotations and int(extent) > 1:
+        elif ROLLED_ANNOTATION in loop.annotations and _is_repeated(loop):
             # The same number, since threads count from 0, but LLVM does not know it.
             extent = tirx.max(extent, -self.thread)
             if loop.annotations[ROLLED_ANNOTATION]:
@@ -175,7 +175,7 @@ class _Splitter:
                 )
         with self._scope(stage is not None):
             self.item, self.around = item, around
-            self.repeated |= int(loop.extent) > 1
+            self.repeated |= _is_repeated(loop)
             body = mutator.mutate(loop.body)
         if leave is not None:
             body = tirx.SeqStmt([body, leave])
@@ -227,6 +227,11 @@ class _Splitter:
         if self.per_thread:
             start = self.slice_offset + start
         return _declare(buffer, self.workspace, start)
+
+
+def _is_repeated(loop: tirx.For) -> bool:
+    """Whether ``loop`` may run several times; how often a counted one does is data."""
+    return not isinstance(loop.extent, tirx.IntImm) or int(loop.extent) > 1
 
 
 def _bytes(buffer: tirx.Buffer) -> int:

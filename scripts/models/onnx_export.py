@@ -18,7 +18,7 @@ import tflite
 from numpy.typing import NDArray
 
 from schedules.errors import LeanconvError
-from schedules.layer.workload import same_padding
+from schedules.layer.padding import same_padding
 
 #: The first with HardSwish is 14; both peers know this one.
 OPSET, IR_VERSION = 17, 9

@@ -19,6 +19,7 @@ from schedules.kernel.patches import Taps, masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import MAX_COLUMNS_SIDE_BY_SIDE, Tile
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.clamping import at_least
 from schedules.lower.memory import ALIGNMENT
 
 #: The weights that a kernel takes: those of the transformed domain; or those that the model has, in
@@ -249,7 +250,8 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
         *tile, c = index
         places = [(n, s, p // n_w, *tile, j, c) for j in range(n_w)]
         pixels = [by_rows[place] for place in places]
-        return select_row(columns.image, p % n_w, pixels, layer.dtype)
+        value = select_row(columns.image, p % n_w, pixels, layer.dtype)
+        return at_least(value, 0.0) if layer.domain and layer.domain.relu else value
 
     return te.compute((*strips, domain.points, *tiles, channels), point, name="V")
 

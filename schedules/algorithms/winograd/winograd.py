@@ -112,6 +112,8 @@ FEW_TILES = 50
 PANEL_VECTORS = (2, 4)
 
 
+#: Types of a layer that has its weights in Winograd's domain.
+WINOGRADS = ("float32", "Winograd's")
 #: The knobs that depend on all others.
 TILE = tuple(Tile.__dataclass_fields__)
 
@@ -123,7 +125,7 @@ class Winograd(LayerAlgorithm):
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
     workspace = "n^2 P (C + M), P tiles of a strip"
     good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
-    types = FLOAT32
+    types = FLOAT32 | {WINOGRADS}
     transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
@@ -142,7 +144,8 @@ class Winograd(LayerAlgorithm):
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         outputs = [m for m in outputs_of(workload) if m != 5 or is_fitting(workload)]
-        forms: list[Knobs] = [{"outputs": m, "weights": w} for w in WEIGHTS for m in outputs]
+        sources = (TRANSFORMED,) if workload.domain else WEIGHTS
+        forms: list[Knobs] = [{"outputs": m, "weights": w} for w in sources for m in outputs]
         # The least workspace, where that is limited.
         return forms + [{"outputs": m, "weights": TRANSFORMED, "strip": 1} for m in outputs]
 
@@ -172,6 +175,7 @@ class Winograd(LayerAlgorithm):
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
         converted = workload.weight_dtype != "int8" and converts(workload, simd)
+        converted = converted and not workload.domain
         sources = WEIGHTS if converted else (TRANSFORMED,)
         panel = choices["panel"].default
         parts = 1 if domain.in_kernel else default_parts(domain, simd, panel)
@@ -229,15 +233,18 @@ class Winograd(LayerAlgorithm):
         best = min(more, key=seconds, default=fewest)
         return best if seconds(best) <= FASTER * seconds(fewest) else fewest
 
+    def _domain(self, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
+        return Domain.of(workload, knobs)
+
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
-        return product_of(Domain.of(workload, self.default_knobs(workload, simd)), simd)
+        return product_of(self._domain(workload, self.default_knobs(workload, simd)), simd)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
-        product = product_of(Domain.of(workload, knobs), simd)
+        product = product_of(self._domain(workload, knobs), simd)
         return [product_nest(product, self.macs(workload, knobs), simd, Tile.of(knobs))]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        domain = Domain.of(workload, knobs)
+        domain = self._domain(workload, knobs)
         image, products = domain.image_elements, domain.product_elements
         elements = [image, products]
         if domain.in_kernel:
@@ -250,7 +257,7 @@ class Winograd(LayerAlgorithm):
         return join(*(count * workload.element_bytes for count in elements))
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        domain = Domain.of(workload, knobs)
+        domain = self._domain(workload, knobs)
         products = domain.strips * domain.points * domain.tiles
         channels = workload.out_channels
         if knobs.get("weights") == IN_PLACE:  # of others, the bias tells how many there are
@@ -259,15 +266,15 @@ class Winograd(LayerAlgorithm):
 
     def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
         packed = self.packed_weights(workload, knobs)
-        return domain_work(Domain.of(workload, knobs), packed, simd, knobs)
+        return domain_work(self._domain(workload, knobs), packed, simd, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        domain = Domain.of(workload, knobs)
+        domain = self._domain(workload, knobs)
         channels = workload.in_channels + workload.out_channels
         return domain.strips * domain.points * domain.tiles * channels
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
-        domain = Domain.of(workload, knobs)
+        domain = self._domain(workload, knobs)
         return accuracy.relative_error(
             # A running sum over a block, and one over the blocks.
             domain.c_block + workload.in_channels // domain.c_block,
@@ -276,16 +283,18 @@ class Winograd(LayerAlgorithm):
         )
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
-        domain = Domain.of(workload, knobs)
+        domain = self._domain(workload, knobs)
         if domain.in_kernel:
             if knobs["weights"] == IN_PLACE:
                 return packing.rows(workload)
             return packing.channels(workload, knobs["panel"])
         transform = (floats(domain.rows.kernel), floats(domain.columns.kernel))
+        if workload.domain:
+            return packing.winograd(workload, knobs["panel"], None)
         return packing.winograd(workload, knobs["panel"], transform)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        domain, tile = Domain.of(workload, knobs), Tile.of(knobs)
+        domain, tile = self._domain(workload, knobs), Tile.of(knobs)
         image, weights, constants = placeholders(workload, self.packed_weights(workload, knobs))
         in_place = knobs.get("weights") == IN_PLACE
         taps = by_channels(domain, weights, tile.panel) if in_place else weights
@@ -365,17 +374,23 @@ def default_parts(domain: Domain, simd: Simd, panel: int) -> int:
 
     They are of equally many panels.
     """
-    panels = -(-domain.workload.out_channels // panel)
-    counts = [count for count in range(1, panels + 1) if panels % count == 0]
 
     def even(count: int) -> float:
         return min(sharing.evenness(domain.strips * count, simd.cores), EVEN_STRIPS)
 
-    return max(counts, key=even)
+    return max(parts_of(domain.workload, panel), key=even)
+
+
+def parts_of(workload: Conv2dWorkload, panel: int) -> tuple[int, ...]:
+    """Numbers of equal parts of all panels."""
+    panels = -(-workload.out_channels // panel)
+    return tuple(count for count in range(1, panels + 1) if panels % count == 0)
 
 
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     """The m of F(m, r) to choose from."""
+    if workload.domain:
+        return (workload.domain.outputs,)
     kernel = max(workload.kernel_height, workload.kernel_width)
     return tuple(m for m in FORMS if m + kernel - 1 <= MAX_INPUTS)
 

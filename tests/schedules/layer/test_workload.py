@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from schedules.errors import LeanconvError
 from schedules.layer.merge import composed
+from schedules.layer.padding import same_padding
 from schedules.layer.workload import (
     ACTIVATIONS,
     DTYPE_BYTES,
     HARD_SWISH,
     SWISH,
     Conv2dWorkload,
-    same_padding,
 )
 
 SMALL: dict[str, Any] = {

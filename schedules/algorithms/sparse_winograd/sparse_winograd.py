@@ -1,0 +1,156 @@
+"""``sparse_winograd``: Winograd's algorithm with weights that were pruned in its domain.
+
+Li, Park and Tang, "Enabling Sparse Winograd Convolution by Native Pruning" (arXiv 1702.08597). The
+transforms, strips and workspace are those of :mod:`schedules.algorithms.winograd.winograd`, but a
+point's product ``M[a, b] = V[a, b] U[a, b]`` takes only the blocks of U that are not zero, of one
+input channel and ``panel`` output channels each::
+
+    for a row of blocks, at one point and of one panel:
+        for a few tiles:
+            for k in Ptr[row] … Ptr[row + 1]:
+                M[tiles, panel] += V[tiles, Idx[k]] Val[k]
+
+Which blocks these are is data: one kernel serves every pattern with as many zeros, or more. Knob
+``rows`` says how many there are in a row:
+
+``ragged``
+    as many as Ptr says;
+``balanced``
+    equally many, of weights that were pruned so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tvm import s_tir, te
+
+from schedules.algorithms.sparse_winograd.blocks import (
+    Blocks,
+    multiply_blocks,
+    packed_blocks,
+    weights_of,
+)
+from schedules.algorithms.winograd.domain import Domain, transform_image, transform_products
+from schedules.algorithms.winograd.schedule import schedule_strips
+from schedules.algorithms.winograd.winograd import WINOGRADS, Winograd, default_parts, parts_of
+from schedules.kernel.costs import Work, reads
+from schedules.kernel.knobs import Knob, Knobs, by_name, never
+from schedules.kernel.packing import PackedWeights
+from schedules.kernel.patches import placeholders
+from schedules.kernel.tiles import ORDERS, Tile, panel_lanes
+from schedules.layer.winograd_weights import BLOCKS
+from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.counted_loops import mark_checked, mark_counted
+from schedules.target.simd import Simd
+
+#: Tiles of a strip, where there are as many. More take their share of the L2 cache: 28 tiles of
+#: 56x56x64->64 took 1.07 of the time of 14 on a Zen 4.
+ENOUGH_TILES = 12
+#: How many blocks a row has.
+ROWS = RAGGED, BALANCED = "ragged", "balanced"
+
+
+class SparseWinograd(Winograd):
+    """Li, Park and Tang, arXiv 1702.08597."""
+
+    name = "sparse_winograd"
+    source = "Li et al., Enabling Sparse Winograd Convolution by Native Pruning, arXiv 1702.08597"
+    good_for = "weights that were pruned in Winograd's domain"
+    types = frozenset({WINOGRADS})
+
+    def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
+        if workload.domain is None or not workload.domain.zeros:
+            return "it has no zeros among weights of Winograd's domain"
+        if workload.in_channels == 1:
+            return "one input channel has no blocks to choose from"
+        return super().supports(workload, simd)
+
+    def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
+        if workload.domain is None:
+            return ()
+        rows = ROWS if workload.domain.balanced else (RAGGED,)
+        return [{"rows": r, **more} for more in ({}, {"strip": 1}) for r in rows]
+
+    def _knobs(self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs) -> dict[str, Knob]:
+        whole = {**fixed, "c_block": workload.in_channels}
+        knobs = super()._knobs(workload, simd, whole)
+        for name in ("c_block", "outputs", "weights"):
+            del knobs[name]
+        weights = weights_of(workload)
+        panels = tuple(sorted(size for size in BLOCKS if weights.block % size == 0))
+        panel = default_panel(panels, simd)
+        strip = knobs["strip"].default
+        domain = self._domain(workload, {"strip": strip, "panel": panel})
+        columns = default_columns(domain.tiles, panel, simd)
+        rows = ROWS if weights.balanced else (RAGGED,)
+        # Parts are of whole vectors, whatever a block is.
+        wide = max(panel, simd.lanes(workload.dtype))
+        parts = default_parts(domain, simd, wide)
+        most = most_columns(panel, simd)
+        return knobs | by_name(
+            Knob("columns", tuple(range(1, 29)), columns, tried=lambda size: size <= most),
+            Knob("panel", panels, panel, feature=lambda size: size / simd.lanes(workload.dtype)),
+            Knob("k_block", (1,), 1),
+            Knob("parts", parts_of(workload, wide), parts, tried=never),
+            replace(knobs["order"], default=ORDERS[1]),
+            Knob("rows", rows, rows[-1], tried=never),
+        )
+
+    def default_strip(self, whole: Domain, simd: Simd, form: Knobs) -> int:
+        """Rows of tiles: the fewest of :data:`ENOUGH_TILES`, in equal strips."""
+        del form
+        rows = whole.strip
+        return -(-rows // (rows // min(-(-ENOUGH_TILES // whole.tile_columns), rows)))
+
+    def _domain(self, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
+        outputs, channels = weights_of(workload).outputs, workload.in_channels
+        return Domain.of(workload, {**knobs, "outputs": outputs, "c_block": channels})
+
+    def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
+        return packed_blocks(workload, knobs["panel"], knobs["rows"] == BALANCED)
+
+    def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        domain, packed = self._domain(workload, knobs), self.packed_weights(workload, knobs)
+        return domain.strips * domain.tiles * packed.elements
+
+    def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
+        domain, packed = self._domain(workload, knobs), self.packed_weights(workload, knobs)
+        held = (domain.image_elements + domain.product_elements) * workload.element_bytes
+        return reads(packed.weight_bytes, domain.strips, simd, beside=held)
+
+    def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
+        domain, tile = self._domain(workload, knobs), Tile.of(knobs)
+        packed = self.packed_weights(workload, knobs)
+        image, _, constants = placeholders(workload, packed)
+        blocks = Blocks.of(packed)
+        products = multiply_blocks(domain, transform_image(domain, image), blocks, tile)
+        results = transform_products(domain, products, constants)
+        arguments = [image, *blocks.tensors, *constants.tensors, *results]
+        schedule = s_tir.Schedule(te.create_prim_func(arguments))
+        schedule_strips(schedule, domain, simd, tile)
+        _, *_, k, _, _, _, _ = schedule.get_loops(schedule.get_sblock("ACC_update"))
+        mark_checked(schedule, k)
+        if packed.rows:
+            mark_counted(schedule, k)
+        return schedule
+
+
+def default_panel(panels: Sequence[int], simd: Simd) -> int:
+    """Output channels of a block: two vectors where a multiply-add takes an element, else one."""
+    wanted = simd.lanes("float32") * (2 if simd.fma_by_element else 1)
+    return max((panel for panel in panels if panel <= wanted), default=panels[0])
+
+
+def most_columns(panel: int, simd: Simd) -> int:
+    """Tiles of a register tile: sums, and the vectors of a block and of a tile."""
+    vectors = panel // panel_lanes(simd, "float32", panel)
+    broadcast = 4 if simd.fma_by_element else 1
+    return (simd.vector_registers - vectors - broadcast) // vectors
+
+
+def default_columns(tiles: int, panel: int, simd: Simd) -> int:
+    """The most that there are registers for, in equal parts of all tiles."""
+    parts = -(-tiles // most_columns(panel, simd))
+    return -(-tiles // parts)
