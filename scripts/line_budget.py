@@ -44,7 +44,7 @@ BUDGET = {
     "tests": 260,
     "tests/planted": 370,
     "tests/schedules": 10400,
-    "tests/scripts": 8400,
+    "tests/scripts": 8800,
     "tests/support": 5000,
     "tests/tflite_delegate": 12400,
 }
