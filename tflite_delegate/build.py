@@ -21,15 +21,11 @@ from schedules.select.selection import Kernel, Selection, all_kernels
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.records.records import Record
-from tflite_delegate.precision import DEFAULT as DEFAULT_PRECISION
-from tflite_delegate.precision import with_precision
-from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.rules import DEFAULT as DEFAULT_ROUNDING
-from tflite_delegate.rules import with_rules
-from tflite_delegate.selection import select
+from tflite_delegate.selection import read_for, select
 from tflite_delegate.sources import TARGET, copy_sources, target_header
 from tflite_delegate.table import kernel_table
 
@@ -74,7 +70,7 @@ def build(
     objective: str = "time",
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
-    precision: str = DEFAULT_PRECISION,
+    precision: str | None = None,
     toolchain: Toolchain | None = None,
     batch: int | None = None,
     jobs: int | None = None,
@@ -104,7 +100,7 @@ def build(
     rounding : str
         Whose arithmetic quantised tensors are computed by: one of
         the keys of :data:`tflite_delegate.table.ROUNDINGS`.
-    precision : {"fp32", "fp16"}
+    precision : {"fp32", "fp16"}, optional
         What layers of floats are computed in: see :mod:`tflite_delegate.precision`.
     toolchain : Toolchain, optional
         C compiler and linker; by default zig.
@@ -123,7 +119,7 @@ def build(
     start = time.monotonic()
     output = Path(output_path)
     check_writable(output)
-    model = with_precision(_read(model_path, batch, rounding, simd), precision, simd)
+    model = read_for(model_path, simd, batch, rounding, precision)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
@@ -151,7 +147,7 @@ def export_sources(
     objective: str = "time",
     records: Sequence[Record] = (),
     rounding: str = DEFAULT_ROUNDING,
-    precision: str = DEFAULT_PRECISION,
+    precision: str | None = None,
     batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -165,7 +161,7 @@ def export_sources(
     start = time.monotonic()
     folder = Path(folder)
     _check_folder(folder)
-    model = with_precision(_read(model_path, batch, rounding, simd), precision, simd)
+    model = read_for(model_path, simd, batch, rounding, precision)
     selections = select(model, simd, algorithms, limits, objective, records)
     steps = len(all_kernels(selections))
     try:
@@ -181,11 +177,6 @@ def export_sources(
         raise LeanconvError(f"cannot write {folder}: {error.strerror}") from None
     size = sum(len(kernel.data) for kernel in kernels)
     return _report(model, selections, kernels, size, time.monotonic() - start)
-
-
-def _read(path: str | Path, batch: int | None, rounding: str, simd: Simd) -> Model:
-    model = tflite_model.read(path)
-    return with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
 
 
 # Compiling

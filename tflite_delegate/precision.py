@@ -18,11 +18,12 @@ from tflite_delegate.read.model import Model
 
 FP32, FP16 = "fp32", "fp16"
 PRECISIONS = (FP32, FP16)
-DEFAULT = FP32
 
 
-def with_precision(model: Model, precision: str, simd: Simd) -> Model:
+def with_precision(model: Model, precision: str | None, simd: Simd) -> Model:
     """``model`` whose layers of floats are computed in one of :data:`PRECISIONS`.
+
+    By default in float16 where the processor can and the model's metadata lets it, as XNNPACK does.
 
     Raises
     ------
@@ -33,6 +34,8 @@ def with_precision(model: Model, precision: str, simd: Simd) -> Model:
         raise LeanconvError(
             f"--precision fp16: {simd.name} has no arithmetic of float16 (Arm's +fullfp16)"
         )
+    if precision is None:
+        precision = FP16 if model.allows_float16 and simd.computes_float16 else FP32
     others = tuple(with_precision(other, precision, simd) for other in model.others)
     layers = tuple(_computed_in(precision, simd, layer) for layer in model.layers)
     changed = {new.index for old, new in zip(model.layers, layers, strict=True) if new is not old}

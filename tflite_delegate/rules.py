@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
-from tflite_delegate.read.dynamic import for_processor
+from tflite_delegate.read import dynamic
 from tflite_delegate.read.model import Model
 
 #: Whose arithmetic a quantised model may be computed by.
@@ -28,6 +28,12 @@ NARROW_CORES = frozenset({"cortex-a53", "cortex-a55"})
 DEPTHWISE_TAPS = 25
 #: Without a limit.
 ANY = 2**31 - 1
+#: Of hybrid layers.
+_DYNAMIC = {
+    XNNPACK: dynamic.xnnpack_rule,
+    BUILTIN: dynamic.builtin_rule,
+    REFERENCE: dynamic.reference_rule,
+}
 
 
 @dataclass(frozen=True)
@@ -137,16 +143,18 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
 
     def with_rule(layer: Layer) -> Layer:
         workload = layer.workload
-        if workload is None or not workload.is_quantised or workload.weight_dtype != workload.dtype:
+        if workload is None or not workload.is_quantised:
             return layer
+        if workload.is_dynamic:
+            # What a pad in front has padded is an image to TFLite.
+            is_padded = layer.nodes[0] < layer.index
+            rule = _DYNAMIC[choice](layer.kind, workload, simd, is_padded)
+            return replace(layer, workload=replace(workload, rounding=rule))
         found = (case.rule for case in rules if case.fits(layer.kind, workload))
         rule = next(found, workload.rounding)
         renamed = replace(workload, rounding=rule)
         geometry = layer.geometry.replace(workload.rounding, rule)
         return replace(layer, workload=renamed, geometry=geometry)
 
-    def of_graph(graph: Model) -> Model:
-        others = tuple(map(of_graph, graph.others))
-        return replace(graph, layers=tuple(map(with_rule, graph.layers)), others=others)
-
-    return for_processor(of_graph(model), simd) if choice == XNNPACK else of_graph(model)
+    others = tuple(with_rules(graph, choice, simd) for graph in model.others)
+    return replace(model, layers=tuple(map(with_rule, model.layers)), others=others)

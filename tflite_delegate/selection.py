@@ -12,9 +12,29 @@ from schedules.select.selection import Selection, select_all
 from schedules.select.within import select_within
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
+from tflite_delegate.precision import with_precision
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
 from tflite_delegate.rules import DEFAULT, with_rules
+
+
+def read_for(
+    path: str | Path,
+    simd: Simd,
+    batch: int | None = None,
+    rounding: str = DEFAULT,
+    precision: str | None = None,
+) -> Model:
+    """A model as it is computed on a processor; parameters as of :func:`tflite_delegate.build`.
+
+    Raises
+    ------
+    LeanconvError
+        If it cannot be read, or not be computed so.
+    """
+    model = tflite_model.read(path)
+    model = with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
+    return with_precision(model, precision, simd)
 
 
 def select(
@@ -33,7 +53,7 @@ def select(
         If the model cannot be read, an option makes no sense, or there is nothing to compile.
     """
     if not isinstance(model, Model):
-        model = with_rules(tflite_model.read(model), DEFAULT, simd)
+        model = read_for(model, simd)
     if limits.held_bytes is None:
         found = select_all(model.graphs, simd, algorithms, limits, objective, records)
     else:

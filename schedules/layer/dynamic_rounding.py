@@ -15,4 +15,5 @@ DYNAMIC_ROUNDINGS = (
     "builtin_symmetric_rows",
     "builtin_asymmetric_rows_fused",
     "builtin_symmetric_rows_fused",
+    "reference_asymmetric",
 )

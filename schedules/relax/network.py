@@ -16,6 +16,7 @@ import numpy as np
 from tvm import relax
 
 from schedules.errors import LeanconvError
+from schedules.kernel.hybrid.scales import ChannelScales
 from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
 from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
@@ -34,7 +35,7 @@ class Constants:
 
     weights: np.ndarray
     bias: np.ndarray
-    quantisation: Quantisation | None = None
+    quantisation: Quantisation | ChannelScales | None = None
 
     def of_channels(self, channels: slice) -> Constants:
         """The same for some of the output channels."""
@@ -135,9 +136,10 @@ def _quantised_layer(
     """The layer of a call; its constants are added to the others'."""
     workload, weights = call.workload, call.weights
     constants[node] = Constants(weights, call.bias, call.quantisation)
+    is_of_floats = isinstance(call.quantisation, ChannelScales)
     layer = Layer(
         node,
-        f"quantised {call.kind}",
+        f"{'hybrid' if is_of_floats else 'quantised'} {call.kind}",
         call.kind,
         describe(call.kind, workload),
         workload,
@@ -145,14 +147,16 @@ def _quantised_layer(
         weights.nbytes,
         workload.macs,
         (node,),
-        overflows_pairs=pairs_overflow(
+        overflows_pairs=workload.is_quantised
+        and pairs_overflow(
             weights.transpose(1, 2, 3, 0) if workload.is_depthwise else weights, workload
         ),
     )
     if not isinstance(call.input, relax.Var):
         return replace(layer, workload=None, reason="its input is a constant")
     image = graph.numbers[call.input]
-    graph.zeros[image] = call.quantisation.input_zero
+    if isinstance(call.quantisation, Quantisation):
+        graph.zeros[image] = call.quantisation.input_zero
     layer = replace(layer, input=image, output=graph.steps[node].outputs[0])
     return merge_neighbours(graph, layer)
 

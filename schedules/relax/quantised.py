@@ -8,7 +8,7 @@ function, and the results are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,24 +16,25 @@ import numpy as np
 import tvm
 from tvm import relax, te, tirx
 
+from schedules.kernel.hybrid.scales import ChannelScales
 from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.network import DENSE
 from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.rounding import element_of
 
-_KIND, _WORKLOAD, _NUMBERS = (f"leanconv.{name}" for name in ("kind", "workload", "quantisation"))
+KIND, WORKLOAD, _NUMBERS = (f"leanconv.{name}" for name in ("kind", "workload", "quantisation"))
 
 
 @dataclass(frozen=True)
 class QuantisedCall:
-    """A layer as a call has it; weights are OHWI, the bias int32."""
+    """A layer as a call has it; weights are OHWI, the bias int32, or float32 beside scales."""
 
     kind: str
     workload: Conv2dWorkload
     input: Any
     weights: np.ndarray
     bias: np.ndarray
-    quantisation: Quantisation
+    quantisation: Quantisation | ChannelScales
 
 
 def quantised_layer(
@@ -57,16 +58,22 @@ def quantised_layer(
     """
     own = quantisation
     attributes = {
-        _KIND: kind,
-        _WORKLOAD: workload.to_text(),
+        KIND: kind,
+        WORKLOAD: workload.to_text(),
         _NUMBERS: list(own.numbers),
     }
 
     def compute(x: te.Tensor, weights: te.Tensor, bias: te.Tensor, *ratios: te.Tensor) -> te.Tensor:
-        sums = _sums(workload, x, weights, own)
+        def value(*index: Any) -> Any:
+            return x[index[4 - len(x.shape) :]].astype("int32") - own.input_zero
+
+        def weight(*tap: Any) -> Any:
+            return weights[tap].astype("int32") - own.weight_zero
+
+        sums = sums_of_products(workload, value, weight)
 
         def element(*index: Any) -> Any:
-            total = sums[_pixel(kind, index)] + bias[index[-1]]
+            total = sums[own_pixel(kind, index)] + bias[index[-1]]
             ratio = [values[index[-1]] for values in ratios]
             return element_of(workload, total, ratio, own)
 
@@ -85,30 +92,31 @@ def quantised_call(call: Any, functions: Mapping[str, Any]) -> QuantisedCall | N
     if not is_call or call.op.name != "relax.call_tir":
         return None
     attributes = getattr(functions.get(call.args[0].name_hint), "attrs", None) or {}
-    if _WORKLOAD not in attributes:
+    if WORKLOAD not in attributes:
         return None
-    x, weights, bias, *ratios = call.args[1].fields
-    return QuantisedCall(
-        str(attributes[_KIND]),
-        Conv2dWorkload.from_text(str(attributes[_WORKLOAD])),
-        x,
-        weights.value.numpy(),
-        bias.value.numpy(),
-        Quantisation(
-            tuple(ratio.value.numpy() for ratio in ratios), *map(int, attributes[_NUMBERS])
-        ),
-    )
+    x, *constants = call.args[1].fields
+    weights, bias, *ratios = (constant.value.numpy() for constant in constants)
+    quantisation: Quantisation | ChannelScales
+    if _NUMBERS in attributes:
+        quantisation = Quantisation(tuple(ratios), *map(int, attributes[_NUMBERS]))
+    else:
+        quantisation = ChannelScales(*ratios)
+    workload = Conv2dWorkload.from_text(str(attributes[WORKLOAD]))
+    return QuantisedCall(str(attributes[KIND]), workload, x, weights, bias, quantisation)
 
 
-def _pixel(kind: str, index: tuple[Any, ...]) -> tuple[Any, ...]:
+def own_pixel(kind: str, index: tuple[Any, ...]) -> tuple[Any, ...]:
     """The index into an NHWC tensor of a layer's own; a matrix is one row of an image."""
     return (0, 0, *index) if kind == DENSE else index
 
 
-def _sums(
-    workload: Conv2dWorkload, x: te.Tensor, weights: te.Tensor, own: Quantisation
+def sums_of_products(
+    workload: Conv2dWorkload, value: Callable[..., Any], weight: Callable[..., Any]
 ) -> te.Tensor:
-    """Sums of products, int32; what is outside of the image is zero."""
+    """Sums of products; what is outside of the image is zero.
+
+    ``value`` takes the indices of an element of the image, ``weight`` those of OHWI weights.
+    """
     w = workload
     group_in, group_out = w.in_channels // w.groups, w.out_channels // w.groups
     kh = te.reduce_axis((0, w.kernel_height), "kh")
@@ -118,12 +126,11 @@ def _sums(
     def product(n: Any, y: Any, z: Any, m: Any) -> Any:
         row = y * w.stride_height + kh * w.dilation_height - w.pad_top
         column = z * w.stride_width + kw * w.dilation_width - w.pad_left
-        index = (n, row, column, m // group_out * group_in + c)
-        value = x[index[4 - len(x.shape) :]].astype("int32") - own.input_zero
+        element = value(n, row, column, m // group_out * group_in + c)
         if w.is_padded:
             inside = tirx.all(row >= 0, row < w.in_height, column >= 0, column < w.in_width)
-            value = tirx.if_then_else(inside, value, 0)
-        return value * (weights[m, kh, kw, c].astype("int32") - own.weight_zero)
+            element = tirx.if_then_else(inside, element, tirx.const(0, str(element.ty.dtype)))
+        return element * weight(m, kh, kw, c)
 
     return te.compute(
         w.output_shape, lambda *index: te.sum(product(*index), axis=[kh, kw, c]), name="sums"

@@ -89,6 +89,10 @@ def _fused(total: Array, scale: Array, weights: Array, bias: Array) -> Array:
     return fused(total, (scale * weights).astype(F4), bias)
 
 
+def _weights_first(total: Array, scale: Array, weights: Array, bias: Array) -> Array:
+    return ((total * weights).astype(F4) * scale).astype(F4) + bias
+
+
 def _one_by_one(total: Array, scale: Array, weights: Array, bias: Array) -> Array:
     first = ((total * weights).astype(F4) * scale).astype(F4)
     other = ((total * scale).astype(F4) * weights).astype(F4)
@@ -108,6 +112,7 @@ RULES: dict[str, tuple[Callable[..., Any], Callable[..., Array], bool]] = {
     "builtin_symmetric_rows": (quantise_symmetric, _apart, True),
     "builtin_asymmetric_rows_fused": (quantise_asymmetric, _fused, True),
     "builtin_symmetric_rows_fused": (quantise_symmetric, _fused, True),
+    "reference_asymmetric": (quantise_asymmetric, _weights_first, False),
 }
 
 

@@ -84,6 +84,13 @@ class HybridLayer:
         weights = rng.integers(-127, 128, shape).astype(np.int8)
         return weights, scales, rng.standard_normal(conv.out_channels).astype(np.float32)
 
+    def bound(self, image: np.ndarray) -> float:
+        """How far two orders of summation in float32 may be apart, of products of floats."""
+        weights, scales, bias = self.constants()
+        largest = np.abs(image).max() * np.abs(weights).max() * scales.max()
+        products = weights.size // self.conv.out_channels
+        return float(2 * products * 2.0**-24 * (products * largest + np.abs(bias).max()))
+
     def add(self, writer: ModelWriter) -> tuple[int, int]:
         """Write the node; its input and its output."""
         x = writer.tensor(self.input_shape)

@@ -363,7 +363,11 @@ class ModelWriter:
         return self.node("PAD", [x, self.constant(amounts)], shape), shape
 
     def finish(
-        self, inputs: Sequence[int], outputs: Sequence[int], custom_code: str | None = None
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        custom_code: str | None = None,
+        metadata: Mapping[str, bytes] | None = None,
     ) -> bytes:
         """The model as the bytes of a .tflite file; ``custom_code`` names its custom operator."""
         graph = schema.SubGraphT()
@@ -374,6 +378,7 @@ class ModelWriter:
         model.version = 3
         model.description = b"test"
         model.subgraphs, model.buffers = [graph], self.buffers
+        model.metadata = [self._metadata(*entry) for entry in (metadata or {}).items()]
         model.operatorCodes = []
         for code in self.codes:
             entry = schema.OperatorCodeT()
@@ -384,6 +389,13 @@ class ModelWriter:
             entry.version = VERSIONS.get(code, 1)
             model.operatorCodes.append(entry)
         return packed(model)
+
+    def _metadata(self, name: str, data: bytes) -> Any:
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        entry.name, entry.buffer = name, len(self.buffers)
+        buffer.data = np.frombuffer(data, np.uint8)
+        self.buffers.append(buffer)
+        return entry
 
 
 def with_outputs(path: Path, tensors: Iterable[int]) -> bytes:

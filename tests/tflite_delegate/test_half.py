@@ -16,6 +16,7 @@ from scripts.board.count import invoke
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.build import build
+from tflite_delegate.selection import read_for
 
 SHAPE = (2, 9, 11, 6)
 #: One of each kind of kernel, of channels that fill no vector, and weights of both types.
@@ -87,6 +88,31 @@ def test_other_processors_are_refused(target: str, tmp_path: Path) -> None:
     model.write_bytes(fan())
     with pytest.raises(LeanconvError, match=f"{target} has no arithmetic of float16"):
         build(model, tmp_path / "fan.so", PRESETS[target], precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "cpu", "precision", "dtype"),
+    [
+        (b"fp16accfp16", "cortex-a76", None, "float16"),
+        (b"fp16bf16accfp16", "cortex-a76", None, "float16"),
+        (b"fp16accfp32", "cortex-a76", None, "float32"),  # sums of float32
+        (b"bf16accfp16", "cortex-a76", None, "float32"),
+        (b"", "cortex-a76", None, "float32"),
+        (b"fp16accfp16", "cortex-a72", None, "float32"),
+        (b"fp16accfp16", "cortex-a76", "fp32", "float32"),
+    ],
+)
+def test_a_models_metadata_may_allow_float16(
+    metadata: bytes, cpu: str, precision: str | None, dtype: str, tmp_path: Path
+) -> None:
+    writer, path = ModelWriter(), tmp_path / "model.tflite"
+    first = writer.tensor(SHAPE)
+    output, _ = writer.conv(first, SHAPE, FIRST)
+    told = {"min_runtime_version": b"1.0", "reduced_precision_support": metadata}
+    path.write_bytes(writer.finish([first], [output], metadata=told))
+    (layer,) = read_for(path, PRESETS[cpu], precision=precision).layers
+    assert layer.workload is not None
+    assert layer.workload.dtype == dtype
 
 
 def of_halves() -> bytes:

@@ -3,8 +3,9 @@
 TVM's importer builds the function and its parameters; what it makes of an operator leaves out
 options without a word. Quantised operators are computed in integers, as LiteRT does
 (:mod:`tflite_delegate.importer.quantised`), or else become float32 ones between ``dequantize`` and
-``quantize``. Hybrid ones, which multiply float32 activations with int8 weights, get float32
-weights: that is more exact than TFLite's kernels, which also quantise the activations.
+``quantize``. Those of floats with int8 weights are computed as the delegate does it
+(:mod:`tflite_delegate.importer.quantised.hybrid`); what it leaves to TFLite, such as grouped ones,
+gets float32 weights: that is more exact than TFLite's kernels, which also quantise the activations.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class EditableTensor(tflite.Tensor):  # type: ignore[misc]
 
     ``shape`` is the file's until the walk through the graph finds it (``is_inferred``), maybe
     another one (``has_changed``); ``data``
-    are the elements of a constant, else ``None``; a variable keeps its value between runs.
+    are the elements of a constant, else ``None``; ``source`` is the constant that a DEQUANTIZE made
+    it of; a variable keeps its value between runs.
     """
 
     def __init__(self, shape: Sequence[int], element_type: int) -> None:
@@ -79,6 +80,7 @@ class EditableTensor(tflite.Tensor):  # type: ignore[misc]
         self.type = element_type
         self.buffer = 0
         self.data: NDArray[Any] | None = None
+        self.source: int | None = None
         self.quantization: Quantization | None = None
         self.signature: tuple[int, ...] = ()
         self.is_variable = False

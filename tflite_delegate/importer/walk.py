@@ -61,6 +61,7 @@ class Walk(Converter):
             return
         for index, values in zip(node.outputs, constants, strict=True):
             self.model.set_constant(tensors[index], values)
+            tensors[index].source = node.inputs[0] if node.name == "DEQUANTIZE" else None
 
     def get_expr(self, input_tensor_idx: int) -> Any:
         """The tensor in Relax; the importer's own knows computed tensors and inputs alone."""

@@ -1,18 +1,18 @@
 """By which rule TFLite computes a hybrid layer: float elements, int8 weights.
 
-That depends on the processor, as XNNPACK has other kernels for each; and it leaves depthwise layers
-to TFLite. csrc/layer/hybrid/hybrid_layer.c knows the same.
+That depends on the processor, as XNNPACK and TFLite itself have other kernels for each. XNNPACK
+leaves depthwise layers to TFLite. csrc/layer/hybrid/hybrid_layer.c knows the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from schedules.layer.network import DENSE, DEPTHWISE, Layer
+from schedules.layer.network import DENSE, DEPTHWISE
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.cores import I8MM
 from schedules.target.simd import Simd
-from tflite_delegate.read.model import Model
+
+#: Products of so many weights TFLite's dot products make one row after the other.
+_SMALL = 128 * 128
 
 
 def dot_kernels(simd: Simd) -> str:
@@ -22,34 +22,50 @@ def dot_kernels(simd: Simd) -> str:
     return "i8mm" if I8MM in simd.features else "dotprod"
 
 
-def for_processor(model: Model, simd: Simd) -> Model:
-    """``model`` whose hybrid layers are computed as TFLite does on ``simd``."""
-    layers = tuple(_for_processor(layer, simd) for layer in model.layers)
-    others = tuple(for_processor(other, simd) for other in model.others)
-    return replace(model, layers=layers, others=others)
+def xnnpack_rule(kind: str, workload: Conv2dWorkload, simd: Simd, is_padded: bool = False) -> str:
+    """That of TFLite as it is by default.
 
-
-def _for_processor(layer: Layer, simd: Simd) -> Layer:
-    if layer.workload is None or not layer.workload.is_dynamic:
-        return layer
-    # What a pad in front has padded is an image to TFLite.
-    is_image = layer.nodes[0] < layer.index
-    rule = dynamic_rule(layer.workload, layer.kind, simd, is_image)
-    return replace(layer, workload=replace(layer.workload, rounding=rule))
-
-
-def dynamic_rule(
-    workload: Conv2dWorkload, kind: str, simd: Simd, is_padded_before: bool = False
-) -> str:
-    """The rule of a whole layer, one of ``DYNAMIC_ROUNDINGS``."""
+    ``is_padded`` says that a PAD in front does what ``workload`` pads.
+    """
+    kernels = dot_kernels(simd)
     if kind == DEPTHWISE:
-        fast = simd.arch == "aarch64" and _is_fast_depthwise(workload, is_padded_before)
-        return "builtin_asymmetric" if fast else "builtin_depthwise"
-    kernels, several = dot_kernels(simd), workload.in_channels + workload.out_channels > 2
+        return builtin_rule(kind, workload, simd, is_padded)
+    several = workload.in_channels + workload.out_channels > 2
     if kind == DENSE or (workload.is_pointwise and workload.groups == 1 and several):
         return "xnn_qd8_fused_rows" if kernels == "none" else "xnn_qp8"
     is_pixel = workload.out_height == workload.out_width == 1
     return "xnn_qd8" if kernels == "dotprod" and not is_pixel else "xnn_qd8_fused"
+
+
+def builtin_rule(kind: str, workload: Conv2dWorkload, simd: Simd, is_padded: bool = False) -> str:
+    """That of TFLite's own kernels for a processor; ``workload`` has the one that it was read by.
+
+    ``is_padded`` is as of :func:`xnnpack_rule`.
+    """
+    is_arm = simd.arch == "aarch64"
+    if kind == DEPTHWISE:
+        is_fast = is_arm and _is_fast_depthwise(workload, is_padded)
+        return "builtin_asymmetric" if is_fast else "builtin_depthwise"
+    is_fused = kind == DENSE and is_arm and _is_fused(workload, simd)
+    return f"{workload.rounding}_fused" if is_fused else workload.rounding
+
+
+def reference_rule(kind: str, workload: Conv2dWorkload, simd: Simd, is_padded: bool = False) -> str:
+    """That of its reference kernels; ``workload`` has the one that it was read by."""
+    if kind == DEPTHWISE:
+        return "builtin_asymmetric"
+    rule = builtin_rule(kind, workload, simd, is_padded)
+    return "reference_asymmetric" if rule == "builtin_asymmetric" else rule
+
+
+def _is_fused(w: Conv2dWorkload, simd: Simd) -> bool:
+    """Whether TFLite's matrix product on Arm adds the bias without rounding in between."""
+    if dot_kernels(simd) == "none":
+        return True
+    rows, units = w.pixels, w.out_channels
+    is_whole = w.in_channels % 16 == 0 and units % 2 == 0 and units >= rows
+    is_large = rows >= 2 and units * w.in_channels >= _SMALL
+    return not (is_whole and (rows % 4 == 0 or is_large))
 
 
 def _is_fast_depthwise(w: Conv2dWorkload, is_padded_before: bool) -> bool:

@@ -21,6 +21,7 @@ from tflite_delegate.read.quantisation import (
     TYPES,
     check_quantisation,
     check_scales,
+    has_one_scale,
     overflows_pairs,
 )
 
@@ -182,7 +183,8 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         is_signed = x.type == "int8"
         facts["overflows_pairs"] = is_signed and overflows_pairs(graph, w_index, workload)
     if stored.type == "int8" and {x.type, y.type} == {"float32"}:
-        workload = replace(workload, weight_dtype="int8", rounding=_dynamic_rounding(op, workload))
+        rounding = _dynamic_rounding(graph, node, op, w_index)
+        workload = replace(workload, weight_dtype="int8", rounding=rounding)
         facts["geometry"] = describe(_KINDS[op], workload)
         if workload.groups > 1 and op != "DEPTHWISE_CONV_2D":
             raise LeanconvError("int8 weights of groups whose image is quantised as a whole")
@@ -281,12 +283,15 @@ def _read_volume(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     facts |= {"workload": workload, "input": x_index, "output": y_index}
 
 
-def _dynamic_rounding(op: str, workload: Conv2dWorkload) -> str:
-    """A rule that does, until :mod:`tflite_delegate.read.dynamic` knows the processor."""
+def _dynamic_rounding(graph: Graph, node: Node, op: str, weights: int) -> str:
+    """That of TFLite's own kernel on x86, until :mod:`tflite_delegate.read.dynamic` knows more."""
     if op == "DEPTHWISE_CONV_2D":
         return "builtin_depthwise"
-    by_row = op == "FULLY_CONNECTED" or workload.is_pointwise
-    return "xnn_qd8_fused_rows" if by_row else "xnn_qd8_fused"
+    if op == "FULLY_CONNECTED":
+        options = node.options(_OPTIONS[op])
+        is_asymmetric = options is not None and options.AsymmetricQuantizeInputs()
+        return "builtin_asymmetric_rows" if is_asymmetric else "builtin_symmetric_rows"
+    return "builtin_symmetric" if has_one_scale(graph, weights) else "builtin_asymmetric"
 
 
 def _kind(op: str, weights: Tensor) -> str:

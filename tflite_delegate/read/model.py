@@ -7,11 +7,13 @@ Everything in a file is taken for possibly damaged.
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tflite
 
 from schedules.errors import LeanconvError, one_line
@@ -27,6 +29,8 @@ from tflite_delegate.read.signatures import Signature, read_signatures
 __all__ = ["Layer", "Model", "Step", "read"]
 
 _IDENTIFIER = b"TFL3"
+#: Metadata that lets a model be computed in float16.
+_HALVES = re.compile(rb"(?:bf16)?fp16(?:bf16)?accfp16")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Model(Network):
         Keys of the signatures that run the graph.
     others : tuple of Model
         Of the main graph: all further ones, such as bodies of loops and conditions.
+    allows_float16 : bool
+        Whether its metadata lets it be computed in float16, sums too.
     """
 
     steps: tuple[Step, ...]
@@ -62,6 +68,7 @@ class Model(Network):
     subgraph: int
     signatures: tuple[str, ...]
     others: tuple[Model, ...]
+    allows_float16: bool = False
 
     def for_batch(self, images: int) -> Model:
         """The model for so many images.
@@ -134,7 +141,17 @@ def _read(path: Path, content: mmap.mmap) -> Model:
         _read_graph(path, Graph(model, content, number), number, signatures)
         for number in range(subgraphs)
     )
-    return replace(main, others=tuple(others))
+    return replace(main, others=tuple(others), allows_float16=_allows_float16(model))
+
+
+def _allows_float16(model: tflite.Model) -> bool:
+    """As TFLite's ``reduced_precision_metadata.h`` has it: what may be multiplied, and summed."""
+    entries = (model.Metadata(i) for i in range(model.MetadataLength()))
+    found = [entry.Buffer() for entry in entries if entry.Name() == b"reduced_precision_support"]
+    if not found or found[0] >= model.BuffersLength():
+        return False
+    data = model.Buffers(found[0]).DataAsNumpy()
+    return isinstance(data, np.ndarray) and bool(_HALVES.fullmatch(data.tobytes()))
 
 
 def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Signature]) -> Model:

@@ -32,6 +32,13 @@ def check_scales(graph: Graph, weights: int, axis: int) -> None:
         raise LeanconvError("int8 weights with a zero point other than 0: not supported")
 
 
+def has_one_scale(graph: Graph, weights: int) -> bool:
+    """Whether all channels of a layer's weights have the same."""
+    quantisation = graph.graph.Tensors(weights).Quantization()
+    count = 0 if quantisation is None else quantisation.ScaleLength()
+    return len({quantisation.Scale(i) for i in range(count)}) == 1
+
+
 def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) -> None:
     """Refuse a layer of integers that no kernel computes; raises LeanconvError.
 

@@ -17,6 +17,8 @@ of the weights of an output channel:
     TFLite's CONV_2D: ``sum (s s_w) + b``.
 ``builtin_asymmetric_rows``, ``builtin_symmetric_rows``, and these ``_fused``
     Its FULLY_CONNECTED: the same, or ``fma(sum, s s_w, b)``.
+``reference_asymmetric``
+    Its reference kernel of CONV_2D: ``(sum s_w) s + b``.
 
 ``rows`` means that each row of a matrix has a range of its own, else each image has.
 """
@@ -127,6 +129,10 @@ def _fused(total: Expr, scale: Expr, weight_scale: Expr, bias: Expr, _four: Expr
     return fused(total, scale * weight_scale, bias)
 
 
+def _weights_first(total: Expr, scale: Expr, weight_scale: Expr, bias: Expr, _four: Expr) -> Expr:
+    return rounded(total * weight_scale * scale) + bias
+
+
 def _one_by_one(total: Expr, scale: Expr, weight_scale: Expr, bias: Expr, four: Expr) -> Expr:
     value = rounded(total * weight_scale * scale)
     if isinstance(four, bool):
@@ -146,4 +152,5 @@ RULES = {
     "builtin_symmetric_rows": Rule(_symmetric, _apart, "builtin", by_row=True, least=-127),
     "builtin_asymmetric_rows_fused": Rule(_asymmetric, _fused, "builtin", by_row=True),
     "builtin_symmetric_rows_fused": Rule(_symmetric, _fused, "builtin", by_row=True, least=-127),
+    "reference_asymmetric": Rule(_asymmetric, _weights_first, "builtin"),
 }

@@ -53,7 +53,8 @@ def add_parser(commands: Any) -> None:
         "default, its own kernels', or its reference kernels' [xnnpack]")  # fmt: skip
     add("--precision", choices=PRECISIONS,
         help="what layers of floats are computed in, with -f delegate…: fp16, twice as many "
-        "numbers at a time of 11 bits each, on Arm processors with +fullfp16 [fp32]")  # fmt: skip
+        "numbers at a time of 11 bits each, on Arm processors with +fullfp16 [fp32, but "
+        "fp16 where the model's metadata allows it]")  # fmt: skip
     add_store_option(command)
     add_target_options(command)
     _add_kernel_options(command.add_argument_group("kernels"))

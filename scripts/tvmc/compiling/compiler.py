@@ -42,7 +42,7 @@ def compile(
     progress: Progress | None = None,
     batch: int | None = None,
     rounding: str = "xnnpack",
-    precision: str = "fp32",
+    precision: str | None = None,
     dump_code: Sequence[str] = (),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     signature: str | None = None,
@@ -105,10 +105,10 @@ def compile(
         delegates may share weights among them. They still run any other number.
     rounding : {"xnnpack", "builtin", "reference"}
         Whose arithmetic delegates compute quantised tensors by, to the last bit: what TFLite does
-        by default, its own kernels for the processor, or those that are the same everywhere. The
-        latter two leave layers of integers to TFLite.
-    precision : {"fp32", "fp16"}
-        What delegates compute layers of floats in; fp16 needs a processor with its arithmetic. Each
+        by default, its own kernels for the processor, or those that are the same everywhere.
+    precision : {"fp32", "fp16"}, optional
+        What delegates compute layers of floats in; fp16 needs a processor with its arithmetic, and
+        is the default there if the model's metadata allows it ("reduced_precision_support"). Each
         layer's expected error is in the report.
     dump_code : sequence of {"asm", "tir", "relax"}
         What to write beside the output, as OUTPUT.asm and so on; for "asm", kernels are compiled

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schedules.errors import LeanconvError, OverLimit
 from schedules.files import write_json
 from tvmc.command import at_least_one, byte_count, check_output
+from tvmc.compiling.compile_command import PRECISIONS
 from tvmc.planning.page import choice_name, write_page
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
@@ -91,6 +92,7 @@ def add_parser(commands: Any) -> None:
     add("--html", metavar="FILE", type=Path,
         help="write a page that shows them: curve, arena over time, every kernel")  # fmt: skip
     add("--json", metavar="FILE", type=Path, help="write every plan, with its kernels, as JSON")
+    add("--precision", choices=PRECISIONS, help="as of `tvmc compile`")
     add_target_options(command)
 
 
@@ -99,7 +101,7 @@ def _plan(options: argparse.Namespace) -> None:
         check_output(path, [options.model])
     if options.json is not None and options.json == options.html:
         raise LeanconvError(f"{options.json} cannot be both the page and the JSON")
-    curve = plan(options.model, chosen_target(options))
+    curve = plan(options.model, chosen_target(options), options.precision)
     if options.json is not None:
         write_json(options.json, curve.to_dict())
     limit = options.memory_limit
@@ -115,14 +117,18 @@ def _plan(options: argparse.Namespace) -> None:
         raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")
 
 
-def plan(model: str | Path, target: str = "host") -> Curve:
-    """The plans of a .tflite model that no other beats; raises LeanconvError if there are none."""
+def plan(model: str | Path, target: str = "host", precision: str | None = None) -> Curve:
+    """The plans of a .tflite model that no other beats; raises LeanconvError if there are none.
+
+    ``precision`` is as of :func:`tvmc.compile`.
+    """
     from schedules.budget.exact import Solver  # imports TVM, which takes a second
     from schedules.budget.forms import problem_of
     from schedules.target.simd import Simd
-    from tflite_delegate.read import model as tflite_model
+    from tflite_delegate.selection import read_for
 
-    network, simd = tflite_model.read(model), Simd.named(target)
+    simd = Simd.named(target)
+    network = read_for(model, simd, precision=precision)
     solver = Solver(problem_of(network, simd))
     solutions = solver.curve()
     if not any(form.plan for solution in solutions for _, form in solution.chosen):

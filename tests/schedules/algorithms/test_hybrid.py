@@ -46,6 +46,7 @@ LAYERS = {
     "builtin_symmetric_rows": layer(5, (64, 32), 1, "builtin_symmetric_rows"),
     "builtin_asymmetric_rows_fused": layer(4, (40, 5), 1, "builtin_asymmetric_rows_fused"),
     "builtin_symmetric_rows_fused": layer(4, (12, 16), 1, "builtin_symmetric_rows_fused"),
+    "reference_asymmetric": layer(6, (5, 18), 3, "reference_asymmetric"),
 }
 
 

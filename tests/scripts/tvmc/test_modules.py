@@ -2,10 +2,11 @@
 
 **Float networks** agree within the bound of scripts/benchmarks/harness/bound.py.
 
-**Hybrid ones** have their int8 weights dequantised by the importer. So they agree within that bound
-with TFLite's float kernels on these weights. TFLite's hybrid kernels also quantise activations:
-each is moved by up to half a step, 1/127 of the largest. How far such errors take the outputs is
-computed in float64 (`rounding_deviations`), and a sum of many stays within `SPREAD` deviations.
+**Hybrid ones** quantise activations as LiteRT does, to the bit
+(tests/tflite_delegate/importer/test_hybrid.py), but a float operator in between may be off by its
+rounding, which moves an activation by up to a step, 1/127 of the largest. How far such errors take
+the outputs is computed in float64 (`rounding_deviations`), and a sum of many stays within `SPREAD`
+deviations.
 
 A network of which one filter is negated exceeds both of these bounds.
 
@@ -117,8 +118,6 @@ def test_hybrid(find_graph: Callable[[str], Path], name: str, tmp_path: Path) ->
     expected = session.run(values)
     outputs, report = compiled_and_run(graph, named(session, values), tmp_path, "tar")
     bound = network_bound(as_float, report, session, expected)
-    assert max_difference(outputs, expected) <= bound
-
     (deviation,) = (rounding_deviations(graph, values)[t] for t in Float64Graph(graph).outputs)
     bounds = SPREAD * deviation + bound
     wrong = negated(graph, expected, tmp_path)

@@ -49,7 +49,7 @@ def test_trained_resnet(trained_models: Path) -> None:
         ("resnet8_int8", {"xnn_fp32"}),
         ("mobilenet_96_int8", {"xnn_fp32"}),
         ("dscnn_int8", {"xnn_fp32"}),
-        ("dscnn_hybrid", {"xnn_qd8_fused", "xnn_qd8_fused_rows"}),
+        ("dscnn_hybrid", {"builtin_asymmetric"}),
     ],
 )
 def test_layers_with_int8_weights_are_read(

@@ -78,7 +78,8 @@ enum lc_dynamic {
     LC_BUILTIN_ASYMMETRIC_ROWS,
     LC_BUILTIN_SYMMETRIC_ROWS,
     LC_BUILTIN_ASYMMETRIC_ROWS_FUSED,
-    LC_BUILTIN_SYMMETRIC_ROWS_FUSED
+    LC_BUILTIN_SYMMETRIC_ROWS_FUSED,
+    LC_REFERENCE_ASYMMETRIC
 };
 
 // Products of int8 that the processor multiplies by itself, for which XNNPACK has other kernels:

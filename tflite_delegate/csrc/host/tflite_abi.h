@@ -298,6 +298,7 @@ struct tfl_dense_params {
     int activation;
     int weights_format; // 0: [units][depth]
     bool keep_num_dims;
+    bool asymmetric_quantize_inputs;
 };
 
 // Of ADD, SUB, MUL and DIV nodes; those of ADD and SUB go on.

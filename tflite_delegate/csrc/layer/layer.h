@@ -34,10 +34,12 @@ struct lc_layer {
     int32_t element;                                  // enum lc_element
     int32_t half_weights;                             // 1 if they are float16
     int32_t pairs;                                    // as in struct lc_geometry
-    bool is_hybrid;       // float elements that are multiplied as int8 by int8 weights
-    int32_t byte_weights; // 1 if they are int8 that a DEQUANTIZE makes floats of
-    bool is_dense;        // fully connected
-    bool keep_num_dims;   // a dense output has the input's rank
+    bool is_hybrid;           // float elements that are multiplied as int8 by int8 weights
+    int32_t byte_weights;     // 1 if they are int8 that a DEQUANTIZE makes floats of
+    bool is_dense;            // fully connected
+    bool keep_num_dims;       // a dense output has the input's rank
+    bool has_asymmetric_rows; // what TFLite's own kernel of a hybrid dense layer quantises
+    bool has_one_scale;       // all channels of a hybrid layer's weights have the same
     int32_t activation, output_activation; // as in struct lc_geometry
     void *densified[2];              // copies of sparse weights and bias; NULL: there are none
     struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the

@@ -54,6 +54,7 @@ static const char *read_volume(struct lc_layer *layer, const struct tfl_conv_3d_
 static const char *read_dense(struct lc_layer *layer, const struct tfl_dense_params *params) {
     layer->is_dense = true;
     layer->keep_num_dims = params->keep_num_dims;
+    layer->has_asymmetric_rows = params->asymmetric_quantize_inputs;
     layer->stride_height = layer->stride_width = 1;
     layer->dilation_height = layer->dilation_width = 1;
     layer->activation = params->activation;

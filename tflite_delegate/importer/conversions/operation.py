@@ -95,6 +95,14 @@ class Operation:
         expression = self.converter.get_expr(tensor)
         return expression.value.numpy() if isinstance(expression, tvm.ir.GenericConst) else None
 
+    def stored(self, position: int) -> tuple[NDArray[Any], Quantization] | None:
+        """The codes of a constant, or those that a DEQUANTIZE made it of, and what they are."""
+        index = self._input(position)
+        source = self._tensor(index).source
+        index = index if source is None else source
+        data, quantization = self._tensor(index).data, self._quantization(index)
+        return None if data is None or quantization is None else (data, quantization)
+
     def parameter(self, position: int, what: str) -> NDArray[Any]:
         """The same of an input that must be known, as axes are."""
         value = self.constant(position)

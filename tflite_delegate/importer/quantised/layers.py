@@ -2,101 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from schedules.errors import LeanconvError
 from schedules.kernel.quantised.quantisation import Quantisation
-from schedules.layer.network import CONV, DENSE, DEPTHWISE
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.network import DEPTHWISE
 from schedules.relax.quantised import quantised_layer
-from tflite_delegate.importer.conversions.layers import RESHAPED, as_matrix, window_of
 from tflite_delegate.importer.conversions.operation import Operation
 from tflite_delegate.importer.quantised.codes import Codes
-from tflite_delegate.read.graph import ACTIVATIONS
+from tflite_delegate.importer.quantised.geometry import (
+    KINDS,
+    image_of,
+    kind_of,
+    ohwi,
+    reshaped,
+    workload_of,
+)
+from tflite_delegate.importer.quantised.hybrid import hybrid_layer_of
 from tflite_delegate.read.quantisation import MOST_RATIO
 from tflite_delegate.rules import DEFAULT, cases
-
-#: What an operator is to the rules.
-_KINDS = {"CONV_2D": CONV, "DEPTHWISE_CONV_2D": DEPTHWISE, "FULLY_CONNECTED": DENSE}
 
 
 def _layer(operation: Operation) -> relax.Expr | None:
     """``None`` if there is no rule for its types, or if it is not quantised as the rule needs."""
+    if operation.input_type(0) == "float32":
+        return hybrid_layer_of(operation)
     x, y, stored = Codes.of_input(operation), Codes.of_output(operation), operation.constant(1)
     if x is None or y is None or stored is None:
         return None
     if not x.dtype == y.dtype == operation.input_type(1):
         return None
-    operator = _KINDS[operation.name]
+    operator = KINDS[operation.name]
     axis = 3 if operator == DEPTHWISE else 0
     weights, bias = _weight_codes(operation, axis), _bias(operation, stored.shape[axis])
     if weights is None or bias is None:
         return None
-    workload = (_dense if operator == DENSE else _conv)(
-        operation,
-        dtype=x.dtype,
-        weight_dtype=x.dtype,
-        activation=ACTIVATIONS[operation.options["fusedActivationFunction"]],
-    )
+    workload = workload_of(operation, dtype=x.dtype, weight_dtype=x.dtype)
     rules = (case.rule for case in cases(DEFAULT, operation.simd) if case.fits(operator, workload))
     workload = replace(workload, rounding=next(rules))
     if not (x.scale * weights[0] / y.scale < np.float32(MOST_RATIO)).all():
         return None
     ends = ((float(codes.scale), codes.zero) for codes in (x, y))
     quantisation = Quantisation.of(workload, weights, *ends)
-    ohwi = stored.transpose(3, 1, 2, 0) if axis else stored.reshape(workload.weight_shape)
-    image = operation.codes(0)
-    if operator == DENSE:
-        image = as_matrix(operation, image)
-    kind = operator if operator == DENSE or workload.is_depthwise else CONV
-    builder = operation.converter.bb
-    result = quantised_layer(builder, kind, workload, image, ohwi, bias, quantisation)
-    reshaped = RESHAPED.get(operation.name)
-    return result if reshaped is None else reshaped(operation, operation.emit(result))
-
-
-def _conv(operation: Operation, **others: Any) -> Conv2dWorkload:
-    batch, height, width, channels = operation.shape(0)
-    stored = operation.shape(1)
-    if operation.name == "DEPTHWISE_CONV_2D":
-        results, groups = stored[3], channels
-    else:
-        results, groups = stored[0], channels // stored[3]
-    if channels % groups or results % groups:
-        raise LeanconvError(f"weights of {list(stored)} over an image of {channels} channels")
-    window = window_of(operation)
-    top, left, bottom, right = window["padding"]
-    return Conv2dWorkload(
-        in_height=height,
-        in_width=width,
-        in_channels=channels,
-        out_channels=results,
-        kernel_height=stored[1],
-        kernel_width=stored[2],
-        batch=batch,
-        stride_height=window["strides"][0],
-        stride_width=window["strides"][1],
-        dilation_height=window["dilation"][0],
-        dilation_width=window["dilation"][1],
-        pad_top=top,
-        pad_bottom=bottom,
-        pad_left=left,
-        pad_right=right,
-        groups=groups,
-        **others,
-    )
-
-
-def _dense(operation: Operation, **others: Any) -> Conv2dWorkload:
-    units, depth = operation.shape(1)
-    rows = math.prod(operation.shape(0)) // depth
-    return Conv2dWorkload(1, rows, depth, units, 1, 1, **others)
+    layer = (kind_of(operator, workload), workload, image_of(operation), ohwi(workload, stored))
+    result = quantised_layer(operation.converter.bb, *layer, bias, quantisation)
+    return reshaped(operation, result)
 
 
 def _weight_codes(operation: Operation, axis: int) -> tuple[NDArray[np.float32], int] | None:
@@ -125,4 +78,4 @@ def _bias(operation: Operation, channels: int) -> NDArray[np.int32] | None:
     return bias.reshape(channels) if bias is not None and fits else None
 
 
-CONVERSIONS = dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), _layer)
+CONVERSIONS = dict.fromkeys(KINDS, _layer)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Delegate, Interpreter, load_delegate
+from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType, load_delegate
 
 from schedules.target.simd import Simd
 from tests.support.hybrid_models import HybridLayer, model, random_layers
@@ -19,28 +19,48 @@ from tflite_delegate.build import build
 HOST = Simd.named("host")
 
 
+#: Whose kernels TFLite runs, by the names of ``--rounding``.
+RESOLVERS = {
+    "xnnpack": OpResolverType.AUTO,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": OpResolverType.BUILTIN_REF,
+}
+
+
 def run(
-    path: Path, delegates: Sequence[Delegate], images: Sequence[np.ndarray]
+    path: Path,
+    delegates: Sequence[Delegate],
+    images: Sequence[np.ndarray],
+    rounding: str = "xnnpack",
 ) -> list[np.ndarray]:
-    interpreter = Interpreter(str(path), num_threads=2, experimental_delegates=list(delegates))
+    interpreter = Interpreter(
+        str(path),
+        num_threads=2,
+        experimental_delegates=list(delegates),
+        experimental_op_resolver_type=RESOLVERS[rounding],
+    )
     return outputs_of(interpreter, images)
 
 
-def delegate_of(path: Path, layers: Sequence[HybridLayer]) -> Delegate:
+def delegate_of(path: Path, layers: Sequence[HybridLayer], rounding: str = "xnnpack") -> Delegate:
     """A delegate that computes all ``layers`` of the model that it writes to ``path``."""
     path.write_bytes(model(layers))
     library = path.with_suffix(".so")
-    reports = build(path, library, HOST, jobs=1).layers
+    reports = build(path, library, HOST, jobs=1, rounding=rounding).layers
     assert all(layer.algorithm for layer in reports), [layer.reason for layer in reports]
     return load_delegate(str(library))
 
 
-def check(path: Path, layers: Sequence[HybridLayer], images: Sequence[np.ndarray]) -> None:
+def check(
+    path: Path,
+    layers: Sequence[HybridLayer],
+    images: Sequence[np.ndarray],
+    rounding: str = "xnnpack",
+) -> None:
     """Fail unless a delegate for ``layers`` computes of ``images`` what TFLite does."""
-    delegate = delegate_of(path, layers)
-    for layer, mine, theirs in zip(
-        layers, run(path, [delegate], images), run(path, [], images), strict=True
-    ):
+    delegate = delegate_of(path, layers, rounding)
+    outputs = run(path, [delegate], images), run(path, [], images, rounding)
+    for layer, mine, theirs in zip(layers, *outputs, strict=True):
         wrong = int((mine != theirs).sum())
         assert wrong == 0, f"{wrong} of {theirs.size} differ: {layer}"
 
@@ -50,11 +70,18 @@ def test_layers_are_those_of_tflite(tmp_path: Path) -> None:
     check(tmp_path / "model.tflite", layers, [layer.image() for layer in layers])
 
 
+@pytest.mark.parametrize("rounding", ["builtin", "reference"])
+def test_layers_are_those_of_its_own_kernels(rounding: str, tmp_path: Path) -> None:
+    layers = random_layers(6, 11)
+    check(tmp_path / "model.tflite", layers, [layer.image() for layer in layers], rounding)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("rounding", RESOLVERS)
 @pytest.mark.parametrize("seed", range(2, 9))
-def test_many_layers_are_those_of_tflite(seed: int, tmp_path: Path) -> None:
+def test_many_layers_are_those_of_tflite(seed: int, rounding: str, tmp_path: Path) -> None:
     layers = random_layers(36, seed)
-    check(tmp_path / "model.tflite", layers, [layer.image() for layer in layers])
+    check(tmp_path / "model.tflite", layers, [layer.image() for layer in layers], rounding)
 
 
 def test_other_sizes_are_those_of_tflite(tmp_path: Path) -> None:
@@ -75,12 +102,7 @@ def test_weights_behind_a_dequantize_stay_int8(tmp_path: Path) -> None:
     for layer, image, mine, theirs in zip(
         layers, images, run(path, [delegate], images), run(path, [], images), strict=True
     ):
-        weights, scales, bias = layer.constants()
-        last = 1 if not layer.is_depthwise else 0
-        largest = np.abs(image).max() * np.abs(weights).max() * scales.max()
-        products = weights.size // layer.conv.out_channels if last else weights[..., 0].size
-        bound = 2 * products * 2.0**-24 * (products * largest + np.abs(bias).max())
-        assert np.abs(mine - theirs).max() <= bound, layer
+        assert np.abs(mine - theirs).max() <= layer.bound(image), layer
 
 
 def test_what_follows_and_precedes_is_exact(tmp_path: Path) -> None:

@@ -91,6 +91,9 @@ float lc_dequantise(enum lc_dynamic rule, int32_t sum, float scale, float weight
     if (rule == LC_BUILTIN_ASYMMETRIC_ROWS_FUSED || rule == LC_BUILTIN_SYMMETRIC_ROWS_FUSED) {
         return fmaf(total, scale * weight_scale, bias);
     }
+    if (rule == LC_REFERENCE_ASYMMETRIC) {
+        return total * weight_scale * scale + bias;
+    }
     if (rule == LC_BUILTIN_DEPTHWISE) {
         bool is_vector = m < channels / 4 * 4;
         total = is_vector ? total * weight_scale * scale : total * scale * weight_scale;

@@ -25,21 +25,17 @@ bool lc_read_scales(const struct lc_layer *layer, const struct tfl_context *cont
     return true;
 }
 
-const char *lc_check_hybrid(const struct lc_layer *layer, const struct tfl_context *context) {
+const char *lc_check_hybrid(struct lc_layer *layer, const struct tfl_context *context) {
     struct lc_quantised_layer quantised;
     if (!lc_read_scales(layer, context, &quantised)) {
         return "its int8 weights have no scales of their channels, or a zero point";
     }
-    if (layer->byte_weights) {
-        return NULL;
+    layer->has_one_scale = true;
+    for (int32_t m = 1; quantised.scale_step && m < layer->out_channels; m++) {
+        layer->has_one_scale &= quantised.scales[m] == quantised.scales[0];
     }
-    if (layer->upsampling.rows) {
-        return "a transposed convolution with int8 weights";
-    }
-    if (lc_library.rounding != LC_ROUNDING_XNNPACK) {
-        return "no kernel quantises its input as --rounding says";
-    }
-    return NULL;
+    bool is_transposed = layer->upsampling.rows && !layer->byte_weights;
+    return is_transposed ? "a transposed convolution with int8 weights" : NULL;
 }
 
 bool lc_has_steps_of_rows(const struct lc_layer *layer) {
@@ -69,9 +65,39 @@ static bool is_fast_depthwise(const struct lc_layer *layer, const struct lc_geom
     return top == 0 || !is_line || g->in_height == g->in_width;
 }
 
+// Whether TFLite's matrix product on Arm adds the bias without rounding in between, as all do but
+// that of processors with dot products.
+static bool is_fused(const struct lc_geometry *g) {
+    if (!(lc_library.features & LC_CPU_NEON) || lc_library.dot_kernels == LC_NO_DOTS) {
+        return lc_library.features & LC_CPU_NEON;
+    }
+    int32_t rows = g->in_width, units = g->out_channels;
+    bool is_whole = g->in_channels % 16 == 0 && units % 2 == 0 && units >= rows;
+    bool is_large = rows >= 2 && (int64_t)units * g->in_channels >= 128 * 128;
+    return !(is_whole && (rows % 4 == 0 || is_large));
+}
+
+// TFLite's own kernels, or its reference kernels.
+static enum lc_dynamic builtin_rule(const struct lc_layer *layer, const struct lc_geometry *g) {
+    bool is_reference = lc_library.rounding == LC_ROUNDING_REFERENCE;
+    if (layer->source == LC_TAPS) {
+        bool is_apart = is_reference || is_fast_depthwise(layer, g);
+        return is_apart ? LC_BUILTIN_ASYMMETRIC : LC_BUILTIN_DEPTHWISE;
+    }
+    if (layer->is_dense && layer->has_asymmetric_rows) {
+        return is_fused(g) ? LC_BUILTIN_ASYMMETRIC_ROWS_FUSED : LC_BUILTIN_ASYMMETRIC_ROWS;
+    }
+    if (layer->is_dense) {
+        return is_fused(g) ? LC_BUILTIN_SYMMETRIC_ROWS_FUSED : LC_BUILTIN_SYMMETRIC_ROWS;
+    }
+    return layer->has_one_scale ? LC_BUILTIN_SYMMETRIC
+           : is_reference       ? LC_REFERENCE_ASYMMETRIC
+                                : LC_BUILTIN_ASYMMETRIC;
+}
+
 enum lc_dynamic lc_dynamic_rule(const struct lc_layer *layer, const struct lc_geometry *g) {
-    if (layer->source == LC_TAPS) { // XNNPACK has no such kernel
-        return is_fast_depthwise(layer, g) ? LC_BUILTIN_ASYMMETRIC : LC_BUILTIN_DEPTHWISE;
+    if (layer->source == LC_TAPS || lc_library.rounding != LC_ROUNDING_XNNPACK) {
+        return builtin_rule(layer, g); // XNNPACK has no depthwise kernel
     }
     bool is_pointwise = lc_has_steps_of_rows(layer) && !g->pad_top && !g->pad_bottom &&
                         !g->pad_left && !g->pad_right && g->groups == 1;

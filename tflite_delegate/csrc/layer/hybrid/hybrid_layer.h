@@ -14,8 +14,8 @@
 bool lc_read_scales(const struct lc_layer *layer, const struct tfl_context *context,
                     struct lc_quantised_layer *quantised);
 
-// NULL, or why such a layer is not for this delegate.
-const char *lc_check_hybrid(const struct lc_layer *layer, const struct tfl_context *context);
+// NULL, or why such a layer is not for this delegate. Notes whether its weights have one scale.
+const char *lc_check_hybrid(struct lc_layer *layer, const struct tfl_context *context);
 
 // The rule by which TFLite computes it, as it is asked to.
 enum lc_dynamic lc_dynamic_rule(const struct lc_layer *layer, const struct lc_geometry *geometry);
