@@ -24,7 +24,7 @@ BUDGET = {
     "schedules/layer": 1600,
     "schedules/lower": 2000,
     "schedules/plan": 900,
-    "schedules/relax": 1500,
+    "schedules/relax": 1650,
     "schedules/select": 900,
     "schedules/target": 1450,
     "schedules/tuning": 5700,
