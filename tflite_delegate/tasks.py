@@ -9,6 +9,7 @@ from schedules.algorithms import REGISTRY
 from schedules.layer.block import Workload
 from schedules.layer.network import block_of, of_one_kernel
 from schedules.target.simd import Simd
+from schedules.tuning.measure.bytes import is_measured
 from schedules.tuning.records.task import Task
 from tflite_delegate.read.model import Model
 
@@ -35,11 +36,10 @@ def tasks(models: Sequence[Model], simd: Simd) -> list[Task]:
 
 
 def _is_served(workload: Workload, simd: Simd) -> bool:
-    """Whether kernels for it are measured, and some algorithm has one.
-
-    Those of floats with int8 weights are not, which have few knobs: all take the untuned choice.
-    """
-    if any((w.dtype, w.weight_dtype) == ("float32", "int8") for w in workload.layers):
+    """Whether its outputs are known when it is measured, and some algorithm has a kernel."""
+    layers = workload.layers
+    has_bytes = any(w.weight_dtype == "int8" and w.dtype == "float32" for w in layers)
+    if has_bytes and (len(layers) > 1 or not is_measured(layers[0])):
         return False
     algorithms = REGISTRY.made_for(workload)
     return any(algorithm.supports(workload, simd) is None for algorithm in algorithms)

@@ -2,6 +2,7 @@
 
 A layer is a ``relax.nn.conv2d`` (grouped and depthwise ones too) or a ``relax.matmul`` by a
 constant. It takes in the addition of a bias, and the neighbours of :mod:`schedules.layer.merge`.
+Weights that all are numbers of float16 stay so in memory, which changes no result.
 Quantised layers are calls of :mod:`schedules.relax.quantised`.
 """
 
@@ -112,6 +113,7 @@ def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Lay
     except _Refused as error:
         kind, geometry, reason = error.kind, error.geometry, str(error)
         return Layer(node, operator, kind, geometry, None, reason, weight_bytes, 0, (node,))
+    workload = replace(workload, weight_dtype=_narrowest(weights))
     layer = Layer(
         node,
         operator,
@@ -119,7 +121,7 @@ def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Lay
         describe(kind, workload),
         workload,
         None,
-        weight_bytes,
+        workload.weight_bytes,
         workload.macs,
         (node,),
         graph.numbers[call.args[0]],
@@ -176,6 +178,13 @@ def _merge_bias(
             nodes = (*layer.nodes, addition.node)
             return replace(layer, nodes=nodes, output=addition.output), bias.reshape(channels)
     return layer, np.zeros(channels, workload.dtype)
+
+
+def _narrowest(weights: np.ndarray) -> str:
+    """``float16`` if every weight is one, as of models with such constants; else ``float32``."""
+    with np.errstate(over="ignore"):
+        halves = weights.astype(np.float16)
+    return "float16" if np.array_equal(halves, weights) else "float32"
 
 
 # Operators

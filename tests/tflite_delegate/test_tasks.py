@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from schedules.layer.block import Block, workload_from_text
@@ -61,9 +62,10 @@ def test_blocks_that_no_kernel_computes(tmp_path: Path) -> None:
     assert [isinstance(task.workload, Block) for task in tasks([model], SIMD)] == [False, False]
 
 
-def test_floats_with_int8_weights_are_not_tuned(tmp_path: Path) -> None:
-    path = tmp_path / "model.tflite"
-    path.write_bytes(
-        model([HybridLayer((1, 6, 6, 8), Conv(8), dequantized=d) for d in (False, True)])
-    )
-    assert tasks([tflite_model.read(path)], SIMD) == []
+def test_floats_with_int8_weights(tmp_path: Path) -> None:
+    """All whose int8 do not depend on the rule that finds them: not a symmetric one."""
+    path, layer = tmp_path / "model.tflite", HybridLayer((1, 6, 6, 8), Conv(8))
+    symmetric = replace(layer, per_channel=False)
+    path.write_bytes(model([layer, symmetric, replace(layer, dequantized=True)]))
+    found = [task.workload for task in tasks([tflite_model.read(path)], SIMD)]
+    assert [workload.layers[0].rounding for workload in found] == ["builtin_asymmetric", ""]

@@ -291,7 +291,7 @@ def _dynamic_rounding(graph: Graph, node: Node, op: str, weights: int) -> str:
         options = node.options(_OPTIONS[op])
         is_asymmetric = options is not None and options.AsymmetricQuantizeInputs()
         return "builtin_asymmetric_rows" if is_asymmetric else "builtin_symmetric_rows"
-    return "builtin_symmetric" if has_one_scale(graph, weights) else "builtin_asymmetric"
+    return "builtin_symmetric" if has_one_scale(graph, weights, 0) else "builtin_asymmetric"
 
 
 def _kind(op: str, weights: Tensor) -> str:

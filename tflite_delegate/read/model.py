@@ -141,12 +141,14 @@ def _read(path: Path, content: mmap.mmap) -> Model:
         _read_graph(path, Graph(model, content, number), number, signatures)
         for number in range(subgraphs)
     )
-    return replace(main, others=tuple(others), allows_float16=_allows_float16(model))
+    return replace(main, others=tuple(others), allows_float16=_allows_float16(model, content))
 
 
-def _allows_float16(model: tflite.Model) -> bool:
+def _allows_float16(model: tflite.Model, content: mmap.mmap) -> bool:
     """As TFLite's ``reduced_precision_metadata.h`` has it: what may be multiplied, and summed."""
-    entries = (model.Metadata(i) for i in range(model.MetadataLength()))
+    entries = map(
+        model.Metadata, range(checked_length(model.MetadataLength(), content, "metadata"))
+    )
     found = [entry.Buffer() for entry in entries if entry.Name() == b"reduced_precision_support"]
     if not found or found[0] >= model.BuffersLength():
         return False

@@ -32,11 +32,10 @@ def check_scales(graph: Graph, weights: int, axis: int) -> None:
         raise LeanconvError("int8 weights with a zero point other than 0: not supported")
 
 
-def has_one_scale(graph: Graph, weights: int) -> bool:
-    """Whether all channels of a layer's weights have the same."""
-    quantisation = graph.graph.Tensors(weights).Quantization()
-    count = 0 if quantisation is None else quantisation.ScaleLength()
-    return len({quantisation.Scale(i) for i in range(count)}) == 1
+def has_one_scale(graph: Graph, weights: int, axis: int) -> bool:
+    """Whether all channels of a layer's weights have the same; raises LeanconvError as above."""
+    scales = _scales(graph, weights, graph.shape(weights)[axis], axis)
+    return bool((scales == scales[0]).all())
 
 
 def check_quantisation(graph: Graph, x: int, weights: int, y: int, axis: int) -> None:

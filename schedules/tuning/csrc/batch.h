@@ -40,6 +40,7 @@ struct batch {
     struct data_file r;
     struct data_file expected;   // like the output; where it is NaN, the kernel must not write
     uint32_t is_exact;           // of integers, where all bits set stands for NaN
+    uint32_t is_half;            // of float16
     uint64_t x_offset, y_offset; // bytes before the first channel that a kernel computes with
     const struct weights_file *weights;
     uint32_t weights_count;

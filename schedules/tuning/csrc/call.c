@@ -84,19 +84,36 @@ static int32_t call(const struct kernel *kernel, const struct tensors *tensors,
     return status;
 }
 
+static double half_at(const uint8_t *from) {
+    const int bits = from[0] | from[1] << 8, exponent = bits >> 10 & 31, fraction = bits & 1023;
+    if (exponent == 31) {
+        return fraction ? NAN : bits >> 15 ? -INFINITY : INFINITY;
+    }
+    double value = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+    return bits >> 15 ? -value : value;
+}
+
+static double number_at(const uint8_t *tensor, uint64_t place) {
+    float value;
+    if (batch.is_half) {
+        return half_at(tensor + 2 * place);
+    }
+    memcpy(&value, tensor + place * sizeof value, sizeof value);
+    return (double)value;
+}
+
 static void compare(const uint8_t *output, const uint8_t *expected, double tolerance,
                     struct report *report) {
-    const float *y = (const float *)(const void *)output;
-    const float *wanted = (const float *)(const void *)expected;
     double worst = 0;
     bool missing = false, outside = false;
-    for (uint64_t i = 0; i < batch.expected.bytes / sizeof *y; i++) {
-        if (isnan(wanted[i])) {
-            outside |= !isnan(y[i]);
-        } else if (isnan(y[i])) {
+    for (uint64_t i = 0; i < batch.expected.bytes / (batch.is_half ? 2 : sizeof(float)); i++) {
+        double y = number_at(output, i), wanted = number_at(expected, i);
+        if (isnan(wanted)) {
+            outside |= !isnan(y);
+        } else if (isnan(y)) {
             missing = true;
         } else {
-            worst = fmax(worst, fabs((double)y[i] - (double)wanted[i]));
+            worst = fmax(worst, fabs(y - wanted));
         }
     }
     if (missing) {

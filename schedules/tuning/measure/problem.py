@@ -11,7 +11,9 @@ the last place.
 A kernel that leaves out one of K products, or has one twice, is off by about ``1 / sqrt(K)`` of the
 root mean square in every output that it does so for; the allowed error is thousands of times less.
 
-Of integers no error is allowed (:mod:`schedules.tuning.measure.integers`).
+Of integers no error is allowed (:mod:`schedules.tuning.measure.integers`). Layers of floats with
+int8 weights have a module of their own (:mod:`schedules.tuning.measure.bytes`). Those that are
+computed in float16 have an image and weights that are numbers of float16.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from functools import cached_property
 import numpy as np
 
 from schedules.kernel import packing
-from schedules.kernel.accuracy import UNIT_ROUNDOFF
+from schedules.kernel.accuracy import UNIT_ROUNDOFF, UNIT_ROUNDOFFS
+from schedules.kernel.hybrid.scales import ChannelScales
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.block import Workload
@@ -32,6 +35,7 @@ from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
+from schedules.tuning.measure import bytes as bytes_
 from schedules.tuning.measure import integers
 
 #: How many times the largest of normally distributed errors is allowed.
@@ -62,8 +66,8 @@ class Problem:
         OHWI, of the layer's ``weight_dtype``, and ``(M,)``, of each layer.
     magnitude : float
         Root mean square of the last layer's sums, before the activation; 0 of integers.
-    quantisation : Quantisation, optional
-        Scales and zero points of a layer of integers.
+    quantisation : Quantisation or ChannelScales, optional
+        Scales and zero points of a layer of integers, or scales of int8 weights.
     """
 
     workload: Workload
@@ -73,7 +77,7 @@ class Problem:
     biases: tuple[np.ndarray, ...]
     expected: np.ndarray
     magnitude: float
-    quantisation: Quantisation | None = None
+    quantisation: Quantisation | ChannelScales | None = None
 
     @classmethod
     def of(cls, workload: Workload, seed: int = 0) -> Problem:
@@ -83,29 +87,49 @@ class Problem:
         """
         random = np.random.default_rng(seed)
         layers = workload.layers
-        if layers[0].is_quantised:
+        if layers[0].weight_dtype in ("int8", "uint8"):
             (layer,) = layers
-            return cls._of_integers(random, layer)
-        x = random.standard_normal(layers[0].input_shape, np.float32)
+            has_floats = layer.dtype == "float32"
+            return (cls._of_bytes if has_floats else cls._of_integers)(random, layer)
+        dtype = layers[0].dtype
+        x = _normal(random, layers[0].input_shape).astype(dtype)
         residual = None
         if layers[-1].residual:
             own_input = len(layers) > 1 and x.shape == layers[-1].output_shape
-            residual = x if own_input else _normal(random, layers[-1].output_shape)
+            residual = x if own_input else _normal(random, layers[-1].output_shape).astype(dtype)
         weights = tuple(
-            _normal(random, layer.weight_shape, layer.reduction**-0.5).astype(layer.weight_dtype)
+            _normal(random, layer.weight_shape, layer.reduction**-0.5)
+            .astype(dtype)
+            .astype(layer.weight_dtype)
             for layer in layers
         )
-        biases = tuple(_normal(random, (layer.out_channels,)) for layer in layers)
-        value: np.ndarray = x
+        biases = tuple(
+            _normal(random, (layer.out_channels,)).astype(dtype).astype(np.float32)
+            for layer in layers
+        )
+        value: np.ndarray = x.astype(np.float32)
         for layer, w, b in zip(layers, weights, biases, strict=True):
             # Products have the mean square of the input over their number, biases one.
             magnitude = math.sqrt(1 + float(np.mean(np.square(value))))
             added = residual if layer.residual else None
             value = _finish(layer, _convolve(layer, value, w) + b, added)
-        whole = [_among_groups(values.astype(np.float32), workload.calls) for values in (x, value)]
+        whole = [_among_groups(values, workload.calls) for values in (x, value.astype(dtype))]
         if residual is x:
             residual = whole[0]
         return cls(workload, whole[0], residual, weights, biases, whole[1], magnitude)
+
+    @classmethod
+    def _of_bytes(cls, random: np.random.Generator, layer: Conv2dWorkload) -> Problem:
+        bytes_.check_measured(layer)
+        x = bytes_.image(random, layer.input_shape)
+        weights, scales = bytes_.weights(random, layer)
+        bias = _normal(random, (layer.out_channels,))
+        residual = _normal(random, layer.output_shape) if layer.residual else None
+        sums = _convolve(layer, x, weights) * scales.values.astype(np.float64) + bias
+        value = _finish(layer, sums, residual).astype(np.float32)
+        magnitude = float(np.sqrt(np.mean(np.square(sums))))
+        whole = [_among_groups(values, layer.calls) for values in (x, value)]
+        return cls(layer, whole[0], residual, (weights,), (bias,), whole[1], magnitude, scales)
 
     @classmethod
     def _of_integers(cls, random: np.random.Generator, layer: Conv2dWorkload) -> Problem:
@@ -119,12 +143,23 @@ class Problem:
         whole = [_among_groups(v, layer.calls) for v in (x, integers.finished(sums, own))]
         return cls(layer, whole[0], None, (weights,), (bias,), whole[1], 0.0, own)
 
+    def packed(self, parts: Sequence[PackedWeights], simd: Simd) -> list[np.ndarray]:
+        """The weights like ``parts``, layer by layer."""
+        own = self.quantisation
+        pairs = zip(self.weights, parts, strict=True)
+        return [packing.pack(own.packable(w, p, simd) if own else w, p) for w, p in pairs]
+
     def constants(self, parts: Sequence[PackedWeights], simd: Simd) -> list[np.ndarray]:
         """What a kernel reads beside weights that are packed like ``parts``, layer by layer."""
         if self.quantisation is None:
             return list(map(packing.pack_bias, self.biases, parts))
         (weights,), (bias,), (part,) = self.weights, self.biases, parts
         return [self.quantisation.packed(weights, bias, part, simd)]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is of integers."""
+        return isinstance(self.quantisation, Quantisation)
 
     @property
     def x_channel(self) -> int:
@@ -139,7 +174,7 @@ class Problem:
     def tolerance(self, plan: Plan) -> float:
         """How far from ``expected`` any output of a kernel for ``plan`` may be."""
         layers = plan.layers
-        if self.quantisation is not None:
+        if self.is_exact:
             return 0.0
         largest = math.sqrt(2 * math.log(max(self.expected.size // self.workload.calls, 2)))
         slope = math.prod(
@@ -148,7 +183,8 @@ class Problem:
             for activation in (layer.activation, layer.output_activation)
         )
         sums = SAFETY * largest * plan.expected_error * self.magnitude
-        rounding = EPILOGUE_ROUNDINGS * UNIT_ROUNDOFF * self._largest_output
+        unit = UNIT_ROUNDOFFS.get(layers[0].dtype, UNIT_ROUNDOFF)
+        rounding = EPILOGUE_ROUNDINGS * unit * self._largest_output
         return slope * (sums + rounding)
 
     @cached_property

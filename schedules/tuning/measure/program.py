@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from schedules.kernel import packing
 from schedules.kernel.packing import PackedWeights
 from schedules.lower.kernel import CKernel
 from schedules.lower.memory import align
@@ -76,7 +75,7 @@ class Tensors:
         """Packed weights of all layers, each at a cache line; behind them, likewise, biases."""
         with self._lock:  # batches for several boards are written at the same time
             if parts not in self._weights:
-                arrays = map(packing.pack, self.problem.weights, parts)
+                arrays = self.problem.packed(parts, self.simd)
                 constants = self.problem.constants(parts, self.simd)
                 digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
                 self._weights[parts] = self._write(f"w{digest}", arrays, constants)
@@ -194,7 +193,8 @@ def _table(
         lines.append("};")
         element = problem.x.itemsize
         fields |= {
-            "is_exact": int(problem.quantisation is not None),
+            "is_exact": int(problem.is_exact),
+            "is_half": int(problem.expected.dtype == np.float16),
             "x": _file(tensors.x),
             "r": _file(tensors.residual),
             "expected": _file(tensors.expected),

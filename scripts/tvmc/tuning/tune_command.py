@@ -21,6 +21,7 @@ from tvmc.command import (
     given,
     positive,
 )
+from tvmc.compiling.compile_command import PRECISIONS
 from tvmc.progress import shown_status
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
@@ -74,6 +75,7 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most")  # fmt: skip
+    add("--precision", choices=PRECISIONS, help="as of `tvmc compile`")
     add("--parallel", type=at_least_one, metavar="N", help="candidates compiled at the same time")
 
 

@@ -90,6 +90,7 @@ def tune(
     host_figures: Callable[[Simd], Calibration | None] | None = None,
     workspace_limit: int | None = None,
     max_error: float | None = None,
+    precision: str | None = None,
     cc: str | None = None,
     report: str | Path | None = None,
     notify: Callable[[Status], None] | None = None,
@@ -137,6 +138,8 @@ def tune(
         As of :func:`tvmc.compiling.compiler.compile`, where this machine is the board.
     workspace_limit, max_error
         As of :func:`tvmc.compiling.compiler.compile`: what no candidate may exceed.
+    precision
+        Likewise: what layers of floats are computed in.
     cc : str, optional
         C compiler for the target.
     report : path, optional
@@ -168,8 +171,7 @@ def tune(
     from schedules.tuning.records.records import MEASURED, Logs
     from schedules.tuning.records.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
-    from tflite_delegate.read import model as tflite_model
-    from tflite_delegate.rules import DEFAULT, with_rules
+    from tflite_delegate.selection import read_for
     from tflite_delegate.tasks import tasks
 
     _LOG.debug("target %r is %s", target, simd)
@@ -177,7 +179,7 @@ def tune(
     paths = [model.path if isinstance(model, Model) else model for model in given]
     figures = None if rpc_tracker or board_command else host_figures
     simd = calibrated(simd, [output], figures) if calibration else simd
-    read = [with_rules(tflite_model.read(path), DEFAULT, simd) for path in paths]
+    read = [read_for(path, simd, precision=precision) for path in paths]
     work = tasks(read, simd)
     if not work:
         raise LeanconvError("the models have no layer that leanconv can take: nothing to tune")

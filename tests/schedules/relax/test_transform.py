@@ -162,7 +162,9 @@ def test_float16_weights() -> None:
     assert operators(result) == ["relax.call_dps_packed", "relax.multiply"]
     expected, bound = reference(workload, case.x, rounded, case.bias)
     assert (np.abs(run(result, TARGET, case.x) - expected) <= bound).all()
-    assert report.selection.layers[0].layer.weight_bytes == workload.weight_bytes
+    (selected,) = report.selection.layers
+    assert selected.layer.weight_bytes == workload.weight_bytes // 2
+    assert selected.layer.workload == replace(workload, weight_dtype="float16")
 
 
 def test_pad_in_front() -> None:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,10 +148,11 @@ def test_the_emulated_board(arm_board: Board, repo_root: Path) -> None:
         info = measurer.probe()
         assert info["cpu"] == "Cortex-A76"
         assert info["arch"] == "aarch64"
-        plan = plan_kernel(LAYER, A76)
-        (outcome,) = measurer.measure(LAYER, [plan.choice])
-        assert outcome.error is None
-        assert len(outcome.samples_s) == 1
+        for layer in (LAYER, replace(LAYER, dtype="float16")):
+            plan = plan_kernel(layer, A76)
+            (outcome,) = measurer.measure(layer, [plan.choice])
+            assert outcome.error is None
+            assert len(outcome.samples_s) == 1
     old = CommandRunner(runner.template.replace("a76", "a53"))
     with Measurer(A76, old, settings, jobs=1) as measurer, pytest.raises(LeanconvError) as error:
         measurer.probe()

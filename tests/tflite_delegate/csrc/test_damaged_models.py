@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TRAINED, Compiled
+from tests.support.hybrid_models import HybridLayer
 from tests.support.mutations import survives
 from tests.support.tflite_writer import Conv, Dense, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
@@ -163,3 +164,58 @@ def test_outputs_that_are_variables(litert: InterpreterApi, build_delegate: Buil
     (result,), (expected,), claimed = outputs(litert, library, content)
     assert claimed == 2
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def damage_scales(stored: Any) -> None:
+    stored.quantization.scale = stored.quantization.scale[:3]
+
+
+def damage_axis(stored: Any) -> None:
+    stored.quantization.quantizedDimension = 7
+
+
+def damage_zero_points(stored: Any) -> None:
+    stored.quantization.zeroPoint = [3] * 4
+
+
+def damage_steps(stored: Any) -> None:
+    stored.quantization.scale = [float("nan")] * 4
+
+
+def damage_all(stored: Any) -> None:
+    stored.quantization = None
+
+
+DAMAGES = (damage_scales, damage_axis, damage_zero_points, damage_steps, damage_all)
+
+
+def int8_weights(damage: Callable[[Any], None] | None = None) -> bytes:
+    """A hybrid layer, and one behind a DEQUANTIZE; each of their weights damaged."""
+    writer = ModelWriter()
+    x = writer.tensor(IMAGE)
+    outputs = [
+        HybridLayer(IMAGE, Conv(4), dequantized=behind).add_behind(writer, x)
+        for behind in (False, True)
+    ]
+    for tensor in filter(lambda tensor: tensor.quantization is not None, writer.tensors):
+        if damage is not None:
+            damage(tensor)
+    return writer.finish([x], outputs)
+
+
+def test_scales_of_int8_weights(litert: InterpreterApi, build_delegate: BuildDelegate) -> None:
+    """What has none that TFLite computes by stays with it, which refuses it or not."""
+    library = build_delegate(int8_weights())
+    *_, claimed = outputs(litert, library, int8_weights())
+    assert claimed == 2
+    for damage in DAMAGES:
+        content = int8_weights(damage)
+        try:
+            litert.open(content)
+        except (RuntimeError, ValueError):
+            with pytest.raises((RuntimeError, ValueError)):
+                litert.open(content, litert.load_delegate(str(library)))
+            continue
+        mine, theirs, claimed = outputs(litert, library, content)
+        assert claimed == 0
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(mine, theirs, strict=True))

@@ -11,8 +11,10 @@
 struct search {
     const struct lc_graph *graph;
     int *layers;  // of each place in the plan: 1 + that of the layer of float16 it is a part of
-    int *writers; // of each tensor: likewise, of the layer that computes it; 0: it stays float32
+    int *writers; // of each tensor: likewise, of the layer that computes it; 0: it stays float32;
+                  // SEVERAL nodes write what no model should have them write
 };
+enum { SEVERAL = -1 };
 
 static void find_layers(struct search *search, const struct lc_replacement *replacements) {
     const struct tfl_ints *plan = search->graph->plan;
@@ -32,8 +34,14 @@ static void note_outputs(struct search *search, int place, const struct tfl_node
     for (int i = 0; i < node->outputs->size; i++) {
         int index = node->outputs->data[i];
         const struct tfl_tensor *tensor = lc_tensor(search->graph->context, index);
-        if (tensor && tensor->type == TFL_FLOAT32 && tensor->allocation_type == TFL_ARENA_RW &&
-            !search->graph->uses[index].is_graph_output && search->graph->uses[index].readers > 0) {
+        if (!tensor || search->writers[index] == SEVERAL) {
+            continue;
+        }
+        const struct lc_use *use = &search->graph->uses[index]; // of which the last writer is known
+        if (use->producer != place) {
+            search->writers[index] = SEVERAL;
+        } else if (tensor->type == TFL_FLOAT32 && tensor->allocation_type == TFL_ARENA_RW &&
+                   !use->is_graph_output && use->readers > 0) {
             search->writers[index] = search->layers[place];
         }
     }
@@ -67,7 +75,7 @@ static void find_tensors(struct search *search) {
 static int list(const struct search *search, int *found) {
     int count = 0;
     for (size_t i = 0; i < search->graph->context->tensors_size; i++) {
-        if (search->writers[i]) {
+        if (search->writers[i] > 0) {
             found[count++] = (int)i;
         }
     }

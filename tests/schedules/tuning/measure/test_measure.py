@@ -38,6 +38,7 @@ def untuned(algorithm: str, workload: Workload) -> Choice:
 
 
 INT8: dict[str, Any] = {"dtype": "int8", "weight_dtype": "int8", "rounding": "xnn_fp32"}
+BYTES: dict[str, Any] = {"weight_dtype": "int8"}
 SMALL = Conv2dWorkload(6, 5, 8, 12, 3, 3, pad_top=1, pad_left=1, activation="relu6")
 DEPTHWISE = Conv2dWorkload(7, 7, 10, 10, 3, 3, stride_height=2, groups=10, activation="hard_swish")
 POINTWISE = replace(SMALL, kernel_height=1, kernel_width=1, pad_top=0, pad_left=0)
@@ -52,6 +53,10 @@ LAYERS: dict[str, tuple[str, Workload]] = {
     "int8, one group": ("indirect", replace(SMALL, **INT8, group_of=3)),
     "int8, in place": ("dense", Conv2dWorkload(1, 1, 72, 30, 1, 1, **INT8)),
     "int8, depthwise": ("depthwise", replace(DEPTHWISE, **INT8, activation="relu6")),
+    "hybrid": ("indirect", replace(SMALL, **BYTES, rounding="xnn_qd8_fused", residual=True)),
+    "hybrid, rows": ("dense", Conv2dWorkload(1, 3, 70, 30, 1, 1, **BYTES, rounding="xnn_qp8")),
+    "hybrid, depthwise": ("depthwise", replace(DEPTHWISE, **BYTES, rounding="builtin_depthwise")),
+    "weights of int8": ("indirect", replace(SMALL, **BYTES)),
     "block": (
         "fused_block",
         Block(

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from schedules.errors import LeanconvError
+from schedules.kernel.hybrid.scales import ChannelScales
+from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.block import Block, workload_from_text
+from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from schedules.tuning.measure.problem import Problem
 from tests.support.blocks import chain
+from tests.support.hybrid import RULES, HybridCase
 from tests.support.kernels import alone, of_group
 from tests.support.quantised import QuantisedCase
 from tests.support.reference import conv2d
@@ -54,7 +58,7 @@ def test_a_layer_of_integers(text: str) -> None:
     workload = Conv2dWorkload.from_text(f"{text} int8 wint8 xnn_fp32")
     problem = Problem.of(workload)
     own = problem.quantisation
-    assert own is not None and problem.tolerance(plan_kernel(workload, SIMD)) == 0
+    assert isinstance(own, Quantisation) and problem.tolerance(plan_kernel(workload, SIMD)) == 0
     x, (weights,), (bias,) = of_group(problem.x, workload.group_of), problem.weights, problem.biases
     case = QuantisedCase(
         workload, x, weights, bias, np.float32(1), own.input_zero, own.ratios[0], np.float32(1),
@@ -65,6 +69,41 @@ def test_a_layer_of_integers(text: str) -> None:
     for part in plan_kernel(workload, SIMD).parts:
         (constants,) = problem.constants([part], SIMD)
         assert (constants == case.constants(part)).all()
+
+
+@pytest.mark.parametrize("rule", DYNAMIC_ROUNDINGS)
+def test_a_hybrid_layer(rule: str) -> None:
+    """Whatever finds the int8: outputs are within the tolerance of those by the rule itself."""
+    text = "5x6x7->9 k1x1" if RULES[rule][2] else "5x6x7->9 k3x3 p1,1,1,1"
+    workload = Conv2dWorkload.from_text(f"{text} relu + wint8 {rule}")
+    if "symmetric" in rule and "asymmetric" not in rule:
+        with pytest.raises(LeanconvError, match="is not measured: its int8 depend on its rule"):
+            Problem.of(workload)
+        return
+    problem = Problem.of(workload)
+    scales = problem.quantisation
+    assert isinstance(scales, ChannelScales)
+    case = HybridCase(
+        workload, problem.x, problem.residual, *problem.weights, scales.values, *problem.biases
+    )
+    plan = plan_kernel(workload, SIMD)
+    difference = np.abs(problem.expected - case.expected).max()
+    assert difference <= problem.tolerance(plan) < 1e-4
+    (constants,) = problem.constants(plan.parts, SIMD)
+    assert np.array_equal(constants, case.arguments(plan)["b"])
+
+
+def test_a_layer_in_float16() -> None:
+    workload = Conv2dWorkload.from_text("5x5x4->4 k3x3 p1,1,1,1 relu6 + float16")
+    problem = Problem.of(workload)
+    tensors = (problem.x, problem.residual, problem.expected)
+    assert {t.dtype.name for t in tensors if t is not None} == {"float16"}
+    (weights,), (bias,) = problem.weights, problem.biases
+    assert np.array_equal(weights.astype(np.float16), weights)
+    exact, bound = conv2d(workload, problem.x, weights, bias, problem.residual)
+    assert (abs(problem.expected - exact) <= bound).all()
+    error = problem.tolerance(plan_kernel(workload, Simd.named("cortex-a76")))
+    assert 1e-3 < error < 1
 
 
 def test_rules_without_known_outputs_are_refused() -> None:

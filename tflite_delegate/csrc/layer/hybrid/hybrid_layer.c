@@ -30,12 +30,17 @@ const char *lc_check_hybrid(struct lc_layer *layer, const struct tfl_context *co
     if (!lc_read_scales(layer, context, &quantised)) {
         return "its int8 weights have no scales of their channels, or a zero point";
     }
+    if (layer->byte_weights) {
+        return NULL;
+    }
+    if (layer->upsampling.rows) { // which has a scale for several of its channels
+        return "a transposed convolution with int8 weights";
+    }
     layer->has_one_scale = true;
     for (int32_t m = 1; quantised.scale_step && m < layer->out_channels; m++) {
         layer->has_one_scale &= quantised.scales[m] == quantised.scales[0];
     }
-    bool is_transposed = layer->upsampling.rows && !layer->byte_weights;
-    return is_transposed ? "a transposed convolution with int8 weights" : NULL;
+    return NULL;
 }
 
 bool lc_has_steps_of_rows(const struct lc_layer *layer) {
