@@ -83,9 +83,8 @@ def test_a_hybrid_layer(rule: str) -> None:
     problem = Problem.of(workload)
     scales = problem.quantisation
     assert isinstance(scales, ChannelScales)
-    case = HybridCase(
-        workload, problem.x, problem.residual, *problem.weights, scales.values, *problem.biases
-    )
+    (weights,), (bias,) = problem.weights, problem.biases
+    case = HybridCase(workload, problem.x, problem.residual, weights, scales.values, bias)
     plan = plan_kernel(workload, SIMD)
     difference = np.abs(problem.expected - case.expected).max()
     assert difference <= problem.tolerance(plan) < 1e-4
