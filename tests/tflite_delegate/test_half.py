@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from schedules.errors import LeanconvError
+from schedules.plan.planner import Limits
 from schedules.target.simd import PRESETS
 from scripts.board.board import Board
 from scripts.board.count import invoke
+from tests.support.hybrid_models import HybridLayer
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.build import build
-from tflite_delegate.selection import read_for
+from tflite_delegate.selection import read_for, select
 
 SHAPE = (2, 9, 11, 6)
 #: One of each kind of kernel, of channels that fill no vector, and weights of both types.
@@ -113,6 +115,23 @@ def test_a_models_metadata_may_allow_float16(
     (layer,) = read_for(path, PRESETS[cpu], precision=precision).layers
     assert layer.workload is not None
     assert layer.workload.dtype == dtype
+
+
+def test_layers_of_several_types_are_no_block(tmp_path: Path) -> None:
+    """Hybrid layers stay float32; a kernel of a whole block would have to convert in between."""
+    writer, path = ModelWriter(), tmp_path / "model.tflite"
+    first, shape = writer.tensor((1, 6, 6, 8)), (1, 6, 6, 8)
+    hybrid = HybridLayer(shape, Conv(8, (1, 1))).add_behind(writer, first)
+    image, _ = writer.conv(hybrid, shape, Conv(8, depthwise=True))
+    image, _ = writer.conv(image, shape, Conv(8, (1, 1), seed=1))
+    path.write_bytes(writer.finish([first], [image]))
+    simd = PRESETS["cortex-a76"]
+    single, half = (read_for(path, simd, precision=name) for name in ("fp32", "fp16"))
+    types = [layer.workload and layer.workload.dtype for layer in half.layers]
+    assert types == ["float32", "float16", "float16"]
+    assert 0 in {place for chain in single.chains for place in chain}
+    assert 0 not in {place for chain in half.chains for place in chain}
+    select(half, simd, ("auto",), Limits(None, None, 1 << 20))
 
 
 def of_halves() -> bytes:
