@@ -7,7 +7,8 @@
 The layers are MEC's cv1 to cv12 and a 5x5 convolution of a 300x300 and of a 1960x1960 image to 32
 channels, none of them padded: .tflite models of one convolution with bias and ReLU, batch 1, run by
 LiteRT on one thread. Beside the algorithms stand XNNPACK and TFLite's built-in kernel, which pass
-through the same measurements. Of int8 (--dtype int8), all bytes are about a quarter.
+through the same measurements. Of int8 (--dtype int8), all bytes are about a quarter; hybrid layers
+and those of float16 have such weights and floats.
 
 workspace, packed: bytes that the algorithm asks for, and its weights in its layout
 peak heap: the most that was on the heap, beside the input and output tensors, from before the

@@ -30,6 +30,9 @@ def found(names: Sequence[str]) -> list[Path]:
 
 
 def layers_of(layers: Sequence[ConvLayer], dtype: str) -> list[Path]:
-    """Paths of the models of single layers, of ``"float32"`` or ``"int8"``."""
+    """Paths of the models of single layers: "float32", with constants of "float16", or "int8".
+
+    Or "hybrid": float32 with weights of int8.
+    """
     suffix = "" if dtype == "float32" else f"_{dtype}"
     return ensure([layer.name + suffix for layer in layers])

@@ -364,7 +364,12 @@ def _trained(name: str) -> dict[str, Recipe]:
 
 
 #: What is behind the name of a layer, and how it is converted.
-_OF_LAYERS: dict[str, tuple[str, Convert]] = {"": ("", _float32), "_int8": (", int8", _int8)}
+_OF_LAYERS: dict[str, tuple[str, Convert]] = {
+    "": ("", _float32),
+    "_float16": (", float16 constants", _float16),
+    "_hybrid": (", int8 weights (hybrid)", _dynamic_range),
+    "_int8": (", int8", _int8),
+}
 #: The published networks that are also made in int8.
 INTEGER_NETWORKS = ("mobilenet_v1_int8", "mobilenet_v2_int8", "resnet50_int8")
 

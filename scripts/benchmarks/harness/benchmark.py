@@ -38,8 +38,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "of timing an input at most, unless 3 rounds take longer [%(default)g]",
     },
     "dtype": {
-        "choices": ("float32", "int8"),
-        "help": "element type of the layers, as models/make.py converts them [%(default)s]",
+        "choices": ("float32", "float16", "hybrid", "int8"),
+        "help": "types of the layers, as models/make.py converts them; float16 and hybrid: weights "
+        "of float16 and int8 [%(default)s]",
     },
     "algorithm": {"help": "as for tvmc compile, one of them [%(default)s]"},
 }

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from schedules.errors import LeanconvError
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
+from schedules.target.simd import Simd
 from scripts.benchmarks.harness.inference import max_difference
-from tflite_delegate.read import model as tflite_model
+from tflite_delegate.selection import read_for
 
 Array = NDArray[np.float32]
 Exact = NDArray[np.float64]
@@ -93,7 +94,7 @@ def single_convolution(path: Path) -> tuple[Conv2dWorkload, Array, Array]:
 
 
 def layer_of(path: Path) -> Conv2dWorkload:
-    """The only layer of a model."""
-    (layer,) = tflite_model.read(path).layers
+    """The only layer of a model, as it is computed here."""
+    (layer,) = read_for(path, Simd.named("host")).layers
     assert layer.workload is not None, "convolutions are all that is made here"
     return layer.workload

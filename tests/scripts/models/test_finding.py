@@ -30,5 +30,7 @@ def test_files_are_found_among_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_layers_have_models_of_each_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "ensure", named)
     (of_floats,) = finding.layers_of(LAYERS[:1], "float32")
-    (of_integers,) = finding.layers_of(LAYERS[:1], "int8")
-    assert (of_floats.name, of_integers.name) == (LAYERS[0].name, f"{LAYERS[0].name}_int8")
+    assert of_floats.name == LAYERS[0].name
+    for dtype in ("float16", "hybrid", "int8"):
+        (other,) = finding.layers_of(LAYERS[:1], dtype)
+        assert other.name == f"{LAYERS[0].name}_{dtype}" in RECIPES
