@@ -1,15 +1,15 @@
 """The convolutions of a Relax function as layers that the planner knows.
 
-A layer is a ``relax.nn.conv2d`` (grouped and depthwise ones too) or a ``relax.matmul`` by a
-constant. It takes in the addition of a bias, and the neighbours of :mod:`schedules.layer.merge`.
-Weights that all are numbers of float16 stay so in memory, which changes no result.
-Quantised layers are calls of :mod:`schedules.relax.quantised`.
+A layer is a ``relax.nn.conv2d`` (grouped and depthwise ones too), a ``relax.nn.conv3d`` or a
+``relax.matmul`` by a constant. It takes in the addition of a bias, and the neighbours of
+:mod:`schedules.layer.merge`. Weights that all are numbers of float16 stay so in memory, which
+changes no result. Quantised layers are calls of :mod:`schedules.relax.quantised`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,17 +22,18 @@ from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
 from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
 from schedules.layer.merge import merge_neighbours
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer, Network, describe
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, VOLUME, Layer, Network, describe
+from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.graph import RelaxGraph, array_of, bytes_of, dtype_of, operator_of, shape_of
 from schedules.relax.quantised import QuantisedCall, quantised_call
 
-CONV2D, MATMUL = "relax.nn.conv2d", "relax.matmul"
+CONV2D, MATMUL, CONV3D = "relax.nn.conv2d", "relax.matmul", "relax.nn.conv3d"
 
 
 @dataclass(frozen=True)
 class Constants:
-    """Weights of a layer in the order OHWI, its bias, and how it is quantised, if it is."""
+    """Weights of a layer, OHWI or ODHWI, its bias, and how it is quantised, if it is."""
 
     weights: np.ndarray
     bias: np.ndarray
@@ -100,7 +101,9 @@ class _Refused(Exception):
 
 def _is_layer(call: Any) -> bool:
     operator = operator_of(call)
-    return operator == CONV2D or (operator == MATMUL and array_of(call.args[1]) is not None)
+    if operator == MATMUL:
+        return array_of(call.args[1]) is not None
+    return operator in _READERS
 
 
 def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Layer:
@@ -109,7 +112,7 @@ def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Lay
     operator = operator_of(call)
     weight_bytes = bytes_of(call.args[1])
     try:
-        kind, workload, weights = (_dense if operator == MATMUL else _conv2d)(call)
+        kind, workload, weights = _READERS[operator](call)
     except _Refused as error:
         kind, geometry, reason = error.kind, error.geometry, str(error)
         return Layer(node, operator, kind, geometry, None, reason, weight_bytes, 0, (node,))
@@ -232,6 +235,42 @@ def _conv2d(call: relax.Call) -> tuple[str, Conv2dWorkload, np.ndarray]:
     return (DEPTHWISE if workload.is_depthwise else CONV), workload, ohwi
 
 
+def _conv3d(call: relax.Call) -> tuple[str, Conv2dWorkload, np.ndarray]:
+    attributes = call.attrs
+    image, weights = shape_of(call.args[0]), array_of(call.args[1])
+    if attributes.data_layout != "NDHWC" or attributes.out_layout not in ("NDHWC", ""):
+        raise _Refused(f"layout {attributes.data_layout}: only NDHWC", VOLUME)
+    if sorted(attributes.kernel_layout) != sorted("ODHWI"):
+        raise _Refused(f"kernel layout {attributes.kernel_layout}: not supported", VOLUME)
+    _check_input(call, VOLUME, "conv3d", rank=5)
+    if weights is None:
+        raise _Refused("weights are computed at run time", VOLUME)
+    assert image is not None
+    odhwi = weights.transpose([attributes.kernel_layout.index(axis) for axis in "ODHWI"])
+    pads = [int(amount) for amount in attributes.padding]
+    pads = pads * (6 // len(pads))
+    geometry: dict[str, Any] = {
+        "batch": image[0],
+        "in_channels": image[4],
+        "out_channels": odhwi.shape[0],
+        "groups": int(attributes.groups),
+    }
+    axes = (("depth", "front", "back"), ("height", "top", "bottom"), ("width", "left", "right"))
+    for place, (axis, before, after) in enumerate(axes):
+        geometry |= {
+            f"in_{axis}": image[1 + place],
+            f"kernel_{axis}": odhwi.shape[1 + place],
+            f"stride_{axis}": int(attributes.strides[place]),
+            f"dilation_{axis}": int(attributes.dilation[place]),
+            f"pad_{before}": pads[place],
+            f"pad_{after}": pads[3 + place],
+        }
+    try:
+        return VOLUME, Conv3dWorkload(**geometry), odhwi
+    except LeanconvError as error:
+        raise _Refused(str(error), VOLUME) from None
+
+
 def _dense(call: relax.Call) -> tuple[str, Conv2dWorkload, np.ndarray]:
     image, weights = shape_of(call.args[0]), array_of(call.args[1])
     assert weights is not None, "a product of two computed matrices is no layer"
@@ -243,6 +282,13 @@ def _dense(call: relax.Call) -> tuple[str, Conv2dWorkload, np.ndarray]:
     rows = math.prod(image[:-1])
     workload = Conv2dWorkload(1, rows, depth, units, 1, 1)
     return DENSE, workload, weights.T.reshape(units, 1, 1, depth)
+
+
+_READERS: Mapping[str, Callable[[relax.Call], tuple[str, Conv2dWorkload, np.ndarray]]] = {
+    CONV2D: _conv2d,
+    CONV3D: _conv3d,
+    MATMUL: _dense,
+}
 
 
 def _check_input(call: relax.Call, kind: str, geometry: str, rank: int | None = 4) -> None:

@@ -333,6 +333,13 @@ def layers() -> Iterator[Case]:
     yield Case("CONV_2D", [x, floats(8, 3, 3, 2), floats(8)], options, roundings=40)
     single = [real(1, 6, 5, 1), floats(1, 3, 2, 4), floats(4)]
     yield Case("DEPTHWISE_CONV_2D", single, {**options, "depthMultiplier": 4}, roundings=20)
+    volume = real(1, 5, 7, 6, 3)
+    for number, activation in enumerate(ACTIVATIONS):
+        steps = {"strideD": 1 + number % 2, "strideH": 1 + number // 2, "strideW": 2 - number % 2}
+        steps |= {f"dilation{axis}Factor": 1 + number % 2 for axis in "DHW"}
+        options = {**steps, "padding": number // 2, **fused(activation)}
+        weights = [floats(2, 3, 2, 3, 4), *([floats(4)] if number % 2 else [])]
+        yield Case("CONV_3D", [volume, *weights], options, roundings=100)
     for number, activation in enumerate(ACTIVATIONS):
         strides, size = ((2, 1), (12, 5)) if number % 2 else ((1, 2), (8, 11))
         options = {"strideH": strides[0], "strideW": strides[1], "padding": 1 - number % 2}

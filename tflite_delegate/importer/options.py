@@ -117,6 +117,14 @@ OPERATORS: Mapping[str, Operator] = {
         fusedActivationFunction=_ACTIVATION,
         quantizedBiasType=_IN_FLOAT32,
     ),
+    "CONV_3D": _with(
+        "Conv3DOptions",
+        **_WINDOW,
+        **_DILATION,
+        strideD=_HONOURED,
+        dilationDFactor=_HONOURED,
+        fusedActivationFunction=_ACTIVATION,
+    ),
     "DEPTHWISE_CONV_2D": _with(
         "DepthwiseConv2DOptions",
         **_WINDOW,
@@ -230,7 +238,7 @@ _REASONS = {
     "a constant is expected in its place": "BROADCAST_ARGS DENSIFY",
     "it is no operator of a model": "CUSTOM DELEGATE PLACEHOLDER_FOR_GREATER_OP_CODES",
     "no conversion that agrees with TFLite is known": """
-        BITCAST CONV_3D CONV_3D_TRANSPOSE DILATE EMBEDDING_LOOKUP_SPARSE REDUCE_WINDOW
+        BITCAST CONV_3D_TRANSPOSE DILATE EMBEDDING_LOOKUP_SPARSE REDUCE_WINDOW
         SPARSE_TO_DENSE UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_MIN UNSORTED_SEGMENT_PROD
         UNSORTED_SEGMENT_SUM
     """,

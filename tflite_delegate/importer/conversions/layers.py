@@ -62,6 +62,25 @@ def _convolved(operation: Operation, weights: relax.Expr, layout: str, groups: i
     return _with_bias(operation, result)
 
 
+def _conv3d(operation: Operation) -> relax.Expr:
+    options, (_, *volume, channels) = operation.options, operation.shape(0)
+    *kernel, in_channels, _ = operation.shape(1)
+    dilation = [options[f"dilation{axis}Factor"] for axis in "DHW"]
+    if min(dilation) < 1 or channels != in_channels:
+        raise LeanconvError(f"dilations of {dilation}, weights of {in_channels} channels")
+    reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, kernel, strict=True)]
+    result = relax.op.nn.conv3d(
+        operation.value(0),
+        operation.value(1),
+        strides=[options[f"stride{axis}"] for axis in "DHW"],
+        padding=same_padding(operation, volume, reach, "DHW"),
+        dilation=dilation,
+        data_layout="NDHWC",
+        kernel_layout="DHWIO",
+    )
+    return _with_bias(operation, result)
+
+
 def _fully_connected(operation: Operation) -> relax.Expr:
     matrix = as_matrix(operation, operation.value(0))
     weights = relax.op.permute_dims(operation.value(1), [1, 0])
@@ -133,6 +152,7 @@ def _batch_matmul(operation: Operation) -> relax.Expr:
 ON_VALUES = {
     "BATCH_MATMUL": _batch_matmul,
     "CONV_2D": _conv,
+    "CONV_3D": _conv3d,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _fully_connected,
     "TRANSPOSE_CONV": _transpose_conv,

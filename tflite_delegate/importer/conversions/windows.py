@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,19 @@ from tflite_delegate.importer.conversions.operation import Operation
 
 
 def same_padding(
-    operation: Operation, sizes: tuple[int, int], window: tuple[int, int]
+    operation: Operation, sizes: Sequence[int], window: Sequence[int], axes: str = "HW"
 ) -> list[int]:
-    """What TFLite puts around the image: top, left, bottom, right.
+    """What TFLite puts around the image: top, left, bottom, right; around a volume likewise.
 
-    ``window`` is how far a window reaches along height and width, dilation included.
+    ``window`` is how far a window reaches along the ``axes``, dilation included.
     """
-    strides = operation.options["strideH"], operation.options["strideW"]
+    strides = tuple(operation.options[f"stride{axis}"] for axis in axes)
     if min(strides) < 1 or min(window) < 1:
         raise LeanconvError(f"strides of {strides} and a window of {window}")
     if operation.options["padding"] == 1:  # VALID
         if any(reach > size for size, reach in zip(sizes, window, strict=True)):
             raise LeanconvError(f"a window of {window} over an image of {sizes}")
-        return [0, 0, 0, 0]
+        return [0] * (2 * len(axes))
     totals = [
         max(0, (-(-size // stride) - 1) * stride + reach - size)
         for size, stride, reach in zip(sizes, strides, window, strict=True)
