@@ -217,8 +217,7 @@ def winograd(
     ``transform``, the model has them transformed.
     """
     count = -(-workload.out_channels // panel)
-    _, height, width, _ = workload.weight_shape
-    points = len(transform[0]) * len(transform[1]) if transform else height * width
+    points = math.prod(map(len, transform) if transform else workload.weight_shape[1:3])
     shape = (points, count, workload.in_channels, panel)
     return PackedWeights("winograd", panel, shape, count * panel, transform, workload.dtype)
 
