@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 from tflite_delegate.read import dynamic
@@ -42,7 +42,7 @@ class RuleCase:
 
     Parameters
     ----------
-    kind : {"conv", "depthwise", "dense"}
+    kind : {"conv", "depthwise", "dense", "transposed"}
         Of the operator.
     dtype : {"int8", "uint8"}
         Of image and weights.
@@ -108,18 +108,21 @@ def cases(choice: str, simd: Simd) -> list[RuleCase]:
 
 def _xnnpack(dtype: str, simd: Simd) -> list[RuleCase]:
     if dtype == "int8" or simd.arch == "x86_64":
-        return [RuleCase(kind, dtype, "xnn_fp32") for kind in (CONV, DEPTHWISE, DENSE)]
+        return [RuleCase(kind, dtype, "xnn_fp32") for kind in (CONV, DEPTHWISE, DENSE, TRANSPOSED)]
     rule = "xnn_rndnu16" if _core(simd) in NARROW_CORES else "xnn_rndnu"
     small = RuleCase(DEPTHWISE, dtype, "xnn_rndnu_wrapping", DEPTHWISE_TAPS, most_multiplier=1)
-    return [small, *(RuleCase(kind, dtype, rule) for kind in (CONV, DEPTHWISE, DENSE))]
+    return [small, *(RuleCase(kind, dtype, rule) for kind in (CONV, DEPTHWISE, DENSE, TRANSPOSED))]
 
 
 def _builtin(dtype: str, simd: Simd) -> list[RuleCase]:
-    depthwise = RuleCase(DEPTHWISE, dtype, "depthwise_int8" if dtype == "int8" else "double")
+    found = [RuleCase(DEPTHWISE, dtype, "depthwise_int8" if dtype == "int8" else "double")]
+    # That of int8 rounds the last channels of each pixel in another way than those before.
+    if dtype == "uint8":
+        found.append(RuleCase(TRANSPOSED, dtype, "double_up"))
     if simd.arch == "x86_64":
-        return [depthwise, *(RuleCase(kind, dtype, "double_up") for kind in (CONV, DENSE))]
+        return [*found, *(RuleCase(kind, dtype, "double_up") for kind in (CONV, DENSE))]
     fast = RuleCase(DEPTHWISE, dtype, "double_up", most_multiplier=1, is_fast=True)
-    found = [fast, depthwise]
+    found.insert(0, fast)
     # The matrix product is ruy's but for one column, which has a kernel of its own.
     for kind in (CONV, DENSE):
         vector = RuleCase(kind, dtype, "double_up", most_pixels=1, least_outputs=4, least_depth=8)
@@ -129,7 +132,7 @@ def _builtin(dtype: str, simd: Simd) -> list[RuleCase]:
 
 def _reference(dtype: str, simd: Simd) -> list[RuleCase]:
     del simd
-    rules = {CONV: "double", DEPTHWISE: "double", DENSE: "real64"}
+    rules = {CONV: "double", DEPTHWISE: "double", DENSE: "real64", TRANSPOSED: "double"}
     return [RuleCase(kind, dtype, rule) for kind, rule in rules.items()]
 
 
@@ -151,9 +154,13 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
             rule = _DYNAMIC[choice](layer.kind, workload, simd, is_padded)
             return replace(layer, workload=replace(workload, rounding=rule))
         found = (case.rule for case in rules if case.fits(layer.kind, workload))
-        rule = next(found, workload.rounding)
-        renamed = replace(workload, rounding=rule)
-        geometry = layer.geometry.replace(workload.rounding, rule)
+        known = next(found, None)
+        if known is None:
+            return replace(
+                layer, workload=None, reason="no rule is known of the kernels that it is to follow"
+            )
+        renamed = replace(workload, rounding=known)
+        geometry = layer.geometry.replace(workload.rounding, known)
         return replace(layer, workload=renamed, geometry=geometry)
 
     others = tuple(with_rules(graph, choice, simd) for graph in model.others)

@@ -9,7 +9,7 @@ from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
-from schedules.layer.network import CONV, DENSE, DEPTHWISE
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED
 from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -46,7 +46,12 @@ ROUNDINGS = {
 DOT_KERNELS = {"none": "LC_NO_DOTS", "dotprod": "LC_DOTS", "i8mm": "LC_MATRIX_DOTS"}
 #: Element types of input and output, and operators, as it numbers them.
 ELEMENT_CODES = {"float32": 0, "int8": 1, "uint8": 2, "float16": 3}
-KIND_CODES = {CONV: "LC_CONV", DEPTHWISE: "LC_DEPTHWISE", DENSE: "LC_DENSE"}
+KIND_CODES = {
+    CONV: "LC_CONV",
+    DEPTHWISE: "LC_DEPTHWISE",
+    DENSE: "LC_DENSE",
+    TRANSPOSED: "LC_TRANSPOSED",
+}
 #: The weight layouts that csrc/kernels/weights.c writes, as C constants.
 LAYOUTS = {
     "panels": "LC_PANELS",

@@ -99,9 +99,7 @@ MAX_UNROLLED_STEPS = 56
 #: Time of a layer whose panels are held in registers, of that in which they are loaded for each
 #: tile: at 129x129x8->48 on a Zen 4, measured.
 HELD = 0.65
-#: Instructions that begin a vector of a tile's sums and finish it, of floats; and of words, by the
-#: output channels that are stored at once: where these are requantised, instructions take the more
-#: of them, the narrower they are.
+#: Instructions around a vector of sums: of floats; of words, by outputs that are stored at once.
 FINISHED, REQUANTISED = 4, {16: 7, 8: 8, 4: 12}
 #: A search tries tiles of at least so many vectors of sums, where there are as many. They keep the
 #: multiply-add pipes half busy: a multiply-add takes 4 cycles, and there are 2 pipes.
@@ -219,15 +217,13 @@ def tile_cost(
         slots = max(sums, loads / simd.loads_per_fma)
         return slots + (broadcasts + 4 * full_vectors + 2) / 4
 
-    finishing = FINISHED
-    if simd.fma_by_element and is_in_words(workload):
-        finishing = REQUANTISED[math.gcd(panel, max(REQUANTISED))]
+    by_words = simd.fma_by_element and is_in_words(workload)
+    finishing = REQUANTISED[math.gcd(panel, 16)] if by_words else FINISHED
 
     def tile(pixels: int) -> float:
         return workload.reduction * step(pixels) + finishing * pixels * full_vectors + fetched
 
-    whole, rest = divmod(row_pixels, columns)
-    panels = -(-workload.out_channels // panel)
+    (whole, rest), panels = divmod(row_pixels, columns), -(-workload.out_channels // panel)
     return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
 
 

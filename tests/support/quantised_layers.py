@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.operator_cases import fused
+from tests.support.operator_cases import fused, ints
 from tests.support.operator_models import Case, Constant, Tensor
 from tests.support.tflite_schema import Quantization
 
-OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 SAME, VALID = 0, 1
 #: Shapes of input and weights, and stride, dilation and padding: around the sizes of vectors and
@@ -43,6 +43,13 @@ SHAPES: Mapping[str, Sequence[tuple[Any, ...]]] = {
         ((3, 64), (17, 64)),
         ((1, 48), (3, 48)),
         ((5, 9), (32, 9)),
+    ),
+    "TRANSPOSE_CONV": (
+        ((2, 5, 4, 16), (9, 3, 3, 16), 2, 1, SAME),
+        ((1, 4, 3, 5), (7, 5, 2, 5), 3, 1, VALID),
+        ((1, 3, 5, 8), (6, 4, 4, 8), 2, 1, SAME),
+        ((1, 6, 5, 32), (8, 2, 2, 32), 2, 1, VALID),
+        ((1, 4, 4, 3), (4, 3, 3, 3), 1, 1, SAME),
     ),
 }  # fmt: skip
 
@@ -76,11 +83,13 @@ def _layer(
     bias = rng.integers(-2000, 2001, channels).astype(np.int32)
     x_scale, scales, y_scale = _scales(rng, channels if per_channel else 1, np.prod(w_shape))
     own = Quantization(scales.tolist(), [zeros[1]] * len(scales), axis if per_channel else 0)
-    inputs = [
+    inputs: list[Any] = [
         Tensor(x_shape, dtype, limits.min, limits.max + 1, Quantization(x_scale, zeros[0])),
         Constant(weights, own),
         Constant(bias, Quantization((np.float32(x_scale) * scales).tolist(), 0)),
     ]
+    if operator == "TRANSPOSE_CONV":
+        inputs = [_upsampled_shape(x_shape, w_shape, *window), inputs[1], inputs[0], inputs[2]]
     target = Tensor((), dtype, quantization=Quantization(y_scale, zeros[2]))
     options = {**_options(operator, x_shape, w_shape, window), **fused(activation)}
     return Case(operator, inputs, options, [target])
@@ -92,6 +101,8 @@ def _options(
     if operator == "FULLY_CONNECTED":
         return {"keepNumDims": True}
     stride, dilation, padding = window
+    if operator == "TRANSPOSE_CONV":
+        return {"padding": padding, "strideH": stride, "strideW": stride}
     options: dict[str, int | bool] = {
         "padding": padding, "strideH": stride, "strideW": stride, "dilationHFactor": dilation,
         "dilationWFactor": dilation,
@@ -99,6 +110,15 @@ def _options(
     if operator == "DEPTHWISE_CONV_2D":
         options["depthMultiplier"] = w[3] // x[3]
     return options
+
+
+def _upsampled_shape(
+    x: Sequence[int], w: Sequence[int], stride: int, dilation: int, padding: int
+) -> np.ndarray:
+    del dilation
+    more = [0 if padding == SAME else kernel - stride for kernel in w[1:3]]
+    height, width = (size * stride + rest for size, rest in zip(x[1:3], more, strict=True))
+    return ints(x[0], height, width, w[0])
 
 
 def _zero_point(rng: np.random.Generator, dtype: str) -> int:

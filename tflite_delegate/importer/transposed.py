@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from tvm import relax
 
+from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.upsampling import Axis
 
@@ -46,7 +47,15 @@ def transposed_convolution(
     )  # fmt: skip
     if bias is not None:
         image = relax.op.add(image, relax.const(np.tile(bias, rows.stride * columns.stride)))
-    batch, height, width, _ = workload.output_shape
+    return spread_pixels(image, workload, rows, columns)
+
+
+def spread_pixels(
+    image: relax.Expr, workload: Conv2dWorkload, rows: Axis, columns: Axis
+) -> relax.Expr:
+    """The output of a transposed convolution, of that of its sub-pixel convolution ``workload``."""
+    batch, height, width, outputs = workload.output_shape
+    channels = outputs // (rows.stride * columns.stride)
     parts = (batch, height, width, rows.stride, columns.stride, channels)
     image = relax.op.permute_dims(relax.op.reshape(image, parts), (0, 1, 3, 2, 4, 5))
     whole = (batch, height * rows.stride, width * columns.stride, channels)

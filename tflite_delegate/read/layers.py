@@ -13,6 +13,7 @@ import tflite
 from schedules.errors import LeanconvError
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, VOLUME, Layer, describe
 from schedules.layer.volume import Conv3dWorkload
+from schedules.layer.words import SPREAD, WORD
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
@@ -239,9 +240,16 @@ def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -
     activation = "" if window.activation == "none" else f" {window.activation}"
     facts["geometry"] = f"{name} s{strides} {height}x{width}x{depth}->{channels}{activation}"
     facts["macs"] = batch * height * width * math.prod(weights.shape)
+    if x.type in TYPES and {x.type, y.type, weights.type} == {x.type}:
+        workload = replace(workload, dtype=x.type, weight_dtype=x.type, rounding=READ_ROUNDING)
+        facts["geometry"] += f" {x.type} {READ_ROUNDING}"
+        check_quantisation(graph, x_index, w_index, y_index, 0)
+        # Else taps, which come in another order, share vectors.
+        in_vectors = depth % (SPREAD * WORD) == 0
+        facts["overflows_pairs"] = not in_vectors or overflows_pairs(graph, w_index, workload)
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     _check_constants({x.type, y.type}, weights, bias, channels)
-    if weights.type == "int8":
+    if x.type == "float32" and weights.type == "int8":
         if graph.dtype(w_index) == "int8":
             raise LeanconvError("int8 weights of a transposed convolution: not supported")
         check_scales(graph, graph.dequantized_by(w_index), 0)

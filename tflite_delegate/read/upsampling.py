@@ -90,12 +90,14 @@ def workload(
     )
 
 
-def weights(ohwi: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
-    """Weights (M, K_h, K_w, C) as those of the sub-pixel convolution (s_h s_w M, T_h, T_w, C)."""
+def weights(ohwi: np.ndarray, rows: Axis, columns: Axis, zero: int = 0) -> np.ndarray:
+    """Weights (M, K_h, K_w, C) as those of the sub-pixel convolution (s_h s_w M, T_h, T_w, C).
+
+    ``zero`` is the zero point of quantised ones.
+    """
     channels, _, _, depth = ohwi.shape
-    spread = np.zeros(
-        (channels, rows.taps * rows.stride, columns.taps * columns.stride, depth), ohwi.dtype
-    )
+    shape = (channels, rows.taps * rows.stride, columns.taps * columns.stride, depth)
+    spread = np.full(shape, zero, ohwi.dtype)
     spread[:, : rows.kernel, : columns.kernel] = ohwi
     phases = spread.reshape(
         channels, rows.taps, rows.stride, columns.taps, columns.stride, depth

@@ -19,6 +19,8 @@ from schedules.target.simd import PRESETS, Simd
 from tests.schedules.algorithms.test_algorithms import HOST
 from tests.support import coded_operators, coded_reference
 from tests.support.coded_operators import Array, CodedCase
+from tests.support.operator_models import inputs_of, model
+from tests.support.quantised_layers import random_layers
 from tflite_delegate.importer.relax import import_model
 
 #: Random cases of each operator, here and in the long run.
@@ -86,6 +88,17 @@ def test_operators(tmp_path: Path) -> None:
 def test_operator(name: str, tmp_path: Path) -> None:
     cases = [c for dtype in TYPES for c in coded_operators.random_cases(name, dtype, MANY)]
     check(cases, tmp_path)
+
+
+def test_transposed_convolutions(tmp_path: Path) -> None:
+    cases = [
+        case for dtype in TYPES for case in random_layers("TRANSPOSE_CONV", dtype, FEW, shapes=3)
+    ]
+    content = model(cases, lambda content: Interpreter(model_content=content))
+    inputs = inputs_of(cases)
+    found = compiled(content, tmp_path, inputs)
+    for ours, theirs in zip(found, litert(content, inputs), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_rounded_as_on_arm(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ enum lc_rule {
 };
 
 // The layers that go by a rule, unless one before does for them: see tflite_delegate/rules.py.
-enum lc_kind { LC_CONV = 0, LC_DEPTHWISE = 1, LC_DENSE = 2 };
+enum lc_kind { LC_CONV = 0, LC_DEPTHWISE = 1, LC_DENSE = 2, LC_TRANSPOSED = 3 };
 struct lc_rule_case {
     int32_t kind, element;
     int32_t rule;                       // enum lc_rule

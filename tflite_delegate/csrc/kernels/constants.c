@@ -62,11 +62,14 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
     return scratch;
 }
 
+size_t lc_model_channel(const struct lc_constants *constants, size_t m) {
+    const struct lc_upsampling *up = &constants->upsampling;
+    return up->rows ? m % (size_t)up->channels : m;
+}
+
 float lc_scale_of(const struct lc_constants *constants, size_t m) {
     const struct lc_constant *weights = &constants->weights;
-    const struct lc_upsampling *up = &constants->upsampling;
-    m = up->rows ? m % (size_t)up->channels : m;
-    return weights->scales[m * (size_t)weights->scale_step];
+    return weights->scales[lc_model_channel(constants, m) * (size_t)weights->scale_step];
 }
 
 float lc_bias_read(const struct lc_constants *constants, size_t m) {
@@ -74,7 +77,5 @@ float lc_bias_read(const struct lc_constants *constants, size_t m) {
         return 0.0f;
     }
     float scratch;
-    const struct lc_upsampling *up = &constants->upsampling;
-    m = up->rows ? m % (size_t)up->channels : m;
-    return *lc_constant_read(&constants->bias, m, 1, &scratch);
+    return *lc_constant_read(&constants->bias, lc_model_channel(constants, m), 1, &scratch);
 }

@@ -59,20 +59,21 @@ size_t lc_upsampled_tap(const struct lc_upsampling *up, size_t m, size_t tap) {
 
 void lc_spread_rows(const struct lc_spread *spread, int32_t begin, int32_t end) {
     const struct lc_upsampling *up = spread->up;
-    size_t channels = (size_t)up->channels, columns = (size_t)up->columns;
+    size_t channels = (size_t)up->channels * spread->element_bytes; // in bytes
+    size_t columns = (size_t)up->columns;
     size_t pixel = (size_t)up->rows * columns * channels; // of the sub-pixel convolution
     size_t crop = (size_t)spread->width.crop, width = (size_t)spread->width.size;
     for (int32_t y = begin; y < end; y++) {
         size_t row = (size_t)y + (size_t)spread->height.crop;
         size_t q = row / (size_t)up->rows, i = row % (size_t)up->rows;
-        const float *from =
+        const char *from =
             spread->from + q * (size_t)spread->columns * pixel + i * columns * channels;
-        float *to = spread->to + (size_t)y * width * channels;
+        char *to = spread->to + (size_t)y * width * channels;
         for (size_t x = 0; x < width;) {
             size_t j = (x + crop) % columns;
             size_t run = columns - j < width - x ? columns - j : width - x;
-            const float *pixels = from + (x + crop) / columns * pixel + j * channels;
-            memcpy(to + x * channels, pixels, run * channels * sizeof(float));
+            const char *pixels = from + (x + crop) / columns * pixel + j * channels;
+            memcpy(to + x * channels, pixels, run * channels);
             x += run;
         }
     }

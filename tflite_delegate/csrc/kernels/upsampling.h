@@ -46,8 +46,9 @@ struct lc_spread {
     const struct lc_upsampling *up;
     struct lc_upsampled_axis height, width;
     int32_t columns; // pixels of a row of the sub-pixel convolution
-    const float *from;
-    float *to;
+    size_t element_bytes;
+    const char *from;
+    char *to;
 };
 
 // Writes output rows [begin, end).

@@ -113,7 +113,6 @@ static size_t column_of(const struct layout *layout, size_t point, size_t m) {
 
 // Weights that are in hand at once.
 enum { CHUNK = 64 };
-
 static size_t chunk(size_t rest) { return rest < CHUNK ? rest : CHUNK; }
 
 // In what follows, `first` is the layer's output channel that is the first of the call.
@@ -194,10 +193,9 @@ static void pack_transformed(float *packed, const struct layout *layout,
     }
 }
 
-// Words of int8 or uint8; in LC_TAPS as they are.
+// Words of int8 or uint8, zero points where there is no weight; in LC_TAPS as they are.
 static void pack_words(char *packed, const struct layout *layout,
                        const struct lc_constants *constants, size_t first) {
-    size_t row = layout->taps * layout->channels;
     const int8_t *weights = constants->weights.data;
     int offset = layout->geometry->element == LC_UINT8 ? lc_library.weight_offset : 0;
     if (!layout->run) {
@@ -205,15 +203,17 @@ static void pack_words(char *packed, const struct layout *layout,
         return;
     }
     for (size_t m = 0; m < layout->out_channels; m++) {
-        size_t panel = m / layout->panel * layout->panel * layout->depth;
-        size_t count, apart;
-        size_t begin = lc_first_weight(layout->geometry, constants, first + m, &count, &apart);
-        for (size_t i = 0; i < row; i++) {
-            size_t in_run = i % layout->run;
-            size_t step = i / layout->run * words_of_run(layout) + in_run / layout->word;
-            size_t word = panel + step * layout->panel + m % layout->panel;
-            int8_t weight = weights[begin + i * apart];
-            packed[word * layout->word + in_run % layout->word] = (char)(weight + offset);
+        char *column = packed + layout->word * column_of(layout, 0, m);
+        for (size_t i = 0, tap = 0; tap < layout->taps; tap++) {
+            size_t index = lc_weights_index(constants, layout->geometry, first + m, tap);
+            for (size_t c = 0; c < layout->channels; c++, i++) {
+                size_t in_run = i % layout->run;
+                size_t step = i / layout->run * words_of_run(layout) + in_run / layout->word;
+                int weight =
+                    index == SIZE_MAX ? constants->quantised.weight_zero : weights[index + c];
+                size_t place = step * layout->panel * layout->word + in_run % layout->word;
+                column[place] = (char)(weight + offset);
+            }
         }
     }
 }

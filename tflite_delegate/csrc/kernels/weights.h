@@ -43,6 +43,10 @@ const float *lc_weights_read(const struct lc_constants *constants,
                              const struct lc_geometry *geometry, size_t m, size_t tap, size_t c,
                              size_t count, float *scratch);
 
+// The model's output channel whose bias and scale output channel `m` has: another one of a
+// transposed convolution.
+size_t lc_model_channel(const struct lc_constants *constants, size_t m);
+
 // The scale of the int8 weights of output channel `m`.
 float lc_scale_of(const struct lc_constants *constants, size_t m);
 

@@ -185,9 +185,6 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
                      : input->type == TFL_UINT8 ? LC_UINT8
                                                 : LC_FLOAT32;
     const char *reason = lc_read_params(layer, core);
-    if (!reason && layer->element != LC_FLOAT32 && layer->upsampling.rows) {
-        reason = "a transposed convolution of integers";
-    }
     if (!reason && layer->element != LC_FLOAT32 && layer->source == LC_VOLUME) {
         reason = "a convolution of volumes of integers";
     }

@@ -107,13 +107,20 @@ static const char *pad_subpixels(const struct lc_upsampling *up, int32_t batch,
 bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
                      struct lc_spread *spread) {
     const struct lc_upsampling *up = &layer->upsampling;
-    *spread = (struct lc_spread){.up = up, .columns = lc_out_width(geometry)};
+    *spread = (struct lc_spread){
+        .up = up,
+        .columns = lc_out_width(geometry),
+        .element_bytes = lc_element_bytes(geometry),
+    };
     return up->rows && lc_upsample_rows(up, geometry->in_height, &spread->height) &&
            lc_upsample_columns(up, geometry->in_width, &spread->width);
 }
 
 static enum lc_kind kind_of(const struct lc_layer *layer) {
-    return layer->is_dense ? LC_DENSE : layer->source == LC_TAPS ? LC_DEPTHWISE : LC_CONV;
+    return layer->is_dense            ? LC_DENSE
+           : layer->upsampling.rows   ? LC_TRANSPOSED
+           : layer->source == LC_TAPS ? LC_DEPTHWISE
+                                      : LC_CONV;
 }
 
 const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_ints *input_dims,
@@ -165,6 +172,9 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         return "the kernel is larger than the image";
     }
     geometry->rule = lc_rule_of(kind_of(layer), geometry, *batch);
+    if (geometry->element != LC_FLOAT32 && geometry->rule == LC_NO_RULE) {
+        return "no rule is known of the kernels that it is to follow";
+    }
     if (layer->is_hybrid) {
         geometry->dynamic = lc_dynamic_rule(layer, geometry);
         if (layer->source == LC_ROWS && geometry->groups > 1) {

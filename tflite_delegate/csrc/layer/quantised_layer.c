@@ -53,6 +53,8 @@ bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *
     lc_count_elements(weights->dims, &count);
     if (layer->source == LC_TAPS) {
         apart = (size_t)layer->out_channels;
+    } else if (layer->upsampling.rows && layer->group_channels % LC_LONG_WORD) {
+        return true; // taps come in another order
     }
     for (size_t first = 0; apart > 0 && count - first >= 2 * apart; first += 2 * apart) {
         for (size_t i = first; i < first + apart; i++) {
@@ -70,7 +72,8 @@ const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_co
     if (!lc_read_quantised(layer, context, &quantised)) {
         return "its quantisation is not that of an int8 or uint8 layer";
     }
-    int32_t count = quantised.scale_step ? layer->out_channels : 1;
+    int32_t channels = layer->upsampling.rows ? layer->upsampling.channels : layer->out_channels;
+    int32_t count = quantised.scale_step ? channels : 1;
     for (int32_t m = 0; m < count && lc_library.rounding == LC_ROUNDING_XNNPACK; m++) {
         if (!(lc_ratio(&quantised, (size_t)m) < too_large)) {
             return "the scales of its input and weights are too large for that of its output";

@@ -138,9 +138,9 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
         if (!workspace) {
             return false;
         }
-        spread.to = (float *)(void *)image.y;
+        spread.to = image.y;
         image.y = (char *)workspace + node->staged;
-        spread.from = (float *)(void *)image.y;
+        spread.from = image.y;
     }
     bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
                                              : run_generic(node, context, image, threads);

@@ -84,7 +84,7 @@ static bool add_staged(const struct lc_node *node, const struct shapes *shapes, 
     bool fits = lc_round_up(&room->bytes);
     room->staged = room->bytes;
     return fits && lc_image_elements(shapes->layers, &input, &output) &&
-           lc_multiply(&output, sizeof(float)) && lc_add(&room->bytes, output);
+           lc_multiply(&output, (int64_t)spread.element_bytes) && lc_add(&room->bytes, output);
 }
 
 // Adds room for copies of `images` of each tensor that is not of the type that is computed in:

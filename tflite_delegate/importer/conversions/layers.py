@@ -106,13 +106,19 @@ def _in_shape(operation: Operation, result: relax.Expr) -> relax.Expr:
     return relax.op.reshape(result, (*shape[:-1], units))
 
 
+def axes_of(operation: Operation) -> tuple[Axis, Axis]:
+    """Rows and columns of a transposed convolution."""
+    _, height, width, _ = operation.integers(0, "shapes")
+    options, shape, kernel = operation.options, operation.shape(2), operation.shape(1)
+    is_same = options["padding"] == 0
+    rows = Axis.of(shape[1], height, kernel[1], options["strideH"], is_same)
+    return rows, Axis.of(shape[2], width, kernel[2], options["strideW"], is_same)
+
+
 def _transpose_conv(operation: Operation) -> relax.Expr:
     """As a sub-pixel convolution, with the output's exact size."""
-    _, height, width, _ = operation.integers(0, "shapes")
-    options, shape = operation.options, operation.shape(2)
-    weights, is_same = operation.numbers(1, "weights"), options["padding"] == 0
-    rows = Axis.of(shape[1], height, weights.shape[1], options["strideH"], is_same)
-    columns = Axis.of(shape[2], width, weights.shape[2], options["strideW"], is_same)
+    rows, columns = axes_of(operation)
+    shape, weights = operation.shape(2), operation.numbers(1, "weights")
     bias = _bias(operation, 3, 2) if operation.has(3) else None
     return transposed_convolution(operation.value(2), shape, weights, bias, rows, columns)
 

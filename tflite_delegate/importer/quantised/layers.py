@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from schedules.kernel.quantised.quantisation import Quantisation
-from schedules.layer.network import DEPTHWISE
+from schedules.layer.network import CONV, DEPTHWISE, TRANSPOSED
+from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.quantised import quantised_layer
+from tflite_delegate.importer.conversions.layers import axes_of
 from tflite_delegate.importer.conversions.operation import Operation
 from tflite_delegate.importer.quantised.codes import Codes
 from tflite_delegate.importer.quantised.geometry import (
@@ -22,6 +24,9 @@ from tflite_delegate.importer.quantised.geometry import (
     workload_of,
 )
 from tflite_delegate.importer.quantised.hybrid import hybrid_layer_of
+from tflite_delegate.importer.transposed import spread_pixels
+from tflite_delegate.read import upsampling
+from tflite_delegate.read.graph import ACTIVATIONS
 from tflite_delegate.read.quantisation import MOST_RATIO
 from tflite_delegate.rules import DEFAULT, cases
 
@@ -37,19 +42,62 @@ def _layer(operation: Operation) -> relax.Expr | None:
         return None
     operator = KINDS[operation.name]
     axis = 3 if operator == DEPTHWISE else 0
-    weights, bias = _weight_codes(operation, axis), _bias(operation, stored.shape[axis])
+    weights, bias = _weight_codes(operation, axis), _bias(operation, 2, stored.shape[axis])
     if weights is None or bias is None:
         return None
     workload = workload_of(operation, dtype=x.dtype, weight_dtype=x.dtype)
-    rules = (case.rule for case in cases(DEFAULT, operation.simd) if case.fits(operator, workload))
-    workload = replace(workload, rounding=next(rules))
-    if not (x.scale * weights[0] / y.scale < np.float32(MOST_RATIO)).all():
+    ruled = _by_rule(operation, operator, workload, weights, (x, y))
+    if ruled is None:
         return None
-    ends = ((float(codes.scale), codes.zero) for codes in (x, y))
-    quantisation = Quantisation.of(workload, weights, *ends)
+    workload, quantisation = ruled
     layer = (kind_of(operator, workload), workload, image_of(operation), ohwi(workload, stored))
     result = quantised_layer(operation.converter.bb, *layer, bias, quantisation)
     return reshaped(operation, result)
+
+
+def _transposed(operation: Operation) -> relax.Expr | None:
+    """Likewise; a sub-pixel convolution, and its pixels spread."""
+    x, y, stored = Codes.of_input(operation, 2), Codes.of_output(operation), operation.constant(1)
+    if x is None or y is None or stored is None:
+        return None
+    weights, bias = _weight_codes(operation, 0), _bias(operation, 3, len(stored))
+    if weights is None or bias is None or not x.dtype == y.dtype == operation.input_type(1):
+        return None
+    rows, columns = axes_of(operation)
+    phases = rows.stride * columns.stride
+    batch, height, width, depth = operation.shape(2)
+    activation = ACTIVATIONS[operation.options["fusedActivationFunction"]]
+    shape = (batch, height, width, depth)
+    workload = upsampling.workload(shape, len(stored), rows, columns, activation)
+    workload = replace(workload, dtype=x.dtype, weight_dtype=x.dtype)
+    scales, zero = weights
+    own = (np.tile(scales, phases) if scales.size > 1 else scales), zero
+    ruled = _by_rule(operation, TRANSPOSED, workload, own, (x, y))
+    if ruled is None:
+        return None
+    subpixels = upsampling.weights(stored, rows, columns, zero)
+    builder = operation.converter.bb
+    result = quantised_layer(
+        builder, CONV, ruled[0], operation.codes(2), subpixels, np.tile(bias, phases), ruled[1]
+    )
+    return spread_pixels(operation.emit(result), workload, rows, columns)
+
+
+def _by_rule(
+    operation: Operation,
+    kind: str,
+    workload: Conv2dWorkload,
+    weights: tuple[NDArray[np.float32], int],
+    ends: tuple[Codes, Codes],
+) -> tuple[Conv2dWorkload, Quantisation] | None:
+    """The layer with its rule, and what that computes with; ``ends`` are of input and output."""
+    x, y = ends
+    rules = (case.rule for case in cases(DEFAULT, operation.simd) if case.fits(kind, workload))
+    workload = replace(workload, rounding=next(rules))
+    if not (x.scale * weights[0] / y.scale < np.float32(MOST_RATIO)).all():
+        return None
+    scales_and_zeros = ((float(codes.scale), codes.zero) for codes in ends)
+    return workload, Quantisation.of(workload, weights, *scales_and_zeros)
 
 
 def _weight_codes(operation: Operation, axis: int) -> tuple[NDArray[np.float32], int] | None:
@@ -69,13 +117,13 @@ def _weight_codes(operation: Operation, axis: int) -> tuple[NDArray[np.float32],
     return scales.ravel(), int(zeros.ravel()[0])
 
 
-def _bias(operation: Operation, channels: int) -> NDArray[np.int32] | None:
+def _bias(operation: Operation, position: int, channels: int) -> NDArray[np.int32] | None:
     """Zeros if there is none; its own scale is never looked at."""
-    if not operation.has(2):
+    if not operation.has(position):
         return np.zeros(channels, np.int32)
-    bias = operation.constant(2)
+    bias = operation.constant(position)
     fits = bias is not None and bias.dtype == np.int32 and bias.size == channels
     return bias.reshape(channels) if bias is not None and fits else None
 
 
-CONVERSIONS = dict.fromkeys(KINDS, _layer)
+CONVERSIONS = {**dict.fromkeys(KINDS, _layer), "TRANSPOSE_CONV": _transposed}

@@ -20,12 +20,15 @@ bool lc_add_constants(const struct lc_geometry *g, size_t *bytes) {
 }
 
 static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *constants, size_t m) {
-    size_t count, step;
-    const int8_t *weights = constants->weights.data;
-    weights += lc_first_weight(g, constants, m, &count, &step);
+    size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
+    size_t channels = (size_t)(g->in_channels / g->groups);
     int32_t sum = 0; // of so many that their products do not overflow either
-    for (size_t i = 0; i < count; i++) {
-        sum += weights[i * step];
+    for (size_t tap = 0; tap < taps; tap++) {
+        const int8_t *weights = constants->weights.data;
+        weights += lc_weights_index(constants, g, m, tap);
+        for (size_t c = 0; c < channels; c++) {
+            sum += weights[c];
+        }
     }
     return sum;
 }

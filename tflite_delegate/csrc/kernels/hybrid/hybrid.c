@@ -17,23 +17,23 @@ struct image {
 // The sum of one output element.
 static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *constants,
                       const struct image *image, int32_t oy, int32_t ox, size_t m) {
-    size_t count, step, channels = (size_t)(g->in_channels / g->groups);
-    size_t group = m / (size_t)(g->out_channels / g->groups);
-    const int8_t *weights = constants->weights.data;
-    weights += lc_first_weight(g, constants, m, &count, &step);
+    size_t channels = (size_t)(g->in_channels / g->groups);
+    size_t group = m / (size_t)(g->out_channels / g->groups), tap = 0;
     enum lc_dynamic rule = (enum lc_dynamic)g->dynamic;
     uint32_t sum = 0;
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
-        for (int32_t kw = 0; kw < g->kernel_width; kw++, weights += channels * step) {
+        for (int32_t kw = 0; kw < g->kernel_width; kw++, tap++) {
             size_t pixel = lc_tap_pixel(g, oy, ox, kh, kw);
             if (pixel == SIZE_MAX) {
                 continue;
             }
             size_t from = pixel * (size_t)g->in_channels + group * channels;
+            const int8_t *weights = constants->weights.data;
+            weights += lc_weights_index(constants, g, m, tap);
             for (size_t c = 0; c < channels; c++) {
                 int32_t code = lc_code_of(rule, &image->steps, image->x[from + c],
                                           from + c - image->first, image->count);
-                sum += (uint32_t)((code - image->steps.zero) * weights[c * step]);
+                sum += (uint32_t)((code - image->steps.zero) * weights[c]);
             }
         }
     }

@@ -78,14 +78,6 @@ bool lc_add_parameters(size_t *bytes, int32_t rule) {
            lc_add(bytes, LC_CACHE_LINE);
 }
 
-size_t lc_first_weight(const struct lc_geometry *g, const struct lc_constants *constants, size_t m,
-                       size_t *count, size_t *step) {
-    size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
-    *count = taps * (size_t)(g->in_channels / g->groups);
-    *step = constants->layout == LC_TAPS ? (size_t)g->out_channels : 1;
-    return constants->layout == LC_TAPS ? m : m * *count;
-}
-
 static int32_t element_at(int32_t element, const void *data, size_t i) {
     return element == LC_UINT8 ? ((const uint8_t *)data)[i] : ((const int8_t *)data)[i];
 }
@@ -96,8 +88,29 @@ static int32_t weight_at(const struct lc_constants *constants, size_t i) {
     return element_at(layer->element, constants->weights.data, i) - layer->weight_zero;
 }
 
+// Wraps as the kernel's sums do.
+static uint32_t sum_of_weights(const struct lc_geometry *g, const struct lc_constants *constants,
+                               size_t m) {
+    size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
+    size_t channels = (size_t)(g->in_channels / g->groups);
+    uint32_t sum = 0;
+    for (size_t tap = 0; tap < taps; tap++) {
+        size_t index = lc_weights_index(constants, g, m, tap);
+        for (size_t c = 0; c < channels && index != SIZE_MAX; c++) {
+            sum += (uint32_t)weight_at(constants, index + c);
+        }
+    }
+    return sum;
+}
+
 static int32_t bias_of(const struct lc_constants *constants, size_t m) {
-    return constants->bias.data ? ((const int32_t *)constants->bias.data)[m] : 0;
+    const int32_t *biases = constants->bias.data;
+    return biases ? biases[lc_model_channel(constants, m)] : 0;
+}
+
+static union lc_ratio ratio_of(const struct lc_geometry *g, const struct lc_constants *constants,
+                               size_t m) {
+    return lc_ratio_of(g->rule, &constants->quantised, lc_model_channel(constants, m));
 }
 
 // Writes a ratio into arrays that are a `line` apart.
@@ -123,14 +136,10 @@ void lc_write_parameters(void *block, size_t elements, const struct lc_geometry 
     ratio_bytes(g->rule, line, &ratios);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {
-        size_t count, step, begin = lc_first_weight(g, constants, first + m, &count, &step);
-        uint32_t sum = 0; // wraps as the kernel's sums do
-        for (size_t i = 0; i < count; i++) {
-            sum += (uint32_t)weight_at(constants, begin + i * step);
-        }
+        uint32_t sum = sum_of_weights(g, constants, first + m);
         uint32_t bias = (uint32_t)bias_of(constants, first + m) - taken * sum;
         memcpy((char *)block + m * sizeof bias, &bias, sizeof bias);
-        write_ratio((char *)block + line, line, m, g->rule, lc_ratio_of(g->rule, layer, first + m));
+        write_ratio((char *)block + line, line, m, g->rule, ratio_of(g, constants, first + m));
     }
     struct parameters parameters = parameters_of(g, constants);
     memcpy((char *)block + line + ratios, &parameters, sizeof parameters);
@@ -142,20 +151,20 @@ void lc_write_parameters(void *block, size_t elements, const struct lc_geometry 
 static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *constants,
                       const void *x, int32_t oy, int32_t ox, size_t m) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    size_t count, step, channels = (size_t)(g->in_channels / g->groups);
-    size_t group = m / (size_t)(g->out_channels / g->groups);
-    size_t weight = lc_first_weight(g, constants, m, &count, &step);
+    size_t channels = (size_t)(g->in_channels / g->groups);
+    size_t group = m / (size_t)(g->out_channels / g->groups), tap = 0;
     uint32_t sum = (uint32_t)bias_of(constants, m);
     for (int32_t kh = 0; kh < g->kernel_height; kh++) {
-        for (int32_t kw = 0; kw < g->kernel_width; kw++, weight += channels * step) {
+        for (int32_t kw = 0; kw < g->kernel_width; kw++, tap++) {
             size_t pixel = lc_tap_pixel(g, oy, ox, kh, kw);
-            if (pixel == SIZE_MAX) {
+            size_t weight = lc_weights_index(constants, g, m, tap);
+            if (pixel == SIZE_MAX || weight == SIZE_MAX) {
                 continue;
             }
             size_t from = pixel * (size_t)g->in_channels + group * channels;
             for (size_t c = 0; c < channels; c++) {
                 int32_t value = element_at(layer->element, x, from + c) - layer->input_zero;
-                sum += (uint32_t)(value * weight_at(constants, weight + c * step));
+                sum += (uint32_t)(value * weight_at(constants, weight + c));
             }
         }
     }
@@ -172,7 +181,7 @@ void lc_quantised_conv(const struct lc_geometry *g, const struct lc_constants *c
         for (int32_t ox = 0; ox < out_width; ox++, to += out_channels) {
             for (size_t m = 0; m < out_channels; m++) {
                 int32_t sum = sum_of(g, constants, x, oy, ox, m);
-                union lc_ratio ratio = lc_ratio_of(g->rule, &constants->quantised, m);
+                union lc_ratio ratio = ratio_of(g, constants, m);
                 int64_t element =
                     lc_rounded(g->rule, sum, ratio, m, out_channels) + parameters.zero;
                 element = element < parameters.high ? element : parameters.high;

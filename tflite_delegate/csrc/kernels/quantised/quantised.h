@@ -38,10 +38,6 @@ struct lc_quantised_layer {
 // Steps of the output in one of the sums of output channel `m`: float32 as XNNPACK computes it.
 float lc_ratio(const struct lc_quantised_layer *layer, size_t m);
 
-// Weights of output channel `m`: the index of the first, how many there are, and how far apart.
-size_t lc_first_weight(const struct lc_geometry *geometry, const struct lc_constants *constants,
-                       size_t m, size_t *count, size_t *step);
-
 // Adds what lies behind `bytes` of biases of a layer with this rule. False on overflow.
 bool lc_add_parameters(size_t *bytes, int32_t rule);
 
