@@ -33,7 +33,7 @@ BUDGET = {
     "tflite_delegate/importer": 5000,
     "tflite_delegate/read": 1700,
     "scripts": 800,
-    "scripts/benchmarks": 6000,
+    "scripts/benchmarks": 5800,
     "scripts/board": 3770,
     "scripts/examples": 270,
     "scripts/models": 1200,

@@ -282,7 +282,7 @@ def picture(rows: Rows) -> str:
 
 
 BENCHMARK = Benchmark(
-    "sparse.accuracy", __doc__, measure, report, _options, pictures={"accuracy.svg": picture}
+    "sparse.accuracy", __doc__, measure, report, _options, pictures={"sparse_accuracy.svg": picture}
 )
 main = BENCHMARK.main
 

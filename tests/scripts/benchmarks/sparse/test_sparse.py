@@ -1,0 +1,119 @@
+"""The benchmarks of zeros in the Winograd domain, in small: layers, and accuracy."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schedules.kernel import packing
+from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.planner import plan_kernel
+from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bare import aligned, bare_kernels
+from scripts.benchmarks.sparse import accuracy, layers
+from tests.support.reference import conv2d
+
+
+def test_bare_kernels_compute_their_layers(tmp_path: Path) -> None:
+    layer = Conv2dWorkload.from_text("6x5x4->7 k3x3 p1,1,1,1 relu")
+    random = np.random.default_rng(0)
+    x = random.standard_normal(layer.input_shape, np.float32)
+    weights = random.standard_normal(layer.weight_shape, np.float32)
+    bias = random.standard_normal(7, np.float32)
+    plan = plan_kernel(layer, Simd.named("host"), "indirect")
+    y = aligned(np.full(layer.output_shape, np.nan, np.float32))
+    constants = [packing.pack(weights, plan.packed), packing.pack_bias(bias, plan.packed)]
+    arguments = {"kernel": (aligned(x), *map(aligned, constants), y)}
+    bare_kernels({"kernel": plan}, arguments, tmp_path)["kernel"]()
+    expected, bound = conv2d(layer, x, weights, bias)
+    assert (abs(y - expected) <= bound).all()
+
+
+def test_rows_of_layers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(layers, "LAYERS", {"tiny": (8, 32)})
+    monkeypatch.setattr(layers, "TILES", (4,))
+    path = tmp_path / "rows.json"
+    arguments = ["--zeros", "0,70", "--rounds", "3", "--json", str(path)]
+    assert layers.main(arguments) == 0
+    whole, pruned = json.loads(path.read_text())["rows"]
+    assert (whole["algorithm"], pruned["algorithm"]) == ("winograd", "sparse_winograd")
+    assert whole["fewer"] == pytest.approx(4)
+    assert 4 / 0.32 < pruned["fewer"] < 4 / 0.28
+    assert pruned["weight_bytes"] < 0.4 * whole["weight_bytes"]
+    assert whole["ratios"]["dense F4"] == 1
+    assert set(pruned["ratios"]) == {"dense F4", "direct", "XNNPACK", "fastest"}
+    assert "CSR / dense" in capsys.readouterr().out
+
+
+def test_just_as_many_blocks_are_zero_as_asked_for() -> None:
+    weights = layers.pruned(64, 4, 70, 16, np.random.default_rng(0))
+    blocks = weights.reshape(4, 16, 4, 4, 64).any(axis=1)
+    assert np.count_nonzero(~blocks) == blocks.size * 70 // 100
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """A wheel with forty digits in it."""
+    random = np.random.default_rng(0)
+    table = np.column_stack([random.integers(17, size=(40, 64)), np.arange(40) % 10])
+    text = "\n".join(",".join(map(str, row)) for row in table)
+    with zipfile.ZipFile(tmp_path / "digits.whl", "w") as wheel:
+        wheel.writestr(accuracy.MEMBER, gzip.compress(text.encode()))
+    return tmp_path / "digits.whl"
+
+
+def test_accuracy_is_kept_and_told(
+    digits: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(accuracy, "TRAINING", 24)
+    monkeypatch.setattr(accuracy, "LEVELS", (0.6,))
+    kept, rows = tmp_path / "kept", tmp_path / "rows.json"
+    arguments = ["--digits", digits, "--keep", kept, "--json", rows, "--epochs", "1"]
+    chosen = ["--networks", "resnet", "--ways", "block", "--seeds", "5"]
+    assert accuracy.main([*map(str, arguments), *chosen]) == 0
+    dense, pruned = json.loads(rows.read_text())["rows"]
+    assert (dense["way"], pruned["way"]) == ("dense", "block")
+    assert pruned["zeros"] == pytest.approx(0.6, abs=0.01)
+    assert "resnet, seed 5, block …" in capsys.readouterr().err
+    monkeypatch.setattr(accuracy.Run, "_dense", None)
+    assert accuracy.main([*map(str, arguments), *chosen, "--svg", str(tmp_path)]) == 0
+    assert "handwritten digits" in (tmp_path / "sparse_accuracy.svg").read_text()
+    assert capsys.readouterr().err == ""
+
+
+def test_points_are_lost_within_a_seed() -> None:
+    name = {"network": "vgg", "way": "dense", "zeros": 0.0}
+    rows = [{**name, "seed": seed, "accuracy": a} for seed, a in ((0, 0.9), (1, 0.7))]
+    pruned = {**name, "way": "block", "zeros": 0.8}
+    rows += [{**pruned, "seed": seed, "accuracy": a} for seed, a in ((0, 0.88), (1, 0.68))]
+    _, found = accuracy.summary(rows)
+    assert found["lost"] == pytest.approx(0.02)
+    assert found["lost_spread"] == pytest.approx(0)
+    assert found["spread"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (["--seeds", "x"], "'x' are no seeds"),
+        (["--networks", "alexnet"], "unknown network 'alexnet'"),
+        (["--digits", "missing"], "no digits in it"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    change: list[str], complaint: str, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    given = ["--digits", str(digits), "--keep", str(tmp_path / "kept"), *change]
+    assert accuracy.main(given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
