@@ -21,6 +21,7 @@ from schedules.select.selection import Kernel, Selection, all_kernels
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.records.records import Record
+from tflite_delegate.embedding.embedding import OBJECT, embed
 from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
@@ -125,8 +126,9 @@ def build(
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         folder = Path(name)
-        kernels, sources = _write_sources(folder, selections, rounding, jobs, steps, notify)
-        objects = [f"{kernel.name}.o" for kernel in kernels]
+        kernels, objects, sources = _write_sources(
+            folder, model, selections, rounding, jobs, steps, notify
+        )
         notify(steps - 1, steps, f"linking {output.name}")
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
         linked.parent.mkdir()
@@ -169,7 +171,7 @@ def export_sources(
             fresh = Path(name) / folder.name
             fresh.mkdir()
             notify = progress or _silent
-            kernels, _ = _write_sources(fresh, selections, rounding, jobs, steps, notify)
+            kernels, *_ = _write_sources(fresh, model, selections, rounding, jobs, steps, notify)
             if folder.exists():
                 folder.rename(Path(name) / "old")
             fresh.rename(folder)
@@ -184,28 +186,30 @@ def export_sources(
 
 def _write_sources(
     folder: Path,
+    model: Model,
     selections: Sequence[Selection],
     rounding: str,
     jobs: int | None,
     steps: int,
     notify: Progress,
-) -> tuple[list[Kernel], list[str]]:
+) -> tuple[list[Kernel], list[str], list[str]]:
     """Write everything that a C toolchain needs into ``folder``.
 
-    Returns the compiled kernels, each of which is in an object named after it, and the names of the
-    C files.
+    Returns the compiled kernels, and the names of the objects and of the C files.
     """
     simd = selections[0].simd
     compiled = compile_kernels(
         all_kernels(selections), simd, jobs, lambda done, _, text: notify(done, steps, text)
     )
+    embedded = embed(folder, model, selections[0])
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     sources = copy_sources(folder)
     (folder / TARGET).write_text(target_header(simd), encoding="utf-8")
-    table = kernel_table(compiled, selections[0].network.name, simd, selections, rounding)
+    table = kernel_table(compiled, model.name, simd, selections, rounding, embedded)
     (folder / TABLE).write_text(table, encoding="utf-8")
-    return compiled, [*sources, TABLE]
+    objects = [f"{kernel.name}.o" for kernel in compiled] + [OBJECT] * bool(embedded)
+    return compiled, objects, [*sources, TABLE]
 
 
 # Files and report

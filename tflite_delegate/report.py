@@ -19,7 +19,7 @@ class GraphReport:
     ``subgraph`` is its number in the file, ``signatures`` the keys of those that run it. ``layers``
     has one entry for every convolution, depthwise and fully-connected layer; ``between`` maps the
     other nodes that the delegate computes to their operators; ``left`` is what TFLite keeps.
-    ``peak_bytes`` is the most that tensors and one thread's workspace take at once.
+    ``peak_bytes`` is the most that tensors and workspace take at once.
     """
 
     subgraph: int

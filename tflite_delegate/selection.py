@@ -54,20 +54,27 @@ def select(
     """
     if not isinstance(model, Model):
         model = read_for(model, simd)
-    if limits.held_bytes is None:
+    if not limits.of_network:
         found = select_all(model.graphs, simd, algorithms, limits, objective, records)
     else:
-        _check_alone(model, algorithms, objective, records)
-        found = (select_within(model, simd, limits, limits.held_bytes),)
+        _check_alone(model, limits, algorithms, objective, records)
+        found = (select_within(model, simd, limits),)
     if not any(selection.kernels for selection in found):
         raise LeanconvError(_nothing_to_compile(model, found))
     return found
 
 
 def _check_alone(
-    model: Model, algorithms: Sequence[str], objective: str, records: Sequence[Record]
+    model: Model,
+    limits: Limits,
+    algorithms: Sequence[str],
+    objective: str,
+    records: Sequence[Record],
 ) -> None:
     """Refuse what does not go together with a limit on all that a network holds."""
+    option = "--memory-limit" if limits.held_bytes is not None else "--weights embedded"
+    if option != "--memory-limit" and not limits.embeds:
+        option = "--file-limit"
     for given, what in (
         (model.others, "a model of several graphs"),
         (tuple(algorithms) != (AUTO,), "--algorithm"),
@@ -75,7 +82,7 @@ def _check_alone(
         (records, "--tuning-records"),
     ):
         if given:
-            raise LeanconvError(f"--memory-limit does not go with {what} yet")
+            raise LeanconvError(f"{option} does not go with {what} yet")
 
 
 def _nothing_to_compile(model: Model, selections: Sequence[Selection]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Chain
 from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -18,8 +19,10 @@ from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
 from tflite_delegate import rules
+from tflite_delegate.embedding.embedding import SYMBOL, Embedded
 from tflite_delegate.read.dynamic import dot_kernels
 
+NOTHING_EMBEDDED: Mapping[Chain, Embedded] = MappingProxyType({})
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
@@ -69,11 +72,13 @@ def kernel_table(
     simd: Simd,
     selections: Sequence[Selection] = (),
     rounding: str = rules.DEFAULT,
+    embedded: Mapping[Chain, Embedded] = NOTHING_EMBEDDED,
 ) -> str:
     """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
 
     ``selections`` are those of a model's graphs, which say what the kernels were compiled for;
-    ``rounding`` is one of the keys of :data:`ROUNDINGS`.
+    ``rounding`` is one of the keys of :data:`ROUNDINGS`; ``embedded`` are units of the first of the
+    graphs.
     """
     unknown = sorted(simd.features - set(CPU_FEATURES))
     if unknown:
@@ -101,7 +106,7 @@ def kernel_table(
         lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
     rows = rules.cases(rounding, simd)
     lines += ["", "static const struct lc_rule_case rules[] = {", *map(_rule_case, rows), "};"]
-    places = _places(kernels, selections)
+    places = _places(kernels, selections, embedded)
     if places:
         lines += ["", "static const struct lc_place places[] = {", *places, "};"]
     lines += [
@@ -239,14 +244,22 @@ def _table_entry(kernel: Kernel) -> list[str]:
     return ["    {", *(f"        .{key} = {value}," for key, value in fields.items()), "    },"]
 
 
-def _places(kernels: Sequence[Kernel], selections: Sequence[Selection]) -> list[str]:
+def _places(
+    kernels: Sequence[Kernel],
+    selections: Sequence[Selection],
+    embedded: Mapping[Chain, Embedded],
+) -> list[str]:
     """The default kernel of each layer or block of the model, by its first core."""
     numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
     lines = []
     for selection in selections:
         for chain, kernel in sorted(selection.units.items()):
             core = selection.layers[chain[0]].layer.index
-            fields = (len(selection.network.steps), core, f"&kernels[{numbers[kernel.name]}]")
+            fields = [len(selection.network.steps), core, f"&kernels[{numbers[kernel.name]}]"]
+            if selection is selections[0] and chain in embedded:
+                data = embedded[chain]
+                fields += [f"{SYMBOL} + {data.offset}", data.bytes]
+                fields += [f"UINT64_C({data.sample_hash})", f"UINT64_C({data.whole_hash})"]
             lines.append(f"    {{{', '.join(map(str, fields))}}},")
     return lines
 

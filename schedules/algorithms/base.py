@@ -101,6 +101,11 @@ class Algorithm(ABC, Generic[W]):
     def workspace_bytes(self, workload: W, knobs: Knobs) -> int:
         """Bytes of intermediate buffers in memory."""
 
+    def thread_bytes(self, workload: W, knobs: Knobs) -> int:
+        """Those of them that every thread has for itself, behind those that all share."""
+        del workload, knobs
+        return 0
+
     @abstractmethod
     def packed_parts(self, workload: W, knobs: Knobs) -> tuple[PackedWeights, ...]:
         """How the kernel expects the weights of each layer."""

@@ -88,6 +88,9 @@ class Dense(Indirect):
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return dynamic_bytes(workload)
 
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return 0
+
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         in_place = knobs["weights"] == IN_PLACE  # dot products, which have no register tile
         return [] if in_place else super().loop_nests(workload, simd, knobs)

@@ -40,8 +40,10 @@ class Im2colTiled(Im2col):
         return {**choices, "order": replace(choices["order"], choices=(order,), default=order)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        pixels = min(knobs["columns"], workload.pixels)
-        return join(self.panel_bytes(workload, knobs), pixels * patch_bytes(workload))
+        return join(self.panel_bytes(workload, knobs), self.thread_bytes(workload, knobs))
+
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return min(knobs["columns"], workload.pixels) * patch_bytes(workload)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.

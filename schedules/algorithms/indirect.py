@@ -117,6 +117,11 @@ class Indirect(LayerAlgorithm):
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return self.panel_bytes(workload, knobs) + dynamic_bytes(workload)
 
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        # Panels are work items: who multiplies by one has made it.
+        at_once = self.makes_at_once(workload, knobs)
+        return 0 if at_once else self.panel_bytes(workload, knobs)
+
     def panel_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         """Bytes of the panels that the kernel makes of its weights."""
         packed, at_once = self.packed_weights(workload, knobs), self.makes_at_once(workload, knobs)

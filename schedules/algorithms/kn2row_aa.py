@@ -56,9 +56,12 @@ class Kn2rowAa(Lowering):
         return [source for source in super().weight_sources(workload) if source != SPREAD_OUT]
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        return join(self.panel_bytes(workload, knobs), self.thread_bytes(workload, knobs))
+
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        # Sums of floats are in the output.
         sums = workload.out_width * workload.out_channels if workload.is_quantised else 0
-        panels = self.panel_bytes(workload, knobs)
-        return join(panels, sums * in_words(workload).element_bytes)
+        return sums * in_words(workload).element_bytes
 
     def makes_at_once(self, workload: Conv2dWorkload, knobs: Knobs) -> bool:
         return True

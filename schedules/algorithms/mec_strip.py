@@ -46,9 +46,12 @@ class MecStrip(CompactLowering):
         return {**choices, **by_name(order)}
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
-        columns = min(knobs["columns"], workload.out_width)
-        strip = columns * self.row_bytes(workload, knobs)
+        strip = self.thread_bytes(workload, knobs)
         return join(self.panel_bytes(workload, knobs), strip)
+
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        columns = min(knobs["columns"], workload.out_width)
+        return columns * self.row_bytes(workload, knobs)
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         lowered = workload.batch * workload.out_width * self.row_elements(workload)

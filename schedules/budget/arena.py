@@ -19,7 +19,7 @@ from schedules.plan.plan import Plan
 T = TypeVar("T")
 
 
-def node_workspace(plan: Plan, layers: Sequence[Layer]) -> int:
+def node_workspace(plan: Plan, layers: Sequence[Layer], threads: int = 1) -> int:
     """Workspace of a node that computes ``layers``.
 
     Behind that of its kernel lie, each on a cache line of its own, its result before it is spread
@@ -27,7 +27,7 @@ def node_workspace(plan: Plan, layers: Sequence[Layer]) -> int:
     """
     staged = max(layer.staged_bytes for layer in layers)
     copies = [plan.images * size for layer in layers for size in layer.copied_bytes]
-    total = plan.workspace_bytes
+    total = plan.workspace_of(threads)
     for size in (staged, *copies):
         total = align(total) + size if size else total
     return total
@@ -146,12 +146,12 @@ def nodes_of(network: Network, chain: Chain) -> list[int]:
     return [node for position in chain for node in network.layers[position].nodes]
 
 
-def held_bytes(network: Network, plans: Mapping[Chain, Plan]) -> list[int]:
-    """Bytes of tensors and one thread's workspace while each step runs; ``plans`` of all units."""
+def held_bytes(network: Network, plans: Mapping[Chain, Plan], threads: int = 1) -> list[int]:
+    """Bytes of tensors and workspace while each step runs; ``plans`` of all units."""
     timeline = Timeline(network, plans)
     workspace: dict[int, int] = {}
     for chain, plan in plans.items():
         layers = [network.layers[position] for position in chain]
         time = timeline.time_of(nodes_of(network, chain)[0])
-        workspace[time] = node_workspace(plan, layers)
+        workspace[time] = node_workspace(plan, layers, threads)
     return [workspace.get(time, 0) + timeline.held_bytes(time) for time in timeline.times]

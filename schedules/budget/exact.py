@@ -4,17 +4,19 @@ The problem::
 
     minimise    the sum of costs
     subject to  A + the sum of weights <= limit,
-                A >= live(u) + workspace(f) for every chosen unit u and form f
+                A >= live(u) + workspace(f) for every chosen unit u and form f,
+                the sum of bytes in files <= a limit of their own, if there is one
 
 The arena A takes only values ``live + workspace``, some dozens. For one of them, what fits is
 known, and what is left is a multiple-choice knapsack along a path: units cover layers in their
-order. From boundary to boundary between layers, the solver keeps the pairs of bytes and cost that
-no other pair beats (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, section 11.5). All
+order. From boundary to boundary between layers, the solver keeps the sums of bytes and cost that
+no others beat (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, section 11.5). All
 sums are of integers.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,23 +36,29 @@ MOST_PER_BYTE = 1e9
 
 @dataclass(frozen=True)
 class _Option:
-    """A form of a unit that ends at some layer; ``need`` is the arena that it asks for."""
+    """A form of a unit that ends at some layer.
+
+    ``need`` is the arena that it asks for, ``file`` its bytes in files if these count.
+    """
 
     need: int
+    file: int
     unit: Unit
     form: Form
 
 
 class Solver:
-    """Solves one problem for any number of limits."""
+    """Solves one problem for any number of limits; ``file_limit`` is one on bytes in files."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, file_limit: int | None = None) -> None:
         self._layers, self._floor = problem.layers, problem.floor
+        self._file_limit = math.inf if file_limit is None else file_limit
         #: By the last layer.
         self._options: list[list[_Option]] = [[] for _ in range(problem.layers)]
         for unit in problem.units:
             for form in unit.forms:
-                option = _Option(unit.need(form), unit, form)
+                file = 0 if file_limit is None else form.file
+                option = _Option(unit.need(form), file, unit, form)
                 self._options[unit.last].append(option)
         least = self._least_arena()
         needs = {option.need for options in self._options for option in options}
@@ -110,6 +118,7 @@ class Solver:
             order = _undominated(
                 np.array([solution.bytes for solution in found], np.int64),
                 np.array([solution.cost for solution in found], np.int64),
+                np.zeros(len(found), np.int64),
             )
             found = [found[place] for place in order]
         return found
@@ -129,11 +138,10 @@ class Solver:
         fitting = []
         for options in self._options:
             fit = [option for option in options if option.need <= arena]
-            fit.sort(key=lambda option: (option.unit.first, option.form.weights, option.form.cost))
+            fit.sort(key=lambda o: (o.unit.first, o.form.weights, o.form.cost, o.file))
             kept: list[_Option] = []
             for option in fit:
-                same = kept and kept[-1].unit.first == option.unit.first
-                if not same or option.form.cost < kept[-1].form.cost:
+                if not any(_beats(other, option) for other in kept):
                     kept.append(option)
             fitting.append(kept)
         return fitting
@@ -143,18 +151,27 @@ class Solver:
         fitting = self._fitting(arena)
         rest_weights = _rest(fitting, lambda form: form.weights)
         rest_cost = _rest(fitting, lambda form: form.cost)
+        rest_file = self._rest_file(fitting)
         tables = [_Table.start()]
         for last, options in enumerate(fitting):
             table = _Table.reached(tables, options)
             if len(table.cost) and math.isfinite(rest_cost[last + 1]):
                 weights = table.weights + int(rest_weights[last + 1])
                 kept = promising(weights, table.cost + int(rest_cost[last + 1]))
+                kept &= table.file + rest_file[last + 1] <= self._file_limit
                 table = table.only(np.flatnonzero(kept))
-                table = table.only(_undominated(table.weights, table.cost))
+                # In the end it does not matter by how much files keep their limit.
+                file = table.file if last + 1 < self._layers else np.zeros_like(table.file)
+                table = table.only(_undominated(table.weights, table.cost, file))
             else:
                 table = table.only(np.zeros(0, np.int64))
             tables.append(table)
         return [self._solution(fitting, tables, place) for place in range(len(tables[-1].cost))]
+
+    def _rest_file(self, fitting: list[list[_Option]]) -> list[float]:
+        if math.isinf(self._file_limit):
+            return [0.0] * (self._layers + 1)
+        return _rest(fitting, lambda form: form.file)
 
     def _solution(self, fitting: list[list[_Option]], tables: list[_Table], place: int) -> Solution:
         chosen: list[_Option] = []
@@ -169,6 +186,7 @@ class Solver:
             cost=int(last.cost[end]),
             arena=max([self._floor, *(option.need for option in chosen)]),
             weights=int(last.weights[end]),
+            file=sum(option.form.file for option in chosen),
             chosen=tuple((option.unit, option.form) for option in reversed(chosen)),
         )
 
@@ -192,27 +210,29 @@ class Solver:
 
 @dataclass(frozen=True)
 class _Table:
-    """Pairs of weights and cost up to a boundary; which option led there, from which pair."""
+    """Sums of bytes and cost up to a boundary; which option led there, from which sums."""
 
     weights: np.ndarray
     cost: np.ndarray
+    file: np.ndarray
     option: np.ndarray
     before: np.ndarray
 
     @classmethod
     def start(cls) -> _Table:
-        return cls(*(np.zeros(1, np.int64) for _ in range(4)))
+        return cls(*(np.zeros(1, np.int64) for _ in range(5)))
 
     @classmethod
     def reached(cls, tables: list[_Table], options: list[_Option]) -> _Table:
-        """All pairs that ``options`` lead to from those at earlier boundaries."""
-        parts = [np.zeros((4, 0), np.int64)]
+        """All sums that ``options`` lead to from those at earlier boundaries."""
+        parts = [np.zeros((5, 0), np.int64)]
         for number, option in enumerate(options):
             table = tables[option.unit.first]
             count = len(table.cost)
             columns = (
                 table.weights + option.form.weights,
                 table.cost + option.form.cost,
+                table.file + option.file,
                 np.full(count, number),
                 np.arange(count),
             )
@@ -220,23 +240,55 @@ class _Table:
         return cls(*np.concatenate(parts, axis=1))
 
     def only(self, places: np.ndarray) -> _Table:
-        """Those of the pairs."""
-        return _Table(
-            self.weights[places], self.cost[places], self.option[places], self.before[places]
-        )
+        """Those of the sums."""
+        columns = (self.weights, self.cost, self.file, self.option, self.before)
+        return _Table(*(column[places] for column in columns))
 
 
 def _key(solution: Solution) -> tuple[int, int]:
     return solution.cost, solution.bytes
 
 
-def _undominated(size: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Places of the pairs that no other beats, by rising size and falling cost."""
+def _beats(one: _Option, other: _Option) -> bool:
+    """Whether a form of the same unit is no worse."""
+    return (
+        one.unit.first == other.unit.first
+        and one.form.weights <= other.form.weights
+        and one.form.cost <= other.form.cost
+        and one.file <= other.file
+    )
+
+
+def _undominated(size: np.ndarray, cost: np.ndarray, file: np.ndarray) -> np.ndarray:
+    """Places of the sums that no others beat, by rising size and falling cost."""
+    if len(size) and (size == size[0]).all():
+        size, file = file, size
+    if len(file) and (file != file[0]).any():
+        return _undominated_in_three(size, cost, file)
     order = np.lexsort((cost, size))
     sorted_cost = cost[order]
     kept = np.ones(len(order), bool)
     kept[1:] = sorted_cost[1:] < np.minimum.accumulate(sorted_cost)[:-1]
     return order[kept]
+
+
+def _undominated_in_three(size: np.ndarray, cost: np.ndarray, file: np.ndarray) -> np.ndarray:
+    """The same where bytes of two kinds differ."""
+    kept: list[int] = []
+    # Of what is kept, cost rises and bytes in files fall: whoever needs fewer costs more.
+    costs: list[int] = []
+    files: list[int] = []
+    for place in np.lexsort((file, cost, size)):
+        own_cost, own_file = int(cost[place]), int(file[place])
+        end = bisect.bisect_right(costs, own_cost)
+        if end and files[end - 1] <= own_file:
+            continue
+        begin = stop = bisect.bisect_left(costs, own_cost)
+        while stop < len(files) and files[stop] >= own_file:
+            stop += 1
+        costs[begin:stop], files[begin:stop] = [own_cost], [own_file]
+        kept.append(int(place))
+    return np.array(kept, np.int64)
 
 
 def _rest(fitting: list[list[_Option]], value: Callable[[Form], int]) -> list[float]:

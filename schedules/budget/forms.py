@@ -10,7 +10,16 @@ from schedules.budget.arena import Timeline, node_workspace, nodes_of
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spills
 from schedules.layer.block import Workload
-from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
+from schedules.layer.network import (
+    CONV,
+    DENSE,
+    DEPTHWISE,
+    Chain,
+    Layer,
+    Network,
+    block_of,
+    of_one_kernel,
+)
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
@@ -18,10 +27,16 @@ from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, 
 from schedules.target.simd import Simd
 
 PICOSECONDS = 1e12
+#: Layouts of weights that a library may have in it.
+EMBEDDED = ("panels", "channels", "winograd", "rows", "taps")
+#: How many times as long as one that reads transformed weights a kernel may take that transforms
+#: them itself, so that these are not embedded: ResNet50 then takes 1.01 of the time and 188 MB of
+#: the file, not 195; with 1.2, 1.05 of the time and 124 MB.
+EMBED_FACTOR = 1.1
 
 
 def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Problem:
-    """What a budget chooses from, for one thread.
+    """What a budget chooses from: workspace of as many threads as ``limits`` say, time of one.
 
     A layer that leanconv does not take is left to the runtime, at no cost that is known. A chain
     whose layers do not run one right after the other is computed layer by layer: what it holds
@@ -33,7 +48,10 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
         layers = [network.layers[position] for position in chain]
         workload, own = _workload(network, chain), limits.of_layers(layers)
-        forms = [_form(layers, plan, simd) for plan in plans(workload, limits=own)]
+        chosen = plans(workload, limits=own)
+        if limits.embeds:
+            chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
+        forms = [_form(layers, plan, simd, limits) for plan in chosen]
         if not forms and len(chain) == 1:
             forms = [Form(0, 0, 0)]
         if forms:
@@ -48,10 +66,15 @@ def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
     weights where they are, if they are in its order and type, and then the bias too.
     """
     part = plan.parts[place]
-    is_single = len(plan.parts) == 1 and plan.calls == 1
-    if is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout:
+    if _reads_in_place(layer, plan):
         return 0 if layer.is_float_biased else part.constant_bytes
     return align(part.bytes) * (plan.calls - 1) + part.bytes
+
+
+def _reads_in_place(layer: Layer, plan: Plan) -> bool:
+    part = plan.parts[0]
+    is_single = len(plan.parts) == 1 and plan.calls == 1
+    return is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout
 
 
 def _workload(network: Network, chain: Chain) -> Workload | None:
@@ -79,17 +102,52 @@ def _plans(workload: Workload | None, simd: Simd, limits: Limits) -> list[Plan]:
     return plans
 
 
-def _form(layers: Sequence[Layer], plan: Plan, simd: Simd) -> Form:
+def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, limits: Limits) -> Form:
     """What a plan costs and holds: its output is stored, and loaded again, too."""
     last = layers[-1].workload
     assert last is not None, "a plan computes layers that have a workload"
     stored = spills(last.output_bytes // last.batch, simd).seconds(simd, last.dtype)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
+    packed = sum(align(packed_bytes(layer, plan, place)) for place, layer in enumerate(layers))
+    reads_in_place = _reads_in_place(layers[0], plan)
+    in_place = layers[0].weight_bytes if reads_in_place else 0
+    is_embedded = limits.embeds and not reads_in_place and _is_embedded(layers, plan)
     return Form(
         round(seconds * PICOSECONDS),
-        align(node_workspace(plan, layers)),
-        sum(align(packed_bytes(layer, plan, place)) for place, layer in enumerate(layers)),
+        align(node_workspace(plan, layers, limits.threads)),
+        0 if is_embedded else packed,
+        packed if is_embedded else in_place,
+        is_embedded,
         plan,
+    )
+
+
+def _is_embedded(layers: Sequence[Layer], plan: Plan) -> bool:
+    """Whether the library can have what ``plan`` packs: dense weights and sums of floats."""
+    return all(
+        layer.weight_order is not None
+        and layer.kind in (CONV, DEPTHWISE, DENSE)
+        and workload.dtype == "float32"
+        and workload.weight_dtype in ("float32", "float16")
+        and part.layout in EMBEDDED
+        and not part.has_scales
+        for layer, workload, part in zip(layers, plan.layers, plan.parts, strict=True)
+    )
+
+
+def _is_too_large(plan: Plan, others: Sequence[Plan]) -> bool:
+    """Whether a form of its algorithm that transforms weights itself serves as well.
+
+    Transformed weights are several times as large in a file, and come from there.
+    """
+    if not any(part.transform for part in plan.parts):
+        return False
+    most = EMBED_FACTOR * plan.cost
+    return any(
+        other.algorithm == plan.algorithm
+        and other.cost <= most
+        and not any(part.transform for part in other.parts)
+        for other in others
     )
 
 

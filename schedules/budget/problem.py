@@ -26,13 +26,19 @@ class Form:
         Bytes of the arena while it runs, of all threads.
     weights : int
         Bytes that it keeps on the heap; what is read where the model has it takes none.
+    file : int
+        Bytes that it reads where files have them.
     plan : Plan or None
         What to compile; ``None`` if the layer is left to the runtime.
+    is_embedded : bool
+        Whether what it packs is data of the library.
     """
 
     cost: int
     workspace: int
     weights: int
+    file: int = 0
+    is_embedded: bool = False
     plan: Plan | None = field(default=None, compare=False)
 
 
@@ -82,12 +88,13 @@ class Solution:
     """A form for each of the units that compute a network.
 
     ``cost`` is as in :class:`Form`, ``arena`` the most bytes of tensors and workspace at once,
-    ``weights`` the bytes on the heap.
+    ``weights`` the bytes on the heap, ``file`` those in files.
     """
 
     cost: int
     arena: int
     weights: int
+    file: int
     chosen: tuple[tuple[Unit, Form], ...]
 
     @property
@@ -97,9 +104,12 @@ class Solution:
 
 
 def undominated(forms: Iterable[Form]) -> tuple[Form, ...]:
-    """The forms that no other beats in time, workspace and weights at once, the fastest first."""
+    """The forms that no other beats in time and all kinds of bytes, the fastest first."""
     kept: list[Form] = []
-    for form in sorted(forms, key=lambda form: (form.cost, form.workspace, form.weights)):
-        if not any(f.workspace <= form.workspace and f.weights <= form.weights for f in kept):
+    for form in sorted(forms, key=lambda f: (f.cost, f.workspace, f.weights, f.file)):
+        if not any(
+            f.workspace <= form.workspace and f.weights <= form.weights and f.file <= form.file
+            for f in kept
+        ):
             kept.append(form)
     return tuple(kept)

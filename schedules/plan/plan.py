@@ -14,6 +14,7 @@ from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Workload
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.memory import align
 from schedules.lower.passes import spread_output
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
@@ -29,6 +30,8 @@ class Plan:
         What is computed, and how.
     workspace_bytes : int
         For one thread.
+    thread_bytes : int
+        Those of them that each further thread needs too.
     parts : tuple of PackedWeights
         How the kernel expects the weights of each layer that it computes.
     macs : int
@@ -51,6 +54,7 @@ class Plan:
     macs: int = 0
     cost: float = 0.0
     expected_error: float = 0.0
+    thread_bytes: int = 0
     why: str = ""
     rejected: tuple[str, ...] = ()
 
@@ -100,6 +104,7 @@ class Plan:
             algorithm.macs(workload, knobs),
             algorithm.cost(workload, simd, knobs),
             algorithm.expected_error(workload, knobs),
+            algorithm.thread_bytes(workload, knobs),
             why=why,
         )
 
@@ -158,6 +163,10 @@ class Plan:
         parts = zip(self.layers, self.parts, strict=True)
         held = (part.bytes for layer, part in parts if not part.is_in_place(layer))
         return self.workspace_bytes + self.calls * sum(held)
+
+    def workspace_of(self, threads: int) -> int:
+        """Bytes of workspace for so many threads."""
+        return self.workspace_bytes + (threads - 1) * align(self.thread_bytes)
 
     def describe(self) -> str:
         """What is computed, for tables and profiles."""

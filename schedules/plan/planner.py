@@ -42,8 +42,14 @@ class Limits:
         transformed operands, and not those of the definition; by default :data:`ERROR_FACTOR` times
         the definition's.
     held_bytes : int, optional
-        For a whole network: tensors that are alive at once with one thread's workspace, and all
-        packed weights.
+        For a whole network: tensors that are alive at once with workspace, and all packed weights.
+    threads : int
+        How many threads' workspace counts there.
+    embeds : bool
+        Whether packed weights are to be data of the library, wherever they can.
+    file_bytes : int, optional
+        For a whole network: weights that are read where files have them, the model's or the
+        library's.
     adds_pairs : bool
         Whether kernels may add products of int8 in pairs in 16 bits, which pass these if all four
         factors are -128: that is for those to say who know the weights.
@@ -54,8 +60,16 @@ class Limits:
     workspace_bytes: int | None = None
     error: float | None = None
     held_bytes: int | None = None
+    threads: int = 1
+    embeds: bool = False
+    file_bytes: int | None = None
     adds_pairs: bool = True
     leaves_to_xnnpack: bool = True
+
+    @property
+    def of_network(self) -> bool:
+        """Whether there is one that only a whole network can keep."""
+        return self.embeds or self.held_bytes is not None or self.file_bytes is not None
 
     def of_layers(self, layers: Iterable[Layer]) -> Limits:
         """These limits, and those of what the layers' weights are."""

@@ -72,9 +72,9 @@ def tuning_report(advisor: Advisor | None) -> TuningReport | None:
 
 
 def peak_bytes(selection: Selection) -> int:
-    """The most that tensors and one thread's workspace take at once."""
+    """The most that tensors and workspace take at once."""
     plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
-    return max(held_bytes(selection.network, plans), default=0)
+    return max(held_bytes(selection.network, plans, selection.threads), default=0)
 
 
 def layer_reports(selection: Selection, compiled: Mapping[str, CKernel]) -> tuple[LayerReport, ...]:

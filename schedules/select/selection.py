@@ -75,6 +75,10 @@ class Selection:
         Positions of the layers that one kernel computes.
     advisor : Advisor or None
         What was asked, if there are records.
+    threads : int
+        Whose workspace counts.
+    embedded : frozenset of Chain
+        Those of the units whose packed weights are data of the library.
     """
 
     network: Network
@@ -83,6 +87,8 @@ class Selection:
     layers: tuple[Selected, ...]
     blocks: Mapping[Chain, Kernel] = field(default_factory=dict)
     advisor: Advisor | None = None
+    threads: int = 1
+    embedded: frozenset[Chain] = frozenset()
 
     @property
     def units(self) -> dict[Chain, Kernel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of
@@ -14,11 +15,15 @@ from schedules.plan.planner import Limits
 from schedules.select.selection import Kernel, Selected, Selection
 from schedules.target.simd import Simd
 
+#: More bytes than there are.
+UNLIMITED = 2**62
 
-def select_within(network: Network, simd: Simd, limits: Limits, limit: int) -> Selection:
-    """The fastest kernels with which tensors, workspace and packed weights take ``limit`` bytes.
 
-    Of one thread, as modelled; see :mod:`schedules.budget.exact`.
+def select_within(network: Network, simd: Simd, limits: Limits) -> Selection:
+    """The fastest kernels with which a whole network keeps the limits.
+
+    Workspace of as many threads as ``limits`` say, time of one, as modelled; see
+    :mod:`schedules.budget.exact`.
 
     Raises
     ------
@@ -26,14 +31,18 @@ def select_within(network: Network, simd: Simd, limits: Limits, limit: int) -> S
         If there are none.
     """
     problem = problem_of(network, simd, limits)
-    solver = Solver(problem)
+    solver = Solver(problem, limits.file_bytes)
+    limit = UNLIMITED if limits.held_bytes is None else limits.held_bytes
     solution = fastest_within(network, solver, limit)
     if solution is None:
-        raise OverLimit(_refusal(network, problem, solver.curve(), limit))
-    return selection_of(network, simd, solution)
+        curve = solver.curve()
+        if not curve and limits.file_bytes is not None:
+            raise OverLimit(file_refusal(network, problem, limits.file_bytes))
+        raise OverLimit(_refusal(network, problem, curve, limit))
+    return selection_of(network, simd, solution, limits.threads)
 
 
-def selection_of(network: Network, simd: Simd, solution: Solution) -> Selection:
+def selection_of(network: Network, simd: Simd, solution: Solution, threads: int = 1) -> Selection:
     """The kernels that a solution names; equal ones are compiled once."""
     names: dict[tuple[object, ...], str] = {}
     layers = [Selected(layer, (), layer.reason) for layer in network.layers]
@@ -49,7 +58,21 @@ def selection_of(network: Network, simd: Simd, solution: Solution) -> Selection:
             layers[position] = Selected(network.layers[position], (kernel,), None)
         if len(unit.chain) > 1:
             blocks[unit.chain] = kernel
-    return Selection(network, simd, "time", tuple(layers), blocks)
+    embedded = frozenset(unit.chain for unit, form in solution.chosen if form.is_embedded)
+    return Selection(
+        network, simd, "time", tuple(layers), blocks, threads=threads, embedded=embedded
+    )
+
+
+def file_refusal(network: Network, problem: Problem, limit: int) -> str:
+    """Why there is no plan: every one reads more bytes from files."""
+    counted = [
+        replace(unit, live=0, forms=tuple(replace(f, cost=f.file, workspace=0) for f in unit.forms))
+        for unit in problem.units
+    ]
+    curve = Solver(replace(problem, units=tuple(counted), floor=0)).curve()
+    least = f"the least possible are {curve[-1].cost}" if curve else "some layer has no kernel"
+    return f"{limit} bytes in files are too few for {network.name}: {least}"
 
 
 def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limit: int) -> str:

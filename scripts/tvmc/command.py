@@ -133,6 +133,21 @@ def thread_count(text: str) -> int:
     return count
 
 
+#: Where a delegate may have packed weights.
+WEIGHTS = ("heap", "embedded")
+
+
+def add_weight_options(group: argparse._ActionsContainer) -> None:
+    """Add those that say where a delegate's weights are."""
+    add = group.add_argument
+    add("--weights", choices=WEIGHTS,
+        help="where a delegate has packed weights: on the heap, packed as it is loaded; or "
+        "embedded, packed as it is compiled: data of the library, of which all processes share one "
+        "copy [heap]")  # fmt: skip
+    add("--file-limit", metavar="BYTES", type=byte_count,
+        help="weights that are read from files at most, the model's or the library's")  # fmt: skip
+
+
 def byte_count(text: str) -> int:
     """The type of an argument like ``4096``, ``64K`` or ``2M``."""
     unit = {"K": 1024, "M": 1024**2}.get(text[-1:].upper())

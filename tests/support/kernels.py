@@ -18,7 +18,7 @@ from schedules.kernel import packing
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.lower.kernel import CKernel
-from schedules.lower.memory import ALIGNMENT
+from schedules.lower.memory import ALIGNMENT, align
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans
 from schedules.store import Store, digest
@@ -233,6 +233,9 @@ class HostKernel:
         kernels, library = compile_library({"kernel": plan}, simd, folder)
         self.plan = plan
         self.kernel = kernels["kernel"]
+        algorithm = REGISTRY.get(plan.algorithm).applied_to(plan.workload)
+        own = algorithm.thread_bytes(plan.workload, plan.knobs)
+        assert self.kernel.thread_bytes == align(own)
         self.library = ctypes.CDLL(str(library))
 
     def __call__(self, case: AnyCase, threads: int = 1, pieces: int = 1) -> np.ndarray:

@@ -110,7 +110,10 @@ class FusedBlock(Algorithm[Block]):
 
     def workspace_bytes(self, block: Block, knobs: Knobs) -> int:
         """Bytes of the panels that the kernel makes, and behind them of E and D for one thread."""
-        return join(*self.made_bytes(block, knobs), Strips.of(block, knobs).workspace_bytes)
+        return join(*self.made_bytes(block, knobs), self.thread_bytes(block, knobs))
+
+    def thread_bytes(self, block: Block, knobs: Knobs) -> int:
+        return Strips.of(block, knobs).workspace_bytes
 
     def made_bytes(self, block: Block, knobs: Knobs) -> Sequence[int]:
         """Bytes of the panels that the kernel makes for each matrix product."""

@@ -122,6 +122,10 @@ class Winograd3d(VolumeAlgorithm):
         elements = (domain.image_elements, domain.product_elements)
         return join(*(count * workload.element_bytes for count in elements))
 
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        # Threads share strips.
+        return self.workspace_bytes(workload, knobs)
+
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = _domain(workload, knobs)
         products = domain.strips * domain.points * domain.tiles

@@ -33,7 +33,8 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     Threads share the parts of all strips. V is computed by every thread that has one of a strip:
     that takes less time than getting it from another core.
     """
-    lanes, channels = simd.lanes(domain.workload.dtype), domain.workload.out_channels
+    # A part that ends within a vector would have the next one's products in M as well.
+    lanes, channels = tile.lanes(simd, domain.workload.dtype), domain.workload.out_channels
     image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])

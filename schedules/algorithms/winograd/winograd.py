@@ -256,6 +256,10 @@ class Winograd(LayerAlgorithm):
             elements = [image, products, *inner] if domain.blocked else [image, *inner, products]
         return join(*(count * workload.element_bytes for count in elements))
 
+    def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
+        # Threads share strips, and parts of them.
+        return self.workspace_bytes(workload, knobs)
+
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         domain = self._domain(workload, knobs)
         products = domain.strips * domain.points * domain.tiles

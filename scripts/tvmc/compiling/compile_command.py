@@ -11,7 +11,16 @@ from typing import Any
 
 from schedules.plan.objectives import OBJECTIVES
 from schedules.store import bypassed
-from tvmc.command import add_store_option, at_least_one, byte_count, given, names, positive
+from tvmc.command import (
+    add_store_option,
+    add_weight_options,
+    at_least_one,
+    byte_count,
+    given,
+    names,
+    positive,
+    thread_count,
+)
 from tvmc.compiling.compiler import OUTPUT_FORMATS, compile
 from tvmc.compiling.module_options import add_module_options, check_module_options
 from tvmc.progress import shown_progress
@@ -72,8 +81,11 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--memory-limit", metavar="BYTES", type=byte_count,
-        help="all that a delegate holds at most: tensors, one thread's workspace and packed "
-        "weights; see `tvmc plan`")  # fmt: skip
+        help="all that a delegate holds at most: tensors, workspace and packed weights; see "
+        "`tvmc plan`")  # fmt: skip
+    add("--threads", metavar="N", type=thread_count,
+        help="threads whose workspace counts for --memory-limit [1]")  # fmt: skip
+    add_weight_options(group)
     add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most "
         "[3 times that of direct convolution]")  # fmt: skip

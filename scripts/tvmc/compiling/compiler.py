@@ -10,6 +10,7 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from schedules.progress import Progress
 from schedules.target.simd import Simd
+from tvmc.command import WEIGHTS
 
 if TYPE_CHECKING:
     from schedules.tuning.records.calibration import Calibration
@@ -31,6 +32,9 @@ def compile(
     algorithms: Sequence[str] = ("auto",),
     workspace_limit: int | None = None,
     memory_limit: int | None = None,
+    threads: int | None = None,
+    weights: str = "heap",
+    file_limit: int | None = None,
     max_error: float | None = None,
     objective: str = "time",
     tuning_records: Sequence[str | Path] = (),
@@ -71,8 +75,15 @@ def compile(
     workspace_limit : int, optional
         Bytes of workspace that no layer may exceed, for one thread.
     memory_limit : int, optional
-        Bytes that a delegate may hold in all: tensors and one thread's workspace at once, and
-        packed weights. The fastest kernels within it, by the model of the objective "time".
+        Bytes that a delegate may hold in all: tensors and workspace at once, and packed weights.
+        The fastest kernels within it, by the model of the objective "time".
+    threads : int, optional
+        Threads whose workspace counts there, by default one.
+    weights : {"heap", "embedded"}
+        Where a delegate has its packed weights: packed when it is loaded, or as read-only data of
+        the library, for the model that they were made of.
+    file_limit : int, optional
+        Bytes of weights that are read where files have them at most: the model's or the library's.
     max_error : float, optional
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
@@ -141,6 +152,8 @@ def compile(
     if output_format not in OUTPUT_FORMATS:
         raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
     is_module = output_format in ("so", "tar")
+    if weights not in WEIGHTS:
+        raise LeanconvError(f"unknown place of weights {weights!r}: {', '.join(WEIGHTS)}")
     simd = Simd.named(target)
     dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
     _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
@@ -150,10 +163,19 @@ def compile(
     from schedules.tuning.records.board_info import calibrated
     from tflite_delegate.build import build, export_sources
 
+    if threads is not None and memory_limit is None:
+        raise LeanconvError("--threads goes with --memory-limit: see `tvmc plan`")
     simd = calibrated(simd, tuning_records, host_figures) if calibration else simd
     options: dict[str, Any] = {
         "algorithms": algorithms,
-        "limits": Limits(workspace_limit, max_error, memory_limit),
+        "limits": Limits(
+            workspace_limit,
+            max_error,
+            memory_limit,
+            threads or 1,
+            embeds=weights == "embedded",
+            file_bytes=file_limit,
+        ),
         "objective": objective,
         "records": _load_records(tuning_records, simd),
         "jobs": jobs,

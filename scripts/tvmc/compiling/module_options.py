@@ -54,11 +54,9 @@ def check_module_options(options: argparse.Namespace) -> None:
         raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
     if options.batch is not None and not is_delegate:
         raise LeanconvError("--batch is for delegates: modules take --input-shapes")
-    for name in ("rounding", "precision"):
+    for name in ("rounding", "precision", "memory_limit", "weights", "file_limit"):
         if getattr(options, name) is not None and not is_delegate:
-            raise LeanconvError(f"--{name} is for delegates")
-    if options.memory_limit is not None and not is_delegate:
-        raise LeanconvError("--memory-limit is for delegates")
+            raise LeanconvError(f"--{name.replace('_', '-')} is for delegates")
 
 
 def _input_shapes(text: str) -> dict[str, tuple[int, ...]]:

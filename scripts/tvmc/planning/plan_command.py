@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError, OverLimit
 from schedules.files import write_json
-from tvmc.command import at_least_one, byte_count, check_output
+from tvmc.command import (
+    add_weight_options,
+    at_least_one,
+    byte_count,
+    check_output,
+    thread_count,
+)
 from tvmc.compiling.compile_command import PRECISIONS
 from tvmc.planning.page import choice_name, write_page
 from tvmc.tables import format_table
@@ -34,6 +40,7 @@ class Curve:
 
     network: Network
     target: str
+    threads: int
     solver: Solver
     solutions: Sequence[Solution]
 
@@ -56,11 +63,13 @@ class Curve:
         return {
             "model": self.network.name,
             "target": self.target,
+            "threads": self.threads,
             "plans": [
                 {
                     "bytes": solution.bytes,
                     "arena_bytes": solution.arena,
                     "packed_bytes": solution.weights,
+                    "file_bytes": solution.file,
                     "time": self.time(solution),
                     "kernels": [
                         {"layers": [unit.first, unit.last], "choice": choice_name(form)}
@@ -79,7 +88,7 @@ def add_parser(commands: Any) -> None:
         help="list what a model may hold in memory, and what that costs",
         usage="tvmc plan MODEL [options]",
         description="List the plans of a .tflite model that no other beats in bytes and time: "
-        "tensors and workspace of one thread at once, packed weights, modelled time. Nothing is "
+        "tensors and workspace at once, packed weights, modelled time of one thread. Nothing is "
         "compiled.",
     )
     command.set_defaults(run=_plan)
@@ -87,6 +96,9 @@ def add_parser(commands: Any) -> None:
     add("model", metavar="MODEL", type=Path, help="the .tflite file")
     add("--memory-limit", metavar="BYTES", type=byte_count,
         help="mark the plan that `tvmc compile --memory-limit BYTES` takes")  # fmt: skip
+    add("--threads", metavar="N", type=thread_count, default=1,
+        help="threads whose workspace counts [%(default)s]")  # fmt: skip
+    add_weight_options(command)
     add("--points", metavar="N", type=at_least_one, default=POINTS,
         help="rows of the table, where there are more plans [%(default)s]")  # fmt: skip
     add("--html", metavar="FILE", type=Path,
@@ -101,7 +113,14 @@ def _plan(options: argparse.Namespace) -> None:
         check_output(path, [options.model])
     if options.json is not None and options.json == options.html:
         raise LeanconvError(f"{options.json} cannot be both the page and the JSON")
-    curve = plan(options.model, chosen_target(options), options.precision)
+    curve = plan(
+        options.model,
+        chosen_target(options),
+        options.precision,
+        options.threads,
+        embeds=options.weights == "embedded",
+        file_limit=options.file_limit,
+    )
     if options.json is not None:
         write_json(options.json, curve.to_dict())
     limit = options.memory_limit
@@ -117,23 +136,43 @@ def _plan(options: argparse.Namespace) -> None:
         raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")
 
 
-def plan(model: str | Path, target: str = "host", precision: str | None = None) -> Curve:
-    """The plans of a .tflite model that no other beats; raises LeanconvError if there are none.
+def plan(
+    model: str | Path,
+    target: str = "host",
+    precision: str | None = None,
+    threads: int = 1,
+    *,
+    embeds: bool = False,
+    file_limit: int | None = None,
+) -> Curve:
+    """The plans of a .tflite model that no other beats, with the workspace of so many threads.
 
-    ``precision`` is as of :func:`tvmc.compile`.
+    ``precision`` is as of :func:`tvmc.compile`. Packed weights are data of the library if it
+    ``embeds`` them; ``file_limit`` is one on bytes that are read from files.
+
+    Raises
+    ------
+    LeanconvError
+        If there are none.
     """
     from schedules.budget.exact import Solver  # imports TVM, which takes a second
     from schedules.budget.forms import problem_of
+    from schedules.plan.planner import Limits
+    from schedules.select.within import file_refusal
     from schedules.target.simd import Simd
     from tflite_delegate.selection import read_for
 
     simd = Simd.named(target)
     network = read_for(model, simd, precision=precision)
-    solver = Solver(problem_of(network, simd))
+    limits = Limits(threads=threads, embeds=embeds, file_bytes=file_limit)
+    problem = problem_of(network, simd, limits)
+    solver = Solver(problem, file_limit)
     solutions = solver.curve()
+    if not solutions and file_limit is not None:
+        raise OverLimit(file_refusal(network, problem, file_limit))
     if not any(form.plan for solution in solutions for _, form in solution.chosen):
         raise LeanconvError(f"{network.name} has no convolution that leanconv can take")
-    return Curve(network, simd.name, solver, solutions)
+    return Curve(network, simd.name, threads, solver, solutions)
 
 
 def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None) -> str:
@@ -146,11 +185,13 @@ def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None)
                 f"{solution.bytes:,}",
                 f"{solution.arena:,}",
                 f"{solution.weights:,}",
+                f"{solution.file:,}",
                 f"{curve.time(solution):.3f}",
                 change + ("  <- --memory-limit" if solution is kept else ""),
             ]
         )
-    return format_table(("bytes", "arena", "packed weights", "time", "what changes"), rows)
+    header = ("bytes", "arena", "packed weights", "in files", "time", "what changes")
+    return format_table(header, rows)
 
 
 def _spread(curve: Curve, points: int, kept: Solution | None) -> list[Solution]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ def draw(rng: random.Random, layers: int, largest: int, share: float = 1.0) -> P
     def forms() -> tuple[Form, ...]:
         sizes = [0, 64, 64 * rng.randrange(largest), 64 * rng.randrange(largest)]
         return tuple(
-            Form(rng.randrange(1, largest), rng.choice(sizes), rng.choice(sizes))
+            Form(rng.randrange(1, largest), rng.choice(sizes), rng.choice(sizes), rng.choice(sizes))
             for _ in range(rng.randrange(1, 4))
         )
 
@@ -44,8 +45,8 @@ def paths(problem: Problem, start: int = 0) -> Iterator[list[tuple[Unit, Form]]]
                     yield [(unit, form), *rest]
 
 
-def totals(problem: Problem) -> list[tuple[int, int]]:
-    """Bytes and cost of everything that could be chosen."""
+def totals(problem: Problem, file_limit: float = math.inf) -> list[tuple[int, int]]:
+    """Bytes and cost of everything that could be chosen with so many bytes in files."""
     return [
         (
             max([problem.floor, *(unit.live + form.workspace for unit, form in path)])
@@ -53,6 +54,7 @@ def totals(problem: Problem) -> list[tuple[int, int]]:
             sum(form.cost for _, form in path),
         )
         for path in paths(problem)
+        if sum(form.file for _, form in path) <= file_limit
     ]
 
 
@@ -63,6 +65,7 @@ def check(problem: Problem, solution: Solution) -> None:
     needs = [unit.live + form.workspace for unit, form in solution.chosen]
     assert solution.arena == max([problem.floor, *needs])
     assert solution.weights == sum(form.weights for _, form in solution.chosen)
+    assert solution.file == sum(form.file for _, form in solution.chosen)
     assert solution.cost == sum(form.cost for _, form in solution.chosen)
 
 
@@ -93,6 +96,34 @@ def test_equals_brute_force() -> None:
             check(problem, found)
             assert (found.cost, found.bytes) == min(within)
     assert infeasible > INSTANCES
+
+
+def test_equals_brute_force_with_a_limit_on_files() -> None:
+    rng = random.Random(18)
+    infeasible = 0
+    for _ in range(INSTANCES // 2):
+        problem = draw(rng, rng.randrange(1, 6), 40, share=0.95)
+        sizes = sorted({sum(form.file for _, form in path) for path in paths(problem)})
+        for file_limit in sizes[:: max(len(sizes) // 3, 1)]:
+            every = totals(problem, file_limit)
+            curve = Solver(problem, file_limit).curve()
+            for solution in curve:
+                check(problem, solution)
+                assert solution.file <= file_limit
+            best = {
+                (size, cost)
+                for size, cost in every
+                if not any((s <= size and c <= cost and (s, c) != (size, cost)) for s, c in every)
+            }
+            assert {(s.bytes, s.cost) for s in curve} == best
+            for size, _ in best:
+                found = Solver(problem, file_limit).solve(size)
+                assert found is not None
+                assert (found.cost, found.bytes) == min((c, s) for s, c in every if s <= size)
+        if sizes:
+            assert Solver(problem, sizes[0] - 1).curve() == []
+            infeasible += 1
+    assert infeasible > INSTANCES // 4
 
 
 def cheapest_by_highs(problem: Problem, limit: int) -> int | None:

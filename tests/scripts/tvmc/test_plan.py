@@ -52,14 +52,15 @@ def test_the_plans_trade_bytes_for_time(plans: list[dict[str, Any]]) -> None:
     assert "fused_block" in fewest
 
 
-@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize(("place", "threads"), [(0, 1), (-1, 1), (-1, 4)])
 def test_a_delegate_holds_what_its_plan_says(
-    graph: Path, plans: list[dict[str, Any]], place: int, tmp_path: Path
+    graph: Path, place: int, threads: int, tmp_path: Path
 ) -> None:
+    plans = plan(graph, threads=threads).to_dict()["plans"]
     limit, library = plans[place]["bytes"], tmp_path / "lib.so"
-    report = tvmc.compile(graph, output=library, memory_limit=limit)
+    report = tvmc.compile(graph, output=library, memory_limit=limit, threads=threads)
     litert = runtime("litert")
-    session = Session(graph, litert, delegate=library, xnnpack=False, threads=1)
+    session = Session(graph, litert, delegate=library, xnnpack=False, threads=threads)
     arena = Probe(session.interpreter).arena_bytes()
     packed = sum(layer.packed_bytes for layer in report.layers)
     assert arena == plans[place]["arena_bytes"]
@@ -70,6 +71,20 @@ def test_a_delegate_holds_what_its_plan_says(
     theirs = Session(graph, litert, xnnpack=False, threads=1).run([image])
     for output, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_thread_has_workspace_of_its_own(graph: Path, plans: list[dict[str, Any]]) -> None:
+    several = plan(graph, threads=4).to_dict()
+    assert several["threads"] == 4
+    assert several["plans"][-1]["bytes"] > plans[-1]["bytes"]
+
+
+def test_threads_are_for_a_limit(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compile", str(graph), "-o", str(tmp_path / "lib.so"), "--threads", "2"]
+    assert main(command) == 2
+    assert "--threads goes with --memory-limit" in capsys.readouterr().err
 
 
 def test_one_byte_below_the_least_is_refused(
@@ -94,7 +109,8 @@ def test_what_a_user_sees(
     arguments = ["plan", str(graph), "--json", str(path), "--memory-limit", str(limit)]
     assert main([*arguments, "--points", "2"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["bytes", "arena", "packed", "weights", "time", "what", "changes"]
+    titles = ["bytes", "arena", "packed weights", "in files", "time", "what changes"]
+    assert header.split() == " ".join(titles).split()
     assert [row.split()[0] for row in rows] == [
         f"{plans[place]['bytes']:,}" for place in (0, 1, -1)
     ]

@@ -60,10 +60,10 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
         return;
     }
     int32_t count = chain->layer_count;
-    const struct lc_kernel *meant = lc_kernel_at(search->graph->plan->size, chain->layers[0].core,
-                                                 layers, count, search->algorithm);
+    const struct lc_place *meant = lc_place_at(search->graph->plan->size, chain->layers[0].core,
+                                               layers, count, search->algorithm);
     const struct lc_kernel *kernel =
-        meant ? meant : lc_find_kernel(layers, count, search->algorithm);
+        meant ? meant->kernel : lc_find_kernel(layers, count, search->algorithm);
     if (kernel) {
         search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
     }

@@ -38,6 +38,8 @@ static void log_claimed(const struct lc_graph *graph, const struct lc_candidate 
     struct lc_constants constants[LC_MAX_LAYERS];
     char nodes[16 * LC_MAX_NODES];
     size_t length = 0;
+    struct lc_packed packed;
+    size_t bias[LC_MAX_LAYERS];
     for (int32_t i = 0; i < chain->layer_count; i++) {
         constants[i] = lc_layer_constants(&chain->layers[i], graph->context);
     }
@@ -46,7 +48,7 @@ static void log_claimed(const struct lc_graph *graph, const struct lc_candidate 
                                    chain->nodes[i]);
     }
     lc_log("node %s: %s: %zu bytes of packed weights, %llu + %llu a thread of workspace", nodes,
-           kernel->name, lc_packed_bytes(kernel, constants),
+           kernel->name, lc_packed_places(&packed, bias, kernel, constants) ? packed.bytes : 0,
            (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
 }
 

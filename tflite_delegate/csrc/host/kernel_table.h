@@ -188,7 +188,15 @@ struct lc_place {
     int32_t graph_nodes; // of the graph that the core is in
     int32_t core;        // node index
     const struct lc_kernel *kernel;
+    // What lc_pack would make of the model's weights; NULL: that is to be done. And what tells that
+    // a model has these weights: hashes of parts of them, and of all (see kernels/embedded).
+    const unsigned char *packed;
+    size_t packed_bytes;
+    uint64_t sample_hash, whole_hash;
 };
+
+// All that is packed, read-only: defined by an object that has nothing else.
+extern const unsigned char lc_embedded_weights[];
 
 struct lc_library {
     const char *version;

@@ -74,12 +74,14 @@ bool lc_options_read(struct lc_options *options, char **keys, char **values, siz
             good = read_number(&options->verbose, key, value, 0, 2, problem);
         } else if (strcmp(key, "one_node") == 0) {
             good = read_number(&options->one_node, key, value, 0, 1, problem);
+        } else if (strcmp(key, "verify") == 0) {
+            good = read_number(&options->verify, key, value, 0, 1, problem);
         } else if (strcmp(key, "algorithm") == 0) {
             good = read_algorithm(&options->algorithm, value, problem);
         } else {
             snprintf(problem.text, problem.size,
                      "leanconv: unknown option '%.40s' (value '%.40s'); known: num_threads, "
-                     "verbose, one_node, algorithm",
+                     "verbose, one_node, verify, algorithm",
                      key, value);
             good = false;
         }

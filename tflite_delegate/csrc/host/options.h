@@ -12,6 +12,7 @@ struct lc_options {
     int32_t num_threads;   // 0: as many as the interpreter
     int32_t verbose;       // 1: a line for each claimed layer; 2: also for those left to TFLite
     int32_t one_node;      // 1: a graph that is all ours becomes one node
+    int32_t verify;        // 1: all of a model's weights are compared with embedded ones
     const char *algorithm; // NULL: any; else one of lc_library.algorithms
 };
 

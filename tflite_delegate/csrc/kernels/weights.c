@@ -282,9 +282,15 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
     return lc_multiply(&before_last, kernel->calls - 1) && lc_add(&places->bytes, before_last);
 }
 
-size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers) {
+bool lc_packed_places(struct lc_packed *packed, size_t *bias, const struct lc_kernel *kernel,
+                      const struct lc_constants *layers) {
     struct places places;
-    return find_places(&places, kernel, layers) ? places.bytes : SIZE_MAX;
+    bool is_known = find_places(&places, kernel, layers);
+    *packed = (struct lc_packed){.group_pitch = places.group_pitch,
+                                 .bytes = places.bytes,
+                                 .weights_in_place = is_known && reads_in_place(kernel, layers)};
+    memcpy(bias, places.bias, sizeof places.bias);
+    return is_known;
 }
 
 static void pack_weights(void *packed, const struct layout *layout,
@@ -317,29 +323,23 @@ static void pack_call(char *block, const struct places *places, const struct lc_
 
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
              const struct lc_constants *layers) {
-    *packed = (struct lc_packed){0};
     struct places places;
-    void *block;
-    if (!find_places(&places, kernel, layers)) {
+    if (!lc_packed_places(packed, places.bias, kernel, layers) ||
+        !find_places(&places, kernel, layers) ||
+        (places.bytes && posix_memalign(&packed->block, LC_CACHE_LINE, places.bytes) != 0)) {
+        *packed = (struct lc_packed){0};
         return false;
     }
-    if (places.bytes == 0) {
+    char *block = packed->block;
+    if (!block) {
         return true;
-    }
-    if (posix_memalign(&block, LC_CACHE_LINE, places.bytes) != 0) {
-        return false;
     }
     lc_use_huge_pages(block, places.bytes);
     memset(block, 0, places.bytes);
-    *packed = (struct lc_packed){
-        .block = block,
-        .weights = reads_in_place(kernel, layers) ? NULL : block,
-        .bias = (char *)block + places.bias[0],
-        .group_pitch = places.group_pitch,
-        .bytes = places.bytes,
-    };
+    packed->weights = packed->weights_in_place ? NULL : block;
+    packed->bias = block + places.bias[0];
     for (size_t call = 0; call < (size_t)kernel->calls; call++) {
-        pack_call((char *)block + call * places.group_pitch, &places, kernel, layers, call);
+        pack_call(block + call * places.group_pitch, &places, kernel, layers, call);
     }
     return true;
 }

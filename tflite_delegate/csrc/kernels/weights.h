@@ -56,16 +56,20 @@ float lc_bias_read(const struct lc_constants *constants, size_t m);
 // What a kernel reads instead of the model's constants. One block of memory, which holds the
 // weights and biases of one group after another.
 struct lc_packed {
-    void *block;        // NULL: nothing is copied
-    char *weights;      // of the first group; NULL: they are read where the model has them
-    char *bias;         // likewise, and what is behind it
-    size_t group_pitch; // bytes from what belongs to one group to what belongs to the next
-    size_t bytes;
+    void *block;           // NULL: nothing is copied
+    char *weights;         // of the first group; NULL: they are read where the model has them
+    char *bias;            // likewise, and what is behind it
+    size_t group_pitch;    // bytes from what belongs to one group to what belongs to the next
+    size_t bytes;          // of the heap
+    size_t embedded_bytes; // or of the library, where `block` is NULL: kernels/embedded
+    bool weights_in_place; // whether weights are read where the model has them
 };
 
-// Bytes that lc_pack will copy; SIZE_MAX if the kernel does not read the layout that this delegate
-// writes. `layers`: the constants of every layer.
-size_t lc_packed_bytes(const struct lc_kernel *kernel, const struct lc_constants *layers);
+// What lc_pack will make, but for the block; `bias`: where each layer's bias will begin in it.
+// `layers`: the constants of every layer. False if the kernel does not read the layout that this
+// delegate writes.
+bool lc_packed_places(struct lc_packed *packed, size_t *bias, const struct lc_kernel *kernel,
+                      const struct lc_constants *layers);
 
 // Packs weights and biases for `kernel`. False, and nothing to free, if memory cannot be had or the
 // kernel does not read the layout that this delegate writes.

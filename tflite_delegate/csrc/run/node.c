@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/log.h"
+#include "kernels/embedded/embedded.h"
 #include "kernels/kernels.h"
 #include "run/copies/halved.h"
 
@@ -49,12 +50,17 @@ static void forget_copies(struct lc_node *node) {
 
 static void pack(struct lc_node *node, const struct tfl_context *context) {
     struct lc_constants constants[LC_MAX_LAYERS];
+    const struct lc_place *place = node->place;
     bool is_dense = true;
     for (int32_t i = 0; i < node->chain.layer_count; i++) {
         is_dense = lc_layer_densify(&node->chain.layers[i], context) && is_dense;
         constants[i] = lc_layer_constants(&node->chain.layers[i], context);
     }
-    node->is_packed = is_dense && lc_pack(&node->packed, node->claimed_kernel, constants);
+    bool is_embedded =
+        is_dense && place &&
+        lc_take_embedded(&node->packed, place, constants, node->delegate->options.verify == 1);
+    node->is_packed =
+        is_embedded || (is_dense && lc_pack(&node->packed, node->claimed_kernel, constants));
     forget_copies(node);
     if (!node->is_packed) {
         lc_log("no memory to pack the weights of %s: it runs slowly", node->claimed_kernel->name);
@@ -72,15 +78,15 @@ static int32_t graph_nodes(struct lc_delegate *delegate, const struct tfl_contex
     return nodes;
 }
 
-// The kernel that the chain was claimed for.
-static const struct lc_kernel *find_claimed(const struct lc_node *node,
-                                            const struct tfl_context *context) {
+// Finds the kernel that the chain was claimed for, and where it was compiled for the chain, that.
+static void find_claimed(struct lc_node *node, const struct tfl_context *context) {
     const struct lc_chain *chain = &node->chain;
     const char *algorithm = node->delegate->options.algorithm;
-    const struct lc_kernel *meant =
-        lc_kernel_at(graph_nodes(node->delegate, context), chain->layers[0].core, node->layers,
-                     chain->layer_count, algorithm);
-    return meant ? meant : lc_find_kernel(node->layers, chain->layer_count, algorithm);
+    node->place = lc_place_at(graph_nodes(node->delegate, context), chain->layers[0].core,
+                              node->layers, chain->layer_count, algorithm);
+    node->claimed_kernel = node->place
+                               ? node->place->kernel
+                               : lc_find_kernel(node->layers, chain->layer_count, algorithm);
 }
 
 // What is made of constants in the graph that is being claimed.
@@ -108,7 +114,7 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
         lc_chain_geometry(chain, context, node->layers, &node->batch)) {
         return false;
     }
-    node->claimed_kernel = find_claimed(node, context);
+    find_claimed(node, context);
     if (node->claimed_kernel) {
         pack(node, context);
     }

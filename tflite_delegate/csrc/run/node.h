@@ -50,6 +50,7 @@ struct lc_node {
     const struct tfl_context *context; // of its graph
     struct lc_node *next, *previous;
     struct lc_chain chain;
+    const struct lc_place *place;           // what it was claimed for, NULL if only by its shape
     const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
     bool is_packed;                         // false: only the generic kernel can run
     struct lc_packed packed;

@@ -73,8 +73,8 @@ static void put_node(struct text *text, struct lc_node *node) {
     put_string(text, node->kernel ? node->kernel->algorithm : "generic");
     put(text, ", \"name\": ");
     put_string(text, node->name);
-    put(text, ", \"workspace_bytes\": %zu, \"packed_bytes\": %zu", node->workspace_bytes,
-        node->packed.bytes);
+    put(text, ", \"workspace_bytes\": %zu, \"packed_bytes\": %zu, \"embedded_bytes\": %zu",
+        node->workspace_bytes, node->packed.bytes, node->packed.embedded_bytes);
     put(text, ", \"calls\": %llu, \"generic_calls\": %llu}", atomic_load(&node->calls),
         atomic_load(&node->generic_calls));
 }

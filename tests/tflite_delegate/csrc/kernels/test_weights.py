@@ -57,9 +57,11 @@ int main(int argc, char **argv) {
         layers[i].weights = read_constant(file, strtoul(argv[4 + 3 * i], NULL, 10), is_half);
         layers[i].bias = read_constant(file, strtoul(argv[5 + 3 * i], NULL, 10), is_half);
     }
-    struct lc_packed packed;
+    struct lc_packed packed, places;
+    size_t bias[LC_MAX_LAYERS];
     bool good = lc_pack(&packed, lc_library.kernels, layers);
-    if (good && packed.bytes != lc_packed_bytes(lc_library.kernels, layers)) {
+    if (good != lc_packed_places(&places, bias, lc_library.kernels, layers) ||
+        packed.bytes != (good ? places.bytes : 0)) {
         return 5;
     }
     if (good) {

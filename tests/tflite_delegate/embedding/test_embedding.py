@@ -1,0 +1,114 @@
+"""Delegates whose packed weights are data of the library: for which models they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schedules.plan.planner import Limits
+from schedules.target.simd import Simd
+from tests.support.tflite_writer import Conv, chain
+from tflite_delegate.build import build
+from tvmc.running.interpreter import Session, runtime
+
+INPUT = (1, 12, 12, 16)
+#: Layers of a chain, depthwise, of groups, of float16, with odd channels.
+LAYERS = (
+    Conv(48, (1, 1), activation="relu6"),
+    Conv(48, depthwise=True, activation="relu6", seed=1),
+    Conv(16, (1, 1), seed=2),
+    Conv(32, (3, 3), groups=2, seed=3),
+    Conv(21, (3, 3), weight_type="float16", seed=4),
+    Conv(70, (3, 3), seed=5),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedding")
+
+
+@pytest.fixture(scope="module")
+def graph(folder: Path) -> Path:
+    return written(folder / "own.tflite", chain(INPUT, LAYERS))
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path, graph: Path) -> Path:
+    path = folder / "lib.so"
+    build(graph, path, Simd.named("host"), limits=Limits(embeds=True))
+    return path
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def bytes_of(session: Session, kind: str) -> int:
+    report = session.report()
+    assert report is not None
+    return sum(layer[f"{kind}_bytes"] for layer in report["layers"])
+
+
+def run(graph: Path, library: Path | None = None, verify: int = 0) -> tuple[Session, np.ndarray]:
+    """The session, and the first output of one run."""
+    options = {"verify": str(verify)} if library else None
+    session = Session(
+        graph,
+        runtime("litert"),
+        delegate=library,
+        delegate_options=options,
+        xnnpack=library is None,
+    )
+    (output,) = session.run([np.random.default_rng(0).standard_normal(INPUT, np.float32)])
+    return session, output
+
+
+def check(output: np.ndarray, graph: Path) -> None:
+    """Beside XNNPACK."""
+    _, expected = run(graph)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("verify", [0, 1])
+def test_nothing_is_packed_for_the_model_itself(graph: Path, library: Path, verify: int) -> None:
+    session, output = run(graph, library, verify)
+    assert bytes_of(session, "embedded") > 0
+    assert bytes_of(session, "packed") == 0
+    check(output, graph)
+
+
+def other_weights(layers: Sequence[Conv], place: int) -> Sequence[Conv]:
+    return [*layers[:place], replace(layers[place], seed=77), *layers[place + 1 :]]
+
+
+@pytest.mark.parametrize("place", [1, len(LAYERS) - 1])
+def test_other_weights_are_packed(folder: Path, library: Path, place: int) -> None:
+    model = written(folder / f"other{place}.tflite", chain(INPUT, other_weights(LAYERS, place)))
+    session, output = run(model, library)
+    # Those of the other kernels are taken.
+    assert bytes_of(session, "packed") > 0
+    assert bytes_of(session, "embedded") > 0
+    check(output, model)
+
+
+def test_a_change_between_samples_is_found_by_who_reads_all(
+    folder: Path, graph: Path, library: Path
+) -> None:
+    data = bytearray(graph.read_bytes())
+    weights = LAYERS[-1].constants(LAYERS[-2].out_channels)[0].astype("<f4").tobytes()
+    # The exponent of a weight in the middle.
+    data[data.index(weights) + len(weights) // 8 * 4 + 3] ^= 0x40
+    model = written(folder / "changed.tflite", bytes(data))
+    session, output = run(model, library)
+    assert bytes_of(session, "packed") == 0
+    _, own = run(graph, library)
+    np.testing.assert_array_equal(output, own)
+    session, output = run(model, library, verify=1)
+    assert bytes_of(session, "packed") > 0
+    check(output, model)

@@ -1,0 +1,1 @@
+"""Packed weights as read-only data of the delegate's library."""

@@ -1,0 +1,93 @@
+"""Pack the weights of kernels as the delegate would, into read-only data of its library.
+
+A block for each layer or chain, as csrc/kernels/weights.c lays it out: for one group after another
+the weights of all layers, then their biases, each on a cache line of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from schedules.kernel.packing import pack, pack_bias
+from schedules.layer.network import Chain
+from schedules.lower.memory import align
+from schedules.plan.plan import Plan
+from schedules.select.selection import Selection
+from schedules.target.elf_object import write_object
+from tflite_delegate.embedding.hashes import sample_hash, whole_hash
+from tflite_delegate.read.constants import LayerConstants, read_constants
+from tflite_delegate.read.model import Model
+
+#: The symbol of the data, and the object that defines it.
+SYMBOL, OBJECT = "lc_embedded_weights", "embedded_weights.o"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Where the packed weights of a kernel are in the data, and what their model's hash to."""
+
+    offset: int
+    bytes: int
+    sample_hash: int
+    whole_hash: int
+
+
+def embed(folder: Path, model: Model, selection: Selection) -> Mapping[Chain, Embedded]:
+    """Write :data:`OBJECT` into ``folder`` with what the selection embeds; where it is.
+
+    Raises
+    ------
+    LeanconvError
+        If the model cannot be read.
+    """
+    if not selection.embedded:
+        return {}
+    data = folder / "embedded_weights.bin"
+    found = {}
+    with data.open("wb") as out:
+        for chain in sorted(selection.embedded):
+            layers = [selection.layers[position].layer for position in chain]
+            constants = read_constants(model, layers)
+            found[chain] = _write(out, selection.units[chain].plan, constants)
+    write_object(folder / OBJECT, SYMBOL, data, selection.simd)
+    data.unlink()
+    return found
+
+
+def _write(out: BinaryIO, plan: Plan, constants: Sequence[LayerConstants]) -> Embedded:
+    out.write(bytes(align(out.tell()) - out.tell()))
+    start = out.tell()
+    for call in range(plan.calls):
+        _write_aligned(out, start, _of_call(plan, constants, call))
+        if call + 1 < plan.calls:
+            out.write(bytes(align(out.tell() - start) - (out.tell() - start)))
+    stored = [layer.stored for layer in constants]
+    return Embedded(start, out.tell() - start, sample_hash(stored), whole_hash(stored))
+
+
+def _write_aligned(out: BinaryIO, start: int, arrays: Iterable[np.ndarray]) -> None:
+    """Each on a cache line of its own behind the one before."""
+    for array in arrays:
+        size = out.tell() - start
+        out.write(bytes(align(size) - size))
+        out.write(np.ascontiguousarray(array).tobytes())
+
+
+def _of_call(plan: Plan, constants: Sequence[LayerConstants], call: int) -> Iterable[np.ndarray]:
+    """What one call reads: the weights of all layers, then their biases."""
+    parts = list(zip(constants, plan.parts, strict=True))
+    for layer, part in parts:
+        yield pack(layer.weights[_own(layer, plan, call)], part)
+    for layer, part in parts:
+        yield pack_bias(layer.bias[_own(layer, plan, call)], part)
+
+
+def _own(layer: LayerConstants, plan: Plan, call: int) -> slice:
+    """The output channels of one call."""
+    count = len(layer.bias) // plan.calls
+    return slice(call * count, (call + 1) * count)

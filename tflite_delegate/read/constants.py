@@ -1,0 +1,71 @@
+"""Weights and biases of a model's layers, as it stores them."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tflite
+
+from schedules.layer.network import DENSE, DEPTHWISE, Layer
+from tflite_delegate.read.graph import Graph
+from tflite_delegate.read.model import Model, opened
+
+
+@dataclass(frozen=True)
+class LayerConstants:
+    """Of one layer: ``stored`` are its weights as the file has them.
+
+    ``weights`` are the same in the order of the layouts, ``[M][K_h][K_w][C]``, C those of a group;
+    ``bias`` of shape (M,) are zeros where the model has none, float32.
+    """
+
+    stored: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+
+
+def read_constants(model: Model, layers: Sequence[Layer]) -> list[LayerConstants]:
+    """The constants of ``layers``, whose weights are dense float32 or float16.
+
+    Raises
+    ------
+    LeanconvError
+        If the file is gone or damaged.
+    """
+    with opened(model.path) as content:
+        graph = Graph(tflite.Model.GetRootAs(content, 0), content, model.subgraph)
+        return [_constants(graph, layer, content) for layer in layers]
+
+
+def _constants(graph: Graph, layer: Layer, content: mmap.mmap) -> LayerConstants:
+    inputs = graph.nodes[layer.index].inputs
+    assert inputs[1] is not None, "a layer has weights"
+    stored = _values(graph, inputs[1], content)
+    weights = stored
+    if layer.kind == DENSE:
+        weights = stored[:, None, None, :]
+    elif layer.kind == DEPTHWISE:
+        weights = stored.transpose(3, 1, 2, 0)
+    bias_index = inputs[2] if len(inputs) > 2 else None
+    if bias_index is None:
+        bias = np.zeros(len(weights), np.float32)
+    else:
+        bias = _values(graph, bias_index, content).reshape(-1).astype(np.float32)
+    return LayerConstants(stored, weights, bias)
+
+
+def _values(graph: Graph, index: int, content: mmap.mmap) -> np.ndarray:
+    """A copy of what is stored of a constant, or of what a DEQUANTIZE makes floats of."""
+    source = graph.dequantized_by(index)
+    tensor = graph.tensor(source)
+    buffer = graph.model.Buffers(graph.graph.Tensors(source).Buffer())
+    dtype = np.dtype(tensor.type).newbyteorder("<")
+    if buffer.Offset() > 1:
+        begin = buffer.Offset()
+        data = np.frombuffer(content[begin : begin + tensor.bytes], np.uint8)
+    else:
+        data = np.array(buffer.DataAsNumpy())[: tensor.bytes]
+    return data.view(dtype).reshape(tensor.shape)
