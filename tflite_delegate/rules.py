@@ -116,8 +116,7 @@ def _xnnpack(dtype: str, simd: Simd) -> list[RuleCase]:
 
 def _builtin(dtype: str, simd: Simd) -> list[RuleCase]:
     found = [RuleCase(DEPTHWISE, dtype, "depthwise_int8" if dtype == "int8" else "double")]
-    # That of int8 rounds the last channels of each pixel in another way than those before.
-    if dtype == "uint8":
+    if dtype == "uint8":  # of int8, the last channels of a pixel are rounded in another way
         found.append(RuleCase(TRANSPOSED, dtype, "double_up"))
     if simd.arch == "x86_64":
         return [*found, *(RuleCase(kind, dtype, "double_up") for kind in (CONV, DENSE))]
@@ -156,9 +155,8 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
         found = (case.rule for case in rules if case.fits(layer.kind, workload))
         known = next(found, None)
         if known is None:
-            return replace(
-                layer, workload=None, reason="no rule is known of the kernels that it is to follow"
-            )
+            reason = "no rule is known of the kernels that it is to follow"
+            return replace(layer, workload=None, reason=reason)
         renamed = replace(workload, rounding=known)
         geometry = layer.geometry.replace(workload.rounding, known)
         return replace(layer, workload=renamed, geometry=geometry)

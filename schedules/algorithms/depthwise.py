@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -39,7 +40,14 @@ from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quan
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, depthwise_nest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
-from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders, replaced
+from schedules.kernel.patches import (
+    ImagePatches,
+    Taps,
+    masked,
+    pair_of_taps,
+    placeholders,
+    replaced,
+)
 from schedules.kernel.sharing import shared_pixels
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_pairs, sum_taps
 from schedules.layer.workload import Conv2dWorkload
@@ -147,12 +155,7 @@ def define(workload: Conv2dWorkload, packed: PackedWeights) -> tirx.PrimFunc:
     pair = te.reduce_axis((0, -(-workload.reduction // 2)), name="pair")
 
     def sum_of_pairs(*place: Expr) -> Expr:
-        total = tirx.const(0, "int16")
-        for tap in (2 * pair, 2 * pair + 1):
-            element, weight = factors(place, tap // taps.columns, tap % taps.columns)
-            last = [tap < workload.reduction] if workload.reduction % 2 else []
-            total = total + masked(last, element * weight, "int16")
-        return te.sum(total.astype("int32"), axis=pair)
+        return te.sum(pair_of_taps(workload, pair, partial(factors, place)), axis=pair)
 
     definition = sum_of_integers if workload.is_quantised else sum_of_products
     if packed.adds_pairs:

@@ -272,3 +272,18 @@ def placeholders(
         te.placeholder(packed.shape, packed.dtype, name="W"),
         kind.of(workload, packed),
     )
+
+
+def pair_of_taps(
+    layer: Conv2dWorkload, pair: Expr, factors: Callable[[Expr, Expr], Sequence[Expr]]
+) -> Expr:
+    """Products of two taps of a depthwise ``layer`` that follow each other, added in 16 bits.
+
+    ``factors`` are the element and the weight of a tap, of its kernel row and column.
+    """
+    total = tirx.const(0, "int16")
+    for tap in (2 * pair, 2 * pair + 1):
+        element, weight = factors(tap // layer.kernel_width, tap % layer.kernel_width)
+        last = [tap < layer.reduction] if layer.reduction % 2 else []
+        total = total + masked(last, element * weight, "int16")
+    return total.astype("int32")

@@ -316,13 +316,17 @@ class _Planner:
     def _block_plans(self, choice: Choice) -> dict[Chain, Advice]:
         """A plan for each chain that one kernel can compute; equal blocks share theirs."""
         blocks = {chain: block_of(self.network, chain) for chain in self.network.chains}
+        layers: dict[Block, list[Layer]] = {}
+        for chain, block in blocks.items():
+            layers.setdefault(block, []).extend(self.network.layers[i] for i in chain)
         plans: dict[Block, Advice] = {}
-        for block in dict.fromkeys(blocks.values()):
+        for block, computed in layers.items():
+            limits = self.limits.of_layers(computed)
             try:
-                plan = plan_kernel(block, self.simd, choice, self.limits)
+                plan = plan_kernel(block, self.simd, choice, limits)
             except Unsupported:
                 continue  # its layers are computed one by one
-            plans[block] = self._advise(plan, choice, self.limits)
+            plans[block] = self._advise(plan, choice, limits)
         return {chain: plans[block] for chain, block in blocks.items() if block in plans}
 
     def _saving_time(

@@ -39,6 +39,7 @@ from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, 
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import accuracy, microkernel, packing, quantised
 from schedules.kernel.costs import Work, moves
+from schedules.kernel.depthwise_tiles import PAIRED, SINGLE
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
@@ -89,13 +90,19 @@ class FusedBlock(Algorithm[Block]):
 
     def _knobs(self, block: Block, simd: Simd, fixed: Knobs) -> Mapping[str, Knob]:
         narrow = [layer for layer in block.layers if packing.has_narrow_weights(layer)]
-        choices = fused_knobs.knobs(block, simd, fused_knobs.strips_for(block, simd, fixed))
+        strips = fused_knobs.strips_for(block, simd, fixed)
+        choices = fused_knobs.knobs(block, simd, strips, fixed.get("products"))
         if not narrow:
             return choices
         # Scales of int8 weights would be one more constant of each layer.
         has_scales = any(layer.weight_dtype == "int8" for layer in narrow)
         sources = (PACKED,) if has_scales else (PACKED, NARROW)
         return {**choices, **by_name(weights_knob(narrow[0], simd, sources))}
+
+    def forms(self, block: Block) -> Sequence[Knobs]:
+        if block.layers[-2].is_quantised:
+            return ({"products": PAIRED}, {"products": SINGLE})
+        return ({},)
 
     def trades(self, block: Block, simd: Simd) -> Sequence[Knobs]:
         """The fastest strips of each size of the workspace."""
@@ -163,7 +170,7 @@ class FusedBlock(Algorithm[Block]):
         pack = packing.words if projection.is_quantised else packing.panels
         parts = (
             *(pack(layer, tiles["expand"].panel) for layer in producers),
-            packing.taps(depthwise),
+            packing.taps(depthwise, knobs.get("products") == PAIRED),
             pack(projection, tiles["project"].panel),
         )
         if projection.is_quantised:
@@ -186,7 +193,8 @@ class FusedBlock(Algorithm[Block]):
         source = image
         if strips.producer is not None:
             source = expand(strips, simd, tiles["expand"], image, panels[0], constants, begun)
-        stored = convolve_depthwise(strips, source, weights[-2], constants[-2])
+        paired = knobs.get("products") == PAIRED
+        stored = convolve_depthwise(strips, source, weights[-2], constants[-2], paired)
         last = panels[len(weights) - 1]
         added, outputs = project(strips, tiles["project"], stored, last, constants[-1], begun)
         read = [tensor for layer in constants for tensor in layer.tensors]
@@ -200,7 +208,7 @@ class FusedBlock(Algorithm[Block]):
         schedule, stage = s_tir.Schedule(function), 0
         for place, product in products.items():
             stage = weight_panels.make_at_once(schedule, *product, simd, stage, str(place))
-        return schedule_strips(schedule, strips, simd, tiles, rows, stage)
+        return schedule_strips(schedule, strips, simd, tiles, rows, stage, paired)
 
 
 def leaves_out(layer: Conv2dWorkload) -> bool:

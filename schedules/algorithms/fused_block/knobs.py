@@ -16,7 +16,8 @@ from functools import lru_cache
 from schedules.algorithms.fused_block.strips import Strips
 from schedules.kernel import depthwise_tiles, tiles
 from schedules.kernel.costs import Work, moves, reads
-from schedules.kernel.knobs import Knob, Knobs, always, by_name
+from schedules.kernel.depthwise_tiles import PAIRED, SINGLE
+from schedules.kernel.knobs import Knob, Knobs, always, by_name, never
 from schedules.kernel.loop_nests import LoopNest, channel_block_nest, depthwise_nest
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import Product, Tile
@@ -29,18 +30,23 @@ MAX_RECOMPUTED = 0.08
 
 
 @lru_cache(maxsize=64)
-def knobs(block: Block, simd: Simd, strips: Strips) -> Mapping[str, Knob]:
+def knobs(
+    block: Block, simd: Simd, strips: Strips, chosen_products: str | None = None
+) -> Mapping[str, Knob]:
     """Every knob, by name; tiles of the product before and behind have names of their own.
 
-    Defaults are ``strips`` and the best tiles for them.
+    Defaults are ``strips`` and the best tiles for them, with ``chosen_products`` if that is given.
     """
-    rows, columns = depthwise_tile(strips, simd)
+    products = product_forms(strips, simd)
+    rows, columns = depthwise_tile(strips, simd, chosen_products or products[0])
     height = strips.depthwise.out_height
     c_sizes = c_blocks(block, simd)
 
     def is_tile(rows: int, columns: int) -> bool:
         alone = rows == 1 or shares_rows(strips)
-        return alone and depthwise_tiles.fits(strips.depthwise, simd, rows, columns)
+        return alone and depthwise_tiles.fits(
+            strips.depthwise, simd, rows, columns, chosen_products or products[0]
+        )
 
     choices = by_name(
         Knob(
@@ -55,10 +61,12 @@ def knobs(block: Block, simd: Simd, strips: Strips) -> Mapping[str, Knob]:
         Knob("depthwise_rows", (1, 2, 3), rows, tried=is_tile, beside=("depthwise_columns",)),
         Knob("depthwise_columns", tuple(range(1, 9)), columns),
     )
-    products = [("project_", strips.projection, projection_tile(strips, simd))]
+    if strips.depthwise.is_quantised:
+        choices |= by_name(Knob("products", products, products[0], tried=never))
+    matrices = [("project_", strips.projection, projection_tile(strips, simd))]
     if strips.producer is not None:
-        products.append(("expand_", strips.producer, producer_tile(strips, simd)))
-    for prefix, layer, tile in products:
+        matrices.append(("expand_", strips.producer, producer_tile(strips, simd)))
+    for prefix, layer, tile in matrices:
         product = Product(in_words(layer), Taps.of(layer, simd), layer.out_width)
         choices |= tiles.knobs(product, simd, tile, prefix)
         # Threads share the strips: whatever the order.
@@ -135,7 +143,16 @@ def projection_tile(strips: Strips, simd: Simd) -> Tile:
     return tiles.default_tile(in_words(layer), simd, Taps.of(layer, simd), layer.out_width)
 
 
-def depthwise_tile(strips: Strips, simd: Simd) -> tuple[int, int]:
+def product_forms(strips: Strips, simd: Simd) -> tuple[str, ...]:
+    """Values of the knob ``products`` as ``depthwise`` has it, the default first.
+
+    Rows of the image itself are masked one by one, those of E are all there.
+    """
+    can_pair = strips.producer is not None and depthwise_tiles.can_pair(strips.depthwise, simd)
+    return (PAIRED, SINGLE) if can_pair else (SINGLE,)
+
+
+def depthwise_tile(strips: Strips, simd: Simd, products: str = SINGLE) -> tuple[int, int]:
     """Rows and columns of the depthwise layer's tile: of those that fit, the cheapest.
 
     Two rows share what they read of E unless a stride lies between them. Those of the image are
@@ -146,7 +163,7 @@ def depthwise_tile(strips: Strips, simd: Simd) -> tuple[int, int]:
         (rows, columns)
         for rows in ((1, 2) if two else (1,))
         for columns in range(1, 9)
-        if (rows, columns) == (1, 1) or depthwise_tiles.fits(layer, simd, rows, columns)
+        if (rows, columns) == (1, 1) or depthwise_tiles.fits(layer, simd, rows, columns, products)
     ]
     return min(shapes, key=lambda shape: depthwise_tiles.cost(layer, *shape))
 

@@ -11,6 +11,7 @@ from tvm import s_tir
 
 from schedules.algorithms.fused_block.strips import Strips
 from schedules.kernel import depthwise_tiles
+from schedules.kernel.depthwise_tiles import PAIRED, SINGLE
 from schedules.kernel.microkernel import accumulate_tile, stored_lanes
 from schedules.kernel.patches import Taps
 from schedules.kernel.steps import (
@@ -20,6 +21,7 @@ from schedules.kernel.steps import (
     follow,
     split_tile,
     straighten,
+    sum_pairs,
     sum_taps,
 )
 from schedules.kernel.tiles import Tile
@@ -39,10 +41,11 @@ def schedule_strips(
     tiles: dict[str, Tile],
     depthwise_rows: int,
     stage: int,
+    paired: bool = False,
 ) -> s_tir.Schedule:
     """All blocks of channels of a strip before the next strip; threads share the strips."""
     strip, row_block = schedule_projection(schedule, strips, simd, tiles["project"])
-    schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block)
+    schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block, paired)
     if strips.producer is not None:
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
     mark_stage(schedule, strip, stage)
@@ -83,10 +86,10 @@ def stored_together(
 
 
 def schedule_depthwise(
-    schedule: s_tir.Schedule, strips: Strips, simd: Simd, rows: int, row_block: Any
+    schedule: s_tir.Schedule, strips: Strips, simd: Simd, rows: int, row_block: Any, paired: bool
 ) -> None:
     """E, or the image, to D in register tiles, in each step of ``row_block``."""
-    lanes = depthwise_tiles.vector_lanes(strips.depthwise, simd)
+    lanes = depthwise_tiles.vector_lanes(strips.depthwise, simd, PAIRED if paired else SINGLE)
     output, sums = schedule.get_sblock("D"), schedule.get_sblock("ACC1")
     schedule.compute_at(output, row_block, preserve_unit_loops=True)
     h, w, c = schedule.get_loops(output)[-3:]
@@ -95,15 +98,20 @@ def schedule_depthwise(
     c_outer, c_lane = schedule.split(c, [None, lanes])
     schedule.reorder(h_outer, w_outer, c_outer, h_inner, w_inner, c_lane)
     masked = strips.producer is None
-    kh, _, s_lane = sum_taps(schedule, sums, strips.depthwise, c_outer, unroll_rows=not masked)
+    if paired:
+        first, s_lane = sum_pairs(schedule, sums, c_outer)
+    else:
+        first, _, s_lane = sum_taps(
+            schedule, sums, strips.depthwise, c_outer, unroll_rows=not masked
+        )
     if masked:
-        (branch if strips.depthwise.is_quantised else mark_masked)(schedule, kh)
+        (branch if strips.depthwise.is_quantised else mark_masked)(schedule, first)
     partition(schedule, w_outer)
     cut_tails(schedule, (c_outer, c_lane, s_lane), strips.c_block, lanes)
     if simd.fma_by_element:
         keep_rolled(schedule, c_outer, small=simd.in_order)
     straighten(schedule, h_inner, w_inner, c_lane)
-    begin_sums(schedule, sums, kh, unrolled=2)
+    begin_sums(schedule, sums, first, unrolled=0 if paired else 2)
 
 
 def schedule_producer(

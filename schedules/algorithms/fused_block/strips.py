@@ -17,7 +17,14 @@ from tvm.tirx import Expr
 from schedules.kernel.epilogue import finish, finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.microkernel import patch_sums
-from schedules.kernel.patches import ImagePatches, Taps, image_patches, masked, replaced
+from schedules.kernel.patches import (
+    ImagePatches,
+    Taps,
+    image_patches,
+    masked,
+    pair_of_taps,
+    replaced,
+)
 from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
@@ -198,40 +205,58 @@ def zero_of(constants: Constants, layer: Conv2dWorkload) -> Expr:
 
 
 def convolve_depthwise(
-    strips: Strips, source: te.Tensor, weights: te.Tensor, constants: Constants
+    strips: Strips,
+    source: te.Tensor,
+    weights: te.Tensor,
+    constants: Constants,
+    paired: bool = False,
 ) -> te.Tensor:
     """Block ``D`` of shape (N, strips, rows, W', C): the depthwise layer's output, without bias.
 
-    ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles.
+    ``source`` is E or, without a producer, the image. Its sums are block ``ACC1``, in whole tiles;
+    those of integers may be of products ``paired`` in 16 bits.
     """
     layer = strips.depthwise
     taps = Taps(layer.kernel_height, layer.kernel_width, 1)
     patches = ImagePatches(layer, source, taps, strips.depthwise_columns)
     kh, kw, _ = taps.axes()
 
-    def sum_of_taps(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:
+    def read(place: Sequence[Expr], kh: Expr, kw: Expr) -> tuple[Expr, list[Expr]]:
+        """What a tap multiplies, and whether that is in the image, but for its columns."""
+        n, s, h, w, c = place
         row = h * layer.stride_height + kh * layer.dilation_height
         if strips.producer is None:
             row = strips.input_row(s, row)
-            element = source[n, row, patches.column_offset(w, kw) + c]
-            mask = strips.row_mask(row)
-        else:
-            element = source[n, s, row, patches.column(w, kw), c]
-            mask = []
-        if layer.is_quantised:
-            mask = mask + patches.column_mask(w, kw, c)
-            element = replaced(mask, element, zero_of(constants, layer))
-            # Instructions widen what they multiply of 16 bits.
-            element, weight = (
-                factor.astype("int16").astype("int32") for factor in (element, weights[kh, kw, c])
-            )
-            return te.sum(element * weight, axis=[kh, kw])
+            return source[n, row, patches.column_offset(w, kw) + c], strips.row_mask(row)
+        return source[n, s, row, patches.column(w, kw), c], []
+
+    def factors(place: Sequence[Expr], kh: Expr, kw: Expr) -> list[Expr]:
+        element, mask = read(place, kh, kw)
+        *_, w, c = place
+        mask = mask + patches.column_mask(w, kw, c)
+        element = replaced(mask, element, zero_of(constants, layer))
+        return [factor.astype("int16") for factor in (element, weights[kh, kw, c])]
+
+    def sum_of_integers(*place: Expr) -> Expr:
+        # Instructions widen what they multiply of 16 bits.
+        element, weight = (factor.astype("int32") for factor in factors(place, kh, kw))
+        return te.sum(element * weight, axis=[kh, kw])
+
+    pair = te.reduce_axis((0, -(-layer.reduction // 2)), name="pair")
+
+    def sum_of_pairs(*place: Expr) -> Expr:
+        return te.sum(pair_of_taps(layer, pair, partial(factors, place)), axis=pair)
+
+    def sum_of_products(*place: Expr) -> Expr:
+        element, mask = read(place, kh, kw)
+        *_, w, c = place
         product = element * weights[kh, kw, c].astype(layer.dtype)
         value = masked(patches.column_mask(w, kw, c), product, layer.dtype)
         return te.sum(masked(mask, value, layer.dtype), axis=[kh, kw])
 
     shape = (layer.batch, strips.count, strips.strip_rows, patches.columns, layer.out_channels)
-    sums = te.compute(shape, sum_of_taps, name="ACC1")
+    definition = sum_of_integers if layer.is_quantised else sum_of_products
+    sums = te.compute(shape, sum_of_pairs if paired else definition, name="ACC1")
     no_bias = tirx.const(0, layer.dtype)  # the sums begin with it
 
     def output(*i: Expr) -> Expr:

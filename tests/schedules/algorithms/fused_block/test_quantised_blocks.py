@@ -14,7 +14,7 @@ from schedules.algorithms import Unsupported
 from schedules.layer.block import Block
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
-from schedules.plan.planner import plan_kernel
+from schedules.plan.planner import Limits, plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
 from tests.schedules.algorithms.fused_block.test_fused_block import (
@@ -47,6 +47,7 @@ BLOCKS: dict[str, tuple[Block, dict[str, Any]]] = {
     "valid": (of_integers(inverted_residual(12, (8, 24, 8), 3, "VALID")), {}),
     "two_layers": (of_integers(depthwise_block((14, 13), (36, 18), activation="relu")), {}),
     "first_layers": (of_integers(stem((19, 17), (3, 16, 16))), {}),
+    "single_products": (of_integers(inverted_residual(9, (8, 32, 8))), {"products": "single"}),
     "another_rule": (of_integers(inverted_residual(9, (8, 24, 8)), "double"), {}),
 }
 
@@ -59,10 +60,12 @@ class QuantisedBlock:
     groups: int = 1
 
     @classmethod
-    def random(cls, block: Block, simd: Simd) -> QuantisedBlock:
+    def random(cls, plan: Plan, simd: Simd) -> QuantisedBlock:
         cases: list[QuantisedCase] = []
-        for number, layer in enumerate(block.layers):
-            case = QuantisedCase.random(layer, simd, number, (-128, 3, 127)[number], 5 - number)
+        least = -127 if any(part.adds_pairs for part in plan.parts) else -128
+        for number, layer in enumerate(plan.layers):
+            zeros = (-128, 3, 127)[number], 5 - number
+            case = QuantisedCase.random(layer, simd, number, *zeros, least)
             if cases:
                 before = cases[-1]
                 case = replace(
@@ -111,12 +114,12 @@ def plan_of(name: str, simd: Simd) -> Plan:
 
 @pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: str(simd.name))
 def test_is_exact_in_exactly_its_workspace(simd: Simd, tmp_path: Path) -> None:
-    for name, (block, _) in BLOCKS.items():
+    for name in BLOCKS:
         plan, folder = plan_of(name, simd), tmp_path / name
         folder.mkdir()
         kernel = HostKernel(plan, simd, folder)
         assert kernel.kernel.workspace_bytes == plan.workspace_bytes
-        case = QuantisedBlock.random(block, simd)
+        case = QuantisedBlock.random(plan, simd)
         case.check(kernel(case, threads=2, pieces=3))
 
 
@@ -124,9 +127,15 @@ def test_is_exact_in_exactly_its_workspace(simd: Simd, tmp_path: Path) -> None:
 def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> None:
     simd = PRESETS[cpu]
     plans = {name: plan_of(name, simd) for name in BLOCKS}
-    cases = {name: QuantisedBlock.random(block, simd) for name, (block, _) in BLOCKS.items()}
+    cases = {name: QuantisedBlock.random(plan, simd) for name, plan in plans.items()}
     for name, y in run_on_board(cpu, plans, cases, tmp_path).items():
         cases[name].check(y)
+
+
+def test_products_are_paired_where_weights_allow_it() -> None:
+    block, simd = BLOCKS["whole_strips"][0], PRESETS["cortex-a76"]
+    assert plan_kernel(block, simd).knobs["products"] == "paired"
+    assert plan_kernel(block, simd, limits=Limits(adds_pairs=False)).knobs["products"] == "single"
 
 
 def test_what_is_no_block_of_integers_is_refused() -> None:
