@@ -87,6 +87,28 @@ def test_threads_are_for_a_limit(
     assert "--threads goes with --memory-limit" in capsys.readouterr().err
 
 
+def test_embedded_weights_are_not_on_the_heap_but_in_files(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    command = ["plan", str(graph), "--weights", "embedded"]
+    assert main([*command, "--json", str(path)]) == 0
+    found = json.loads(path.read_text())["plans"]
+    assert all(each["packed_bytes"] == 0 and each["file_bytes"] > 0 for each in found)
+    least = min(each["file_bytes"] for each in found)
+    capsys.readouterr()
+    # Weights are read from one file or the other.
+    assert main([*command, "--file-limit", "1"]) == 1
+    words = capsys.readouterr().err.split()
+    assert words[:2] == ["tvmc:", "error:"]
+    possible = int(words[-1])
+    assert 1 < possible <= least
+    assert main([*command, "--file-limit", str(possible), "--json", str(path)]) == 0
+    found = json.loads(path.read_text())["plans"]
+    assert {each["file_bytes"] for each in found} == {possible}
+    assert main([*command, "--file-limit", str(possible - 1)]) == 1
+
+
 def test_one_byte_below_the_least_is_refused(
     graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
