@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from schedules.errors import LeanconvError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Output channels of a block of weights that are zero together, the largest first.
 BLOCKS = (32, 16, 8)
@@ -111,6 +113,8 @@ def kept_blocks(weights: np.ndarray, block: int) -> np.ndarray:
 
     Their number for each panel of ``block`` output channels: (n_h, n_w, ceil(M / block)).
     """
+    import numpy as np  # not for who asks for help alone
+
     starts = np.arange(0, len(weights), block)
     kept = np.logical_or.reduceat(weights != 0, starts, axis=0)
     return np.moveaxis(kept.sum(axis=3), 0, 2)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.layer.block import Block
+from schedules.layer.winograd_weights import WinogradWeights
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
@@ -57,6 +58,9 @@ def test_knobs_of_every_algorithm(algorithm: str) -> None:
         layer = Conv2dWorkload(1, 1, 512, 64, 1, 1)
     elif algorithm == "depthwise":
         layer = replace(layer, groups=64)
+    elif algorithm == "sparse_winograd":
+        weights = WinogradWeights(4, zeros=80, block=16)
+        layer = replace(layer, domain=weights)
     plan = Plan.of(Choice(algorithm), layer, PRESETS["cortex-a76"])
     computed = record(workload=layer, candidate=Choice.of(algorithm, plan.knobs))
     assert Record.from_line(computed.to_line()) == computed
