@@ -44,7 +44,7 @@ DENSE = "dense"
 WINOGRAD_RELU = "winograd_relu"
 #: Ways of pruning: by unit, and single weights under a ReLU in the Winograd domain.
 WAYS = (*UNITS, WINOGRAD_RELU)
-LEVELS = (0.8, 0.9)
+LEVELS = (0.7, 0.8, 0.9)
 
 
 def _plain(x: Any) -> Any:
