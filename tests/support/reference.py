@@ -105,7 +105,7 @@ def winograd_bound(
     weights: np.ndarray,
     bias: np.ndarray | None,
 ) -> np.ndarray:
-    """A bound on the error of any float32 Winograd convolution with these F(m, r), down and across.
+    """A bound on the error of any Winograd convolution with these F(m, r), down and across.
 
     By the same argument as in :func:`conv2d`: whatever the order, each product of an image element,
     a weight and one coefficient of every transform takes part in the output with a relative error
@@ -148,7 +148,7 @@ def winograd_bound(
     result = result.reshape(w.batch, tiles[0] * outputs[0], tiles[1] * outputs[1], w.out_channels)
     result = result[:, : w.out_height, : w.out_width] + abs(bias.astype(np.float64))
     lengths = sum(2 * (t.inputs + 3) + t.taps + 3 for t in transforms)
-    return gamma(w.in_channels + lengths + 1) * result
+    return gamma(w.in_channels + lengths + 1, w.dtype) * result
 
 
 def _correlate(workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT32, LayerAlgorithm, converts
+from schedules.algorithms.base import FLOAT, LayerAlgorithm, converts
 from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
 from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
@@ -125,7 +125,7 @@ class Winograd(LayerAlgorithm):
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
     workspace = "n^2 P (C + M), P tiles of a strip"
     good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
-    types = FLOAT32 | {WINOGRADS}
+    types = FLOAT | {WINOGRADS}
     transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
@@ -144,7 +144,8 @@ class Winograd(LayerAlgorithm):
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         outputs = [m for m in outputs_of(workload) if m != 5 or is_fitting(workload)]
-        sources = (TRANSFORMED,) if workload.domain else WEIGHTS
+        is_transformed = workload.domain or workload.dtype == "float16"
+        sources = (TRANSFORMED,) if is_transformed else WEIGHTS
         forms: list[Knobs] = [{"outputs": m, "weights": w} for w in sources for m in outputs]
         # The least workspace, where that is limited.
         return forms + [{"outputs": m, "weights": TRANSFORMED, "strip": 1} for m in outputs]
@@ -175,7 +176,7 @@ class Winograd(LayerAlgorithm):
         domain = Domain.of(workload, {**form, "strip": strip})
         choices = tiles.knobs(product_of(domain, simd), simd)
         converted = workload.weight_dtype != "int8" and converts(workload, simd)
-        converted = converted and not workload.domain
+        converted = converted and not workload.domain and workload.dtype == "float32"
         sources = WEIGHTS if converted else (TRANSFORMED,)
         panel = choices["panel"].default
         parts = 1 if domain.in_kernel else default_parts(domain, simd, panel)
@@ -284,6 +285,7 @@ class Winograd(LayerAlgorithm):
             domain.c_block + workload.in_channels // domain.c_block,
             domain.rows.amplification * domain.columns.amplification,
             TRANSFORM_ROUNDINGS + KERNEL_ROUNDINGS * domain.in_kernel,
+            accuracy.UNIT_ROUNDOFFS[workload.dtype],
         )
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
@@ -396,7 +398,9 @@ def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     if workload.domain:
         return (workload.domain.outputs,)
     kernel = max(workload.kernel_height, workload.kernel_width)
-    return tuple(m for m in FORMS if m + kernel - 1 <= MAX_INPUTS)
+    # What the transforms of larger tiles add up and multiply is too much for 11 bits.
+    forms = FORMS[:1] if workload.dtype == "float16" else FORMS
+    return tuple(m for m in forms if m + kernel - 1 <= MAX_INPUTS)
 
 
 def is_fitting(workload: Conv2dWorkload) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from schedules.algorithms import Unsupported
+from schedules.kernel.accuracy import definition_error
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
@@ -62,6 +63,9 @@ LAYERS = {
     "im2col_tiled": (ODD, "im2col_tiled"),
     "mec": (ODD, "mec"),
     "mec_strip": (ODD, "mec_strip"),
+    "winograd": (layer(9, (16, 24), 3, activation="relu6"), "winograd"),
+    "winograd_odd_channels": (layer(7, (13, 21), 3, batch=2), "winograd"),
+    "winograd_of_float32": (layer(6, (8, 40), 3, weight_dtype="float32"), "winograd"),
     "kn2row_aa": (layer(7, (13, 21), 3, activation="relu"), "kn2row_aa"),
     "kn2row_as": (layer(7, (13, 21), 3), "kn2row_as"),
     "kn2row": (layer(7, (13, 21), 3), "kn2row"),
@@ -108,6 +112,15 @@ def test_other_processors_are_refused(target: str) -> None:
     for choice in ("auto", "indirect"):
         with pytest.raises(Unsupported, match=f"{target} has no arithmetic of float16"):
             plan_kernel(WHOLE, simd, choice)
+
+
+def test_winograds_error_is_within_that_of_the_definition() -> None:
+    """So the planner takes F(2x2, 3x3), the only form: larger tiles need more than 11 bits."""
+    simd = PRESETS["cortex-a76"]
+    for workload in (layer(56, (64, 64), 3), layer(14, (256, 256), 3)):
+        plan = plan_kernel(workload, simd)
+        assert (plan.algorithm, plan.knobs["outputs"]) == ("winograd", 2)
+        assert plan.expected_error < definition_error(workload)
 
 
 def test_weights_and_workspace_take_half_the_bytes() -> None:

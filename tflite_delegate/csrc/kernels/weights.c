@@ -171,7 +171,7 @@ static void transform_channels(double *sums, size_t c, size_t count, const struc
     }
 }
 
-static void pack_transformed(float *packed, const struct layout *layout,
+static void pack_transformed(void *packed, const struct layout *layout,
                              const struct lc_constants *constants, size_t first) {
     double sums[CHUNK];
     const struct lc_transform *transform = layout->transform;
@@ -181,12 +181,13 @@ static void pack_transformed(float *packed, const struct layout *layout,
         const double *height = transform->height + a * (size_t)lc_kernel_rows(g);
         const double *width = transform->width + b * (size_t)g->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
-            float *column = packed + column_of(layout, point, m);
+            size_t column = column_of(layout, point, m);
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
                 transform_channels(sums, c, count, layout, height, width, constants, first + m);
                 for (size_t i = 0; i < count; i++) {
-                    column[(c + i) * layout->panel] = (float)sums[i];
+                    size_t place = column + (c + i) * layout->panel;
+                    lc_store_float(packed, place, (float)sums[i], g->half_weights);
                 }
             }
         }
