@@ -181,13 +181,12 @@ static void pack_transformed(void *packed, const struct layout *layout,
         const double *height = transform->height + a * (size_t)lc_kernel_rows(g);
         const double *width = transform->width + b * (size_t)g->kernel_width;
         for (size_t m = 0; m < layout->out_channels; m++) {
-            size_t column = column_of(layout, point, m);
+            size_t from = column_of(layout, point, m), step = layout->panel;
             for (size_t c = 0; c < layout->channels; c += CHUNK) {
                 size_t count = chunk(layout->channels - c);
                 transform_channels(sums, c, count, layout, height, width, constants, first + m);
                 for (size_t i = 0; i < count; i++) {
-                    size_t place = column + (c + i) * layout->panel;
-                    lc_store_float(packed, place, (float)sums[i], g->half_weights);
+                    lc_store_float(packed, from + (c + i) * step, (float)sums[i], g->half_weights);
                 }
             }
         }
