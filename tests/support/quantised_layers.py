@@ -54,6 +54,11 @@ SHAPES: Mapping[str, Sequence[tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
+def has_rule(operator: str, dtype: str, rounding: str) -> bool:
+    """Whether the delegate takes such layers."""
+    return (operator, dtype, rounding) != ("TRANSPOSE_CONV", "int8", "builtin")
+
+
 def random_layers(operator: str, dtype: str, each: int, shapes: int | None = None) -> list[Case]:
     """``each`` layers of every one of the first ``shapes`` geometries."""
     rng = np.random.default_rng(zlib.crc32(f"{operator} {dtype}".encode()))

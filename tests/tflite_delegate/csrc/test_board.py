@@ -19,7 +19,7 @@ from scripts.benchmarks.harness.bound import network_bound
 from scripts.board.board import Board
 from tests.support import coded_operators, operator_models
 from tests.support.operator_models import Case, Constant, inputs_of, model
-from tests.support.quantised_layers import OPERATORS, random_layers
+from tests.support.quantised_layers import OPERATORS, has_rule, random_layers
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.kernels import test_quantised
@@ -190,6 +190,7 @@ def test_layers_by_rules(
         (operator, dtype): random_layers(operator, dtype, *layers)
         for operator in OPERATORS
         for dtype in ("int8", "uint8")
+        if has_rule(operator, dtype, rounding)
     }
     cases = [case for cell in cells.values() for case in cell]
     content = operator_models.model(cases, litert.open)

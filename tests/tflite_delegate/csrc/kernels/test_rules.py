@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.operator_models import Case, inputs_of, model
-from tests.support.quantised_layers import OPERATORS, SHAPES, random_layers
+from tests.support.quantised_layers import OPERATORS, SHAPES, has_rule, random_layers
 from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
 from tests.tflite_delegate.csrc.codes.test_codes import open_litert
 from tflite_delegate.table import ROUNDINGS
@@ -54,11 +54,6 @@ def test_layers_are_exact(
         for case in random_layers(operator, dtype, 10, shapes=2)
     ]
     assert not wrong_layers(litert, build_delegate, rounding, cases)
-
-
-def has_rule(operator: str, dtype: str, rounding: str) -> bool:
-    """Whether the delegate takes such layers."""
-    return (operator, dtype, rounding) != ("TRANSPOSE_CONV", "int8", "builtin")
 
 
 @pytest.mark.slow
