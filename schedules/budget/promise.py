@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
 from schedules.budget.exact import Solver
 from schedules.budget.problem import Solution
@@ -25,6 +27,18 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
 def held_bytes(network: Network, solution: Solution) -> int:
     """What a plan holds: TFLite's arena with its gaps, and packed weights."""
     return arena_bytes(placed(network, solution)) + solution.weights
+
+
+def least(network: Network, curve: Sequence[Solution]) -> tuple[Solution, int]:
+    """Of plans by rising bytes the one that holds the fewest with its gaps, and how many."""
+    best, fewest = curve[0], held_bytes(network, curve[0])
+    for solution in curve[1:]:
+        if solution.bytes >= fewest:
+            break
+        held = held_bytes(network, solution)
+        if held < fewest:
+            best, fewest = solution, held
+    return best, fewest
 
 
 def placed(network: Network, solution: Solution) -> list[Placed]:

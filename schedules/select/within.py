@@ -8,7 +8,7 @@ from dataclasses import replace
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of
 from schedules.budget.problem import Problem, Solution, Unit
-from schedules.budget.promise import fastest_within
+from schedules.budget.promise import fastest_within, least
 from schedules.errors import OverLimit
 from schedules.layer.network import Chain, Network
 from schedules.plan.planner import Limits
@@ -71,22 +71,22 @@ def file_refusal(network: Network, problem: Problem, limit: int) -> str:
         for unit in problem.units
     ]
     curve = Solver(replace(problem, units=tuple(counted), floor=0)).curve()
-    least = f"the least possible are {curve[-1].cost}" if curve else "some layer has no kernel"
-    return f"{limit} bytes in files are too few for {network.name}: {least}"
+    fewest = f"the least possible are {curve[-1].cost}" if curve else "some layer has no kernel"
+    return f"{limit} bytes in files are too few for {network.name}: {fewest}"
 
 
 def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limit: int) -> str:
     if not curve:
         return f"{limit} bytes for {network.name}: some layer cannot be computed at all"
-    least = curve[0]
+    plan, held = least(network, curve)
     text = (
-        f"{limit} bytes are too few for {network.name}: the least possible are {least.bytes}, "
-        f"{least.weights} of them packed weights"
+        f"{limit} bytes are too few for {network.name}: the least possible are {held}, "
+        f"{plan.weights} of them packed weights"
     )
-    most = max((unit.need(form) for unit, form in least.chosen), default=0)
-    if most < problem.floor or not least.chosen:
+    most = max((unit.need(form) for unit, form in plan.chosen), default=0)
+    if most < problem.floor or not plan.chosen:
         return f"{text} and {problem.floor} tensors around what is no layer"
-    unit, form = next(choice for choice in least.chosen if Unit.need(*choice) == most)
+    unit, form = next(choice for choice in plan.chosen if Unit.need(*choice) == most)
     layers = network.layers[unit.first : unit.last + 1]
     where = " -> ".join(layer.geometry for layer in layers)
     return f"{text}; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"

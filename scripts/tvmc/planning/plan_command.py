@@ -54,6 +54,13 @@ class Curve:
 
         return fastest_within(self.network, self.solver, limit)
 
+    @property
+    def least_bytes(self) -> int:
+        """The least that can be kept: TFLite's arena may have gaps."""
+        from schedules.budget.promise import least  # as above
+
+        return least(self.network, self.solutions)[1]
+
     def up_to(self, size: float) -> Solution:
         """The fastest that needs at most so many bytes, no fewer than the least."""
         return [s for s in self.solutions if s.bytes <= max(size, self.solutions[0].bytes)][-1]
@@ -132,8 +139,7 @@ def _plan(options: argparse.Namespace) -> None:
         write_page(options.html, curve.network, curve.target, shown, fastest, chosen)
     print(table(curve, _spread(curve, options.points, kept), kept))
     if limit is not None and kept is None:
-        least = curve.solutions[0].bytes
-        raise OverLimit(f"{limit} bytes are too few: the least possible are {least}")
+        raise OverLimit(f"{limit} bytes are too few: the least possible are {curve.least_bytes}")
 
 
 def plan(
