@@ -35,7 +35,6 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from scripts.benchmarks.harness.bare import aligned, bare_kernels
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -49,6 +48,7 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK, open_runner
+from scripts.benchmarks.sparse.bare import aligned, bare_kernels
 from scripts.models.make import quiet_tensorflow
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes

@@ -14,8 +14,8 @@ from schedules.kernel import packing
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from scripts.benchmarks.harness.bare import aligned, bare_kernels
 from scripts.benchmarks.sparse import accuracy, layers
+from scripts.benchmarks.sparse.bare import aligned, bare_kernels
 from tests.support.reference import conv2d
 
 
