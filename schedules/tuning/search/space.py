@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
-from math import prod
+from math import prod, sqrt
 from random import Random
 from typing import Any
 
@@ -70,10 +70,9 @@ class Space:
                     yield candidate
 
     def sample(self, random: Random) -> Choice:
-        """A random candidate: an algorithm by the number of its combinations, then its knobs."""
-        weights = [float(prod(len(a.values) for a in own)) for own in self._axes.values()]
+        """A random candidate: an algorithm, then its knobs."""
         for _ in range(ATTEMPTS):
-            (algorithm,) = random.choices(list(self._axes), weights)
+            (algorithm,) = random.choices(list(self._axes), self._weights)
             axes = self._axes[algorithm]
             values = [random.choice(axis.values) for axis in axes]
             candidate = self._candidate(algorithm, axes, values)
@@ -104,6 +103,15 @@ class Space:
         return child if self._fits(child) else one
 
     # How it is made up
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        """How often each algorithm is drawn: by the square root of its combinations.
+
+        By their number, Winograd's many knobs would be four of five draws for a 3x3 layer, and what
+        has few knobs would hardly be tried.
+        """
+        return [sqrt(prod(len(axis.values) for axis in own)) for own in self._axes.values()]
 
     @cached_property
     def _axes(self) -> dict[str, list[Axis]]:
