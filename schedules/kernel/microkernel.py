@@ -24,7 +24,7 @@ from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.packing import MATRICES, PACKED, SPREAD_OUT
 from schedules.kernel.pairs import UNPAIRED, pair_elements, pair_product, unpaired
-from schedules.kernel.patches import ElementPatches, Patches, Taps, masked
+from schedules.kernel.patches import ElementPatches, Patches, Taps, loads_by_vectors, masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
 from schedules.kernel.steps import (
@@ -325,6 +325,9 @@ def sum_tile(
     in_words = element_type(schedule, sums) == "int32"
     *tap, c = axes
     c_outer, c_inner = schedule.split(c, [None, tile.k_block])
+    pixel, vector, lane = inside
+    if loads_by_vectors(element_type(schedule, sums), simd):
+        inside = vector, pixel, lane
     schedule.reorder(*outside, *tap, c_outer, c_inner, *inside)
     schedule.set_scope(sums, 0, "local")
     stage_image(schedule, simd, tile, c_outer, layer, form)

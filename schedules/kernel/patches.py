@@ -84,6 +84,31 @@ class Taps:
         return cls(height, width, channels)
 
 
+def loads_by_vectors(dtype: str, simd: Simd) -> bool:
+    """Whether a step's weights are loaded two by two, each for all pixels of a tile.
+
+    Else all of them are, for one pixel after the other. Two leave more registers for sums; but
+    in-order cores load all ahead.
+    """
+    return simd.fma_by_element and not simd.in_order and dtype == "float32"
+
+
+def takes_every_register(workload: Conv2dWorkload, simd: Simd, taps: Taps) -> bool:
+    """Whether tiles do without a register to spare: by vectors, of pixels with a single tap.
+
+    Those of several taps share elements, which LLVM keeps. Nor do products of blocks of channels.
+    """
+    is_whole = workload.is_pointwise and taps.depth == workload.in_channels
+    return is_whole and loads_by_vectors(workload.dtype, simd)
+
+
+def weight_registers(workload: Conv2dWorkload, simd: Simd, taps: Taps, vectors: int) -> int:
+    """Registers for a step's ``vectors`` of weights, and to spare."""
+    if takes_every_register(workload, simd, taps):
+        return min(vectors, 3 if vectors % 2 else 2)  # pairs, of which one may be of two steps
+    return vectors + 1
+
+
 @dataclass(frozen=True)
 class Patches(ABC):
     """A patch matrix whose rows are arranged as ``shape = (batch, rows, columns)`` of pixels.

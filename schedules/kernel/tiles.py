@@ -11,7 +11,7 @@ from typing import Any
 
 from schedules.kernel import sharing
 from schedules.kernel.knobs import Knob, by_name
-from schedules.kernel.patches import Taps
+from schedules.kernel.patches import Taps, takes_every_register, weight_registers
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -149,7 +149,7 @@ def fits_registers(
         most = 17 if lanes > 4 else columns + 2
         spare = max(10, most) if simd.in_order else 10
     else:
-        spare = 1
+        spare = weight_registers(workload, simd, taps, vectors) - vectors
     return sums + columns + vectors + spare <= simd.vector_registers
 
 
@@ -367,11 +367,8 @@ def default_k_block(
     and spills.
     """
     lanes = simd.lanes(workload.dtype)
-    if (
-        taps.flat
-        and taps.depth <= MAX_FLAT_BLOCK
-        and (simd.fma_by_element or is_in_words(workload))
-    ):
+    is_few = taps.flat and taps.depth <= MAX_FLAT_BLOCK
+    if is_few and (simd.fma_by_element or is_in_words(workload)):
         return taps.depth
     if not simd.fma_by_element:
         return workload.in_channels if taps.flat else 1
@@ -380,10 +377,13 @@ def default_k_block(
     if taps.depth < lanes:
         return 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)
+    blocks = [4 * lanes, 2 * lanes]
+    if takes_every_register(workload, simd, taps):
+        blocks = blocks[free + vectors == weight_registers(workload, simd, taps, vectors) :]
     # Of float16, blocks of one vector have enough multiply-adds, and longer ones spill.
-    if simd.in_order or workload.dtype == "float16" or free < max(3, columns // 2):
+    elif simd.in_order or workload.dtype == "float16" or free < max(3, columns // 2):
         return lanes
-    for block in (4 * lanes, 2 * lanes):
+    for block in blocks:
         repeats = taps.depth % block == 0 and taps.depth > block
         if repeats and taps.columns * block <= MAX_UNROLLED_STEPS:
             return block

@@ -102,6 +102,8 @@ def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
     assert k_block(layer(56, 64, 64, kernel=5), out_of_order) == 8
     assert k_block(layer(56, 16, 64), out_of_order) == 8  # a loop is left
     assert k_block(layer(7, 64, 12), out_of_order) == 4  # its tiles take every register
+    pointwise = layer(6, 64, 64, kernel=1)  # so do its
+    assert k_block(pointwise, out_of_order) == 8
 
 
 TILE_BY_TILE, ROW_BY_ROW, PANEL_BY_PANEL = ORDERS

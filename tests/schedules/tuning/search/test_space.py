@@ -110,3 +110,11 @@ def test_limits_hold() -> None:
     assert "winograd" not in {c.algorithm for c in strict}
     with pytest.raises(Unsupported):
         Space(workload_from_text(BLOCK), simd, Limits(workspace_bytes=16))
+
+
+def test_an_algorithm_of_many_knobs_leaves_draws_to_the_others() -> None:
+    """Winograd has 93 % of this layer's combinations."""
+    space, random = Space(workload_from_text(CONV), Simd.named("x86-64-v4")), Random(0)
+    drawn = [space.sample(random).algorithm for _ in range(60)]
+    assert drawn.count("winograd") <= 40
+    assert len(set(drawn)) >= 6
