@@ -268,8 +268,9 @@ def schedule_product(
     # Step 4: threads share tiles.
     rows, columns = extent(schedule, loops.rows), extent(schedule, loops.columns)
     names = (shared,) if shared else tiles.shared_loops(workload, simd, taps, tile, rows, columns)
-    outside, *inside = (getattr(loops, name) for name in names)
-    mark_stage(schedule, outside, stage, *inside)
+    among = loops.panels if len(names) > 1 and names[0] == "panels" else None
+    outside, *inside = (getattr(loops, name) for name in names[among is not None :])
+    mark_stage(schedule, outside, stage, next(iter(inside), None), among)
     return loops
 
 

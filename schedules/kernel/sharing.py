@@ -60,6 +60,27 @@ def shared_pixels(rows: int, columns: int, cores: int) -> tuple[str, ...]:
     return ("rows",) if even else ("rows", "columns")
 
 
+def shared_loops(
+    workload: Conv2dWorkload, simd: Simd, slots: float, order: str, tiles: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """The loops over ``tiles`` that threads share, by name, outermost first.
+
+    These are rows and columns of pixels, each thread's in the order of memory; or panels, if these
+    lose less of all ``slots``. With panels beside pixels, threads also share the panels of a tile
+    that lies between them: where shares of whole tiles would be uneven. On Arm these two loops take
+    registers for addresses, and tiles spill.
+    """
+    rows, columns, panels = tiles
+    pixels, items = shared_pixels(rows, columns, simd.cores), rows * columns
+    uneven = panels > 1 and evenness(items, simd.cores) < EVEN and not simd.fma_by_element
+    if uneven and (order.startswith("panels") or len(pixels) == 1):
+        pixels, items = (*pixels, "panels"), items * panels
+    by_channels = loss_by_channels(workload, simd, slots, panels)
+    if by_channels < loss_by_pixels(workload, simd, slots, items):
+        return ("panels",)
+    return tuple(sorted(pixels, key=order.split(",").index))
+
+
 def shared_evenly(panels: int, simd: Simd) -> bool:
     """Whether there are panels for every core."""
     return panels % simd.cores == 0 or panels >= 8 * simd.cores

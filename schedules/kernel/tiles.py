@@ -340,18 +340,11 @@ def registers_hold_panel(workload: Conv2dWorkload, simd: Simd, columns: int, pan
 def shared_loops(
     workload: Conv2dWorkload, simd: Simd, taps: Taps, tile: Tile, rows: int, columns: int
 ) -> tuple[str, ...]:
-    """The loops whose tiles threads share, by name; of two, the second is inside of the first.
-
-    These are pixels, of ``rows`` by ``columns`` tiles, each thread's in the order of memory; or
-    panels, by :mod:`schedules.kernel.sharing`.
-    """
+    """The loops whose tiles threads share: :func:`sharing.shared_loops`, of so many tiles."""
     panels = -(-workload.out_channels // tile.panel)
     row_pixels = columns * tile.columns
     slots = rows * tile_cost(workload, simd, taps, row_pixels, tile.columns, tile.panel)
-    by_channels = sharing.loss_by_channels(workload, simd, slots, panels)
-    if by_channels < sharing.loss_by_pixels(workload, simd, slots, rows * columns):
-        return ("panels",)
-    return sharing.shared_pixels(rows, columns, simd.cores)
+    return sharing.shared_loops(workload, simd, slots, tile.order, (rows, columns, panels))
 
 
 def default_k_block(

@@ -24,6 +24,8 @@ STAGE_ANNOTATION = "leanconv.stage"
 #: Annotations of two such loops, one inside of the other: how many work items an iteration of the
 #: outer one is, and the stage of the inner one.
 WIDTH_ANNOTATION, INSIDE_ANNOTATION = "leanconv.width", "leanconv.inside"
+#: Annotation of a loop around a stage's: its iterations, which threads share of each work item.
+AMONG_ANNOTATION = "leanconv.among"
 #: Annotation of a loop that LLVM must not unroll.
 ROLLED_ANNOTATION = "leanconv.rolled"
 #: Keeps LLVM from being asked for a runtime allocation.
@@ -31,18 +33,28 @@ _ON_STACK = {"disable_lower_builtin": tirx.IntImm("int32", 1)}
 
 
 def mark_stage(
-    schedule: s_tir.Schedule, loop: Any, index: int = 0, inside: Any | None = None
+    schedule: s_tir.Schedule,
+    loop: Any,
+    index: int = 0,
+    inside: Any | None = None,
+    among: Any | None = None,
 ) -> None:
     """Make the iterations of ``loop`` the work items of stage ``index``; or those of ``inside``.
 
     They must be independent of each other. Loops around ``loop`` are repeated by every thread, and
     so are those between it and the loop ``inside`` of it, by which threads share an iteration. What
     else an iteration does is done by every thread that has a part of it.
+
+    If shares would be uneven, threads also share each item ``among`` the iterations of a loop
+    around them: of two neighbours, the one has the first of these for the item between them, the
+    other the rest.
     """
     schedule.annotate(loop, STAGE_ANNOTATION, index)
     if inside is not None:
         schedule.annotate(loop, WIDTH_ANNOTATION, extent(schedule, inside))
         schedule.annotate(inside, INSIDE_ANNOTATION, index)
+    if among is not None:
+        schedule.annotate(among, AMONG_ANNOTATION, extent(schedule, among))
 
 
 def keep_rolled(schedule: s_tir.Schedule, loop: Any, small: bool = False) -> None:
@@ -86,6 +98,10 @@ class _Splitter:
         self.top = {False: 0, True: 0}
         self.done: dict[Any, int] = {}
         self.item: Any = 0
+        # The work items of the current iteration of a loop that shares each of them, and how many
+        # iterations that loop has.
+        self.range: tuple[Any, Any] = self.begin, self.end
+        self.sharers = 1
         # Whether the current statement is in a loop of several iterations; and the stage in which
         # it is outside of the inner loop, if there are two.
         self.repeated = False
@@ -150,22 +166,28 @@ class _Splitter:
     @contextmanager
     def _scope(self, per_thread: bool = False) -> Iterator[None]:
         before = self.per_thread, self.top, self.done, self.item, self.repeated, self.around
+        shared = self.range, self.sharers
         self.per_thread |= per_thread
         self.top, self.done = dict(self.top), {}
         yield
         self.per_thread, self.top, self.done, self.item, self.repeated, self.around = before
+        self.range, self.sharers = shared
 
     def _loop(self, loop: tirx.For, mutator: StructuralMutator) -> tirx.For:
         start, extent, leave = loop.min, loop.extent, None
         stage, item, around = loop.annotations.get(STAGE_ANNOTATION), self.item, self.around
+        shared = self.range, self.sharers
         if stage is not None:
             start, extent, item = self._stage_range(loop, int(stage))
             around = int(stage) if WIDTH_ANNOTATION in loop.annotations else None
         elif INSIDE_ANNOTATION in loop.annotations:
             first = self.item + self._pass(INSIDE_ANNOTATION, loop)
-            start = tirx.max(self.begin - first, 0)
-            extent = tirx.min(self.end - first, extent) - start
+            begin, end = self.range
+            start = tirx.max(begin - first, 0)
+            extent = tirx.min(end - first, extent) - start
             around = None
+        elif AMONG_ANNOTATION in loop.annotations:
+            shared = self._items_among(loop)
         elif ROLLED_ANNOTATION in loop.annotations and _is_repeated(loop):
             # The same number, since threads count from 0, but LLVM does not know it.
             extent = tirx.max(extent, -self.thread)
@@ -175,6 +197,7 @@ class _Splitter:
                 )
         with self._scope(stage is not None):
             self.item, self.around = item, around
+            self.range, self.sharers = shared
             self.repeated |= _is_repeated(loop)
             body = mutator.mutate(loop.body)
         if leave is not None:
@@ -193,14 +216,26 @@ class _Splitter:
         width = int(loop.annotations.get(WIDTH_ANNOTATION, 1))
         self.visited.add(stage)
         self.whole[stage] = self.whole.get(stage, False) or self.repeated
-        self.extents[stage] = self.done[stage] * width
-        begin, end = self.begin, self.end
+        self.extents[stage] = self.done[stage] * width * self.sharers
+        begin, end = self.range
         if width > 1:
             begin = tirx.truncdiv(begin, width)
             end = tirx.truncdiv(end + (width - 1), width)
         start = tirx.max(begin - first, 0)
         runs = tirx.min(end - first, loop.extent) - start
         return start, runs, (loop.loop_var + first) * width
+
+    def _items_among(self, loop: tirx.For) -> tuple[tuple[Any, Any], int]:
+        """The work items of one of the iterations that share them, and how many these are.
+
+        Of what threads count, item by item and iteration by iteration, it has every so-manieth.
+        """
+        count = int(loop.annotations[AMONG_ANNOTATION])
+        turn = loop.loop_var + self._pass(AMONG_ANNOTATION, loop)
+        begin, end = (
+            tirx.truncdiv(bound + (count - 1) - turn, count) for bound in (self.begin, self.end)
+        )
+        return (begin, end), count
 
     def _sequence(self, sequence: tirx.SeqStmt, mutator: StructuralMutator) -> tirx.Stmt:
         with self._scope():

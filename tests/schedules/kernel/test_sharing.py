@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schedules.kernel.sharing import evenness, shared_pixels
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.plan.stored_kernels import compile_plans
-from schedules.target.simd import PRESETS
+from schedules.target.simd import PRESETS, Simd
+from tests.support.kernels import Case, HostKernel
 
 TWO = replace(PRESETS["x86-64-v4"], cores=2)
 
@@ -44,3 +47,30 @@ def test_panels_are_shared_only_where_pixels_cost_more() -> None:
     assert many.extent == -(-14 * 14 // plans["many"].knobs["columns"])
     assert not few.whole
     assert many.whole == plans["many"].knobs["order"].startswith("panels")
+
+
+@pytest.mark.parametrize(
+    ("size", "inputs", "outputs", "order", "cores"),
+    [
+        (7, 96, 576, "panels,rows,columns", 2),
+        (7, 576, 96, "panels,rows,columns", 4),
+        (7, 96, 576, "rows,columns,panels", 2),
+    ],
+)
+def test_threads_share_the_panels_of_a_tile_between_them(
+    size: int, inputs: int, outputs: int, order: str, cores: int, tmp_path: Path
+) -> None:
+    """Seven tiles are no even shares: each thread has its pixels, and a part of the one between."""
+    simd = replace(Simd.named("host"), cores=cores)
+    workload = pointwise(size, inputs, outputs)
+    plan = plan_kernel(workload, simd, f"indirect:columns=7:panel=16:order={order}")
+    kernel = HostKernel(plan, simd, tmp_path)
+    (stage,) = kernel.kernel.stages
+    panels = -(-outputs // 16)
+    assert stage.extent == (panels * 7 if not simd.fma_by_element else 7)
+    assert stage.whole == order.startswith("panels")
+    case = Case.random(workload)
+    alone = kernel(case)
+    case.check(alone, plan)
+    for threads in (2, 3, 4):
+        np.testing.assert_array_equal(kernel(case, threads, pieces=threads), alone)

@@ -240,6 +240,40 @@ def test_threads_share_an_iteration_by_the_loop_inside(kept: bool, tmp_path: Pat
         np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_threads_share_every_item_among_the_iterations_around(inside: bool, tmp_path: Path) -> None:
+    """All columns of three panels, in loops with borders of their own; of two loops, also."""
+    x, w, b = (te.placeholder((4, 5, 11), name=name) for name in "XWB")
+    y = te.compute(
+        (4, 5, 11),
+        lambda i, j, o: tirx.if_then_else(
+            tirx.all(i > 0, o < 8), x[i, j, o] * w[i, j, o], b[i, j, o]
+        ),
+        name="Y",
+    )
+    schedule = s_tir.Schedule(te.create_prim_func([x, w, b, y]))
+    row, column, o = schedule.get_loops(schedule.get_sblock("Y"))
+    panel, lane = schedule.split(o, [None, 4])
+    schedule.reorder(panel, row, column, lane)
+    for loop in (panel, row):
+        partition(schedule, loop)
+    mark_stage(schedule, row, inside=column if inside else None, among=panel)
+    kernels = c_abi.compile_schedules({"kernel": schedule}, Simd.named("host"))
+    library = ctypes.CDLL(str(link([kernels.data], tmp_path / "kernel.so")))
+    kernel = kernels.kernels["kernel"]
+    extent = 3 * 4 * (5 if inside else 1)
+    assert kernel.stages == (Stage("kernel_stage0", extent, whole=True),)
+    images = np.random.default_rng(0).integers(-9, 9, (3, 4, 5, 11)).astype(np.float32)
+    expected = images[2].copy()
+    expected[1:, :, :8] = images[0, 1:, :, :8] * images[1, 1:, :, :8]
+    for pieces in (1, 2, 3, 4, 5, 7, 12):
+        y = np.full_like(expected, np.nan)
+        arguments = [images[0], None, images[1], images[2], y]
+        workspace = guarded_workspace(kernel, threads=4)
+        run_stages(library, kernel, arguments, workspace, threads=4, pieces=pieces)
+        np.testing.assert_array_equal(y, expected)
+
+
 def test_a_kernel_without_a_stage_is_a_mistake() -> None:
     x, w, b = (te.placeholder((4,), name=name) for name in "XWB")
     y = te.compute((4,), lambda i: x[i] + w[i] + b[i], name="Y")

@@ -18,7 +18,8 @@
 #include "host/options.h"
 
 enum {
-    CACHE_LINE = 64,
+    // What different threads write lies so far apart: processors fetch two lines together.
+    CACHE_LINES = 128,
     // How long a thread polls before it sleeps: longer than the gap between two layers, too short
     // to matter to a battery.
     SPIN_NANOSECONDS = 100 * 1000,
@@ -30,18 +31,20 @@ enum {
 
 enum ticket { TICKET_NONE, TICKET_JOB, TICKET_QUIT };
 
+// A thread polls the first lines of it, in which nothing else is written.
 struct worker {
-    struct pool *pool;
+    alignas(CACHE_LINES) atomic_uint ticket; // enum ticket: written by the caller, then taken
+    atomic_bool asleep;                      // whether `wake` has to be signalled
+    alignas(CACHE_LINES) struct pool *pool;
     pthread_t handle;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    atomic_uint ticket; // enum ticket: written by the caller, taken by the worker
     int32_t thread;
 };
 
 // The part of a job that starts out as one thread's.
 struct share {
-    alignas(CACHE_LINE) atomic_uint next;
+    alignas(CACHE_LINES) atomic_uint next;
     uint32_t end;
 };
 
@@ -52,7 +55,7 @@ struct pool {
     int32_t processors;
 
     // The job, written while no worker runs.
-    lc_pool_task task;
+    alignas(CACHE_LINES) lc_pool_task task;
     void *argument;
     int32_t threads;
     uint32_t piece;
@@ -60,8 +63,9 @@ struct pool {
     atomic_bool failed;
     struct share shares[LC_MAX_THREADS];
 
-    atomic_uint running; // workers that have not finished the job
-    pthread_mutex_t mutex;
+    alignas(CACHE_LINES) atomic_uint running; // workers that have not finished the job
+    atomic_bool waits;                        // whether `finished` has to be signalled
+    alignas(CACHE_LINES) pthread_mutex_t mutex;
     pthread_cond_t finished;
 
     struct worker workers[LC_MAX_THREADS - 1];
@@ -118,7 +122,8 @@ static int32_t count_processors(void) {
 static void run_job(struct pool *pool, int32_t thread) {
     for (int32_t i = 0; i < pool->threads; i++) {
         struct share *share = &pool->shares[(thread + i) % pool->threads];
-        for (;;) {
+        // Looked at before it is taken from: its line stays with the thread that uses it.
+        while (atomic_load_explicit(&share->next, memory_order_relaxed) < share->end) {
             uint32_t begin =
                 atomic_fetch_add_explicit(&share->next, pool->piece, memory_order_relaxed);
             if (begin >= share->end) {
@@ -134,7 +139,7 @@ static void run_job(struct pool *pool, int32_t thread) {
 
 // Takes the ticket away, so that exactly one of caller and worker has it.
 static enum ticket take_ticket(struct worker *worker) {
-    return atomic_exchange_explicit(&worker->ticket, TICKET_NONE, memory_order_acquire);
+    return atomic_exchange(&worker->ticket, TICKET_NONE);
 }
 
 static enum ticket wait_for_ticket(struct worker *worker, bool spin) {
@@ -144,19 +149,25 @@ static enum ticket wait_for_ticket(struct worker *worker, bool spin) {
     }
     if (ticket == TICKET_NONE) {
         pthread_mutex_lock(&worker->mutex);
+        atomic_store(&worker->asleep, true);
         while ((ticket = take_ticket(worker)) == TICKET_NONE) {
             pthread_cond_wait(&worker->wake, &worker->mutex);
         }
+        atomic_store(&worker->asleep, false);
         pthread_mutex_unlock(&worker->mutex);
     }
     return ticket;
 }
 
+// All accesses of `ticket` and `asleep` are in one order: a worker that is not seen to be asleep
+// will see the ticket before it sleeps.
 static void give_ticket(struct worker *worker, enum ticket ticket) {
-    pthread_mutex_lock(&worker->mutex);
-    atomic_store_explicit(&worker->ticket, ticket, memory_order_release);
-    pthread_cond_signal(&worker->wake);
-    pthread_mutex_unlock(&worker->mutex);
+    atomic_store(&worker->ticket, ticket);
+    if (atomic_load(&worker->asleep)) {
+        pthread_mutex_lock(&worker->mutex);
+        pthread_cond_signal(&worker->wake);
+        pthread_mutex_unlock(&worker->mutex);
+    }
 }
 
 static void *worker_main(void *argument) {
@@ -166,7 +177,8 @@ static void *worker_main(void *argument) {
     while (wait_for_ticket(worker, spin) == TICKET_JOB) {
         spin = pool->spin; // a field of the job: not to be read after it
         run_job(pool, worker->thread);
-        if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1) {
+        // Likewise in one order.
+        if (atomic_fetch_sub(&pool->running, 1) == 1 && atomic_load(&pool->waits)) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->finished);
             pthread_mutex_unlock(&pool->mutex);
@@ -290,9 +302,11 @@ static void wait_for_workers(struct pool *pool) {
     }
     if (!pool->spin || !spin_until(&pool->running, true)) {
         pthread_mutex_lock(&pool->mutex);
-        while (atomic_load_explicit(&pool->running, memory_order_acquire) != 0) {
+        atomic_store(&pool->waits, true);
+        while (atomic_load(&pool->running) != 0) {
             pthread_cond_wait(&pool->finished, &pool->mutex);
         }
+        atomic_store(&pool->waits, false);
         pthread_mutex_unlock(&pool->mutex);
     }
 }
