@@ -22,7 +22,7 @@ BUDGET = {
     "schedules/budget": 1200,
     "schedules/kernel": 3700,
     "schedules/layer": 1600,
-    "schedules/lower": 2000,
+    "schedules/lower": 2050,
     "schedules/plan": 900,
     "schedules/relax": 1650,
     "schedules/select": 900,

@@ -5,10 +5,10 @@
 
 Batch 1. Networks are those of models/make.py, or .tflite files. Every runtime with every number of
 threads is a process; these take turns of a tenth of a second, in an order that reverses, and the
-threads of the others sleep meanwhile (benchmarks/harness/apart.py). How far apart the cores are is
+threads of the others sleep meanwhile (benchmarks/harness/apart). How far apart the cores are is
 measured before every round, and each distance has rows of its own, as a virtual machine may move.
 
-cores: near if they share a cache, else far (benchmarks/harness/round_trip.py)
+cores: near if they share a cache, else far (benchmarks/harness/apart/round_trip.py)
 min ms: of one inference, of leanconv and of XNNPACK
 speed-up: of so many threads over the first number of them, of minima and of medians
 ratio: of leanconv to XNNPACK with as many threads (below 1 is faster)
@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.benchmarks.harness.apart import interleave_apart, opened_apart
+from scripts.benchmarks.harness.apart.processes import interleave_apart, opened_apart
+from scripts.benchmarks.harness.apart.round_trip import RoundTrip, distance
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -38,7 +39,6 @@ from scripts.benchmarks.harness.benchmark import (
 from scripts.benchmarks.harness.comparison import built_in_outputs, compile_delegate, ratios
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import Timing, milliseconds
-from scripts.benchmarks.harness.round_trip import RoundTrip, distance
 from scripts.benchmarks.harness.runners import XNNPACK, inputs_path
 from scripts.benchmarks.networks import check_networks, thread_counts
 from scripts.models.architectures import ARCHITECTURES

@@ -11,10 +11,10 @@ import pytest
 
 from schedules.errors import LeanconvError
 from scripts.benchmarks import scaling
-from scripts.benchmarks.harness import apart as apart_module
-from scripts.benchmarks.harness.apart import Apart, interleave_apart
+from scripts.benchmarks.harness.apart import processes
+from scripts.benchmarks.harness.apart.processes import Apart, interleave_apart
+from scripts.benchmarks.harness.apart.round_trip import FAR, NEAR, NEAR_SECONDS, distance
 from scripts.benchmarks.harness.inference import LEANCONV
-from scripts.benchmarks.harness.round_trip import FAR, NEAR, NEAR_SECONDS, distance
 from scripts.benchmarks.harness.runners import XNNPACK
 
 
@@ -35,7 +35,7 @@ def fakes(log: list[str]) -> dict[Any, Any]:
 
 @pytest.fixture(autouse=True)
 def _no_parking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart_module, "PARKED_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "PARKED_SECONDS", 0.0)
 
 
 def test_states_are_kept_apart_and_changes_do_not_count() -> None:

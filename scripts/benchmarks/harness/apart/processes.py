@@ -41,7 +41,7 @@ class Apart:
     """
 
     def __init__(self, kind: str, graph: Path, threads: int, folder: Path) -> None:
-        module = "scripts.benchmarks.harness.apart"
+        module = "scripts.benchmarks.harness.apart.processes"
         self.name = f"{kind}, {threads} threads"
         self.process = subprocess.Popen(
             module_command(module, kind, graph, threads, folder),
