@@ -57,11 +57,13 @@ def _computed_in(precision: str, simd: Simd, layer: Layer) -> Layer:
     """``layer`` in the type that it is computed in.
 
     Transposed convolutions stay float32: what they spread over the output is. So do those of
-    volumes. Layers whose tensors
+    volumes, and weights in Winograd's domain. Layers whose tensors
     are float16 in the model are computed so where the processor can, whatever is asked for.
     """
     read = layer.workload
-    if read is None or read.weight_dtype not in ("float32", "float16") or layer.kind == VOLUME:
+    if read is None or read.weight_dtype not in ("float32", "float16"):
+        return layer
+    if layer.kind == VOLUME or read.domain:
         return layer
     if read.dtype == "float16":
         dtype = "float16" if simd.computes_float16 else "float32"

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedules import __version__
+from schedules.algorithms.winograd.cook_toom import as_floats, filtering
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
@@ -63,6 +64,7 @@ LAYOUTS = {
     "words": "LC_WORDS",
     "rows": "LC_ROWS",
     "taps": "LC_TAPS",
+    "winograd_blocks": "LC_BLOCKS",
 }
 
 
@@ -98,6 +100,8 @@ def kernel_table(
         lines += _transform(name, *matrices)
     for kernel in kernels:
         lines += _layers(kernel.name, kernel.plan, transforms)
+    domains = _domains(kernels)
+    lines += domains
     if kernels:
         lines += ["", "static const struct lc_kernel kernels[] = {"]
         for kernel in kernels:
@@ -120,6 +124,8 @@ def kernel_table(
         f"    .weight_offset = {weight_offset(simd)},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .dot_kernels = {DOT_KERNELS[dot_kernels(simd)]},",
+        f"    .domains = {'domains' if domains else 0},",
+        f"    .domain_count = {sum(line.startswith('    {') for line in domains)},",
         "    .rules = rules,",
         f"    .rule_count = {len(rows)},",
         f"    .kernels = {'kernels' if kernels else 0},",
@@ -154,6 +160,22 @@ def _transform(name: str, height: Matrix, width: Matrix) -> list[str]:
     return [*lines, f"static const struct lc_transform {name} = {value};"]
 
 
+def _domains(kernels: Sequence[Kernel]) -> list[str]:
+    """The forms of Winograd's algorithm of layers that have their weights in its domain."""
+    layers = [layer for kernel in kernels for layer in kernel.plan.layers]
+    forms = sorted({(w.domain.outputs, w.kernel_height) for w in layers if w.domain})
+    lines, entries = [], []
+    for outputs, taps in forms:
+        form, name = filtering(outputs, taps), f"f{outputs}_{taps}"
+        for matrix in ("image", "output"):
+            values = ", ".join(map(float.hex, as_floats(getattr(form, matrix)).ravel().tolist()))
+            lines.append(f"static const double {name}_{matrix}[] = {{{values}}};")
+        entries.append(f"    {{{outputs}, {taps}, {name}_image, {name}_output}},")
+    if entries:
+        lines += ["", "static const struct lc_domain domains[] = {", *entries, "};"]
+    return lines
+
+
 def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], str]) -> list[str]:
     """The geometry and the packed weights of every layer of a kernel."""
     layers = [
@@ -172,6 +194,8 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
                 "transform": f"&{transforms[part.transform]}" if part.transform else 0,
                 "run": part.run,
                 "word": part.word,
+                "rows": part.rows,
+                "capacity": part.shape[0] if part.layout == "winograd_blocks" else 0,
                 "packed_bytes": part.weight_bytes,
                 "bias_elements": part.bias_elements,
             }
@@ -202,6 +226,8 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
     geometry["element"] = ELEMENT_CODES[layer.dtype]
+    if layer.domain:
+        geometry |= {"domain": layer.domain.outputs, "domain_relu": int(layer.domain.relu)}
     geometry["rule"] = 0 if layer.is_dynamic else _rule_code(layer.rounding)
     geometry["dynamic"] = DYNAMIC_ROUNDINGS.index(layer.rounding) + 1 if layer.is_dynamic else 0
     return geometry

@@ -195,8 +195,8 @@ def _is_better_left(plan: Plan, simd: Simd) -> bool:
 
 def default_limits(workload: Workload, limits: Limits) -> Limits:
     """``limits`` with one on the error, whoever chooses: see :data:`ERROR_FACTOR`."""
-    if limits.error is not None:
-        return limits
+    if limits.error is not None or any(layer.domain for layer in workload.layers):
+        return limits  # what has its weights in Winograd's domain is defined there
     definition = math.hypot(*map(definition_error, workload.layers))
     return replace(limits, error=ERROR_FACTOR * definition)
 

@@ -249,6 +249,16 @@ class Graph:
             return None
         return [int(value) for value in data[:size].view(dtype)]
 
+    def floats(self, index: int | None) -> np.ndarray | None:
+        """The elements of a dense float32 constant; ``None`` if it is something else."""
+        tensor = None if index is None else self.tensor(index)
+        if tensor is None or tensor.type != "float32" or not tensor.is_whole_constant:
+            return None
+        data = self.model.Buffers(self.graph.Tensors(index).Buffer()).DataAsNumpy()
+        if tensor.sparsity is not None or not isinstance(data, np.ndarray):
+            return None
+        return data[: tensor.bytes].view(np.float32).reshape(tensor.shape)
+
     def _node(self, index: int) -> Node:
         operator = self.graph.Operators(index)
         inputs = checked_length(operator.InputsLength(), self.content, "inputs")

@@ -15,7 +15,7 @@ from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, VOLUME, 
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import SPREAD, WORD
 from schedules.layer.workload import Conv2dWorkload
-from tflite_delegate.read import upsampling
+from tflite_delegate.read import upsampling, winograd
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node, Tensor
 from tflite_delegate.read.quantisation import (
     READ_ROUNDING,
@@ -35,13 +35,14 @@ OPERATORS = {
     tflite.BuiltinOperator.TRANSPOSE_CONV: "TRANSPOSE_CONV",
     tflite.BuiltinOperator.CONV_3D: "CONV_3D",
 }
-#: Likewise, custom ones: MediaPipe's transposed convolution.
-CUSTOM_OPERATORS = ("Convolution2DTransposeBias",)
+#: Likewise, custom ones: MediaPipe's transposed convolution, and weights in Winograd's domain.
+CUSTOM_OPERATORS = ("Convolution2DTransposeBias", winograd.NAME)
 _KINDS = {
     "CONV_2D": CONV,
     "DEPTHWISE_CONV_2D": DEPTHWISE,
     "FULLY_CONNECTED": DENSE,
     "CONV_3D": VOLUME,
+    winograd.NAME: CONV,
 }
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
@@ -139,6 +140,8 @@ def read_layer(graph: Graph, node: Node) -> Layer:
     try:
         if kind == TRANSPOSED:
             _read_transposed(graph, node, op, facts)
+        elif op == winograd.NAME:
+            _read_winograd(graph, node, facts)
         elif kind == VOLUME:
             _read_volume(graph, node, op, facts)
         else:
@@ -288,6 +291,22 @@ def _read_volume(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         raise LeanconvError("int8 weights of a convolution of volumes: not supported")
     _check_constants({x.type, y.type}, weights, bias, channels)
     workload = replace(workload, weight_dtype=weights.type)
+    facts |= {"workload": workload, "input": x_index, "output": y_index}
+
+
+def _read_winograd(graph: Graph, node: Node, facts: dict[str, Any]) -> None:
+    """Its weights have the output channels last."""
+    x_index, w_index, y_index, bias_index, _ = _operands(node, 0, 1, 2, None)
+    weights, x, y = (graph.tensor(index) for index in (w_index, x_index, y_index))
+    if len(weights.shape) != 3 or min(weights.shape) < 1:
+        raise LeanconvError(f"malformed node: weights of shape {list(weights.shape)}")
+    facts["weight_bytes"] = weights.bytes
+    if not x.is_known or len(x.shape) != 4:
+        raise LeanconvError("input shape is not known before the model runs")
+    workload = winograd.read_workload(graph, node, x, weights)
+    facts |= {"geometry": workload.describe(), "macs": workload.macs}
+    bias = None if bias_index is None else graph.constant_behind(bias_index)
+    _check_constants({x.type, y.type}, weights, bias, workload.out_channels)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
 
 

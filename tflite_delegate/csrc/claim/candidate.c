@@ -6,6 +6,7 @@
 
 #include "host/tensor.h"
 #include "kernels/kernels.h"
+#include "kernels/winograd/blocks.h"
 
 // With a PAD in front and without, each cut off behind any of its nodes.
 enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
@@ -51,6 +52,16 @@ static bool has_one_type(const struct lc_graph *graph, const struct lc_chain *ch
     return input && output && input->type == output->type;
 }
 
+// Whether the kernel takes as many blocks of weights as are not zero.
+static bool fits_weights(const struct lc_kernel *kernel, const struct lc_chain *chain,
+                         const struct tfl_context *context) {
+    if (kernel->parts->layout != LC_BLOCKS) {
+        return true;
+    }
+    struct lc_constants constants = lc_layer_constants(&chain->layers[0], context);
+    return constants.weights.data && lc_fits_blocks(kernel->parts, kernel->layers, &constants);
+}
+
 static void add_candidate(struct search *search, const struct lc_chain *chain) {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
@@ -64,7 +75,7 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
                                                layers, count, search->algorithm);
     const struct lc_kernel *kernel =
         meant ? meant->kernel : lc_find_kernel(layers, count, search->algorithm);
-    if (kernel) {
+    if (kernel && fits_weights(kernel, chain, search->graph->context)) {
         search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
     }
 }

@@ -112,6 +112,9 @@ struct lc_geometry {
     int32_t in_depth, kernel_depth;
     int32_t stride_depth, dilation_depth;
     int32_t pad_front, pad_back;
+    // Of weights in Winograd's domain the m of F(m, r), and 1 if the transformed image passes a
+    // ReLU; else zeros.
+    int32_t domain, domain_relu;
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -139,6 +142,16 @@ struct lc_transform {
     const double *width;  // [columns][K_w]
 };
 
+// F(m, r) of Winograd's algorithm, for tiles of n = m + r - 1 by n pixels.
+struct lc_domain {
+    int32_t outputs, taps; // m and r
+    const double *image;   // B^T [n][n]
+    const double *output;  // A^T [m][n]
+};
+
+// The n of such a tile at most.
+enum { LC_MAX_INPUTS = 10 };
+
 // How packed weights are laid out; see schedules/kernel/packing.py.
 enum lc_layout {
     LC_PANELS = 0, // [ceil(M / panel)][K_h K_w C][panel], the last panel filled up with zeros; with
@@ -148,6 +161,8 @@ enum lc_layout {
     LC_WORDS = 4,  // [ceil(M / panel)][words][panel][word] of int8, filled up like LC_PANELS: runs
                    // of weights, in the order of LC_ROWS, each filled up with zeros to whole words
     LC_VOLUME = 5, // [K_d][K_h][K_w][C][M], as a CONV_3D node has them; no kernel's
+    LC_POINTS = 6, // [n n][C][M], as the model has weights of Winograd's domain; no kernel's
+    LC_BLOCKS = 7, // those of them that are not zero: see schedules/kernel/sparse/blocks.py
     LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
 
@@ -160,6 +175,8 @@ struct lc_part {
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     int32_t run;                          // of LC_WORDS: weights in a row that are filled up
     int32_t word;                         // of LC_WORDS: weights side by side: 1, 4, 8, 16
+    int32_t rows;                         // of LC_BLOCKS: as many of different lengths, or 0
+    int32_t capacity;                     // of LC_BLOCKS: blocks
     size_t packed_bytes;                  // of the weights
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
@@ -200,13 +217,15 @@ extern const unsigned char lc_embedded_weights[];
 
 struct lc_library {
     const char *version;
-    const char *model;                // file name of the model it was compiled for
-    const char *target;               // name of the processor it was compiled for
-    uint32_t features;                // LC_CPU_*
-    int32_t image_offset;             // what kernels add to every int8 before they multiply it
-    int32_t weight_offset;            // what is added to every uint8 weight in LC_WORDS
-    int32_t rounding;                 // enum lc_rounding
-    int32_t dot_kernels;              // enum lc_dot_kernels
+    const char *model;               // file name of the model it was compiled for
+    const char *target;              // name of the processor it was compiled for
+    uint32_t features;               // LC_CPU_*
+    int32_t image_offset;            // what kernels add to every int8 before they multiply it
+    int32_t weight_offset;           // what is added to every uint8 weight in LC_WORDS
+    int32_t rounding;                // enum lc_rounding
+    int32_t dot_kernels;             // enum lc_dot_kernels
+    const struct lc_domain *domains; // of layers with weights in Winograd's domain
+    size_t domain_count;
     const struct lc_rule_case *rules; // of quantised layers; the first that fits
     size_t rule_count;
     const struct lc_kernel *kernels; // longer chains first; of equal ones, the first is the default

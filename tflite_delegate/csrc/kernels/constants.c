@@ -17,6 +17,10 @@ const float *lc_constant_read(const struct lc_constant *constant, size_t first, 
     return scratch;
 }
 
+static bool has_outputs_last(const struct lc_constants *constants) {
+    return constants->layout == LC_VOLUME || constants->layout == LC_POINTS;
+}
+
 size_t lc_weights_index(const struct lc_constants *constants, const struct lc_geometry *g, size_t m,
                         size_t tap) {
     size_t channels = (size_t)(g->in_channels / g->groups);
@@ -30,7 +34,7 @@ size_t lc_weights_index(const struct lc_constants *constants, const struct lc_ge
         taps = (size_t)up->kernel_height * (size_t)up->kernel_width;
         m %= (size_t)up->channels;
     }
-    if (constants->layout == LC_VOLUME) {
+    if (has_outputs_last(constants)) {
         return tap * channels * (size_t)g->out_channels + m;
     }
     return constants->layout == LC_TAPS ? tap * (size_t)g->out_channels + m
@@ -44,7 +48,7 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
         return memset(scratch, 0, count * sizeof *scratch);
     }
     const struct lc_constant *weights = &constants->weights;
-    if (constants->layout == LC_VOLUME) {
+    if (has_outputs_last(constants)) {
         size_t step = (size_t)g->out_channels;
         for (size_t i = 0; i < count; i++) {
             scratch[i] = *lc_constant_read(weights, index + (c + i) * step, 1, &scratch[i]);

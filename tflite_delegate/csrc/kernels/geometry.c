@@ -76,6 +76,11 @@ size_t lc_tap_pixel(const struct lc_geometry *g, int32_t oy, int32_t ox, int32_t
     return (size_t)row * (size_t)g->in_width + (size_t)column;
 }
 
+size_t lc_points(const struct lc_geometry *g) {
+    return ((size_t)g->domain + (size_t)g->kernel_height - 1) *
+           ((size_t)g->domain + (size_t)g->kernel_width - 1);
+}
+
 bool lc_packs_narrow(const struct lc_geometry *g) {
     return g->byte_weights || (g->half_weights && g->element != LC_FLOAT16);
 }
@@ -200,7 +205,7 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
                             g->half_weights                 ? " float16 weights"
                             : g->dynamic || g->byte_weights ? " int8 weights"
                                                             : "",
-                            rule_name(g->rule));
+                            g->domain ? " in Winograd's domain" : rule_name(g->rule));
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

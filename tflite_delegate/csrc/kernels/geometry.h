@@ -26,6 +26,9 @@ int32_t lc_out_rows(const struct lc_geometry *geometry);
 // of the output; -1 beyond the border.
 int64_t lc_tap_row(const struct lc_geometry *geometry, int32_t row, int32_t tap);
 
+// Points of Winograd's domain for weights that are in it.
+size_t lc_points(const struct lc_geometry *geometry);
+
 // Elements of one input or output image or volume. False if they cannot be addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 

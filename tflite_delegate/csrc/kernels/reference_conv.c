@@ -9,6 +9,7 @@
 #include "kernels/geometry.h"
 #include "kernels/hybrid/hybrid.h"
 #include "kernels/quantised/quantised.h"
+#include "kernels/winograd/reference_winograd.h"
 
 // Channels that are converted from float16 at once and reused along an output row.
 enum { CHUNK = 64 };
@@ -130,7 +131,12 @@ void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t 
             size_t group = (size_t)(m / (g->out_channels / g->groups));
             const float *channels =
                 (const float *)layer->x + group * (size_t)(g->in_channels / g->groups);
-            accumulate_channel(g, channels, layer->constants, oy, m, out_width, out_row + m);
+            if (!g->domain) {
+                accumulate_channel(g, channels, layer->constants, oy, m, out_width, out_row + m);
+            }
+        }
+        if (g->domain) {
+            lc_winograd_row(layer, oy, out_row);
         }
         activate(g->activation, out_row, row_elements);
         if (layer->r) {

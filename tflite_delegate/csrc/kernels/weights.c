@@ -10,6 +10,8 @@
 #include "kernels/halves.h"
 #include "kernels/hybrid/channel_constants.h"
 #include "kernels/weight_pages.h"
+#include "kernels/winograd/blocks.h"
+#include "kernels/winograd/transformed.h"
 
 // How the packed weights of one call are made of the model's: for each point of the transform's
 // domain (one, without a transform) a matrix [panels][depth][panel]. LC_ROWS has panels of one
@@ -55,7 +57,13 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     size_t out_channels = (size_t)(g->out_channels / kernel->calls);
     bool by_channel = part->layout == LC_CHANNELS;
     bool in_words = part->layout == LC_WORDS;
-    bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words;
+    bool in_blocks = part->layout == LC_BLOCKS;
+    bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words || in_blocks;
+    if ((in_blocks && !g->domain) ||
+        (g->domain && (transform || kernel->calls > 1 || g->groups > 1 || g->element ||
+                       (!in_blocks && part->layout != LC_PANELS)))) {
+        return false;
+    }
     if (in_words != (lc_sums_integers(g) && is_filled_up) || (in_words && transform)) {
         return false;
     }
@@ -86,6 +94,15 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     if (!transform && !lc_multiply(&layout->depth, (int64_t)layout->taps)) {
         return false;
     }
+    if (g->domain) {
+        layout->taps = 1;
+        layout->points = lc_points(g);
+        layout->depth = layout->channels;
+    }
+    if (in_blocks) {
+        layout->bytes = lc_blocks_bytes(part, g);
+        return layout->bytes == part->packed_bytes;
+    }
     if (in_words) {
         if (part->run < 1 || layout->depth % (size_t)part->run || !lc_is_word(part->word)) {
             return false;
@@ -99,7 +116,7 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = in_words ? layout->word : element_bytes(g);
+    layout->bytes = in_words ? layout->word : g->domain ? sizeof(float) : element_bytes(g);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -149,45 +166,6 @@ static void pack_narrow(char *packed, const struct layout *layout,
             for (size_t c = 0; c < layout->channels && index != SIZE_MAX; c++) {
                 size_t step = tap * layout->tap_step + c * layout->channel_step;
                 memcpy(column + bytes * step * layout->panel, weights + bytes * (index + c), bytes);
-            }
-        }
-    }
-}
-
-// One point of `count` input channels from `c` on: sums = sum over i, j of height[i] w[i][j]
-// width[j], for the point's rows of the transform and the weights of output channel `m`.
-static void transform_channels(double *sums, size_t c, size_t count, const struct layout *layout,
-                               const double *height, const double *width,
-                               const struct lc_constants *constants, size_t m) {
-    float scratch[CHUNK];
-    size_t kernel_width = (size_t)layout->geometry->kernel_width;
-    memset(sums, 0, count * sizeof *sums);
-    for (size_t tap = 0; tap < layout->taps; tap++) {
-        const float *row = lc_weights_read(constants, layout->geometry, m, tap, c, count, scratch);
-        double h = height[tap / kernel_width], w = width[tap % kernel_width];
-        for (size_t i = 0; i < count; i++) {
-            sums[i] += h * (double)row[i] * w;
-        }
-    }
-}
-
-static void pack_transformed(void *packed, const struct layout *layout,
-                             const struct lc_constants *constants, size_t first) {
-    double sums[CHUNK];
-    const struct lc_transform *transform = layout->transform;
-    const struct lc_geometry *g = layout->geometry;
-    for (size_t point = 0; point < layout->points; point++) {
-        size_t a = point / (size_t)transform->columns, b = point % (size_t)transform->columns;
-        const double *height = transform->height + a * (size_t)lc_kernel_rows(g);
-        const double *width = transform->width + b * (size_t)g->kernel_width;
-        for (size_t m = 0; m < layout->out_channels; m++) {
-            size_t from = column_of(layout, point, m), step = layout->panel;
-            for (size_t c = 0; c < layout->channels; c += CHUNK) {
-                size_t count = chunk(layout->channels - c);
-                transform_channels(sums, c, count, layout, height, width, constants, first + m);
-                for (size_t i = 0; i < count; i++) {
-                    lc_store_float(packed, from + (c + i) * step, (float)sums[i], g->half_weights);
-                }
             }
         }
     }
@@ -293,32 +271,41 @@ bool lc_packed_places(struct lc_packed *packed, size_t *bias, const struct lc_ke
     return is_known;
 }
 
-static void pack_weights(void *packed, const struct layout *layout,
+// False if there are more blocks than the kernel takes.
+static bool pack_weights(void *packed, const struct layout *layout, const struct lc_part *part,
                          const struct lc_constants *constants, size_t first) {
-    if (lc_sums_integers(layout->geometry)) {
+    if (part->layout == LC_BLOCKS) {
+        return lc_pack_blocks(packed, part, layout->geometry, constants);
+    }
+    if (layout->geometry->domain) {
+        lc_pack_points(packed, part, layout->geometry, constants);
+    } else if (lc_sums_integers(layout->geometry)) {
         pack_words(packed, layout, constants, first);
     } else if (lc_packs_narrow(layout->geometry)) {
         pack_narrow(packed, layout, constants, first);
     } else if (layout->transform) {
-        pack_transformed(packed, layout, constants, first);
+        lc_pack_transformed(packed, part, layout->geometry, constants, first, layout->out_channels);
     } else {
         pack_matrix(packed, layout, constants, first);
     }
+    return true;
 }
 
-static void pack_call(char *block, const struct places *places, const struct lc_kernel *kernel,
+static bool pack_call(char *block, const struct places *places, const struct lc_kernel *kernel,
                       const struct lc_constants *layers, size_t call) {
     for (int32_t i = 0; i < kernel->layer_count; i++) {
         struct layout layout;
         layout_of(&layout, kernel, i);
-        char *bias = block + places->bias[i];
+        char *bias = block + places->bias[i], *weights = block + places->weights[i];
         size_t first = call * layout.out_channels;
-        if (!reads_in_place(kernel, layers)) {
-            pack_weights(block + places->weights[i], &layout, &layers[i], first);
+        if (!reads_in_place(kernel, layers) &&
+            !pack_weights(weights, &layout, &kernel->parts[i], &layers[i], first)) {
+            return false;
         }
         lc_write_constants(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i], first,
                            layout.out_channels);
     }
+    return true;
 }
 
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
@@ -339,7 +326,10 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     packed->weights = packed->weights_in_place ? NULL : block;
     packed->bias = block + places.bias[0];
     for (size_t call = 0; call < (size_t)kernel->calls; call++) {
-        pack_call(block + call * places.group_pitch, &places, kernel, layers, call);
+        if (!pack_call(block + call * places.group_pitch, &places, kernel, layers, call)) {
+            lc_packed_free(packed);
+            return false;
+        }
     }
     return true;
 }

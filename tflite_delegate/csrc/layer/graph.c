@@ -7,7 +7,20 @@
 
 #include "host/tensor.h"
 #include "layer/constants/sparsity.h"
+#include "layer/layer.h"
 #include "layer/quantised_layer.h"
+
+static int32_t code_of(const struct tfl_registration *registration) {
+    static const int32_t custom[] = {LC_CUSTOM_TRANSPOSE_CONV_BIAS, LC_CUSTOM_WINOGRAD_CONV};
+    const char *name = registration->custom_name;
+    for (size_t i = 0; i < sizeof custom / sizeof *custom; i++) {
+        if (registration->builtin_code == TFL_BUILTIN_CUSTOM && name &&
+            strcmp(name, lc_core_name(custom[i])) == 0) {
+            return custom[i];
+        }
+    }
+    return registration->builtin_code;
+}
 
 bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *view) {
     struct tfl_node *node;
@@ -15,11 +28,7 @@ bool lc_node_at(struct tfl_context *context, int index, struct lc_node_view *vie
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != TFL_OK) {
         return false;
     }
-    const char *name = registration->custom_name;
-    bool is_custom = registration->builtin_code == TFL_BUILTIN_CUSTOM && name &&
-                     strcmp(name, "Convolution2DTransposeBias") == 0;
-    int32_t code = is_custom ? LC_CUSTOM_TRANSPOSE_CONV_BIAS : registration->builtin_code;
-    *view = (struct lc_node_view){index, code, node, registration};
+    *view = (struct lc_node_view){index, code_of(registration), node, registration};
     return true;
 }
 

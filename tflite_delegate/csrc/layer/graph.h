@@ -9,8 +9,9 @@
 
 #include "host/tflite_abi.h"
 
-// MediaPipe's custom operator Convolution2DTransposeBias, among the codes of built-in ones.
-enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16 };
+// Custom operators among the codes of built-in ones: MediaPipe's Convolution2DTransposeBias, and
+// leanconv.winograd_conv2d.
+enum { LC_CUSTOM_TRANSPOSE_CONV_BIAS = 1 << 16, LC_CUSTOM_WINOGRAD_CONV };
 
 // A node of the graph, and its operator.
 struct lc_node_view {

@@ -13,6 +13,7 @@
 #include "layer/hybrid/hybrid_layer.h"
 #include "layer/params.h"
 #include "layer/quantised_layer.h"
+#include "layer/winograd/winograd_params.h"
 
 const char *lc_core_name(int32_t builtin_code) {
     switch (builtin_code) {
@@ -28,6 +29,8 @@ const char *lc_core_name(int32_t builtin_code) {
         return "CONV_3D";
     case LC_CUSTOM_TRANSPOSE_CONV_BIAS:
         return "Convolution2DTransposeBias";
+    case LC_CUSTOM_WINOGRAD_CONV:
+        return LC_WINOGRAD_NAME;
     default:
         return NULL;
     }
@@ -76,7 +79,8 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
     layer->weights = constant_behind(layer->weights, sources);
     const struct tfl_tensor *weights = lc_tensor(context, layer->weights);
     bool is_volume = layer->source == LC_VOLUME;
-    if (!weights || !lc_has_rank(weights, layer->is_dense ? 2 : is_volume ? 5 : 4)) {
+    int rank = layer->is_dense ? 2 : layer->domain ? 3 : is_volume ? 5 : 4;
+    if (!weights || !lc_has_rank(weights, rank)) {
         return "malformed weights";
     }
     int type = lc_tensor(context, layer->input)->type;
@@ -98,6 +102,12 @@ static const char *read_weights(struct lc_layer *layer, const struct tfl_context
         layer->group_channels = dims[3];
         layer->out_channels = dims[4];
         return are_bytes ? "int8 weights of a convolution of volumes" : NULL;
+    }
+    if (layer->domain) { // [n n][C][M]
+        int32_t inputs = layer->domain + layer->kernel_height - 1;
+        layer->group_channels = dims[1];
+        layer->out_channels = dims[2];
+        return dims[0] == inputs * inputs && !are_bytes ? NULL : "malformed weights";
     }
     if (layer->is_dense) { // [M][C]
         layer->out_channels = dims[0];

@@ -23,6 +23,7 @@ struct lc_layer {
     // float16 constant and the node.
     int input, weights, bias, residual, output;
 
+    int32_t domain, domain_relu;          // as in struct lc_geometry; source is LC_POINTS
     enum lc_layout source;                // LC_ROWS, LC_TAPS, LC_VOLUME: as the model has them
     int32_t group_channels, out_channels; // input channels of one group, all output channels
     int32_t kernel_height, kernel_width;

@@ -76,7 +76,7 @@ static const char *read_image(const struct lc_layer *layer, const struct tfl_int
         return "the input does not have as many channels as the weights";
     }
     if (d[3] < 1 || d[3] % layer->group_channels ||
-        (layer->upsampling.rows && d[3] != layer->group_channels)) {
+        ((layer->upsampling.rows || layer->domain) && d[3] != layer->group_channels)) {
         return "the input does not have as many channels as the weights, nor a multiple of them";
     }
     geometry->in_height = d[1];
@@ -144,6 +144,8 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .half_weights = layer->half_weights,
         .pairs = layer->pairs,
         .byte_weights = layer->byte_weights,
+        .domain = layer->domain,
+        .domain_relu = layer->domain_relu,
         .kernel_depth = layer->kernel_depth,
         .stride_depth = layer->stride_depth,
         .dilation_depth = layer->dilation_depth,

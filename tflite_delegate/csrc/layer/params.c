@@ -2,6 +2,8 @@
 
 #include "layer/params.h"
 
+#include "layer/winograd/winograd_params.h"
+
 static const char *read_window(struct lc_layer *layer, const struct tfl_conv_params *params) {
     layer->stride_height = params->stride_height;
     layer->stride_width = params->stride_width;
@@ -87,6 +89,9 @@ static const void *params_of(struct lc_node_view core) {
 }
 
 const char *lc_read_params(struct lc_layer *layer, struct lc_node_view core) {
+    if (core.builtin_code == LC_CUSTOM_WINOGRAD_CONV) {
+        return lc_read_winograd_params(layer, core.node);
+    }
     const void *params = params_of(core);
     const int32_t builtin_code = core.builtin_code;
     if (!params) {

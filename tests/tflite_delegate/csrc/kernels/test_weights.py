@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schedules.algorithms.sparse_winograd.blocks import packed_blocks
 from schedules.kernel import packing
 from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.layer.workload import Conv2dWorkload
@@ -19,6 +20,7 @@ from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
 from tests.support.chains import ChainPlan
+from tests.support.winograd_weights import layer_of, pruned_at_random
 from tests.tflite_delegate.csrc.test_sanitizers import compiler
 from tflite_delegate import build as builder
 from tflite_delegate.table import kernel_table
@@ -53,14 +55,17 @@ int main(int argc, char **argv) {
     bool is_half = argv[2][0] == '2';
     struct lc_constants layers[LC_MAX_LAYERS] = {0};
     for (int32_t i = 0; i < lc_library.kernels->layer_count; i++) {
-        layers[i].layout = argv[3 + 3 * i][0] == 't' ? LC_TAPS : LC_ROWS;
+        char order = argv[3 + 3 * i][0];
+        layers[i].layout = order == 't' ? LC_TAPS : order == 'p' ? LC_POINTS : LC_ROWS;
         layers[i].weights = read_constant(file, strtoul(argv[4 + 3 * i], NULL, 10), is_half);
         layers[i].bias = read_constant(file, strtoul(argv[5 + 3 * i], NULL, 10), is_half);
     }
     struct lc_packed packed, places;
     size_t bias[LC_MAX_LAYERS];
     bool good = lc_pack(&packed, lc_library.kernels, layers);
-    if (good != lc_packed_places(&places, bias, lc_library.kernels, layers) ||
+    bool is_known = lc_packed_places(&places, bias, lc_library.kernels, layers);
+    // There may be too many blocks for a known kernel.
+    if ((good != is_known && lc_library.kernels->parts->layout != LC_BLOCKS) ||
         packed.bytes != (good ? places.bytes : 0)) {
         return 5;
     }
@@ -114,13 +119,15 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
     sources += sorted((SOURCES / "kernels" / "quantised").glob("*.c"))
     sources += sorted((SOURCES / "kernels" / "hybrid").glob("*.c"))
+    sources += sorted((SOURCES / "kernels" / "winograd").glob("*.c"))
     program = folder / "packer"
     command = [*compiler("undefined"), f"-I{SOURCES}", "-O1", *map(str, sources), "-lm"]
     subprocess.run([*command, "-o", str(program)], check=True)
     arguments = [folder / "constants", layers[0].weights.itemsize]
     content = b""
     for layer in layers:
-        weights = layer.weights.transpose(1, 2, 0, 3) if layer.order == "taps" else layer.weights
+        order = {"rows": (0, 1, 2, 3), "taps": (1, 2, 0, 3), "points": (1, 2, 3, 0)}[layer.order]
+        weights = layer.weights.transpose(order)
         content += weights.tobytes() + layer.bias.tobytes()
         arguments += [layer.order, weights.size, layer.bias.size]
     (folder / "constants").write_bytes(content)
@@ -197,6 +204,26 @@ def test_delegate_packs_what_kernels_read(
             np.testing.assert_array_equal(elements, expected)
         expected = packing.pack_bias(group_bias.astype(np.float32), packed)
         np.testing.assert_array_equal(block[align(packed.elements * 4) // 4 :], expected)
+
+
+@pytest.mark.parametrize("block", [0, 8, 16])
+def test_weights_of_winograds_domain_are_packed_alike(block: int, tmp_path: Path) -> None:
+    """All of them, or the blocks that are not zero; and no more of these than the kernel takes."""
+    weights = pruned_at_random(21, 4, 7, 0.7 if block else 0.0, block or 8)
+    workload = layer_of(weights, 9, 8, 3)
+    packed = packing.winograd(workload, 8, None)
+    if block:
+        packed = packed_blocks(workload, block, balanced=False)
+    plan = Plan(workload, "test", {}, 0, (packed,))
+    bias = np.arange(21, dtype=np.float32)
+    result = pack_in_c(plan, tmp_path, Constants(weights, bias, "points"))
+    assert (result.returncode, result.stderr) == (0, b"")
+    expected = packing.pack(weights, packed)
+    block_bytes = np.frombuffer(result.stdout, np.uint8)
+    np.testing.assert_array_equal(block_bytes[: expected.nbytes], expected.ravel().view(np.uint8))
+    if block:
+        result = pack_in_c(plan, tmp_path, Constants(np.ones_like(weights), bias, "points"))
+        assert (result.returncode, result.stderr) == (4, b"")
 
 
 @pytest.mark.parametrize("groups", [1, 2])
