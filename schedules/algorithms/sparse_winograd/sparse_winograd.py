@@ -143,8 +143,12 @@ class SparseWinograd(Winograd):
 
 
 def default_panel(panels: Sequence[int], simd: Simd) -> int:
-    """Output channels of a block: two vectors where a multiply-add takes an element, else one."""
-    wanted = simd.lanes("float32") * (2 if simd.fma_by_element else 1)
+    """Output channels of a block: four vectors where a multiply-add takes an element, else one.
+
+    On a Cortex-A76, 56x56x64->64 with 70 % zeros takes .57 of the dense product's instructions in
+    blocks of 16 channels and .64 in blocks of 8.
+    """
+    wanted = simd.lanes("float32") * (4 if simd.fma_by_element else 1)
     return max((panel for panel in panels if panel <= wanted), default=panels[0])
 
 
