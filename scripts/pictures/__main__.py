@@ -10,6 +10,7 @@ from pathlib import Path
 from schedules.errors import LeanconvError
 from schedules.files import replace_atomically
 from scripts.benchmarks import algorithms, networks
+from scripts.benchmarks.sparse import accuracy
 from scripts.pictures import floors, pipeline, workspaces
 from tvmc.command import LineParser, exit_status
 
@@ -44,7 +45,7 @@ def _draw(check: bool) -> None:
 def pictures() -> dict[str, str]:
     """Name and SVG of every picture."""
     drawn = {name: draw() for name, draw in IDEAS.items()}
-    for benchmark in (networks.BENCHMARK, algorithms.BENCHMARK):
+    for benchmark in (networks.BENCHMARK, algorithms.BENCHMARK, accuracy.BENCHMARK):
         if kept := benchmark.kept():
             drawn |= {name: draw(kept["rows"]) for name, draw in benchmark.pictures.items()}
     return drawn

@@ -278,7 +278,7 @@ def picture(rows: Rows) -> str:
                 float(np.mean([row[key] for row in at])) for key in ("accuracy", "spread")
             )
             lines.setdefault(way, []).append((zeros, accuracy, spread))
-    return accuracy_chart("three networks on handwritten digits", float(dense), lines)
+    return accuracy_chart("pruned networks, on handwritten digits", float(dense), lines)
 
 
 BENCHMARK = Benchmark(
