@@ -67,6 +67,7 @@ from scripts.benchmarks.harness.runners import (
     BUILT_IN,
     ONE_DNN,
     RUNNERS,
+    TENSORFLOW,
     TUNED,
     XNNPACK,
     inputs_path,
@@ -142,7 +143,7 @@ def bench(name: str, graph: Path, folder: Path, options: argparse.Namespace) -> 
     """The rows of one network, thread count by thread count."""
     inputs, expected = expected_outputs(graph)
     np.savez(inputs_path(folder), *inputs)
-    left_out = {ONE_DNN} | ({TUNED} if not options.tuning_records else set())
+    left_out = {ONE_DNN, TENSORFLOW} | ({TUNED} if not options.tuning_records else set())
     kinds = [kind for kind in RUNNERS if kind not in left_out]
     reasons, bounds = _prepare(name, graph, folder, kinds, expected, options)
     bases = {"ratios": XNNPACK} | ({"tuned_ratios": LEANCONV} if TUNED in kinds else {})

@@ -134,10 +134,12 @@ def build(board: Path, scratch: Path, host: Host, report: Report) -> None:
         When a program or package is missing, or the network is down.
     """
     _check_programs()
-    report("Debian package lists, for arm64 and this machine")
-    debs = _download_debian(scratch / "apt", host, report)
+    report("Debian packages")
+    wanted = [f"{name}:arm64" for name in _ARM64_PACKAGES]
+    wanted += [f"{name}:{host.debian}" for name in _HOST_PACKAGES]
+    debs = download_debian(wanted, scratch / "apt", host)
     report("unpacking Debian packages")
-    _unpack_debian(debs, board, host)
+    _unpack_all(debs, board, host)
     report("Python packages for CPython 3.11 on aarch64")
     wheels = _download_wheels(scratch / "wheels")
     report("unpacking Python packages")
@@ -167,11 +169,30 @@ def _finished(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def _download_debian(apt: Path, host: Host, report: Report) -> list[Path]:
-    """Fetch the packages and all they depend on, by this machine's settings.
+def download_debian(wanted: Sequence[str], apt: Path, host: Host) -> list[Path]:
+    """Fetch packages and all they depend on, by this machine's settings.
 
     apt-get works on lists and a package database of its own, in which nothing is installed: it
     resolves the whole set, needs no root and leaves this machine's database alone.
+
+    Parameters
+    ----------
+    wanted : sequence of str
+        Names with architectures, such as ``libc6:arm64``.
+    apt : Path
+        A folder to be made, for lists and packages.
+    host : Host
+        Its packages may be wanted beside those of arm64.
+
+    Returns
+    -------
+    list of Path
+        The packages' files.
+
+    Raises
+    ------
+    LeanconvError
+        If one cannot be fetched.
     """
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True)
@@ -197,22 +218,19 @@ def _download_debian(apt: Path, host: Host, report: Report) -> list[Path]:
     apt_get = ["apt-get", "-c", str(apt / "apt.conf"), "-qq", "--yes"]
     # A list that cannot be fetched may be one that is not needed: the next command decides.
     update = _finished([*apt_get, "update"])
-    report("Debian packages")
-    packages = [f"{name}:arm64" for name in _ARM64_PACKAGES]
-    packages += [f"{name}:{host.debian}" for name in _HOST_PACKAGES]
-    install = _finished([*apt_get, "--download-only", "install", *packages])
+    install = _finished([*apt_get, "--download-only", "install", *wanted])
     if install.returncode != 0:
         lines = (update.stderr + install.stderr).splitlines()
         errors = [line for line in lines if line.startswith(("E:", "W: Failed to fetch"))]
         cause = errors[0] if errors else complaint(install.stderr)
         raise LeanconvError(
-            f"apt-get cannot fetch the board's packages: {cause} (they are those of Debian 12; "
+            f"apt-get cannot fetch packages for the board: {cause} (they are those of Debian 12; "
             "check the network connection and /etc/apt, then run setup again)"
         )
     return sorted((apt / "cache/archives").glob("*.deb"))
 
 
-def _unpack_debian(debs: Sequence[Path], board: Path, host: Host) -> None:
+def _unpack_all(debs: Sequence[Path], board: Path, host: Host) -> None:
     system, emulator, sanitizer = board / SYSTEM, board / EMULATOR, board / SANITIZER
     for root in (system, emulator, sanitizer):
         root.mkdir()
@@ -221,12 +239,12 @@ def _unpack_debian(debs: Sequence[Path], board: Path, host: Host) -> None:
         if deb.name.startswith(f"{_EMULATOR_PACKAGE}_"):
             _unpack_emulator(deb, emulator)
         elif deb.name.startswith(f"{_SANITIZER_PACKAGE}_"):
-            _unpack_deb(deb, sanitizer)
+            unpack_debian(deb, sanitizer)
         else:
             if architecture in ("arm64", "all"):
-                _unpack_deb(deb, system)
+                unpack_debian(deb, system)
             if architecture == host.debian:
-                _unpack_deb(deb, emulator)
+                unpack_debian(deb, emulator)
     for root in (system, emulator, sanitizer):
         for folder in _UNUSED_SYSTEM_FOLDERS:
             shutil.rmtree(root / folder, ignore_errors=True)
@@ -235,7 +253,8 @@ def _unpack_debian(debs: Sequence[Path], board: Path, host: Host) -> None:
     (system / "etc/ld.so.cache").write_bytes(b"")
 
 
-def _unpack_deb(deb: Path, folder: Path) -> None:
+def unpack_debian(deb: Path, folder: Path) -> None:
+    """Unpack one package; raises LeanconvError if it is damaged."""
     unpacked = _finished(["dpkg-deb", "-x", deb, folder])
     if unpacked.returncode != 0:
         raise LeanconvError(f"cannot unpack {deb.name}: {complaint(unpacked.stderr)}")

@@ -107,6 +107,10 @@ LITERATURE_LAYERS = {
     "1960x1960x3": ConvLayer(1960, 1960, 3, 5, 1, 32, "valid"),
 }
 
+#: What benchmarks/founding runs: images under a small kernel, and a product of matrices.
+IMAGE_LAYERS = (ConvLayer(300, 300, 3, 3, 1, 3), ConvLayer(1960, 1960, 3, 3, 1, 3))
+PRODUCT = ConvLayer(640, 1, 480, 1, 1, 480)
+
 Convert = Callable[[Any], bytes]
 
 
@@ -286,6 +290,21 @@ def _small() -> Any:
     return randomise(keras.Model(image, layers.Softmax()(layers.Dense(10)(x))), (32, 32, 3))
 
 
+def _lenet() -> Any:
+    """LeNet-5 with maxima and ReLU (LeCun et al., Gradient-Based Learning, 1998)."""
+    import keras
+    from keras import layers
+
+    x = image = keras.Input((28, 28, 1), batch_size=1)
+    for channels, padding in ((6, "same"), (16, "valid")):
+        x = layers.Conv2D(channels, 5, padding=padding, activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    for units in (120, 84, 10):
+        x = layers.Dense(units)(x)
+    return randomise(keras.Model(image, layers.Softmax()(x)), (28, 28, 1))
+
+
 def _single(layer: ConvLayer) -> Callable[[], Any]:
     def build() -> Any:
         import keras
@@ -391,13 +410,14 @@ RECIPES: dict[str, Recipe] = {
     **_trained("dscnn"),
     "resnet_3x3": Recipe("3x3 residual blocks at ResNet-50's sizes", _resnet_3x3, _float32),
     "coverage": Recipe("every kind of geometry, small", _coverage, _float32),
+    "lenet": Recipe("LeNet-5, 28x28x1", _lenet, _float32),
     "small": Recipe("a few layers, float32", _small, _float32),
     "small_fp16": Recipe("the same, float16 constants", _small, _float16),
     "small_dynamic_range": Recipe("the same, int8 weights (hybrid)", _small, _dynamic_range),
     "small_int8": Recipe("the same, int8", _small, _int8),
     **{
         layer.name + suffix: Recipe(f"one layer, {layer}{text}", _single(layer), convert)
-        for layer in (*LAYERS, *LITERATURE_LAYERS.values())
+        for layer in (*LAYERS, *LITERATURE_LAYERS.values(), *IMAGE_LAYERS, PRODUCT)
         for suffix, (text, convert) in _OF_LAYERS.items()
     },
 }

@@ -29,19 +29,24 @@ from tvmc.running.interpreter import Arrays, Session, runtime
 #: Polls of ncnn's threads before they sleep, some tenths of a millisecond. OpenMP reads it when it
 #: is loaded, which TVM may be the cause of.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+#: TensorFlow tells of itself on standard error otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 #: leanconv again, with tuning records.
 TUNED = f"{LEANCONV}, tuned"
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"
-NCNN, ONNX_RUNTIME, ONE_DNN = "ncnn", "ONNX Runtime", "oneDNN"
+NCNN, ONNX_RUNTIME = "ncnn", "ONNX Runtime"
+#: For single convolutions.
+ONE_DNN, TENSORFLOW = "oneDNN", "TensorFlow"
 #: Python packages that a runtime needs.
 NEEDED = {
     NCNN: ("ncnn", "onnx", "pnnx"),
     ONNX_RUNTIME: ("onnxruntime", "onnx"),
     ONE_DNN: ("torch",),
+    TENSORFLOW: ("tensorflow",),
 }
 NOT_INSTALLED = "not installed"
-_PACKAGES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime"}
+_PACKAGES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime", TENSORFLOW: "tensorflow"}
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,33 @@ def _one_dnn(graph: Path, threads: int, _folder: Path) -> Runner:
     return Runner(set_inputs, invoke, outputs)
 
 
+def _tensorflow(graph: Path, _threads: int, _folder: Path) -> Runner:
+    """A single convolution, as TensorFlow computes it at once; threads are its own choice."""
+    import tensorflow
+
+    workload, weights, bias = single_convolution(graph)
+    w = workload
+    around = [(0, 0), (w.pad_top, w.pad_bottom), (w.pad_left, w.pad_right), (0, 0)]
+    kernel = tensorflow.constant(weights.transpose(1, 2, 3, 0))
+    image = result = None
+
+    def set_inputs(values: Arrays) -> None:
+        nonlocal image
+        image = tensorflow.constant(values[0])
+
+    def invoke() -> None:
+        nonlocal result
+        strides = (w.stride_height, w.stride_width)
+        sums = tensorflow.nn.conv2d(image, kernel, strides, around)
+        result = tensorflow.nn.relu(tensorflow.nn.bias_add(sums, bias))
+
+    def outputs() -> Arrays:
+        assert result is not None, "it has run"
+        return [result.numpy()]
+
+    return Runner(set_inputs, invoke, outputs)
+
+
 #: How each runtime opens (a .tflite file, with so many threads, what is prepared in this folder).
 RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     XNNPACK: _litert,
@@ -182,6 +214,7 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     NCNN: _ncnn,
     ONNX_RUNTIME: _onnx_runtime,
     ONE_DNN: _one_dnn,
+    TENSORFLOW: _tensorflow,
 }
 
 

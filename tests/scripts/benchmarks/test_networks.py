@@ -26,6 +26,7 @@ from scripts.benchmarks.harness.runners import (
     ONE_DNN,
     ONNX_RUNTIME,
     RUNNERS,
+    TENSORFLOW,
     TUNED,
     XNNPACK,
 )
@@ -38,7 +39,7 @@ from tvmc.running.interpreter import Session, runtime
 
 MODULES = {kind: NEEDED[kind] for kind in (NCNN, ONNX_RUNTIME)}
 #: Without tuning records.
-UNTUNED = [name for name in RUNNERS if name not in (TUNED, ONE_DNN)]
+UNTUNED = [name for name in RUNNERS if name not in (TUNED, ONE_DNN, TENSORFLOW)]
 ABSENT = {
     name
     for name, modules in MODULES.items()

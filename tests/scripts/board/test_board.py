@@ -76,7 +76,7 @@ def test_an_interrupted_setup_leaves_nothing(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packages, "_download_debian", lambda *arguments: [])
+    monkeypatch.setattr(packages, "download_debian", lambda *arguments: [])
     monkeypatch.setattr(packages, "_download_wheels", interrupt)
     board = Board(tmp_path / "board")
     with pytest.raises(KeyboardInterrupt):

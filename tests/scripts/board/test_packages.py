@@ -38,7 +38,7 @@ def test_setup_without_network(
 esac"""
     fake_programs(tmp_path / "bin", monkeypatch, apt_get=fails, dpkg_deb="exit 0")
     line = error_line(["setup"])
-    assert "apt-get cannot fetch the board's packages: W: Failed to fetch the list: no r" in line
+    assert "apt-get cannot fetch packages for the board: W: Failed to fetch the list: no r" in line
     assert "run setup again" in line
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["board.lock"]
 
@@ -47,7 +47,7 @@ def test_setup_without_a_package_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_line: ErrorLine
 ) -> None:
     monkeypatch.setenv("LEANCONV_BOARD", str(tmp_path / "cache" / "board"))
-    monkeypatch.setattr(packages, "_download_debian", lambda *arguments: [])
+    monkeypatch.setattr(packages, "download_debian", lambda *arguments: [])
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'ERROR: no such index' >&2\nexit 1\n")
     python.chmod(0o755)
