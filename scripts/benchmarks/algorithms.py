@@ -13,7 +13,7 @@ and those of float16 have such weights and floats.
 workspace, packed: bytes that the algorithm asks for, and its weights in its layout
 peak heap: the most that was on the heap, beside the input and output tensors, from before the
     interpreter was made to the end of its first run, in a process of its own
-    (benchmarks/harness/memory.py)
+    (benchmarks/harness/held/memory.py)
 ratios: of the least and of the median times, all runtimes of a layer timed in turns
 max error: the largest absolute difference of an output element to float64, of float32
 mismatches: output elements other than XNNPACK's, of int8
@@ -37,7 +37,6 @@ from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -52,11 +51,12 @@ from scripts.benchmarks.harness.benchmark import (
 from scripts.benchmarks.harness.charts import dot_chart
 from scripts.benchmarks.harness.comparison import compare, compile_delegate
 from scripts.benchmarks.harness.exact import layer_of, max_errors, single_convolution
+from scripts.benchmarks.harness.held import memory
 from scripts.benchmarks.harness.inference import LEANCONV, random_inputs
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import BUILT_IN, XNNPACK, Runner, inputs_path
 from scripts.models.finding import layers_of
-from scripts.models.make import LITERATURE_LAYERS
+from scripts.models.layers import LITERATURE_LAYERS
 from tvmc.command import LineParser, at_least_one
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tables import format_bytes

@@ -25,7 +25,8 @@ from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, dif
 from scripts.board.board import Board
 from scripts.board.count import INSTRUCTION_CLASSES, Mode, invoke, max_abs_difference
 from scripts.board.cpus import CPUS
-from scripts.models.make import LAYERS, ensure
+from scripts.models.layers import LAYERS
+from scripts.models.make import ensure
 from tvmc.command import LineParser
 
 CLASSES = ("total", "v_fma", "v_ld", "v_st", "s_ld", "s_st")

@@ -45,7 +45,7 @@ from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import NCNN, ONE_DNN, ONNX_RUNTIME, XNNPACK, prepare_all
 from scripts.models.finding import layers_of
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tvmc.command import LineParser, at_least_one
 
 PEERS = (ONE_DNN, ONNX_RUNTIME, NCNN)

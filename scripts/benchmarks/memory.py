@@ -10,10 +10,10 @@ package has no way to name one.
 
 limit: what `tvmc compile --memory-limit` is given, and arena and packed weights must keep
 promised: arena and packed weights of the plan; measured: what LiteRT and the delegate report
-heap: the most that is allocated until the end of the first run (benchmarks/harness/memory.py)
+heap: the most that is allocated until the end of the first run (benchmarks/harness/held/memory.py)
 load: processor time until the model can run
 loaded, first, later: resident memory when the model is open, has run once, and several times
-Pss, anonymous, dirty, files: parts of it at the end (benchmarks/harness/residency.py)
+Pss, anonymous, dirty, files: parts of it at the end (benchmarks/harness/held/residency.py)
 second: what the machine holds more because of the second process
 footprint: resident memory at the end, of the bytes of the model's file
 min, median: time, of LiteRT's with XNNPACK in turns in one process
@@ -32,7 +32,6 @@ import numpy as np
 
 from schedules.budget.promise import held_bytes
 from schedules.errors import LeanconvError
-from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -44,8 +43,9 @@ from scripts.benchmarks.harness.benchmark import (
     table,
 )
 from scripts.benchmarks.harness.comparison import compare, compile_delegate, expected_outputs
+from scripts.benchmarks.harness.held import memory
+from scripts.benchmarks.harness.held.residency import residency
 from scripts.benchmarks.harness.inference import LEANCONV
-from scripts.benchmarks.harness.residency import residency
 from scripts.benchmarks.harness.runners import (
     BUILT_IN,
     NCNN,

@@ -13,7 +13,7 @@ arena: memory that TFLite's tensors share, leanconv's workspace included, and XN
 packed: weights in leanconv's layout
 claimed, left: layers with weights that the delegate computes, and that it leaves to XNNPACK
 heap: the most on the heap until the end of the first run, in a process of its own
-    (benchmarks/harness/memory.py), and XNNPACK's beside it
+    (benchmarks/harness/held/memory.py), and XNNPACK's beside it
 max diff, bound: largest difference of an output to TFLite's built-in kernels', and how far it may
     be (benchmarks/harness/bound.py, for weights that neither amplify nor damp)
 mismatches: outputs other than XNNPACK's, of models whose weights have 8 bits: these have no bound
@@ -35,7 +35,6 @@ from pathlib import Path
 import numpy as np
 
 from schedules.errors import LeanconvError, reason
-from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -53,6 +52,7 @@ from scripts.benchmarks.harness.comparison import (
     compile_delegate,
     expected_outputs,
 )
+from scripts.benchmarks.harness.held import memory
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK, inputs_path

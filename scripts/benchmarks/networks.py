@@ -15,7 +15,7 @@ speed-up: 1 thread against so many, in turns, of leanconv and of XNNPACK
 arena: memory that TFLite's tensors share, leanconv's workspace included
 packed: weights in leanconv's layout
 heap, RSS: the most that the heap and the resident set grow by until the end of the first run, in a
-    process of its own (benchmarks/harness/memory.py)
+    process of its own (benchmarks/harness/held/memory.py)
 max diff: largest difference of an output to the built-in kernels', and how far it may be
     (benchmarks/harness/bound.py, for leanconv)
 mismatches: outputs other than XNNPACK's, of networks whose weights have 8 bits
@@ -37,7 +37,6 @@ import numpy as np
 
 from schedules.errors import LeanconvError
 from schedules.plan.objectives import OBJECTIVES
-from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -60,6 +59,7 @@ from scripts.benchmarks.harness.comparison import (
     runtimes,
     speed_up,
 )
+from scripts.benchmarks.harness.held import memory
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.node_times import describe, seconds_by_operator

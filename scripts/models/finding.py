@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from scripts.models.make import ConvLayer, ensure
+from scripts.models.layers import ConvLayer
+from scripts.models.make import ensure
 
 #: Files have it, names of models do not.
 SUFFIX = ".tflite"

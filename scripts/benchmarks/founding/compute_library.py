@@ -37,7 +37,8 @@ from schedules.target.toolchain import Toolchain
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, chosen, say, table
 from scripts.board import packages
 from scripts.board.board import Board, ending
-from scripts.models.make import LAYERS, PRODUCT, ensure
+from scripts.models.layers import LAYERS, PRODUCT
+from scripts.models.make import ensure
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
 

@@ -9,7 +9,7 @@ what opening a model and running it once adds, tensors included, in a process of
 its strips run in LiteRT through the delegate. "MEC in strips, one column" computes a strip as
 narrow as can be, each row of the product by itself; "MEC in strips" uses the whole register tile.
 
-peak: resident memory (benchmarks/harness/memory.py); published: MiB and seconds
+peak: resident memory (benchmarks/harness/held/memory.py); published: MiB and seconds
 min, median: time of a run, all runtimes in turns in one process, one thread
 """
 
@@ -23,14 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.benchmarks.harness import memory
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, chosen, say, table
 from scripts.benchmarks.harness.comparison import compare, compile_delegate, expected_outputs
+from scripts.benchmarks.harness.held import memory
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import milliseconds
 from scripts.benchmarks.harness.runners import TENSORFLOW, XNNPACK, inputs_path
 from scripts.models.finding import layers_of
-from scripts.models.make import IMAGE_LAYERS
+from scripts.models.layers import IMAGE_LAYERS
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
 

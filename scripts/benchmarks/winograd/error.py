@@ -55,7 +55,8 @@ from scripts.benchmarks.harness.inference import LEANCONV, random_inputs
 from scripts.benchmarks.harness.runners import open_runner
 from scripts.benchmarks.winograd.float32 import Array
 from scripts.benchmarks.winograd.forms import OUTPUTS, Form, candidates, forms
-from scripts.models.make import LAYERS, ConvLayer, ensure
+from scripts.models.layers import LAYERS, ConvLayer
+from scripts.models.make import ensure
 from tflite_delegate.read import model as tflite_model
 from tvmc.command import LineParser, at_least_one
 from tvmc.running.interpreter import Session, runtime

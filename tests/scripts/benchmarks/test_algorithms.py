@@ -16,7 +16,7 @@ from scripts.benchmarks.algorithms import COLUMNS, batches, main
 from scripts.benchmarks.harness.comparison import compile_delegate
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.runners import BUILT_IN, XNNPACK, open_runner
-from scripts.models.make import LITERATURE_LAYERS
+from scripts.models.layers import LITERATURE_LAYERS
 from tvmc.running.interpreter import Session
 from tvmc.tables import format_bytes
 

@@ -18,7 +18,7 @@ from scripts.benchmarks.harness.comparison import built_in_outputs
 from scripts.benchmarks.harness.inference import COMPARISON_HEADER, LEANCONV
 from scripts.benchmarks.harness.machine import Machine
 from scripts.benchmarks.harness.runners import NEEDED, NOT_INSTALLED, ONNX_RUNTIME, XNNPACK
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tests.support.tflite_writer import Conv, single_conv
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from schedules.errors import LeanconvError
 from scripts.benchmarks.harness.comparison import built_in_outputs
-from scripts.benchmarks.harness.residency import STAGES, residency, rollup
+from scripts.benchmarks.harness.held.residency import STAGES, residency, rollup
 from scripts.benchmarks.harness.runners import BUILT_IN, inputs_path
 from scripts.benchmarks.memory import COLUMNS, limits, report
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tvmc.planning.plan_command import plan
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ from scripts.benchmarks import modules as bench_modules
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.runners import XNNPACK
 from scripts.benchmarks.modules import COLUMNS, PLAIN
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from scripts.processes import module_command
 
 

@@ -168,7 +168,7 @@ def test_what_is_missing_or_fails_is_shown_with_the_reason(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lenet"], "unknown network 'lenet': one of mobilenet_v1, "),
+        (["nasnet"], "unknown network 'nasnet': one of mobilenet_v1, "),
         (["small", "--algorithm", "gemm"], "unknown algorithm 'gemm': one of auto, "),
     ],
 )

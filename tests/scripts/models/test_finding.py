@@ -9,7 +9,8 @@ import pytest
 
 from schedules.errors import LeanconvError
 from scripts.models import finding
-from scripts.models.make import LAYERS, RECIPES
+from scripts.models.layers import LAYERS
+from scripts.models.make import RECIPES
 
 
 def named(names: Sequence[str]) -> list[Path]:

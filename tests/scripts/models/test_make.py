@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from schedules.errors import LeanconvError
-from scripts.models.make import LAYERS, RECIPES, ConvLayer, ensure, main
+from scripts.models.layers import LAYERS, ConvLayer
+from scripts.models.make import RECIPES, ensure, main
 from scripts.models.trained import TRAINED
 from tflite_delegate.read import model as tflite_model
 from tvmc.running.interpreter import Session, runtime
@@ -72,10 +73,10 @@ def test_list_and_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert main(["--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == list(RECIPES)
-    assert main(["--out", str(tmp_path), "lenet"]) == 2
-    assert capsys.readouterr().err.startswith("models.make: error: unknown model 'lenet': one of ")
-    with pytest.raises(LeanconvError, match="unknown model 'lenet'"):
-        ensure(["lenet"])
+    assert main(["--out", str(tmp_path), "nasnet"]) == 2
+    assert capsys.readouterr().err.startswith("models.make: error: unknown model 'nasnet': one of ")
+    with pytest.raises(LeanconvError, match="unknown model 'nasnet'"):
+        ensure(["nasnet"])
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     with pytest.raises(LeanconvError, match=r"could not make small: models\.make: error: "):

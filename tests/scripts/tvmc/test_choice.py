@@ -15,7 +15,7 @@ from schedules.errors import LeanconvError
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Log, Record
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tests.support.trials import record
 from tflite_delegate.read import model as tflite_model
 from tvmc.cli import main

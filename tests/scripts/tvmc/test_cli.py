@@ -20,7 +20,7 @@ import tvmc
 from schedules.algorithms import REGISTRY
 from schedules.errors import LeanconvError
 from schedules.target.simd import PRESETS
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tests.conftest import Compiled
 from tvmc.cli import main
 from tvmc.running.interpreter import Session, runtime

@@ -22,7 +22,7 @@ import tvmc
 from schedules.errors import LeanconvError
 from schedules.target.simd import PRESETS
 from schedules.tuning.boards.rpc_tracker import Tracker
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 from tests.conftest import Compiled
 from tests.support.modules import (
     CALLING_METADATA,

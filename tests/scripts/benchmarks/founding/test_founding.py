@@ -14,7 +14,8 @@ from schedules.target.toolchain import Toolchain
 from scripts.benchmarks.founding import compute_library, images
 from scripts.benchmarks.founding.compute_library import JOBS, growth, tensor_bytes
 from scripts.benchmarks.harness.runners import TENSORFLOW
-from scripts.models.make import IMAGE_LAYERS, LAYERS, RECIPES
+from scripts.models.layers import IMAGE_LAYERS, LAYERS
+from scripts.models.make import RECIPES
 
 MIB = 1 << 20
 COUNTING = Path(compute_library.__file__).with_name("account.c")

@@ -13,7 +13,7 @@ from schedules.algorithms.winograd.cook_toom import filtering
 from scripts.benchmarks.winograd import error as winograd_error
 from scripts.benchmarks.winograd.error import COLUMNS, LAYER_COLUMNS, main
 from scripts.benchmarks.winograd.forms import THIRDS, USUAL, Form, candidates, forms
-from scripts.models.make import ConvLayer
+from scripts.models.layers import ConvLayer
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import pytest
 
 from schedules.errors import LeanconvError
 from scripts.benchmarks.harness.comparison import built_in_outputs, compile_delegate
+from scripts.benchmarks.harness.held.memory import measure, peak_bytes
 from scripts.benchmarks.harness.inference import LEANCONV
-from scripts.benchmarks.harness.memory import measure, peak_bytes
 from scripts.benchmarks.harness.runners import BUILT_IN, inputs_path
-from scripts.models.make import LAYERS
+from scripts.models.layers import LAYERS
 
 MIB = 1 << 20
 

@@ -49,7 +49,9 @@ def residency(kind: str, graph: Path, threads: int, folder: Path) -> dict[str, A
     LeanconvError
         If the model does not run.
     """
-    command = module_command("scripts.benchmarks.harness.residency", kind, graph, threads, folder)
+    command = module_command(
+        "scripts.benchmarks.harness.held.residency", kind, graph, threads, folder
+    )
     with _Held(command) as first:
         found = first.account()
         with _Held(command) as second:

@@ -66,7 +66,7 @@ def measure(
     found: dict[str, int | None] = {}
     # memray itself would not find room within the limit.
     for counted, limit in (("rss", limit_bytes), ("heap", 0)):
-        module = "scripts.benchmarks.harness.memory"
+        module = "scripts.benchmarks.harness.held.memory"
         command = module_command(module, counted, kind, graph, threads, folder, limit)
         environment = {**module_environment(), "PYTHONMALLOC": "malloc"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
