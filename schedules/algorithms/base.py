@@ -54,6 +54,11 @@ class Unsupported(LeanconvError):
     """An algorithm cannot serve a workload; the text says why."""
 
 
+#: A layer of images; one of volumes; one whose weights are pruned in Winograd's domain; a block of
+#: several layers.
+KINDS = ("layer", "volume", "pruned", "block")
+
+
 class Algorithm(ABC, Generic[W]):
     """One algorithm of the literature, for layers or for blocks of layers.
 
@@ -72,9 +77,8 @@ class Algorithm(ABC, Generic[W]):
     transforms: bool = False
     #: Element types of input and output, and of weights, that it computes.
     types: frozenset[tuple[str, str]] = FLOAT
-    #: Whether it computes blocks of layers, rather than single ones; or layers of volumes.
-    of_blocks: bool = False
-    of_volumes: bool = False
+    #: What it computes, one of :data:`KINDS`.
+    kind: str = "layer"
 
     def applied_to(self, workload: W) -> Algorithm[W]:
         """What serves ``workload`` under this name: itself, or a simpler one that it comes down to.
@@ -315,13 +319,16 @@ class Registry:
             raise LeanconvError(f"unknown algorithm {name!r}: one of {', '.join(self._algorithms)}")
         return self._algorithms[name]
 
-    def names(self, *, of_blocks: bool = False, of_volumes: bool = False) -> Sequence[str]:
-        """Names of those that compute layers of images, or of volumes, or blocks."""
-        kind = (of_blocks, of_volumes)
-        return tuple(known.name for known in self if (known.of_blocks, known.of_volumes) == kind)
+    def names(self, kind: str = "layer") -> Sequence[str]:
+        """Names of those of one of :data:`KINDS`."""
+        return tuple(known.name for known in self if known.kind == kind)
 
     def made_for(self, workload: Workload) -> Sequence[Algorithm]:
-        """Those that compute a layer, of images or of volumes, if it is one, or blocks."""
+        """Those that may compute a layer, if it is one, or a block of layers."""
         first, *others = workload.layers
-        kind = (bool(others), isinstance(first, Conv3dWorkload))
-        return tuple(known for known in self if (known.of_blocks, known.of_volumes) == kind)
+        kinds = {"block"} if others else {"layer"}
+        if isinstance(first, Conv3dWorkload):
+            kinds = {"volume"}
+        elif not others and first.domain:
+            kinds.add("pruned")
+        return tuple(known for known in self if known.kind in kinds)

@@ -75,7 +75,7 @@ class Plan:
                 raise Unsupported(f"{simd.name} has no arithmetic of float16")
         if algorithm not in REGISTRY.made_for(workload):
             blocks = "it computes blocks of layers, and this layer is in none"
-            raise Unsupported(blocks if algorithm.of_blocks else "it computes one layer")
+            raise Unsupported(blocks if algorithm.kind == "block" else "it computes one layer")
         reason = algorithm.supports(workload, simd)
         if reason is not None:
             raise Unsupported(reason)

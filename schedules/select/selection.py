@@ -389,7 +389,7 @@ class _Planner:
 
 
 def _of_blocks(choice: Choice) -> bool:
-    return choice.algorithm != AUTO and REGISTRY.get(choice.algorithm).of_blocks
+    return choice.algorithm != AUTO and REGISTRY.get(choice.algorithm).kind == "block"
 
 
 def _overlaps(chain: Chain, others: Iterable[Chain]) -> bool:

@@ -61,7 +61,7 @@ class FusedBlock(Algorithm[Block]):
     workspace = "a few rows of what lies between"
     good_for = "MobileNets' blocks: nothing between is stored"
     types = FLOAT32 | INT8
-    of_blocks = True
+    kind = "block"
 
     def supports(self, block: Block, simd: Simd) -> str | None:
         del simd

@@ -60,6 +60,7 @@ class SparseWinograd(Winograd):
     """Li, Park and Tang, arXiv 1702.08597."""
 
     name = "sparse_winograd"
+    kind = "pruned"
     source = "Li et al., Enabling Sparse Winograd Convolution by Native Pruning, arXiv 1702.08597"
     good_for = "weights that were pruned in Winograd's domain"
     types = frozenset({WINOGRADS})

@@ -39,7 +39,7 @@ class VolumeAlgorithm(LayerAlgorithm):
     """An algorithm for layers of volumes."""
 
     types = VOLUMES
-    of_volumes = True
+    kind = "volume"
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not isinstance(workload, Conv3dWorkload):

@@ -16,6 +16,7 @@ from tvm import s_tir, te, tirx
 from tvm_ffi import structural_walk
 
 from schedules.algorithms import REGISTRY
+from schedules.layer.winograd_weights import WinogradWeights
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.kernel import PlannedBuffer, Stage
@@ -46,11 +47,15 @@ LAYER = Conv2dWorkload.with_padding(
 
 DEPTHWISE = replace(LAYER, out_channels=20, groups=10)
 DENSE = Conv2dWorkload(1, 3, 10, 17, 1, 1)
+#: Of weights that are pruned in Winograd's domain.
+PRUNED = replace(LAYER, domain=WinogradWeights(4, zeros=70, block=8))
 
 
 def served_layer(algorithm: str, simd: Simd) -> Conv2dWorkload:
     """The first of the layers above that the algorithm serves."""
-    return next(layer for layer in (LAYER, DEPTHWISE, DENSE) if serves(algorithm, layer, simd))
+    return next(
+        layer for layer in (LAYER, DEPTHWISE, DENSE, PRUNED) if serves(algorithm, layer, simd)
+    )
 
 
 def symbols(data: bytes) -> tuple[set[str], set[str]]:
