@@ -46,8 +46,8 @@ DEFECTS = (
     Defect(
         "lowering",
         "schedules/lower/stages.py",
-        "start = tirx.max(self.begin - first, 0)",
-        "start = tirx.max(self.begin, 0)",
+        "return start, runs, (loop.loop_var + first) * width",
+        "return start, runs, loop.loop_var * width",
         f"{ALGORITHMS} -k 'agrees_with_float64 and kn2row_aa and not board'",
     ),
     Defect(

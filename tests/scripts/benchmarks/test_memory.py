@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ def test_limits_are_kept_by_what_is_promised_within_them(made_model: Callable[[s
 
 def test_the_kernel_accounts_for_what_is_written() -> None:
     before = rollup()
-    block = np.ones(16 * MIB, np.uint8)
+    # A mapping of its own: of the heap, pages may be there already.
+    mapping = mmap.mmap(-1, 16 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block = np.frombuffer(mapping, np.uint8)
+    block[:] = 1
     grown = {key: value - before[key] for key, value in rollup().items()}
     for key in ("Rss", "Anonymous", "Private_Dirty"):
         assert block.nbytes <= grown[key] < block.nbytes + MIB

@@ -44,5 +44,5 @@ def test_a_network(repo_root: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_network(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench_modules.main(["lenet"]) == 2
-    assert capsys.readouterr().err.startswith("benchmarks.modules: error: unknown network 'lenet'")
+    assert bench_modules.main(["nasnet"]) == 2
+    assert capsys.readouterr().err.startswith("benchmarks.modules: error: unknown network 'nasnet'")

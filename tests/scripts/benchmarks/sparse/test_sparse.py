@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -49,7 +50,11 @@ def test_rows_of_layers(
     assert pruned["weight_bytes"] < 0.4 * whole["weight_bytes"]
     assert whole["ratios"]["dense F4"] == 1
     assert set(pruned["ratios"]) == {"dense F4", "direct", "XNNPACK", "fastest"}
-    assert "CSR / dense" in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert "CSR / dense" in output.out
+    has_torch = importlib.util.find_spec("torch") is not None
+    assert (pruned["csr_ratio"] is not None) == has_torch
+    assert ("torch is not installed" in output.err) != has_torch
 
 
 def test_just_as_many_blocks_are_zero_as_asked_for() -> None:
