@@ -55,7 +55,7 @@ def _parser() -> LineParser:
     train.add_argument("--epochs", type=at_least_one, default=6, help="at each level [%(default)s]")
     train.add_argument("--rate", type=positive, default=1e-3, help="of learning [%(default)s]")
     train.add_argument("--batch", type=at_least_one, default=64, help="images [%(default)s]")
-    train.add_argument("--seed", type=int, default=0, help="of all chance [%(default)s]")
+    train.add_argument("--seed", type=_seed, default=0, help="of all chance [%(default)s]")
     train.add_argument("--svg", type=Path, metavar="FILE", help="draw accuracy against zeros")
     train.add_argument("--json", type=Path, metavar="FILE", help="write them")
     export = commands.add_parser("export", help="write a .tflite file",
@@ -78,6 +78,12 @@ def _levels(text: str) -> list[float]:
     if not levels or sorted(set(levels)) != levels or not 0 <= levels[0] <= levels[-1] < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 0.5,0.8: rising, from 0 to below 1")
     return levels
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**32 - 1")
+    return int(text)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -19,10 +19,10 @@ def replaced(model: Any, m: int = 4, winograd_relu: bool = False) -> Any:
     """A copy of ``model`` whose suitable convolutions are :class:`WinogradConv2D`.
 
     Suitable are those of 3x3 and stride 1, without groups or dilation, of :data:`LEAST_CHANNELS`
-    input channels or more. Without ``winograd_relu`` the
-    copy computes the same; a batch normalisation behind a replaced convolution becomes part of it.
-    With it, the ReLU before a replaced convolution moves into the Winograd domain, if nothing else
-    needs it: another function, for training to go on from.
+    input channels or more. Without ``winograd_relu`` the copy computes the same; a batch
+    normalisation behind a replaced convolution becomes part of it. With it, the ReLU before a
+    replaced convolution moves into the Winograd domain, if nothing else needs it: another function,
+    for training to go on from.
 
     Raises
     ------
@@ -81,12 +81,13 @@ def _readers(layer: Any, model: Any) -> list[Any]:
 
 
 def _normalisation(layer: Any, model: Any) -> Any:
-    """The batch normalisation that alone reads the layer's output, or None."""
+    """The batch normalisation of channels that alone reads the layer's output, or None."""
     readers = _readers(layer, model)
-    linear = layer.activation is keras.activations.linear
-    if linear and len(readers) == 1 and isinstance(readers[0], keras.layers.BatchNormalization):
-        return readers[0]
-    return None
+    if layer.activation is not keras.activations.linear or len(readers) != 1:
+        return None
+    (norm,) = readers
+    is_of_channels = isinstance(norm, keras.layers.BatchNormalization) and norm.axis in (-1, 3)
+    return norm if is_of_channels else None
 
 
 def _is_bare_relu(layer: Any) -> bool:

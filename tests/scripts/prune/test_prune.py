@@ -119,6 +119,15 @@ def test_a_replaced_network_computes_the_same() -> None:
     assert not np.allclose(replaced(model, winograd_relu=True)(x).numpy(), expected, atol=0.1)
 
 
+def test_a_normalisation_of_rows_stays() -> None:
+    image = keras.Input((8, 8, 8))
+    rows = keras.layers.BatchNormalization(axis=1)
+    model = keras.Model(image, rows(keras.layers.Conv2D(8, 3, padding="same")(image)))
+    rows.gamma.assign(RNG.uniform(0.5, 1, 8))
+    x = RNG.uniform(0, 1, (2, 8, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(replaced(model)(x), model(x), rtol=1e-3, atol=1e-3)
+
+
 def test_relu_moves_only_where_nothing_else_reads_it() -> None:
     moved = replaced(network(), winograd_relu=True)
     activations = {la.name: la.convolution.activation for la in winograd_layers(moved)}
@@ -216,7 +225,11 @@ def _wrong(name: str, images: Data, file: Path) -> Path:
         arrays["y_test"] = arrays["y_test"] + 1
     elif name == "kind":
         arrays["y_train"] = arrays["y_train"] / 2
+    elif name == "text":
+        arrays["x_test"] = arrays["x_test"].astype(str)
     np.savez(file, **arrays)
+    if name in ("cut", "empty"):
+        file.write_bytes(file.read_bytes()[: 1000 * (name == "cut")])
     return file
 
 
@@ -227,6 +240,9 @@ def _wrong(name: str, images: Data, file: Path) -> Path:
         ("shape", "x_train is (64, 5, 9, 8), the model takes (N, *(10, 9, 8))"),
         ("classes", "y_test is not of 0 to 1"),
         ("kind", "y_train is not one whole number for each"),
+        ("text", "x_test is of <U32, not of numbers"),
+        ("cut", "File is not a zip file"),
+        ("empty", "No data left in file"),
     ],
 )
 def test_wrong_data_is_one_line(
@@ -269,9 +285,38 @@ def test_wrong_files_are_one_line(
     assert complaint in line
 
 
+@pytest.mark.parametrize(
+    "layers, complaint",
+    [
+        ([keras.layers.Dense(2)], "one input and one output is needed"),  # of no size yet
+        ([keras.Input((10, 9, 8)), keras.layers.Conv2D(2, 3)], "output is (N, classes)"),
+    ],
+)
+def test_other_models_are_one_line(
+    layers: list[Any],
+    complaint: str,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "other.keras"
+    keras.Sequential(layers).save(path)
+    assert main(["train", str(path), str(files[1]), "--out", str(tmp_path / "q.keras")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
 @pytest.mark.parametrize("levels", ["0.8,0.5", "1", "x", "0.5,0.5"])
 def test_wrong_levels_are_one_line(levels: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["train", "m.keras", "d.npz", "--out", "o.keras", "--zeros", levels])
     assert stopped.value.code == 2
     assert "is not like 0.5,0.8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", str(2**32)])
+def test_a_wrong_seed_is_one_line(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "m.keras", "d.npz", "--out", "o.keras", f"--seed={seed}"])
+    assert stopped.value.code == 2
+    assert "is not a whole number from 0 to 2**32 - 1" in capsys.readouterr().err

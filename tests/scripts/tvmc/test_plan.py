@@ -159,12 +159,21 @@ def test_what_does_not_go_with_a_limit(
     assert f"--memory-limit does not go with {option} yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--memory-limit", "1M"),
+        ("--threads", "2"),
+        ("--weights", "embedded"),
+        ("--file-limit", "1M"),
+    ],
+)
 def test_modules_have_no_limit(
-    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
     command = ["compile", str(graph), "-o", str(tmp_path / "m.so"), "-f", "so"]
-    assert main([*command, "--memory-limit", "1M"]) == 2
-    assert "--memory-limit is for delegates" in capsys.readouterr().err
+    assert main([*command, option, value]) == 2
+    assert f"{option} is for delegates" in capsys.readouterr().err
 
 
 def test_the_page_holds_all_that_it_shows(
