@@ -12,8 +12,8 @@ static bool reads_same_weights(const struct lc_kernel *a, const struct lc_kernel
         if (a->layers[i].half_weights != b->layers[i].half_weights ||
             a->layers[i].byte_weights != b->layers[i].byte_weights ||
             a->layers[i].rule != b->layers[i].rule || p->layout != q->layout ||
-            p->panel != q->panel || p->transform != q->transform || p->word != q->word ||
-            p->rows != q->rows || p->capacity != q->capacity ||
+            p->panel != q->panel || p->transform != q->transform || p->run != q->run ||
+            p->word != q->word || p->rows != q->rows || p->capacity != q->capacity ||
             p->packed_bytes != q->packed_bytes || p->bias_elements != q->bias_elements) {
             return false;
         }

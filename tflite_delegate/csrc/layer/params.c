@@ -4,6 +4,17 @@
 
 #include "layer/winograd/winograd_params.h"
 
+// What parameters that are laid out otherwise have under the same names.
+#define WINDOW_OF(params)                                                                          \
+    {                                                                                              \
+        .padding = (params)->padding,                                                              \
+        .stride_width = (params)->stride_width,                                                    \
+        .stride_height = (params)->stride_height,                                                  \
+        .activation = (params)->activation,                                                        \
+        .dilation_width_factor = (params)->dilation_width_factor,                                  \
+        .dilation_height_factor = (params)->dilation_height_factor,                                \
+    }
+
 static const char *read_window(struct lc_layer *layer, const struct tfl_conv_params *params) {
     layer->stride_height = params->stride_height;
     layer->stride_width = params->stride_width;
@@ -23,27 +34,13 @@ static const char *read_window(struct lc_layer *layer, const struct tfl_conv_par
 
 static const char *read_depthwise(struct lc_layer *layer,
                                   const struct tfl_depthwise_params *params) {
-    const struct tfl_conv_params window = {
-        .padding = params->padding,
-        .stride_width = params->stride_width,
-        .stride_height = params->stride_height,
-        .activation = params->activation,
-        .dilation_width_factor = params->dilation_width_factor,
-        .dilation_height_factor = params->dilation_height_factor,
-    };
+    const struct tfl_conv_params window = WINDOW_OF(params);
     layer->source = LC_TAPS;
     return read_window(layer, &window);
 }
 
 static const char *read_volume(struct lc_layer *layer, const struct tfl_conv_3d_params *params) {
-    const struct tfl_conv_params window = {
-        .padding = params->padding,
-        .stride_width = params->stride_width,
-        .stride_height = params->stride_height,
-        .activation = params->activation,
-        .dilation_width_factor = params->dilation_width_factor,
-        .dilation_height_factor = params->dilation_height_factor,
-    };
+    const struct tfl_conv_params window = WINDOW_OF(params);
     layer->source = LC_VOLUME;
     layer->stride_depth = params->stride_depth;
     layer->dilation_depth = params->dilation_depth_factor;

@@ -34,7 +34,8 @@ const char *lc_read_winograd_params(struct lc_layer *layer, const struct tfl_nod
     if (!layer->same_padding && !lc_flex_is(&map, "padding", "VALID")) {
         return "unknown padding";
     }
-    if (outputs < 1 || taps < 2 || outputs + taps - 1 > LC_MAX_INPUTS || relu < 0 || relu > 1) {
+    if (outputs < 1 || outputs > LC_MAX_INPUTS || taps < 2 || taps > LC_MAX_INPUTS ||
+        outputs + taps - 1 > LC_MAX_INPUTS || relu < 0 || relu > 1) {
         return "options of no known form of Winograd's algorithm";
     }
     layer->source = LC_POINTS;

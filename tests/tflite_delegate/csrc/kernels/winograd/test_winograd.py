@@ -131,6 +131,7 @@ def test_damaged_options_are_not_claimed(
     whole = layers[0].options()
     damaged = [whole[:size] for size in (0, 1, 2, 3, 20, len(whole) - 1)]
     damaged += [np.where(np.arange(len(whole)) == i, 255, whole) for i in range(-14, 0)]
+    damaged += [layers[0].options(m=2**63 - 1), layers[0].options(r=2**63 - 1)]
     path = tmp_path / "model.tflite"
     for options in damaged:
         layers[0].damaged = options.astype(np.uint8)
