@@ -61,7 +61,7 @@ from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Arrays
 from tvmc.tables import format_bytes
 
-#: Those of which the issue of memory is most asked: small, of large weights, of large tensors.
+#: Small ones, and those of large tensors or of large weights.
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0", "squeezenet", "resnet18", "resnet50")
 OTHERS = (XNNPACK, BUILT_IN, NCNN, ONNX_RUNTIME)
 COLUMNS = {
