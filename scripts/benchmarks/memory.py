@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,7 @@ from scripts.benchmarks.harness.runners import (
     inputs_path,
     prepare_all,
 )
-from scripts.benchmarks.networks import check_networks
-from scripts.models.finding import found
+from scripts.benchmarks.networks import graphs_of
 from tvmc.command import LineParser, at_least_one
 from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Arrays
@@ -95,12 +93,8 @@ def _options(parser: LineParser) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """A row for each network and limit, and one for each other runtime."""
-    names = options.networks or list(NETWORKS)
-    check_networks(names)
-    for name in names:
-        (graph,) = found([name])
-        with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-            yield from _of_network(graph, Path(folder), options)
+    for graph, folder in graphs_of(options.networks or list(NETWORKS)):
+        yield from _of_network(graph, folder, options)
 
 
 def _of_network(graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:

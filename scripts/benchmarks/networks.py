@@ -119,21 +119,27 @@ def thread_counts(text: str) -> list[int]:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Every runtime on every network."""
-    names = options.networks or list(ARCHITECTURES)
-    check_networks(names)
     known = ["auto", *(name for name, *_ in known_algorithms())]
     chosen("algorithm", options.algorithm.partition(":")[0], known)
-    for name in names:
-        (graph,) = found([name])
-        with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-            yield from bench(graph.stem, graph, Path(folder), options)
+    for graph, folder in graphs_of(options.networks or list(ARCHITECTURES)):
+        yield from bench(graph.stem, graph, folder, options)
 
 
-def check_networks(names: Sequence[str]) -> None:
-    """Complain of one that cannot be made."""
+def graphs_of(names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+    """Each network's file, with an empty folder for as long as it is in hand.
+
+    Raises
+    ------
+    LeanconvError
+        Before the first, if one cannot be made.
+    """
     for name in names:
         if name not in RECIPES and not name.endswith(SUFFIX):
             raise LeanconvError(f"unknown network {name!r}: one of {', '.join(ARCHITECTURES)}")
+    for name in names:
+        (graph,) = found([name])
+        with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
+            yield graph, Path(folder)
 
 
 # One network

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -40,9 +39,8 @@ from scripts.benchmarks.harness.comparison import built_in_outputs, compile_dele
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.interleaving import Timing, milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK, inputs_path
-from scripts.benchmarks.networks import check_networks, thread_counts
+from scripts.benchmarks.networks import graphs_of, thread_counts
 from scripts.models.architectures import ARCHITECTURES
-from scripts.models.finding import found
 from tvmc.command import LineParser
 
 COLUMNS = {
@@ -68,12 +66,8 @@ def _options(parser: LineParser) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Rows of each network, by distance of the cores and number of threads."""
-    names = options.networks or list(ARCHITECTURES)
-    check_networks(names)
-    for name in names:
-        (graph,) = found([name])
-        with tempfile.TemporaryDirectory(prefix="leanconv-") as folder:
-            yield from bench(graph, Path(folder), options)
+    for graph, folder in graphs_of(options.networks or list(ARCHITECTURES)):
+        yield from bench(graph, folder, options)
 
 
 def bench(graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:
