@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.errors import LeanconvError
 from schedules.kernel.accuracy import definition_error
 from schedules.kernel.costs import Work, spills
 from schedules.kernel.packing import ONE_BY_ONE, SPREAD_OUT, has_narrow_weights
@@ -23,7 +24,7 @@ from schedules.layer.network import Layer
 from schedules.lower.integers import spreads
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
-from schedules.target.simd import Simd
+from schedules.target.simd import MAX_THREADS, Simd
 
 #: Without a limit, how many times the expected error of the definition an algorithm's may be.
 ERROR_FACTOR = 3.0
@@ -55,6 +56,11 @@ class Limits:
         factors are -128: that is for those to say who know the weights.
     leaves_to_xnnpack : bool
         Whether XNNPACK computes what gets no kernel, and gets the layers that it is as fast at.
+
+    Raises
+    ------
+    LeanconvError
+        If there are no such threads.
     """
 
     workspace_bytes: int | None = None
@@ -65,6 +71,10 @@ class Limits:
     file_bytes: int | None = None
     adds_pairs: bool = True
     leaves_to_xnnpack: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise LeanconvError(f"{self.threads} threads: 1 to {MAX_THREADS} are possible")
 
     @property
     def of_network(self) -> bool:

@@ -26,7 +26,8 @@ class LayerReport:
     use it one after another. ``algorithm``, ``knobs`` and the byte counts are those of the default
     kernel where several algorithms are compiled for the layer. ``nodes`` are the node ``index`` and
     the neighbours that the kernel does as well; ``block`` the indices of all layers that it
-    computes, if they are several.
+    computes, if they are several. ``embedded`` says that packed weights are data of the library,
+    and not on the heap.
     """
 
     index: int
@@ -41,6 +42,7 @@ class LayerReport:
     thread_bytes: int
     weight_bytes: int
     packed_bytes: int
+    embedded: bool
     macs: int
     kernel_macs: int
     precision: str | None
@@ -106,6 +108,7 @@ def _layer_report(
         thread_bytes=compiled[kernel.name].thread_bytes if kernel else 0,
         weight_bytes=layer.weight_bytes,
         packed_bytes=packed_bytes(layer, plan, place) if plan else 0,
+        embedded=chain in selection.embedded,
         macs=layer.macs,
         kernel_macs=_kernel_macs(plan, place) if plan else 0,
         precision=plan.layers[place].dtype if plan else None,

@@ -168,10 +168,12 @@ def _print_summary(report: dict[str, Any], layers: Sequence[dict[str, Any]]) -> 
     share = sum(layer["macs"] for layer in claimed) / macs if macs else 0.0
     workspace = max((layer["workspace_bytes"] for layer in claimed), default=0)
     packed = sum(layer["packed_bytes"] for layer in claimed)
+    embedded = sum(layer["packed_bytes"] for layer in claimed if layer["embedded"])
+    where = f" ({format_bytes(embedded)} in the library)" if embedded else ""
     print(
         f"{len(claimed)} of {len(layers)} layers for {report['target']}, "
         f"{share:.1%} of the multiplications; workspace {format_bytes(workspace)} (shared), "
-        f"packed weights {format_bytes(packed)}; tensors and workspace at once "
+        f"packed weights {format_bytes(packed)}{where}; tensors and workspace at once "
         f"{format_bytes(report['peak_bytes'])}; "
         f"{format_bytes(report['library_bytes'])} in {report['seconds']:.1f} s"
     )

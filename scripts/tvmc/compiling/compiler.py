@@ -154,6 +154,8 @@ def compile(
     is_module = output_format in ("so", "tar")
     if weights not in WEIGHTS:
         raise LeanconvError(f"unknown place of weights {weights!r}: {', '.join(WEIGHTS)}")
+    if is_module and (memory_limit is not None or file_limit is not None or weights != "heap"):
+        raise LeanconvError("limits on all that is held, and embedded weights, are for delegates")
     simd = Simd.named(target)
     dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
     _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
@@ -172,7 +174,7 @@ def compile(
             workspace_limit,
             max_error,
             memory_limit,
-            threads or 1,
+            1 if threads is None else threads,
             embeds=weights == "embedded",
             file_bytes=file_limit,
         ),

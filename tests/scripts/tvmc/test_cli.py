@@ -31,7 +31,7 @@ LAYER_KEYS = {
     *("index", "op", "geometry", "claimed", "algorithm", "knobs", "workspace_bytes"),
     *("weight_bytes", "packed_bytes", "macs", "kernel_macs", "expected_error"),
     *("why", "rejected", "reason", "nodes", "block", "thread_bytes"),
-    *("tuning", "seconds", "precision"),
+    *("tuning", "seconds", "precision", "embedded"),
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tvmc
+from schedules.errors import LeanconvError
 from tests.support.tflite_writer import Conv, chain
 from tvmc.cli import main
 from tvmc.planning.plan_command import plan
@@ -77,6 +78,12 @@ def test_each_thread_has_workspace_of_its_own(graph: Path, plans: list[dict[str,
     several = plan(graph, threads=4).to_dict()
     assert several["threads"] == 4
     assert several["plans"][-1]["bytes"] > plans[-1]["bytes"]
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_that_there_are_not(graph: Path, threads: int) -> None:
+    with pytest.raises(LeanconvError, match=f"{threads} threads: 1 to"):
+        plan(graph, threads=threads)
 
 
 def test_threads_are_for_a_limit(
@@ -174,6 +181,14 @@ def test_modules_have_no_limit(
     command = ["compile", str(graph), "-o", str(tmp_path / "m.so"), "-f", "so"]
     assert main([*command, option, value]) == 2
     assert f"{option} is for delegates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "limits", [{"memory_limit": 2**20}, {"file_limit": 2**20}, {"weights": "embedded"}]
+)
+def test_functions_refuse_them_too(graph: Path, tmp_path: Path, limits: dict[str, Any]) -> None:
+    with pytest.raises(LeanconvError, match="are for delegates"):
+        tvmc.compile(graph, output=tmp_path / "m.so", output_format="so", **limits)
 
 
 def test_the_page_holds_all_that_it_shows(

@@ -12,7 +12,7 @@ import pytest
 from schedules.plan.planner import Limits
 from schedules.target.simd import Simd
 from tests.support.tflite_writer import Conv, chain
-from tflite_delegate.build import build
+from tflite_delegate.build import Report, build
 from tvmc.running.interpreter import Session, runtime
 
 INPUT = (1, 12, 12, 16)
@@ -38,10 +38,14 @@ def graph(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def library(folder: Path, graph: Path) -> Path:
-    path = folder / "lib.so"
-    build(graph, path, Simd.named("host"), limits=Limits(embeds=True))
-    return path
+def report(folder: Path, graph: Path) -> Report:
+    return build(graph, folder / "lib.so", Simd.named("host"), limits=Limits(embeds=True))
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path, report: Report) -> Path:
+    assert report.layers
+    return folder / "lib.so"
 
 
 def written(path: Path, data: bytes) -> Path:
@@ -81,6 +85,11 @@ def test_nothing_is_packed_for_the_model_itself(graph: Path, library: Path, veri
     assert bytes_of(session, "embedded") > 0
     assert bytes_of(session, "packed") == 0
     check(output, graph)
+
+
+def test_the_report_says_where_weights_are(report: Report) -> None:
+    packed = [layer for layer in report.layers if layer.packed_bytes > 0]
+    assert packed and all(layer.embedded for layer in packed)
 
 
 def other_weights(layers: Sequence[Conv], place: int) -> Sequence[Conv]:
