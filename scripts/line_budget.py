@@ -45,7 +45,7 @@ BUDGET = {
     "tests": 260,
     "tests/planted": 370,
     "tests/schedules": 10700,
-    "tests/scripts": 8800,
+    "tests/scripts": 8900,
     "tests/support": 5100,
     "tests/tflite_delegate": 12400,
 }
