@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from flatbuffers import flexbuffers  # type: ignore[import-untyped]
 
 from schedules.errors import LeanconvError
@@ -27,14 +28,21 @@ OUTPUTS = (2, 4)
 def options_of(node: Node) -> dict[str, Any]:
     """The options of ``node``; raises LeanconvError."""
     data = node.operator.CustomOptionsAsNumpy()
+    if not isinstance(data, np.ndarray):
+        raise LeanconvError("malformed node: no options")
+    options: dict[str, Any] = {}
     try:
-        options = flexbuffers.Loads(data.tobytes())
+        # Value by value: what is damaged may contain itself.
+        stored = flexbuffers.GetRoot(data.tobytes()).AsMap
+        for name in ("m", "r", "winograd_relu"):
+            if stored[name].IsInt or stored[name].IsBool:
+                options[name] = stored[name].AsInt
+        for name in ("padding", "activation"):
+            if stored[name].IsString:
+                options[name] = stored[name].AsString
     except DAMAGE as error:
         raise LeanconvError("malformed node: no options") from error
-    wanted = {"m": int, "r": int, "winograd_relu": int, "padding": str, "activation": str}
-    if not isinstance(options, dict) or not all(
-        isinstance(options.get(name), kind) for name, kind in wanted.items()
-    ):
+    if len(options) < 5:
         raise LeanconvError("malformed node: options are missing")
     if options["padding"] not in ("SAME", "VALID"):
         raise LeanconvError("unknown padding")

@@ -132,6 +132,8 @@ def test_damaged_options_are_not_claimed(
     damaged = [whole[:size] for size in (0, 1, 2, 3, 20, len(whole) - 1)]
     damaged += [np.where(np.arange(len(whole)) == i, 255, whole) for i in range(-14, 0)]
     damaged += [layers[0].options(m=2**63 - 1), layers[0].options(r=2**63 - 1)]
+    vector = flexbuffers.Type.VECTOR << 2
+    damaged.append(np.array([1, 0, vector, 2, vector, 1], np.uint8))  # contains itself
     path = tmp_path / "model.tflite"
     for options in damaged:
         layers[0].damaged = options.astype(np.uint8)
@@ -163,3 +165,12 @@ def test_options_of_other_layers_are_refused(
     (layer,) = tflite_model.read(path).layers
     assert layer.reason is not None
     assert reason in layer.reason
+
+
+def test_no_options_are_refused(tmp_path: Path) -> None:
+    layer = Layer(*LAYERS[0])
+    layer.options = lambda **_: None  # type: ignore[method-assign,assignment,return-value]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model_of([layer]))
+    (read,) = tflite_model.read(path).layers
+    assert read.reason == "malformed node: no options"
