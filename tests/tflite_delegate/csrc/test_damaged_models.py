@@ -57,7 +57,7 @@ def test_compilation(repo_root: Path, tmp_path: Path) -> None:
 def test_host(repo_root: Path, tmp_path: Path, build_delegate: BuildDelegate) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(model())
-    arguments = [path, build_delegate(path), 0, 0, 60]
+    arguments = [path, build_delegate(path), 0, 0, 120]
     told = counts(survives("host_mutations", arguments, repo_root, 300))
     assert told["builtin_claimed"] > 5 and told["builtin_refused"] > 5
 

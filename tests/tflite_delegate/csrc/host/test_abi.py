@@ -121,6 +121,9 @@ LAYOUTS: Mapping[str, tuple[Mapping[str, int], int]] = {
 PARAMS: Mapping[str, str] = {
     "TfLiteConvParams": "int padding, int stride_width, int stride_height, int activation, "
     "int dilation_width_factor, int dilation_height_factor, int quantized_bias_type",
+    "TfLiteConv3DParams": "int padding, int stride_width, int stride_height, int stride_depth, "
+    "int dilation_width_factor, int dilation_height_factor, int dilation_depth_factor, "
+    "int activation",
     "TfLiteDepthwiseConvParams": "int padding, int stride_width, int stride_height, "
     "int depth_multiplier, int activation, int dilation_width_factor, int dilation_height_factor",
     "TfLiteFullyConnectedParams": "int activation, int weights_format, bool keep_num_dims, "
@@ -159,6 +162,7 @@ PARAMS: Mapping[str, str] = {
 #: Whose parameters a struct of the header are; one that is not named here may be anybody's.
 OWNERS: Mapping[str, Sequence[str]] = {
     "tfl_conv_params": ["TfLiteConvParams"],
+    "tfl_conv_3d_params": ["TfLiteConv3DParams"],
     "tfl_depthwise_params": ["TfLiteDepthwiseConvParams"],
     "tfl_dense_params": ["TfLiteFullyConnectedParams"],
     "tfl_arithmetic_params": [f"TfLite{name}Params" for name in ("Add", "Sub", "Mul", "Div")],
