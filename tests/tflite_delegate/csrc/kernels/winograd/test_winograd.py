@@ -169,7 +169,7 @@ def test_options_of_other_layers_are_refused(
 
 def test_no_options_are_refused(tmp_path: Path) -> None:
     layer = Layer(*LAYERS[0])
-    layer.options = lambda **_: None  # type: ignore[method-assign,assignment,return-value]
+    layer.options = lambda **_: None  # type: ignore[method-assign,assignment]
     path = tmp_path / "model.tflite"
     path.write_bytes(model_of([layer]))
     (read,) = tflite_model.read(path).layers
