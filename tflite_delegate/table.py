@@ -17,6 +17,7 @@ from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import image_offset, weight_offset
 from schedules.plan.plan import Plan
+from schedules.select.promised import promise_of
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
 from tflite_delegate import rules
@@ -113,6 +114,8 @@ def kernel_table(
     places = _places(kernels, selections, embedded)
     if places:
         lines += ["", "static const struct lc_place places[] = {", *places, "};"]
+    promises = _promise(selections)
+    lines += promises
     lines += [
         "",
         "const struct lc_library lc_library = {",
@@ -132,6 +135,7 @@ def kernel_table(
         f"    .kernel_count = {len(kernels)},",
         f"    .places = {'places' if places else 0},",
         f"    .place_count = {len(places)},",
+        f"    .promise = {'&promise' if promises else 0},",
         f"    .algorithms = {'algorithms' if kernels else 0},",
         f"    .algorithm_count = {len(names)},",
         "};",
@@ -288,6 +292,26 @@ def _places(
                 fields += [f"UINT64_C({data.sample_hash})", f"UINT64_C({data.whole_hash})"]
             lines.append(f"    {{{', '.join(map(str, fields))}}},")
     return lines
+
+
+def _promise(selections: Sequence[Selection]) -> list[str]:
+    """What a model of one graph will hold; nothing is promised of others."""
+    if len(selections) != 1 or not selections[0].units:
+        return []
+    promise = promise_of(selections[0])
+    arenas = ", ".join(f"{{{threads}, {size}}}" for threads, size in promise.arenas)
+    fields = {
+        "graph_nodes": len(selections[0].network.steps),
+        "edge_bytes": promise.edge_bytes,
+        "packed_bytes": promise.packed_bytes,
+        "arenas": "arenas",
+        "arena_count": len(promise.arenas),
+    }
+    return [
+        "",
+        f"static const struct lc_promised_arena arenas[] = {{{arenas}}};",
+        f"static const struct lc_promise promise = {_initializer(fields)};",
+    ]
 
 
 def _c_string(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
 from schedules.budget.exact import Solver
 from schedules.budget.problem import Solution
-from schedules.layer.network import Network
+from schedules.layer.network import Chain, Network
 
 
 def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | None:
@@ -43,11 +43,12 @@ def least(network: Network, curve: Sequence[Solution]) -> tuple[Solution, int]:
 
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
-    chains = [unit.chain for unit, _ in solution.chosen]
-    timeline = Timeline(network, [chain for chain in chains if nodes_of(network, chain)])
-    workspace = {
-        timeline.time_of(nodes[0]): form.workspace
-        for chain, (_, form) in zip(chains, solution.chosen, strict=True)
-        if (nodes := nodes_of(network, chain))
-    }
-    return timeline.placed(workspace)
+    forms = {unit.chain: form.workspace for unit, form in solution.chosen}
+    return placed_with(network, forms)
+
+
+def placed_with(network: Network, workspace: Mapping[Chain, int]) -> list[Placed]:
+    """Likewise, with the workspace of each unit that one kernel computes."""
+    first = {chain: nodes[0] for chain in workspace if (nodes := nodes_of(network, chain))}
+    timeline = Timeline(network, first)
+    return timeline.placed({timeline.time_of(first[chain]): workspace[chain] for chain in first})

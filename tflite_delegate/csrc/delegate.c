@@ -19,6 +19,29 @@ EXPORT struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **va
                                                           void (*report_error)(const char *));
 EXPORT void tflite_plugin_destroy_delegate(struct tfl_delegate *base);
 
+// The delegates that live, so that a program that has no pointer to its delegate can ask for it.
+static struct {
+    struct lc_lock lock;
+    struct lc_delegate *last;
+} living;
+
+static void enlist(struct lc_delegate *delegate) {
+    lc_lock(&living.lock);
+    delegate->older = living.last;
+    living.last = delegate;
+    lc_unlock(&living.lock);
+}
+
+static void delist(const struct lc_delegate *delegate) {
+    lc_lock(&living.lock);
+    struct lc_delegate **link = &living.last;
+    while (*link != delegate) {
+        link = &(*link)->older;
+    }
+    *link = delegate->older;
+    lc_unlock(&living.lock);
+}
+
 // Tells the host why the delegate is not usable. A host that listens gets no delegate; one that
 // does not listen may also not look at the result, so it gets one whose Prepare fails.
 static bool refuse(struct lc_delegate *delegate, void (*report_error)(const char *)) {
@@ -48,11 +71,13 @@ struct tfl_delegate *tflite_plugin_create_delegate(char **keys, char **values, s
         return NULL;
     }
     lc_pool_retain();
+    enlist(delegate);
     return &delegate->base;
 }
 
 void tflite_plugin_destroy_delegate(struct tfl_delegate *base) {
     if (base) {
+        delist((struct lc_delegate *)base);
         lc_forget_halved((struct lc_delegate *)base);
         lc_pool_release();
         free(base);
@@ -61,6 +86,22 @@ void tflite_plugin_destroy_delegate(struct tfl_delegate *base) {
 
 EXPORT const char *leanconv_version(void) { return lc_library.version; }
 
+// What `write` tells of a delegate, or of the youngest that lives.
+static size_t tell(size_t (*write)(struct lc_delegate *, char *, size_t),
+                   const struct TfLiteDelegate *delegate, char *buffer, size_t size) {
+    if (delegate) {
+        return write((struct lc_delegate *)(void *)(uintptr_t)delegate, buffer, size);
+    }
+    lc_lock(&living.lock);
+    size_t length = write(living.last, buffer, size);
+    lc_unlock(&living.lock);
+    return length;
+}
+
 EXPORT size_t leanconv_report(const struct TfLiteDelegate *delegate, char *buffer, size_t size) {
-    return lc_report((struct lc_delegate *)(void *)(uintptr_t)delegate, buffer, size);
+    return tell(lc_report, delegate, buffer, size);
+}
+
+EXPORT size_t leanconv_memory(const struct TfLiteDelegate *delegate, char *buffer, size_t size) {
+    return tell(lc_memory, delegate, buffer, size);
 }

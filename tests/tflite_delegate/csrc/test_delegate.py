@@ -686,7 +686,7 @@ def test_threads_end_with_the_last_delegate(litert: InterpreterApi, zoo_delegate
         (
             {"nosuch": 1},
             "unknown option 'nosuch' (value '1'); known: num_threads, verbose, one_node, "
-            "verify, algorithm",
+            "verify, memory_limit, algorithm",
         ),
         ({"num_threads": 0}, "option num_threads: '0' is not a number from 1 to 64"),
         ({"num_threads": 65}, "option num_threads: '65' is not a number from 1 to 64"),

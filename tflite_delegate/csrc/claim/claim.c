@@ -9,6 +9,7 @@
 #include "claim/candidate.h"
 #include "claim/coverage.h"
 #include "claim/halving.h"
+#include "claim/limit.h"
 #include "claim/misstated.h"
 #include "claim/operator_claim.h"
 #include "host/cpu.h"
@@ -149,7 +150,9 @@ static bool replace_as_one(struct claims *claims, int *status) {
     if (!claims->delegate->options.one_node || coverage->ours == 0) {
         return false;
     }
-    if (coverage->ours + coverage->halves == coverage->nodes) {
+    if (claims->delegate->options.memory_limit) {
+        reason = "memory_limit counts what lies between nodes";
+    } else if (coverage->ours + coverage->halves == coverage->nodes) {
         reason = lc_network_replace(&claims->graph, claims->delegate, claims->replacements, status);
         if (!reason) {
             return true;
@@ -249,6 +252,10 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
     if (status != TFL_OK || !claims_allocate(&claims)) {
         lc_log("%s: all layers stay with TFLite",
                status == TFL_ERROR ? "TFLite cannot divide the graph" : "out of memory");
+        claims_free(&claims);
+        return TFL_OK;
+    }
+    if (!lc_keep_limit(&claims.graph, delegate)) {
         claims_free(&claims);
         return TFL_OK;
     }

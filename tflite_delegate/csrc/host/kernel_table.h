@@ -215,6 +215,21 @@ struct lc_place {
 // All that is packed, read-only: defined by an object that has nothing else.
 extern const unsigned char lc_embedded_weights[];
 
+// What TFLite's arena takes with as many threads, or fewer.
+struct lc_promised_arena {
+    int32_t threads;
+    uint64_t bytes;
+};
+
+// What the model that the library was compiled for will hold: schedules/select/promised.py.
+struct lc_promise {
+    int32_t graph_nodes;
+    uint64_t edge_bytes;                    // of the graph's inputs that are read, and its outputs
+    uint64_t packed_bytes;                  // weights on the heap
+    const struct lc_promised_arena *arenas; // threads and bytes rise
+    size_t arena_count;
+};
+
 struct lc_library {
     const char *version;
     const char *model;               // file name of the model it was compiled for
@@ -232,7 +247,8 @@ struct lc_library {
     size_t kernel_count;
     const struct lc_place *places;
     size_t place_count;
-    const char *const *algorithms; // compiled in, each named once
+    const struct lc_promise *promise; // NULL: none, as of a model of several graphs
+    const char *const *algorithms;    // compiled in, each named once
     size_t algorithm_count;
 };
 

@@ -41,6 +41,35 @@ static bool read_number(int32_t *option, const char *key, const char *value, int
     return false;
 }
 
+// A decimal number of bytes, at least 1 and below 2^63, that may end in K or M.
+static bool parse_bytes(const char *text, uint64_t *bytes) {
+    const uint64_t most = INT64_MAX;
+    uint64_t number = 0;
+    const char *c = text;
+    for (; *c >= '0' && *c <= '9'; c++) {
+        uint64_t digit = (uint64_t)(*c - '0');
+        if (number > (most - digit) / 10) {
+            return false;
+        }
+        number = number * 10 + digit;
+    }
+    uint64_t unit = *c == 'K' ? UINT64_C(1) << 10 : *c == 'M' ? UINT64_C(1) << 20 : 1;
+    c += unit > 1;
+    *bytes = number * unit;
+    return *c == '\0' && number >= 1 && number <= most / unit;
+}
+
+static bool read_bytes(uint64_t *option, const char *key, const char *value,
+                       struct problem problem) {
+    if (parse_bytes(value, option)) {
+        return true;
+    }
+    snprintf(problem.text, problem.size,
+             "leanconv: option %s: '%.40s' is not a number of bytes, like 65536, 64K or 2M", key,
+             value);
+    return false;
+}
+
 static bool read_algorithm(const char **option, const char *value, struct problem problem) {
     for (size_t i = 0; i < lc_library.algorithm_count; i++) {
         if (strcmp(value, lc_library.algorithms[i]) == 0) {
@@ -76,12 +105,14 @@ bool lc_options_read(struct lc_options *options, char **keys, char **values, siz
             good = read_number(&options->one_node, key, value, 0, 1, problem);
         } else if (strcmp(key, "verify") == 0) {
             good = read_number(&options->verify, key, value, 0, 1, problem);
+        } else if (strcmp(key, "memory_limit") == 0) {
+            good = read_bytes(&options->memory_limit, key, value, problem);
         } else if (strcmp(key, "algorithm") == 0) {
             good = read_algorithm(&options->algorithm, value, problem);
         } else {
             snprintf(problem.text, problem.size,
                      "leanconv: unknown option '%.40s' (value '%.40s'); known: num_threads, "
-                     "verbose, one_node, verify, algorithm",
+                     "verbose, one_node, verify, memory_limit, algorithm",
                      key, value);
             good = false;
         }

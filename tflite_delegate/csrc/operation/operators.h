@@ -19,6 +19,7 @@ struct lc_operator_node {
     int index; // of the replaced node in the model's graph
     const struct lc_operator *kind;
     struct lc_operation operation;
+    size_t bytes; // of this, and what is kept behind it
 
     char name[96]; // set by every prepare; guarded by the delegate's lock
     atomic_ullong calls;

@@ -8,6 +8,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/reference_conv.h"
+#include "run/account/account.h"
 #include "run/node.h"
 
 // The data of one image, or from there on those of several.
@@ -157,6 +158,9 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
     const size_t x_bytes = node->x_bytes, y_bytes = node->y_bytes;
+    if (!node->is_measured) {
+        lc_measure(node, context);
+    }
     if (!holds(input, x_bytes, node->batch) || !holds(output, y_bytes, node->batch) ||
         (residual && !holds(residual, y_bytes, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",

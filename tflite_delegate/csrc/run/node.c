@@ -15,7 +15,9 @@ int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_cont
     if (threads == 0) {
         threads = context->recommended_num_threads;
     }
-    threads = threads < LC_MAX_THREADS ? threads : LC_MAX_THREADS;
+    const int32_t limit = atomic_load_explicit(&delegate->most_threads, memory_order_relaxed);
+    const int32_t most = limit ? limit : LC_MAX_THREADS;
+    threads = threads < most ? threads : most;
     return threads < 1 ? 1 : threads;
 }
 

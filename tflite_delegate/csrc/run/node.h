@@ -33,7 +33,10 @@ struct lc_claim {
 struct lc_delegate {
     struct tfl_delegate base; // what TFLite sees; must be first
     struct lc_options options;
-    char failure[256]; // why no interpreter can use this delegate; empty if all is well
+    char failure[256];       // why no interpreter can use this delegate; empty if all is well
+    atomic_int most_threads; // with which memory_limit is kept; 0: any number
+
+    struct lc_delegate *older; // that was created before and lives
 
     struct lc_lock lock;                // guards what follows
     struct lc_node *nodes;              // of all interpreters that live
@@ -43,6 +46,8 @@ struct lc_delegate {
     struct lc_halved *halved;           // tensors that are float16 meanwhile, of each graph
     size_t live_bytes;                  // packed weights and biases of these
     int32_t unknown;                    // float layers without a kernel, of the graph prepared last
+    bool is_promised;                   // what that holds, as the library says
+    size_t arena_bytes;                 // TFLite's, of what ran first after it was prepared last
 };
 
 struct lc_node {
@@ -68,6 +73,7 @@ struct lc_node {
 
     bool repeats_residual; // of one image, for a batch
     int workspace;         // tensor index, -1 while there is none
+    bool is_measured;      // since it was prepared: see run/account
     atomic_ullong calls, generic_calls;
 };
 

@@ -56,12 +56,14 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     const size_t inputs_bytes = ints_bytes(claimed->inputs);
     const size_t outputs_bytes = ints_bytes(claimed->outputs);
     const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
-    struct lc_operator_node *node =
-        calloc(1, sizeof *node + kind->plan_bytes + state_bytes + inputs_bytes + outputs_bytes +
-                      kind->params_bytes);
+    struct lc_operator_node *node;
+    const size_t bytes = sizeof *node + kind->plan_bytes + state_bytes + inputs_bytes +
+                         outputs_bytes + kind->params_bytes;
+    node = calloc(1, bytes);
     if (!node) {
         return NULL;
     }
+    node->bytes = bytes;
     char *plan = (char *)(node + 1), *state = plan + kind->plan_bytes;
     char *inputs = state + state_bytes;
     char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;

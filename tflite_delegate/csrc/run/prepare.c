@@ -229,6 +229,7 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     node->input = room.input;
     node->residual = room.residual;
     node->output = room.output;
+    node->is_measured = false;
     name_node(node);
     lc_unlock(&node->delegate->lock);
     return TFL_OK;

@@ -7,6 +7,7 @@
 
 #include "kernels/geometry.h"
 #include "operation/operators.h"
+#include "run/account/account.h"
 
 // Text that goes on counting when it no longer fits.
 struct text {
@@ -119,11 +120,50 @@ static int32_t threads_of(const struct lc_delegate *delegate) {
     return threads;
 }
 
-size_t lc_report(struct lc_delegate *delegate, char *buffer, size_t size) {
+static void put_account(struct text *text, const struct lc_delegate *delegate) {
+    const struct lc_account account = lc_account_of(delegate);
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } figures[] = {
+        {"memory_limit", delegate->options.memory_limit},
+        {"promised_arena_bytes", account.promised_arena_bytes},
+        {"promised_packed_bytes", account.promised_packed_bytes},
+        {"arena_bytes", account.arena_bytes},
+        {"workspace_bytes", account.workspace_bytes},
+        {"packed_bytes", account.packed_bytes},
+        {"embedded_bytes", account.embedded_bytes},
+        {"own_bytes", account.own_bytes},
+    };
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        put(text, "%s\"%s\": %llu", i ? ", " : "{", figures[i].name,
+            (unsigned long long)figures[i].bytes);
+    }
+    put(text, "}");
+}
+
+static struct text begin(char *buffer, size_t size) {
     struct text text = {.buffer = buffer, .size = buffer ? size : 0};
     if (text.size) {
         buffer[0] = '\0';
     }
+    return text;
+}
+
+size_t lc_memory(struct lc_delegate *delegate, char *buffer, size_t size) {
+    struct text text = begin(buffer, size);
+    if (delegate) {
+        lc_lock(&delegate->lock);
+        put_account(&text, delegate);
+        lc_unlock(&delegate->lock);
+    } else {
+        put(&text, "{}");
+    }
+    return text.length;
+}
+
+size_t lc_report(struct lc_delegate *delegate, char *buffer, size_t size) {
+    struct text text = begin(buffer, size);
     put(&text, "{\"leanconv\": ");
     put_string(&text, lc_library.version);
     put(&text, ", \"target\": ");
@@ -140,7 +180,8 @@ size_t lc_report(struct lc_delegate *delegate, char *buffer, size_t size) {
         put_layers(&text, delegate);
         put(&text, "], \"operators\": [");
         put_operators(&text, delegate);
-        put(&text, "]");
+        put(&text, "], \"memory\": ");
+        put_account(&text, delegate);
         lc_unlock(&delegate->lock);
     }
     put(&text, "}");

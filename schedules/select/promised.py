@@ -1,0 +1,71 @@
+"""What a network will hold with its kernels, by threads: what a delegate is told to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schedules.budget.arena import arena_bytes, node_workspace
+from schedules.budget.forms import packed_bytes
+from schedules.budget.promise import placed_with
+from schedules.layer.network import Chain
+from schedules.lower.memory import align
+from schedules.plan.plan import Plan
+from schedules.select.selection import Selection
+
+#: Threads that a promise is made for; more than one of these are promised what the next takes.
+THREADS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Bytes that a network holds with its default kernels.
+
+    Parameters
+    ----------
+    edge_bytes : int
+        Of the inputs that are read, and the outputs: what tells that they have these shapes.
+    packed_bytes : int
+        Packed weights on the heap.
+    arenas : tuple of (int, int)
+        Threads, and the bytes of TFLite's arena with no more than these; both rise.
+    """
+
+    edge_bytes: int
+    packed_bytes: int
+    arenas: tuple[tuple[int, int], ...]
+
+
+def promise_of(selection: Selection) -> Promise:
+    """What the kernels of a selection will hold."""
+    network = selection.network
+    read = {tensor for step in network.steps for tensor in step.inputs}
+    edges = {*read.intersection(network.inputs), *network.outputs}
+    packed = sum(
+        align(packed_bytes(network.layers[position], kernel.plan, place))
+        for chain, kernel in selection.units.items()
+        if chain not in selection.embedded
+        for place, position in enumerate(chain)
+    )
+    edge_bytes = sum(network.sizes.get(tensor, 0) for tensor in edges)
+    return Promise(edge_bytes, packed, _arenas(selection))
+
+
+def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:
+    network = selection.network
+    plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
+    found: dict[int, int] = {}  # bytes -> the most threads
+    most, before, height = 0, None, 0
+    for threads in THREADS:
+        workspace = {
+            chain: _workspace(selection, chain, plan, threads) for chain, plan in plans.items()
+        }
+        if workspace != before:
+            height = arena_bytes(placed_with(network, workspace))
+        before, most = workspace, max(most, height)
+        found[most] = threads
+    return tuple((threads, size) for size, threads in found.items())
+
+
+def _workspace(selection: Selection, chain: Chain, plan: Plan, threads: int) -> int:
+    layers = [selection.network.layers[position] for position in chain]
+    return align(node_workspace(plan, layers, threads))

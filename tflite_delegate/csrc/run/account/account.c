@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "run/account/account.h"
+
+#include "host/log.h"
+#include "host/tensor.h"
+#include "operation/operators.h"
+
+static bool is_edge(const struct lc_graph *graph, size_t tensor) {
+    const struct lc_use *use = &graph->uses[tensor];
+    bool is_input = use->readers > 0 && use->producer < 0;
+    return (is_input || use->is_graph_output) && !lc_is_constant(&graph->context->tensors[tensor]);
+}
+
+const struct lc_promise *lc_promise_for(const struct lc_graph *graph,
+                                        const struct lc_delegate *delegate) {
+    const struct lc_promise *promise = lc_library.promise;
+    if (!promise || promise->graph_nodes != graph->plan->size ||
+        (delegate->options.algorithm && lc_library.algorithm_count > 1)) {
+        return NULL;
+    }
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < graph->context->tensors_size; i++) {
+        bytes += is_edge(graph, i) ? graph->context->tensors[i].bytes : 0;
+    }
+    return bytes == promise->edge_bytes ? promise : NULL;
+}
+
+uint64_t lc_promised_arena(const struct lc_promise *promise, int32_t threads) {
+    size_t row = 0;
+    while (row + 1 < promise->arena_count && promise->arenas[row].threads < threads) {
+        row++;
+    }
+    return promise->arenas[row].bytes;
+}
+
+// From the first byte of the first tensor to the last byte of the last one.
+static size_t arena_bytes(const struct tfl_context *context) {
+    uintptr_t begin = UINTPTR_MAX, end = 0;
+    for (size_t i = 0; i < context->tensors_size; i++) {
+        const struct tfl_tensor *tensor = &context->tensors[i];
+        uintptr_t data = (uintptr_t)tensor->data;
+        if (tensor->allocation_type == TFL_ARENA_RW && data) {
+            begin = data < begin ? data : begin;
+            end = data + tensor->bytes > end ? data + tensor->bytes : end;
+        }
+    }
+    return end > begin ? end - begin : 0;
+}
+
+static uint64_t packed_bytes(const struct lc_delegate *delegate,
+                             const struct tfl_context *context) {
+    uint64_t bytes = 0;
+    for (const struct lc_node *node = delegate->nodes; node; node = node->next) {
+        bytes += node->context == context ? node->packed.bytes : 0;
+    }
+    return bytes;
+}
+
+void lc_measure(struct lc_node *node, const struct tfl_context *context) {
+    struct lc_delegate *delegate = node->delegate;
+    const struct lc_promise *promise = lc_library.promise;
+    const size_t arena = arena_bytes(context);
+    lc_lock(&delegate->lock);
+    node->is_measured = true;
+    bool is_new = arena != delegate->arena_bytes;
+    delegate->arena_bytes = arena;
+    const uint64_t packed = packed_bytes(delegate, context);
+    lc_unlock(&delegate->lock);
+    if (!delegate->options.memory_limit || !promise || !is_new) {
+        return;
+    }
+    const uint64_t promised = lc_promised_arena(promise, node->threads) + promise->packed_bytes;
+    if (arena + packed > promised) {
+        lc_log("memory_limit %llu: %llu bytes are held, %llu were promised",
+               (unsigned long long)delegate->options.memory_limit,
+               (unsigned long long)(arena + packed), (unsigned long long)promised);
+    }
+}
+
+struct lc_account lc_account_of(const struct lc_delegate *delegate) {
+    struct lc_account account = {.arena_bytes = delegate->arena_bytes,
+                                 .packed_bytes = delegate->live_bytes,
+                                 .own_bytes = sizeof *delegate};
+    int32_t threads = 1;
+    for (const struct lc_node *node = delegate->nodes; node; node = node->next) {
+        threads = node->threads > threads ? node->threads : threads;
+        account.workspace_bytes = node->workspace_bytes > account.workspace_bytes
+                                      ? node->workspace_bytes
+                                      : account.workspace_bytes;
+        account.embedded_bytes += node->packed.embedded_bytes;
+        account.own_bytes += sizeof *node;
+    }
+    for (const struct lc_operator_node *node = delegate->operators; node; node = node->next) {
+        account.own_bytes += node->bytes;
+    }
+    if (delegate->is_promised && delegate->nodes) {
+        account.promised_arena_bytes = lc_promised_arena(lc_library.promise, threads);
+        account.promised_packed_bytes = lc_library.promise->packed_bytes;
+    }
+    return account;
+}
