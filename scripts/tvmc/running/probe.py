@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes as c
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from tflite_delegate.read.supported import operator_name
 
 ARENA_RW, ARENA_RW_PERSISTENT, DYNAMIC = 2, 3, 4  # kinds of tensor allocation
 DELEGATE = 51  # operator code of a node that a delegate computes
+_INPUTS, _OUTPUTS, _TEMPORARIES = 0, 1, 3  # fields of a node
 ALLOW_DYNAMIC_TENSORS = 1  # without it, applying a delegate would freeze the graph
 
 
@@ -81,6 +82,9 @@ class Node:
     kind: str  # its operator, or what a delegate calls this sort of node
     description: str  # what a delegate's node says of itself
     outputs: tuple[str, ...]  # names of tensors
+    reads: tuple[int, ...]  # tensors
+    writes: tuple[int, ...]
+    temporaries: tuple[int, ...]  # tensors that it alone uses
     registration: Any = field(repr=False)
     seconds: list[float] = field(default_factory=list)
 
@@ -131,6 +135,9 @@ class Probe:
                     _kind(registration.contents),
                     _description(address, node, registration.contents),
                     _output_names(context.contents, node),
+                    _indices(node, _INPUTS),
+                    _indices(node, _OUTPUTS),
+                    _indices(node, _TEMPORARIES),
                     registration.contents,
                 )
             )
@@ -143,6 +150,15 @@ class Probe:
         plus the arena of persistent tensors, plus tensors that were allocated one by one.
         """
         return sum(_arena_bytes(context.contents) for context in self._contexts)
+
+    def spans(self, tensors: Iterable[int]) -> list[tuple[int, int]]:
+        """Where those of the main graph's tensors lie that are in the arena: [begin, end)."""
+        found = [self._contexts[0].contents.tensors[index] for index in tensors]
+        return [
+            (tensor.data, tensor.data + tensor.bytes)
+            for tensor in found
+            if tensor.allocation_type == ARENA_RW and tensor.data
+        ]
 
     @contextlib.contextmanager
     def timing(self) -> Iterator[None]:
@@ -190,9 +206,14 @@ def _description(context: Any, node: Any, registration: Any) -> str:
 
 
 def _output_names(context: Any, node: Any) -> tuple[str, ...]:
-    indices = c.cast(node, c.POINTER(c.POINTER(c.c_int)))[1]  # the second field
-    names = (context.tensors[i].name for i in indices[1 : 1 + indices[0]] if i >= 0)
+    names = (context.tensors[i].name for i in _indices(node, _OUTPUTS))
     return tuple((name or b"").decode(errors="replace") for name in names)
+
+
+def _indices(node: Any, field: int) -> tuple[int, ...]:
+    """The tensors that one of a node's first fields names."""
+    indices = c.cast(node, c.POINTER(c.POINTER(c.c_int)))[field]
+    return tuple(i for i in indices[1 : 1 + indices[0]] if i >= 0) if indices else ()
 
 
 def _timed(invoke: Any, seconds: list[float]) -> Any:

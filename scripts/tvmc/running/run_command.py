@@ -42,7 +42,9 @@ def add_parser(commands: Any) -> None:
     add("-o", "--outputs", metavar="FILE", type=Path,
         help="write output_0, output_1, … as .npz")  # fmt: skip
     add("--print-top", type=at_least_one, metavar="N", help="print the N largest values")
-    add("--report", metavar="FILE", type=Path, help="write times and profile as JSON")
+    add("--memory", action="store_true",
+        help="print what a .tflite model holds: per function, and before and after")  # fmt: skip
+    add("--report", metavar="FILE", type=Path, help="write times, profile and memory as JSON")
     add("--device", choices=["cpu"], default="cpu", help="what computes [%(default)s]")
     add("--num-threads", type=thread_count, metavar="N",
         help="threads that compute [as many as TVM takes; LiteRT: 1]")  # fmt: skip
@@ -108,6 +110,8 @@ def _run(options: argparse.Namespace) -> None:
         print(result.format_top(options.print_top))
     if options.profile:
         print(result.format_profile())
+    if result.memory is not None:
+        print(result.memory.format())
     if options.print_time:
         print(result.format_times())
     median = statistics.median(result.times) * 1e3

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tvmc.compiling.package import KernelInfo
 from tvmc.jobs import Job, Outcome
+from tvmc.running.memory import MemoryAccount
 from tvmc.running.timing import SUMMARY, summary
 from tvmc.tables import format_bytes, format_table
 
@@ -41,6 +42,8 @@ class RunResult:
         Seconds of one call, a figure for each sample.
     profile : tuple of ProfileRow
         Those that take longest first; empty unless asked for.
+    memory : MemoryAccount or None
+        What a .tflite model holds, if asked for.
     """
 
     model: str
@@ -48,10 +51,17 @@ class RunResult:
     outputs: Mapping[str, NDArray[Any]]
     times: tuple[float, ...]
     profile: tuple[ProfileRow, ...]
+    memory: MemoryAccount | None = None
 
     @classmethod
     def of(
-        cls, model: str, runtime: str, job: Job, outcome: Outcome, kernels: Mapping[str, KernelInfo]
+        cls,
+        model: str,
+        runtime: str,
+        job: Job,
+        outcome: Outcome,
+        kernels: Mapping[str, KernelInfo],
+        memory: MemoryAccount | None = None,
     ) -> RunResult:
         """What came back, with ``kernels`` by the names of their functions."""
         runs = job.repeat * job.number
@@ -65,6 +75,7 @@ class RunResult:
             outputs={f"output_{i}": value for i, value in enumerate(outcome.outputs)},
             times=tuple(outcome.times),
             profile=tuple(sorted(profile, key=lambda row: -row.seconds)),
+            memory=memory,
         )
 
     def top(self, count: int) -> dict[str, list[tuple[int, Any]]]:
@@ -113,7 +124,7 @@ class RunResult:
             "times_s": list(self.times),
             "summary_s": summary(self.times),
             "profile": [asdict(row) for row in self.profile],
-        }
+        } | ({"memory": asdict(self.memory)} if self.memory else {})
 
 
 def _sum(name: str, rows: Sequence[ProfileRow]) -> ProfileRow:

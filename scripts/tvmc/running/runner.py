@@ -40,6 +40,7 @@ def run(
     number: int = 1,
     end_to_end: bool = False,
     profile: bool = False,
+    memory: bool = False,
     num_threads: int | None = None,
     rpc_tracker: tuple[str, int] | None = None,
     rpc_key: str | None = None,
@@ -67,6 +68,8 @@ def run(
         Whether the time of a call includes the way of inputs and outputs, from and to Python.
     profile : bool
         Whether to find out as well where the time goes.
+    memory : bool
+        Whether to find out what a .tflite model holds in memory.
     num_threads : int, optional
         Threads that compute; by default as many as TVM takes, and one in LiteRT.
     rpc_tracker : tuple of str and int, optional
@@ -113,7 +116,9 @@ def run(
         library = None if delegate is None else Path(delegate)
         from tvmc.running.tflite_run import run_tflite
 
-        return run_tflite(path, library, delegate_options or {}, num_threads or 1, job)
+        return run_tflite(path, library, delegate_options or {}, num_threads or 1, job, memory)
+    if memory:
+        raise LeanconvError(f"memory is told of .tflite models, and {path} is none")
     if delegate is not None:
         raise LeanconvError(f"a delegate is for .tflite models, and {path} is none")
     boards = Boards(rpc_tracker, rpc_key, rpc_timeout) if rpc_tracker and rpc_key else None

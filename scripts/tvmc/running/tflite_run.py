@@ -10,6 +10,7 @@ from tflite_delegate.read.names import unique_names
 from tvmc.compiling.package import KernelInfo, TensorInfo
 from tvmc.jobs import FunctionTime, Job, Outcome
 from tvmc.running.interpreter import Session, runtime, tensor_info
+from tvmc.running.memory import account, anonymous_bytes
 from tvmc.running.run_result import RunResult
 from tvmc.running.timing import sampled
 
@@ -20,6 +21,7 @@ def run_tflite(
     options: Mapping[str, str],
     threads: int,
     job_for: Callable[[Sequence[TensorInfo]], Job],
+    memory: bool = False,
 ) -> RunResult:
     """Run, time and profile the job for the model's inputs.
 
@@ -29,14 +31,20 @@ def run_tflite(
         The library of an external delegate, and what it is handed; XNNPACK takes what it leaves.
     threads
         Of the interpreter.
+    memory
+        Whether to find out what is held.
     """
-    session = Session(
-        path, runtime("litert"), threads=threads, delegate=delegate, delegate_options=options
-    )
+    litert = runtime("litert")
+    before = anonymous_bytes()
+    session = Session(path, litert, threads=threads, delegate=delegate, delegate_options=options)
+    loaded = anonymous_bytes()
     infos = [tensor_info(details) for details in session.inputs()]
     names = unique_names([info.name for info in infos], "input")
     job = job_for([replace(info, name=name) for info, name in zip(infos, names, strict=True)])
     session.set_inputs(job.values)
+    if memory:
+        session.invoke()
+    after = anonymous_bytes()
     call = (lambda: session.run(job.values)) if job.end_to_end else session.invoke
     times = sampled(call, job.repeat, job.number)
     functions = _profile(session, job) if job.profile else []
@@ -52,7 +60,8 @@ def run_tflite(
     }
     place = "LiteRT" if delegate is None else f"LiteRT with {delegate.name}"
     outcome = Outcome(session.outputs(), times, functions)
-    return RunResult.of(path.name, place, job, outcome, kernels)
+    held = account(session, (before, loaded, after)) if memory else None
+    return RunResult.of(path.name, place, job, outcome, kernels, held)
 
 
 def _profile(session: Session, job: Job) -> list[FunctionTime]:
