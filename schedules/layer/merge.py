@@ -37,6 +37,11 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     assert layer.workload is not None
     if is_quantised:
         return replace(layer, geometry=describe(layer.kind, layer.workload))
+    return merge_followers(graph, layer)
+
+
+def merge_followers(graph: Graph, layer: Layer) -> Layer:
+    """``layer``, a convolution of floats, with what is behind it."""
     layer = _merge_activation(graph, layer, "activation")
     with_residual = _merge_residual(graph, layer)
     if with_residual is not layer:

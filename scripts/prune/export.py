@@ -27,7 +27,8 @@ TH x TW tiles (:meth:`Convolution.tiling`) cover an image of OH x OW outputs, an
   the last tiles lack behind the others. The converter leaves it out where there is nothing to put,
   and where padding SAME of DEPTHWISE_CONV_2D puts the same, which it then has (H = W = 56, m = 4).
 - SLICE is there only if the tiles reach beyond the output.
-- Where C, O or T is 1, a TRANSPOSE that moves nothing is missing, or is a RESHAPE.
+- Where C, O or T is 1, a TRANSPOSE that moves nothing may be missing, or be a RESHAPE: then the
+  delegate leaves the nodes to TFLite, and else has one kernel do the work of all of them.
 
 **A custom operator** ``leanconv.winograd_conv2d`` of version 1: inputs ``x``, ``U``, ``bias``, one
 output (N, OH, OW, O), custom options a FlexBuffer map of ``m``, ``r`` and ``winograd_relu`` (0 or

@@ -19,8 +19,9 @@ import tflite
 from schedules.errors import LeanconvError, one_line
 from schedules.layer import network
 from schedules.layer.chains import find_chains
-from schedules.layer.merge import merge_neighbours
+from schedules.layer.merge import merge_followers, merge_neighbours
 from schedules.layer.network import Layer, Network, for_batch
+from tflite_delegate.read.composite import read_composite
 from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.read.layers import layer_operator, read_layer
 from tflite_delegate.read.memory import is_view, shared_inputs
@@ -157,11 +158,7 @@ def _allows_float16(model: tflite.Model, content: mmap.mmap) -> bool:
 
 
 def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Signature]) -> Model:
-    layers = tuple(
-        merge_neighbours(graph, read_layer(graph, node))
-        for node in graph.nodes
-        if layer_operator(node) is not None
-    )
+    layers = _read_layers(graph)
     steps = tuple(
         Step(
             node.index,
@@ -189,6 +186,20 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
         signatures=tuple(s.name for s in signatures if s.graph == number),
         others=(),
     )
+
+
+def _read_layers(graph: Graph) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    parts: set[int] = set()  # nodes of composites
+    for node in graph.nodes:
+        if layer_operator(node) is not None and node.index not in parts:
+            layer = merge_neighbours(graph, read_layer(graph, node))
+            composite = read_composite(graph, layer)
+            if composite is not None:
+                layer = merge_followers(graph, composite)
+                parts.update(layer.nodes)
+            layers.append(layer)
+    return tuple(layers)
 
 
 def _held_bytes(graph: Graph, tensor: int, layers: Sequence[Layer]) -> int:

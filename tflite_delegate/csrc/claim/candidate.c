@@ -8,8 +8,8 @@
 #include "kernels/kernels.h"
 #include "kernels/winograd/blocks.h"
 
-// With a PAD in front and without, each cut off behind any of its nodes.
-enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
+// With a PAD in front and without, each cut off behind any of its nodes that may be the last.
+enum { MAX_CANDIDATES = 2 * LC_MAX_LAYERS * LC_MAX_LAYER_ENDS };
 
 struct search {
     const struct lc_graph *graph;
@@ -145,8 +145,9 @@ static struct names exchange(const struct lc_graph *graph, const struct lc_chain
                              struct names names) {
     for (int32_t i = 0; i < chain->layer_count; i++) {
         struct lc_node_view core;
-        if (!lc_node_at(graph->context, chain->layers[i].core, &core)) {
-            continue; // it was there a moment ago
+        if (chain->layers[i].is_composite ||
+            !lc_node_at(graph->context, chain->layers[i].core, &core)) {
+            continue; // no inputs of the core; or it was there a moment ago
         }
         struct tfl_ints *inputs = core.node->inputs;
         const struct lc_operands operands = lc_core_operands(core.builtin_code);

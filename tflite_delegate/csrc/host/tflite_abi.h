@@ -93,6 +93,7 @@ enum tfl_builtin {
     TFL_BUILTIN_QUANTIZE = 114,
     TFL_BUILTIN_HARD_SWISH = 117,
     TFL_BUILTIN_DENSIFY = 124,
+    TFL_BUILTIN_BATCH_MATMUL = 126,
     TFL_BUILTIN_CONV_3D = 132
 };
 
@@ -298,6 +299,12 @@ struct tfl_dense_params {
     int activation;
     int weights_format; // 0: [units][depth]
     bool keep_num_dims;
+    bool asymmetric_quantize_inputs;
+};
+
+// Of a BATCH_MATMUL node.
+struct tfl_batch_matmul_params {
+    bool adj_x, adj_y; // whether rows and columns are exchanged
     bool asymmetric_quantize_inputs;
 };
 

@@ -83,6 +83,9 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
     const char *reason = "not an operator of a layer";
     if (view.node->delegate) {
         reason = "it is another delegate's";
+    } else if (!chain->ends_with_pad && !chain->ends_with_gate &&
+               lc_composite_awaits(&chain->composite, last, view)) {
+        reason = lc_composite_append(&chain->composite, last, context, view);
     } else if (lc_core_name(view.builtin_code)) {
         reason = append_core(chain, context, view, sources);
     } else if (view.builtin_code == TFL_BUILTIN_PAD && !chain->ends_with_pad) {
@@ -97,7 +100,7 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
 }
 
 bool lc_chain_is_open(const struct lc_chain *chain) {
-    return chain->ends_with_pad || chain->ends_with_gate;
+    return chain->ends_with_pad || chain->ends_with_gate || chain->composite.step;
 }
 
 int lc_chain_input(const struct lc_chain *chain) {
@@ -113,6 +116,9 @@ int lc_chain_output(const struct lc_chain *chain) {
     }
     if (chain->ends_with_gate) {
         return chain->gate;
+    }
+    if (chain->composite.step) {
+        return chain->composite.output;
     }
     return chain->layer_count ? chain->layers[chain->layer_count - 1].output : TFL_OPTIONAL_TENSOR;
 }

@@ -6,9 +6,11 @@
 
 #include "layer/layer.h"
 #include "layer/merge.h"
+#include "layer/winograd/composite.h"
 
 enum {
-    LC_MAX_LAYER_NODES = 7, // PAD, core, activation, ADD, activation, of one or two nodes
+    LC_MAX_LAYER_ENDS = 7, // PAD, core, activation, ADD, activation, of one or two nodes
+    LC_MAX_LAYER_NODES = LC_MAX_LAYER_ENDS + LC_COMPOSITE_NODES,
     LC_MAX_NODES = LC_MAX_LAYERS * LC_MAX_LAYER_NODES
 };
 
@@ -20,8 +22,9 @@ struct lc_chain {
     int32_t node_count;
     bool ends_with_pad; // which waits for a convolution
     struct lc_pad pad;
-    bool ends_with_gate; // the LOGISTIC of a swish, which waits for its MUL
-    int gate;            // its output
+    bool ends_with_gate;           // the LOGISTIC of a swish, which waits for its MUL
+    int gate;                      // its output
+    struct lc_composite composite; // in which the last layer is, if one was begun
 };
 
 // Appends a node that reads what the chain computes. `sources`: see lc_layer_read.

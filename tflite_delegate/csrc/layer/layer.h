@@ -16,7 +16,8 @@
 #include "layer/graph.h"
 
 struct lc_layer {
-    int core; // node index
+    int core;          // node index
+    bool is_composite; // several nodes, whose constants are no inputs of the core: composite.h
 
     // Tensor indices, TFL_OPTIONAL_TENSOR for what there is not. Weights and bias name the
     // constants themselves, also where the model has a DENSIFY or DEQUANTIZE between a sparse or
