@@ -38,6 +38,12 @@ COMPILE_OPTIONS = (
     *("-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden"),
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
 )
+#: Loops over elements, and what runs at every call, are fast rather than small.
+FAST_SOURCES = (
+    *("codes/", "host/pool", "operation/", "operators/", "run/invoke"),
+    *("kernels/halves", "kernels/hybrid/", "kernels/quantised/", "kernels/reference_conv"),
+    *("kernels/upsampling", "kernels/weights"),
+)
 #: Where gcc and clang look for headers beside what their options say.
 HEADER_PATHS = ("CPATH", "C_INCLUDE_PATH")
 #: For the library; ``CMakeLists.txt`` has the same.
@@ -218,7 +224,8 @@ class Toolchain:
             if kept is not None:
                 path.write_bytes(kept)
                 return
-            self.run([*options, "-c", source, "-o", compiled[source]], folder)
+            size = [] if source.startswith(FAST_SOURCES) else ["-Os"]
+            self.run([*options, *size, "-c", source, "-o", compiled[source]], folder)
             if path.is_file():  # whatever the command is
                 store.put(keys[source], path.read_bytes())
 
@@ -237,7 +244,7 @@ class Toolchain:
         texts = [
             part for path in headers for part in (str(path.relative_to(folder)), path.read_bytes())
         ]
-        common = digest(_compiler_digest(self, tuple(options)), *texts)
+        common = digest(_compiler_digest(self, tuple(options)), *FAST_SOURCES, *texts)
         return {
             source: digest(common, source, (folder / source).read_bytes()) for source in sources
         }
