@@ -35,6 +35,7 @@ EXPORTS = {
     "tflite_plugin_create_delegate",
     "tflite_plugin_destroy_delegate",
     "leanconv_version",
+    "leanconv_memory",
     "leanconv_report",
 }
 TARGETS = ["cortex-a53", "cortex-a76", "x86-64-v3", "cortex-a76-android", "x86-64-v4-android"]
