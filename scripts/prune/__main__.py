@@ -59,9 +59,9 @@ def _parser() -> LineParser:
     train.add_argument("--svg", type=Path, metavar="FILE", help="draw accuracy against zeros")
     train.add_argument("--json", type=Path, metavar="FILE", help="write them")
     export = commands.add_parser("export", help="write a .tflite file",
-        description="Write a pruned network as a .tflite file: of operators that every TFLite "
-        "runs, multiplying zeros as well; or, with --custom, of one that leanconv's delegate alone "
-        "runs, which leaves them out.")  # fmt: skip
+        description="Write a pruned network as a .tflite file, of operators that every TFLite "
+        "runs, multiplying zeros as well, or with --custom of one that leanconv's delegate alone "
+        "runs. The delegate computes either as one layer and leaves zeros out.")  # fmt: skip
     export.set_defaults(run=_export)
     export.add_argument("model", type=Path, metavar="MODEL.keras", help="what `train` wrote")
     export.add_argument("out", type=Path, metavar="FILE.tflite", help="what to write")
