@@ -302,9 +302,10 @@ struct tfl_dense_params {
     bool asymmetric_quantize_inputs;
 };
 
-// Of a BATCH_MATMUL node.
+// Of a BATCH_MATMUL node: whether rows and columns of each operand are exchanged.
 struct tfl_batch_matmul_params {
-    bool adj_x, adj_y; // whether rows and columns are exchanged
+    bool adj_x;
+    bool adj_y;
     bool asymmetric_quantize_inputs;
 };
 

@@ -163,6 +163,7 @@ PARAMS: Mapping[str, str] = {
 OWNERS: Mapping[str, Sequence[str]] = {
     "tfl_conv_params": ["TfLiteConvParams"],
     "tfl_conv_3d_params": ["TfLiteConv3DParams"],
+    "tfl_batch_matmul_params": ["TfLiteBatchMatMulParams"],
     "tfl_depthwise_params": ["TfLiteDepthwiseConvParams"],
     "tfl_dense_params": ["TfLiteFullyConnectedParams"],
     "tfl_arithmetic_params": [f"TfLite{name}Params" for name in ("Add", "Sub", "Mul", "Div")],
