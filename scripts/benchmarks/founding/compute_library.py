@@ -123,6 +123,7 @@ def fetched(folder: Path) -> Path:
     system = folder / "system"
     if not system.exists():
         host = packages.this_host()
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as name:
             partial = Path(name)
             wanted = [f"{package}:arm64" for package in _PACKAGES]

@@ -19,6 +19,7 @@ import json
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -210,12 +211,13 @@ def digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
         packed = path.read_bytes()
         if zipfile.is_zipfile(path):
             packed = zipfile.ZipFile(path).read(MEMBER)
-        table = np.genfromtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",")
-    except (OSError, KeyError) as error:
+        if not packed:
+            raise ValueError("it is empty")
+        table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), np.float32, delimiter=",", ndmin=2)
+        images = table[:, :-1].reshape(-1, SIZE, SIZE, 1) / 16
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise LeanconvError(f"{path}: no digits in it: {error}") from None
-    return table[:, :-1].reshape(-1, SIZE, SIZE, 1).astype(np.float32) / 16, table[:, -1].astype(
-        int
-    )
+    return images, table[:, -1].astype(int)
 
 
 def report(rows: Rows) -> Iterator[str]:

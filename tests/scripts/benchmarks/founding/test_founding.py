@@ -14,6 +14,7 @@ from schedules.target.toolchain import Toolchain
 from scripts.benchmarks.founding import compute_library, images
 from scripts.benchmarks.founding.compute_library import JOBS, growth, tensor_bytes
 from scripts.benchmarks.harness.runners import TENSORFLOW
+from scripts.board import packages
 from scripts.models.layers import IMAGE_LAYERS, LAYERS
 from scripts.models.make import RECIPES
 
@@ -57,6 +58,16 @@ def test_every_block_of_the_heap_is_counted(tmp_path: Path) -> None:
     counted = json.loads(done.stdout)
     for found, mebibytes in zip(counted, (4, 6, 0, 6), strict=True):
         assert 0 <= found - mebibytes * MIB < MIB // 8
+
+
+def test_the_library_is_fetched_into_a_new_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packages, "download_debian", lambda *arguments: [Path("a.deb")])
+    monkeypatch.setattr(packages, "unpack_debian", lambda deb, to: (to / deb.stem).touch())
+    system = compute_library.fetched(tmp_path / "cache" / "compute_library")
+    assert [path.name for path in system.parent.iterdir()] == ["system"]
+    assert [path.name for path in system.iterdir()] == ["a"]
 
 
 def test_growth_is_beyond_what_was_there_before() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schedules.errors import LeanconvError
 from schedules.kernel import packing
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
@@ -122,3 +123,21 @@ def test_wrong_options_are_one_line(
     assert accuracy.main(given) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(b"1,2,x\n"),
+        gzip.compress(b"1,2,3\n"),
+        gzip.compress(b"1,2,3\n")[:-4],
+        b"PK\5\6" + bytes(17),
+        b"",
+    ],
+    ids=["words", "few numbers", "cut", "no wheel", "empty"],
+)
+def test_damaged_digits_are_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "digits"
+    path.write_bytes(content)
+    with pytest.raises(LeanconvError, match="no digits in it"):
+        accuracy.digits(path)
