@@ -61,6 +61,10 @@ class Taps:
         kh, kw, c = (te.reduce_axis((0, size), name=name) for name, size in sizes.items())
         return kh, kw, c
 
+    def equal_block(self, most: int) -> int:
+        """The largest block of ``most`` steps or fewer that divides ``depth``."""
+        return max(block for block in range(1, most + 1) if self.depth % block == 0)
+
     @classmethod
     def of_elements(cls, workload: Conv2dWorkload) -> Taps:
         """The loops for a quantised ``workload`` whose elements are multiplied one by one."""

@@ -91,6 +91,9 @@ MAX_COLUMNS_SIDE_BY_SIDE = 9
 MAX_FLAT_BLOCK = 21
 #: Elements of such an equal block at most; and with more in one, registers spill in large tiles.
 MAX_EQUAL_BLOCK = 12
+#: Words of several columns that fill no vectors are equal blocks of so many at most: a 3x3 layer of
+#: 40 channels takes .72 of the instructions that it takes in vectors and a rest on a Cortex-A76.
+MAX_WORD_BLOCK = 14
 #: Pixels of a tile of flat taps at most: the elements of a block lie in several vectors.
 MAX_FLAT_COLUMNS = 5
 #: At most so many reduction steps of a kernel row are unrolled together; with more, border tiles
@@ -354,10 +357,10 @@ def default_k_block(
 
     Where scalars are broadcast, one step, or those of one kernel column of flat taps, for which the
     masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
-    flat taps are one block if they are few, else equal blocks. Others take one vector a block; or
-    several, where registers are left to load them and half of the pixels into, unless the core is
-    in-order, which would take more. They stay a loop: without one, LLVM mixes all of their steps,
-    and spills.
+    flat taps are one block if they are few, else equal blocks, as are words that fill no vectors.
+    Others take one vector a block; or several, where registers are left to load them and half of
+    the pixels into, unless the core is in-order, which would take more. They stay a loop: without
+    one, LLVM mixes all of their steps, and spills.
     """
     lanes = simd.lanes(workload.dtype)
     is_few = taps.flat and taps.depth <= MAX_FLAT_BLOCK
@@ -366,7 +369,11 @@ def default_k_block(
     if not simd.fma_by_element:
         return workload.in_channels if taps.flat else 1
     if taps.flat:
-        return max(block for block in range(1, MAX_EQUAL_BLOCK + 1) if taps.depth % block == 0)
+        return taps.equal_block(MAX_EQUAL_BLOCK)
+    leaves_rest = is_in_words(workload) and taps.depth % lanes and taps.columns > 1
+    # Of more than two vectors, registers spill.
+    if leaves_rest and vectors <= 2 and taps.equal_block(MAX_WORD_BLOCK) > lanes:
+        return taps.equal_block(MAX_WORD_BLOCK)
     if taps.depth < lanes:
         return 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)

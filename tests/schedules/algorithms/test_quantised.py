@@ -18,6 +18,7 @@ from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
+from tests.support.assembly import inner_loops
 from tests.support.kernels import HostKernel, run_on_board
 from tests.support.quantised import QuantisedCase
 
@@ -176,6 +177,26 @@ def test_matrices_of_few_steps_spill_no_addresses() -> None:
     code = assembly(plan.schedule(simd), simd)
     assert "\tsmmla\t" in code
     assert "\tstr\tx" not in code
+
+
+@pytest.mark.parametrize(("channels", "k_block"), [(40, 10), (56, 14), (72, 9), (64, 8)])
+def test_words_that_fill_no_vectors_are_equal_blocks(channels: int, k_block: int) -> None:
+    plan = plan_kernel(layer(16, (channels, 16), 3), PRESETS["cortex-a76"])
+    assert (plan.knobs["weights"], plan.knobs["k_block"]) == ("packed", k_block)
+
+
+def test_equal_blocks_take_few_instructions_beside_products() -> None:
+    """In vectors and a rest, 40 channels took 1.4 times as many, with addresses spilt."""
+    simd = PRESETS["cortex-a76"]
+    plan = plan_kernel(layer(16, (40, 16), 3), simd)
+    loops = list(inner_loops(assembly(plan.schedule(simd), simd)))
+    products = [sum("sdot" in line for line in loop.instructions) for loop in loops]
+    interior = min(
+        (loop for loop, count in zip(loops, products, strict=True) if count == max(products)),
+        key=lambda loop: len(loop.instructions),
+    )
+    assert len(interior.instructions) < 1.15 * max(products)
+    assert interior.spills == 0
 
 
 def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
