@@ -54,9 +54,14 @@ class Unsupported(LeanconvError):
     """An algorithm cannot serve a workload; the text says why."""
 
 
-#: A layer of images; one of volumes; one whose weights are pruned in Winograd's domain; a block of
-#: several layers.
-KINDS = ("layer", "volume", "pruned", "block")
+#: What an algorithm may compute, for who names one for something else.
+KINDS = {
+    "layer": "single layers, of images",
+    "volume": "layers of volumes, as CONV_3D",
+    "pruned": "layers of 3x3 or 5x5 whose weights were pruned in Winograd's domain, as "
+    "`python -m scripts.prune` writes them",
+    "block": "blocks of layers, and this layer is in none",
+}
 
 
 class Algorithm(ABC, Generic[W]):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm import s_tir
 
 from schedules.algorithms import REGISTRY, Algorithm, Unsupported
-from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.algorithms.base import KINDS, MAX_ELEMENTS
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
@@ -68,14 +68,13 @@ class Plan:
             If it cannot.
         """
         algorithm = REGISTRY.get(choice.algorithm)
+        if algorithm not in REGISTRY.made_for(workload):
+            raise Unsupported(f"it computes {KINDS[algorithm.kind]}")
         for layer in workload.layers:
             if layer.types not in algorithm.types:
                 raise Unsupported("it does not compute {} with {} weights".format(*layer.types))
             if layer.dtype == "float16" and not simd.computes_float16:
                 raise Unsupported(f"{simd.name} has no arithmetic of float16")
-        if algorithm not in REGISTRY.made_for(workload):
-            blocks = "it computes blocks of layers, and this layer is in none"
-            raise Unsupported(blocks if algorithm.kind == "block" else "it computes one layer")
         reason = algorithm.supports(workload, simd)
         if reason is not None:
             raise Unsupported(reason)

@@ -3,7 +3,8 @@
 A layer is a ``relax.nn.conv2d`` (grouped and depthwise ones too), a ``relax.nn.conv3d`` or a
 ``relax.matmul`` by a constant. It takes in the addition of a bias, and the neighbours of
 :mod:`schedules.layer.merge`. Weights that all are numbers of float16 stay so in memory, which
-changes no result. Quantised layers are calls of :mod:`schedules.relax.quantised`.
+changes no result. Quantised layers are calls of :mod:`schedules.relax.quantised`, and so are those
+of Winograd's domain.
 """
 
 from __future__ import annotations
@@ -142,9 +143,10 @@ def _quantised_layer(
     workload, weights = call.workload, call.weights
     constants[node] = Constants(weights, call.bias, call.quantisation)
     is_of_floats = isinstance(call.quantisation, ChannelScales)
+    way = "hybrid" if is_of_floats else "winograd" if workload.domain else "quantised"
     layer = Layer(
         node,
-        f"{'hybrid' if is_of_floats else 'quantised'} {call.kind}",
+        f"{way} {call.kind}",
         call.kind,
         describe(call.kind, workload),
         workload,

@@ -27,14 +27,17 @@ KIND, WORKLOAD, _NUMBERS = (f"leanconv.{name}" for name in ("kind", "workload", 
 
 @dataclass(frozen=True)
 class QuantisedCall:
-    """A layer as a call has it; weights are OHWI, the bias int32, or float32 beside scales."""
+    """A layer as a call has it; weights are OHWI, the bias int32, or float32 beside scales.
+
+    Of one with weights in Winograd's domain, both are float32, and nothing is quantised.
+    """
 
     kind: str
     workload: Conv2dWorkload
     input: Any
     weights: np.ndarray
     bias: np.ndarray
-    quantisation: Quantisation | ChannelScales
+    quantisation: Quantisation | ChannelScales | None
 
 
 def quantised_layer(
@@ -96,12 +99,12 @@ def quantised_call(call: Any, functions: Mapping[str, Any]) -> QuantisedCall | N
         return None
     x, *constants = call.args[1].fields
     weights, bias, *ratios = (constant.value.numpy() for constant in constants)
-    quantisation: Quantisation | ChannelScales
+    workload = Conv2dWorkload.from_text(str(attributes[WORKLOAD]))
+    quantisation: Quantisation | ChannelScales | None = None
     if _NUMBERS in attributes:
         quantisation = Quantisation(tuple(ratios), *map(int, attributes[_NUMBERS]))
-    else:
+    elif workload.domain is None:
         quantisation = ChannelScales(*ratios)
-    workload = Conv2dWorkload.from_text(str(attributes[WORKLOAD]))
     return QuantisedCall(str(attributes[KIND]), workload, x, weights, bias, quantisation)
 
 

@@ -60,8 +60,9 @@ def _parser() -> LineParser:
     train.add_argument("--json", type=Path, metavar="FILE", help="write them")
     export = commands.add_parser("export", help="write a .tflite file",
         description="Write a pruned network as a .tflite file, of operators that every TFLite "
-        "runs, multiplying zeros as well, or with --custom of one that leanconv's delegate alone "
-        "runs. The delegate computes either as one layer and leaves zeros out.")  # fmt: skip
+        "runs, multiplying zeros as well, or with --custom of one that nothing but leanconv "
+        "runs. It computes either as one layer, in a delegate or a module, and leaves zeros out.",
+    )  # fmt: skip
     export.set_defaults(run=_export)
     export.add_argument("model", type=Path, metavar="MODEL.keras", help="what `train` wrote")
     export.add_argument("out", type=Path, metavar="FILE.tflite", help="what to write")

@@ -33,7 +33,8 @@ TH x TW tiles (:meth:`Convolution.tiling`) cover an image of OH x OW outputs, an
 **A custom operator** ``leanconv.winograd_conv2d`` of version 1: inputs ``x``, ``U``, ``bias``, one
 output (N, OH, OW, O), custom options a FlexBuffer map of ``m``, ``r`` and ``winograd_relu`` (0 or
 1), all integers, and ``padding`` and ``activation``, strings as in :class:`Convolution`. It needs
-no ``K``, which has ``n² / O`` times the values of ``U``; without the delegate nothing runs it.
+no ``K``, which has ``n² / O`` times the values of ``U``; nothing but the delegate and
+modules runs it.
 """
 
 from __future__ import annotations

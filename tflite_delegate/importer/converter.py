@@ -6,6 +6,7 @@ options without a word. Quantised operators are computed in integers, as LiteRT 
 ``quantize``. Those of floats with int8 weights are computed as the delegate does it
 (:mod:`tflite_delegate.importer.quantised.hybrid`); what it leaves to TFLite, such as grouped ones,
 gets float32 weights: that is more exact than TFLite's kernels, which also quantise the activations.
+Layers of Winograd's domain are the one custom operator that is known.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 from tvm.relax.frontend.tflite.tflite_frontend import OperatorConverter
 
-from tflite_delegate.importer import quantised
+from tflite_delegate.importer import quantised, winograd
 from tflite_delegate.importer.conversions import CONVERTED, Operation, convert
 from tflite_delegate.importer.editable import EditableOperator
+from tflite_delegate.read.winograd import NAME
 
 
 class Converter(OperatorConverter):  # type: ignore[misc]
@@ -33,6 +35,8 @@ class Converter(OperatorConverter):  # type: ignore[misc]
         LeanconvError
             That says which option, type or shape is not supported.
         """
+        if node.name == NAME:
+            return [winograd.convert(self, node)]
         operation = Operation(self, node)
         if operation.name in CONVERTED:
             result = quantised.convert(operation)

@@ -18,8 +18,10 @@ from tflite_delegate.importer.dilation import merge_dilations
 from tflite_delegate.importer.editable import EditableGraph
 from tflite_delegate.importer.reading import read_model
 from tflite_delegate.importer.walk import Walk
+from tflite_delegate.importer.winograd import merge_composites
 from tflite_delegate.read import model as tflite_model
-from tflite_delegate.read.graph import DAMAGE
+from tflite_delegate.read.graph import DAMAGE, Graph
+from tflite_delegate.read.model import composites
 from tflite_delegate.read.signatures import named_signature
 
 
@@ -52,8 +54,10 @@ def import_model(
     tflite_model.read(path)  # says what is wrong with a file that is no model
     try:
         content = path.read_bytes()
-        chosen = named_signature(path, tflite.Model.GetRootAs(content, 0), signature)
+        source = tflite.Model.GetRootAs(content, 0)
+        chosen = named_signature(path, source, signature)
         model = read_model(content, chosen.graph, chosen.inputs)
+        merge_composites(model.graphs[0], composites(Graph(source, content, chosen.graph)))
         model.simd = simd or model.simd
     except DAMAGE as error:
         raise LeanconvError(f"{path} is damaged: {reason(error)}") from None

@@ -21,7 +21,7 @@ from schedules.layer.network import CONV, DEPTHWISE, Layer
 from schedules.layer.winograd_weights import WinogradWeights
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node
-from tflite_delegate.read.winograd import OUTPUTS
+from tflite_delegate.read.winograd import OUTPUTS, matrices_of
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -94,7 +94,7 @@ def read_composite(graph: Graph, layer: Layer) -> Layer | None:
 def _read(walk: _Walk, layer: Layer, tiles: Conv2dWorkload) -> Layer:
     graph = walk.graph
     form = _form_of(tiles)
-    n, points = form.inputs, form.inputs**2
+    points = form.inputs**2
     _demand(_transforms_image(graph, graph.nodes[layer.index], form))
     channels = tiles.out_channels // points
     count = tiles.batch * tiles.out_height * tiles.out_width
@@ -109,7 +109,6 @@ def _read(walk: _Walk, layer: Layer, tiles: Conv2dWorkload) -> Layer:
     filters = weights.shape[2]
     height, width = _image(walk, tiles, form, filters)
     activation = _add_bias(walk, filters)
-    matrices = weights.reshape(n, n, channels, filters).transpose(3, 0, 1, 2)
     is_relu = tiles.activation == "relu"
     workload = Conv2dWorkload(
         batch=tiles.batch,
@@ -124,7 +123,7 @@ def _read(walk: _Walk, layer: Layer, tiles: Conv2dWorkload) -> Layer:
         pad_left=tiles.pad_left,
         pad_right=_pad_behind(width, form.taps, tiles.in_width, tiles.pad_left),
         activation=activation,
-        domain=WinogradWeights.of(matrices, form.outputs, is_relu),
+        domain=WinogradWeights.of(matrices_of(weights), form.outputs, is_relu),
     )
     return replace(
         layer,

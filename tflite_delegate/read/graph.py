@@ -51,7 +51,11 @@ _TYPE_BITS = {"float32": 32, "float16": 16, "int8": 8, "uint8": 8, "int16": 16, 
 MAX_INTEGERS = 16
 
 
-def checked_length(length: int, content: mmap.mmap, what: str) -> int:
+#: A file's bytes.
+Content = bytes | mmap.mmap
+
+
+def checked_length(length: int, content: Content, what: str) -> int:
     """``length`` of a vector of offsets or 32-bit numbers, if so much fits into the file."""
     if length * 4 > len(content):
         raise ValueError(f"{length} {what} do not fit into {len(content)} bytes")
@@ -131,7 +135,7 @@ class Node:
 class Graph:
     """One graph of a model, by default the main one."""
 
-    def __init__(self, model: tflite.Model, content: mmap.mmap, number: int = 0) -> None:
+    def __init__(self, model: tflite.Model, content: Content, number: int = 0) -> None:
         self.model, self.content = model, content
         self.graph = model.Subgraphs(number)
         self.opcodes = checked_length(model.OperatorCodesLength(), content, "operator codes")

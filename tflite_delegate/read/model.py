@@ -202,6 +202,13 @@ def _read_layers(graph: Graph) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def composites(graph: Graph) -> list[Layer]:
+    """Layers of Winograd's domain that are written as built-in operators, each by itself."""
+    depthwise = [n for n in graph.nodes if n.code == tflite.BuiltinOperator.DEPTHWISE_CONV_2D]
+    layers = (merge_neighbours(graph, read_layer(graph, node)) for node in depthwise)
+    return [found for layer in layers if (found := read_composite(graph, layer)) is not None]
+
+
 def _held_bytes(graph: Graph, tensor: int, layers: Sequence[Layer]) -> int:
     """Bytes of a tensor; 0 of an unpacked constant that layers read as it is stored."""
     taken = {layer.index for layer in layers if layer.workload is not None}

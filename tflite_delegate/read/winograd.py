@@ -7,9 +7,11 @@ FlexBuffer map of ``m``, ``r``, ``winograd_relu``, ``padding`` and ``activation`
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tflite
 from flatbuffers import flexbuffers  # type: ignore[import-untyped]
 
 from schedules.errors import LeanconvError
@@ -25,9 +27,9 @@ ACTIVATIONS = {"NONE": "none", "RELU": "relu", "RELU6": "relu6"}
 OUTPUTS = (2, 4)
 
 
-def options_of(node: Node) -> dict[str, Any]:
-    """The options of ``node``; raises LeanconvError."""
-    data = node.operator.CustomOptionsAsNumpy()
+def options_of(operator: tflite.Operator) -> dict[str, Any]:
+    """The options of a node; raises LeanconvError."""
+    data = operator.CustomOptionsAsNumpy()
     if not isinstance(data, np.ndarray):
         raise LeanconvError("malformed node: no options")
     options: dict[str, Any] = {}
@@ -55,18 +57,23 @@ def options_of(node: Node) -> dict[str, Any]:
 
 def read_workload(graph: Graph, node: Node, image: Tensor, weights: Tensor) -> Conv2dWorkload:
     """What ``node`` computes; raises LeanconvError."""
-    options = options_of(node)
+    data = graph.floats(node.inputs[1])
+    if data is None:
+        raise LeanconvError("weights are not float constants")
+    return workload_of(options_of(node.operator), image.shape, data.reshape(weights.shape))
+
+
+def workload_of(
+    options: Mapping[str, Any], image: Sequence[int], weights: np.ndarray
+) -> Conv2dWorkload:
+    """What a node of these options computes of ``weights`` (n^2, C, O); raises LeanconvError."""
     points, channels, out_channels = weights.shape
     inputs = math.isqrt(points)
     if inputs**2 != points or inputs != options["m"] + options["r"] - 1:
         raise LeanconvError(f"malformed node: weights of {points} points")
-    batch, height, width, in_channels = image.shape
+    batch, height, width, in_channels = image
     if in_channels != channels:
         raise LeanconvError(f"malformed node: {in_channels} channels, weights for {channels}")
-    data = graph.floats(node.inputs[1])
-    if data is None:
-        raise LeanconvError("weights are not float constants")
-    matrices = data.reshape(inputs, inputs, channels, out_channels).transpose(3, 0, 1, 2)
     return Conv2dWorkload.with_padding(
         options["padding"],
         batch=batch,
@@ -77,5 +84,14 @@ def read_workload(graph: Graph, node: Node, image: Tensor, weights: Tensor) -> C
         kernel_height=options["r"],
         kernel_width=options["r"],
         activation=ACTIVATIONS[options["activation"]],
-        domain=WinogradWeights.of(matrices, options["m"], bool(options["winograd_relu"])),
+        domain=WinogradWeights.of(
+            matrices_of(weights), options["m"], bool(options["winograd_relu"])
+        ),
     )
+
+
+def matrices_of(weights: np.ndarray) -> np.ndarray:
+    """Weights (n^2, C, O) as kernels have them: (O, n, n, C)."""
+    points, channels, filters = weights.shape
+    n = math.isqrt(points)
+    return weights.reshape(n, n, channels, filters).transpose(3, 0, 1, 2)

@@ -65,6 +65,10 @@ class SparseWinograd(Winograd):
     good_for = "weights that were pruned in Winograd's domain"
     types = frozenset({WINOGRADS})
 
+    @property
+    def computes(self) -> str:
+        return "float32, pruned in Winograd's domain"
+
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if workload.domain is None or not workload.domain.zeros:
             return "it has no zeros among weights of Winograd's domain"

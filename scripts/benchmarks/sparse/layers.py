@@ -90,7 +90,7 @@ def bench(name: str, zeros: list[int], block: int, rounds: int) -> Iterator[Row]
     random = np.random.default_rng(0)
     x = random.standard_normal((1, size, size, channels), np.float32)
     kernel = random.standard_normal((channels, 3, 3, channels), np.float32)
-    dense = _layer(size, channels)
+    dense = layer_of(size, channels)
     weights: dict[str, np.ndarray] = {"direct": kernel, "fastest": kernel}
     layers = {"direct": dense, "fastest": dense}
     for m in TILES:
@@ -98,9 +98,9 @@ def bench(name: str, zeros: list[int], block: int, rounds: int) -> Iterator[Row]
             subject = f"f{m}z{percent}"
             weights[subject] = pruned(channels, m + 2, percent, block, random)
             domain = WinogradWeights.of(weights[subject], m)
-            layers[subject] = _layer(size, channels, domain)
+            layers[subject] = layer_of(size, channels, domain)
     weights.setdefault("f4z0", pruned(channels, 6, 0, block, random))
-    layers.setdefault("f4z0", _layer(size, channels, WinogradWeights(4)))
+    layers.setdefault("f4z0", layer_of(size, channels, WinogradWeights(4)))
     simd = Simd.named("host")
     plans = {
         subject: plan_kernel(layer, simd, "indirect" if subject == "direct" else "auto")
@@ -132,7 +132,8 @@ def bench(name: str, zeros: list[int], block: int, rounds: int) -> Iterator[Row]
         }
 
 
-def _layer(size: int, channels: int, domain: WinogradWeights | None = None) -> Conv2dWorkload:
+def layer_of(size: int, channels: int, domain: WinogradWeights | None = None) -> Conv2dWorkload:
+    """3x3, stride 1, SAME, with as many channels out as in."""
     return Conv2dWorkload.with_padding(
         "SAME", in_height=size, in_width=size, in_channels=channels, out_channels=channels,
         kernel_height=3, kernel_width=3, activation="relu", domain=domain,

@@ -16,7 +16,7 @@ from schedules.kernel import packing
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from scripts.benchmarks.sparse import accuracy, layers
+from scripts.benchmarks.sparse import accuracy, crossover, layers
 from scripts.benchmarks.sparse.bare import aligned, bare_kernels
 from tests.support.reference import conv2d
 
@@ -56,6 +56,25 @@ def test_rows_of_layers(
     has_torch = importlib.util.find_spec("torch") is not None
     assert (pruned["csr_ratio"] is not None) == has_torch
     assert ("torch is not installed" in output.err) != has_torch
+
+
+def test_rows_of_the_crossover(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(layers.LAYERS, "tiny", (8, 32))
+    monkeypatch.setattr(crossover, "ZEROS", (1, 50))
+    arguments = ["--layers", "tiny", "--blocks", "16", "--tiles", "2", "--rounds", "1"]
+    assert crossover.main([*arguments, "--patterns", "random,balanced"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines[2:4]] == ["random", "balanced"]
+    assert lines[4].startswith("blocks of 16: cost ")
+
+
+@pytest.mark.parametrize("pattern", crossover.PATTERNS)
+def test_patterns_have_the_zeros_that_are_asked_for(pattern: str) -> None:
+    kept = crossover.kept_blocks(pattern, (4, 6, 20), 30, np.random.default_rng(0))
+    assert kept.shape == (4, 6, 6, 20)
+    assert 0.3 <= 1 - kept.mean() <= {"panels": 0.5}.get(pattern, 0.31)
 
 
 def test_just_as_many_blocks_are_zero_as_asked_for() -> None:
