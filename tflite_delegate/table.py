@@ -12,6 +12,7 @@ from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Chain
+from schedules.layer.pooled import AVERAGE, LARGEST, PooledWorkload
 from schedules.layer.rounding import ROUNDINGS as RULES
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -41,6 +42,8 @@ ACTIVATION_CODES = {
     "hard_swish": 64,
     "swish": 65,
 }
+#: What pools make of a window, as C constants.
+POOL_CODES = {LARGEST: "LC_LARGEST", AVERAGE: "LC_AVERAGE"}
 #: Whose arithmetic a quantised model may be computed by, as C constants.
 ROUNDINGS = {
     rules.XNNPACK: "LC_ROUNDING_XNNPACK",
@@ -212,9 +215,9 @@ def _layers(name: str, plan: Plan, transforms: Mapping[tuple[Matrix, Matrix], st
     ]
 
 
-def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
+def _geometry(workload: Conv2dWorkload) -> dict[str, Any]:
     layer = workload.all_groups()
-    geometry: dict[str, int] = {
+    geometry: dict[str, Any] = {
         name: getattr(layer, name)
         for name in (
             "in_height", "in_width", "in_channels", "out_channels", "kernel_height",
@@ -227,6 +230,8 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
         along = ("in", "kernel", "stride", "dilation")
         geometry |= {f"{name}_depth": getattr(layer, f"{name}_depth") for name in along}
         geometry |= {"pad_front": layer.pad_front, "pad_back": layer.pad_back}
+    if isinstance(layer, PooledWorkload):
+        geometry |= _pool(layer)
     geometry["residual"] = int(layer.residual)
     geometry["output_activation"] = ACTIVATION_CODES[layer.output_activation]
     geometry["element"] = ELEMENT_CODES[layer.dtype]
@@ -235,6 +240,23 @@ def _geometry(workload: Conv2dWorkload) -> dict[str, int]:
     geometry["rule"] = 0 if layer.is_dynamic else _rule_code(layer.rounding)
     geometry["dynamic"] = DYNAMIC_ROUNDINGS.index(layer.rounding) + 1 if layer.is_dynamic else 0
     return geometry
+
+
+def _pool(layer: PooledWorkload) -> dict[str, Any]:
+    edges = ("top", "bottom", "left", "right")
+    return {
+        "pool": POOL_CODES[layer.pool],
+        "pool_height": layer.pool_height,
+        "pool_width": layer.pool_width,
+        "pool_stride_height": layer.pool_stride_height,
+        "pool_stride_width": layer.pool_stride_width,
+        **{f"pool_{edge}": getattr(layer, f"pad_pool_{edge}") for edge in edges},
+        "pool_activation": ACTIVATION_CODES[layer.pool_activation],
+    }
+
+
+def _is_pooled(plan: Plan) -> bool:
+    return isinstance(plan.layers[0], PooledWorkload)
 
 
 def _rule_code(rule: str) -> int:
@@ -266,6 +288,9 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "layer_count": len(plan.layers),
         "calls": plan.calls,
         "images": plan.images,
+        "rows": plan.knobs["rows"] if _is_pooled(plan) else 0,
+        "strip_bytes": plan.host_bytes[0],
+        "border_bytes": plan.host_bytes[1],
         "shared_bytes": kernel.compiled.shared_bytes,
         "thread_bytes": kernel.compiled.thread_bytes,
         "stages": f"{kernel.name}_stages",

@@ -26,6 +26,7 @@ from schedules.kernel.packing import (
 )
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
+from schedules.layer.pooled import PooledWorkload
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import PAIR, SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
@@ -60,6 +61,7 @@ KINDS = {
     "volume": "layers of volumes, as CONV_3D",
     "pruned": "layers of 3x3 or 5x5 whose weights were pruned in Winograd's domain, as "
     "`python -m scripts.prune` writes them",
+    "pooled": "layers along with a pool of their output",
     "block": "blocks of layers, and this layer is in none",
 }
 
@@ -114,6 +116,14 @@ class Algorithm(ABC, Generic[W]):
         """Those of them that every thread has for itself, behind those that all share."""
         del workload, knobs
         return 0
+
+    def host_bytes(self, workload: W, knobs: Knobs) -> tuple[int, int]:
+        """Bytes for whoever calls the kernel for one strip after another: output, and input.
+
+        They lie behind the kernel's own workspace, for all threads once.
+        """
+        del workload, knobs
+        return 0, 0
 
     @abstractmethod
     def packed_parts(self, workload: W, knobs: Knobs) -> tuple[PackedWeights, ...]:
@@ -334,6 +344,8 @@ class Registry:
         kinds = {"block"} if others else {"layer"}
         if isinstance(first, Conv3dWorkload):
             kinds = {"volume"}
+        elif isinstance(first, PooledWorkload):
+            kinds = {"pooled"}
         elif not others and first.domain:
             kinds.add("pruned")
         return tuple(known for known in self if known.kind in kinds)

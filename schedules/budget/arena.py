@@ -23,12 +23,13 @@ def node_workspace(plan: Plan, layers: Sequence[Layer], threads: int = 1) -> int
     """Workspace of a node that computes ``layers``.
 
     Behind that of its kernel lie, each on a cache line of its own, its result before it is spread
-    over the output, and copies of tensors in the type that is computed in.
+    over the output, and copies of tensors in the type that is computed in; or the strips of a layer
+    that is pooled.
     """
     staged = max(layer.staged_bytes for layer in layers)
     copies = [plan.images * size for layer in layers for size in layer.copied_bytes]
     total = plan.workspace_of(threads)
-    for size in (staged, *copies):
+    for size in (sum(plan.host_bytes), staged, *copies):
         total = align(total) + size if size else total
     return total
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.budget.arena import Timeline, node_workspace, nodes_of
+from schedules.budget.pools import pool_nodes, pooled_layers, with_layers
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spills
 from schedules.layer.block import Workload
@@ -45,18 +46,29 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd))
     alone = [(position,) for position in range(len(network.layers))]
     units = []
-    for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
+
+    def add(chain: Chain, network: Network, around: int = 0, is_pooled: bool = False) -> None:
         layers = [network.layers[position] for position in chain]
         workload, own = _workload(network, chain), limits.of_layers(layers)
         chosen = plans(workload, limits=own)
         if limits.embeds:
             chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
         forms = [_form(layers, plan, simd, limits) for plan in chosen]
-        if not forms and len(chain) == 1:
+        if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
         if forms:
-            units.append(Unit(chain[0], chain[-1], _live(network, chain), undominated(forms)))
-    return Problem(len(network.layers), tuple(units), _floor(network))
+            live, kept = _live(network, chain), undominated(forms)
+            units.append(Unit(chain[0], chain[-1], live, kept, around, is_pooled))
+
+    pooled = pooled_layers(network)
+    pools = {position: pool_nodes(network, position, layer) for position, layer in pooled.items()}
+    around = {position: _most(network, nodes) for position, nodes in pools.items()}
+    for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
+        add(chain, network, max(around.get(position, 0) for position in chain))
+    for position, layer in pooled.items():
+        add((position,), with_layers(network, {position: layer}), is_pooled=True)
+    in_pools = {node for nodes in pools.values() for node in nodes}
+    return Problem(len(network.layers), tuple(units), _floor(network, in_pools))
 
 
 def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
@@ -173,9 +185,14 @@ def _live(network: Network, chain: Chain) -> int:
     return align(timeline.held_bytes(timeline.time_of(nodes[0] if nodes else core)))
 
 
-def _floor(network: Network) -> int:
-    """The most bytes of tensors while something runs that is no layer."""
-    timeline = Timeline(network, _alone(network))
+def _floor(network: Network, in_pools: Set[int]) -> int:
+    """The most bytes of tensors while something runs that is no layer and may be no part of one."""
     layers = {node for layer in network.layers for node in layer.nodes}
-    times = {timeline.time_of(step.index) for step in network.steps if step.index not in layers}
-    return max((align(timeline.held_bytes(time)) for time in times), default=0)
+    others = {step.index for step in network.steps} - layers - in_pools
+    return _most(network, others)
+
+
+def _most(network: Network, nodes: Set[int]) -> int:
+    """The most bytes of tensors while one of these nodes runs, which are in no layer."""
+    timeline = Timeline(network, _alone(network))
+    return max((align(timeline.held_bytes(node)) for node in nodes), default=0)

@@ -46,13 +46,25 @@ class Form:
 class Unit:
     """Layers ``first`` to ``last`` of a network, in its order, by one kernel.
 
-    ``live`` are the bytes of tensors that the arena holds while it runs.
+    Parameters
+    ----------
+    live : int
+        Bytes of tensors that the arena holds while it runs.
+    forms : tuple of Form
+        What computes it.
+    around : int
+        The most bytes of tensors while what follows runs that another unit of the same layers does
+        as well: a pool.
+    is_pooled : bool
+        Whether it is that unit.
     """
 
     first: int
     last: int
     live: int
     forms: tuple[Form, ...]
+    around: int = 0
+    is_pooled: bool = False
 
     @property
     def chain(self) -> Chain:
@@ -60,8 +72,8 @@ class Unit:
         return tuple(range(self.first, self.last + 1))
 
     def need(self, form: Form) -> int:
-        """Bytes of the arena while it runs, by one of its forms."""
-        return self.live + form.workspace
+        """Bytes of the arena while it runs by one of its forms, and what follows."""
+        return max(self.live + form.workspace, self.around)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
 from schedules.budget.exact import Solver
+from schedules.budget.pools import with_pools
 from schedules.budget.problem import Solution
 from schedules.layer.network import Chain, Network
 
@@ -44,7 +45,7 @@ def least(network: Network, curve: Sequence[Solution]) -> tuple[Solution, int]:
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
     forms = {unit.chain: form.workspace for unit, form in solution.chosen}
-    return placed_with(network, forms)
+    return placed_with(with_pools(network, solution.chosen), forms)
 
 
 def placed_with(network: Network, workspace: Mapping[Chain, int]) -> list[Placed]:

@@ -14,6 +14,17 @@ from schedules.layer.network import Layer
 
 
 @dataclass(frozen=True)
+class Window:
+    """Of a pool: pixels, steps, and whether the scheme of padding is SAME, not VALID."""
+
+    height: int
+    width: int
+    stride_height: int
+    stride_width: int
+    same: bool
+
+
+@dataclass(frozen=True)
 class Operation:
     """What a node does.
 
@@ -23,17 +34,19 @@ class Operation:
         Which one.
     name : str
         ``pad`` (by zeros, or by codes that stand for zero), ``add``, ``multiply``, ``divide``,
-        ``sigmoid``, or an activation's.
+        ``sigmoid``, ``max_pool``, ``average_pool``, or an activation's.
     operands : tuple of int
         Tensors that it reads, but for constants that the graph does not number.
     output : int
         The tensor that it writes.
     activation : str
-        What an addition or product does to its result.
+        What an addition, product or pool does to its result.
     paddings : tuple of int
         Of a pad: how many zeros before and behind, for each axis.
     number : float or None
         The constant, if it is one number, that it adds or divides by.
+    window : Window or None
+        Of a pool.
     """
 
     node: int
@@ -43,6 +56,7 @@ class Operation:
     activation: str = "none"
     paddings: tuple[int, ...] = ()
     number: float | None = None
+    window: Window | None = None
 
 
 class Graph(Protocol):
@@ -77,3 +91,9 @@ def only_reader(graph: Graph, tensor: int) -> int | None:
     """The node that alone uses a tensor, or ``None``: nobody, others, or the caller too."""
     readers = graph.readers.get(tensor, ())
     return readers[0] if len(readers) == 1 and tensor not in graph.outputs else None
+
+
+def follower(graph: Graph, tensor: int) -> Operation | None:
+    """What the node does that alone uses a tensor."""
+    node = only_reader(graph, tensor)
+    return None if node is None else graph.operation(node)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from schedules.layer.graph import Graph, Operation, only_reader
+from schedules.layer.graph import Graph, Operation, follower, only_reader
 from schedules.layer.network import DENSE, TRANSPOSED, Layer, describe
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH
 
@@ -92,7 +92,7 @@ def _merge_pad(graph: Graph, layer: Layer) -> Layer:
 def _merge_activation(graph: Graph, layer: Layer, slot: str) -> Layer:
     assert layer.workload is not None and layer.output is not None
     before = getattr(layer.workload, slot)
-    behind = _follower(graph, layer.output)
+    behind = follower(graph, layer.output)
     if behind is not None and behind.name in (*ACTIVATIONS, HARD_SWISH):
         activation = composed(before, behind.name)
         if activation is not None:
@@ -121,14 +121,14 @@ def _compound(
             return ()
         found.append(operation)
         tensor = operation.output
-        operation = _follower(graph, tensor)
+        operation = follower(graph, tensor)
     return found
 
 
 def _merge_residual(graph: Graph, layer: Layer) -> Layer:
     workload, output = layer.workload, layer.output
     assert workload is not None and output is not None
-    addition = _follower(graph, output)
+    addition = follower(graph, output)
     if addition is None or addition.name != "add" or len(addition.operands) != 2:
         return layer
     if workload.groups > 1 and not workload.is_depthwise:
@@ -140,12 +140,6 @@ def _merge_residual(graph: Graph, layer: Layer) -> Layer:
         return layer
     layer = replace(layer, workload=replace(workload, residual=True), residual=other)
     return _extended(layer, addition, "output_activation", addition.activation)
-
-
-def _follower(graph: Graph, tensor: int) -> Operation | None:
-    """What the node does that alone uses a tensor."""
-    node = only_reader(graph, tensor)
-    return None if node is None else graph.operation(node)
 
 
 def _extended(layer: Layer, behind: Operation, slot: str, activation: str) -> Layer:

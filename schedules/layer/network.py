@@ -117,6 +117,9 @@ class Network:
         Tensors that a caller writes and reads.
     sizes : mapping of int to int
         Bytes of each tensor that is computed or an input; for a batch of one where it is not known.
+    pooled : mapping of int to Layer
+        Positions of layers, and these with the pool of their output, which their kernels may do
+        as well (see :mod:`schedules.layer.pooled`).
     """
 
     name: str
@@ -126,6 +129,7 @@ class Network:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     sizes: Mapping[int, int]
+    pooled: Mapping[int, Layer] = field(default_factory=dict, kw_only=True)
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)

@@ -40,6 +40,8 @@ class Plan:
         Modelled time of one thread, in seconds.
     expected_error : float
         Relative (see :mod:`schedules.kernel.accuracy`).
+    host_bytes : tuple of int
+        As of :meth:`schedules.algorithms.Algorithm.host_bytes`; no part of the workspace above.
     why : str
         Why it was chosen, for people.
     rejected : tuple of str
@@ -55,6 +57,7 @@ class Plan:
     cost: float = 0.0
     expected_error: float = 0.0
     thread_bytes: int = 0
+    host_bytes: tuple[int, int] = (0, 0)
     why: str = ""
     rejected: tuple[str, ...] = ()
 
@@ -104,6 +107,7 @@ class Plan:
             algorithm.cost(workload, simd, knobs),
             algorithm.expected_error(workload, knobs),
             algorithm.thread_bytes(workload, knobs),
+            algorithm.host_bytes(workload, knobs),
             why=why,
         )
 

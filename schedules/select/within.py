@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of
+from schedules.budget.pools import with_pools
 from schedules.budget.problem import Problem, Solution, Unit
 from schedules.budget.promise import fastest_within, least
 from schedules.errors import OverLimit
@@ -45,6 +46,7 @@ def select_within(network: Network, simd: Simd, limits: Limits) -> Selection:
 def selection_of(network: Network, simd: Simd, solution: Solution, threads: int = 1) -> Selection:
     """The kernels that a solution names; equal ones are compiled once."""
     names: dict[tuple[object, ...], str] = {}
+    network = with_pools(network, solution.chosen)
     layers = [Selected(layer, (), layer.reason) for layer in network.layers]
     blocks: dict[Chain, Kernel] = {}
     for unit, form in solution.chosen:
@@ -67,7 +69,12 @@ def selection_of(network: Network, simd: Simd, solution: Solution, threads: int 
 def file_refusal(network: Network, problem: Problem, limit: int) -> str:
     """Why there is no plan: every one reads more bytes from files."""
     counted = [
-        replace(unit, live=0, forms=tuple(replace(f, cost=f.file, workspace=0) for f in unit.forms))
+        replace(
+            unit,
+            live=0,
+            around=0,
+            forms=tuple(replace(f, cost=f.file, workspace=0) for f in unit.forms),
+        )
         for unit in problem.units
     ]
     curve = Solver(replace(problem, units=tuple(counted), floor=0)).curve()
@@ -87,6 +94,6 @@ def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limi
     if most < problem.floor or not plan.chosen:
         return f"{text} and {problem.floor} tensors around what is no layer"
     unit, form = next(choice for choice in plan.chosen if Unit.need(*choice) == most)
-    layers = network.layers[unit.first : unit.last + 1]
+    layers = with_pools(network, plan.chosen).layers[unit.first : unit.last + 1]
     where = " -> ".join(layer.geometry for layer in layers)
     return f"{text}; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"

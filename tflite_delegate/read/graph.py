@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tflite
 
-from schedules.layer.graph import Operation
+from schedules.layer.graph import Operation, Window
 from schedules.layer.network import Layer
 from tflite_delegate.read.sparsity import stored_places
 
@@ -43,7 +43,10 @@ _NEIGHBOURS = {
     tflite.BuiltinOperator.RELU6: "relu6",
     tflite.BuiltinOperator.RELU_N1_TO_1: "relu_n1_to_1",
     tflite.BuiltinOperator.HARD_SWISH: "hard_swish",
+    tflite.BuiltinOperator.MAX_POOL_2D: "max_pool",
+    tflite.BuiltinOperator.AVERAGE_POOL_2D: "average_pool",
 }
+_POOLS = ("max_pool", "average_pool")
 _FUSED = {"add": "AddOptions", "multiply": "MulOptions"}
 #: Bits of one element of the types that weights come in.
 _TYPE_BITS = {"float32": 32, "float16": 16, "int8": 8, "uint8": 8, "int16": 16, "int4": 4}
@@ -195,6 +198,8 @@ class Graph:
             return (
                 None if activation is None else Operation(node, name, operands, output, activation)
             )
+        if name in _POOLS:
+            return self._pool(operator, name, operands, output)
         if name != "pad":
             return Operation(node, name, operands, output)
         paddings = self.integers(operands[1]) if len(operands) == 2 else None
@@ -204,6 +209,19 @@ class Graph:
         if not is_float and not self._share_codes(operands[0], output):
             return None
         return Operation(node, name, operands[:1], output, paddings=tuple(paddings))
+
+    def _pool(
+        self, node: Node, name: str, operands: tuple[int, ...], output: int
+    ) -> Operation | None:
+        options = node.options("Pool2DOptions")
+        if options is None or options.Padding() not in (tflite.Padding.SAME, tflite.Padding.VALID):
+            return None
+        activation = ACTIVATIONS.get(options.FusedActivationFunction())
+        sizes = options.FilterHeight(), options.FilterWidth(), options.StrideH(), options.StrideW()
+        if activation is None or min(sizes) < 1 or len(operands) != 1:
+            return None
+        window = Window(*sizes, same=options.Padding() == tflite.Padding.SAME)
+        return Operation(node.index, name, operands, output, activation, window=window)
 
     def _share_codes(self, *tensors: int) -> bool:
         """Whether tensors have one and the same scale and zero point."""

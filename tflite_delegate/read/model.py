@@ -21,6 +21,7 @@ from schedules.layer import network
 from schedules.layer.chains import find_chains
 from schedules.layer.merge import merge_followers, merge_neighbours
 from schedules.layer.network import Layer, Network, for_batch
+from schedules.layer.pooled import pooled_layer
 from tflite_delegate.read.composite import read_composite
 from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
 from tflite_delegate.read.layers import layer_operator, read_layer
@@ -185,6 +186,11 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
         subgraph=number,
         signatures=tuple(s.name for s in signatures if s.graph == number),
         others=(),
+        pooled={
+            position: pooled
+            for position, layer in enumerate(layers)
+            if (pooled := pooled_layer(graph, layer)) is not None
+        },
     )
 
 

@@ -95,7 +95,9 @@ def choice_name(form: Form) -> str:
 
 
 def _kernel(network: Network, unit: Unit, form: Form) -> dict[str, Any]:
-    layers = network.layers[unit.first : unit.last + 1]
+    from schedules.budget.pools import with_pools  # as above
+
+    layers = with_pools(network, [(unit, form)]).layers[unit.first : unit.last + 1]
     return {
         "layers": [unit.first, unit.last],
         "geometry": " → ".join(layer.geometry for layer in layers),

@@ -25,7 +25,7 @@ from tvmc.target_options import add_target_options, chosen_target
 
 if TYPE_CHECKING:
     from schedules.budget.exact import Solver
-    from schedules.budget.problem import Form, Solution
+    from schedules.budget.problem import Form, Problem, Solution
     from schedules.layer.network import Network
 
 #: Rows of the table, where there are more plans.
@@ -41,6 +41,7 @@ class Curve:
     network: Network
     target: str
     threads: int
+    problem: Problem
     solver: Solver
     solutions: Sequence[Solution]
 
@@ -178,7 +179,7 @@ def plan(
         raise OverLimit(file_refusal(network, problem, file_limit))
     if not any(form.plan for solution in solutions for _, form in solution.chosen):
         raise LeanconvError(f"{network.name} has no convolution that leanconv can take")
-    return Curve(network, simd.name, threads, solver, solutions)
+    return Curve(network, simd.name, threads, problem, solver, solutions)
 
 
 def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None) -> str:

@@ -86,6 +86,10 @@ enum lc_dynamic {
 // none, dot products, or products of matrices.
 enum lc_dot_kernels { LC_NO_DOTS, LC_DOTS, LC_MATRIX_DOTS };
 
+// What is made of the pixels of a window of a layer's output: nothing, the largest of each channel,
+// or the average of those that are in the image.
+enum lc_pool { LC_NO_POOL, LC_LARGEST, LC_AVERAGE };
+
 // One convolution over one image: activation(convolution + bias), and with a residual
 // output_activation(that + residual). A fully-connected layer is a 1x1 convolution of an image of
 // one row, a volume a stack of images. Only int32_t fields: compared as memory.
@@ -115,6 +119,13 @@ struct lc_geometry {
     // Of weights in Winograd's domain the m of F(m, r), and 1 if the transformed image passes a
     // ReLU; else zeros.
     int32_t domain, domain_relu;
+    // Of a layer whose output is pooled; else zeros. Borders are rows and columns that windows
+    // reach into beyond it.
+    int32_t pool; // enum lc_pool
+    int32_t pool_height, pool_width;
+    int32_t pool_stride_height, pool_stride_width;
+    int32_t pool_top, pool_bottom, pool_left, pool_right;
+    int32_t pool_activation; // enum tfl_activation
 };
 
 // Computes work items [begin, end) of one stage of a kernel.
@@ -193,6 +204,10 @@ struct lc_kernel {
     int32_t layer_count;              // 1 to LC_MAX_LAYERS
     int32_t calls;                    // 1, or the groups of the layer: one call computes one group
     int32_t images;                   // of a batch, one behind the other: one call computes all
+    int32_t rows;                     // of a layer that is pooled: one call computes so many of it
+                                      // without its borders above and below; else 0
+    uint64_t strip_bytes;             // of these and more (run/strips), on whole cache lines
+    uint64_t border_bytes;            // likewise, of the input for one call; 0 without a border
     uint64_t shared_bytes;            // of workspace
     uint64_t thread_bytes;            // of workspace, for each thread
     const struct lc_stage *stages;    // run in order, with a barrier between

@@ -24,6 +24,18 @@ int32_t lc_out_width(const struct lc_geometry *g) {
                          g->dilation_width);
 }
 
+int32_t lc_pooled_height(const struct lc_geometry *g) {
+    return g->pool ? out_positions(lc_out_height(g), g->pool_top, g->pool_bottom, g->pool_height,
+                                   g->pool_stride_height, 1)
+                   : lc_out_height(g);
+}
+
+int32_t lc_pooled_width(const struct lc_geometry *g) {
+    return g->pool ? out_positions(lc_out_width(g), g->pool_left, g->pool_right, g->pool_width,
+                                   g->pool_stride_width, 1)
+                   : lc_out_width(g);
+}
+
 int32_t lc_out_depth(const struct lc_geometry *g) {
     return g->in_depth ? out_positions(g->in_depth, g->pad_front, g->pad_back, g->kernel_depth,
                                        g->stride_depth, g->dilation_depth)
@@ -181,9 +193,21 @@ static void describe_depth(const struct lc_geometry *g, char kernel[16], char im
     }
 }
 
+// " | max_pool3x3 s2 relu", or nothing.
+static void describe_pool(const struct lc_geometry *g, char text[96]) {
+    char stride[32];
+    text[0] = '\0';
+    if (g->pool) {
+        describe_step(stride, sizeof stride, 's', g->pool_stride_height, g->pool_stride_width);
+        snprintf(text, 96, " | %s_pool%dx%d%s%s", g->pool == LC_LARGEST ? "max" : "average",
+                 (int)g->pool_height, (int)g->pool_width, stride,
+                 activation_name(g->pool_activation));
+    }
+}
+
 size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size) {
     char stride[32], dilation[32], groups[16] = "", outputs[16] = "", kernel[16] = "";
-    char images[16] = "", depth_steps[48] = "";
+    char images[16] = "", depth_steps[48] = "", pool[96];
     bool is_depthwise = g->groups > 1 && g->groups == g->in_channels;
     describe_step(stride, sizeof stride, 's', g->stride_height, g->stride_width);
     describe_step(dilation, sizeof dilation, 'd', g->dilation_height, g->dilation_width);
@@ -196,7 +220,8 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
     if (g->in_depth) {
         describe_depth(g, kernel, images, depth_steps);
     }
-    return (size_t)snprintf(text, size, "%sconv%s%dx%d%s%s%s%s %s%dx%dx%d%s%s%s%s%s%s%s",
+    describe_pool(g, pool);
+    return (size_t)snprintf(text, size, "%sconv%s%dx%d%s%s%s%s %s%dx%dx%d%s%s%s%s%s%s%s%s",
                             is_depthwise ? "dw" : "", kernel, (int)g->kernel_height,
                             (int)g->kernel_width, depth_steps, stride, dilation, groups, images,
                             (int)g->in_height, (int)g->in_width, (int)g->in_channels, outputs,
@@ -205,7 +230,7 @@ size_t lc_geometry_describe(const struct lc_geometry *g, char *text, size_t size
                             g->half_weights                 ? " float16 weights"
                             : g->dynamic || g->byte_weights ? " int8 weights"
                                                             : "",
-                            g->domain ? " in Winograd's domain" : rule_name(g->rule));
+                            g->domain ? " in Winograd's domain" : rule_name(g->rule), pool);
 }
 
 void lc_layers_describe(const struct lc_geometry *layers, int32_t count, char *text, size_t size) {

@@ -13,6 +13,10 @@
 int32_t lc_out_height(const struct lc_geometry *geometry);
 int32_t lc_out_width(const struct lc_geometry *geometry);
 
+// Rows and columns of the output of the layer's pool, if it has one; else of its own.
+int32_t lc_pooled_height(const struct lc_geometry *geometry);
+int32_t lc_pooled_width(const struct lc_geometry *geometry);
+
 // Images of the output: 1, or those of a volume.
 int32_t lc_out_depth(const struct lc_geometry *geometry);
 
@@ -29,7 +33,8 @@ int64_t lc_tap_row(const struct lc_geometry *geometry, int32_t row, int32_t tap)
 // Points of Winograd's domain for weights that are in it.
 size_t lc_points(const struct lc_geometry *geometry);
 
-// Elements of one input or output image or volume. False if they cannot be addressed.
+// Elements of one input or output image or volume, before a pool. False if they cannot be
+// addressed.
 bool lc_image_elements(const struct lc_geometry *geometry, size_t *input, size_t *output);
 
 // The pixel of the input that tap (kh, kw) of an output pixel reads; SIZE_MAX beyond the border.

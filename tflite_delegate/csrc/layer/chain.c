@@ -3,6 +3,7 @@
 #include "layer/chain.h"
 
 #include "host/tensor.h"
+#include "layer/pool.h"
 
 // The last layer, NULL if there is none.
 static struct lc_layer *last_layer(struct lc_chain *chain) {
@@ -12,7 +13,8 @@ static struct lc_layer *last_layer(struct lc_chain *chain) {
 static bool can_grow(const struct lc_chain *chain) {
     return chain->layer_count < LC_MAX_LAYERS && !chain->ends_with_gate &&
            lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR &&
-           !(chain->layer_count && chain->layers[chain->layer_count - 1].upsampling.rows);
+           !(chain->layer_count && (chain->layers[chain->layer_count - 1].upsampling.rows ||
+                                    chain->layers[chain->layer_count - 1].pool.kind));
 }
 
 static const char *append_pad(struct lc_chain *chain, const struct tfl_context *context,
@@ -57,6 +59,14 @@ static const char *append_core(struct lc_chain *chain, const struct tfl_context 
     return reason;
 }
 
+static const char *append_pool(struct lc_chain *chain, const struct tfl_context *context,
+                               struct lc_node_view view) {
+    const struct lc_pad *pad = chain->ends_with_pad ? &chain->pad : NULL;
+    const char *reason = lc_merge_pool(last_layer(chain), pad, context, view);
+    chain->ends_with_pad = chain->ends_with_pad && reason;
+    return reason;
+}
+
 static const char *append_follower(struct lc_chain *chain, const struct tfl_context *context,
                                    struct lc_node_view view) {
     struct lc_layer *last = last_layer(chain);
@@ -90,7 +100,9 @@ const char *lc_chain_append(struct lc_chain *chain, struct tfl_context *context,
         reason = append_core(chain, context, view, sources);
     } else if (view.builtin_code == TFL_BUILTIN_PAD && !chain->ends_with_pad) {
         reason = append_pad(chain, context, view);
-    } else if (last && !chain->ends_with_pad) {
+    } else if (last && !chain->ends_with_gate && lc_pool_of(view.builtin_code)) {
+        reason = append_pool(chain, context, view);
+    } else if (last && !last->pool.kind && !chain->ends_with_pad) {
         reason = append_follower(chain, context, view);
     }
     if (!reason) {

@@ -9,7 +9,7 @@
 #include "layer/winograd/composite.h"
 
 enum {
-    LC_MAX_LAYER_ENDS = 7, // PAD, core, activation, ADD, activation, of one or two nodes
+    LC_MAX_LAYER_ENDS = 9, // PAD, core, activation, ADD, activation, of one or two nodes, PAD, pool
     LC_MAX_LAYER_NODES = LC_MAX_LAYER_ENDS + LC_COMPOSITE_NODES,
     LC_MAX_NODES = LC_MAX_LAYERS * LC_MAX_LAYER_NODES
 };
@@ -20,7 +20,7 @@ struct lc_chain {
     int32_t layer_count;
     int nodes[LC_MAX_NODES]; // indices, in the order of execution
     int32_t node_count;
-    bool ends_with_pad; // which waits for a convolution
+    bool ends_with_pad; // which waits for a convolution or a pool
     struct lc_pad pad;
     bool ends_with_gate;           // the LOGISTIC of a swish, which waits for its MUL
     int gate;                      // its output

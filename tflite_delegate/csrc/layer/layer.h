@@ -15,6 +15,16 @@
 #include "kernels/weights.h"
 #include "layer/graph.h"
 
+// The pool of a layer's output.
+struct lc_layer_pool {
+    int32_t kind; // enum lc_pool; LC_NO_POOL: there is none, and all else is 0
+    int32_t height, width, stride_height, stride_width;
+    bool same_padding;
+    int32_t top, bottom, left, right; // beside that: of a PAD node
+    int32_t activation;               // enum tfl_activation
+    int input;                        // tensor index
+};
+
 struct lc_layer {
     int core;          // node index
     bool is_composite; // several nodes, whose constants are no inputs of the core: composite.h
@@ -43,6 +53,7 @@ struct lc_layer {
     bool has_asymmetric_rows; // what TFLite's own kernel of a hybrid dense layer quantises
     bool has_one_scale;       // all channels of a hybrid layer's weights have the same
     int32_t activation, output_activation; // as in struct lc_geometry
+    struct lc_layer_pool pool;
     void *densified[2];              // copies of sparse weights and bias; NULL: there are none
     struct lc_upsampling upsampling; // of a transposed convolution, of which the above is the
                                      // sub-pixel one; else all zeros
@@ -73,7 +84,10 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
 bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
                      struct lc_spread *spread);
 
-// The shape of the output, NULL without memory. TFLite may free it.
+// The shape of the output before a pool; of the output. NULL without memory. TFLite may free it.
+struct tfl_ints *lc_layer_unpooled_dims(const struct lc_layer *layer,
+                                        const struct tfl_ints *input_dims,
+                                        const struct lc_geometry *geometry, int32_t batch);
 struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
                                       const struct tfl_ints *input_dims,
                                       const struct lc_geometry *geometry, int32_t batch);

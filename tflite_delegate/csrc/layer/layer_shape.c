@@ -116,6 +116,32 @@ bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geo
            lc_upsample_columns(up, geometry->in_width, &spread->width);
 }
 
+// False unless every window has something of the image in it.
+static bool read_pool(const struct lc_layer_pool *pool, struct lc_geometry *geometry) {
+    if (!pool->kind) {
+        return true;
+    }
+    geometry->pool = pool->kind;
+    geometry->pool_height = pool->height;
+    geometry->pool_width = pool->width;
+    geometry->pool_stride_height = pool->stride_height;
+    geometry->pool_stride_width = pool->stride_width;
+    geometry->pool_top = pool->top;
+    geometry->pool_bottom = pool->bottom;
+    geometry->pool_left = pool->left;
+    geometry->pool_right = pool->right;
+    geometry->pool_activation = pool->activation;
+    int32_t height = lc_out_height(geometry), width = lc_out_width(geometry);
+    bool fits = infer_axis(pool->same_padding, height, pool->height, pool->stride_height, 1,
+                           &geometry->pool_top, &geometry->pool_bottom) &&
+                infer_axis(pool->same_padding, width, pool->width, pool->stride_width, 1,
+                           &geometry->pool_left, &geometry->pool_right);
+    return fits && height > 0 && width > 0 && lc_pooled_height(geometry) > 0 &&
+           lc_pooled_width(geometry) > 0 && geometry->pool_top < pool->height &&
+           geometry->pool_bottom < pool->height && geometry->pool_left < pool->width &&
+           geometry->pool_right < pool->width;
+}
+
 static enum lc_kind kind_of(const struct lc_layer *layer) {
     return layer->is_dense            ? LC_DENSE
            : layer->upsampling.rows   ? LC_TRANSPOSED
@@ -173,6 +199,9 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
                      &geometry->pad_back))) {
         return "the kernel is larger than the image";
     }
+    if (!read_pool(&layer->pool, geometry)) {
+        return "the pool's window is larger than the image";
+    }
     geometry->rule = lc_rule_of(kind_of(layer), geometry, *batch);
     if (geometry->element != LC_FLOAT32 && geometry->rule == LC_NO_RULE) {
         return "no rule is known of the kernels that it is to follow";
@@ -194,6 +223,17 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
 struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
                                       const struct tfl_ints *input_dims,
                                       const struct lc_geometry *geometry, int32_t batch) {
+    struct tfl_ints *dims = lc_layer_unpooled_dims(layer, input_dims, geometry, batch);
+    if (dims && geometry->pool) {
+        dims->data[1] = lc_pooled_height(geometry);
+        dims->data[2] = lc_pooled_width(geometry);
+    }
+    return dims;
+}
+
+struct tfl_ints *lc_layer_unpooled_dims(const struct lc_layer *layer,
+                                        const struct tfl_ints *input_dims,
+                                        const struct lc_geometry *geometry, int32_t batch) {
     bool is_volume = layer->source == LC_VOLUME;
     int rank = is_volume ? 5 : !layer->is_dense ? 4 : layer->keep_num_dims ? input_dims->size : 2;
     struct tfl_ints *dims = lc_new_ints(rank);

@@ -2,10 +2,13 @@
 //
 // MAX_POOL_2D and AVERAGE_POOL_2D over NHWC images. The average counts real elements only.
 
+#include "operators/pooling.h"
+
 #include <math.h>
 
 #include "codes/codes.h"
 #include "codes/pooling.h"
+#include "host/pool.h"
 #include "kernels/geometry.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
@@ -26,8 +29,9 @@ struct axis {
 struct pooling {
     struct axis height, width;
     int32_t channels;
-    int32_t pieces, piece; // of the channels of an output row that are one item of work each
-    float least, most;     // of the activation
+    int32_t first_in, first_out; // rows that `x` and the first item of work begin with
+    int32_t pieces, piece;       // of the channels of an output row that are one item of work each
+    float least, most;           // of the activation
     struct lc_coded_pooling codes;
     const void *x;
     void *y;
@@ -231,13 +235,15 @@ LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t beg
     const size_t element = kind == CODES ? 1 : sizeof(float);
     size_t channels = (size_t)self->channels, in_row = (size_t)self->width.in * channels;
     for (int32_t item = begin; item < end; item++) {
-        const int32_t i = item / self->pieces, first = item % self->pieces * self->piece;
+        const int32_t i = self->first_out + item / self->pieces,
+                      first = item % self->pieces * self->piece;
         const int32_t rest = self->channels - first;
         char *y =
             (char *)self->y + ((size_t)i * (size_t)self->width.out * channels + first) * element;
         int32_t top, bottom, left, right;
         clip(&self->height, i % self->height.out, &top, &bottom);
-        size_t row = (size_t)(i / self->height.out) * (size_t)self->height.in + (size_t)top;
+        size_t row = (size_t)(i / self->height.out) * (size_t)self->height.in +
+                     (size_t)(top - self->first_in);
         for (int32_t ox = 0; ox < self->width.out; ox++, y += channels * element) {
             clip(&self->width, ox, &left, &right);
             const struct lc_window window = {
@@ -299,6 +305,26 @@ static void pool_compute(const struct lc_operation *operation) {
     self.piece = rows < operation->threads ? MANY : self.channels;
     self.pieces = (self.channels - 1) / self.piece + 1;
     lc_operation_run(operation, rows * self.pieces, lc_count(&x, 0, 4), run, &self);
+}
+
+void lc_pool_rows(const struct lc_pooled *pooled, int32_t begin, int32_t end) {
+    const struct lc_geometry *g = pooled->geometry;
+    struct pooling self = {
+        .height = {lc_out_height(g), lc_pooled_height(g), g->pool_height, g->pool_stride_height,
+                   g->pool_top},
+        .width = {lc_out_width(g), lc_pooled_width(g), g->pool_width, g->pool_stride_width,
+                  g->pool_left},
+        .channels = g->out_channels,
+        .first_in = pooled->first,
+        .first_out = begin,
+        .x = pooled->x,
+        .y = pooled->y,
+    };
+    lc_activation_range(g->pool_activation, &self.least, &self.most);
+    self.piece = end - begin < pooled->threads ? MANY : self.channels;
+    self.pieces = (self.channels - 1) / self.piece + 1;
+    lc_pool_run(pooled->threads, (end - begin) * self.pieces, false,
+                g->pool == LC_LARGEST ? run_max : run_average, &self);
 }
 
 #define POOL(builtin)                                                                              \

@@ -8,8 +8,10 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/reference_conv.h"
+#include "operators/pooling.h"
 #include "run/account/account.h"
 #include "run/node.h"
+#include "run/strips/strips.h"
 
 // The data of one image, or from there on those of several.
 struct image {
@@ -19,6 +21,8 @@ struct image {
 
 // One call of a compiled kernel.
 struct call {
+    const struct lc_kernel *kernel;
+    int32_t threads;
     struct image image;
     const char *weights, *bias;
     uint8_t *workspace;
@@ -32,15 +36,22 @@ static bool run_stage(void *argument, int32_t thread, int32_t begin, int32_t end
                        thread, begin, end) == 0;
 }
 
-static bool run_stages(struct call *call, const struct lc_kernel *kernel, int32_t threads) {
-    for (int32_t i = 0; i < kernel->stage_count; i++) {
-        const struct lc_stage *stage = &kernel->stages[i];
+static bool run_stages(struct call *call) {
+    for (int32_t i = 0; i < call->kernel->stage_count; i++) {
+        const struct lc_stage *stage = &call->kernel->stages[i];
         call->stage = stage->function;
-        if (!lc_pool_run(threads, stage->extent, stage->whole, run_stage, call)) {
+        if (!lc_pool_run(call->threads, stage->extent, stage->whole, run_stage, call)) {
             return false;
         }
     }
     return true;
+}
+
+static bool run_strip(void *argument, const char *x, char *y) {
+    struct call *call = argument;
+    call->image.x = x;
+    call->image.y = y;
+    return run_stages(call);
 }
 
 static bool run_kernel(const struct lc_node *node, const struct tfl_context *context,
@@ -51,13 +62,25 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
     // Weights that are not packed are read where the model has them.
     struct lc_constants constants = lc_layer_constants(node->chain.layers, context);
     struct call call = {
+        .kernel = kernel,
+        .threads = threads,
         .image = image,
         .weights = packed->weights ? packed->weights : constants.weights.data,
         .bias = packed->bias ? packed->bias : constants.bias.data,
         .workspace = workspace,
     };
+    if (kernel->rows) {
+        const struct lc_strips strips = {.kernel = kernel,
+                                         .x = image.x,
+                                         .y = image.y,
+                                         .workspace = workspace + node->staged,
+                                         .threads = threads,
+                                         .run = run_strip,
+                                         .argument = &call};
+        return lc_run_strips(&strips);
+    }
     for (int32_t i = 0; i < kernel->calls; i++) {
-        if (!run_stages(&call, kernel, threads)) {
+        if (!run_stages(&call)) {
             return false;
         }
         // To the next group, if there is one.
@@ -87,7 +110,9 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
         }
         struct lc_constants constants = lc_layer_constants(layer, context);
         bool is_last = i == chain->layer_count - 1;
-        char *y = is_last ? image.y : context->tensors[layer->output].data;
+        char *y = layer->pool.kind ? context->tensors[layer->pool.input].data
+                  : is_last        ? image.y
+                                   : context->tensors[layer->output].data;
         struct lc_reference reference = {
             .geometry = &node->layers[i],
             .constants = &constants,
@@ -98,6 +123,13 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
         const int32_t rows = lc_out_rows(&node->layers[i]);
         if (!y || !lc_pool_run(threads, rows, false, run_rows, &reference)) {
             return false;
+        }
+        if (layer->pool.kind) { // the chain's last
+            const struct lc_pooled pooled = {.geometry = &node->layers[i],
+                                             .x = (const float *)(const void *)y,
+                                             .y = (float *)(void *)image.y,
+                                             .threads = threads};
+            lc_pool_rows(&pooled, 0, lc_pooled_height(&node->layers[i]));
         }
         x = y;
     }

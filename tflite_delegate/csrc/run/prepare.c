@@ -53,6 +53,14 @@ static int infer_layer(const struct lc_layer *layer, struct tfl_context *context
         free(dims);
         return report(layer, context, "the operands of its addition have different shapes");
     }
+    if (layer->pool.kind) { // only the generic kernel stores what is pooled
+        struct tfl_ints *unpooled = lc_layer_unpooled_dims(layer, input_dims, geometry, *batch);
+        int status = lc_resize(context, layer->pool.input, unpooled);
+        if (status != TFL_OK) {
+            free(dims);
+            return status;
+        }
+    }
     return lc_resize(context, layer->output, dims);
 }
 
@@ -87,6 +95,16 @@ static bool add_staged(const struct lc_node *node, const struct shapes *shapes, 
            lc_multiply(&output, (int64_t)spread.element_bytes) && lc_add(&room->bytes, output);
 }
 
+// Adds room for a strip of a layer that is pooled. False on overflow.
+static bool add_strip(const struct lc_kernel *kernel, struct room *room) {
+    if (!kernel->rows) {
+        return true;
+    }
+    bool fits = lc_round_up(&room->bytes);
+    room->staged = room->bytes;
+    return fits && lc_add(&room->bytes, kernel->strip_bytes + kernel->border_bytes);
+}
+
 // Adds room for copies of `images` of each tensor that is not of the type that is computed in:
 // float16, or float32. False on overflow.
 static bool add_copies(const struct lc_node *node, const struct tfl_context *context,
@@ -108,7 +126,7 @@ static bool request_intermediates(struct lc_node *node, struct tfl_context *cont
                                   struct tfl_node *tfl_node, const struct shapes *shapes,
                                   struct room *room) {
     const struct lc_chain *chain = &node->chain;
-    int tensors[LC_MAX_LAYERS];
+    int tensors[LC_MAX_LAYERS + 1];
     int count = 0;
     if (!add_staged(node, shapes, room) || !add_copies(node, context, shapes, false, 1, room)) {
         return false;
@@ -121,6 +139,10 @@ static bool request_intermediates(struct lc_node *node, struct tfl_context *cont
     }
     for (int32_t i = 1; i < chain->layer_count; i++) {
         tensors[count++] = chain->layers[i].input;
+    }
+    const struct lc_layer_pool *pool = &chain->layers[chain->layer_count - 1].pool;
+    if (pool->kind) {
+        tensors[count++] = pool->input;
     }
     return lc_set_temporaries(tfl_node, tensors, count);
 }
@@ -139,7 +161,7 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
                                node->delegate->options.algorithm, node->claimed_kernel, images)
             : NULL;
     if (kernel && lc_workspace_bytes(kernel, threads, &room->bytes) &&
-        add_staged(node, shapes, room) &&
+        add_staged(node, shapes, room) && add_strip(kernel, room) &&
         add_copies(node, context, shapes, kernel->layers->element == LC_FLOAT16, kernel->images,
                    room) &&
         request_workspace(node, context, tfl_node, room->bytes)) {
@@ -166,7 +188,11 @@ static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *
     size_t between, *x = &shapes->x_elements, *y = &shapes->y_elements;
     struct lc_spread spread;
     bool fits = lc_image_elements(first, x, &between);
-    if (!lc_layer_spread(chain->layers, first, &spread)) {
+    if (last->pool) {
+        *y = (size_t)last->out_channels;
+        fits =
+            fits && lc_multiply(y, lc_pooled_height(last)) && lc_multiply(y, lc_pooled_width(last));
+    } else if (!lc_layer_spread(chain->layers, first, &spread)) {
         fits = fits && lc_image_elements(last, &between, y);
     } else {
         *y = (size_t)spread.up->channels;
