@@ -16,6 +16,7 @@ from schedules.algorithms.kn2row_as import Kn2rowAs
 from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 from schedules.algorithms.pooled_rows import PooledRows
+from schedules.algorithms.row_chain.row_chain import RowChainAlgorithm
 from schedules.algorithms.sparse_winograd.sparse_winograd import SparseWinograd
 from schedules.algorithms.volumes.indirect3d import Indirect3d
 from schedules.algorithms.volumes.winograd3d import Winograd3d
@@ -43,6 +44,7 @@ for _algorithm in (
     Direct(),
     FusedBlock(),
     PooledRows(),
+    RowChainAlgorithm(),
     Indirect3d(),
     Winograd3d(),
 ):

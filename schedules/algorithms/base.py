@@ -27,6 +27,7 @@ from schedules.kernel.packing import (
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
 from schedules.layer.pooled import PooledWorkload
+from schedules.layer.row_chain import RowChain
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import PAIR, SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
@@ -63,6 +64,7 @@ KINDS = {
     "`python -m scripts.prune` writes them",
     "pooled": "layers along with a pool of their output",
     "block": "blocks of layers, and this layer is in none",
+    "rows": "chains of layers, and this layer is in none",
 }
 
 
@@ -135,6 +137,10 @@ class Algorithm(ABC, Generic[W]):
 
         Its buffers are X, R if there is a residual, W and B of every layer, Y, in this order.
         """
+
+    def schedules(self, workload: W, simd: Simd, knobs: Knobs) -> Mapping[str, s_tir.Schedule]:
+        """By the end of its name, every function that is compiled: by default the kernel itself."""
+        return {"": self.schedule(workload, simd, knobs)}
 
     def macs(self, workload: W, knobs: Knobs) -> int:
         """Multiply-accumulates that the kernel does, borders and tails counted as if full."""
@@ -342,7 +348,9 @@ class Registry:
         """Those that may compute a layer, if it is one, or a block of layers."""
         first, *others = workload.layers
         kinds = {"block"} if others else {"layer"}
-        if isinstance(first, Conv3dWorkload):
+        if isinstance(workload, RowChain):
+            kinds = {"rows"}
+        elif isinstance(first, Conv3dWorkload):
             kinds = {"volume"}
         elif isinstance(first, PooledWorkload):
             kinds = {"pooled"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence, Set
 
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms.row_chain.bands import fewest
 from schedules.budget.arena import Timeline, node_workspace, nodes_of
 from schedules.budget.pools import pool_nodes, pooled_layers, with_layers
 from schedules.budget.problem import Form, Problem, Unit, undominated
@@ -21,6 +23,7 @@ from schedules.layer.network import (
     block_of,
     of_one_kernel,
 )
+from schedules.layer.row_chain import find_row_chains
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
@@ -45,11 +48,17 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     """
     plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd))
     alone = [(position,) for position in range(len(network.layers))]
-    units = []
+    units: list[Unit] = []
 
-    def add(chain: Chain, network: Network, around: int = 0, is_pooled: bool = False) -> None:
+    def add(
+        chain: Chain,
+        network: Network,
+        workload: Workload | None,
+        around: int = 0,
+        is_pooled: bool = False,
+    ) -> None:
         layers = [network.layers[position] for position in chain]
-        workload, own = _workload(network, chain), limits.of_layers(layers)
+        own = limits.of_layers(layers)
         chosen = plans(workload, limits=own)
         if limits.embeds:
             chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
@@ -64,11 +73,31 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     pools = {position: pool_nodes(network, position, layer) for position, layer in pooled.items()}
     around = {position: _most(network, nodes) for position, nodes in pools.items()}
     for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
-        add(chain, network, max(around.get(position, 0) for position in chain))
+        most = max(around.get(position, 0) for position in chain)
+        add(chain, network, _workload(network, chain), most)
     for position, layer in pooled.items():
-        add((position,), with_layers(network, {position: layer}), is_pooled=True)
+        other = with_layers(network, {position: layer})
+        add((position,), other, _workload(other, (position,)), is_pooled=True)
+    # Longer ones last: they have to be worth more than shorter ones.
+    for chain, rows in sorted(find_row_chains(network), key=lambda found: len(found[0])):
+        most = max(_live(network, chain) + fewest(rows), around.get(chain[-1], 0))
+        if _is_run(network, chain) and most < _least_arena(units, chain):
+            add(chain, network, rows, around.get(chain[-1], 0))
     in_pools = {node for nodes in pools.values() for node in nodes}
     return Problem(len(network.layers), tuple(units), _floor(network, in_pools))
+
+
+def _least_arena(units: Sequence[Unit], chain: Chain) -> float:
+    """The fewest bytes in which these layers can be computed one unit after the other."""
+    least = {chain[0]: 0.0}
+    for last in chain:
+        reached = (
+            max(least[unit.first], unit.need(min(unit.forms, key=lambda form: form.workspace)))
+            for unit in units
+            if unit.last == last and unit.first in least
+        )
+        least[last + 1] = min(reached, default=math.inf)
+    return least[chain[-1] + 1]
 
 
 def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:

@@ -33,11 +33,15 @@ class PlannedBuffer:
 
 @dataclass(frozen=True)
 class CKernel:
-    """What a caller must know to run one kernel."""
+    """What a caller must know to run one kernel.
+
+    One without stages of its own is walked row by row: ``members`` compute a row each.
+    """
 
     name: str
     stages: tuple[Stage, ...]
     buffers: tuple[PlannedBuffer, ...]
+    members: tuple[CKernel, ...] = ()
 
     def _end(self, per_thread: bool) -> int:
         return max(

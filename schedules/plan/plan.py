@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import s_tir
@@ -13,6 +13,7 @@ from schedules.kernel.knobs import Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Workload
+from schedules.layer.row_chain import RowChain
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 from schedules.lower.passes import spread_output
@@ -185,3 +186,9 @@ class Plan:
         if self.calls > 1:
             spread_output(schedule, self.layer.out_pitch)
         return schedule
+
+    def schedules(self, simd: Simd) -> Mapping[str, s_tir.Schedule]:
+        """Every function to compile, by the end of its name: the kernel, or one for each row."""
+        if not isinstance(self.workload, RowChain):
+            return {"": self.schedule(simd)}
+        return self._applied.schedules(self.workload, simd, self.knobs)

@@ -13,6 +13,7 @@ from dataclasses import astuple, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from schedules.algorithms import REGISTRY
 from schedules.lower import c_abi
@@ -31,10 +32,27 @@ def compile_plans(plans: Mapping[str, Plan], simd: Simd) -> KernelObject:
     """Compile one kernel a plan, named by a C identifier, into one object; or get it as it was."""
     compiled = find_kernels(plans, simd)
     if compiled is None:
-        schedules = {name: plan.schedule(simd) for name, plan in plans.items()}
+        schedules = {
+            name + end: schedule
+            for name, plan in plans.items()
+            for end, schedule in plan.schedules(simd).items()
+        }
         compiled = c_abi.compile_schedules(schedules, simd)
+        kernels = {name: _kernel(name, plan, compiled) for name, plan in plans.items()}
+        compiled = KernelObject(compiled.data, kernels)
         keep_kernels(plans, simd, compiled)
     return compiled
+
+
+def _kernel(name: str, plan: Plan, compiled: KernelObject) -> CKernel:
+    """What was compiled of one plan: a kernel, or those of the rows of a chain."""
+    if name in compiled.kernels:
+        return compiled.kernels[name]
+    members = tuple(
+        kernel for symbol, kernel in compiled.kernels.items() if symbol.startswith(f"{name}_row")
+    )
+    rows = PlannedBuffer("rows", 0, plan.thread_bytes, per_thread=True)
+    return CKernel(name, (), (rows,), members)
 
 
 def find_kernels(plans: Mapping[str, Plan], simd: Simd) -> KernelObject | None:
@@ -43,25 +61,24 @@ def find_kernels(plans: Mapping[str, Plan], simd: Simd) -> KernelObject | None:
     if data is None:
         return None
     header, _, code = data.partition(b"\n")
-    kernels = {
-        name: CKernel(
-            name,
-            tuple(Stage(*stage) for stage in stages),
-            tuple(PlannedBuffer(*buffer) for buffer in buffers),
-        )
-        for name, (stages, buffers) in json.loads(header).items()
-    }
+    kernels = {name: _from_json(*kernel) for name, kernel in json.loads(header).items()}
     return KernelObject(code, kernels)
 
 
 def keep_kernels(plans: Mapping[str, Plan], simd: Simd, compiled: KernelObject) -> None:
     """Keep the kernels of ``plans`` that were compiled into one object."""
-    header = {
-        name: (list(map(astuple, kernel.stages)), list(map(astuple, kernel.buffers)))
-        for name, kernel in compiled.kernels.items()
-    }
+    header = {name: astuple(kernel) for name, kernel in compiled.kernels.items()}
     data = json.dumps(header).encode() + b"\n" + compiled.data
     _store(plans).put(kernel_key(plans, simd), data)
+
+
+def _from_json(name: str, stages: list[Any], buffers: list[Any], members: list[Any]) -> CKernel:
+    return CKernel(
+        name,
+        tuple(Stage(*stage) for stage in stages),
+        tuple(PlannedBuffer(*buffer) for buffer in buffers),
+        tuple(_from_json(*member) for member in members),
+    )
 
 
 def _store(plans: Mapping[str, Plan]) -> Store:

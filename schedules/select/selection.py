@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.budget.arena import held_bytes, units
 from schedules.errors import LeanconvError
-from schedules.layer.block import Block, Workload
+from schedules.layer.block import Workload
 from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
+from schedules.layer.row_chain import find_row_chains
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, shared_plan
@@ -200,7 +201,7 @@ class _Planner:
     def candidates(self, choice: Choice) -> Sequence[Workload]:
         """What a choice may be made for."""
         if _of_blocks(choice):
-            return [block_of(self.network, chain) for chain in self.network.chains]
+            return list(self._chains(choice).values())
         layers = self.network.layers
         return [of_one_kernel(la.workload) for la in layers if la.workload is not None]
 
@@ -313,13 +314,20 @@ class _Planner:
         name = self.block_names.setdefault(plan.workload, f"lc_b{len(self.block_names)}")
         return f"{name}_{plan.algorithm}"
 
+    def _chains(self, choice: Choice) -> dict[Chain, Workload]:
+        """What one kernel may compute; of chains that are walked row by row the longest first."""
+        if choice.algorithm == AUTO or REGISTRY.get(choice.algorithm).kind == "block":
+            return {chain: block_of(self.network, chain) for chain in self.network.chains}
+        found = sorted(find_row_chains(self.network), key=lambda item: -len(item[0]))
+        return dict(found)
+
     def _block_plans(self, choice: Choice) -> dict[Chain, Advice]:
         """A plan for each chain that one kernel can compute; equal blocks share theirs."""
-        blocks = {chain: block_of(self.network, chain) for chain in self.network.chains}
-        layers: dict[Block, list[Layer]] = {}
+        blocks = self._chains(choice)
+        layers: dict[Workload, list[Layer]] = {}
         for chain, block in blocks.items():
             layers.setdefault(block, []).extend(self.network.layers[i] for i in chain)
-        plans: dict[Block, Advice] = {}
+        plans: dict[Workload, Advice] = {}
         for block, computed in layers.items():
             limits = self.limits.of_layers(computed)
             try:
@@ -389,7 +397,8 @@ class _Planner:
 
 
 def _of_blocks(choice: Choice) -> bool:
-    return choice.algorithm != AUTO and REGISTRY.get(choice.algorithm).kind == "block"
+    several = ("block", "rows")
+    return choice.algorithm != AUTO and REGISTRY.get(choice.algorithm).kind in several
 
 
 def _overlaps(chain: Chain, others: Iterable[Chain]) -> bool:

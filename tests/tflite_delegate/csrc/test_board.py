@@ -24,7 +24,9 @@ from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
+from tests.tflite_delegate.csrc.run import test_rows
 from tests.tflite_delegate.csrc.test_delegate import ZOO, check_conv, served, zoo_model
+from tflite_delegate.build import build
 from tflite_delegate.table import ROUNDINGS
 from tvmc.running.interpreter import Session, runtime
 
@@ -228,6 +230,17 @@ def test_trained_models(
     assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
     for y, y_builtin in zip(outcome.outputs, expected, strict=True):
         assert np.allclose(y, y_builtin, rtol=0, atol=1e-5)  # probabilities
+
+
+def test_chains_by_rows(run_on_board: RunOnBoard, tmp_path: Path) -> None:
+    """Chains that are computed row by row, by two threads."""
+    model, library = tmp_path / "chains.tflite", tmp_path / "rows.so"
+    model.write_bytes(test_rows.chains())
+    report = build(model, library, Simd.named("cortex-a76"), algorithms=test_rows.ALGORITHMS)
+    inputs = random_inputs(Session(model, runtime("litert"), xnnpack=False).interpreter)
+    (outcome,) = run_on_board(model, library, inputs, threads=2).values()
+    assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
+    test_rows.check(outcome.outputs, model, report, inputs)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet"])

@@ -9,13 +9,21 @@
 #include "kernels/winograd/blocks.h"
 
 // With a PAD in front and without, each cut off behind any of its nodes that may be the last.
-enum { MAX_CANDIDATES = 2 * LC_MAX_LAYERS * LC_MAX_LAYER_ENDS };
+enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
+
+// A chain that has a kernel: so many of the nodes that were appended.
+struct found {
+    const struct lc_kernel *kernel;
+    int32_t layer_count, node_count;
+    bool is_meant, has_pad;
+};
 
 struct search {
     const struct lc_graph *graph;
     const char *algorithm;
-    struct lc_candidate found[MAX_CANDIDATES];
+    struct found found[MAX_CANDIDATES];
     int count;
+    int nodes[2][LC_MAX_NODES]; // that were appended, without a PAD in front and with one
 };
 
 // Enumeration
@@ -62,11 +70,25 @@ static bool fits_weights(const struct lc_kernel *kernel, const struct lc_chain *
     return constants.weights.data && lc_fits_blocks(kernel->parts, kernel->layers, &constants);
 }
 
-static void add_candidate(struct search *search, const struct lc_chain *chain) {
+// Whether nobody but the chain reads what lies between its layers.
+static bool is_private(const struct lc_graph *graph, const struct lc_chain *chain) {
+    bool good = true;
+    for (int32_t i = 1; i < chain->layer_count; i++) {
+        int tensor = chain->layers[i].input, readers = 1;
+        for (int32_t j = i; j < chain->layer_count; j++) {
+            readers += chain->layers[j].residual == tensor;
+        }
+        const struct lc_use *use = &graph->uses[tensor];
+        good = good && use->readers == readers && !use->is_graph_output;
+    }
+    return good;
+}
+
+static void add_candidate(struct search *search, const struct lc_chain *chain, bool has_pad) {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
     if (lc_chain_is_open(chain) || !has_one_type(search->graph, chain) ||
-        lc_is_unread(search->graph, lc_chain_output(chain)) ||
+        !is_private(search->graph, chain) || lc_is_unread(search->graph, lc_chain_output(chain)) ||
         lc_chain_geometry(chain, search->graph->context, layers, &batch)) {
         return;
     }
@@ -75,20 +97,55 @@ static void add_candidate(struct search *search, const struct lc_chain *chain) {
                                                layers, count, search->algorithm);
     const struct lc_kernel *kernel =
         meant ? meant->kernel : lc_find_kernel(layers, count, search->algorithm);
-    if (kernel && fits_weights(kernel, chain, search->graph->context)) {
-        search->found[search->count++] = (struct lc_candidate){kernel, *chain, meant != NULL};
+    if (kernel && lc_chain_adds(chain, kernel) &&
+        fits_weights(kernel, chain, search->graph->context)) {
+        search->found[search->count++] = (struct found){
+            .kernel = kernel,
+            .layer_count = count,
+            .node_count = chain->node_count,
+            .is_meant = meant != NULL,
+            .has_pad = has_pad,
+        };
     }
+}
+
+// The place of the first reader of a tensor that has several, if it is a core: a chain that is
+// computed row by row may add the tensor later on. Else -1.
+static int core_of_several(const struct lc_graph *graph, int tensor) {
+    const struct lc_use *use = &graph->uses[tensor];
+    if (use->readers < 2 || use->is_graph_output || !lc_walks_rows()) {
+        return -1;
+    }
+    for (int place = use->producer + 1; place < graph->plan->size; place++) {
+        struct lc_node_view view;
+        bool reads = false;
+        if (!lc_node_at(graph->context, graph->plan->data[place], &view)) {
+            return -1;
+        }
+        for (int i = 0; i < view.node->inputs->size; i++) {
+            reads = reads || view.node->inputs->data[i] == tensor;
+        }
+        if (reads) {
+            return lc_core_name(view.builtin_code) && !graph->claimed[place] ? place : -1;
+        }
+    }
+    return -1;
 }
 
 // Appends to a chain, which may be empty, the core at `place` and one by one what follows it.
 static void enumerate(struct search *search, struct lc_chain *chain, int place) {
     const struct lc_graph *graph = search->graph;
+    const bool has_pad = chain->node_count > 0;
+    if (has_pad) {
+        search->nodes[has_pad][0] = chain->nodes[0];
+    }
     int core = place, output = lc_chain_input(chain); // what the next node reads
     while (place >= 0) {
         int32_t layers_before = chain->layer_count;
         if (lc_chain_append(chain, graph->context, graph->plan->data[place], graph->sources)) {
             return;
         }
+        search->nodes[has_pad][chain->node_count - 1] = graph->plan->data[place];
         core = chain->layer_count > layers_before ? place : core;
         int residual = lc_chain_residual(chain);
         if (residual != TFL_OPTIONAL_TENSOR &&
@@ -96,10 +153,11 @@ static void enumerate(struct search *search, struct lc_chain *chain, int place) 
              graph->uses[output].is_misstated)) {
             return; // the layer would have to wait for it, or might broadcast one to the other
         }
-        add_candidate(search, chain);
+        add_candidate(search, chain, has_pad);
         output = lc_chain_output(chain);
         int gate = gate_of(graph, output);
         place = gate >= 0 ? gate : only_reader(graph, output);
+        place = place >= 0 ? place : core_of_several(graph, output);
     }
 }
 
@@ -122,15 +180,15 @@ static void enumerate_with_pad(struct search *search, int place) {
 // Selection
 
 // Whether `a` is better than `b`.
-static bool is_better(const struct lc_candidate *a, const struct lc_candidate *b) {
+static bool is_better(const struct found *a, const struct found *b) {
     if (a->is_meant != b->is_meant) {
         return a->is_meant;
     }
-    if (a->chain.layer_count != b->chain.layer_count) {
-        return a->chain.layer_count > b->chain.layer_count;
+    if (a->layer_count != b->layer_count) {
+        return a->layer_count > b->layer_count;
     }
-    if (a->chain.node_count != b->chain.node_count) {
-        return a->chain.node_count > b->chain.node_count;
+    if (a->node_count != b->node_count) {
+        return a->node_count > b->node_count;
     }
     return a->kernel < b->kernel;
 }
@@ -200,6 +258,17 @@ static bool take(const struct lc_graph *graph, const struct lc_chain *chain) {
     return true;
 }
 
+// Appends the nodes of what was found once more.
+static void recall(struct lc_candidate *best, const struct search *search,
+                   const struct found *found) {
+    *best = (struct lc_candidate){.kernel = found->kernel, .is_meant = found->is_meant};
+    const struct lc_graph *graph = search->graph;
+    for (int32_t i = 0; i < found->node_count; i++) {
+        lc_chain_append(&best->chain, graph->context, search->nodes[found->has_pad][i],
+                        graph->sources);
+    }
+}
+
 bool lc_candidate_find(struct lc_candidate *best, const struct lc_graph *graph, int place,
                        const char *algorithm) {
     struct search search = {.graph = graph, .algorithm = algorithm};
@@ -207,11 +276,11 @@ bool lc_candidate_find(struct lc_candidate *best, const struct lc_graph *graph, 
     enumerate_with_pad(&search, place);
     enumerate(&search, &empty, place);
     while (search.count > 0) {
-        struct lc_candidate *first = &search.found[0], *last = &search.found[search.count - 1];
-        for (struct lc_candidate *other = first + 1; other <= last; other++) {
+        struct found *first = &search.found[0], *last = &search.found[search.count - 1];
+        for (struct found *other = first + 1; other <= last; other++) {
             first = is_better(other, first) ? other : first;
         }
-        *best = *first;
+        recall(best, &search, first);
         if (take(graph, &best->chain)) {
             return true;
         }

@@ -192,9 +192,35 @@ struct lc_part {
     size_t bias_elements;                 // M, rounded up to whole panels if they are filled up
 };
 
-enum { LC_MAX_LAYERS = 3 };
+enum { LC_MAX_LAYERS = 16 };
 
-// Computes a chain of layers, each the input of the next; only the last may have a residual.
+// One layer of a chain that is computed row by row: the rows of its input that are kept, and where
+// its weights, its bias and its residual are.
+struct lc_row_window {
+    int32_t rows;         // 0: read where the chain's input is
+    int32_t source;       // of the residual: the layer whose input it is, or -1
+    uint64_t offset;      // of the rows, in a thread's workspace
+    size_t weights, bias; // offsets in the packed weights, and from the first bias on
+};
+
+// What computes a row of one layer in one strip of columns, of as many rows of its input as it
+// reads. Rows beyond the image are zeros there; both have nothing but these columns.
+struct lc_row_kernel {
+    const struct lc_stage *stages; // without workspace
+    int32_t stage_count;
+    int32_t in_begin, in_end; // columns
+    int32_t out_begin, out_end;
+};
+
+// How a chain is computed row by row. `residual` of its layers is an input of one of them.
+struct lc_walk {
+    const struct lc_row_window *windows; // of each layer
+    const struct lc_row_kernel *kernels; // of each layer, for one strip after the other
+    int32_t strips;
+};
+
+// Computes a chain of layers, each the input of the next; unless `walk` says more, only the last
+// may have a residual, which is none of their inputs but the first.
 struct lc_kernel {
     const char *algorithm;
     const char *type;                 // "leanconv/" and the algorithm
@@ -212,6 +238,7 @@ struct lc_kernel {
     uint64_t thread_bytes;            // of workspace, for each thread
     const struct lc_stage *stages;    // run in order, with a barrier between
     int32_t stage_count;
+    const struct lc_walk *walk; // instead of stages; NULL: these compute it
 };
 
 // What the library was compiled for: a kernel, and the first core of its chain in the model. Two

@@ -95,6 +95,14 @@ const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core,
     return NULL;
 }
 
+bool lc_walks_rows(void) {
+    bool found = false;
+    for (size_t i = 0; i < lc_library.kernel_count; i++) {
+        found = found || lc_library.kernels[i].walk;
+    }
+    return found;
+}
+
 bool lc_workspace_bytes(const struct lc_kernel *kernel, int32_t threads, size_t *bytes) {
     *bytes = kernel->thread_bytes;
     return lc_multiply(bytes, threads) && lc_add(bytes, kernel->shared_bytes);

@@ -24,5 +24,8 @@ const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core,
                                    const struct lc_geometry *layers, int32_t layer_count,
                                    const char *algorithm);
 
+// Whether any kernel is walked row by row.
+bool lc_walks_rows(void);
+
 // Bytes of workspace for a number of threads. False on overflow.
 bool lc_workspace_bytes(const struct lc_kernel *kernel, int32_t threads, size_t *bytes);

@@ -10,9 +10,19 @@ static struct lc_layer *last_layer(struct lc_chain *chain) {
     return chain->layer_count ? &chain->layers[chain->layer_count - 1] : NULL;
 }
 
+// Whether a tensor is the input of a layer from `first` on.
+static bool is_input(const struct lc_chain *chain, int32_t first, int tensor) {
+    bool found = false;
+    for (int32_t i = first; i < chain->layer_count; i++) {
+        found = found || chain->layers[i].input == tensor;
+    }
+    return found;
+}
+
 static bool can_grow(const struct lc_chain *chain) {
+    int residual = lc_chain_residual(chain);
     return chain->layer_count < LC_MAX_LAYERS && !chain->ends_with_gate &&
-           lc_chain_residual(chain) == TFL_OPTIONAL_TENSOR &&
+           (residual == TFL_OPTIONAL_TENSOR || is_input(chain, 0, residual)) &&
            !(chain->layer_count && (chain->layers[chain->layer_count - 1].upsampling.rows ||
                                     chain->layers[chain->layer_count - 1].pool.kind));
 }
@@ -136,8 +146,27 @@ int lc_chain_output(const struct lc_chain *chain) {
 }
 
 int lc_chain_residual(const struct lc_chain *chain) {
-    return chain->layer_count ? chain->layers[chain->layer_count - 1].residual
-                              : TFL_OPTIONAL_TENSOR;
+    int residual =
+        chain->layer_count ? chain->layers[chain->layer_count - 1].residual : TFL_OPTIONAL_TENSOR;
+    return is_input(chain, 1, residual) ? TFL_OPTIONAL_TENSOR : residual;
+}
+
+bool lc_chain_adds(const struct lc_chain *chain, const struct lc_kernel *kernel) {
+    const struct lc_walk *walk = kernel->walk;
+    bool same = true;
+    for (int32_t i = 0; i < chain->layer_count; i++) {
+        int residual = chain->layers[i].residual;
+        if (walk) {
+            int32_t source = walk->windows[i].source;
+            same = same &&
+                   residual == (source < 0 ? TFL_OPTIONAL_TENSOR : chain->layers[source].input);
+        } else if (i < chain->layer_count - 1) {
+            same = same && residual == TFL_OPTIONAL_TENSOR;
+        } else {
+            same = same && residual == lc_chain_residual(chain);
+        }
+    }
+    return same;
 }
 
 const char *lc_chain_geometry(const struct lc_chain *chain, const struct tfl_context *context,

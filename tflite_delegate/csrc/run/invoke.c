@@ -11,6 +11,7 @@
 #include "operators/pooling.h"
 #include "run/account/account.h"
 #include "run/node.h"
+#include "run/rows/rows.h"
 #include "run/strips/strips.h"
 
 // The data of one image, or from there on those of several.
@@ -79,6 +80,9 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
                                          .argument = &call};
         return lc_run_strips(&strips);
     }
+    if (kernel->walk) {
+        return lc_walk_rows(kernel, image.x, call.weights, call.bias, image.y, workspace, threads);
+    }
     for (int32_t i = 0; i < kernel->calls; i++) {
         if (!run_stages(&call)) {
             return false;
@@ -99,6 +103,19 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
     return true;
 }
 
+// What layer `i` adds to its output; NULL if that is nothing. `image` is the chain's.
+static const void *added(const struct lc_chain *chain, int32_t i, const struct tfl_context *context,
+                         const struct image *image) {
+    const int residual = chain->layers[i].residual;
+    if (residual == TFL_OPTIONAL_TENSOR) {
+        return NULL;
+    }
+    if (residual == lc_chain_input(chain)) {
+        return image->x;
+    }
+    return residual == lc_chain_residual(chain) ? image->r : context->tensors[residual].data;
+}
+
 static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
                         int32_t threads) {
     struct lc_chain *chain = &node->chain;
@@ -117,7 +134,7 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
             .geometry = &node->layers[i],
             .constants = &constants,
             .x = x,
-            .r = is_last ? (const float *)(const void *)image.r : NULL,
+            .r = added(chain, i, context, &image),
             .y = y,
         };
         const int32_t rows = lc_out_rows(&node->layers[i]);

@@ -2,6 +2,7 @@
 
 #include "run/node.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,9 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
     node->claimed_kernel = node->place
                                ? node->place->kernel
                                : lc_find_kernel(node->layers, chain->layer_count, algorithm);
+    if (node->claimed_kernel && !lc_chain_adds(chain, node->claimed_kernel)) {
+        node->claimed_kernel = NULL;
+    }
 }
 
 // What is made of constants in the graph that is being claimed.
@@ -123,6 +127,22 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
     return true;
 }
 
+static void dispose(struct lc_node *node) {
+    lc_packed_free(&node->packed);
+    free(node->layers);
+    free(node);
+}
+
+// The node without room for the layers that it has not.
+static struct lc_node *trimmed(struct lc_node *node) {
+    const size_t count = (size_t)node->chain.layer_count;
+    const size_t bytes = offsetof(struct lc_node, chain.layers) + count * sizeof(struct lc_layer);
+    struct lc_geometry *layers = realloc(node->layers, count * sizeof *layers);
+    node->layers = layers ? layers : node->layers;
+    struct lc_node *smaller = realloc(node, bytes);
+    return smaller ? smaller : node;
+}
+
 static void *node_init(struct tfl_context *context, const char *buffer, size_t length) {
     (void)length; // TFLite passes 0
     const struct tfl_delegate_params *params = (const void *)buffer;
@@ -130,14 +150,15 @@ static void *node_init(struct tfl_context *context, const char *buffer, size_t l
     if (!node) {
         return NULL;
     }
+    node->layers = calloc(LC_MAX_LAYERS, sizeof *node->layers);
     node->delegate = (struct lc_delegate *)params->delegate;
     node->context = context;
     node->workspace = -1;
-    if (!read_claimed(node, context, params->nodes_to_replace)) {
-        lc_packed_free(&node->packed);
-        free(node);
+    if (!node->layers || !read_claimed(node, context, params->nodes_to_replace)) {
+        dispose(node);
         return NULL;
     }
+    node = trimmed(node);
     enlist(node);
     return node;
 }
@@ -148,8 +169,7 @@ static void node_free(struct tfl_context *context, void *user_data) {
         lc_restore_halved(node->delegate, context);
         delist(node);
         forget_copies(node);
-        lc_packed_free(&node->packed);
-        free(node);
+        dispose(node);
     }
 }
 

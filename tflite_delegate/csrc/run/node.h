@@ -54,14 +54,13 @@ struct lc_node {
     struct lc_delegate *delegate;
     const struct tfl_context *context; // of its graph
     struct lc_node *next, *previous;
-    struct lc_chain chain;
     const struct lc_place *place;           // what it was claimed for, NULL if only by its shape
     const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
     bool is_packed;                         // false: only the generic kernel can run
     struct lc_packed packed;
 
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
-    struct lc_geometry layers[LC_MAX_LAYERS];
+    struct lc_geometry *layers; // of the chain
     int32_t batch;
     size_t x_bytes, y_bytes;        // of one image of the input and of the output
     const struct lc_kernel *kernel; // NULL: the generic C kernel
@@ -75,6 +74,8 @@ struct lc_node {
     int workspace;         // tensor index, -1 while there is none
     bool is_measured;      // since it was prepared: see run/account
     atomic_ullong calls, generic_calls;
+
+    struct lc_chain chain; // allocated up to the last layer that there is
 };
 
 // Threads for an interpreter: the delegate's option, else what the interpreter was told.

@@ -160,8 +160,9 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
             ? lc_find_runnable(shapes->layers, node->chain.layer_count,
                                node->delegate->options.algorithm, node->claimed_kernel, images)
             : NULL;
-    if (kernel && lc_workspace_bytes(kernel, threads, &room->bytes) &&
-        add_staged(node, shapes, room) && add_strip(kernel, room) &&
+    if (kernel && lc_chain_adds(&node->chain, kernel) &&
+        lc_workspace_bytes(kernel, threads, &room->bytes) && add_staged(node, shapes, room) &&
+        add_strip(kernel, room) &&
         add_copies(node, context, shapes, kernel->layers->element == LC_FLOAT16, kernel->images,
                    room) &&
         request_workspace(node, context, tfl_node, room->bytes)) {
@@ -243,8 +244,9 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
         context->ReportError(context, "leanconv: out of memory");
         return TFL_ERROR;
     }
+    const size_t layer_bytes = (size_t)node->chain.layer_count * sizeof *node->layers;
     lc_lock(&node->delegate->lock);
-    memcpy(node->layers, shapes.layers, sizeof node->layers);
+    memcpy(node->layers, shapes.layers, layer_bytes);
     node->batch = shapes.batch;
     node->x_bytes = shapes.x_bytes;
     node->y_bytes = shapes.y_bytes;

@@ -1,0 +1,1 @@
+"""``row_chain``: a chain of any length, row by row."""
