@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schedules import __version__
+from schedules.budget.recorded import RecordedPlan
 from schedules.errors import LeanconvError
 from schedules.files import check_writable, replace_atomically
 from schedules.plan.choice import AUTO
@@ -76,6 +77,7 @@ def build(
     batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    plan: RecordedPlan | None = None,
 ) -> Report:
     """Compile the convolutions of a .tflite model into a delegate.
 
@@ -111,6 +113,8 @@ def build(
         As of :func:`schedules.select.compile.compile_kernels`.
     progress : callable, optional
         Called with (steps done, steps in all, text).
+    plan : RecordedPlan, optional
+        The kernels to take, whatever else could be chosen.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def build(
     output = Path(output_path)
     check_writable(output)
     model = read_for(model_path, simd, batch, rounding, precision)
-    selections = select(model, simd, algorithms, limits, objective, records)
+    selections = select(model, simd, algorithms, limits, objective, records, plan)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -153,6 +157,7 @@ def export_sources(
     batch: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    plan: RecordedPlan | None = None,
 ) -> Report:
     """Like :func:`build`, but leave C sources, compiled kernels and a CMakeLists.txt in a folder.
 
@@ -164,7 +169,7 @@ def export_sources(
     folder = Path(folder)
     _check_folder(folder)
     model = read_for(model_path, simd, batch, rounding, precision)
-    selections = select(model, simd, algorithms, limits, objective, records)
+    selections = select(model, simd, algorithms, limits, objective, records, plan)
     steps = len(all_kernels(selections))
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:

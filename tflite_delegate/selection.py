@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from schedules.budget.recorded import RecordedPlan
 from schedules.errors import LeanconvError
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import Limits
 from schedules.select.selection import Selection, select_all
-from schedules.select.within import select_within
+from schedules.select.within import select_within, selection_as_recorded
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 from tflite_delegate.precision import with_precision
@@ -44,8 +45,11 @@ def select(
     limits: Limits,
     objective: str = "time",
     records: Sequence[Record] = (),
+    plan: RecordedPlan | None = None,
 ) -> tuple[Selection, ...]:
     """As :func:`schedules.select.selection.select_all`, for the graphs of a model or of its file.
+
+    Or the kernels of a ``plan`` of its only graph.
 
     Raises
     ------
@@ -54,7 +58,11 @@ def select(
     """
     if not isinstance(model, Model):
         model = read_for(model, simd)
-    if not limits.of_network:
+    if plan is not None:
+        if model.others:
+            raise LeanconvError("--plan does not go with a model of several graphs yet")
+        found: tuple[Selection, ...] = (selection_as_recorded(model, simd, plan),)
+    elif not limits.of_network:
         found = select_all(model.graphs, simd, algorithms, limits, objective, records)
     else:
         _check_alone(model, limits, algorithms, objective, records)

@@ -94,9 +94,15 @@ class Solver:
                 best = found[-1]
         return best
 
-    def curve(self) -> list[Solution]:
-        """Every plan that no other beats in bytes and time, those with the fewest bytes first."""
+    def curve(self, resolution: float = 0.0) -> list[Solution]:
+        """Every plan that no other beats in bytes and time, those with the fewest bytes first.
+
+        With a ``resolution``, of partial plans whose times differ by less than that share of the
+        fastest plan's only one with the fewest bytes is gone on with, and the fastest of all: there
+        may be a hundred thousand that differ in nothing that can be measured.
+        """
         found: list[Solution] = []
+        step = self._step(resolution)
         for arena in self._arenas:
             sizes = np.array([solution.bytes for solution in found], np.int64)
             costs = np.array([solution.cost for solution in found], np.int64)
@@ -114,7 +120,7 @@ class Solver:
                 place = np.searchsorted(sizes, weights + arena, side="right") - 1
                 return (place < 0) | (costs[place] > cost)
 
-            found += self._frontier(arena, promising)
+            found += self._frontier(arena, promising, step)
             order = _undominated(
                 np.array([solution.bytes for solution in found], np.int64),
                 np.array([solution.cost for solution in found], np.int64),
@@ -122,6 +128,13 @@ class Solver:
             )
             found = [found[place] for place in order]
         return found
+
+    def _step(self, resolution: float) -> int:
+        """The share of the fastest plan's time, in picoseconds."""
+        if not resolution or not self._arenas:
+            return 0
+        fastest = _rest(self._fitting(self._arenas[-1]), lambda form: form.cost)[0]
+        return max(int(resolution * fastest), 1)
 
     # One arena
 
@@ -146,7 +159,7 @@ class Solver:
             fitting.append(kept)
         return fitting
 
-    def _frontier(self, arena: int, promising: Promising) -> list[Solution]:
+    def _frontier(self, arena: int, promising: Promising, step: int = 0) -> list[Solution]:
         """The solutions for one arena that no other beats, those with the fewest weights first."""
         fitting = self._fitting(arena)
         rest_weights = _rest(fitting, lambda form: form.weights)
@@ -163,6 +176,8 @@ class Solver:
                 # In the end it does not matter by how much files keep their limit.
                 file = table.file if last + 1 < self._layers else np.zeros_like(table.file)
                 table = table.only(_undominated(table.weights, table.cost, file))
+                if step and (table.file == table.file[:1]).all():
+                    table = table.only(_thinned(table.cost, step))
             else:
                 table = table.only(np.zeros(0, np.int64))
             tables.append(table)
@@ -270,6 +285,13 @@ def _undominated(size: np.ndarray, cost: np.ndarray, file: np.ndarray) -> np.nda
     kept = np.ones(len(order), bool)
     kept[1:] = sorted_cost[1:] < np.minimum.accumulate(sorted_cost)[:-1]
     return order[kept]
+
+
+def _thinned(cost: np.ndarray, step: int) -> np.ndarray:
+    """Of falling costs the places of the first within each ``step``, and of the last."""
+    kept = np.ones(len(cost), bool)
+    kept[1:-1] = np.diff(cost // step)[:-1] != 0
+    return np.flatnonzero(kept)
 
 
 def _undominated_in_three(size: np.ndarray, cost: np.ndarray, file: np.ndarray) -> np.ndarray:

@@ -74,10 +74,10 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     around = {position: _most(network, nodes) for position, nodes in pools.items()}
     for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
         most = max(around.get(position, 0) for position in chain)
-        add(chain, network, _workload(network, chain), most)
+        add(chain, network, workload_of(network, chain), most)
     for position, layer in pooled.items():
         other = with_layers(network, {position: layer})
-        add((position,), other, _workload(other, (position,)), is_pooled=True)
+        add((position,), other, workload_of(other, (position,)), is_pooled=True)
     # Longer ones last: they have to be worth more than shorter ones.
     for chain, rows in sorted(find_row_chains(network), key=lambda found: len(found[0])):
         most = max(_live(network, chain) + fewest(rows), around.get(chain[-1], 0))
@@ -118,7 +118,7 @@ def _reads_in_place(layer: Layer, plan: Plan) -> bool:
     return is_single and part.is_in_place(plan.layer) and layer.weight_order == part.layout
 
 
-def _workload(network: Network, chain: Chain) -> Workload | None:
+def workload_of(network: Network, chain: Chain) -> Workload | None:
     """What one kernel computes of one image; ``None`` if leanconv does not take it."""
     if len(chain) > 1:
         return block_of(network, chain)

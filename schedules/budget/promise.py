@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
 from schedules.budget.exact import Solver
@@ -19,27 +20,30 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
     """
     asked = limit
     while (solution := solver.solve(asked)) is not None:
-        if held_bytes(network, solution) <= limit:
-            return solution
+        plan = with_gaps(network, solution)
+        if plan.bytes <= limit:
+            return plan
         asked = solution.bytes - 1
     return None
 
 
-def held_bytes(network: Network, solution: Solution) -> int:
-    """What a plan holds: TFLite's arena with its gaps, and packed weights."""
-    return arena_bytes(placed(network, solution)) + solution.weights
+def with_gaps(network: Network, solution: Solution) -> Solution:
+    """The same plan with what TFLite's arena takes, gaps included."""
+    return replace(solution, arena=arena_bytes(placed(network, solution)))
 
 
-def least(network: Network, curve: Sequence[Solution]) -> tuple[Solution, int]:
-    """Of plans by rising bytes the one that holds the fewest with its gaps, and how many."""
-    best, fewest = curve[0], held_bytes(network, curve[0])
-    for solution in curve[1:]:
-        if solution.bytes >= fewest:
-            break
-        held = held_bytes(network, solution)
-        if held < fewest:
-            best, fewest = solution, held
-    return best, fewest
+def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
+    """Those of a curve that no other beats in what they hold with gaps, the fewest bytes first."""
+    found: list[Solution] = []
+    known: dict[object, int] = {}
+    for solution in sorted(curve, key=lambda solution: solution.cost):
+        places = tuple((u.chain, u.is_pooled, f.workspace) for u, f in solution.chosen)
+        if places not in known:
+            known[places] = with_gaps(network, solution).arena
+        plan = replace(solution, arena=known[places])
+        if not found or plan.bytes < found[-1].bytes:
+            found.append(plan)
+    return found[::-1]
 
 
 def placed(network: Network, solution: Solution) -> list[Placed]:

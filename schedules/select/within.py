@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from schedules.algorithms import REGISTRY
 from schedules.budget.exact import Solver
-from schedules.budget.forms import problem_of
+from schedules.budget.forms import problem_of, workload_of
 from schedules.budget.pools import with_pools
-from schedules.budget.problem import Problem, Solution, Unit
-from schedules.budget.promise import fastest_within, least
-from schedules.errors import OverLimit
+from schedules.budget.problem import Form, Problem, Solution, Unit
+from schedules.budget.promise import fastest_within, plans
+from schedules.budget.recorded import LEFT, RecordedPlan, RecordedUnit
+from schedules.errors import LeanconvError, OverLimit
+from schedules.layer.block import Workload
 from schedules.layer.network import Chain, Network
+from schedules.layer.row_chain import find_row_chains
+from schedules.plan.choice import Choice
+from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits
 from schedules.select.selection import Kernel, Selected, Selection
 from schedules.target.simd import Simd
@@ -66,6 +72,42 @@ def selection_of(network: Network, simd: Simd, solution: Solution, threads: int 
     )
 
 
+def selection_as_recorded(network: Network, simd: Simd, recorded: RecordedPlan) -> Selection:
+    """The kernels that a plan in a file names.
+
+    Raises
+    ------
+    LeanconvError
+        If it is none of this network and target.
+    """
+    covered = [i for unit in recorded.units for i in range(unit.first, unit.last + 1)]
+    if covered != list(range(len(network.layers))) or recorded.target != simd.name:
+        raise LeanconvError(
+            f"the plan is of {recorded.model} on {recorded.target}: not of {network.name} on "
+            f"{simd.name}, {len(network.layers)} layers"
+        )
+    chosen = tuple(_as_recorded(network, simd, unit) for unit in recorded.units)
+    return selection_of(network, simd, Solution(0, 0, 0, 0, chosen), recorded.threads)
+
+
+def _as_recorded(network: Network, simd: Simd, recorded: RecordedUnit) -> tuple[Unit, Form]:
+    unit = Unit(recorded.first, recorded.last, 0, (), is_pooled=recorded.is_pooled)
+    if recorded.choice == LEFT:
+        return unit, Form(0, 0, 0)
+    if unit.is_pooled and unit.first not in network.pooled:
+        raise LeanconvError(f"the plan pools layer {unit.first}, which has no pool behind it")
+    choice = Choice.parse(recorded.choice)
+    if REGISTRY.get(choice.algorithm).kind == "rows":
+        workload: Workload | None = dict(find_row_chains(network)).get(unit.chain)
+    else:
+        workload = workload_of(with_pools(network, [(unit, Form(0, 0, 0))]), unit.chain)
+    if workload is None:
+        reason = network.layers[unit.first].reason or "there is no such chain"
+        raise LeanconvError(f"the plan has a kernel for layer {unit.first}: {reason}")
+    plan = replace(Plan.of(choice, workload, simd), why="the plan has it")
+    return unit, Form(0, 0, 0, is_embedded=recorded.is_embedded, plan=plan)
+
+
 def file_refusal(network: Network, problem: Problem, limit: int) -> str:
     """Why there is no plan: every one reads more bytes from files."""
     counted = [
@@ -85,9 +127,9 @@ def file_refusal(network: Network, problem: Problem, limit: int) -> str:
 def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limit: int) -> str:
     if not curve:
         return f"{limit} bytes for {network.name}: some layer cannot be computed at all"
-    plan, held = least(network, curve)
+    plan = plans(network, curve)[0]
     text = (
-        f"{limit} bytes are too few for {network.name}: the least possible are {held}, "
+        f"{limit} bytes are too few for {network.name}: the least possible are {plan.bytes}, "
         f"{plan.weights} of them packed weights"
     )
     most = max((unit.need(form) for unit, form in plan.chosen), default=0)

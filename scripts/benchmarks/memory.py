@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from schedules.budget.promise import held_bytes
 from schedules.errors import LeanconvError
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
@@ -127,7 +126,7 @@ def limits(curve: Curve, count: int) -> dict[int, int]:
         limit = round(least * (most / least) ** (step / max(count - 1, 1)))
         solution = curve.within(limit)
         if solution is not None:
-            found[limit] = held_bytes(curve.network, solution)
+            found[limit] = solution.bytes
     return found
 
 

@@ -85,6 +85,9 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "`tvmc plan`")  # fmt: skip
     add("--threads", metavar="N", type=thread_count,
         help="threads whose workspace counts for --memory-limit [1]")  # fmt: skip
+    add("--plan", metavar="FILE[#BYTES]",
+        help="the kernels of a plan that `tvmc plan --json FILE` wrote: the fastest of the file, "
+        "or the fastest within so many bytes")  # fmt: skip
     add_weight_options(group)
     add("--max-error", metavar="X", type=positive,
         help="expected relative error of Winograd's algorithm at most "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from schedules.progress import Progress
 from schedules.target.simd import Simd
-from tvmc.command import WEIGHTS
+from tvmc.command import WEIGHTS, byte_count
 
 if TYPE_CHECKING:
+    from schedules.budget.recorded import RecordedPlan
     from schedules.tuning.records.calibration import Calibration
     from schedules.tuning.records.records import Record
     from tflite_delegate.build import Report
@@ -32,6 +34,7 @@ def compile(
     algorithms: Sequence[str] = ("auto",),
     workspace_limit: int | None = None,
     memory_limit: int | None = None,
+    plan: str | None = None,
     threads: int | None = None,
     weights: str = "heap",
     file_limit: int | None = None,
@@ -77,6 +80,9 @@ def compile(
     memory_limit : int, optional
         Bytes that a delegate may hold in all: tensors and workspace at once, and packed weights.
         The fastest kernels within it, by the model of the objective "time".
+    plan : str, optional
+        ``FILE`` or ``FILE#BYTES``: the kernels of the fastest plan that ``tvmc plan --json FILE``
+        wrote, or of the fastest within so many bytes, such as ``8M``.
     threads : int, optional
         Threads whose workspace counts there, by default one.
     weights : {"heap", "embedded"}
@@ -156,6 +162,11 @@ def compile(
         raise LeanconvError(f"unknown place of weights {weights!r}: {', '.join(WEIGHTS)}")
     if is_module and (memory_limit is not None or file_limit is not None or weights != "heap"):
         raise LeanconvError("limits on all that is held, and embedded weights, are for delegates")
+    recorded = None
+    if plan is not None:
+        if is_module or memory_limit is not None or tuple(algorithms) != ("auto",):
+            raise LeanconvError("a plan has all kernels of a delegate: no limits, no algorithms")
+        recorded = _recorded(plan)
     simd = Simd.named(target)
     dumps = [output.with_name(f"{output.name}.{code}") for code in dump_code]
     _check_outputs(path, output, [*dumps, *([report] if report else [])], output_format)
@@ -204,14 +215,27 @@ def compile(
         )
     elif output_format == "delegate-source":
         options |= {"batch": batch, "rounding": rounding, "precision": precision}
-        result = export_sources(path, output, simd, **options)
+        result = export_sources(path, output, simd, plan=recorded, **options)
     else:
         toolchain = Toolchain.named(cc)
         options |= {"batch": batch, "rounding": rounding, "precision": precision}
-        result = build(path, output, simd, toolchain=toolchain, **options)
+        result = build(path, output, simd, toolchain=toolchain, plan=recorded, **options)
     if report is not None:
         write_json(report, result.to_dict())
     return result
+
+
+def _recorded(text: str) -> RecordedPlan:
+    """The plan that ``FILE`` or ``FILE#BYTES`` names."""
+    from schedules.budget.recorded import read_plan  # imports TVM, which takes a second
+
+    path, hash_mark, limit = text.rpartition("#")
+    if not hash_mark:
+        return read_plan(Path(text), None)
+    try:
+        return read_plan(Path(path), byte_count(limit))
+    except argparse.ArgumentTypeError as error:
+        raise LeanconvError(f"--plan {text}: {error}") from None
 
 
 def _load_records(paths: Sequence[str | Path], simd: Simd) -> list[Record]:

@@ -155,6 +155,40 @@ def test_a_limit_below_the_least_is_refused(
     assert capsys.readouterr().err == line
 
 
+def test_a_plan_in_a_file_is_compiled(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, library = tmp_path / "plan.json", tmp_path / "lib.so"
+    assert main(["plan", str(graph), "--json", str(path)]) == 0
+    wanted, report = plans[1], tmp_path / "report.json"
+    command = ["compile", str(graph), "-o", str(library), "--report", str(report), "--plan"]
+    assert main([*command, f"{path}#{wanted['bytes'] + 1}"]) == 0
+    session = Session(graph, runtime("litert"), delegate=library, xnnpack=False, threads=1)
+    assert Probe(session.interpreter).arena_bytes() == wanted["arena_bytes"]
+    layers = json.loads(report.read_text())["layers"]
+    for kernel in wanted["kernels"]:
+        for layer in layers[kernel["layers"][0] : kernel["layers"][1] + 1]:
+            choice = ":".join(
+                [layer["algorithm"], *(f"{k}={v}" for k, v in layer["knobs"].items())]
+            )
+            assert choice == kernel["choice"]
+    # One byte below the least, another model, and what is no plan.
+    capsys.readouterr()
+    assert main([*command, f"{path}#{plans[0]['bytes'] - 1}"]) == 1
+    assert f"the least are {plans[0]['bytes']}" in capsys.readouterr().err
+    other = tmp_path / "other.tflite"
+    other.write_bytes(chain((1, 8, 8, 4), [Conv(4)]))
+    for model, plan_file, text in (
+        (other, path, "the plan is of blocks.tflite"),
+        (graph, f"{path}#much", "is not a number of bytes"),
+        (graph, report, "has no plans"),
+        (graph, tmp_path / "none.json", "cannot be read"),
+    ):
+        assert main(["compile", str(model), "-o", str(library), "--plan", str(plan_file)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert text in line
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--algorithm", "indirect"), ("--objective", "memory")]
 )
