@@ -31,10 +31,10 @@ NOTHING_EMBEDDED: Mapping[Chain, Embedded] = MappingProxyType({})
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
-    "neon", "dotprod", "fullfp16", "avx512vnni", "i8mm",
+    "neon", "dotprod", "fullfp16", "avx512vnni", "i8mm", "avxvnni",
 )  # fmt: skip
 #: Those that only kernels of quantised layers use.
-INTEGER_FEATURES = frozenset({"avx512vnni", "i8mm"})
+INTEGER_FEATURES = frozenset({"avx512vnni", "i8mm", "avxvnni"})
 #: Activations as csrc/host/kernel_table.h numbers them.
 ACTIVATION_CODES = {
     "none": 0,

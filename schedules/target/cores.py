@@ -21,8 +21,9 @@ from dataclasses import dataclass
 KIB = 1024
 _X86_V3 = frozenset({"avx2", "fma", "f16c"})
 _X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-#: Sums of products of bytes, in processors since Cascade Lake and Zen 4.
-VNNI = "avx512vnni"
+#: Sums of products of bytes, in processors since Cascade Lake and Zen 4; of AVX2's vectors, in
+#: Intel's for clients since Alder Lake.
+VNNI, AVX_VNNI = "avx512vnni", "avxvnni"
 _ARMV8_0 = frozenset({"neon"})
 _ARMV8_2 = _ARMV8_0 | {"dotprod", "fullfp16"}
 #: Products of matrices of bytes, in cores of Armv8.6 and some before.
@@ -109,13 +110,14 @@ def _x86(
     name: str, pipes: tuple[float, float, int], caches: tuple[int, int, int],
     vendor: str = AMD, *models: tuple[int, int, int], wide: bool = False, vnni: bool = False,
 ) -> Core:  # fmt: skip
-    """A core with AVX2, or ``wide`` AVX-512, perhaps with ``vnni``."""
+    """A core with AVX2, or ``wide`` AVX-512, perhaps with ``vnni`` of that width."""
     known = tuple((vendor, *model) for model in models)
     bandwidths = (10.0, 4.0) if vendor == INTEL else (26.0, 5.0)
     if wide:
         features = _X86_V4 | {VNNI} if vnni else _X86_V4
         return Core(name, "x86-64-v4", 64, 32, *pipes, *caches, *bandwidths, features, known)
-    return Core(name, "x86-64-v3", 32, 16, *pipes, *caches, *bandwidths, _X86_V3, known)
+    features = _X86_V3 | {AVX_VNNI} if vnni else _X86_V3
+    return Core(name, "x86-64-v3", 32, 16, *pipes, *caches, *bandwidths, features, known)
 
 
 #: (multiply-adds a cycle, loads a cycle, cycles of latency), (L1, L2, L3 in KiB), on Arm (bytes a
@@ -129,7 +131,7 @@ CORES = (
     _x86("skylake", (2, 2, 4), (32, 256, 2048), INTEL,
          (6, 78, 78), (6, 94, 94), (6, 142, 142), (6, 158, 158), (6, 165, 166)),
     _x86("alderlake", (2, 3, 4), (48, 1280, 3072), INTEL,
-         (6, 151, 151), (6, 154, 154), (6, 183, 183), (6, 186, 186), (6, 191, 191)),
+         (6, 151, 151), (6, 154, 154), (6, 183, 183), (6, 186, 186), (6, 191, 191), vnni=True),
     _x86("skylake-avx512", (2, 2, 4), (32, 1024, 1408), INTEL, (6, 85, 85), wide=True),
     # These have the family and model of the last: only their names differ here.
     _x86("cascadelake", (2, 2, 4), (32, 1024, 1408), INTEL, wide=True, vnni=True),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schedules.errors import LeanconvError
-from schedules.target.cores import BY_NAME, CORES, I8MM, KIB, VNNI, Core
+from schedules.target.cores import AVX_VNNI, BY_NAME, CORES, I8MM, KIB, VNNI, Core
 
 CPUINFO = Path("/proc/cpuinfo")
 CPUS = Path("/sys/devices/system/cpu")
@@ -94,8 +94,9 @@ def _values(block: str) -> dict[str, str]:
 
 def _x86_core(block: Mapping[str, str]) -> tuple[str, bool, Core]:
     """What it calls itself, whether the row is guessed, the row."""
-    # Linux writes an underscore that LLVM does not.
-    flags = set(block.get("flags", "").replace("avx512_vnni", VNNI).split())
+    # Linux writes underscores that LLVM does not.
+    named = block.get("flags", "").replace("avx512_vnni", VNNI).replace("avx_vnni", AVX_VNNI)
+    flags = set(named.split())
     levels = [BY_NAME[name] for name in ("x86-64-v4", "x86-64-v3")]
     level = next((level for level in levels if level.features <= flags), None)
     if level is None:

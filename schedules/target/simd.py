@@ -15,7 +15,7 @@ from typing import Any
 from schedules.errors import LeanconvError, nearest
 from schedules.layer.workload import DTYPE_BYTES
 from schedules.target import llvm_names, tvm_target
-from schedules.target.cores import CORES, I8MM, KIB, VNNI, Core
+from schedules.target.cores import AVX_VNNI, CORES, I8MM, KIB, VNNI, Core
 from schedules.target.host import machine, this_host
 
 #: Threads that share a layer at most.
@@ -123,7 +123,7 @@ class Simd:
         target: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
         # The processors that stand for others do not have them.
         named = {attribute[1:] for attribute in self.mattr}
-        more = [f"+{f}" for f in (VNNI, I8MM) if f in self.features and f not in named]
+        more = [f"+{f}" for f in (VNNI, AVX_VNNI, I8MM) if f in self.features and f not in named]
         if self.mattr or more:
             target["mattr"] = [*self.mattr, *more]
         return target
@@ -213,7 +213,7 @@ def _arch(mtriple: str, mcpu: str) -> str:
 
 
 #: What a target may have beyond its processor's.
-_MORE_FEATURES = frozenset({"neon", "dotprod", "fullfp16", I8MM, VNNI})
+_MORE_FEATURES = frozenset({"neon", "dotprod", "fullfp16", I8MM, VNNI, AVX_VNNI})
 
 
 def _preset(core: Core, android: bool) -> Simd:

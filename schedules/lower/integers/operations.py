@@ -8,7 +8,7 @@ import tvm
 from tvm import tirx
 from tvm.tirx import Expr
 
-from schedules.target.cores import I8MM
+from schedules.target.cores import AVX_VNNI, I8MM, VNNI
 from schedules.target.simd import Simd
 
 DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAMES = tuple(
@@ -129,4 +129,4 @@ def image_offset(simd: Simd) -> int:
 
 def has_vnni(simd: Simd) -> bool:
     """Whether one instruction multiplies words of unsigned by signed bytes onto sums."""
-    return "avx512vnni" in simd.features
+    return not simd.features.isdisjoint((VNNI, AVX_VNNI))

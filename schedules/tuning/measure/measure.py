@@ -39,6 +39,7 @@ LINUX_FEATURES = {
     "dotprod": "asimddp",
     "fullfp16": "asimdhp",
     "avx512vnni": "avx512_vnni",
+    "avxvnni": "avx_vnni",
 }
 #: Address space of one compiling process, of which TVM's libraries take one GB.
 BUILD_BYTES = 6 * 2**30

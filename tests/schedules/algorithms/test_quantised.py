@@ -16,6 +16,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.c_abi import assembly
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, plan_kernel
+from schedules.target.cores import AVX_VNNI, VNNI
 from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
 from tests.support.assembly import inner_loops
@@ -257,6 +258,7 @@ def test_who_knows_of_weights_of_128_gets_no_sums_of_pairs() -> None:
         ("znver4", "vpdpbusd", "vpmaddwd"),
         ("x86-64-v4", "vpmaddwd", "vpdpbusd"),
         ("x86-64-v3", "vpmaddwd", "vpdpbusd"),
+        ("alderlake", "vpdpbusd", "vpmaddwd"),
         ("cortex-a76", "sdot", "smull"),
         ("cortex-a53", "smull", "sdot"),
         ("cortex-a710", "sdot", "smmla"),
@@ -270,6 +272,31 @@ def test_multiplies_with_the_instructions_of_the_target(
     code = assembly(plan.schedule(simd), simd)
     assert f"\t{instruction}\t" in code
     assert f"\t{other}\t" not in code
+
+
+def test_products_of_avx_vnni_stay_in_registers() -> None:
+    simd = PRESETS["alderlake"]
+    plan = plan_kernel(LAYERS["pointwise"], simd, "indirect")
+    lines = assembly(plan.schedule(simd), simd).splitlines()
+    products = [number for number, line in enumerate(lines) if "vpdpbusd" in line]
+    sums = plan.knobs["columns"] * plan.knobs["panel"] // simd.lanes("int32")
+    # A loop of two steps.
+    assert len(products) == 2 * sums
+    assert not any("rsp" in line for line in lines[products[0] : products[-1]])
+    assert all("ymm" in lines[number] for number in products)
+
+
+@pytest.mark.parametrize("name", ["whole_words", "two_bytes_in_the_last_word", "first_layer"])
+def test_sums_of_vnni_in_short_vectors_are_exact(name: str, tmp_path: Path) -> None:
+    """By the instructions of AVX-512 that AVX-VNNI has of its own, where this machine has those."""
+    needed = {"avx512f", "avx512vl", VNNI}
+    simd = PRESETS["alderlake"] if AVX_VNNI in HOST.features else PRESETS["x86-64-v3"]
+    if needed <= HOST.features:
+        attributes = tuple(f"+{feature}" for feature in sorted(needed))
+        simd = replace(simd, features=simd.features | needed, mattr=attributes)
+    kernel = HostKernel(plan_kernel(LAYERS[name], simd, "indirect"), simd, tmp_path)
+    case = case_of(LAYERS[name], simd, ZEROS[1])
+    case.check(kernel(case))
 
 
 def test_images_of_other_sums_are_refused() -> None:

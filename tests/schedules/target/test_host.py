@@ -56,6 +56,7 @@ def arm(part: int, implementer: int = 0x41, features: str = ARMV8_2) -> dict[str
         (x86("AuthenticAMD", 25, 33, "avx2 fma f16c"), "znver3", 1, False),
         (x86("AuthenticAMD", 26, 2), "znver5", 1, False),
         (x86("GenuineIntel", 6, 143), "sapphirerapids", 1, False),
+        (x86("GenuineIntel", 6, 154, "avx2 fma f16c avx_vnni"), "alderlake", 1, False),
         # What a hypervisor hides is not there.
         (x86("GenuineIntel", 6, 143, "avx2 fma f16c"), "x86-64-v3", 1, True),
         (x86("Somebody", 6, 143), "x86-64-v4", 2, True),

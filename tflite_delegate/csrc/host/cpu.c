@@ -30,6 +30,7 @@ static const struct {
     {LC_CPU_AVX512VNNI, "avx512vnni"},
     {LC_CPU_AVX512VBMI, "avx512vbmi"},
     {LC_CPU_I8MM, "i8mm"},
+    {LC_CPU_AVXVNNI, "avxvnni"},
 };
 
 #if defined(__x86_64__)
@@ -66,6 +67,9 @@ uint32_t lc_cpu_features(void) {
         features |= ebx & (1u << 31) ? LC_CPU_AVX512VL : 0;
         features |= ecx & (1u << 11) ? LC_CPU_AVX512VNNI : 0;
         features |= ecx & (1u << 1) ? LC_CPU_AVX512VBMI : 0;
+    }
+    if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) {
+        features |= eax & (1u << 4) ? LC_CPU_AVXVNNI : 0;
     }
     return features;
 }

@@ -24,6 +24,7 @@
 #define LC_CPU_AVX512VNNI (1u << 11)
 #define LC_CPU_AVX512VBMI (1u << 12)
 #define LC_CPU_I8MM (1u << 13)
+#define LC_CPU_AVXVNNI (1u << 14)
 
 // Activations beside TFLite's enum tfl_activation.
 enum { LC_ACTIVATION_HARD_SWISH = 64, LC_ACTIVATION_SWISH = 65 };
