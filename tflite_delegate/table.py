@@ -132,6 +132,7 @@ def kernel_table(
         f"    .target = {_c_string(simd.name)},",
         f"    .features = {features or 0},",
         f"    .image_offset = {image_offset(simd)},",
+        f"    .unsigned_image_offset = {image_offset(simd, 'uint8')},",
         f"    .weight_offset = {weight_offset(simd)},",
         f"    .rounding = {ROUNDINGS[rounding]},",
         f"    .dot_kernels = {DOT_KERNELS[dot_kernels(simd)]},",

@@ -44,6 +44,7 @@ from schedules.kernel.packing import (
 )
 from schedules.kernel.pairs import channel_of, paired, paired_tile
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
+from schedules.kernel.quantised import register_tiles
 from schedules.kernel.quantised.pixel_sums import TAKEN
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
@@ -145,7 +146,10 @@ class Indirect(LayerAlgorithm):
         knobs = dict(self.knobs(workload, simd))
         if fixed.get("weights") == SPREAD_OUT and fills_vectors(workload):
             product = self.spread_product(workload, simd)
-            knobs |= tiles.knobs(product, simd, tiles.spread_tile(product, simd))
+            tile = register_tiles.spread_tile(product, simd)
+            if workload.dtype == "uint8":
+                tile = register_tiles.unsigned_tile(product, tile)
+            knobs |= tiles.knobs(product, simd, tile)
             return self.choose(workload, knobs, fixed)
         if fixed.get("weights") == MATRICES and fills_pairs(workload):
             product = paired(self.product(workload, simd))
@@ -153,7 +157,7 @@ class Indirect(LayerAlgorithm):
             return self.choose(workload, knobs, fixed)
         if fixed.get("weights") == ONE_BY_ONE:
             elements = self.element_product(workload)
-            knobs |= tiles.knobs(elements, simd, tiles.element_tile(elements, simd))
+            knobs |= tiles.knobs(elements, simd, register_tiles.element_tile(elements, simd))
             return self.choose(workload, knobs, fixed)
         order = knobs["order"]
         if fixed.get("weights", knobs["weights"].default) != PACKED:

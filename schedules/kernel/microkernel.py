@@ -41,6 +41,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import (
     dot4,
     negated,
+    signed,
     spread_dot4,
     unsigned_dot4,
     wide_product,
@@ -123,7 +124,8 @@ def patch_sums(
         Knob ``weights``. Of ``spread``, each output channel is :data:`SPREAD` lanes of sums, whose
         own sum it is; of ``matrices``, sums are those of :mod:`schedules.kernel.pairs`.
     taken : te.Tensor or None
-        Of a pixel, added to each term for :func:`schedules.lower.initial_sums.start_less`.
+        Of a pixel, and of a lane if sums are spread, of images of uint8: added to each term for
+        :func:`schedules.lower.initial_sums.start_less`.
     """
     dtype = workload.dtype
     batch, rows, _ = patches.shape
@@ -144,7 +146,10 @@ def patch_sums(
             return te.sum(pair_product(weight, element, (n, h, w, kh, kw), c, o), axis=[kh, kw, c])
         if form == SPREAD_OUT:
             image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
-            return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
+            if taken is None:
+                return te.sum(spread_dot4(weight, image), axis=[kh, kw, c])
+            value = spread_dot4(weight, signed(image)) + taken[n, h, w, o % SPREAD]
+            return te.sum(value, axis=[kh, kw, c])
         if isinstance(patches, ElementPatches):
             product = wide_product(negated(weight), element[n, h, w, kh, kw, c])
             return te.sum(product, axis=[kh, kw, c])
@@ -188,7 +193,8 @@ def product(
     """
     taken = None
     if workload.dtype == "uint8":
-        taken = taken_off(patches, constants.parameter("weight_zero"))
+        zero = constants.parameter("weight_zero")
+        taken = taken_off(patches, zero, spread=form == SPREAD_OUT)
     sums = patch_sums(workload, patches, weights, tile, form=form, taken=taken)
     shape = (*patches.shape, workload.out_channels)
     if form == MATRICES:

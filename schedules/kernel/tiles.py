@@ -230,43 +230,6 @@ def tile_cost(
     return panels * (whole * tile(columns) + (tile(rest) if rest else 0))
 
 
-def spread_tile(product: Product, simd: Simd) -> Tile:
-    """The tile to use untuned for sums that are spread over lanes: half of the registers hold them.
-
-    Eight channels, whose outputs are requantised together, by two pixels; or, where that leaves
-    fewer lanes empty, four by four, which take 1.04 times as many instructions. Two steps together
-    load pairs of vectors, if they stay a loop: else LLVM mixes all steps, and spills.
-    """
-    layer, lanes = product.workload, simd.lanes(product.workload.dtype)
-
-    def cost(channels: int) -> float:
-        panels = -(-layer.out_channels // (channels * lanes))
-        return panels * channels * (1 if channels == 8 else 1.04)
-
-    channels = min((8, 4), key=cost)
-    columns, panel = min(16 // channels, product.row_pixels), channels * lanes
-    k_block = 2 if product.taps.depth > 2 and product.taps.depth % 2 == 0 else 1
-    order = default_order(layer, simd, product.row_pixels, columns, panel)
-    return Tile(columns, panel, k_block, order)
-
-
-def element_tile(product: Product, simd: Simd) -> Tile:
-    """The tile to use untuned for products of single int8 in 16 bits: like :func:`spread_tile`.
-
-    Half of the registers hold sums, of which a vector of channels fills two, and fewer where a
-    pixel's elements fill two as well; 16 channels are requantised together. Blocks of a vector of
-    elements, or of all flat taps, load the image.
-    """
-    layer, lanes = product.workload, simd.lanes(product.workload.dtype)
-    panel = 2 * lanes if layer.out_channels > lanes else lanes
-    taps = product.taps
-    k_block = taps.depth if taps.flat and taps.depth <= MAX_FLAT_BLOCK else min(lanes, taps.depth)
-    registers = simd.vector_registers // 2 if k_block <= lanes else simd.vector_registers * 3 // 8
-    columns = min(registers * lanes // (2 * panel), product.row_pixels)
-    order = default_order(layer, simd, product.row_pixels, columns, panel)
-    return Tile(columns, panel, k_block, order)
-
-
 @lru_cache(maxsize=8192)
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`."""

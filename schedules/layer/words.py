@@ -70,7 +70,7 @@ def in_elements(layer: Conv2dWorkload) -> Conv2dWorkload:
 
 def fills_vectors(layer: Conv2dWorkload) -> bool:
     """Whether the runs of a quantised layer are whole vectors of :data:`SPREAD` words."""
-    return layer.is_quantised and layer.dtype != "uint8" and run_of(layer) % (SPREAD * WORD) == 0
+    return layer.is_quantised and run_of(layer) % (SPREAD * WORD) == 0
 
 
 def fills_pairs(layer: Conv2dWorkload) -> bool:

@@ -104,8 +104,10 @@ IN_PLACE_FACTORS = (1.6, 1.2)
 #: many bytes at least. VGG16's layers of 512 channels measured alike; so they hold 33 MiB, not 340.
 LIGHT_FACTOR, LIGHT_BYTES = 1.2, 16 << 20
 
-#: Why TFLite keeps what kernels of int8 words would compute.
-_BETTER_LEFT = "uint8 products need dotprod: not faster than XNNPACK on this processor"
+#: Why TFLite keeps what kernels of words would compute.
+_BETTER_LEFT = (
+    "uint8 products need dotprod or channels in sixteens: not faster than XNNPACK on this processor"
+)
 
 #: Whatever the layer takes.
 NO_LIMITS = Limits()

@@ -148,9 +148,10 @@ class QuantisedCase:
         """Bias, ratios and parameters as a kernel reads them."""
         weights = self.weights.astype(np.int64) - self.weight_zero
         sums = weights.reshape(len(weights), -1).sum(axis=1)
-        # Depthwise kernels add nothing to the image, nor those of uint8.
-        is_offset = self.workload.dtype == "int8" and packed.layout != "taps"
-        taken = self.input_zero + (image_offset(self.simd) if is_offset else 0)
+        # Depthwise kernels add nothing to the image.
+        is_offset = packed.layout != "taps"
+        offset = image_offset(self.simd, self.workload.dtype) if is_offset else 0
+        taken = self.input_zero + offset
         bias = (self.bias - taken * sums) % 2**32
         zero_word = np.full(4, self.input_zero, self.workload.dtype).view(np.int32)[0]
         ends = (self.output_zero, *self.range)

@@ -184,8 +184,7 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
         facts["geometry"] = describe(_KINDS[op], workload)
         axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
         check_quantisation(graph, x_index, w_index, y_index, axis)
-        is_signed = x.type == "int8"
-        facts["overflows_pairs"] = is_signed and overflows_pairs(graph, w_index, workload)
+        facts["overflows_pairs"] = overflows_pairs(graph, w_index, workload)
     if stored.type == "int8" and {x.type, y.type} == {"float32"}:
         rounding = _dynamic_rounding(graph, node, op, w_index)
         workload = replace(workload, weight_dtype="int8", rounding=rounding)
@@ -247,8 +246,9 @@ def _read_transposed(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -
         workload = replace(workload, dtype=x.type, weight_dtype=x.type, rounding=READ_ROUNDING)
         facts["geometry"] += f" {x.type} {READ_ROUNDING}"
         check_quantisation(graph, x_index, w_index, y_index, 0)
-        # Else taps, which come in another order, share vectors.
-        in_vectors = depth % (SPREAD * WORD) == 0
+        # Else taps, which come in another order, share vectors. Of uint8, taps that are not there
+        # are zero points.
+        in_vectors = depth % (SPREAD * WORD) == 0 and x.type == "int8"
         facts["overflows_pairs"] = not in_vectors or overflows_pairs(graph, w_index, workload)
     bias = None if bias_index is None else graph.constant_behind(bias_index)
     _check_constants({x.type, y.type}, weights, bias, channels)

@@ -58,7 +58,7 @@ def overflows_pairs(graph: Graph, weights: int, workload: Conv2dWorkload) -> boo
     data = graph.model.Buffers(graph.graph.Tensors(weights).Buffer()).DataAsNumpy()
     if not isinstance(data, np.ndarray):
         return False
-    return pairs_overflow(data.view(np.int8), workload)
+    return pairs_overflow(data.view(graph.tensor(weights).type), workload)
 
 
 def _scales(graph: Graph, tensor: int, channels: int, axis: int) -> np.ndarray:

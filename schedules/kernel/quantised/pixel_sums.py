@@ -19,7 +19,7 @@ from tvm.tirx import Expr
 from schedules.kernel.patches import Patches
 from schedules.kernel.steps import TileLoops, begin_sums, straighten
 from schedules.layer.words import WORD, run_of
-from schedules.lower.integers import unsigned_dot4
+from schedules.lower.integers import signed, spread_dot4, unsigned_dot4
 from schedules.lower.masked_loops import branch
 from schedules.lower.stages import keep_rolled
 from schedules.lower.steps import extent
@@ -34,8 +34,11 @@ MOST_LANES = 4
 MAX_UNROLLED_TAPS = 7
 
 
-def taken_off(patches: Patches, zero: Expr) -> te.Tensor:
-    """Block :data:`TAKEN`: for each pixel, ``zero`` times the sum of all elements of its patch."""
+def taken_off(patches: Patches, zero: Expr, spread: bool) -> te.Tensor:
+    """Block :data:`TAKEN`: for each pixel, ``zero`` times the sum of all elements of its patch.
+
+    Of ``spread`` sums, which are of signed elements, likewise for each of a pixel's lanes.
+    """
     shape = (*patches.shape[:2], patches.columns)
     lanes = math.gcd(patches.taps.depth, MOST_LANES)
     kh, kw, c = replace(patches.taps, depth=patches.taps.depth // lanes).axes()
@@ -47,9 +50,13 @@ def taken_off(patches: Patches, zero: Expr) -> te.Tensor:
         word = patches.masked_element(n, h, w, kh, kw, step)
         # What fills up a run is zero in the image, but not in words beyond the border.
         weights = tirx.Select(step < last, ones, ones_of_last) if filled else ones
-        return te.sum(unsigned_dot4(weights, word), axis=[kh, kw, c])
+        added = spread_dot4(weights, signed(word)) if spread else unsigned_dot4(weights, word)
+        return te.sum(added, axis=[kh, kw, c])
 
     sums = te.compute((*shape, lanes), lane_sum, name=LANES)
+
+    if spread:
+        return te.compute((*shape, lanes), lambda *i: zero * sums(*i), name=TAKEN)
 
     def taken(n: Expr, h: Expr, w: Expr) -> Expr:
         return zero * sum((sums[n, h, w, lane] for lane in range(1, lanes)), sums[n, h, w, 0])
@@ -66,8 +73,10 @@ def schedule_taken(schedule: s_tir.Schedule, loops: TileLoops) -> None:
         schedule.set_scope(block, 0, "local")
         # At the first place that there is: before the sums of products begin.
         schedule.compute_at(block, loop, preserve_unit_loops=True, index=-2)
-    *_, pixel = schedule.get_loops(taken)
+    _, _, pixel, *lanes = schedule.get_loops(taken)[-len(schedule.get(taken).iter_vars) :]
     schedule.unroll(pixel)
+    for lane in lanes:
+        schedule.vectorize(lane)
     *_, pixel, lane, kh, kw, c = schedule.get_loops(sums)
     schedule.reorder(kh, kw, c, pixel, lane)
     branch(schedule, kh)

@@ -83,9 +83,9 @@ class Quantisation:
         ``weights`` are OHWI and as the model has them, the bias int32 of shape (M,).
         """
         sums = (weights.astype(np.int64) - self.weight_zero).reshape(len(weights), -1).sum(axis=1)
-        # Depthwise kernels add nothing to the image, nor those of uint8.
-        is_offset = packed.layout != "taps" and weights.dtype == np.int8
-        taken = self.input_zero + (image_offset(simd) if is_offset else 0)
+        # Depthwise kernels add nothing to the image.
+        is_offset = packed.layout != "taps"
+        taken = self.input_zero + (image_offset(simd, str(weights.dtype)) if is_offset else 0)
         wrapped = (bias - taken * sums).astype(np.uint32)  # as the kernel's sums wrap
         zero_word = np.full(WORD, self.input_zero, weights.dtype).view(np.int32)
         weight_zero = self.weight_zero + _weight_offset(weights.dtype, packed, simd)
@@ -126,7 +126,7 @@ def activation_range(activation: str, dtype: str, scale: float, zero: int) -> tu
 
 
 def pairs_overflow(stored: np.ndarray, workload: Conv2dWorkload) -> bool:
-    """Whether two int8 weights of -128 are eight apart in one of the vectors of 16.
+    """Whether two weights of -128, or of uint8 0, are eight apart in one of the vectors of 16.
 
     Of a depthwise ``workload``, whether they are those of two taps that follow each other. Weights
     are OHWI, those of depthwise ones HWO.
@@ -134,4 +134,4 @@ def pairs_overflow(stored: np.ndarray, workload: Conv2dWorkload) -> bool:
     apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
     flat = stored.reshape(-1)
     pairs = flat[: flat.size // (2 * apart) * (2 * apart)].reshape(-1, 2, apart)
-    return bool((pairs == -128).all(axis=1).any())
+    return bool((pairs == np.iinfo(stored.dtype).min).all(axis=1).any())

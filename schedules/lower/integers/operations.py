@@ -34,6 +34,8 @@ UNSIGNED, UNSIGNED_ONTO, NARROWED, MATRIX, MATRIX_ONTO = MORE_NAMES = tuple(
         "matrix_dot8_onto",
     )
 )
+#: The highest bits of the elements of a word.
+SIGNS = -0x7F7F7F80
 #: Rule of :mod:`schedules.layer.rounding` -> operation, of those that multiply integers or float64.
 SCALED: Mapping[str, str] = {
     rule: f"leanconv.{rule}"
@@ -114,16 +116,23 @@ def narrowed(value: Expr, zero: Expr, low: Expr, high: Expr, dtype: str) -> Expr
     return tirx.call_intrin(dtype, NARROWED, value, zero, low, high)
 
 
+def signed(word: Expr) -> Expr:
+    """A word of uint8 as one of int8, each less 128."""
+    return word ^ tirx.const(SIGNS, "int32")
+
+
 def weight_offset(simd: Simd) -> int:
     """What is added to every uint8 weight as it is packed for ``unsigned_dot4`` of ``simd``."""
-    return -128 if simd.arch == "x86_64" else 0
+    return -128 if simd.arch == "x86_64" or spreads(simd) else 0
 
 
-def image_offset(simd: Simd) -> int:
-    """What ``simd``'s ``dot4`` adds to every element of the image before it multiplies.
+def image_offset(simd: Simd, dtype: str = "int8") -> int:
+    """What is added on ``simd`` to every element of an image of words before it is multiplied.
 
     Sums have so many times the sum of the weights too much, which whoever packs the bias takes off.
     """
+    if dtype == "uint8":
+        return -128 if spreads(simd) else 0
     return 128 if has_vnni(simd) else 0
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from tvm import tirx
 from tvm.tirx import Expr
 
-from schedules.lower.integers.operations import has_vnni
+from schedules.lower.integers.operations import SIGNS, has_vnni, spreads
 from schedules.lower.integers.vectors import (
     bytes_of,
     constant,
@@ -27,14 +27,22 @@ def dot_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
 
 
 def unsigned_lowering(simd: Simd) -> Callable[[Expr, Expr, Expr], Expr]:
-    """Likewise ``unsigned_dot4``: weights are unsigned too on Arm, signed on x86."""
+    """Likewise ``unsigned_dot4``: weights are unsigned too on Arm with dot products, else signed.
+
+    Arm without them multiplies an image of signed bytes.
+    """
+    if spreads(simd):
+        dot = _lowering(simd, "s")
+        return lambda sums, weights, image: dot(
+            sums, weights, image ^ constant(SIGNS, "int32", lanes_of(image))
+        )
     return _lowering(simd, "u")
 
 
 def _lowering(simd: Simd, sign: str) -> Callable[[Expr, Expr, Expr], Expr]:
     """For an image of signed bytes, ``s``, or unsigned ones, ``u``."""
     if simd.arch == "aarch64":
-        piece = partial(_dot if "dotprod" in simd.features else _long_products, sign)
+        piece = _long_products if spreads(simd) else partial(_dot, sign)
         return lambda *vectors: in_pieces(4, piece, *vectors)
     return partial(_vpdpbusd if has_vnni(simd) else _pmaddwd, sign == "s")
 
@@ -45,14 +53,14 @@ def _dot(sign: str, sums: Expr, weights: Expr, image: Expr) -> Expr:
     return llvm("int32x4", name, sums, *bytes_of(weights, image))
 
 
-def _long_products(sign: str, sums: Expr, weights: Expr, image: Expr) -> Expr:
+def _long_products(sums: Expr, weights: Expr, image: Expr) -> Expr:
     """Products in 16 bits, added in pairs to 32, and these in pairs to one a lane."""
     operands = bytes_of(weights, image)
 
     def pairs(half: range) -> Expr:
         pieces = [pick(operand, half) for operand in operands]
-        products = llvm("int16x8", f"llvm.aarch64.neon.{sign}mull.v8i16", *pieces)
-        return llvm("int32x4", f"llvm.aarch64.neon.{sign}addlp.v4i32.v8i16", products)
+        products = llvm("int16x8", "llvm.aarch64.neon.smull.v8i16", *pieces)
+        return llvm("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
 
     added = [pairs(range(8)), pairs(range(8, 16))]
     return sums + llvm("int32x4", "llvm.aarch64.neon.addp.v4i32", *added)
@@ -113,7 +121,7 @@ def _vpdpbusd(is_signed: bool, sums: Expr, weights: Expr, image: Expr) -> Expr:
 
     def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
         if is_signed:
-            image = image ^ constant(-0x7F7F7F80, "int32", width)
+            image = image ^ constant(SIGNS, "int32", width)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * width}"
         return llvm(vector_type("int32", width), name, sums, *bytes_of(image, weights))
 

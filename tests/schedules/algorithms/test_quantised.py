@@ -136,6 +136,31 @@ def test_sums_of_pairs_are_exact_on_the_board(arm_board: Board, tmp_path: Path) 
         case.check(outputs[name])
 
 
+#: Layers of uint8 whose sums are spread.
+SPREAD_LAYERS = ("whole_words", "pointwise", "one_pixel", "strided", "dilated")
+
+
+def as_unsigned(workload: Conv2dWorkload) -> Conv2dWorkload:
+    return replace(workload, dtype="uint8", weight_dtype="uint8", rounding="xnn_rndnu16")
+
+
+def test_spread_sums_of_uint8_are_exact_on_the_board(arm_board: Board, tmp_path: Path) -> None:
+    """And those of others, which are multiplied as int8 too."""
+    simd = PRESETS["cortex-a53"]
+    workloads = {name: as_unsigned(PAIRED_LAYERS[name]) for name in SPREAD_LAYERS}
+    plans = {name: plan_kernel(workload, simd) for name, workload in workloads.items()}
+    assert all(plan.knobs["weights"] == "spread" for plan in plans.values())
+    for name in ("two_bytes_in_the_last_word", "one_byte_in_the_last_word", "first_layer"):
+        plans[name] = plan_kernel(as_unsigned(LAYERS[name]), simd, "indirect")
+    cases = {
+        name: QuantisedCase.random(plan.layer, simd, 1, *ZEROS[number % 3], least=-127)
+        for number, (name, plan) in enumerate(plans.items())
+    }
+    outputs = run_on_board("cortex-a53", plans, cases, tmp_path)
+    for name, case in cases.items():
+        case.check(outputs[name])
+
+
 #: Layers that matrices serve: of one step and several, with odd rows, borders, strides and panels.
 PAIRED_PIXELS = {
     "pointwise": LAYERS["pointwise"],
@@ -210,6 +235,22 @@ def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
     counts = {name: code.count(f"\t{name}\t") for name in ("smull", "smlal2", "sadalp", "sdot")}
     assert counts["smull"] == counts["smlal2"] == counts["sadalp"] > 0
     assert counts["sdot"] == 0
+
+
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a72"])
+def test_spread_sums_of_uint8_take_one_instruction_more_for_a_vector(target: str) -> None:
+    simd = PRESETS[target]
+    plan = plan_kernel(as_unsigned(layer(16, (128, 64), 1)), simd)
+    assert (plan.knobs["weights"], plan.knobs["k_block"]) == ("spread", 4)
+    loops = inner_loops(assembly(plan.schedule(simd), simd))
+    main = max(loops, key=lambda loop: len(loop.instructions)).instructions
+    counts = {
+        name: sum(line.split()[0] == name for line in main)
+        for name in ("smull", "smlal2", "sadalp", "eor", "umull")
+    }
+    # Two pixels by eight channels.
+    assert counts["smull"] == counts["smlal2"] == counts["sadalp"] == 8 * counts["eor"] > 0
+    assert counts["umull"] == 0
 
 
 def test_first_layers_make_words_once_for_all_channels() -> None:

@@ -279,6 +279,7 @@ struct lc_library {
     const char *target;              // name of the processor it was compiled for
     uint32_t features;               // LC_CPU_*
     int32_t image_offset;            // what kernels add to every int8 before they multiply it
+    int32_t unsigned_image_offset;   // and to every uint8, of words
     int32_t weight_offset;           // what is added to every uint8 weight in LC_WORDS
     int32_t rounding;                // enum lc_rounding
     int32_t dot_kernels;             // enum lc_dot_kernels

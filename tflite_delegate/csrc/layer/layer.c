@@ -206,7 +206,7 @@ const char *lc_layer_read(struct lc_layer *layer, const struct tfl_context *cont
     if (!reason && (layer->is_hybrid || layer->byte_weights)) {
         reason = lc_check_hybrid(layer, context);
     }
-    bool are_bytes = layer->element == LC_INT8 || layer->is_hybrid;
+    bool are_bytes = layer->element == LC_INT8 || layer->element == LC_UINT8 || layer->is_hybrid;
     layer->pairs = !reason && are_bytes && !lc_overflows_pairs(layer, context);
     return reason || layer->element == LC_FLOAT32 ? reason : lc_check_quantised(layer, context);
 }

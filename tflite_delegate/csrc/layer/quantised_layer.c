@@ -49,16 +49,18 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
 bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {
     const struct tfl_tensor *weights = &context->tensors[layer->weights];
     const int8_t *data = weights->data;
+    const bool is_unsigned = layer->element == LC_UINT8;
+    const int8_t least = is_unsigned ? 0 : INT8_MIN; // -128 once it is packed
     size_t count = 0, apart = LC_LONG_WORD / 2;
     lc_count_elements(weights->dims, &count);
     if (layer->source == LC_TAPS) {
         apart = (size_t)layer->out_channels;
-    } else if (layer->upsampling.rows && layer->group_channels % LC_LONG_WORD) {
-        return true; // taps come in another order
+    } else if (layer->upsampling.rows && (is_unsigned || layer->group_channels % LC_LONG_WORD)) {
+        return true; // taps come in another order, or are zero points where there is none
     }
     for (size_t first = 0; apart > 0 && count - first >= 2 * apart; first += 2 * apart) {
         for (size_t i = first; i < first + apart; i++) {
-            if (data[i] == INT8_MIN && data[i + apart] == INT8_MIN) {
+            if (data[i] == least && data[i + apart] == least) {
                 return true;
             }
         }

@@ -128,10 +128,10 @@ static void write_ratio(char *ratios, size_t line, size_t m, int32_t rule, union
 void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t channels) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    // Depthwise kernels add nothing to the image, nor those of uint8.
-    bool is_offset = is_in_words(constants) && layer->element == LC_INT8;
-    const uint32_t taken =
-        (uint32_t)(layer->input_zero + (is_offset ? lc_library.image_offset : 0));
+    const int32_t offset =
+        layer->element == LC_UINT8 ? lc_library.unsigned_image_offset : lc_library.image_offset;
+    // Depthwise kernels add nothing to the image.
+    const uint32_t taken = (uint32_t)(layer->input_zero + (is_in_words(constants) ? offset : 0));
     size_t line = elements * sizeof(float), ratios;
     ratio_bytes(g->rule, line, &ratios);
     lc_round_up(&line);
