@@ -23,7 +23,7 @@ from tvm.tirx import Expr
 from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.packing import MATRICES, PACKED, SPREAD_OUT
-from schedules.kernel.pairs import UNPAIRED, pair_elements, pair_product, unpaired
+from schedules.kernel.pairs import UNPAIRED, pair_elements, pair_product, pixel_of, unpaired
 from schedules.kernel.patches import ElementPatches, Patches, Taps, loads_by_vectors, masked
 from schedules.kernel.quantised import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
@@ -143,7 +143,9 @@ def patch_sums(
         step = h * row_depth + (kh * taps.columns + kw) * taps.depth + c
         weight = weights[o // tile.panel, step, o % tile.panel]
         if form == MATRICES:
-            return te.sum(pair_product(weight, element, (n, h, w, kh, kw), c, o), axis=[kh, kw, c])
+            value = pair_product(weight, element, (n, h, w, kh, kw), c, o, dtype)
+            value = value if taken is None else value + taken[n, h, pixel_of(w, o)]
+            return te.sum(value, axis=[kh, kw, c])
         if form == SPREAD_OUT:
             image = element[n, h, w, kh, kw, c * SPREAD + o % SPREAD]
             if taken is None:

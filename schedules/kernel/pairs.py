@@ -88,13 +88,18 @@ def pair_elements(patches: Patches, name: str) -> te.Tensor:
 
 
 def pair_product(
-    weight: Expr, elements: te.Tensor, tap: tuple[Expr, ...], step: Expr, o: Expr
+    weight: Expr, elements: te.Tensor, tap: tuple[Expr, ...], step: Expr, o: Expr, dtype: str
 ) -> Expr:
     """What one step adds to lane ``o``: with ``elements`` of the pair of pixels at ``tap``."""
     size = int(elements.shape[-1])
     word = PAIR * step + o % PAIR
     place = (word // size, o % (PAIR * PAIR) // PAIR, word % size)
-    return matrix_dot8(weight, elements(*tap, *place))
+    return matrix_dot8(weight, elements(*tap, *place), dtype)
+
+
+def pixel_of(pair: Expr, lane: Expr) -> Expr:
+    """The pixel of a lane of a pair's sums."""
+    return PAIR * pair + lane % (PAIR * PAIR) // PAIR
 
 
 def channel_of(lane: Expr) -> Expr:

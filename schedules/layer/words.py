@@ -75,7 +75,7 @@ def fills_vectors(layer: Conv2dWorkload) -> bool:
 
 def fills_pairs(layer: Conv2dWorkload) -> bool:
     """Whether the channels of a quantised layer are whole rows of :data:`PAIR` words."""
-    return layer.is_quantised and layer.dtype != "uint8" and layer.in_channels % (PAIR * WORD) == 0
+    return layer.is_quantised and layer.in_channels % (PAIR * WORD) == 0
 
 
 def run_of(layer: Conv2dWorkload) -> int:

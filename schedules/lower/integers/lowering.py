@@ -23,15 +23,17 @@ from schedules.lower.integers.operations import (
     SPREAD,
     SPREAD_ONTO,
     UNSIGNED,
+    UNSIGNED_MATRIX,
+    UNSIGNED_MATRIX_ONTO,
     UNSIGNED_ONTO,
     WIDE,
     WORD_OF,
 )
 from schedules.lower.integers.products import (
     dot_lowering,
+    matrix_product,
     negate,
     smlal,
-    smmla,
     smull_by_element,
     unsigned_lowering,
 )
@@ -47,7 +49,13 @@ from schedules.lower.integers.words import lower_word
 from schedules.target.simd import Simd
 
 #: Products, and these added onto sums.
-FUSED = ((DOT4, DOT4_ONTO), (SPREAD, SPREAD_ONTO), (UNSIGNED, UNSIGNED_ONTO), (MATRIX, MATRIX_ONTO))
+FUSED = (
+    (DOT4, DOT4_ONTO),
+    (SPREAD, SPREAD_ONTO),
+    (UNSIGNED, UNSIGNED_ONTO),
+    (MATRIX, MATRIX_ONTO),
+    (UNSIGNED_MATRIX, UNSIGNED_MATRIX_ONTO),
+)
 
 
 def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
@@ -76,8 +84,10 @@ def lower_integers(function: tirx.PrimFunc, simd: Simd) -> tirx.PrimFunc:
         SPREAD_ONTO: lambda sums, weights, image: smlal(sums, weights, image),
         UNSIGNED: lambda weights, image: unsigned(zeros(weights), weights, image),
         UNSIGNED_ONTO: lambda sums, weights, image: unsigned(sums, weights, image),
-        MATRIX: lambda weights, image: smmla(zeros(weights), weights, image),
-        MATRIX_ONTO: lambda sums, weights, image: smmla(sums, weights, image),
+        MATRIX: lambda weights, image: matrix_product("s", zeros(weights), weights, image),
+        MATRIX_ONTO: partial(matrix_product, "s"),
+        UNSIGNED_MATRIX: lambda weights, image: matrix_product("u", zeros(weights), weights, image),
+        UNSIGNED_MATRIX_ONTO: partial(matrix_product, "u"),
         NEGATED: negate,
         WIDE: smull_by_element,
         WORD_OF: lambda *elements: lower_word(elements, known),

@@ -24,7 +24,7 @@ DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAME
         "requantised",
     )
 )
-UNSIGNED, UNSIGNED_ONTO, NARROWED, MATRIX, MATRIX_ONTO = MORE_NAMES = tuple(
+UNSIGNED, UNSIGNED_ONTO, NARROWED, *MATRICES = MORE_NAMES = tuple(
     f"leanconv.{name}"
     for name in (
         "unsigned_dot4",
@@ -32,8 +32,11 @@ UNSIGNED, UNSIGNED_ONTO, NARROWED, MATRIX, MATRIX_ONTO = MORE_NAMES = tuple(
         "narrowed",
         "matrix_dot8",
         "matrix_dot8_onto",
+        "unsigned_matrix_dot8",
+        "unsigned_matrix_dot8_onto",
     )
 )
+MATRIX, MATRIX_ONTO, UNSIGNED_MATRIX, UNSIGNED_MATRIX_ONTO = MATRICES
 #: The highest bits of the elements of a word.
 SIGNS = -0x7F7F7F80
 #: Rule of :mod:`schedules.layer.rounding` -> operation, of those that multiply integers or float64.
@@ -59,13 +62,14 @@ def spread_dot4(weights: Expr, image: Expr) -> Expr:
     return tirx.call_intrin("int32", SPREAD, weights, image)
 
 
-def matrix_dot8(weights: Expr, image: Expr) -> Expr:
-    """Products of two rows of eight int8 by two others; see :func:`multiplies_matrices`.
+def matrix_dot8(weights: Expr, image: Expr, dtype: str = "int8") -> Expr:
+    """Products of two rows of eight int8 by two others, or uint8; see :func:`multiplies_matrices`.
 
     Two lanes of four are a row, and those of the result are the first row of ``image`` by both of
     ``weights``, and the second one.
     """
-    return tirx.call_intrin("int32", MATRIX, weights, image)
+    name = UNSIGNED_MATRIX if dtype == "uint8" else MATRIX
+    return tirx.call_intrin("int32", name, weights, image)
 
 
 def negated(element: Expr) -> Expr:

@@ -85,11 +85,11 @@ def smlal(sums: Expr, weights: Expr, image: Expr) -> Expr:
     return in_pieces(4, piece, sums, weights, image)
 
 
-def smmla(sums: Expr, weights: Expr, image: Expr) -> Expr:
-    """Two rows of the image by two of the weights."""
+def matrix_product(sign: str, sums: Expr, weights: Expr, image: Expr) -> Expr:
+    """Two rows of the image by two of the weights: signed bytes, ``s``, or unsigned, ``u``."""
 
     def piece(sums: Expr, weights: Expr, image: Expr) -> Expr:
-        name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
+        name = f"llvm.aarch64.neon.{sign}mmla.v4i32.v16i8"
         return llvm("int32x4", name, sums, *bytes_of(image, weights))
 
     return in_pieces(4, piece, sums, weights, image)

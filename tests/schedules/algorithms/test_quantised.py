@@ -181,10 +181,14 @@ def test_products_of_matrices_are_exact_on_the_board(arm_board: Board, tmp_path:
     simd = PRESETS["cortex-a710"]
     assert plan_kernel(LAYERS["pointwise"], simd).knobs["weights"] == "matrices"
     form = "indirect:weights=matrices"
-    plans = {name: plan_kernel(layer_, simd, form) for name, layer_ in PAIRED_PIXELS.items()}
+    layers = PAIRED_PIXELS | {
+        f"{name}_unsigned": as_unsigned(PAIRED_PIXELS[name])
+        for name in ("pointwise", "odd_pixels", "one_pixel", "strided", "four_steps")
+    }
+    plans = {name: plan_kernel(layer_, simd, form) for name, layer_ in layers.items()}
     cases = {
         name: case_of(workload, simd, ZEROS[number % 3])
-        for number, (name, workload) in enumerate(PAIRED_PIXELS.items())
+        for number, (name, workload) in enumerate(layers.items())
     }
     outputs = run_on_board("cortex-a710", plans, cases, tmp_path)
     for name, case in cases.items():
@@ -223,6 +227,19 @@ def test_equal_blocks_take_few_instructions_beside_products() -> None:
     )
     assert len(interior.instructions) < 1.15 * max(products)
     assert interior.spills == 0
+
+
+def test_matrices_of_uint8_take_as_many_products_as_of_int8() -> None:
+    simd, signed = PRESETS["cortex-a710"], layer(16, (64, 64), 1)
+    counts = []
+    for workload, name in ((signed, "smmla"), (as_unsigned(signed), "ummla")):
+        plan = plan_kernel(workload, simd)
+        assert plan.knobs["weights"] == "matrices"
+        loops = list(inner_loops(assembly(plan.schedule(simd), simd)))
+        main = max(loops, key=lambda loop: len(loop.instructions))
+        assert main.spills == 0
+        counts.append(sum(line.startswith(name) for line in main.instructions))
+    assert counts[0] == counts[1] > 0
 
 
 def test_spread_sums_take_three_instructions_for_sixteen_products() -> None:
