@@ -7,7 +7,7 @@ of its layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,8 +17,6 @@ from schedules.layer.workload import Conv2dWorkload
 
 #: Layers of one chain at most: LC_MAX_LAYERS of csrc/host/kernel_table.h.
 MOST_LAYERS = 16
-#: Layers that it has at least: one more than a block may have.
-LEAST_LAYERS = 4
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,13 @@ class RowChain:
 def find_row_chains(network: Network) -> Iterator[tuple[Chain, RowChain]]:
     """Every chain worth trying: from one narrow tensor to another, with residuals inside.
 
-    What is wide in between is what it saves; its own input and output are held as before.
+    What is wide in between is what it saves; its own input and output are held as before. A tensor
+    is narrow if its neighbours are no smaller, or are in no chain with it.
     """
     readers = Counter(tensor for step in network.steps for tensor in set(step.inputs))
     layers = network.layers
     for first in range(len(layers)):
-        if not _may_begin(layers[first]):
+        if not _can_be_inside(layers[first]) or not _may_begin(layers, first):
             continue
         for last in range(first, min(first + MOST_LAYERS, len(layers))):
             if not _can_be_inside(layers[last]) or (
@@ -119,7 +118,7 @@ def find_row_chains(network: Network) -> Iterator[tuple[Chain, RowChain]]:
             ):
                 break
             run = layers[first : last + 1]
-            if len(run) < LEAST_LAYERS or not _may_end(layers[last]):
+            if len(run) < 2 or not _may_end(layers, last):
                 continue
             sources = _sources(run)
             if sources is None or not _runs_at_once(run, network):
@@ -145,12 +144,16 @@ def _can_be_inside(layer: Layer) -> bool:
     )
 
 
-def _may_begin(layer: Layer) -> bool:
-    return _can_be_inside(layer) and _one_image(layer).input_bytes <= _one_image(layer).output_bytes
+def _may_begin(layers: Sequence[Layer], first: int) -> bool:
+    own = _one_image(layers[first])
+    follows = first > 0 and layers[first - 1].output == layers[first].input
+    return own.input_bytes <= own.output_bytes or not follows
 
 
-def _may_end(layer: Layer) -> bool:
-    return _one_image(layer).output_bytes < _one_image(layer).input_bytes
+def _may_end(layers: Sequence[Layer], last: int) -> bool:
+    own, following = _one_image(layers[last]), layers[last + 1 : last + 2]
+    goes_on = any(layer.input == layers[last].output for layer in following)
+    return own.output_bytes < own.input_bytes or not goes_on
 
 
 def _sources(run: tuple[Layer, ...]) -> tuple[int | None, ...] | None:
