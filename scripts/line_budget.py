@@ -44,7 +44,7 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 10900,
+    "tests/schedules": 11050,
     "tests/scripts": 9600,
     "tests/support": 5100,
     "tests/tflite_delegate": 12400,
