@@ -6,11 +6,10 @@ import math
 import random
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from schedules.budget.exact import Solver
+from schedules.budget.milp import cheapest
 from schedules.budget.problem import Form, Problem, Solution, Unit
 
 INSTANCES = 500
@@ -126,30 +125,6 @@ def test_equals_brute_force_with_a_limit_on_files() -> None:
     assert infeasible > INSTANCES // 4
 
 
-def cheapest_by_highs(problem: Problem, limit: int) -> int | None:
-    """The least cost within ``limit``, as a mixed-integer program."""
-    options = [(unit, form) for unit in problem.units for form in unit.forms]
-    costs = np.array([form.cost for _, form in options] + [0])
-    once = np.zeros((problem.layers, len(costs)))
-    needs = np.zeros((len(options), len(costs)))
-    needs[:, -1] = 1  # the arena
-    for place, (unit, form) in enumerate(options):
-        once[unit.first : unit.last + 1, place] = 1
-        needs[place, place] = -(unit.live + form.workspace)
-    held = np.array([form.weights for _, form in options] + [1])
-    found = milp(
-        costs,
-        integrality=np.array([1] * len(options) + [0]),
-        bounds=Bounds([0] * len(options) + [problem.floor], [1] * len(options) + [np.inf]),
-        constraints=[
-            LinearConstraint(once, 1, 1),
-            LinearConstraint(needs, 0, np.inf),
-            LinearConstraint(held[None], -np.inf, limit),
-        ],
-    )
-    return round(found.fun) if found.success else None
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_highs(seed: int) -> None:
     problem = draw(random.Random(seed), 40, 1000)
@@ -158,7 +133,7 @@ def test_agrees_with_highs(seed: int) -> None:
     limits = [curve[len(curve) * i // 4].bytes for i in range(4)]
     for limit in (limits[0] - 1, *limits):
         found = solver.solve(limit)
-        assert (None if found is None else found.cost) == cheapest_by_highs(problem, limit)
+        assert (None if found is None else found.cost) == cheapest(problem, limit)
 
 
 def test_a_layer_in_no_unit_has_no_plan() -> None:
