@@ -11,9 +11,10 @@ from collections.abc import Collection
 from typing import Any
 
 from tvm import s_tir, tirx
-from tvm_ffi import StructuralMutator, structural_equal, structural_mutate
+from tvm_ffi import StructuralMutator, structural_equal, structural_map, structural_mutate
 
 from schedules.lower.conditions import conjuncts
+from schedules.lower.stages import INSIDE_ANNOTATION, begins
 
 
 def guard_rows(
@@ -23,8 +24,8 @@ def guard_rows(
 
     All that such a loop does must be for one of the blocks. The rows of buffer ``rolling``, if
     there is one, are stored modulo as many as one step of the loop reads in which the block of that
-    name is computed; rows that a step before has computed are not computed again. It must be the
-    last step of a schedule.
+    name is computed; rows that a step of the same call before has computed are not computed again.
+    It must be the last step of a schedule.
     """
     if rolling is not None:
         schedule.rolling_buffer(schedule.get_sblock(rolling), 0)
@@ -63,6 +64,7 @@ class _RowTests:
             if loop is None:
                 left.append(condition)
                 continue
+            condition = self._in_each_call(condition)
             tests = self.tests.setdefault(loop.loop_var, [])
             if not any(structural_equal(condition, test) for test in tests):
                 tests.append(condition)
@@ -86,6 +88,21 @@ class _RowTests:
         )
         predicate = tirx.all(*left) if left else tirx.const(True, "bool")
         return s_tir.SBlockRealize(realize.iter_values, predicate, block)
+
+    def _in_each_call(self, condition: tirx.Expr) -> tirx.Expr:
+        """``condition`` with what TVM says of the first step said of that of each call.
+
+        Rows that are not there already are those of the first step or beyond those of the last.
+        """
+        shared = {loop.loop_var for loop in self.loops if INSIDE_ANNOTATION in loop.annotations}
+
+        def begun(either: tirx.Or) -> tirx.Expr:
+            first = either.a
+            if not isinstance(first, tirx.LT) or first.a not in shared:
+                return either
+            return tirx.Or(begins(first.a), either.b)
+
+        return structural_map(condition, (tirx.Or, begun))
 
     def _row_loop(self, condition: tirx.Expr) -> tirx.For | None:
         """The innermost loop that a condition depends on, if it is one over rows."""

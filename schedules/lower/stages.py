@@ -28,6 +28,8 @@ WIDTH_ANNOTATION, INSIDE_ANNOTATION = "leanconv.width", "leanconv.inside"
 AMONG_ANNOTATION = "leanconv.among"
 #: Annotation of a loop that LLVM must not unroll.
 ROLLED_ANNOTATION = "leanconv.rolled"
+#: Operator: whether an iteration of such an inner loop is the first one of a call.
+_BEGINS = "tirx.leanconv_begins"
 #: Keeps LLVM from being asked for a runtime allocation.
 _ON_STACK = {"disable_lower_builtin": tirx.IntImm("int32", 1)}
 
@@ -65,6 +67,15 @@ def keep_rolled(schedule: s_tir.Schedule, loop: Any, small: bool = False) -> Non
     even if it does not know how often it runs; but not one that may also end early.
     """
     schedule.annotate(loop, ROLLED_ANNOTATION, int(small))
+
+
+def begins(variable: tirx.Var) -> tirx.Expr:
+    """Whether nothing is left by an earlier iteration of the loop over ``variable``.
+
+    That is the loop inside of a stage's, by which threads share work items: every call begins with
+    an iteration of its own.
+    """
+    return tirx.call_intrin("bool", _BEGINS, variable)
 
 
 def split(name: str, function: tirx.PrimFunc) -> tuple[CKernel, dict[str, tirx.PrimFunc]]:
@@ -106,6 +117,8 @@ class _Splitter:
         # it is outside of the inner loop, if there are two.
         self.repeated = False
         self.around: int | None = None
+        # The first iterations of a call, by the variables of inner loops.
+        self.starts: dict[tirx.Var, Any] = {}
 
     def split(self) -> tuple[CKernel, dict[str, tirx.PrimFunc]]:
         shared: list[tirx.Stmt] = []
@@ -160,6 +173,7 @@ class _Splitter:
             (tirx.SeqStmt, self._sequence),
             (tirx.IfThenElse, self._branches),
             (tirx.AllocBuffer, self._allocation),
+            (tvm.ir.Call, self._call),
         ]
         return structural_mutate(stmt, callbacks)
 
@@ -186,6 +200,7 @@ class _Splitter:
             start = tirx.max(begin - first, 0)
             extent = tirx.min(end - first, extent) - start
             around = None
+            self.starts[loop.loop_var] = start
         elif AMONG_ANNOTATION in loop.annotations:
             shared = self._items_among(loop)
         elif ROLLED_ANNOTATION in loop.annotations and _is_repeated(loop):
@@ -246,7 +261,15 @@ class _Splitter:
         for case in (branches.then_case, branches.else_case):
             with self._scope():
                 cases.append(mutator.mutate(case))
-        return tirx.IfThenElse(branches.condition, *cases)
+        return tirx.IfThenElse(mutator.mutate(branches.condition), *cases)
+
+    def _call(self, call: tvm.ir.Call, mutator: StructuralMutator) -> tirx.Expr:
+        if not call.op.same_as(tvm.ir.Op.get(_BEGINS)):
+            return mutator.default_mutate(call)
+        (variable,) = call.args
+        start = self.starts.get(variable)
+        # A loop of one iteration is gone.
+        return tirx.const(True, "bool") if start is None else variable == start
 
     def _allocation(self, stmt: tirx.AllocBuffer, _mutator: StructuralMutator) -> tirx.Stmt:
         buffer = stmt.buffer
@@ -279,3 +302,7 @@ def _declare(buffer: tirx.Buffer, base: tirx.Var, offset: tirx.Expr) -> tirx.Stm
     pointer = PointerType(PrimType(str(buffer.dtype)), "global")
     address = tirx.handle_add_byte_offset(base, offset)
     return tirx.DeclBuffer(buffer, data=tirx.reinterpret(pointer, address))
+
+
+tvm.ir.register_op_attr(_BEGINS, "TCallEffectKind", 1)  # pure
+tvm.ir.register_op_attr(_BEGINS, "TScriptPrinterName", _BEGINS)

@@ -7,15 +7,15 @@ Chen, Ferdman and Milder, "Fused-Layer CNN Accelerators", MICRO 2016) needs but 
 a time, and section 5 of the former but a few of its channels, as every channel of the expanded
 tensor goes through the depthwise layer by itself.
 
-Threads share strips of ``strip_rows`` output rows. In a strip, for each block of ``c_block``
-channels, ``row_block`` rows at a time::
+Threads share strips of ``strip_rows`` output rows, or, if all channels are one block, ``row_block``
+rows of them. In a strip, for each block of ``c_block`` channels, ``row_block`` rows at a time::
 
     E: the producer's rows that the depthwise layer reads, but for those that are there already
     D: the depthwise layer's rows
     Y: the product with the last layer's weights; of several blocks of channels, summed in place
 
-Rows of E between two strips are computed for both. Above and below the image they are zeros: the
-depthwise layer pads its input, the activated one, with zeros.
+Rows of E between two strips, or two threads, are computed for both. Above and below the image they
+are zeros: the depthwise layer pads its input, the activated one, with zeros.
 
 Weights of a narrower type are brought into panels once, before the first strip.
 

@@ -1,8 +1,9 @@
 """The named choices of ``fused_block``, and which to take untuned.
 
 Register tiles are those of :mod:`schedules.kernel.tiles` for what one block of channels leaves of
-each layer. Strips trade rows of E that are computed twice for work that threads can share; row
-blocks and blocks of channels trade memory for passes over the weights and over the sums.
+each layer. Of several blocks, strips trade rows of E that are computed twice for work that threads
+can share; of one, threads share row blocks, and the image is one strip. Row blocks and blocks of
+channels trade memory for passes over the weights and over the sums.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def knobs(
     choices = by_name(
         Knob(
             "strip_rows",
-            tuple(range(1, height + 1)),
+            tuple(range(1, _whole_pairs(height) + 1)),
             strips.strip_rows,
             tried=lambda *cut: cut in cuts_in_cache(block, simd),
             beside=("row_block", "c_block"),
@@ -187,7 +188,7 @@ def trades(block: Block, simd: Simd) -> list[Knobs]:
     height = block.layers[-2].out_height
     ways = [
         Strips(block, strip_rows, row_block, size)
-        for strip_rows in range(1, height + 1)
+        for strip_rows in range(1, _whole_pairs(height) + 1)
         for row_block in range(1, strip_rows + 1)
         if strip_rows % row_block == 0
         for size in c_blocks(block, simd)
@@ -223,7 +224,10 @@ def default_strips(block: Block, simd: Simd) -> Strips:
 
 
 def candidates(block: Block, simd: Simd) -> Iterator[Strips]:
-    """Ways to cut ``block`` for as many cores as there are without doing too much work again."""
+    """Ways to cut ``block`` for as many cores as there are without doing too much work again.
+
+    Each core has a strip, or a row block of the one.
+    """
     height, channels = block.layers[-2].out_height, block.layers[-2].in_channels
     counts = range(min(simd.cores, height), 0, -1)
     shared = [Strips(block, -(-height // count), 1, channels) for count in counts]
@@ -238,13 +242,21 @@ def candidates(block: Block, simd: Simd) -> Iterator[Strips]:
     ]
     longest = widest.strip_rows
     if shares_rows(widest) and 1 < longest < height:
-        longest += longest % 2  # so that the depthwise layer's tiles can be of two rows
+        longest = _whole_pairs(longest)
+    whole = _whole_pairs(height) if shares_rows(widest) else height
     for row_block, size in itertools.product(range(1, longest + 1), sizes):
         if widest.producer is None:
             # No strip is longer than what D holds: nothing is computed again.
             yield Strips(block, row_block, row_block, size)
-        elif longest % row_block == 0:
-            yield Strips(block, longest, row_block, size)
+            continue
+        rows = whole if size == channels else longest
+        if rows % row_block == 0:
+            yield Strips(block, rows, row_block, size)
+
+
+def _whole_pairs(rows: int) -> int:
+    """At least so many rows, that the depthwise layer's tiles can be two high."""
+    return rows + rows % 2
 
 
 def cost(strips: Strips, simd: Simd) -> float:

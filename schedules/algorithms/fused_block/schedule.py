@@ -43,12 +43,15 @@ def schedule_strips(
     stage: int,
     paired: bool = False,
 ) -> s_tir.Schedule:
-    """All blocks of channels of a strip before the next strip; threads share the strips."""
+    """All blocks of channels of a strip before the next strip; threads share the strips.
+
+    Of one block of channels, they share a strip's row blocks: E stays from one to the next.
+    """
     strip, row_block = schedule_projection(schedule, strips, simd, tiles["project"])
     schedule_depthwise(schedule, strips, simd, depthwise_rows, row_block, paired)
     if strips.producer is not None:
         schedule_producer(schedule, strips, simd, tiles["expand"], row_block)
-    mark_stage(schedule, strip, stage)
+    mark_stage(schedule, strip, stage, inside=row_block if strips.c_blocks == 1 else None)
     blocks = ("E", "S_init", "S_update", "Y")
     return guard_rows(schedule, blocks, "E" if strips.rolls else None)
 
