@@ -22,7 +22,7 @@ BUDGET = {
     "schedules/budget": 1500,
     "schedules/kernel": 3760,
     "schedules/layer": 1950,
-    "schedules/lower": 2090,
+    "schedules/lower": 2120,
     "schedules/plan": 900,
     "schedules/relax": 1700,
     "schedules/select": 1100,

@@ -12,6 +12,7 @@
 #include "kernels/geometry.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
+#include "operators/windows.h"
 
 enum {
     VECTORS = 8, // of channels that are pooled at once
@@ -98,16 +99,6 @@ static void clip(const struct axis *axis, int32_t i, int32_t *begin, int32_t *en
     *end = (int32_t)(last < axis->in ? last : axis->in);
 }
 
-// Takes a pixel into the results of some vectors of channels or, if `count` is not 0, of so many
-// channels only.
-LC_INLINE void pool_element(bool is_max, const float *x, lc_vector *results, int vectors,
-                            int32_t count) {
-    for (int i = 0; i < vectors; i++) {
-        lc_vector part = count ? lc_load_some(x, count, 0.0f) : lc_load(x + i * LC_LANES);
-        results[i] = is_max ? lc_larger_number(part, results[i]) : results[i] + part;
-    }
-}
-
 // Pools some vectors of channels or so many channels only.
 LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struct lc_window *window,
                             float *y, int vectors, int32_t count) {
@@ -123,13 +114,13 @@ LC_INLINE void pool_vectors(bool is_max, const struct pooling *self, const struc
         int32_t w = window->columns;
         LC_ROLLED
         for (; w >= 3; w -= 3, x += 3 * step) { // most windows have two or three columns
-            pool_element(is_max, x, results, vectors, count);
-            pool_element(is_max, x + step, results, vectors, count);
-            pool_element(is_max, x + 2 * step, results, vectors, count);
+            lc_pool_element(is_max, x, results, vectors, count);
+            lc_pool_element(is_max, x + step, results, vectors, count);
+            lc_pool_element(is_max, x + 2 * step, results, vectors, count);
         }
         LC_ROLLED
         for (; w > 0; w--, x += step) {
-            pool_element(is_max, x, results, vectors, count);
+            lc_pool_element(is_max, x, results, vectors, count);
         }
     }
     const float elements = is_max ? 1.0f : (float)window->rows * (float)window->columns;
@@ -230,6 +221,15 @@ LC_INLINE void pool_pixel(bool is_max, const struct pooling *self, struct lc_win
     }
 }
 
+// How many windows from number `ox` on are of three columns inside of an image, two apart.
+static int32_t count_threes(const struct axis *axis, int32_t ox) {
+    if (axis->window != 3 || axis->stride != 2 || 2 * ox < axis->before) {
+        return 0;
+    }
+    const int32_t end = (axis->in + axis->before - 1) / 2;
+    return (end < axis->out ? end : axis->out) - ox;
+}
+
 // Pieces [begin, end) of the output rows of all images.
 LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t begin, int32_t end) {
     const size_t element = kind == CODES ? 1 : sizeof(float);
@@ -255,8 +255,14 @@ LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t beg
                 .column_step = channels,
             };
             const int32_t count = rest < self->piece ? rest : self->piece;
+            const int32_t threes = bottom - top == 3 ? count_threes(&self->width, ox) : 0;
             if (kind == CODES) {
                 lc_coded_pool(&self->codes, &window, (uint8_t *)y, count);
+            } else if (kind == LARGEST && threes > 0) {
+                lc_pool_row_of_threes(window, (float *)(void *)y, threes, self->least, self->most,
+                                      count);
+                ox += threes - 1;
+                y += (size_t)(threes - 1) * channels * element;
             } else {
                 pool_pixel(kind == LARGEST, self, window, (float *)(void *)y, count);
             }
