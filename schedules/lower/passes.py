@@ -9,7 +9,8 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi import structural_map
 
-from schedules.lower.counted_loops import CountIterations
+from schedules.lower.loops.counted import CountIterations
+from schedules.lower.loops.prefetch import PrefetchWeights
 from schedules.lower.masked_loops import SkipMaskedIterations
 
 #: Annotation of the root block: elements from one pixel of the output to the next.
@@ -58,6 +59,7 @@ def lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         s.RenormalizeSplitPattern(),
         t.UnrollLoop(),
         t.StmtSimplify(),
+        PrefetchWeights,
         s.RewriteUnsafeSelect(),
         t.CommonSubexprElim(),
     ]

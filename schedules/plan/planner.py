@@ -100,9 +100,10 @@ NARROW_FACTOR = 1.1
 IN_PLACE_FACTORS = (1.6, 1.2)
 
 #: For "time", how many times as long as the fastest form another one of its algorithm may take that
-#: holds weights as few as the model's, and not transformed ones beyond a core's last cache, of so
-#: many bytes at least. VGG16's layers of 512 channels measured alike; so they hold 33 MiB, not 340.
-LIGHT_FACTOR, LIGHT_BYTES = 1.2, 16 << 20
+#: reads the model's weights, not more than so many bytes of transformed ones: on x86-64, where
+#: kernels ask for weights ahead, and on Arm. VGG16's layers of 512 channels measured alike, and
+#: ResNet50's too: they hold 33 MiB, not 340, and 27, not 48.
+LIGHT_FACTOR, LIGHT_BYTES = 1.2, {False: 8 << 20, True: 17 << 20}
 
 #: Why TFLite keeps what kernels of words would compute.
 _BETTER_LEFT = (
@@ -230,12 +231,12 @@ def _narrowest(plans: Sequence[Plan], most: float) -> Plan:
 
 
 def _light(best: Plan, plans: Sequence[Plan], simd: Simd) -> Plan:
-    """``best``, or a form of its algorithm that holds what the model does: :data:`LIGHT_FACTOR`."""
-    held, own = _weight_bytes(best), sum(layer.weight_bytes for layer in best.layers)
-    if held <= max(LIGHT_BYTES, simd.l3_bytes, 2 * own):
+    """``best``, or a form of its algorithm that transforms weights itself: :data:`LIGHT_FACTOR`."""
+    transformed = any(part.transform for part in best.parts)
+    if not transformed or _weight_bytes(best) <= LIGHT_BYTES[simd.fma_by_element]:
         return best
     others = [plan for plan in plans if plan.algorithm == best.algorithm]
-    light = [plan for plan in others if _weight_bytes(plan) < 2 * own]
+    light = [plan for plan in others if not any(part.transform for part in plan.parts)]
     within = [plan for plan in light if plan.cost <= LIGHT_FACTOR * best.cost]
     return min(within, key=lambda plan: plan.cost, default=best)
 

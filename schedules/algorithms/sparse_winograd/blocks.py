@@ -13,7 +13,7 @@ from schedules.kernel.patches import masked
 from schedules.kernel.tiles import Tile
 from schedules.layer.winograd_weights import WinogradWeights, blocks_per_panel
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.counted_loops import clamped
+from schedules.lower.loops.counted import clamped
 
 
 def packed_blocks(layer: Conv2dWorkload, panel: int, balanced: bool) -> PackedWeights:

@@ -42,7 +42,7 @@ from schedules.kernel.patches import placeholders
 from schedules.kernel.tiles import ORDERS, Tile, panel_lanes
 from schedules.layer.winograd_weights import BLOCKS
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.counted_loops import mark_checked, mark_counted
+from schedules.lower.loops.counted import mark_checked, mark_counted
 from schedules.target.simd import Simd
 
 #: Tiles of a strip, where there are as many. More take their share of the L2 cache: 28 tiles of

@@ -14,8 +14,9 @@ from schedules.kernel.packing import PackedWeights
 from schedules.target.simd import Simd
 
 #: Multiply-accumulates in the time in which one element is transformed, with its share of misses
-#: of the L1 cache: measured on a Zen 4. A Sapphire Rapids takes half, and so may Arm's, by a model.
-TRANSFORM_COST = 6
+#: of the L1 cache: measured on a Zen 4, with taps that are asked for a block ahead and without. A
+#: Sapphire Rapids takes half, and so may Arm's, by a model.
+PREFETCHED_COST, TRANSFORM_COST = 4, 6
 #: And in that of adding one element to M, once for each block of channels.
 SUM_COST = 1
 #: Bytes that come from memory in the time of waiting for the first ones of a point's weights of
@@ -37,7 +38,8 @@ def domain_work(domain: Domain, packed: PackedWeights, simd: Simd, knobs: Knobs)
         work += _again(image, domain.parts, simd) * strips
         return work + Work(memory_bytes=PAGE * domain.points * (domain.parts - 1))
     taps = layer.kernel_height * layer.kernel_width
-    transformed = TRANSFORM_COST * (domain.points + taps)
+    cost = TRANSFORM_COST if simd.fma_by_element else PREFETCHED_COST
+    transformed = cost * (domain.points + taps)
     if knobs["weights"] == IN_PLACE:  # they are transposed, too
         transformed += MOVE_COST * taps
     work += Work(macs=transformed * layer.in_channels * channels * strips)

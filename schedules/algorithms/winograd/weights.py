@@ -15,6 +15,7 @@ from schedules.algorithms.winograd.linear import select_row
 from schedules.algorithms.winograd.schedule import MAX_UNROLLED_INPUTS, unroll_points
 from schedules.kernel.patches import masked
 from schedules.kernel.tiles import Tile
+from schedules.lower.loops.prefetch import prefetch_weights
 from schedules.lower.steps import partition, unroll
 from schedules.target.simd import Simd
 
@@ -85,6 +86,9 @@ def schedule_weights(
     unroll(schedule, [b, r_a])
     schedule.vectorize(l_lane)
     schedule.vectorize(r_lane)
+    if not simd.fma_by_element:
+        taps = domain.workload.kernel_height * domain.workload.kernel_width
+        prefetch_weights(schedule, l_vector, domain.c_block * taps * tile.panel)
 
 
 def schedule_rows(
@@ -104,3 +108,5 @@ def schedule_rows(
     # Vectors along c of all lanes: the compiler transposes them by shuffles.
     schedule.unroll(l_lane)
     schedule.vectorize(c_lane)
+    if not simd.fma_by_element:
+        prefetch_weights(schedule, c_outer, domain.c_block)
