@@ -94,7 +94,7 @@ def loads_by_vectors(dtype: str, simd: Simd) -> bool:
     Else all of them are, for one pixel after the other. Two leave more registers for sums; but
     in-order cores load all ahead.
     """
-    return simd.fma_by_element and not simd.in_order and dtype == "float32"
+    return simd.fma_by_element and not simd.in_order and dtype in ("float32", "float16")
 
 
 def takes_every_register(workload: Conv2dWorkload, simd: Simd, taps: Taps) -> bool:

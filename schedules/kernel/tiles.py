@@ -322,8 +322,8 @@ def default_k_block(
     masks of border tiles are the same. Where a multiply-add takes any lane of a vector of channels,
     flat taps are one block if they are few, else equal blocks, as are words that fill no vectors.
     Others take one vector a block; or several, where registers are left to load them and half of
-    the pixels into, unless the core is in-order, which would take more. They stay a loop: without
-    one, LLVM mixes all of their steps, and spills.
+    the pixels into, unless the core is in-order, which would take more, or steps are of float16.
+    They stay a loop: without one, LLVM mixes all of their steps, and spills.
     """
     lanes = simd.lanes(workload.dtype)
     is_few = taps.flat and taps.depth <= MAX_FLAT_BLOCK
@@ -337,14 +337,13 @@ def default_k_block(
     # Of more than two vectors, registers spill.
     if leaves_rest and vectors <= 2 and taps.equal_block(MAX_WORD_BLOCK) > lanes:
         return taps.equal_block(MAX_WORD_BLOCK)
-    if taps.depth < lanes:
-        return 1
+    if taps.depth < lanes or workload.dtype == "float16":
+        return lanes if taps.depth >= lanes else 1
     free = simd.vector_registers - (columns * vectors + columns + vectors)
     blocks = [4 * lanes, 2 * lanes]
     if takes_every_register(workload, simd, taps):
         blocks = blocks[free + vectors == weight_registers(workload, simd, taps, vectors) :]
-    # Of float16, blocks of one vector have enough multiply-adds, and longer ones spill.
-    elif simd.in_order or workload.dtype == "float16" or free < max(3, columns // 2):
+    elif simd.in_order or free < max(3, columns // 2):
         return lanes
     for block in blocks:
         repeats = taps.depth % block == 0 and taps.depth > block
