@@ -31,6 +31,7 @@ from schedules.algorithms.base import FLOAT, FLOAT_OR_BYTES, HYBRID, LayerAlgori
 from schedules.algorithms.shared import weight_panels
 from schedules.kernel import microkernel, packing, tiles
 from schedules.kernel.hybrid import Rule
+from schedules.kernel.hybrid.constants import DynamicConstants, zeros_taken_off
 from schedules.kernel.hybrid.image import dynamic_bytes, first_stages, with_quantised_image
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import (
@@ -58,7 +59,7 @@ from schedules.layer.words import (
     in_words,
 )
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.initial_sums import start_less, start_with_bias
+from schedules.lower.initial_sums import start_less, start_with, start_with_bias
 from schedules.lower.integers import image_offset
 from schedules.target.simd import Simd
 
@@ -209,8 +210,10 @@ class Indirect(LayerAlgorithm):
         panels = weight_panels.make_panels(workload, packed, weights, tile, scale=constants.scale)
         source = image_patches(workload, image, product.taps, constants, columns, one_by_one)
         begun = microkernel.begins_with_bias(workload, simd) and form != SPREAD_OUT
+        is_less = workload.is_dynamic and form not in microkernel.STAGED
+        patches = self.patches(source)
         results = microkernel.product(
-            workload, self.patches(source), panels, constants, tile, begun, form
+            workload, patches, panels, constants, tile, begun or is_less, form
         )
         arguments = [image, weights, *constants.tensors, *results]
         function = te.create_prim_func(arguments)
@@ -218,6 +221,11 @@ class Indirect(LayerAlgorithm):
             channel = {"channel": channel_of} if form == MATRICES else {}
             place = arguments.index(constants.bias)
             function = start_with_bias(function, "ACC", place, **channel)
+        if is_less:
+            assert isinstance(constants, DynamicConstants)
+            pixels, whole = patches.shape[2], patches.columns
+            start = zeros_taken_off(function, constants, pixels, whole)
+            function = start_with(function, "ACC", start)
         if workload.dtype == "uint8":
             function = start_less(function, "ACC", TAKEN)
         schedule, made = s_tir.Schedule(function), panels is not weights

@@ -166,7 +166,7 @@ class HybridCase:
         line = align(4 * packed.bias_elements)
         memory = np.zeros(packed.constant_bytes, np.uint8)
         sums = self.weights.astype(np.int32).reshape(len(self.weights), -1).sum(axis=1)
-        for number, values in enumerate((self.bias, self.scales, sums.astype(np.int32))):
+        for number, values in enumerate((self.bias, self.scales, -sums.astype(np.int32))):
             memory[number * line :][: values.nbytes] = values.view(np.uint8)
         given = {
             "x": among_groups(self.x, 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from schedules.kernel.quantised import Constants
 from schedules.layer.workload import Conv2dWorkload
 
 #: Of an image or row: what multiplies its elements, its step, and its zero point. What makes int8
-#: of it reads the first and the last: TVM computes a range of what is read.
+#: of it reads the first and the last: TVM computes a range of what is read. All are float32 words,
+#: the last of which holds the bits of an int32.
 STEPS = ("factor", "scale", "zero")
 
 
@@ -23,8 +24,8 @@ STEPS = ("factor", "scale", "zero")
 class DynamicConstants(Constants):
     """The bias and the weights' scales as floats, and the sums of each output channel's weights.
 
-    ``sums`` are these, times what is added to every element of the image before it is multiplied.
-    ``steps`` are those of the images or rows, of shape ``(…, STEPS)``.
+    ``sums`` have the sign changed: that many times the zero point are added to sums of products.
+    ``steps`` are those of the images or rows, of shape ``(STEPS, …)``.
     """
 
     sums: te.Tensor | None = None
@@ -45,7 +46,7 @@ class DynamicConstants(Constants):
             scale=te.placeholder(shape, "float32", name=f"Bscale{layer}"),
             sums=te.placeholder(shape, "int32", name=f"Bsums{layer}"),
             workload=workload,
-            steps=te.placeholder((rows, len(STEPS)), "float32", name="STEPS"),
+            steps=te.placeholder((len(STEPS), rows), "float32", name="STEPS"),
         )
 
     @property
@@ -61,16 +62,19 @@ class DynamicConstants(Constants):
     def step(self, name: str, place: Expr) -> Expr:
         """One of :data:`STEPS` of an image or a row."""
         assert self.steps is not None, "no image is quantised yet"
-        return self.steps(place, STEPS.index(name))
+        return self.steps(STEPS.index(name), place)
+
+    def zero(self, place: Expr) -> Expr:
+        """The zero point of an image or a row, an int32."""
+        return tirx.reinterpret("int32", self.step("zero", place))
 
     def zero_point(self, image: Expr) -> Expr:
         """The zero point of an image, an int8."""
-        return tirx.Cast("int8", self.step("zero", image))
+        return tirx.Cast("int8", self.zero(image))
 
     def zero_word(self, image: Expr) -> Expr:
         """A word of zero points."""
-        byte = tirx.Cast("int32", self.step("zero", image)) & tirx.const(255, "int32")
-        return byte * tirx.const(0x01010101, "int32")
+        return (self.zero(image) & tirx.const(255, "int32")) * tirx.const(0x01010101, "int32")
 
     def dequantise(self, total: Expr, indices: Sequence[Expr], is_less: bool = False) -> Expr:
         """The real number for a sum of products, with its bias.
@@ -81,8 +85,8 @@ class DynamicConstants(Constants):
         rule, channel = Rule.of(self.workload), indices[-1]
         place = indices[2] if rule.by_row else indices[0]
         if not is_less:
-            zero = tirx.Cast("int32", self.step("zero", place)) + tirx.const(self.offset, "int32")
-            total = total - zero * self.sums(channel)
+            zero = self.zero(place) + tirx.const(self.offset, "int32")
+            total = total + zero * self.sums(channel)
         total = tirx.Cast("float32", total)
         whole = self.workload.out_channels // 4 * 4
         four = True if whole == self.workload.out_channels else comes_before(channel, whole)
@@ -90,10 +94,31 @@ class DynamicConstants(Constants):
         return rule.dequantise(total, scale, self.scale(channel), self.bias(channel), four)
 
 
-def less_zero_points(given: Mapping[str, Any], image: Expr, channel: Expr) -> Expr:
-    """What sums of products with an image begin with, of the arguments of a function by name.
+def less_zero_points(given: Mapping[str, Any], place: Expr, channel: Expr, offset: int = 0) -> Expr:
+    """What sums of products with an image or row begin with, of a function's arguments by name.
 
-    That is an addition less for each of them; of images, to whose elements nothing is added.
+    That is an addition less for each of them. ``offset`` is what is added to elements of the image.
     """
-    zero = tirx.Cast("int32", given["STEPS"][image, STEPS.index("zero")])
-    return (tirx.const(0, "int32") - zero) * given["Bsums"][channel]
+    zero = tirx.reinterpret("int32", given["STEPS"][STEPS.index("zero"), place])
+    return (zero + tirx.const(offset, "int32")) * given["Bsums"][channel]
+
+
+def zeros_taken_off(
+    function: tirx.PrimFunc, constants: DynamicConstants, pixels: int, columns: int
+) -> Callable[..., Expr]:
+    """:func:`less_zero_points` for the indices of sums.
+
+    Tiles make up ``columns`` of a row's ``pixels``.
+    """
+    assert constants.workload is not None
+    is_by_row = Rule.of(constants.workload).by_row
+    given = {str(buffer.name): buffer for buffer in function.params}
+
+    def start(image: Expr, _row: Expr, pixel: Expr, channel: Expr) -> Expr:
+        place = pixel if is_by_row else image
+        value = less_zero_points(given, place, channel, constants.offset)
+        if not is_by_row or columns == pixels:
+            return value
+        return tirx.if_then_else(pixel < pixels, value, tirx.const(0, "int32"))
+
+    return start

@@ -1,8 +1,8 @@
 """The image of a hybrid layer as int8: the stages of a kernel before its product.
 
-Of an image, these are its range row by row (blocks ``SPAN…``: the largest element, and the largest
-with the sign changed), what follows from it (``STEPS``), and its int8 (``Q``). Of a matrix, whose
-rows have ranges of their own, one stage does all of that row by row.
+Of an image, these are its range row by row (block ``ENDS``), what follows from it (``STEPS``), and
+its int8 (``Q``). Of a matrix, whose rows have ranges of their own, one stage does all of that, some
+rows at a time.
 
 Workspace in bytes: ``H W C`` of the int8, 12 for the steps of each image or row, and of images 8
 for each row.
@@ -22,17 +22,21 @@ from schedules.kernel.hybrid.rules import BELOW_HALF, Rule, comes_before
 from schedules.kernel.steps import cut_tails, straighten
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.clamping import at_least
-from schedules.lower.exact import nearest, rounded
+from schedules.lower.exact import largest, nearest, rounded
 from schedules.lower.integers import narrowed, requantised
 from schedules.lower.joined import join
+from schedules.lower.masked_loops import mark_masked
 from schedules.lower.memory import align
 from schedules.lower.stages import mark_stage
-from schedules.lower.steps import unroll
 from schedules.target.simd import Simd
 
 #: So many elements at least become int8 together.
 CODES = 32
 FLOAT_BYTES = 4
+#: Blocks that find the ends of a row.
+FIRST, SECOND = "FIRST", "SECOND"
+#: Words that become one at last.
+LAST = 4
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,8 @@ class _Rows:
     def lanes(self, simd: Simd) -> int:
         """Lanes of the vectors that the range of a row is found in."""
         lanes = simd.lanes("float32")
-        most = simd.vector_registers // 4  # two sums and an element each
+        most = simd.vector_registers // 4  # sums, and as many elements
         return lanes * min(most, 1 << max(self.length // lanes, 1).bit_length() - 1)
-
-    def halves(self, simd: Simd) -> Sequence[int]:
-        """Lanes that are left each time that two halves of a vector have become one."""
-        lanes = self.lanes(simd)
-        return [lanes >> level for level in range(1, lanes.bit_length())]
 
 
 def dynamic_bytes(workload: Conv2dWorkload) -> int:
@@ -115,21 +114,24 @@ def _define(workload: Conv2dWorkload, simd: Simd, image: te.Tensor) -> te.Tensor
             return image(0, 0, row * rows.length + c)
         return image(row // height, row % height, c)
 
-    largest = _largest(rows, element, rows.lanes(simd), rows.halves(simd))
-    steps = _steps(largest if rule.by_row else _of_images(rows, largest), rule)
+    ends = _ends(rows, element, rows.lanes(simd))
+    steps = _steps(ends if rule.by_row else _of_images(rows, ends), rule)
     added = rule.rounded_elements(simd, rows.together * rows.length)
 
     def code(n: Expr, h: Expr, c: Expr) -> Expr:
         place = c // rows.length if rule.by_row else n
         inside = c % rows.length if rule.by_row else h * rows.length + c
-        value = rounded(image(n, h, c) * steps(place, STEPS.index("factor")))
-        zero = tirx.Cast("int32", steps(place, STEPS.index("zero")))
-        return _rounded(rule, value, zero, inside, added, rows.together * rows.length)
+        value = rounded(image(n, h, c) * steps(STEPS.index("factor"), place))
+        zero = tirx.reinterpret("int32", steps(STEPS.index("zero"), place))
+        size = rows.together * rows.length
+        return _rounded(rule, simd, value, zero, inside, added, size)
 
     return te.compute(image.shape, code, name="Q")
 
 
-def _rounded(rule: Rule, value: Expr, zero: Expr, place: Expr, added: int, size: int) -> Expr:
+def _rounded(
+    rule: Rule, simd: Simd, value: Expr, zero: Expr, place: Expr, added: int, size: int
+) -> Expr:
     """The int8 of element ``place`` of ``size``, of which so many are ``added`` one half to."""
     least, most = tirx.const(rule.least, "int32"), tirx.const(127, "int32")
     if rule.rounding == "even":
@@ -143,69 +145,118 @@ def _rounded(rule: Rule, value: Expr, zero: Expr, place: Expr, added: int, size:
             half = tirx.Select(comes_before(place, added), tirx.const(0.5, "float32"), half)
         value = value + tirx.Select(value < tirx.const(0.0, "float32"), -half, half)
         whole = tirx.Cast("int32", value)
+    if simd.arch == "aarch64":
+        # They fit, unless a step is so small that nothing comes of it; then nothing saturates.
+        whole = tirx.Cast("int16", whole)
     return narrowed(whole, zero, least, most, "int8")
 
 
-def _reducer() -> Any:
+def _reducer(larger: Callable[[Expr, Expr], Expr]) -> Any:
     return te.comm_reducer(
-        lambda a, b: at_least(b, a), lambda dtype: tirx.const(0, dtype), name="largest"
+        lambda a, b: larger(a, b), lambda dtype: tirx.const(0, dtype), name="largest"
     )
+
+
+def _ends(rows: _Rows, element: Callable[[Expr, Expr], Expr], lanes: int) -> te.Tensor:
+    """Block ``ENDS``, the range of each row: the least element and the largest, zero among them.
+
+    Of floats as unsigned words, the largest is that of the row if none is negative, as behind a
+    ReLU; else the least element. Only then the largest is looked for too, as that of signed words.
+    """
+
+    def unsigned(row: Expr, c: Expr) -> Expr:
+        return tirx.reinterpret("uint32", element(row, c))
+
+    first = _largest(rows, unsigned, lanes, FIRST)
+
+    def is_signed(row: Expr) -> Expr:
+        return tirx.reinterpret("int32", first(row, 0)) < 0
+
+    def signed(row: Expr, c: Expr) -> Expr:
+        value = tirx.reinterpret("int32", element(row, c))
+        return tirx.if_then_else(is_signed(row), value, tirx.const(0, "int32"))
+
+    second = _largest(rows, signed, lanes, SECOND)
+
+    def end(side: Expr, row: Expr) -> Expr:
+        low = tirx.reinterpret("int32", first(row, 0))
+        high = tirx.Select(is_signed(row), second(row, 0), low)
+        least = low & (low >> tirx.const(31, "int32"))  # zero if there is no sign
+        ends = (tirx.reinterpret("float32", end) for end in (least, high))
+        return tirx.Select(side == 0, next(ends), next(ends))
+
+    return te.compute((2, rows.count), end, name="ENDS")
 
 
 def _largest(
-    rows: _Rows, element: Callable[[Expr, Expr], Expr], lanes: int, halves: Sequence[int]
+    rows: _Rows, element: Callable[[Expr, Expr], Expr], lanes: int, name: str
 ) -> te.Tensor:
-    """The largest element of each row, of either sign: shape ``(rows, 2, 1)``."""
-    step = te.reduce_axis((0, -(-rows.length // lanes)), name="step")
+    """The largest word of each row, zero at least: block ``name``, and these of :func:`_halves`."""
+    step, reducer = te.reduce_axis((0, -(-rows.length // lanes)), name="step"), _reducer(tirx.max)
 
-    def of_row(row: Expr, side: Expr, lane: Expr) -> Expr:
+    def of_row(row: Expr, lane: Expr) -> Expr:
         c = step * lanes + lane
         value = element(row, c)
-        value = tirx.Select(side == 0, -value, value)
         if rows.length % lanes:
-            value = tirx.if_then_else(c < rows.length, value, tirx.const(0.0, "float32"))
-        return _reducer()(value, axis=step)
+            value = tirx.if_then_else(c < rows.length, value, tirx.const(0, value.ty.dtype))
+        return reducer(value, axis=step)
 
-    spans = te.compute((rows.count, 2, lanes), of_row, name="SPAN")
-    for half in halves:
-        spans = _larger_half(spans, half)
-    return spans
+    found = te.compute((rows.count, lanes), of_row, name=name)
+    for half, block in _halves(lanes, name):
+        found = _larger_half(found, half, block)
+    return te.compute(
+        (rows.count, 1),
+        lambda row, _: largest(*(found(row, lane) for lane in range(LAST))),
+        name=f"{name}1",
+    )
 
 
-def _of_images(rows: _Rows, spans: te.Tensor) -> te.Tensor:
-    """Block ``ALL``: the largest element of each image."""
+def _halves(lanes: int, name: str) -> Sequence[tuple[int, str]]:
+    """Lanes that are left each time that two halves have become one, and the block."""
+    halves = (lanes >> level for level in range(1, lanes.bit_length()))
+    return [(half, f"{name}{half}") for half in halves if half >= LAST]
+
+
+def _of_images(rows: _Rows, ends: te.Tensor) -> te.Tensor:
+    """Block ``ALL``: the range of each image, the sign of its least element changed."""
     row = te.reduce_axis((0, rows.together), name="row")
+    reducer = _reducer(lambda a, b: at_least(b, a))
+
+    def end(side: Expr, i: Expr) -> Expr:
+        of_row = ends(side, i * rows.together + row)
+        return reducer(tirx.Select(side == 0, -of_row, of_row), axis=row)
+
+    return te.compute((2, rows.ranges), end, name="ALL")
+
+
+def _larger_half(found: te.Tensor, half: int, name: str) -> te.Tensor:
     return te.compute(
-        (rows.ranges, 2, 1),
-        lambda i, side, one: _reducer()(spans(i * rows.together + row, side, one), axis=row),
-        name="ALL",
+        (found.shape[0], half),
+        lambda row, lane: tirx.max(found(row, lane), found(row, lane + half)),
+        name=name,
     )
 
 
-def _larger_half(spans: te.Tensor, half: int) -> te.Tensor:
-    """Block ``SPAN<half>``."""
-    return te.compute(
-        (*spans.shape[:2], half),
-        lambda i, side, lane: at_least(spans(i, side, lane), spans(i, side, lane + half)),
-        name=f"SPAN{half}",
-    )
-
-
-def _steps(spans: te.Tensor, rule: Rule) -> te.Tensor:
-    def value(i: Expr, kind: Expr) -> Expr:
-        steps = rule.steps(-spans(i, 0, 0), spans(i, 1, 0))
-        rest = tirx.Select(kind == STEPS.index("zero"), steps.zero, steps.scale)
+def _steps(ends: te.Tensor, rule: Rule) -> te.Tensor:
+    def value(kind: Expr, i: Expr) -> Expr:
+        least = ends(0, i) if rule.by_row else -ends(0, i)
+        steps, zero = rule.steps(least, ends(1, i)), tirx.const(0.0, "float32")
+        if not isinstance(steps.zero, tirx.IntImm):  # whose bits TVM does not take
+            zero = tirx.reinterpret("float32", steps.zero)
+        rest = tirx.Select(kind == STEPS.index("zero"), zero, steps.scale)
         return tirx.Select(kind == 0, steps.factor, rest)
 
-    return te.compute((spans.shape[0], len(STEPS)), value, name="STEPS")
+    return te.compute((len(STEPS), ends.shape[1]), value, name="STEPS")
 
 
 def _by_image(schedule: s_tir.Schedule, rows: _Rows, simd: Simd) -> None:
-    row, side, one = schedule.get_loops(schedule.get_sblock("SPAN1"))
+    side, row = schedule.get_loops(schedule.get_sblock("ENDS"))
+    schedule.reorder(row, side)
     mark_stage(schedule, row, 0)
-    unroll(schedule, (side, one))
-    _find_range(schedule, rows, simd, row)
-    image, kind = schedule.get_loops(schedule.get_sblock("STEPS"))
+    schedule.unroll(side)
+    _find_ends(schedule, rows, simd, row)
+    kind, image = schedule.get_loops(schedule.get_sblock("STEPS"))
+    schedule.reorder(image, kind)
     mark_stage(schedule, image, 1)
     schedule.unroll(kind)
     everywhere = schedule.get_sblock("ALL")
@@ -219,34 +270,53 @@ def _by_image(schedule: s_tir.Schedule, rows: _Rows, simd: Simd) -> None:
 def _by_row(schedule: s_tir.Schedule, rows: _Rows, simd: Simd) -> None:
     *_, c = schedule.get_loops(schedule.get_sblock("Q"))
     row, c = schedule.split(c, [rows.count, None])
-    mark_stage(schedule, row, 0)
-    schedule.compute_at(schedule.get_sblock("STEPS"), row, preserve_unit_loops=True)
-    schedule.unroll(schedule.get_loops(schedule.get_sblock("STEPS"))[-1])
-    last = schedule.get_sblock("SPAN1")
-    schedule.compute_at(last, row, preserve_unit_loops=True)
-    schedule.set_scope(last, 0, "local")
-    unroll(schedule, schedule.get_loops(last)[-2:])
-    _find_range(schedule, rows, simd, row)
+    # What follows from the ranges of several rows is computed at once.
+    together = min(rows.count, simd.lanes("float32"))
+    some, row = schedule.split(row, [None, together])
+    cut_tails(schedule, (some, row), rows.count, together)
+    mark_stage(schedule, some, 0)
+    steps = schedule.get_sblock("STEPS")
+    schedule.compute_at(steps, some, preserve_unit_loops=True)
+    straighten(schedule, *schedule.get_loops(steps)[-2:])
+    ends = schedule.get_sblock("ENDS")
+    schedule.compute_at(ends, some, preserve_unit_loops=True)
+    schedule.set_scope(ends, 0, "local")
+    side, row = schedule.get_loops(ends)[-2:]
+    schedule.reorder(row, side)
+    schedule.unroll(side)
+    _find_ends(schedule, rows, simd, row)
     _quantise(schedule, rows, simd, c)
 
 
-def _find_range(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, row: Any) -> None:
-    """Vectors of the largest elements, and of these the largest, in each step of ``row``."""
-    for half in reversed(rows.halves(simd)[:-1]):
-        block = schedule.get_sblock(f"SPAN{half}")
-        schedule.compute_at(block, row, preserve_unit_loops=True)
-        schedule.set_scope(block, 0, "local")
-        straighten(schedule, *schedule.get_loops(block)[-2:])
-    found = schedule.get_sblock("SPAN")
-    schedule.compute_at(found, row, preserve_unit_loops=True)
+def _find_ends(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, row: Any) -> None:
+    """What block ``ENDS`` reads, in each step of ``row``."""
+    lanes = rows.lanes(simd)
+    for name in (SECOND, FIRST):
+        last, loop = schedule.get_sblock(f"{name}1"), row
+        schedule.compute_at(last, row, preserve_unit_loops=True)
+        schedule.set_scope(last, 0, "local")
+        if name == SECOND:  # left out where no element is negative
+            (*_, loop) = schedule.get_loops(last)
+            mark_masked(schedule, loop)
+        for _, block in reversed(_halves(lanes, name)):
+            half = schedule.get_sblock(block)
+            schedule.compute_at(half, loop, preserve_unit_loops=True)
+            schedule.set_scope(half, 0, "local")
+            straighten(schedule, schedule.get_loops(half)[-1])
+        _find_largest(schedule, rows, simd, schedule.get_sblock(name), loop)
+
+
+def _find_largest(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, found: Any, loop: Any) -> None:
+    """Vectors of the largest words, in each step of ``loop``."""
+    schedule.compute_at(found, loop, preserve_unit_loops=True)
     schedule.set_scope(found, 0, "local")
-    side, lane, step = schedule.get_loops(found)[-3:]
+    lane, step = schedule.get_loops(found)[-2:]
     vector, lane = schedule.split(lane, [None, simd.lanes("float32")])
-    schedule.reorder(step, vector, side, lane)
+    schedule.reorder(step, vector, lane)
     cut_tails(schedule, (step, vector, lane), rows.length, rows.lanes(simd))
-    straighten(schedule, vector, side, lane)
+    straighten(schedule, vector, lane)
     loops = schedule.get_loops(schedule.decompose_reduction(found, step))
-    straighten(schedule, *loops[-3:])
+    straighten(schedule, *loops[-2:])
 
 
 def _quantise(schedule: s_tir.Schedule, rows: _Rows, simd: Simd, c: Any) -> None:

@@ -32,7 +32,7 @@ from tvm import tirx
 from tvm.tirx import Expr
 
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.exact import away, fused, rounded
+from schedules.lower.exact import away, even, fused, rounded
 from schedules.target.simd import Simd
 
 #: The largest float32 below one half.
@@ -50,7 +50,7 @@ def _float(value: float) -> Expr:
 
 @dataclass(frozen=True)
 class Steps:
-    """What multiplies a float to make an int8 of it, the zero point as a float, and one step."""
+    """What multiplies a float to make an int8 of it, the zero point, an int32, and one step."""
 
     factor: Expr
     zero: Expr
@@ -90,8 +90,7 @@ def _xnnpack(low: Expr, high: Expr) -> Steps:
     below, above = rounded(low * factor), rounded(high * factor)
     from_low = (_float(-128) + below) + (_float(127) + above) > _float(0)
     zero = tirx.Select(from_low, _float(-128) - below, _float(127) - above)
-    zero = tirx.nearbyint(tirx.max(tirx.min(zero, _float(127)), _float(-128)))
-    return Steps(factor, zero, _float(1) / factor)
+    return Steps(factor, even(zero, -128, 127), _float(1) / factor)
 
 
 def _asymmetric(low: Expr, high: Expr) -> Steps:
@@ -102,8 +101,8 @@ def _asymmetric(low: Expr, high: Expr) -> Steps:
     least, most = tirx.const(-128.0, double), tirx.const(127.0, double)
     from_low = tirx.abs(below) - least < most + tirx.abs(above)
     zero = away(tirx.Select(from_low, least - below, most - above))
-    zero = tirx.Cast("float32", tirx.max(tirx.min(zero, most), least))
-    zero = tirx.Select(is_flat, _float(0), zero)
+    zero = tirx.Cast("int32", tirx.max(tirx.min(zero, most), least))
+    zero = tirx.Select(is_flat, tirx.const(0, "int32"), zero)
     single = tirx.Cast("float32", scale)
     factor = tirx.Cast("float32", tirx.const(1.0, double) / tirx.Cast(double, single))
     return Steps(factor, zero, single)
@@ -114,7 +113,7 @@ def _symmetric(low: Expr, high: Expr) -> Steps:
     is_flat = spread == _float(0)
     factor = tirx.Select(is_flat, _float(1), _float(127) / spread)
     scale = tirx.Select(is_flat, _float(1), spread / _float(127))
-    return Steps(factor, _float(0), scale)
+    return Steps(factor, tirx.const(0, "int32"), scale)
 
 
 def _fused_last(total: Expr, scale: Expr, weight_scale: Expr, bias: Expr, _four: Expr) -> Expr:

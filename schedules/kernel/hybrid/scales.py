@@ -34,12 +34,12 @@ class ChannelScales:
     def packed(
         self, weights: np.ndarray, bias: np.ndarray, packed: PackedWeights, _simd: Simd
     ) -> np.ndarray:
-        """Bias, scales, and of a dynamic layer the sums of weights, behind each other: uint8."""
+        """Bias, scales, and of a dynamic layer negative sums of weights, one by one: uint8."""
         parts = [bias]
         if packed.has_scales or packed.is_dynamic:
             parts.append(self.values)
         if packed.is_dynamic:
-            parts.append(weights.reshape(len(weights), -1).sum(axis=1, dtype=np.int32))
+            parts.append(-weights.reshape(len(weights), -1).sum(axis=1, dtype=np.int32))
         block, start = np.zeros(packed.constant_bytes, np.uint8), 0
         for values in parts:
             line = pack_bias(values, packed).view(np.uint8)

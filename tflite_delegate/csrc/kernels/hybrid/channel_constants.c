@@ -19,15 +19,16 @@ bool lc_add_constants(const struct lc_geometry *g, size_t *bytes) {
     return lc_round_up(bytes) && lc_multiply(bytes, g->dynamic ? 2 : 1) && lc_add(bytes, bias);
 }
 
-static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *constants, size_t m) {
+static int32_t negative_sum_of(const struct lc_geometry *g, const struct lc_constants *constants,
+                               size_t m) {
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     size_t channels = (size_t)(g->in_channels / g->groups);
-    int32_t sum = 0; // of so many that their products do not overflow either
+    int32_t sum = 0; // of so few that their products do not overflow either
     for (size_t tap = 0; tap < taps; tap++) {
         const int8_t *weights = constants->weights.data;
         weights += lc_weights_index(constants, g, m, tap);
         for (size_t c = 0; c < channels; c++) {
-            sum += weights[c];
+            sum -= weights[c];
         }
     }
     return sum;
@@ -50,7 +51,7 @@ void lc_write_constants(void *block, size_t elements, const struct lc_geometry *
             memcpy(to + line, &scale, sizeof scale);
         }
         if (g->dynamic) {
-            int32_t sum = sum_of(g, constants, first + m);
+            int32_t sum = negative_sum_of(g, constants, first + m);
             memcpy(to + 2 * line, &sum, sizeof sum);
         }
     }

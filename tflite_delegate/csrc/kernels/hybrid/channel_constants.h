@@ -4,8 +4,8 @@
 // each array on a cache line of its own.
 //
 // Of quantised layers that is in kernels/quantised/quantised.h. Of hybrid ones, which have a float
-// bias, they are float32 scales of the weights, and int32 sums of the weights of a channel; of int8
-// weights that are multiplied as floats, only the scales.
+// bias, they are float32 scales of the weights, and int32 sums of the weights of a channel with the
+// sign changed; of int8 weights that are multiplied as floats, only the scales.
 
 #pragma once
 
