@@ -106,6 +106,13 @@ def cases(choice: str, simd: Simd) -> list[RuleCase]:
     return found
 
 
+def dynamic_rule(
+    choice: str, kind: str, workload: Conv2dWorkload, simd: Simd, is_padded: bool = False
+) -> str:
+    """The rule of a hybrid layer for one of these choices; ``workload`` has that it was read by."""
+    return _DYNAMIC[choice](kind, workload, simd, is_padded)
+
+
 def _xnnpack(dtype: str, simd: Simd) -> list[RuleCase]:
     if dtype == "int8" or simd.arch == "x86_64":
         return [RuleCase(kind, dtype, "xnn_fp32") for kind in (CONV, DEPTHWISE, DENSE, TRANSPOSED)]
@@ -150,10 +157,10 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
         if workload.is_dynamic:
             # What a pad in front has padded is an image to TFLite.
             is_padded = layer.nodes[0] < layer.index
-            rule = _DYNAMIC[choice](layer.kind, workload, simd, is_padded)
-            return replace(layer, workload=replace(workload, rounding=rule))
-        found = (case.rule for case in rules if case.fits(layer.kind, workload))
-        known = next(found, None)
+            known: str | None = dynamic_rule(choice, layer.kind, workload, simd, is_padded)
+        else:
+            found = (case.rule for case in rules if case.fits(layer.kind, workload))
+            known = next(found, None)
         if known is None:
             reason = "no rule is known of the kernels that it is to follow"
             return replace(layer, workload=None, reason=reason)

@@ -78,12 +78,14 @@ def quantised_layer(
         def element(*index: Any) -> Any:
             total = sums[own_pixel(kind, index)] + bias[index[-1]]
             ratio = [values[index[-1]] for values in ratios]
-            return element_of(workload, total, ratio, own)
+            return element_of(workload, total, ratio, own, index[-1])
 
         shape = workload.output_shape
         return te.compute(shape[2:] if kind == DENSE else shape, element, name="element")
 
-    constants = [relax.const(values) for values in (weights, bias, *own.ratios)]
+    # Without its type, float64 would become float32.
+    arrays = (weights, bias, *own.ratios)
+    constants = [relax.const(values, str(values.dtype)) for values in arrays]
     return builder.call_te(
         compute, x, *constants, primfunc_name_hint=f"quantised_{kind}", primfunc_attrs=attributes
     )

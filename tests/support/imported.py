@@ -39,15 +39,17 @@ def outputs_of(interpreter: Interpreter, inputs: Sequence[Array]) -> list[Array]
     return [interpreter.get_tensor(entry["index"]) for entry in interpreter.get_output_details()]
 
 
-def imported(content: bytes, folder: Path, inputs: Sequence[Array]) -> list[Array]:
+def imported(
+    content: bytes, folder: Path, inputs: Sequence[Array], rounding: str = "xnnpack"
+) -> list[Array]:
     """The outputs of the imported model in TVM's own kernels, for the shapes of ``inputs``."""
     path = folder / "model.tflite"
     path.write_bytes(content)
     shapes = [value.shape for value in inputs]
-    module = import_model(path)
+    module = import_model(path, rounding=rounding)
     names = [parameter.name for parameter in module["main"].params]
     if [tuple(map(int, parameter.ty.shape)) for parameter in module["main"].params] != shapes:
-        module = import_model(path, dict(zip(names, shapes, strict=True)))
+        module = import_model(path, dict(zip(names, shapes, strict=True)), rounding=rounding)
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     found = machine["main"](*(tvm.runtime.tensor(value) for value in inputs))
     found = [found] if isinstance(found, tvm.runtime.Tensor) else list(found)

@@ -16,6 +16,7 @@ import tflite
 from numpy.typing import NDArray
 
 from schedules.target.simd import Simd
+from tflite_delegate.rules import DEFAULT
 
 #: numpy's names of the types that tensors come in.
 TYPE_NAMES = {
@@ -246,13 +247,13 @@ class EditableModel(tflite.Model):  # type: ignore[misc]
     """A whole model; ``graphs[0]`` is the one that is imported.
 
     ``current`` is the operator that is being imported, for messages; ``simd`` the processor
-    that it is imported for.
+    that it is imported for, and ``rounding`` whose arithmetic of codes counts.
     """
 
     def __init__(self, codes: list[OperatorCode], graphs: list[EditableGraph]) -> None:
         self.codes, self.graphs = codes, graphs
         self.buffers = [_Buffer(None)]
-        self.current, self.simd = "", Simd.named("host")
+        self.current, self.simd, self.rounding = "", Simd.named("host"), DEFAULT
 
     def set_constant(self, tensor: EditableTensor, values: NDArray[Any]) -> None:
         """Make a tensor the constant ``values``; it takes on their shape and type."""

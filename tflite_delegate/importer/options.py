@@ -143,7 +143,7 @@ OPERATORS: Mapping[str, Operator] = {
         fusedActivationFunction=_ACTIVATION,
         weightsFormat=Only((0,), "FullyConnectedOptionsWeightsFormat"),
         keepNumDims=_HONOURED,
-        asymmetricQuantizeInputs=_IN_FLOAT32,
+        asymmetricQuantizeInputs=_HONOURED,
         quantizedBiasType=_IN_FLOAT32,
         quantSpec=Unset(),
     ),

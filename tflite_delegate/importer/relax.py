@@ -23,6 +23,7 @@ from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.graph import DAMAGE, Graph
 from tflite_delegate.read.model import composites
 from tflite_delegate.read.signatures import named_signature
+from tflite_delegate.rules import DEFAULT
 
 
 def import_model(
@@ -30,6 +31,7 @@ def import_model(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     signature: str | None = None,
     simd: Simd | None = None,
+    rounding: str = DEFAULT,
 ) -> tvm.IRModule:
     """The model's main graph, or a signature's, as the function ``main``, its constants inside.
 
@@ -44,6 +46,8 @@ def import_model(
         The name of one of the model's; the inputs have the names that it gives them.
     simd : Simd, optional
         Codes are rounded as LiteRT does it on such a processor, by default this one.
+    rounding : {"xnnpack", "builtin", "reference"}
+        By which of its kernels: as it runs them by default, its own, or the reference ones.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def import_model(
         chosen = named_signature(path, source, signature)
         model = read_model(content, chosen.graph, chosen.inputs)
         merge_composites(model.graphs[0], composites(Graph(source, content, chosen.graph)))
-        model.simd = simd or model.simd
+        model.simd, model.rounding = simd or model.simd, rounding
     except DAMAGE as error:
         raise LeanconvError(f"{path} is damaged: {reason(error)}") from None
     _set_shapes(path, model.graphs[0], input_shapes or {})

@@ -6,12 +6,14 @@ constant.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised.fixed_point import Multiplier
+from schedules.layer.network import CONV, DENSE
 from schedules.layer.words import SPREAD, WORD
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.lower.integers import image_offset, weight_offset
@@ -48,15 +50,22 @@ class Quantisation:
         weights: tuple[np.ndarray, int],
         x: tuple[float, int],
         y: tuple[float, int],
+        kind: str = CONV,
     ) -> Quantisation:
-        """That of a layer whose tensors have these scales and zero points, by XNNPACK's rules.
+        """That of a layer whose tensors have these scales and zero points, by its rule.
 
-        Scales of the weights are one or M. All is computed in float32, as XNNPACK does.
+        Scales of the weights are one or M. XNNPACK computes all in float32. ``kind`` is the
+        operator's, on which it depends what TFLite does.
         """
-        scales = np.broadcast_to(weights[0].astype(np.float32), workload.out_channels)
-        products = np.float32(x[0]) * scales / np.float32(y[0])
-        low, high = activation_range(workload.activation, workload.dtype, *y)
-        ratios = _ratios(workload.rounding, products)
+        scales, rule = weights[0].astype(np.float32).ravel(), workload.rounding
+        is_xnnpack = rule.startswith("xnn")
+        low, high = activation_range(workload.activation, workload.dtype, *y, is_xnnpack)
+        if is_xnnpack:
+            ratios = _ratios(rule, np.float32(x[0]) * scales / np.float32(y[0]))
+        else:
+            in_float = scales.size == 1 if kind == DENSE else workload.dtype == "uint8"
+            ratios = _tflite_ratios(rule, x[0], scales, y[0], in_float)
+        ratios = tuple(np.broadcast_to(ratio, workload.out_channels) for ratio in ratios)
         return cls(ratios, x[1], weights[1], y[1], low, high)
 
     @property
@@ -103,7 +112,7 @@ def _weight_offset(dtype: np.dtype, packed: PackedWeights, simd: Simd) -> int:
 
 
 def _ratios(rule: str, exact: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Float32 ratios as one of XNNPACK's rules has them."""
+    """Ratios as one of the rules has them, of 15 or 31 bits but for ``xnn_fp32``."""
     if rule == "xnn_fp32":
         return (exact.astype(np.float32),)
     bits = 15 if rule == "xnn_rndnu16" else 31
@@ -114,14 +123,35 @@ def _ratios(rule: str, exact: np.ndarray) -> tuple[np.ndarray, ...]:
     )
 
 
-def activation_range(activation: str, dtype: str, scale: float, zero: int) -> tuple[int, int]:
-    """The least and the largest code of an activation, as XNNPACK rounds them."""
+def _tflite_ratios(
+    rule: str, x: float, scales: np.ndarray, y: float, in_float: bool
+) -> tuple[np.ndarray, ...]:
+    """As TFLite's rules have them: in double precision, perhaps but for the product of scales."""
+    products = x * scales.astype(np.float64)
+    if rule == "real64":
+        return (products / y,)
+    if in_float:
+        products = (np.float32(x) * scales).astype(np.float64)
+    return _ratios(rule, products / y)
+
+
+def activation_range(
+    activation: str, dtype: str, scale: float, zero: int, as_xnnpack: bool = True
+) -> tuple[int, int]:
+    """The least and the largest code of an activation.
+
+    XNNPACK adds the zero point before it rounds, ties to even; TFLite behind, ties away from zero.
+    """
     limits, ends = np.iinfo(dtype), []
     for bound, end in zip(ACTIVATIONS[activation], (limits.min, limits.max), strict=True):
-        value = np.float32(end)
+        code = float(end)
         if bound is not None:
-            value = np.float32(bound) / np.float32(scale) + np.float32(zero)
-        ends.append(int(np.rint(np.clip(value, limits.min, limits.max))))
+            steps = np.float32(bound) / np.float32(scale)
+            if as_xnnpack:
+                code = float(np.rint(np.clip(steps + np.float32(zero), limits.min, limits.max)))
+            else:
+                code = math.copysign(math.floor(abs(float(steps)) + 0.5), steps) + zero
+        ends.append(int(min(max(code, limits.min), limits.max)))
     return ends[0], ends[1]
 
 

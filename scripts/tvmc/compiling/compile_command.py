@@ -58,8 +58,8 @@ def add_parser(commands: Any) -> None:
         help="images that inputs will be resized to, of a model for one, with -f delegate…: their "
         "kernels share weights; modules take --input-shapes")  # fmt: skip
     add("--rounding", choices=ROUNDINGS,
-        help="whose arithmetic integers follow to the last bit, with -f delegate…: TFLite's by "
-        "default, its own kernels', or its reference kernels' [xnnpack]")  # fmt: skip
+        help="whose arithmetic integers follow to the last bit: TFLite's by default, its own "
+        "kernels', or its reference kernels' [xnnpack]")  # fmt: skip
     add("--precision", choices=PRECISIONS,
         help="what layers of floats are computed in, with -f delegate…: fp16, twice as many "
         "numbers at a time of 11 bits each, on Arm processors with +fullfp16 [fp32, but "

@@ -121,8 +121,8 @@ def compile(
         Images that an interpreter's inputs will be resized to, of a model for one: kernels for
         delegates may share weights among them. They still run any other number.
     rounding : {"xnnpack", "builtin", "reference"}
-        Whose arithmetic delegates compute quantised tensors by, to the last bit: what TFLite does
-        by default, its own kernels for the processor, or those that are the same everywhere.
+        Whose arithmetic quantised tensors are computed by, to the last bit: what TFLite does by
+        default, its own kernels for the processor, or those that are the same everywhere.
     precision : {"fp32", "fp16"}, optional
         What delegates compute layers of floats in; fp16 needs a processor with its arithmetic, and
         is the default there if the model's metadata allows it ("reduced_precision_support"). Each
@@ -211,6 +211,7 @@ def compile(
             passes=Passes(opt_level, pass_config, disabled_passes),
             dump_code=dump_code,
             verify=verify,
+            rounding=rounding,
             **options,
         )
     elif output_format == "delegate-source":

@@ -127,6 +127,7 @@ def compile_module(
     passes: Passes,
     dump_code: Sequence[str],
     verify: bool,
+    rounding: str,
     jobs: int | None,
     progress: Progress | None,
 ) -> ModuleReport:
@@ -140,7 +141,7 @@ def compile_module(
     """
     start = time.monotonic()
     context = passes.context()
-    module = import_model(model.path, model.input_shapes, model.signature, simd)
+    module = import_model(model.path, model.input_shapes, model.signature, simd, rounding)
     objects: list[Kernel] = []
 
     def compiler(kernels: Sequence[Kernel]) -> dict[str, CKernel]:

@@ -54,7 +54,7 @@ def check_module_options(options: argparse.Namespace) -> None:
         raise LeanconvError(f"{used[0]} is for modules, -f so and -f tar: this is a delegate")
     if options.batch is not None and not is_delegate:
         raise LeanconvError("--batch is for delegates: modules take --input-shapes")
-    for name in ("rounding", "precision", "memory_limit", "threads", "weights", "file_limit"):
+    for name in ("precision", "memory_limit", "threads", "weights", "file_limit"):
         if getattr(options, name) is not None and not is_delegate:
             raise LeanconvError(f"--{name.replace('_', '-')} is for delegates")
 

@@ -171,7 +171,6 @@ def test_delegates_have_none_of_them(
         (("--desired-layout", "NCHW"), "there is no NCHW: the kernels read NHWC"),
         (("--batch", "8"), "--batch is for delegates: modules take --input-shapes"),
         (("--batch", "0"), "argument --batch"),
-        (("--rounding", "builtin"), "--rounding is for delegates"),
         (("--precision", "fp16"), "--precision is for delegates"),
         (("--rounding", "up"), "argument --rounding"),
     ],

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from schedules.relax import network as relax_network
 from tests.support.hybrid_models import HybridLayer, model, random_layers
 from tests.support.imported import imported, outputs_of
 from tests.support.tflite_writer import Conv
+from tests.tflite_delegate.csrc.kernels.test_hybrid import RESOLVERS
 from tflite_delegate.importer.relax import import_model
 
 
@@ -26,6 +28,22 @@ def test_layers_are_those_of_litert(tmp_path: Path) -> None:
     for layer, image, ours, theirs in zip(layers, images, outputs, expected, strict=True):
         bound = layer.bound(image) if layer.dequantized else 0.0
         assert np.abs(ours - theirs).max() <= bound, layer
+
+
+@pytest.mark.parametrize("rounding", ["builtin", "reference"])
+def test_layers_are_those_of_its_own_kernels(rounding: str, tmp_path: Path) -> None:
+    layers = random_layers(9, 12)
+    assert {layer.asymmetric for layer in layers if layer.kind == "FULLY_CONNECTED"} == {
+        True,
+        False,
+    }
+    content, images = model(layers), [layer.image() for layer in layers]
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=RESOLVERS[rounding]
+    )
+    outputs = imported(content, tmp_path, images, rounding)
+    for layer, ours, theirs in zip(layers, outputs, outputs_of(interpreter, images), strict=True):
+        assert np.array_equal(ours, theirs), layer
 
 
 def test_weights_stay_int8(tmp_path: Path) -> None:

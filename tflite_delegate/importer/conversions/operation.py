@@ -17,6 +17,7 @@ from schedules.errors import LeanconvError
 from schedules.target.simd import Simd
 from tflite_delegate.importer.editable import TYPE_NAMES, EditableOperator, EditableTensor
 from tflite_delegate.importer.options import Options, read_options
+from tflite_delegate.rules import REFERENCE, XNNPACK
 
 #: Element types whose tensors stand for real numbers if they have a scale.
 _CODES = {"int8", "uint8", "int16"}
@@ -82,6 +83,21 @@ class Operation:
     def is_for_arm(self) -> bool:
         """Whether LiteRT would compute it with its kernels for Arm."""
         return bool(self.simd.arch == "aarch64")
+
+    @property
+    def rounding(self) -> str:
+        """Whose arithmetic of codes counts: see :mod:`tflite_delegate.rules`."""
+        return str(self.converter.model.rounding)
+
+    @property
+    def as_xnnpack(self) -> bool:
+        """Whether it is XNNPACK's, where that computes the node."""
+        return self.rounding == XNNPACK
+
+    @property
+    def as_reference(self) -> bool:
+        """Whether it is that of the reference kernels, which have no vectors."""
+        return self.rounding == REFERENCE
 
     def has(self, position: int) -> bool:
         """Whether there is such an input; optional ones may be missing."""

@@ -1,4 +1,7 @@
-"""ADD, SUB and MUL of codes, as XNNPACK computes them, and PRELU, as TFLite's own kernel does."""
+"""ADD, SUB and MUL of codes, as XNNPACK computes them, and PRELU, as TFLite's own kernel does.
+
+What XNNPACK does not take, TFLite's own kernels compute, and all by another choice of rounding.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from tvm import relax, tirx
 from schedules.kernel.quantised.fixed_point import Multiplier, shift_up
 from tflite_delegate.importer.conversions.elementwise import broadcast
 from tflite_delegate.importer.conversions.operation import Operation
+from tflite_delegate.importer.quantised import own_kernels
 from tflite_delegate.importer.quantised.codes import Codes, clamped, integer, nearest, real
 
 #: Bits behind the point of the larger of a sum's factors.
@@ -33,8 +37,8 @@ def _sum(operation: Operation) -> relax.Expr | None:
         return None
     a, b, y = codes
     ratios = a.scale / y.scale, b.scale / y.scale
-    if not (min(ratios) >= 2.0**-10 and max(ratios) < 2.0**8):
-        return None
+    if not (operation.as_xnnpack and min(ratios) >= 2.0**-10 and max(ratios) < 2.0**8):
+        return own_kernels.total(operation, codes)
     shift = _DIGITS - (math.frexp(max(ratios))[1] - 1)
     by_a, by_b = (int(np.rint(math.ldexp(float(ratio), shift))) for ratio in ratios)
     by_b = -by_b if operation.name == "SUB" else by_b
@@ -55,8 +59,8 @@ def _product(operation: Operation) -> relax.Expr | None:
         return None
     a, b, y = codes
     scale = a.scale * b.scale / y.scale
-    if not 2.0**-16 <= scale < 2.0**8:
-        return None
+    if not (operation.as_xnnpack and 2.0**-16 <= scale < 2.0**8):
+        return own_kernels.product(operation, codes)
     fraction, exponent = math.frexp(float(scale))
     bounds = y.clamp(operation, as_xnnpack=True)
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tvm import tirx
 
 from schedules.kernel.quantised.quantisation import activation_range
-from schedules.layer.workload import ACTIVATIONS as INTERVALS
 from tflite_delegate.importer.conversions.operation import Operation, Quantization
 from tflite_delegate.read.graph import ACTIVATIONS
 
@@ -64,18 +63,11 @@ class Codes:
     def clamp(self, operation: Operation, as_xnnpack: bool) -> tuple[int, int]:
         """The least and the largest code of a node's fused activation."""
         activation = ACTIVATIONS[operation.options["fusedActivationFunction"]]
-        if as_xnnpack:
-            return activation_range(activation, self.dtype, float(self.scale), self.zero)
-        return self.tflite_range(activation)
+        return activation_range(activation, self.dtype, float(self.scale), self.zero, as_xnnpack)
 
     def tflite_range(self, activation: str) -> tuple[int, int]:
         """That of an activation as TFLite's own kernels round it: ties go away from zero."""
-        ends = []
-        for bound, end in zip(INTERVALS[activation], (self.least, self.most), strict=True):
-            steps = 0.0 if bound is None else float(np.float32(bound) / self.scale)
-            code = end if bound is None else self.zero + int(round_away(np.array(steps)))
-            ends.append(min(max(code, self.least), self.most))
-        return ends[0], ends[1]
+        return activation_range(activation, self.dtype, float(self.scale), self.zero, False)
 
 
 def round_away(values: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from schedules.layer.network import DEPTHWISE
+from schedules.layer.network import DENSE, DEPTHWISE
 from schedules.relax.hybrid import hybrid_layer
 from tflite_delegate.importer.conversions.operation import Operation, Quantization
 from tflite_delegate.importer.quantised.geometry import (
@@ -23,7 +23,7 @@ from tflite_delegate.importer.quantised.geometry import (
     reshaped,
     workload_of,
 )
-from tflite_delegate.read.dynamic import xnnpack_rule
+from tflite_delegate.rules import dynamic_rule
 
 
 def hybrid_layer_of(operation: Operation) -> relax.Expr | None:
@@ -42,10 +42,22 @@ def hybrid_layer_of(operation: Operation) -> relax.Expr | None:
     if operation.input_type(1) == "int8":
         if workload.groups > 1 and not workload.is_depthwise:
             return None  # the image is quantised as a whole
-        workload = replace(workload, rounding=xnnpack_rule(operator, workload, operation.simd))
+        workload = replace(workload, rounding=_read_rule(operation, operator, scales))
+        rule = dynamic_rule(operation.rounding, operator, workload, operation.simd)
+        workload = replace(workload, rounding=rule)
     layer = (kind, workload, image_of(operation), ohwi(workload, weights))
     result = hybrid_layer(operation.converter.bb, *layer, bias, scales, operation.simd)
     return reshaped(operation, result)
+
+
+def _read_rule(operation: Operation, operator: str, scales: NDArray[np.float32]) -> str:
+    """That of TFLite's own kernel on x86, from which others follow."""
+    if operator == DEPTHWISE:
+        return "builtin_depthwise"
+    if operator == DENSE:
+        is_asymmetric = operation.options["asymmetricQuantizeInputs"]
+        return "builtin_asymmetric_rows" if is_asymmetric else "builtin_symmetric_rows"
+    return "builtin_symmetric" if (scales == scales[0]).all() else "builtin_asymmetric"
 
 
 def _scales(

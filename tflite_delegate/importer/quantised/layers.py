@@ -1,4 +1,4 @@
-"""Convolutions and fully-connected layers of int8 or uint8, by XNNPACK's rules."""
+"""Convolutions and fully-connected layers of int8 or uint8, by LiteRT's rules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
+from schedules.errors import LeanconvError
 from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.network import CONV, DEPTHWISE, TRANSPOSED
 from schedules.layer.workload import Conv2dWorkload
@@ -28,7 +29,7 @@ from tflite_delegate.importer.transposed import spread_pixels
 from tflite_delegate.read import upsampling
 from tflite_delegate.read.graph import ACTIVATIONS
 from tflite_delegate.read.quantisation import MOST_RATIO
-from tflite_delegate.rules import DEFAULT, cases
+from tflite_delegate.rules import cases
 
 
 def _layer(operation: Operation) -> relax.Expr | None:
@@ -92,12 +93,15 @@ def _by_rule(
 ) -> tuple[Conv2dWorkload, Quantisation] | None:
     """The layer with its rule, and what that computes with; ``ends`` are of input and output."""
     x, y = ends
-    rules = (case.rule for case in cases(DEFAULT, operation.simd) if case.fits(kind, workload))
-    workload = replace(workload, rounding=next(rules))
+    known = cases(operation.rounding, operation.simd)
+    rule = next((case.rule for case in known if case.fits(kind, workload)), None)
+    if rule is None:
+        raise LeanconvError(f"no rule is known of {operation.rounding} kernels of {x.dtype}")
+    workload = replace(workload, rounding=rule)
     if not (x.scale * weights[0] / y.scale < np.float32(MOST_RATIO)).all():
         return None
-    scales_and_zeros = ((float(codes.scale), codes.zero) for codes in ends)
-    return workload, Quantisation.of(workload, weights, *scales_and_zeros)
+    image, output = ((float(codes.scale), codes.zero) for codes in ends)
+    return workload, Quantisation.of(workload, weights, image, output, kind)
 
 
 def _weight_codes(operation: Operation, axis: int) -> tuple[NDArray[np.float32], int] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from schedules.errors import LeanconvError
 from tflite_delegate.importer.conversions.operation import Operation
 from tflite_delegate.importer.quantised.codes import Codes, clamped, integer, real
 
@@ -22,6 +23,8 @@ def _softmax(operation: Operation) -> relax.Expr | None:
     x, y, beta = Codes.of_input(operation), Codes.of_output(operation), operation.options["beta"]
     if x is None or y is None or x.dtype != y.dtype or y.zero != y.least:
         return None
+    if operation.as_reference:
+        raise LeanconvError("modules do not have it of codes by --rounding reference")
     scale = x.scale * np.float32(beta)
     is_256th = abs(float(y.scale) * 256 - 1) <= 0.001
     if not is_256th or beta < 0 or not math.isfinite(scale):

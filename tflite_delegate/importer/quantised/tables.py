@@ -69,11 +69,17 @@ def _by_table(
     return convert
 
 
-def _logistic(_operation: Operation, x: Codes, y: Codes) -> Integers | None:
-    """XNNPACK's, in double precision."""
+def _logistic(operation: Operation, x: Codes, y: Codes) -> Integers | None:
+    """XNNPACK's, in double precision; TFLite's in single."""
     if y.scale != np.float32(2.0**-8) or y.zero != y.least:
         return None  # which LiteRT refuses too
     values = (x.all - x.zero).astype(np.float32) * x.scale
+    if not operation.as_xnnpack:
+        with np.errstate(over="ignore"):
+            single = np.float32(1) / (
+                np.float32(1) + np.exp(-values.astype(np.float64)).astype("f4")
+            )
+        return (round_away(single * (np.float32(1) / y.scale)) + y.zero).astype(np.int64)
     shares = (1 / (1 + np.exp(-np.clip(values.astype(np.float64), -700, 700)))).astype(np.float32)
     steps = shares * (np.float32(1) / y.scale) + np.float32(y.zero)
     return np.rint(steps).astype(np.int64)
@@ -85,7 +91,8 @@ def _leaky_relu(operation: Operation, x: Codes, y: Codes) -> Integers | None:
     above = x.scale / y.scale
     below = above * alpha
     least, most = 2.0**-8, 2.0**7
-    if least <= above <= most and abs(below) >= least and -127.99609375 <= below <= most:
+    fits = least <= above <= most and abs(below) >= least and -127.99609375 <= below <= most
+    if operation.as_xnnpack and fits:
         factors = [int(np.rint(np.float32(256) * ratio)) for ratio in (above, below)]
         return shift_up(values * np.where(values > 0, *factors), 8) + y.zero
     own = Multiplier.of(abs(float(x.scale * alpha / y.scale))).scale_away(values)
@@ -117,7 +124,7 @@ def _hard_swish(operation: Operation) -> relax.Expr | None:
     if outer.shift > 0:
         return None
     exact = _swished(x, y, outer, inner, ties_up=False)
-    if not operation.is_for_arm:
+    if not operation.is_for_arm or operation.as_reference:
         return look_up(operation, operation.codes(0), ends, exact)
     table = _swished(x, y, outer, inner, ties_up=True)
     return look_up(operation, operation.codes(0), ends, table, exact, _SWISHED_AT_ONCE)
@@ -157,11 +164,14 @@ def recoded(operation: Operation) -> relax.Expr | None:
         return None
     x, y = ends
     ratio, values = x.scale / y.scale, x.all - x.zero
-    if x.dtype == y.dtype and 2.0**-8 <= ratio <= 2.0**7:
+    if operation.as_xnnpack and x.dtype == y.dtype and 2.0**-8 <= ratio <= 2.0**7:
         factor = int(np.rint(np.float32(256) * ratio))
         table = shift_up(values * factor, 8) + y.zero
         return look_up(operation, operation.codes(0), ends, table)
     by = Multiplier.of(float(ratio))
+    if operation.as_reference:
+        table = by.scale_away(values) + y.zero
+        return look_up(operation, operation.codes(0), ends, table)
     tables = by.scale_up(values) + y.zero, by.scale_away(values) + y.zero
     return look_up(operation, operation.codes(0), ends, *tables, _RECODED_AT_ONCE)
 

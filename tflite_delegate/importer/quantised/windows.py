@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax, te, tirx
 
+from schedules.errors import LeanconvError
 from tflite_delegate.importer.conversions.operation import Operation
 from tflite_delegate.importer.conversions.windows import resized_axes, same_padding
+from tflite_delegate.importer.quantised import own_kernels
 from tflite_delegate.importer.quantised.codes import Codes, clamped, integer, nearest, real
 
 #: Bits behind the point of XNNPACK's shares of neighbours.
@@ -87,7 +89,7 @@ def _int32(value: Any) -> Any:
 
 
 def _mean(operation: Operation) -> relax.Expr | None:
-    """XNNPACK's: in float32, over neighbouring axes."""
+    """XNNPACK's: in float32, over neighbouring axes; or those of TFLite's own kernels."""
     x, y = Codes.of_input(operation), Codes.of_output(operation)
     if x is None or y is None or x.dtype != y.dtype:
         return None
@@ -100,6 +102,7 @@ def _mean(operation: Operation) -> relax.Expr | None:
     out = [1 if axis in axes else size for axis, size in enumerate(shape)]
     out = out if keeps else [shape[axis] for axis in kept]
     count = int(np.prod([shape[axis] for axis in axes]))
+    own_code = own_kernels.mean_of(operation, (x, y), count, axes)
     scale = x.scale / y.scale * (np.float32(1) / np.float32(count))
     zeros = np.float32(count * x.zero)
 
@@ -116,6 +119,9 @@ def _mean(operation: Operation) -> relax.Expr | None:
         sums = te.compute(out, lambda *index: te.sum(code(*index), axis=averaged), name="sums")
 
         def mean(*index: Any) -> Any:
+            if not operation.as_xnnpack:
+                code = own_code(integer(sums[index], 64), index[-1], shape[-1])
+                return clamped(code, (y.least, y.most), y.dtype)
             steps = _affine(operation.is_for_arm, sums[index], scale, zeros, y.zero)
             within = tirx.max(tirx.min(steps, real(y.most)), real(y.least))
             return clamped(nearest(within), (y.least, y.most), y.dtype)
@@ -146,6 +152,8 @@ def _resize_bilinear(operation: Operation) -> relax.Expr | None:
     codes = _of_one_scale(operation)
     if codes is None:
         return None
+    if not operation.as_xnnpack:
+        raise LeanconvError(f"modules do not have it of codes by --rounding {operation.rounding}")
     (batch, _, _, channels), axes = operation.shape(0), resized_axes(operation)
     places = [_places(operation, size, wanted) for _, size, wanted in axes]
     tables = [relax.const(values) for axis in places for values in axis]
