@@ -28,7 +28,7 @@ BUDGET = {
     "schedules/select": 1100,
     "schedules/target": 1450,
     "schedules/tuning": 5700,
-    "tflite_delegate": 1190,
+    "tflite_delegate": 1210,
     "tflite_delegate/csrc": 16750,
     "tflite_delegate/embedding": 200,
     "tflite_delegate/importer": 5080,

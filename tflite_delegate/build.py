@@ -78,6 +78,7 @@ def build(
     jobs: int | None = None,
     progress: Progress | None = None,
     plan: RecordedPlan | None = None,
+    smaller: Sequence[int] = (),
 ) -> Report:
     """Compile the convolutions of a .tflite model into a delegate.
 
@@ -115,6 +116,9 @@ def build(
         Called with (steps done, steps in all, text).
     plan : RecordedPlan, optional
         The kernels to take, whatever else could be chosen.
+    smaller : sequence of int
+        Limits below that on ``held_bytes``: the library has a plan within each of them as well, and
+        the delegate takes the first that its option ``memory_limit`` allows.
 
     Raises
     ------
@@ -125,7 +129,7 @@ def build(
     output = Path(output_path)
     check_writable(output)
     model = read_for(model_path, simd, batch, rounding, precision)
-    selections = select(model, simd, algorithms, limits, objective, records, plan)
+    selections = select(model, simd, algorithms, limits, objective, records, plan, smaller)
     steps = len(all_kernels(selections)) + 1
     notify = progress or _silent
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
@@ -158,6 +162,7 @@ def export_sources(
     jobs: int | None = None,
     progress: Progress | None = None,
     plan: RecordedPlan | None = None,
+    smaller: Sequence[int] = (),
 ) -> Report:
     """Like :func:`build`, but leave C sources, compiled kernels and a CMakeLists.txt in a folder.
 
@@ -169,7 +174,7 @@ def export_sources(
     folder = Path(folder)
     _check_folder(folder)
     model = read_for(model_path, simd, batch, rounding, precision)
-    selections = select(model, simd, algorithms, limits, objective, records, plan)
+    selections = select(model, simd, algorithms, limits, objective, records, plan, smaller)
     steps = len(all_kernels(selections))
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -206,12 +211,13 @@ def _write_sources(
     compiled = compile_kernels(
         all_kernels(selections), simd, jobs, lambda done, _, text: notify(done, steps, text)
     )
+    graphs, others = selections[: len(model.graphs)], selections[len(model.graphs) :]
     embedded = embed(folder, model, selections[0])
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     sources = copy_sources(folder)
     (folder / TARGET).write_text(target_header(simd), encoding="utf-8")
-    table = kernel_table(compiled, model.name, simd, selections, rounding, embedded)
+    table = kernel_table(compiled, model.name, simd, graphs, rounding, embedded, others)
     (folder / TABLE).write_text(table, encoding="utf-8")
     objects = [f"{kernel.name}.o" for kernel in compiled] + [OBJECT] * bool(embedded)
     return compiled, objects, [*sources, TABLE]
@@ -230,7 +236,7 @@ def _report(
     compiled = {kernel.name: kernel.compiled for kernel in kernels if kernel.compiled}
     main, *others = (
         graph_report(graph, selection, compiled)
-        for graph, selection in zip(model.graphs, selections, strict=True)
+        for graph, selection in zip(model.graphs, selections[: len(model.graphs)], strict=True)
     )
     return Report(
         model=model.name,

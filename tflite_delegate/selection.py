@@ -46,10 +46,12 @@ def select(
     objective: str = "time",
     records: Sequence[Record] = (),
     plan: RecordedPlan | None = None,
+    smaller: Sequence[int] = (),
 ) -> tuple[Selection, ...]:
     """As :func:`schedules.select.selection.select_all`, for the graphs of a model or of its file.
 
-    Or the kernels of a ``plan`` of its only graph.
+    Or the kernels of a ``plan`` of its only graph; or, behind those within its limit, those within
+    each ``smaller`` one.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def select(
         found = select_all(model.graphs, simd, algorithms, limits, objective, records)
     else:
         _check_alone(model, limits, algorithms, objective, records)
-        found = (select_within(model, simd, limits),)
+        found = select_within(model, simd, limits, smaller)
     if not any(selection.kernels for selection in found):
         raise LeanconvError(_nothing_to_compile(model, found))
     return found

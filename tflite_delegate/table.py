@@ -81,10 +81,12 @@ def kernel_table(
     selections: Sequence[Selection] = (),
     rounding: str = rules.DEFAULT,
     embedded: Mapping[Chain, Embedded] = NOTHING_EMBEDDED,
+    smaller: Sequence[Selection] = (),
 ) -> str:
     """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
 
     ``selections`` are those of a model's graphs, which say what the kernels were compiled for;
+    ``smaller`` are of the first of them too, and hold less and less;
     ``rounding`` is one of the keys of :data:`ROUNDINGS`; ``embedded`` are units of the first of the
     graphs.
     """
@@ -119,11 +121,11 @@ def kernel_table(
         lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
     rows = rules.cases(rounding, simd)
     lines += ["", "static const struct lc_rule_case rules[] = {", *map(_rule_case, rows), "};"]
-    places = _places(kernels, selections, embedded)
+    places = _places(kernels, selections, embedded, smaller)
     if places:
         lines += ["", "static const struct lc_place places[] = {", *places, "};"]
-    promises = _promise(selections)
-    lines += promises
+    promised = _promised(selections, smaller)
+    lines += _promises(promised)
     lines += [
         "",
         "const struct lc_library lc_library = {",
@@ -144,7 +146,8 @@ def kernel_table(
         f"    .kernel_count = {len(kernels)},",
         f"    .places = {'places' if places else 0},",
         f"    .place_count = {len(places)},",
-        f"    .promise = {'&promise' if promises else 0},",
+        f"    .promises = {'promises' if promised else 0},",
+        f"    .promise_count = {len(promised)},",
         f"    .algorithms = {'algorithms' if kernels else 0},",
         f"    .algorithm_count = {len(names)},",
         "};",
@@ -308,14 +311,16 @@ def _places(
     kernels: Sequence[Kernel],
     selections: Sequence[Selection],
     embedded: Mapping[Chain, Embedded],
+    smaller: Sequence[Selection],
 ) -> list[str]:
-    """The default kernel of each layer or block of the model, by its first core."""
+    """The default kernel of each layer or block of the model in each plan, by its first core."""
     numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
     lines = []
-    for selection in selections:
+    planned = [(0, selection) for selection in selections] + [*enumerate(smaller, start=1)]
+    for plan, selection in planned:
         for chain, kernel in sorted(selection.units.items()):
             core = selection.layers[chain[0]].layer.index
-            fields = [len(selection.network.steps), core, f"&kernels[{numbers[kernel.name]}]"]
+            fields = [len(selection.network.steps), core, plan, f"&kernels[{numbers[kernel.name]}]"]
             if selection is selections[0] and chain in embedded:
                 data = embedded[chain]
                 fields += [f"{SYMBOL} + {data.offset}", data.bytes]
@@ -324,24 +329,31 @@ def _places(
     return lines
 
 
-def _promise(selections: Sequence[Selection]) -> list[str]:
-    """What a model of one graph will hold; nothing is promised of others."""
+def _promised(selections: Sequence[Selection], smaller: Sequence[Selection]) -> list[Selection]:
+    """Those of the plans of a model of one graph; nothing is promised of others."""
     if len(selections) != 1 or not selections[0].units:
         return []
-    promise = promise_of(selections[0])
-    arenas = ", ".join(f"{{{threads}, {size}}}" for threads, size in promise.arenas)
-    fields = {
-        "graph_nodes": len(selections[0].network.steps),
-        "edge_bytes": promise.edge_bytes,
-        "packed_bytes": promise.packed_bytes,
-        "arenas": "arenas",
-        "arena_count": len(promise.arenas),
-    }
-    return [
-        "",
-        f"static const struct lc_promised_arena arenas[] = {{{arenas}}};",
-        f"static const struct lc_promise promise = {_initializer(fields)};",
-    ]
+    return [*selections, *smaller]
+
+
+def _promises(selections: Sequence[Selection]) -> list[str]:
+    """What the model will hold with each plan."""
+    lines, entries = [""] if selections else [], []
+    for plan, selection in enumerate(selections):
+        promise = promise_of(selection)
+        arenas = ", ".join(f"{{{threads}, {size}}}" for threads, size in promise.arenas)
+        fields = {
+            "graph_nodes": len(selection.network.steps),
+            "edge_bytes": promise.edge_bytes,
+            "packed_bytes": promise.packed_bytes,
+            "arenas": f"arenas{plan}",
+            "arena_count": len(promise.arenas),
+        }
+        lines.append(f"static const struct lc_promised_arena arenas{plan}[] = {{{arenas}}};")
+        entries.append(_initializer(fields))
+    if entries:
+        lines.append(f"static const struct lc_promise promises[] = {{{', '.join(entries)}}};")
+    return lines
 
 
 def _c_string(text: str) -> str:

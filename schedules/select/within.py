@@ -22,12 +22,18 @@ from schedules.plan.planner import Limits
 from schedules.select.selection import Kernel, Selected, Selection
 from schedules.target.simd import Simd
 
+#: Of kernels, by what they compute and how.
+Names = dict[tuple[object, ...], str]
+#: Of the curve whose least is told where a limit is too low.
+RESOLUTION = 3e-4
 #: More bytes than there are.
 UNLIMITED = 2**62
 
 
-def select_within(network: Network, simd: Simd, limits: Limits) -> Selection:
-    """The fastest kernels with which a whole network keeps the limits.
+def select_within(
+    network: Network, simd: Simd, limits: Limits, smaller: Sequence[int] = ()
+) -> tuple[Selection, ...]:
+    """The fastest kernels with which a whole network keeps the limits; and each ``smaller`` one.
 
     Workspace of as many threads as ``limits`` say, time of one, as modelled; see
     :mod:`schedules.budget.exact`.
@@ -40,18 +46,27 @@ def select_within(network: Network, simd: Simd, limits: Limits) -> Selection:
     problem = problem_of(network, simd, limits)
     solver = Solver(problem, limits.file_bytes)
     limit = UNLIMITED if limits.held_bytes is None else limits.held_bytes
-    solution = fastest_within(network, solver, limit)
-    if solution is None:
-        curve = solver.curve()
-        if not curve and limits.file_bytes is not None:
-            raise OverLimit(file_refusal(network, problem, limits.file_bytes))
-        raise OverLimit(_refusal(network, problem, curve, limit))
-    return selection_of(network, simd, solution, limits.threads)
+    found, names = [], Names()
+    for bytes_held in (limit, *smaller):
+        solution = fastest_within(network, solver, bytes_held)
+        if solution is None:
+            curve = solver.curve(RESOLUTION)
+            if not curve and limits.file_bytes is not None:
+                raise OverLimit(file_refusal(network, problem, limits.file_bytes))
+            raise OverLimit(_refusal(network, problem, curve, bytes_held))
+        found.append(selection_of(network, simd, solution, limits.threads, names))
+    return tuple(found)
 
 
-def selection_of(network: Network, simd: Simd, solution: Solution, threads: int = 1) -> Selection:
-    """The kernels that a solution names; equal ones are compiled once."""
-    names: dict[tuple[object, ...], str] = {}
+def selection_of(
+    network: Network,
+    simd: Simd,
+    solution: Solution,
+    threads: int = 1,
+    names: Names | None = None,
+) -> Selection:
+    """The kernels that a solution names; equal ones, of all that share ``names``, are one."""
+    names = Names() if names is None else names
     network = with_pools(network, solution.chosen)
     layers = [Selected(layer, (), layer.reason) for layer in network.layers]
     blocks: dict[Chain, Kernel] = {}

@@ -159,6 +159,11 @@ def byte_count(text: str) -> int:
     return int(number) * (unit or 1)
 
 
+def byte_counts(text: str) -> list[int]:
+    """The type of an argument like ``8M,2M``."""
+    return [byte_count(part) for part in text.split(",")]
+
+
 def address(text: str) -> tuple[str, int]:
     """The type of an argument ``HOST:PORT``; an IPv6 address may stand in brackets."""
     host, _, port = text.rpartition(":")

@@ -16,6 +16,7 @@ from tvmc.command import (
     add_weight_options,
     at_least_one,
     byte_count,
+    byte_counts,
     given,
     names,
     positive,
@@ -80,9 +81,10 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "the bytes held whatever it costs [%(default)s]")  # fmt: skip
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
-    add("--memory-limit", metavar="BYTES", type=byte_count,
+    add("--memory-limit", metavar="BYTES[,BYTES…]", type=byte_counts,
         help="all that a delegate holds at most: tensors, workspace and packed weights; see "
-        "`tvmc plan`")  # fmt: skip
+        "`tvmc plan`. With several, one below the other, the library has a plan for each, and the "
+        "delegate's option memory_limit chooses")  # fmt: skip
     add("--threads", metavar="N", type=thread_count,
         help="threads whose workspace counts for --memory-limit [1]")  # fmt: skip
     add("--plan", metavar="FILE[#BYTES]",

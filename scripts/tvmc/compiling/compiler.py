@@ -33,7 +33,7 @@ def compile(
     output_format: str = "delegate",
     algorithms: Sequence[str] = ("auto",),
     workspace_limit: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | Sequence[int] | None = None,
     plan: str | None = None,
     threads: int | None = None,
     weights: str = "heap",
@@ -77,7 +77,7 @@ def compile(
         one, the first that supports it.
     workspace_limit : int, optional
         Bytes of workspace that no layer may exceed, for one thread.
-    memory_limit : int, optional
+    memory_limit : int or sequence of int, optional
         Bytes that a delegate may hold in all: tensors and workspace at once, and packed weights.
         The fastest kernels within it, by the model of the objective "time".
     plan : str, optional
@@ -162,6 +162,9 @@ def compile(
         raise LeanconvError(f"unknown place of weights {weights!r}: {', '.join(WEIGHTS)}")
     if is_module and (memory_limit is not None or file_limit is not None or weights != "heap"):
         raise LeanconvError("limits on all that is held, and embedded weights, are for delegates")
+    held = [memory_limit] if isinstance(memory_limit, int) else list(memory_limit or [])
+    if held != sorted(set(held), reverse=True) or (len(held) > 1 and weights == "embedded"):
+        raise LeanconvError("several memory limits have to fall, and their weights be on the heap")
     recorded = None
     if plan is not None:
         if is_module or memory_limit is not None or tuple(algorithms) != ("auto",):
@@ -184,7 +187,7 @@ def compile(
         "limits": Limits(
             workspace_limit,
             max_error,
-            memory_limit,
+            held[0] if held else None,
             1 if threads is None else threads,
             embeds=weights == "embedded",
             file_bytes=file_limit,
@@ -216,11 +219,13 @@ def compile(
         )
     elif output_format == "delegate-source":
         options |= {"batch": batch, "rounding": rounding, "precision": precision}
-        result = export_sources(path, output, simd, plan=recorded, **options)
+        result = export_sources(path, output, simd, plan=recorded, smaller=held[1:], **options)
     else:
         toolchain = Toolchain.named(cc)
         options |= {"batch": batch, "rounding": rounding, "precision": precision}
-        result = build(path, output, simd, toolchain=toolchain, plan=recorded, **options)
+        result = build(
+            path, output, simd, toolchain=toolchain, plan=recorded, smaller=held[1:], **options
+        )
     if report is not None:
         write_json(report, result.to_dict())
     return result

@@ -189,6 +189,39 @@ def test_a_plan_in_a_file_is_compiled(
         assert text in line
 
 
+def test_a_library_of_several_plans_takes_what_a_limit_allows(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "lib.so"
+    small, large = plans[0], plans[-1]
+    limits = f"{large['bytes']},{small['bytes']}"
+    command = ["compile", str(graph), "-o", str(library), "--memory-limit"]
+    assert main([*command, f"{small['bytes']},{large['bytes']}"]) == 2
+    assert "have to fall" in capfd.readouterr().err
+    assert main([*command, limits]) == 0
+    image = np.random.default_rng(0).standard_normal((1, 14, 14, 16), np.float32)
+    litert = runtime("litert")
+    expected = Session(graph, litert, xnnpack=False, threads=1).run([image])
+    for limit, held in (
+        (0, large), (large["bytes"], large), (large["bytes"] - 1, small), (small["bytes"], small),
+        (small["bytes"] - 1, None),
+    ):  # fmt: skip
+        options = {"memory_limit": str(limit)} if limit else {}
+        session = Session(
+            graph, litert, delegate=library, delegate_options=options, xnnpack=False, threads=1
+        )
+        (output,) = session.run([image])
+        np.testing.assert_allclose(output, expected[0], rtol=1e-4, atol=1e-4)
+        told = session.report()
+        assert told is not None
+        if held is None:
+            assert told["live_bytes"] == 0
+            continue
+        assert Probe(session.interpreter).arena_bytes() == held["arena_bytes"]
+        assert 0 <= held["packed_bytes"] - told["live_bytes"] < 64 * len(LAYERS)
+    assert "plan 2 of 2, as the one before needs" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--algorithm", "indirect"), ("--objective", "memory")]
 )

@@ -93,8 +93,9 @@ static void add_candidate(struct search *search, const struct lc_chain *chain, b
         return;
     }
     int32_t count = chain->layer_count;
-    const struct lc_place *meant = lc_place_at(search->graph->plan->size, chain->layers[0].core,
-                                               layers, count, search->algorithm);
+    const struct lc_place *meant =
+        lc_place_at(search->graph->plan->size, chain->layers[0].core, search->graph->kept_plan,
+                    layers, count, search->algorithm);
     const struct lc_kernel *kernel =
         meant ? meant->kernel : lc_find_kernel(layers, count, search->algorithm);
     if (kernel && lc_chain_adds(chain, kernel) &&

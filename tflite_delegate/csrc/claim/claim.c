@@ -261,6 +261,7 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
     }
     struct lc_claim claim = {.context = context,
                              .graph_nodes = claims.graph.plan->size,
+                             .plan = claims.graph.kept_plan,
                              .sources = claims.graph.sources};
     begin(delegate, &claim);
     int (*const steps[])(struct claims *) = {claim_layers, halve_between, claim_operators,

@@ -28,34 +28,56 @@ static void restrict_threads(struct lc_delegate *delegate, int32_t threads) {
     }
 }
 
-bool lc_keep_limit(const struct lc_graph *graph, struct lc_delegate *delegate) {
-    const struct lc_promise *promise = lc_promise_for(graph, delegate);
-    const unsigned long long limit = delegate->options.memory_limit;
+static void promise_plan(struct lc_graph *graph, struct lc_delegate *delegate, size_t plan,
+                         bool is_promised) {
+    graph->kept_plan = (int32_t)plan;
     lc_lock(&delegate->lock);
-    delegate->is_promised = promise != NULL;
+    delegate->promise = is_promised ? &lc_library.promises[plan] : NULL;
     lc_unlock(&delegate->lock);
+}
+
+// The first plan that keeps the limit with one thread at least; promise_count if there is none.
+static size_t plan_within(uint64_t limit) {
+    size_t plan = 0;
+    while (plan < lc_library.promise_count && !threads_within(&lc_library.promises[plan], limit)) {
+        plan++;
+    }
+    return plan;
+}
+
+bool lc_keep_limit(struct lc_graph *graph, struct lc_delegate *delegate) {
+    const bool is_promised = lc_is_promised(graph, delegate);
+    const unsigned long long limit = delegate->options.memory_limit;
+    promise_plan(graph, delegate, 0, is_promised);
     if (!limit) {
         return true;
     }
-    if (!promise) {
+    if (!is_promised) {
         lc_log("memory_limit %llu: the library promises nothing of this graph (compiled for %s): "
                "all layers stay with TFLite",
                limit, lc_library.model);
         return false;
     }
     const int32_t wanted = lc_threads_for(delegate, graph->context);
-    const int32_t threads = threads_within(promise, limit);
+    const size_t plans = lc_library.promise_count, plan = plan_within(limit);
+    const struct lc_promise *promise = &lc_library.promises[plan < plans ? plan : plans - 1];
     const unsigned long long need = needed(promise, wanted);
-    if (!threads) {
+    if (plan == plans) {
         lc_log("memory_limit %llu: %llu bytes are needed with %d threads, %llu at least: all "
                "layers stay with TFLite",
                limit, need, (int)wanted, (unsigned long long)needed(promise, 1));
         return false;
     }
+    if (plan > 0) {
+        lc_log("memory_limit %llu: plan %zu of %zu, as the one before needs %llu bytes", limit,
+               plan + 1, plans, (unsigned long long)needed(promise - 1, 1));
+    }
+    const int32_t threads = threads_within(promise, limit);
     if (threads < wanted) {
         lc_log("memory_limit %llu: %d of %d threads, as all need %llu bytes", limit, (int)threads,
                (int)wanted, need);
     }
+    promise_plan(graph, delegate, plan, true);
     restrict_threads(delegate, threads);
     return true;
 }

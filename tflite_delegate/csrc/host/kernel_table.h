@@ -247,6 +247,7 @@ struct lc_kernel {
 struct lc_place {
     int32_t graph_nodes; // of the graph that the core is in
     int32_t core;        // node index
+    int32_t plan;        // which of several for the model, 0 if there is one
     const struct lc_kernel *kernel;
     // What lc_pack would make of the model's weights; NULL: that is to be done. And what tells that
     // a model has these weights: hashes of parts of them, and of all (see kernels/embedded).
@@ -264,7 +265,8 @@ struct lc_promised_arena {
     uint64_t bytes;
 };
 
-// What the model that the library was compiled for will hold: schedules/select/promised.py.
+// What the model that the library was compiled for will hold with one plan: its default kernels,
+// or those of the places of that number. See schedules/select/promised.py.
 struct lc_promise {
     int32_t graph_nodes;
     uint64_t edge_bytes;                    // of the graph's inputs that are read, and its outputs
@@ -291,8 +293,10 @@ struct lc_library {
     size_t kernel_count;
     const struct lc_place *places;
     size_t place_count;
-    const struct lc_promise *promise; // NULL: none, as of a model of several graphs
-    const char *const *algorithms;    // compiled in, each named once
+    const struct lc_promise
+        *promises;                 // by the plan; the first is the default, later ones hold less
+    size_t promise_count;          // 0: none, as of a model of several graphs
+    const char *const *algorithms; // compiled in, each named once
     size_t algorithm_count;
 };
 

@@ -81,13 +81,13 @@ const struct lc_kernel *lc_find_runnable(const struct lc_geometry *layers, int32
     return NULL;
 }
 
-const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core,
+const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core, int32_t plan,
                                    const struct lc_geometry *layers, int32_t layer_count,
                                    const char *algorithm) {
     // Another model of as many nodes may have the same layer at this place: it is served as well.
     for (size_t i = 0; i < lc_library.place_count; i++) {
         const struct lc_place *place = &lc_library.places[i];
-        if (place->graph_nodes == graph_nodes && place->core == core &&
+        if (place->graph_nodes == graph_nodes && place->core == core && place->plan == plan &&
             serves(place->kernel, layers, layer_count, algorithm)) {
             return place;
         }

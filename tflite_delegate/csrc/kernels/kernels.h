@@ -20,7 +20,7 @@ const struct lc_kernel *lc_find_runnable(const struct lc_geometry *layers, int32
 
 // The kernel that was compiled for the chain whose first core is the node `core` of a graph of
 // `graph_nodes` nodes, if it serves the layers and `algorithm` (as above); else NULL.
-const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core,
+const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core, int32_t plan,
                                    const struct lc_geometry *layers, int32_t layer_count,
                                    const char *algorithm);
 

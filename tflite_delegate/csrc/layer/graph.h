@@ -42,6 +42,7 @@ struct lc_graph {
     struct lc_use *uses;   // of each tensor
     int *sources;          // tensor -> the float16, int8 or sparse constant that is made into it,
                            // or -1; LC_END_OF_SOURCES behind the last
+    int32_t kept_plan;     // of the library's for the model
 };
 
 // Reads the execution plan. Returns TFL_OK, TFL_ERROR if TFLite cannot tell, or

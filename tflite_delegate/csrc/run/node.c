@@ -70,23 +70,24 @@ static void pack(struct lc_node *node, const struct tfl_context *context) {
     }
 }
 
-// The nodes of the graph that is being claimed, 0 if none is.
-static int32_t graph_nodes(struct lc_delegate *delegate, const struct tfl_context *context) {
-    int32_t nodes = 0;
+// The claim of the graph; of no nodes if none is made.
+static struct lc_claim claim_of(struct lc_delegate *delegate, const struct tfl_context *context) {
+    struct lc_claim found = {0};
     lc_lock(&delegate->lock);
     for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
-        nodes = claim->context == context ? claim->graph_nodes : nodes;
+        found = claim->context == context ? *claim : found;
     }
     lc_unlock(&delegate->lock);
-    return nodes;
+    return found;
 }
 
 // Finds the kernel that the chain was claimed for, and where it was compiled for the chain, that.
 static void find_claimed(struct lc_node *node, const struct tfl_context *context) {
     const struct lc_chain *chain = &node->chain;
     const char *algorithm = node->delegate->options.algorithm;
-    node->place = lc_place_at(graph_nodes(node->delegate, context), chain->layers[0].core,
-                              node->layers, chain->layer_count, algorithm);
+    const struct lc_claim claim = claim_of(node->delegate, context);
+    node->place = lc_place_at(claim.graph_nodes, chain->layers[0].core, claim.plan, node->layers,
+                              chain->layer_count, algorithm);
     node->claimed_kernel = node->place
                                ? node->place->kernel
                                : lc_find_kernel(node->layers, chain->layer_count, algorithm);
@@ -95,22 +96,11 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
     }
 }
 
-// What is made of constants in the graph that is being claimed.
-static const int *sources_of(struct lc_delegate *delegate, const struct tfl_context *context) {
-    const int *sources = NULL;
-    lc_lock(&delegate->lock);
-    for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
-        sources = claim->context == context ? claim->sources : sources;
-    }
-    lc_unlock(&delegate->lock);
-    return sources;
-}
-
 // Reads the replaced nodes again and packs their weights. False if they are not what was claimed.
 static bool read_claimed(struct lc_node *node, struct tfl_context *context,
                          const struct tfl_ints *replaced) {
     struct lc_chain *chain = &node->chain;
-    const int *sources = sources_of(node->delegate, context);
+    const int *sources = claim_of(node->delegate, context).sources;
     for (int i = 0; i < replaced->size; i++) {
         if (lc_chain_append(chain, context, replaced->data[i], sources)) {
             return false;

@@ -26,6 +26,7 @@ struct lc_operator_node;
 struct lc_claim {
     const struct tfl_context *context;
     int32_t graph_nodes; // before any was replaced
+    int32_t plan;        // of the library's, that it is claimed for
     const int *sources;  // as of struct lc_graph
     struct lc_claim *next;
 };
@@ -46,7 +47,7 @@ struct lc_delegate {
     struct lc_halved *halved;           // tensors that are float16 meanwhile, of each graph
     size_t live_bytes;                  // packed weights and biases of these
     int32_t unknown;                    // float layers without a kernel, of the graph prepared last
-    bool is_promised;                   // what that holds, as the library says
+    const struct lc_promise *promise;   // of what that holds; NULL: none
     size_t arena_bytes;                 // TFLite's, of what ran first after it was prepared last
 };
 

@@ -12,18 +12,17 @@ static bool is_edge(const struct lc_graph *graph, size_t tensor) {
     return (is_input || use->is_graph_output) && !lc_is_constant(&graph->context->tensors[tensor]);
 }
 
-const struct lc_promise *lc_promise_for(const struct lc_graph *graph,
-                                        const struct lc_delegate *delegate) {
-    const struct lc_promise *promise = lc_library.promise;
-    if (!promise || promise->graph_nodes != graph->plan->size ||
+bool lc_is_promised(const struct lc_graph *graph, const struct lc_delegate *delegate) {
+    const struct lc_promise *promise = lc_library.promises; // all are of one graph
+    if (!lc_library.promise_count || promise->graph_nodes != graph->plan->size ||
         (delegate->options.algorithm && lc_library.algorithm_count > 1)) {
-        return NULL;
+        return false;
     }
     uint64_t bytes = 0;
     for (size_t i = 0; i < graph->context->tensors_size; i++) {
         bytes += is_edge(graph, i) ? graph->context->tensors[i].bytes : 0;
     }
-    return bytes == promise->edge_bytes ? promise : NULL;
+    return bytes == promise->edge_bytes;
 }
 
 uint64_t lc_promised_arena(const struct lc_promise *promise, int32_t threads) {
@@ -59,12 +58,12 @@ static uint64_t packed_bytes(const struct lc_delegate *delegate,
 
 void lc_measure(struct lc_node *node, const struct tfl_context *context) {
     struct lc_delegate *delegate = node->delegate;
-    const struct lc_promise *promise = lc_library.promise;
     const size_t arena = arena_bytes(context);
     lc_lock(&delegate->lock);
     node->is_measured = true;
     bool is_new = arena != delegate->arena_bytes;
     delegate->arena_bytes = arena;
+    const struct lc_promise *promise = delegate->promise;
     const uint64_t packed = packed_bytes(delegate, context);
     lc_unlock(&delegate->lock);
     if (!delegate->options.memory_limit || !promise || !is_new) {
@@ -94,9 +93,9 @@ struct lc_account lc_account_of(const struct lc_delegate *delegate) {
     for (const struct lc_operator_node *node = delegate->operators; node; node = node->next) {
         account.own_bytes += node->bytes;
     }
-    if (delegate->is_promised && delegate->nodes) {
-        account.promised_arena_bytes = lc_promised_arena(lc_library.promise, threads);
-        account.promised_packed_bytes = lc_library.promise->packed_bytes;
+    if (delegate->promise && delegate->nodes) {
+        account.promised_arena_bytes = lc_promised_arena(delegate->promise, threads);
+        account.promised_packed_bytes = delegate->promise->packed_bytes;
     }
     return account;
 }

@@ -7,10 +7,9 @@
 #include "layer/graph.h"
 #include "run/node.h"
 
-// What the library promises for a graph of which nothing was replaced yet; NULL if it was compiled
-// for another, for other shapes, or if other kernels than the default ones are to run.
-const struct lc_promise *lc_promise_for(const struct lc_graph *graph,
-                                        const struct lc_delegate *delegate);
+// Whether the library promises something of a graph of which nothing was replaced yet: not if it
+// was compiled for another, for other shapes, or if other kernels than the default ones are to run.
+bool lc_is_promised(const struct lc_graph *graph, const struct lc_delegate *delegate);
 
 // Bytes of TFLite's arena with so many threads, as promised.
 uint64_t lc_promised_arena(const struct lc_promise *promise, int32_t threads);
