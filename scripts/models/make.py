@@ -34,6 +34,7 @@ from schedules.files import replace_atomically
 from scripts.models import architectures, random_weights
 from scripts.models import trained as trained_models
 from scripts.models.architectures import ARCHITECTURES, application, basic_blocks
+from scripts.models.inverted import INVERTED
 from scripts.models.layers import IMAGE_LAYERS, LAYERS, LITERATURE_LAYERS, PRODUCT, ConvLayer
 from scripts.models.random_weights import randomise
 from scripts.models.trained import TRAINED
@@ -332,6 +333,7 @@ def _in_int8(name: str) -> Recipe:
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
     **{name: _in_int8(name) for name in INTEGER_NETWORKS},
+    **{name: Recipe(text, build, _float32) for name, (text, build) in INVERTED.items()},
     "efficientnet_b0": Recipe(
         "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32
     ),

@@ -35,6 +35,7 @@ from tests.tflite_delegate.csrc.kernels import test_sparsity
 from tests.tflite_delegate.csrc.layer import test_merge
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
 from tests.tflite_delegate.csrc.run import test_network
+from tests.tflite_delegate.csrc.run import test_rows as chains_by_rows
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.graph import ACTIVATIONS
@@ -480,13 +481,14 @@ def test_defects_of_libraries_are_reported(defective: Callable[..., Path]) -> No
 
 
 @pytest.fixture(scope="session")
-def sanitized_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+def sanitized_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The shared library for a model."""
 
     @functools.cache
-    def make(model: Path) -> Path:
+    def make(model: Path, algorithms: Sequence[str] = ("auto",)) -> Path:
         library = tmp_path_factory.mktemp("sanitized") / "lib.so"
-        build(model, library, HOST, toolchain=Toolchain(compiler("address,undefined")))
+        toolchain = Toolchain(compiler("address,undefined"))
+        build(model, library, HOST, algorithms=algorithms, toolchain=toolchain)
         return library
 
     return make
@@ -511,6 +513,16 @@ def test_in_litert(
     compiled_for = model if any(layers) else trained_models / "resnet8_float.tflite"
     for one_node in (0, 1):
         check_clean(IN_LITERT, model, sanitized_delegate(compiled_for), one_node)
+
+
+@pytest.mark.slow
+def test_rows_in_litert(tmp_path: Path, sanitized_delegate: Callable[..., Path]) -> None:
+    """Chains that are computed row by row, and then for two images."""
+    model = tmp_path / "chains.tflite"
+    model.write_bytes(chains_by_rows.chains())
+    for one_node in (0, 1):
+        library = sanitized_delegate(model, chains_by_rows.ALGORITHMS)
+        check_clean(IN_LITERT, model, library, one_node, "resize")
 
 
 def test_units_in_litert(tmp_path: Path, sanitized_delegate: Callable[[Path], Path]) -> None:

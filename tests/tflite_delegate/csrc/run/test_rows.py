@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schedules.lower.memory import align
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.bound import network_bound
 from tests.support.tflite_writer import Conv, ModelWriter
@@ -109,9 +110,8 @@ def test_against_builtin(
     check(run(interpreter, inputs), model, report, inputs)
     told = read_report(library, delegate)["layers"]
     assert sorted((len(node["layers"]), node["calls"]) for node in told) == [(7, 1), (15, 1)]
-    promised = {layer.workspace_bytes for layer in report.layers}
-    if threads == 1:
-        assert {node["workspace_bytes"] for node in told} == {-(-b // 64) * 64 for b in promised}
+    promised = {threads * align(layer.workspace_bytes) for layer in report.layers}
+    assert {node["workspace_bytes"] for node in told} == promised
 
 
 def test_other_shapes(built: tuple[Path, Report], model: Path, litert: InterpreterApi) -> None:
