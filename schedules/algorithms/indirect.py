@@ -98,7 +98,11 @@ class Indirect(LayerAlgorithm):
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         workload = as_rows(workload)
-        return Product(in_words(workload), Taps.of(workload, simd), workload.out_width)
+        return Product(in_words(workload), self.taps(workload, simd), workload.out_width)
+
+    def taps(self, workload: Conv2dWorkload, simd: Simd) -> Taps:
+        """The loops of the sums."""
+        return Taps.in_image(workload, simd)
 
     def spread_product(self, workload: Conv2dWorkload, simd: Simd) -> Product:
         """:meth:`product` with weights ``spread``: each output channel is four lanes of sums."""
@@ -267,6 +271,9 @@ class Lowering(Indirect):
         # Scales of int8 weights are behind the bias, which only ``indirect`` reads them there.
         left = (IN_PLACE, ONE_BY_ONE, MATRICES, *[NARROW] * (workload.weight_dtype == "int8"))
         return [source for source in super().weight_sources(workload) if source not in left]
+
+    def taps(self, workload: Conv2dWorkload, simd: Simd) -> Taps:
+        return Taps.of(workload, simd)
 
     def is_indirect(self, workload: Conv2dWorkload) -> bool:
         """Whether the image is its own patch matrix."""

@@ -24,7 +24,15 @@ from schedules.kernel import tiles
 from schedules.kernel.epilogue import finished
 from schedules.kernel.packing import MATRICES, PACKED, SPREAD_OUT
 from schedules.kernel.pairs import UNPAIRED, pair_elements, pair_product, pixel_of, unpaired
-from schedules.kernel.patches import ElementPatches, Patches, Taps, loads_by_vectors, masked
+from schedules.kernel.patches import (
+    ElementPatches,
+    Patches,
+    Taps,
+    loads_by_vectors,
+    masked,
+    pixel_step,
+    tile_depth,
+)
 from schedules.kernel.quantised import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
 from schedules.kernel.steps import (
@@ -60,14 +68,21 @@ MAX_UNROLLED_TAPS = 7
 
 
 def patch_elements(patches: Patches, layer: str = "") -> te.Tensor:
-    """Block ``A<layer>``: elements of the patch matrix, masked, up to the end of the last tile."""
+    """Block ``A<layer>``: elements of the patch matrix, masked, up to the end of the last tile.
+
+    Of shared taps, those of a tile are in one piece.
+    """
     batch, rows, _ = patches.shape
-    taps = patches.taps
-    return te.compute(
-        (batch, rows, patches.columns, taps.rows, taps.columns, taps.depth),
-        patches.masked_element,
-        name=f"A{layer}",
-    )
+    taps, pixels, depth = patches.taps, 1, patches.taps.depth
+    if taps.shared:
+        pixels = patches.tile_columns
+        depth = tile_depth(patches.workload, taps, pixels)
+
+    def element(n: Expr, h: Expr, place: Expr, kh: Expr, kw: Expr, c: Expr) -> Expr:
+        return patches.masked_element(n, h, place * pixels, kh, kw, c)
+
+    shape = (batch, rows, patches.columns // pixels, taps.rows, taps.columns, depth)
+    return te.compute(shape, element, name=f"A{layer}")
 
 
 def stage_image(
@@ -160,7 +175,8 @@ def patch_sums(
             value = multiply(weight, element[n, h, w, kh, kw, c])
             value = value if taken is None else value + taken[n, h, w]
             return te.sum(value, axis=[kh, kw, c])
-        value = element[n, h, w, kh, kw, c] * weight
+        place, first = (w // tile.columns, w % tile.columns) if taps.shared else (w, 0)
+        value = element[n, h, place, kh, kw, first * pixel_step(workload) + c] * weight
         # Masked a second time: a product with a masked element is not to be computed at all.
         value = masked(patches.column_mask(w, kw, c), value, dtype)
         return te.sum(masked(patches.row_mask(h, kh), value, dtype), axis=[kh, kw, c])

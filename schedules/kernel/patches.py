@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 from tvm.tirx import Expr
@@ -27,6 +27,10 @@ from schedules.layer.words import WORD, run_of, words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import negated, word
 from schedules.target.simd import Simd
+
+#: Flat taps of so many elements are one block of reduction steps, of more equal ones: a 7x7 layer
+#: of 3 channels takes .75 of the instructions that it takes in blocks of less than a vector.
+MAX_FLAT_BLOCK = 21
 
 
 def masked(mask: Sequence[Expr], value: Expr, dtype: str) -> Expr:
@@ -46,7 +50,9 @@ class Taps:
     ``flat`` taps have all kernel columns of a row in ``depth``: ``K_w C`` contiguous elements of
     the image. With few channels, as in a network's first layer, vectors would else be mostly empty.
     Those of a quantised layer are words: ``depth`` is that of a run. ``side_by_side`` are those of
-    pixels that have nothing else between them, and never compete for a set of a cache.
+    pixels that have nothing else between them, and never compete for a set of a cache. ``shared``
+    are flat taps of pixels so near each other that an element belongs to several: a tile loads it
+    once. They begin anywhere in a vector, so that LLVM finds few of their loads equal.
     """
 
     rows: int
@@ -54,6 +60,7 @@ class Taps:
     depth: int
     flat: bool = False
     side_by_side: bool = False
+    shared: bool = False
 
     def axes(self) -> tuple[tirx.IterVar, tirx.IterVar, tirx.IterVar]:
         """The loops as the reduction axes ``kh``, ``kw`` and ``c``."""
@@ -64,6 +71,11 @@ class Taps:
     def equal_block(self, most: int) -> int:
         """The largest block of ``most`` steps or fewer that divides ``depth``."""
         return max(block for block in range(1, most + 1) if self.depth % block == 0)
+
+    @property
+    def is_one_block(self) -> bool:
+        """Whether all steps of a kernel row are unrolled together."""
+        return self.flat and self.depth <= MAX_FLAT_BLOCK
 
     @classmethod
     def of_elements(cls, workload: Conv2dWorkload) -> Taps:
@@ -86,6 +98,33 @@ class Taps:
         if few and width > 1 and contiguous:
             return cls(height, 1, width * channels, flat=True)
         return cls(height, width, channels)
+
+    @classmethod
+    def in_image(cls, workload: Conv2dWorkload, simd: Simd) -> Taps:
+        """:meth:`of` where patches lie in the input itself: floats, loaded by vectors, shared."""
+        taps = cls.of(workload, simd)
+        overlap = taps.is_one_block and pixel_step(workload) < taps.depth
+        is_loaded = simd.fma_by_element and workload.dtype == "float32"
+        return replace(taps, shared=overlap and is_loaded)
+
+
+def pixel_step(workload: Conv2dWorkload) -> int:
+    """Elements of an image row from one pixel's taps to the next one's."""
+    return workload.stride_width * workload.in_pitch
+
+
+def tile_depth(workload: Conv2dWorkload, taps: Taps, columns: int) -> int:
+    """Elements of a kernel row under a tile of so many pixels."""
+    return (columns - 1) * pixel_step(workload) + taps.depth
+
+
+def image_loads(workload: Conv2dWorkload, simd: Simd, taps: Taps, pixels: int) -> float:
+    """Instructions of a reduction step that load the image, vectors of it, for so many pixels."""
+    lanes = simd.lanes(workload.dtype)
+    if taps.shared:  # two vectors at once
+        return tile_depth(workload, taps, pixels) / (2 * lanes * taps.depth)
+    # Words that no channel's run fills are made of bytes by scalar instructions.
+    return 4 * pixels if taps.flat and workload.dtype == "int32" else pixels / lanes
 
 
 def loads_by_vectors(dtype: str, simd: Simd) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from schedules.kernel import sharing
 from schedules.kernel.knobs import Knob, by_name
-from schedules.kernel.patches import Taps, takes_every_register, weight_registers
+from schedules.kernel.patches import Taps, image_loads, takes_every_register, weight_registers
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -86,9 +86,6 @@ MAX_BROADCAST_SUMS = 16
 #: a power of two apart and compete for the same cache sets.
 MAX_BROADCAST_COLUMNS = 7
 MAX_COLUMNS_SIDE_BY_SIDE = 9
-#: Flat taps of so many elements are one block of reduction steps, of more equal ones: a 7x7 layer
-#: of 3 channels takes .75 of the instructions that it takes in blocks of less than a vector.
-MAX_FLAT_BLOCK = 21
 #: Elements of such an equal block at most; and with more in one, registers spill in large tiles.
 MAX_EQUAL_BLOCK = 12
 #: Words of several columns that fill no vectors are equal blocks of so many at most: a 3x3 layer of
@@ -143,7 +140,9 @@ def fits_registers(
     if taps.flat and columns > MAX_FLAT_COLUMNS:
         return False
     if taps.flat:
-        spare = 3 if taps.depth <= MAX_EQUAL_BLOCK else 8
+        # Of shared taps, a pixel's vector is about as much as is under way.
+        is_short = taps.depth <= MAX_EQUAL_BLOCK or (taps.shared and not simd.in_order)
+        spare = 3 if is_short else 8
     elif taps.depth < lanes:
         spare = 14
     elif simd.in_order or taps.depth % lanes:
@@ -208,9 +207,7 @@ def tile_cost(
         # A pixel's vector lasts for as many steps, and weights load in pairs; a block of steps ends
         # with four instructions.
         if simd.fma_by_element:
-            # Words that no channel's run fills are made of bytes by scalar instructions.
-            image = 4 * pixels if taps.flat and is_in_words(workload) else pixels / lanes
-            return sums + image + vectors / 2 + 4 / k_block
+            return sums + image_loads(workload, simd, taps, pixels) + vectors / 2 + 4 / k_block
         # A scalar that is used once is broadcast by the multiply-add itself.
         broadcasts = pixels if vectors > 1 else 0
         if is_in_words(workload):  # which are loaded and changed first
@@ -326,7 +323,7 @@ def default_k_block(
     They stay a loop: without one, LLVM mixes all of their steps, and spills.
     """
     lanes = simd.lanes(workload.dtype)
-    is_few = taps.flat and taps.depth <= MAX_FLAT_BLOCK
+    is_few = taps.is_one_block
     if is_few and (simd.fma_by_element or is_in_words(workload)):
         return taps.depth
     if not simd.fma_by_element:

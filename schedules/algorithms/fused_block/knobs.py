@@ -68,7 +68,7 @@ def knobs(
     if strips.producer is not None:
         matrices.append(("expand_", strips.producer, producer_tile(strips, simd)))
     for prefix, layer, tile in matrices:
-        product = Product(in_words(layer), Taps.of(layer, simd), layer.out_width)
+        product = Product(in_words(layer), Taps.in_image(layer, simd), layer.out_width)
         choices |= tiles.knobs(product, simd, tile, prefix)
         # Threads share the strips: whatever the order.
         choices |= by_name(replace(choices[f"{prefix}order"], tried=always))
@@ -135,7 +135,7 @@ def producer_tile(strips: Strips, simd: Simd) -> Tile:
     """The cheapest tile of the first layer for the output channels of a block."""
     assert strips.producer is not None
     layer = replace(strips.producer, out_channels=strips.c_block)
-    return tiles.default_tile(in_words(layer), simd, Taps.of(layer, simd), layer.out_width)
+    return tiles.default_tile(in_words(layer), simd, Taps.in_image(layer, simd), layer.out_width)
 
 
 def projection_tile(strips: Strips, simd: Simd) -> Tile:

@@ -128,7 +128,7 @@ def schedule_producer(
     together = stored_together(schedule, "E", strips.producer, simd, tile)
     loops = split_tile(schedule, tile, together, h, w, o)
     schedule.reorder(*loops.order, *loops.inside)
-    taps = Taps.of(strips.producer, simd)
+    taps = Taps.in_image(strips.producer, simd)
     accumulate_tile(schedule, taps, simd, tile, loops.order[-1], "0")
     # Rows of zeros, and those that are there already, are told from the others once a row.
     decide(schedule, loops.order[loops.order.index(h) + 1])

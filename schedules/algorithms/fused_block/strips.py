@@ -179,7 +179,7 @@ def expand(
     layer = strips.producer
     assert layer is not None
     own, following = constants[:2]
-    patches = image_patches(layer, image, Taps.of(layer, simd), own, tile.columns)
+    patches = image_patches(layer, image, Taps.in_image(layer, simd), own, tile.columns)
     sums = patch_sums(layer, patches, weights, tile, layer="0")
 
     def element(n: Expr, s: Expr, h: Expr, w: Expr, c: Expr) -> Expr:

@@ -63,7 +63,7 @@ class Indirect3d(VolumeAlgorithm):
         assert isinstance(workload, Conv3dWorkload)
         images = workload.as_images()
         layer = workload.as_rows() if images is None else as_rows(images)
-        return Product(layer, Taps.of(layer, simd), layer.out_width)
+        return Product(layer, Taps.in_image(layer, simd), layer.out_width)
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0

@@ -48,9 +48,7 @@ def element_tile(product: Product, simd: Simd) -> Tile:
     layer, lanes = product.workload, simd.lanes(product.workload.dtype)
     panel = 2 * lanes if layer.out_channels > lanes else lanes
     taps = product.taps
-    k_block = (
-        taps.depth if taps.flat and taps.depth <= tiles.MAX_FLAT_BLOCK else min(lanes, taps.depth)
-    )
+    k_block = taps.depth if taps.is_one_block else min(lanes, taps.depth)
     registers = simd.vector_registers // 2 if k_block <= lanes else simd.vector_registers * 3 // 8
     columns = min(registers * lanes // (2 * panel), product.row_pixels)
     order = tiles.default_order(layer, simd, product.row_pixels, columns, panel)

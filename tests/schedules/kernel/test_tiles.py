@@ -16,6 +16,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
+from tests.support.assembly import inner_loops
 from tests.support.targets import TARGETS
 
 
@@ -206,3 +207,21 @@ def test_large_kernels_of_few_channels_do_not_spill(kernel: int, stride: int) ->
     assembly = c_abi.assembly(plan_kernel(workload, simd, "indirect").schedule(simd), simd)
     assert "vfmadd" in assembly
     assert not X86_SPILL.findall(assembly)
+
+
+@pytest.mark.parametrize(("kernel", "shared"), [(3, True), (7, True), (2, False)])
+def test_pixels_of_first_layers_share_what_they_load(kernel: int, shared: bool) -> None:
+    """Of the vectors of five pixels in a kernel row, less than half are loaded."""
+    simd = PRESETS["cortex-a76"]
+    workload = Conv2dWorkload(64, 67, 3, 64, kernel, kernel, 1, 2, 2)
+    plan = plan_kernel(workload, simd, "indirect")
+    assert Taps.in_image(workload, simd).shared == shared
+    assert not Taps.of(workload, simd).shared
+    loops = inner_loops(c_abi.assembly(plan.schedule(simd), simd))
+    largest = max(loops, key=lambda loop: loop.multiply_adds)
+    assert largest.multiply_adds == 5 * 4 * kernel * 3
+    loads = sum(line.startswith("ld") for line in largest.instructions)
+    # Weights are loaded in pairs, but for those beyond the reach of such an instruction.
+    weights = 2 * kernel * 3 + 2 * max(kernel * 3 - 16, 0)
+    assert (2 * (loads - weights) < 5 * -(-kernel * 3 // 4)) == shared
+    assert not largest.spills
