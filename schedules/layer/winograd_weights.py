@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 #: Output channels of a block of weights that are zero together, the largest first.
 BLOCKS = (32, 16, 8)
-#: Blocks of so many channels count where their zeros are at most this part fewer than those of the
-#: next smaller ones: longer vectors make up for it.
-AS_MANY_ZEROS = 0.9
+#: Blocks of so many channels count where at most so many times as many weights are in those that
+#: are left as in those of half the size: products with longer vectors take so much less time. On a
+#: Zen 4, blocks of 8 take 1.2 times as long for each weight as those of 16 and 32, which are alike
+#: (`scripts.benchmarks.sparse.crossover`); a Cortex-A76 takes 1.17 times as many instructions in
+#: blocks of 8 as of 16, and 1.07 in those as in blocks of 32.
+WORTH = {32: 1.05, 16: 1.2}
 
 #: What :meth:`WinogradWeights.to_text` writes.
 _TEXT = re.compile(
@@ -65,12 +68,12 @@ class WinogradWeights:
     def of(cls, weights: np.ndarray, outputs: int, relu: bool = False) -> WinogradWeights:
         """Of ``weights`` (M, n_h, n_w, C), by the size of blocks that leaves the least to do."""
         counts = {block: kept_blocks(weights, block) for block in BLOCKS}
-        zeros = {block: 1 - count.sum() / _all(count, weights) for block, count in counts.items()}
+        left = {block: count.sum() / _all(count, weights) for block, count in counts.items()}
         block = next(
-            (size for size in BLOCKS[:-1] if zeros[size] >= AS_MANY_ZEROS * zeros[size // 2]),
+            (size for size, most in WORTH.items() if left[size] <= most * left[size // 2]),
             BLOCKS[-1],
         )
-        percent = min(int(100 * zeros[block]), 99)
+        percent = min(int(100 * (1 - left[block])), 99)
         if percent == 0:
             return cls(outputs, relu)
         count = counts[block]

@@ -9,7 +9,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi import structural_map
 
-from schedules.lower.loops.counted import CountIterations
+from schedules.lower.loops.counted import CountIterations, WidenAddresses
 from schedules.lower.loops.prefetch import PrefetchWeights
 from schedules.lower.masked_loops import SkipMaskedIterations
 
@@ -60,6 +60,7 @@ def lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         t.UnrollLoop(),
         t.StmtSimplify(),
         PrefetchWeights,
+        WidenAddresses,
         s.RewriteUnsafeSelect(),
         t.CommonSubexprElim(),
     ]

@@ -46,8 +46,8 @@ def _parser() -> LineParser:
     train.add_argument("--zeros", type=_levels, default=[0.5, 0.7, 0.8], metavar="Z[,Z...]",
         help="levels, parts of the weights, rising [0.5,0.7,0.8]")  # fmt: skip
     train.add_argument("--unit", choices=UNITS, default="element",
-        help="what becomes zero together: one weight, 8 output channels of it, or a whole "
-        "filter [%(default)s]")  # fmt: skip
+        help="what becomes zero together: one weight, 8 or 16 output channels of it, or a "
+        "whole filter [%(default)s]")  # fmt: skip
     train.add_argument("--winograd-relu", action="store_true",
         help="move ReLUs into the Winograd domain")  # fmt: skip
     train.add_argument("--tile", type=int, choices=TILES, default=4,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Output channels that the sparse kernel multiplies at a time on NEON.
-BLOCK = 8
-UNITS = ("element", "block", "filter")
+#: Neighbouring output channels that stay or go together, by the unit: as many as the sparse kernel
+#: multiplies at a time, at least. It takes a sixth less time with 16 of them than with 8.
+BLOCKS = {"block": 8, "block16": 16}
+UNITS = ("element", *BLOCKS, "filter")
 
 
 def mask(weights: np.ndarray, zeros: float, unit: str) -> np.ndarray:
@@ -18,10 +19,10 @@ def mask(weights: np.ndarray, zeros: float, unit: str) -> np.ndarray:
         (n², C, O), comparable with one another.
     zeros : float
         The part of the units that goes, rounded to a whole number of them.
-    unit : {"element", "block", "filter"}
-        What stays or goes together: one weight; :data:`BLOCK` neighbouring output channels at one
-        point of one input channel; all points between one input and one output channel, by the
-        Frobenius norm.
+    unit : str
+        One of :data:`UNITS`, what stays or goes together: one weight; so many neighbouring output
+        channels at one point of one input channel; all points between one input and one output
+        channel, by the Frobenius norm.
 
     Returns
     -------
@@ -29,17 +30,15 @@ def mask(weights: np.ndarray, zeros: float, unit: str) -> np.ndarray:
         Of the shape of ``weights``, float32.
     """
     points, channels, filters = weights.shape
-    blocks = -(-filters // BLOCK) * BLOCK
-    if unit == "block":
-        padded = np.pad(weights, [(0, 0), (0, 0), (0, blocks - filters)])
-        norms = np.linalg.norm(padded.reshape(points, channels, -1, BLOCK), axis=-1)
-    elif unit == "filter":
+    block = BLOCKS.get(unit, 1)
+    if unit == "filter":
         norms = np.linalg.norm(weights, axis=0)
     else:
-        norms = abs(weights)
+        padded = np.pad(weights, [(0, 0), (0, 0), (0, -filters % block)])
+        norms = np.linalg.norm(padded.reshape(points, channels, -1, block), axis=-1)
     kept = np.ones(norms.size, np.float32)
     kept[np.argsort(norms, axis=None, kind="stable")[: round(zeros * norms.size)]] = 0
     kept = kept.reshape(norms.shape)
-    if unit == "block":
-        return np.repeat(kept, BLOCK, axis=-1)[..., :filters]
-    return np.broadcast_to(kept, weights.shape).copy()
+    if unit == "filter":
+        return np.broadcast_to(kept, weights.shape).copy()
+    return np.repeat(kept, block, axis=-1)[..., :filters]

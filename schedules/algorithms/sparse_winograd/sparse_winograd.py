@@ -21,6 +21,7 @@ Which blocks these are is data: one kernel serves every pattern with as many zer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,10 +49,20 @@ from schedules.target.simd import Simd
 #: Tiles of a strip, where there are as many. More take their share of the L2 cache: 28 tiles of
 #: 56x56x64->64 took 1.07 of the time of 14 on a Zen 4.
 ENOUGH_TILES = 12
+#: And of the L1 cache those of one point take this part at most, beside which blocks pass by:
+#: without zeros, 14x14x256->256 takes 1.41, 1.25 and 1.07 of the dense product's time on a Zen 4
+#: where 16, 8 and 4 KiB of them are read for each block.
+L1_PART = 1 / 8
 #: Time of a multiply-accumulate in a block, of that in a dense product, which reads the weights in
-#: order: on a Zen 4 products without zeros took 1.0 to 1.2 times as long. Where fewer than a fifth
-#: of the blocks are zero, little is gained, and the dense product is taken.
-BLOCK_COST = 1.3
+#: order. `scripts.benchmarks.sparse.crossover` measured 1.0 to 1.1 on a Zen 4; but below a fifth of
+#: zeros little is gained, and the dense product is taken.
+BLOCK_COST = 1.35
+#: Where a block is no whole vector, a loop's own instructions take the time of so many tiles: 1.2
+#: times as long with 14 tiles, 1.35 with 7 and 1.95 with 4.
+HALF_BLOCK_TILES = 4
+#: Time of a byte of weights that the L3 cache would not hold without zeros, of that in a dense
+#: product: 1.3 to 1.7 were measured.
+FROM_MEMORY_COST = 1.7
 #: How many blocks a row has.
 ROWS = RAGGED, BALANCED = "ragged", "balanced"
 
@@ -108,10 +119,19 @@ class SparseWinograd(Winograd):
         )
 
     def default_strip(self, whole: Domain, simd: Simd, form: Knobs) -> int:
-        """Rows of tiles: the fewest of :data:`ENOUGH_TILES`, in equal strips."""
+        """Rows of tiles: enough, of which a point's stay in the L1 cache; strips are full, if any.
+
+        Weights that come from memory are read as seldom as can be.
+        """
         del form
-        rows = whole.strip
-        return -(-rows // (rows // min(-(-ENOUGH_TILES // whole.tile_columns), rows)))
+        rows, layer = whole.strip, whole.workload
+        most = min(-(-ENOUGH_TILES // whole.tile_columns), rows)
+        left = 1 - weights_of(layer).zeros / 100
+        weights = left * whole.points * layer.in_channels * layer.out_channels
+        if weights * layer.element_bytes <= max(simd.l2_bytes, simd.l3_bytes):
+            row = whole.tile_columns * layer.in_channels * layer.element_bytes
+            most = max(min(most, int(simd.l1_bytes * L1_PART / row)), 1)
+        return min(range(most, 0, -1), key=lambda strip: -(-rows // strip) * strip)
 
     def _domain(self, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
         outputs, channels = weights_of(workload).outputs, workload.in_channels
@@ -127,8 +147,10 @@ class SparseWinograd(Winograd):
     def weight_work(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Work:
         domain, packed = self._domain(workload, knobs), self.packed_weights(workload, knobs)
         held = (domain.image_elements + domain.product_elements) * workload.element_bytes
-        more = Work(macs=(BLOCK_COST - 1) * self.macs(workload, knobs))
-        return more + reads(packed.weight_bytes, domain.strips, simd, beside=held)
+        more = Work(macs=(block_cost(workload, simd, knobs) - 1) * self.macs(workload, knobs))
+        weights = math.prod(workload.weight_shape) * workload.element_bytes
+        cost = FROM_MEMORY_COST if weights >= simd.l3_bytes > 0 else 1
+        return more + reads(packed.weight_bytes, domain.strips, simd, beside=held) * cost
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         domain, tile = self._domain(workload, knobs), Tile.of(knobs)
@@ -145,6 +167,13 @@ class SparseWinograd(Winograd):
         if packed.rows:
             mark_counted(schedule, k)
         return schedule
+
+
+def block_cost(workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> float:
+    """Time of a multiply-accumulate in a block, of that in a dense product."""
+    if knobs["panel"] >= simd.lanes(workload.dtype):
+        return BLOCK_COST
+    return max(BLOCK_COST, 1 + HALF_BLOCK_TILES / int(knobs["columns"]))
 
 
 def default_panel(panels: Sequence[int], simd: Simd) -> int:

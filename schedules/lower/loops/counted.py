@@ -4,6 +4,9 @@ A sum over as many terms as a kernel finds in its weights is defined over the mo
 be, each masked: ``if_then_else(begin[i] + k < begin[i + 1], term(k), 0)``. An index that is data is
 clamped in the definition, so that TVM knows which part of a buffer is read. The pass ends the loop
 where the mask begins to fail, and leaves out the clamps: whoever packs the data checks it.
+
+Another one makes addresses in such a loop of 64 bits, term by term: a sum of 32 bits with an index
+that is data would be extended anew in every iteration.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def CountIterations(
     def count(loop: tirx.For) -> tirx.Stmt:
         annotations = dict(loop.annotations)
         is_counted = annotations.pop(COUNTED_ANNOTATION, None) is not None
-        is_checked = annotations.pop(CHECKED_ANNOTATION, None) is not None
+        is_checked = CHECKED_ANNOTATION in annotations
         extent, body = loop.extent, loop.body
         if is_counted:
             (mask,) = _masks_of(loop)
@@ -61,6 +64,43 @@ def CountIterations(
         )
 
     return function.with_body(structural_map(function.body, (tirx.For, count)))
+
+
+@tirx.transform.prim_func_pass(opt_level=0)
+def WidenAddresses(
+    function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Compute addresses in loops with checked indices in 64 bits; the annotation goes."""
+
+    def widen(loop: tirx.For) -> tirx.Stmt:
+        annotations = dict(loop.annotations)
+        if annotations.pop(CHECKED_ANNOTATION, None) is None:
+            return loop
+        body = structural_map(loop.body, (tvm.ir.TensorLoad, _with_wide_index))
+        return tirx.For(
+            loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
+        )
+
+    return function.with_body(structural_map(function.body, (tirx.For, widen)))
+
+
+def _with_wide_index(load: tvm.ir.TensorLoad) -> tirx.Expr:
+    (index,) = load.indices
+    if isinstance(index, tirx.Ramp):
+        stride = tirx.Cast("int64", index.stride)
+        index = tirx.Ramp(_wide(index.base), stride, index.lanes)
+    elif not isinstance(index, tirx.IntImm):
+        index = _wide(index)
+    return tirx.BufferLoad(load.source, [index])
+
+
+def _wide(index: tirx.Expr) -> tirx.Expr:
+    """``index``, which is no vector, as a sum of terms of 64 bits."""
+    if isinstance(index, tirx.Add):
+        return _wide(index.a) + _wide(index.b)
+    if isinstance(index, tirx.Mul):
+        return _wide(index.a) * _wide(index.b)
+    return tirx.Cast("int64", index)
 
 
 def _masks_of(loop: tirx.For) -> list[tirx.LT]:

@@ -149,6 +149,11 @@ class Run:
     def _name(self) -> str:
         return f"{self.network}-{self.seed}-{self.epochs}"
 
+    @property
+    def _start(self) -> Path:
+        """Where the dense network is."""
+        return model_path(self.folder, self.network, self.seed)
+
     @cached_property
     def data(self) -> Any:
         """What the seed draws."""
@@ -188,7 +193,7 @@ class Run:
         model = keras.Model(image, keras.layers.Dense(10)(x))
         compile_for_training(model)
         train(model, self.data, Settings(self.epochs, 2e-3))
-        model.save(self.folder / f"{self._name}.keras")
+        model.save(self._start)
         return [{"zeros": 0.0, "accuracy": accuracy(model, self.data)}]
 
     def _pruned(self, way: str) -> list[Row]:
@@ -198,11 +203,27 @@ class Run:
         from scripts.prune.training import Settings, prune
 
         keras.utils.set_random_seed(self.seed)
-        dense = keras.models.load_model(self.folder / f"{self._name}.keras")
+        dense = keras.models.load_model(self._start)
         model = replaced(dense, winograd_relu=way == WINOGRAD_RELU)
         unit = UNITS[0] if way == WINOGRAD_RELU else way
-        settings = Settings(max(self.epochs // 4, 1))
-        return [asdict(level) for level in prune(model, self.data, LEVELS, unit, settings)]
+        settings, reached = Settings(max(self.epochs // 4, 1)), []
+        for goal, level in zip(
+            LEVELS, prune(model, self.data, LEVELS, unit, settings), strict=True
+        ):
+            model.save(model_path(self.folder, self.network, self.seed, way, goal))
+            reached.append(asdict(level))
+        return reached
+
+
+def model_path(folder: Path, network: str, seed: int, way: str = DENSE, zeros: float = 0.0) -> Path:
+    """Where a trained network is kept."""
+    return folder / f"{network}-{seed}-{way}{100 * zeros:.0f}.keras"
+
+
+def kept_rows(folder: Path) -> list[Row]:
+    """All that were measured with ``--keep`` of that folder."""
+    paths = sorted(folder.glob("*.json"))
+    return [row for path in paths for row in json.loads(path.read_text())]
 
 
 def digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +273,8 @@ def summary(rows: Rows) -> list[Row]:
     return found
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Of a part of 1, without the sign."""
     return f"{100 * value:.2f}"
 
 
@@ -260,10 +282,10 @@ COLUMNS = {
     "network": cell("network"),
     "way": cell("way"),
     "zeros %": cell("zeros", form=lambda part: f"{100 * part:.0f}"),
-    "accuracy %": cell("accuracy", form=_percent),
-    "±": cell("spread", form=_percent),
-    "lost": cell("lost", form=_percent),
-    "± ": cell("lost_spread", form=_percent),
+    "accuracy %": cell("accuracy", form=percent),
+    "±": cell("spread", form=percent),
+    "lost": cell("lost", form=percent),
+    "± ": cell("lost_spread", form=percent),
     "seeds": cell("seeds"),
 }
 

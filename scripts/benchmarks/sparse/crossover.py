@@ -15,9 +15,9 @@ balanced    as many in each row, for `rows=balanced`
 0-9 % and so on: time of the sparse kernel over the dense one's, least times, of the fewest zeros
 taken, worst: likewise of what the planner chooses, of all parts of zeros
 cost: of a multiply-accumulate in a block over that in a dense product, both with what the products
-    wait for: slope of the times of the sparse kernel over the part of blocks that are left, and
-    the dense time less what the sparse kernel takes without any. :data:`BLOCK_COST` of
-    `sparse_winograd` is what it should be, by the size of blocks
+    wait for: what the sparse kernel takes for the blocks that are left, over the part that they
+    are, the median; and the dense time less what the sparse kernel takes without any. BLOCK_COST of
+    `sparse_winograd` is of that, by the size of blocks
 """
 
 from __future__ import annotations
@@ -191,11 +191,9 @@ def taken(row: Row) -> float:
 
 def block_cost(rows: Rows) -> float:
     """Of one layer, tile, size of blocks and pattern: see above."""
-    left = np.array([1 - row["zeros"] / 100 for row in rows])
-    times = np.array([least(dict(row), "sparse") for row in rows])
-    none = least(dict(rows[0]), "no blocks")
-    slope = float(((times - none) * left).sum() / (left**2).sum())
-    return slope / (least(dict(rows[0]), "dense") - none)
+    none, dense = (least(dict(rows[0]), subject) for subject in ("no blocks", "dense"))
+    times = ((least(dict(row), "sparse"), 1 - row["zeros"] / 100) for row in rows)
+    return float(np.median([(time - none) / left for time, left in times])) / (dense - none)
 
 
 COLUMNS = {

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from schedules.errors import LeanconvError
 from scripts.prune.__main__ import main
 from scripts.prune.layer import Unchanged, WinogradConv2D, winograd_layers, zeros
-from scripts.prune.masks import BLOCK, UNITS, mask
+from scripts.prune.masks import BLOCKS, UNITS, mask
 from scripts.prune.network import to_tflite
 from scripts.prune.replacing import replaced
 from scripts.prune.training import (
@@ -97,11 +97,12 @@ def test_masks_keep_the_largest_units(unit: str, part: float) -> None:
     if unit == "filter":
         norms, whole = squares.sum(0), kept[0]
         assert (kept == kept[:1]).all()
-    elif unit == "block":
-        starts = range(0, 19, BLOCK)
-        norms = np.stack([squares[..., o : o + BLOCK].sum(-1) for o in starts])
+    elif unit in BLOCKS:
+        size = BLOCKS[unit]
+        starts = range(0, 19, size)
+        norms = np.stack([squares[..., o : o + size].sum(-1) for o in starts])
         whole = np.stack([kept[..., o] for o in starts])
-        assert all((kept[..., o : o + BLOCK] == kept[..., o : o + 1]).all() for o in starts)
+        assert all((kept[..., o : o + size] == kept[..., o : o + 1]).all() for o in starts)
     else:
         norms, whole = squares, kept
     assert np.count_nonzero(whole == 0) == round(part * whole.size)

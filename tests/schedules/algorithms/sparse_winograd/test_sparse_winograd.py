@@ -117,6 +117,46 @@ def test_inner_loops_do_not_spill(target: str, zeros: str) -> None:
         assert not [loop for loop in loops if loop.spills], plan.knobs
 
 
+def test_indices_are_added_to_addresses_as_they_are() -> None:
+    """Beside multiply-adds and loads: one addition each for two addresses and for the count."""
+    simd = PRESETS["cortex-a76"]
+    layer = Conv2dWorkload.from_text("56x56x64->64 k3x3 p1,1,1,1 relu f4z90x16")
+    loops = inner_loops(assembly_of(planned(layer, "sparse_winograd", simd), simd))
+    ragged = [loop for loop in loops if any("ldrsh" in line for line in loop.instructions)]
+    assert ragged
+    for loop in ragged:
+        assert not [line for line in loop.instructions if line.startswith(("lsl", "asr", "sxtw"))]
+        assert loop.instructions[0].startswith("ldrsh\tx")
+
+
+SIZES = [(56, 64), (28, 128), (14, 256), (15, 96), (7, 512)]
+
+
+@pytest.mark.parametrize("text", ["f4z90x16", "f2z90x16", "f4z90x8"])
+@pytest.mark.parametrize("target", ["x86-64-v4", "cortex-a76"])
+def test_strips_are_full_and_small_beside_the_l1_cache(text: str, target: str) -> None:
+    simd = PRESETS[target]
+    for size, channels in SIZES[:4]:
+        layer = f"{size}x{size}x{channels}->{channels} k3x3 p1,1,1,1 {text}"
+        plan = planned(Conv2dWorkload.from_text(layer), "sparse_winograd", simd)
+        rows = -(-size // int(text[1]))
+        strip = plan.knobs["strip"]
+        assert rows % strip == 0
+        assert strip == 1 or 8 * strip * rows * channels * 4 <= simd.l1_bytes
+
+
+@pytest.mark.parametrize("block", [8, 16, 32])
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_few_zeros_are_multiplied(block: int, outputs: int) -> None:
+    simd = PRESETS["x86-64-v4"]
+    for size, channels in SIZES:
+        chosen = []
+        for zeros in (1, 5, 10, 15, 70, 90):
+            text = f"{size}x{size}x{channels}->{channels} k3x3 p1,1,1,1 f{outputs}z{zeros}x{block}"
+            chosen.append(plan_kernel(Conv2dWorkload.from_text(text), simd).algorithm)
+        assert chosen == ["winograd"] * 4 + ["sparse_winograd"] * 2
+
+
 @pytest.mark.parametrize(
     ("text", "algorithm", "reason"),
     [

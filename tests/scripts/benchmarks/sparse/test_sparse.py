@@ -16,7 +16,8 @@ from schedules.kernel import packing
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from scripts.benchmarks.sparse import accuracy, crossover, layers
+from scripts.benchmarks.harness.runners import XNNPACK, open_runner
+from scripts.benchmarks.sparse import accuracy, crossover, layers, networks
 from scripts.benchmarks.sparse.bare import aligned, bare_kernels
 from tests.support.reference import conv2d
 
@@ -114,6 +115,17 @@ def test_accuracy_is_kept_and_told(
     assert accuracy.main([*map(str, arguments), *chosen, "--svg", str(tmp_path)]) == 0
     assert "handwritten digits" in (tmp_path / "sparse_accuracy.svg").read_text()
     assert capsys.readouterr().err == ""
+    # Delegates are for others to test.
+    monkeypatch.setattr(networks, "compile_delegate", lambda *_: {})
+    monkeypatch.setattr(networks, "open_runner", lambda _, *rest: open_runner(XNNPACK, *rest))
+    chosen = ["--networks", "resnet", "--ways", "block", "--zeros", "0.6", "--rounds", "2"]
+    assert networks.main(["--keep", str(kept), "--json", str(rows), *chosen]) == 0
+    (row,) = json.loads(rows.read_text())["rows"]
+    assert row["lost"] == pytest.approx(dense["accuracy"] - pruned["accuracy"])
+    assert set(row["ratios"]) == {"dense F4", "LiteRT + XNNPACK"}
+    assert "resnet   block  60" in capsys.readouterr().out
+    assert networks.main(["--keep", str(kept), "--ways", "filter", "--zeros", "0.6"]) == 2
+    assert "no plain pruned by filter" in capsys.readouterr().err
 
 
 def test_points_are_lost_within_a_seed() -> None:
