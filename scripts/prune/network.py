@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import keras
@@ -45,7 +47,8 @@ def to_tflite(model: Any, batch: int = 1, way: str = "composite") -> bytes:
 
     (old,) = model.inputs
     image = keras.Input(batch_shape=(batch, *old.shape[1:]))
-    with quiet_tensorflow():
+    # Keras tells standard output where it saved what is converted.
+    with quiet_tensorflow(), contextlib.redirect_stdout(io.StringIO()):
         fixed = keras.models.clone_model(model, image, clone_function=copy)
         for layer in model.layers:
             if layer.weights and not isinstance(layer, WinogradConv2D):

@@ -58,11 +58,11 @@ L1_PART = 1 / 8
 #: zeros little is gained, and the dense product is taken.
 BLOCK_COST = 1.35
 #: Where a block is no whole vector, a loop's own instructions take the time of so many tiles: 1.2
-#: times as long with 14 tiles, 1.35 with 7 and 1.95 with 4.
-HALF_BLOCK_TILES = 4
+#: times as long in all with 14 tiles, 1.35 with 7 and 1.9 to 2.0 with 4.
+HALF_BLOCK_TILES = 5
 #: Time of a byte of weights that the L3 cache would not hold without zeros, of that in a dense
-#: product: 1.3 to 1.7 were measured.
-FROM_MEMORY_COST = 1.7
+#: product: 1.0 to 1.75 were measured in blocks of 16, to 2.1 in those of 8.
+FROM_MEMORY_COST = 2.0
 #: How many blocks a row has.
 ROWS = RAGGED, BALANCED = "ragged", "balanced"
 

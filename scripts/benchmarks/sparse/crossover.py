@@ -127,10 +127,10 @@ def bench(
                     "block": block,
                     "pattern": pattern,
                     "zeros": percent,
-                    "times": {
-                        "dense": times["dense"].to_dict(),
-                        "sparse": times[str(percent)].to_dict(),
-                        "no blocks": times["100"].to_dict(),
+                    "seconds": {
+                        "dense": times["dense"].minimum,
+                        "sparse": times[str(percent)].minimum,
+                        "no blocks": times["100"].minimum,
                     },
                     "algorithm": best.algorithm,
                 }
@@ -175,7 +175,7 @@ def kept_blocks(
 
 def least(row: Row, subject: str) -> float:
     """The least time, in seconds."""
-    seconds: float = row["times"][subject]["min_s"]
+    seconds: float = row["seconds"][subject]
     return seconds
 
 
