@@ -8,12 +8,12 @@ neither a table nor a padded copy.
 
 Knob ``weights``: ``packed`` in panels; ``narrow``, panels of the model's own float16 or int8; or
 ``in_place``, where and as the model has them. Of the last two the kernel makes panels
-(:mod:`schedules.algorithms.shared.weight_panels`). Of int8 on Arm without dot products, also
-``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then counts
-these lanes, and no two weights eight apart in a word may both be -128. Or ``elements``: those are
-multiplied one by one, in 16 bits. With ``i8mm`` also ``matrices``: words of eight, two pixels by
-two output channels at once. ``columns`` then counts these pairs of pixels, and ``panel`` two lanes
-for each channel.
+(:mod:`schedules.algorithms.shared.weight_panels`). Of int8 and uint8 on Arm without dot products,
+also ``spread``: words of 16, whose sums are spread over four lanes until the end. ``panel`` then
+counts these lanes, and no two weights eight apart in a word may both be -128, or 0 of uint8, which
+is multiplied as int8. Or, of int8, ``elements``: those are multiplied one by one, in 16 bits. With
+``i8mm`` also ``matrices``: words of eight, two pixels by two output channels at once. ``columns``
+then counts these pairs of pixels, and ``panel`` two lanes for each channel.
 
 Workspace: 0; or the panels, or one of them a thread, ``K_h K_w C panel`` elements each; or what
 hybrid layers take (:mod:`schedules.kernel.hybrid`).

@@ -9,6 +9,9 @@ is for images of uint8, and ``matrix_dot8`` multiplies two rows of two words by 
 element of the result. TVM vectorises them without knowing what they do; :func:`lower_integers` then
 writes the instructions of the target for them, so that none is used which the target lacks.
 
+Where an instruction set has no products of unsigned bytes that are of use, uint8 less 128 is int8
+(``signed``).
+
 Sums are exact, for all values of both operands: products are never added in 16 bits where two of
 them may not fit. Only ``spread_dot4`` adds those of elements eight apart, which fit unless all four
 factors are -128: whoever uses it has no weights like that.
