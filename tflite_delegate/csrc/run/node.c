@@ -123,14 +123,22 @@ static void dispose(struct lc_node *node) {
     free(node);
 }
 
+// The first bytes of a block, which is freed, in one of their own; the block itself without memory.
+static void *cut(void *block, size_t bytes) {
+    void *smaller = malloc(bytes);
+    if (!smaller) {
+        return block;
+    }
+    memcpy(smaller, block, bytes);
+    free(block);
+    return smaller;
+}
+
 // The node without room for the layers that it has not.
 static struct lc_node *trimmed(struct lc_node *node) {
     const size_t count = (size_t)node->chain.layer_count;
-    const size_t bytes = offsetof(struct lc_node, chain.layers) + count * sizeof(struct lc_layer);
-    struct lc_geometry *layers = realloc(node->layers, count * sizeof *layers);
-    node->layers = layers ? layers : node->layers;
-    struct lc_node *smaller = realloc(node, bytes);
-    return smaller ? smaller : node;
+    node->layers = cut(node->layers, count * sizeof *node->layers);
+    return cut(node, offsetof(struct lc_node, chain.layers) + count * sizeof(struct lc_layer));
 }
 
 static void *node_init(struct tfl_context *context, const char *buffer, size_t length) {
