@@ -178,9 +178,10 @@ CORES = (
     _arm("cortex-x3", (4, 3, 2), (64, 1024, 2048), (8, 4), 0xD4E, mcpu="cortex-x1", i8mm=True),
     _arm("cortex-x4", (4, 3, 2), (64, 2048, 2048), (8, 4), 0xD82, mcpu="cortex-x1", i8mm=True),
     _arm("cortex-x925", (6, 4, 2), (64, 2048, 2048), (8, 4), 0xD85, mcpu="cortex-x1", i8mm=True),
-    _arm("neoverse-n1", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD0C),
-    _arm("neoverse-n2", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD49, mcpu="neoverse-n1", i8mm=True),
-    _arm("neoverse-n3", (2, 2, 2), (64, 2048, 1024), (8, 4), 0xD8E, mcpu="neoverse-n1", i8mm=True),
+    # Their own order of instructions spills in tiles of 6x16; the Cortex-A76's does not.
+    _arm("neoverse-n1", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD0C, mcpu="cortex-a76"),
+    _arm("neoverse-n2", (2, 2, 2), (64, 1024, 1024), (8, 4), 0xD49, mcpu="cortex-a76", i8mm=True),
+    _arm("neoverse-n3", (2, 2, 2), (64, 2048, 1024), (8, 4), 0xD8E, mcpu="cortex-a76", i8mm=True),
     _arm("neoverse-v1", (4, 3, 2), (64, 1024, 1024), (8, 4), 0xD40, mcpu="cortex-x1", i8mm=True),
     _arm("neoverse-v2", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD4F, mcpu="cortex-x1", i8mm=True),
     _arm("neoverse-v3", (4, 3, 2), (64, 2048, 1024), (8, 4), 0xD84, mcpu="cortex-x1", i8mm=True),
