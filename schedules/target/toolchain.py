@@ -40,7 +40,9 @@ COMPILE_OPTIONS = (
 )
 #: Loops over elements, and what runs at every call, are fast rather than small.
 FAST_SOURCES = (
-    *("codes/", "host/pool", "operation/", "operators/", "run/invoke"),
+    *("codes/", "host/pool", "operation/broadcast", "operation/elementwise", "run/invoke"),
+    *("operators/arithmetic", "operators/mirroring", "operators/pooling", "operators/reduction"),
+    *("operators/resizing", "operators/softmax", "operators/strided"),
     *("kernels/halves", "kernels/hybrid/", "kernels/quantised/", "kernels/reference_conv"),
     *("kernels/upsampling", "kernels/weights"),
 )

@@ -150,6 +150,13 @@ LC_INLINE void transpose_columns(const float *x, ptrdiff_t x_step, int32_t rows,
     }
 }
 
+// The same apart, for edges: inlined at every place, they would be most of this file's code.
+LC_VECTOR __attribute__((noinline)) static void transpose_edge(const float *x, ptrdiff_t x_step,
+                                                               int32_t rows, float *y,
+                                                               size_t y_step, int32_t columns) {
+    transpose_columns(x, x_step, rows, y, y_step, columns);
+}
+
 LC_INLINE void transpose_rows(const float *x, ptrdiff_t x_step, int32_t rows, float *y,
                               size_t y_step, int32_t columns) {
     LC_ROLLED
@@ -157,7 +164,7 @@ LC_INLINE void transpose_rows(const float *x, ptrdiff_t x_step, int32_t rows, fl
         transpose_columns(x, x_step, rows, y, y_step, LC_EIGHT);
     }
     if (columns > 0) {
-        transpose_columns(x, x_step, rows, y, y_step, columns);
+        transpose_edge(x, x_step, rows, y, y_step, columns);
     }
 }
 
@@ -166,10 +173,14 @@ LC_INLINE void transpose_floats(const float *x, ptrdiff_t x_step, int32_t rows, 
                                 size_t y_step, int32_t columns) {
     if (rows == TILE) {
         transpose_rows(x, x_step, TILE, y, y_step, columns);
-    } else if (rows == 3) { // of colours
+        return;
+    }
+    if (rows == 3) { // of colours
         transpose_rows(x, x_step, 3, y, y_step, columns);
-    } else {
-        transpose_rows(x, x_step, rows, y, y_step, columns);
+        return;
+    }
+    for (; columns > 0; columns -= LC_EIGHT, x += LC_EIGHT * x_step, y += LC_EIGHT) {
+        transpose_edge(x, x_step, rows, y, y_step, columns < LC_EIGHT ? columns : LC_EIGHT);
     }
 }
 
