@@ -214,7 +214,8 @@ def for_target(records: Sequence[Record], simd: Simd, where: str) -> list[Record
     own = of_target(records, target)
     if not own:
         found = "; ".join(sorted({record.target for record in records})) or "nothing"
-        raise LeanconvError(f"{where} has no records for {target}, but for {found}")
+        asked = target if simd.mcpu in simd.name else f"{target}, as {simd.name} is compiled"
+        raise LeanconvError(f"{where} has no records for {asked}, but for {found}")
     return own
 
 

@@ -50,6 +50,8 @@ def _parser() -> LineParser:
         "whole filter [%(default)s]")  # fmt: skip
     train.add_argument("--winograd-relu", action="store_true",
         help="move ReLUs into the Winograd domain")  # fmt: skip
+    train.add_argument("--taught", action="store_true",
+        help="learn the answers that the network gave before, not the classes")  # fmt: skip
     train.add_argument("--tile", type=int, choices=TILES, default=4,
         help="outputs of a tile along one axis [%(default)s]")  # fmt: skip
     train.add_argument("--epochs", type=at_least_one, default=6, help="at each level [%(default)s]")
@@ -99,20 +101,20 @@ def _train(options: argparse.Namespace) -> None:
     from scripts.prune.layer import winograd_layers, zeros
     from scripts.prune.picture import accuracy_chart
     from scripts.prune.replacing import replaced
-    from scripts.prune.training import Settings, accuracy, compile_for_training, prune
+    from scripts.prune.training import Settings, accuracy, prune
 
     model = read_model(options.model)
     data = read_data(options.data, model)
     keras.utils.set_random_seed(options.seed)
-    compile_for_training(model)
     before = accuracy(model, data)
     _say(f"before: accuracy {100 * before:.2f} %")
+    teacher = model if options.taught else None  # asked once, before it changes
     if not winograd_layers(model):
         model = replaced(model, options.tile, options.winograd_relu)
     elif zeros(model) > options.zeros[0]:
         raise LeanconvError(f"{options.model} has {100 * zeros(model):.1f} % zeros already")
     settings = Settings(options.epochs, options.rate, options.batch)
-    reached = list(prune(model, data, options.zeros, options.unit, settings, _say))
+    reached = list(prune(model, data, options.zeros, options.unit, settings, _say, teacher))
     model.save(options.out)
     if options.json:
         rows = {"before": before, "levels": [asdict(level) for level in reached]}

@@ -32,7 +32,7 @@ def read_model(path: Path) -> Any:
     if not path.is_file():
         raise LeanconvError(f"cannot read {path}: there is no such file")
     try:
-        model = keras.models.load_model(path)
+        model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever happens to it
         raise LeanconvError(f"{path} is no Keras model: {reason(error)}") from None
     if not model.built or len(model.inputs) != 1 or len(model.outputs) != 1:

@@ -7,7 +7,7 @@ equation 1): fast at first, when there is much to choose from. What went stays a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import numpy as np
 
 from scripts.prune.layer import winograd_layers, zeros
 from scripts.prune.masks import mask
+from scripts.prune.teaching import ends_in_softmax, soft_targets, softened_loss
 
 #: Batches between two growths.
 EVERY = 4
@@ -40,11 +41,14 @@ class Settings:
         At each level of zeros: the first half of the batches prunes, all of them train.
     rate : float
         Of learning at the first epoch (Adam); it falls linearly.
+    temperature : float
+        Of a teacher's answers, where there is a teacher.
     """
 
     epochs: int = 4
     rate: float = 1e-3
     batch: int = 64
+    temperature: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,8 @@ class PruneGradually(keras.callbacks.Callback):  # type: ignore[misc]
 
 def compile_for_training(model: Any) -> None:
     """Adam and the cross-entropy of a network's classes: probabilities, or logits before them."""
-    last = model.layers[-1]
-    is_softmax = isinstance(last, keras.layers.Softmax) or (
-        getattr(last, "activation", None) is keras.activations.softmax
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_softmax)
-    model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(model))
+    model.compile(keras.optimizers.Adam(), loss)
 
 
 def train(model: Any, data: Data, settings: Settings, *callbacks: Any) -> None:
@@ -118,8 +118,9 @@ def train(model: Any, data: Data, settings: Settings, *callbacks: Any) -> None:
 
 
 def accuracy(model: Any, data: Data) -> float:
-    """The part of the test images that a compiled model names rightly."""
-    return float(model.evaluate(data.x_test, data.y_test, batch_size=256, verbose=0)[1])
+    """The part of the test images that a model names rightly."""
+    answers = model.predict(data.x_test, batch_size=256, verbose=0)
+    return float(np.mean(answers.argmax(-1) == data.y_test))
 
 
 def prune(
@@ -129,6 +130,7 @@ def prune(
     unit: str,
     settings: Settings,
     say: Callable[[str], None] = lambda _: None,
+    teacher: Any = None,
 ) -> Iterator[Level]:
     """Prune a model with layers in the Winograd domain to one level after another, in place.
 
@@ -140,6 +142,8 @@ def prune(
         See :func:`scripts.prune.masks.mask`.
     say : callable
         Gets a line for each epoch, and for each level that is reached.
+    teacher : model, optional
+        A network of the same images and classes. The model learns its answers, not the classes.
 
     Yields
     ------
@@ -147,6 +151,11 @@ def prune(
         What the model reaches at each, before it goes on to the next.
     """
     compile_for_training(model)
+    learned, loss = data, None
+    if teacher is not None:
+        targets = soft_targets(teacher, data.x_train, settings.temperature)
+        learned = replace(data, y_train=targets)
+        loss = softened_loss(model, settings.temperature)
 
     def tell(epoch: int, logs: Any) -> None:
         say(f"  epoch {epoch + 1} of {settings.epochs}: loss {logs['loss']:.3f}")
@@ -155,7 +164,11 @@ def prune(
     batches = settings.epochs * -(-len(data.x_train) // settings.batch)
     start = zeros(model)
     for goal in levels:
-        train(model, data, settings, telling, PruneGradually(unit, start, goal, batches // 2))
+        if loss:
+            model.compile(keras.optimizers.Adam(), loss)
+        train(model, learned, settings, telling, PruneGradually(unit, start, goal, batches // 2))
+        if loss:
+            compile_for_training(model)  # a file of it then names no loss of ours
         start = goal
         level = Level(zeros(model), accuracy(model, data))
         say(f"{100 * level.zeros:5.1f} % zeros: accuracy {100 * level.accuracy:.2f} %")

@@ -43,8 +43,10 @@ TRAINING = 1097
 NOISE = 0.05
 DENSE = "dense"
 WINOGRAD_RELU = "winograd_relu"
+#: By the unit, where the dense network's answers are learnt instead of the classes.
+TAUGHT = {"taught": "element", "taught_block16": "block16"}
 #: Ways of pruning: by unit, and single weights under a ReLU in the Winograd domain.
-WAYS = (*UNITS, WINOGRAD_RELU)
+WAYS = (*UNITS, WINOGRAD_RELU, *TAUGHT)
 LEVELS = (0.7, 0.8, 0.9)
 
 
@@ -203,13 +205,13 @@ class Run:
         from scripts.prune.training import Settings, prune
 
         keras.utils.set_random_seed(self.seed)
-        dense = keras.models.load_model(self._start)
+        dense = keras.models.load_model(self._start, compile=False)
         model = replaced(dense, winograd_relu=way == WINOGRAD_RELU)
-        unit = UNITS[0] if way == WINOGRAD_RELU else way
+        unit = UNITS[0] if way == WINOGRAD_RELU else TAUGHT.get(way, way)
         settings, reached = Settings(max(self.epochs // 4, 1)), []
-        for goal, level in zip(
-            LEVELS, prune(model, self.data, LEVELS, unit, settings), strict=True
-        ):
+        teacher = dense if way in TAUGHT else None
+        levels = prune(model, self.data, LEVELS, unit, settings, teacher=teacher)
+        for goal, level in zip(LEVELS, levels, strict=True):
             model.save(model_path(self.folder, self.network, self.seed, way, goal))
             reached.append(asdict(level))
         return reached

@@ -77,8 +77,13 @@ def _times(folder: Path, seed: int, row: Row, rounds: int) -> Row:
     from scripts.prune.replacing import replaced
 
     network, way = row["network"], row["way"]
-    dense = keras.models.load_model(accuracy.model_path(folder, network, seed))
-    pruned = keras.models.load_model(accuracy.model_path(folder, network, seed, way, row["zeros"]))
+    dense, pruned = (
+        keras.models.load_model(path, compile=False)
+        for path in (
+            accuracy.model_path(folder, network, seed),
+            accuracy.model_path(folder, network, seed, way, row["zeros"]),
+        )
+    )
     forms = {DENSE: replaced(dense), PRUNED: pruned, XNNPACK: dense}
     with tempfile.TemporaryDirectory(prefix="leanconv-") as name:
         calls: dict[str, Callable[[], object]] = {}

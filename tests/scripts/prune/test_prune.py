@@ -200,6 +200,7 @@ def test_the_commands(
 ) -> None:
     pruned, numbers, chart = (tmp_path / name for name in ("p.keras", "p.json", "p.svg"))
     options: list[Any] = ["--zeros", "0.6", "--epochs", "2", "--json", numbers, "--svg", chart]
+    options.append("--taught")
     assert main(["train", *map(str, [*files, "--out", pruned, *options])]) == 0
     assert "60.0 % zeros: accuracy" in capsys.readouterr().err
     (level,) = json.loads(numbers.read_text())["levels"]
