@@ -15,6 +15,8 @@ import numpy as np
 
 #: Below this a probability has no logarithm worth having.
 LEAST = 1e-7
+#: Images at once.
+BATCH = 256
 
 
 def ends_in_softmax(model: Any) -> bool:
@@ -25,6 +27,12 @@ def ends_in_softmax(model: Any) -> bool:
     )
 
 
+def answers(model: Any, images: np.ndarray) -> np.ndarray:
+    """What a classifier says, (N, classes), of images (N, H, W, C)."""
+    parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    return np.concatenate([keras.ops.convert_to_numpy(model(x, training=False)) for x in parts])
+
+
 def soft_targets(teacher: Any, images: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, classes), float32, that a network gives images (N, H, W, C).
 
@@ -33,8 +41,7 @@ def soft_targets(teacher: Any, images: np.ndarray, temperature: float) -> np.nda
     temperature : float
         What logits are divided by: with more of it, classes that are less likely count for more.
     """
-    answers = teacher.predict(images, batch_size=256, verbose=0)
-    logits = _logits(teacher, keras.ops.convert_to_tensor(answers))
+    logits = _logits(teacher, keras.ops.convert_to_tensor(answers(teacher, images)))
     return np.asarray(keras.ops.softmax(logits / temperature), np.float32)
 
 
@@ -44,15 +51,13 @@ def softened_loss(model: Any, temperature: float) -> Callable[[Any, Any], Any]:
     So its gradients are as large as those with the classes.
     """
 
-    def loss(targets: Any, answers: Any) -> Any:
-        logits = _logits(model, answers) / temperature
+    def loss(targets: Any, said: Any) -> Any:
+        logits = _logits(model, said) / temperature
         entropy = keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
         return temperature**2 * entropy
 
     return loss
 
 
-def _logits(model: Any, answers: Any) -> Any:
-    if ends_in_softmax(model):
-        return keras.ops.log(keras.ops.maximum(answers, LEAST))
-    return answers
+def _logits(model: Any, said: Any) -> Any:
+    return keras.ops.log(keras.ops.maximum(said, LEAST)) if ends_in_softmax(model) else said

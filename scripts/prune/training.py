@@ -15,7 +15,7 @@ import numpy as np
 
 from scripts.prune.layer import winograd_layers, zeros
 from scripts.prune.masks import mask
-from scripts.prune.teaching import ends_in_softmax, soft_targets, softened_loss
+from scripts.prune.teaching import answers, ends_in_softmax, soft_targets, softened_loss
 
 #: Batches between two growths.
 EVERY = 4
@@ -119,8 +119,7 @@ def train(model: Any, data: Data, settings: Settings, *callbacks: Any) -> None:
 
 def accuracy(model: Any, data: Data) -> float:
     """The part of the test images that a model names rightly."""
-    answers = model.predict(data.x_test, batch_size=256, verbose=0)
-    return float(np.mean(answers.argmax(-1) == data.y_test))
+    return float(np.mean(answers(model, data.x_test).argmax(-1) == data.y_test))
 
 
 def prune(
