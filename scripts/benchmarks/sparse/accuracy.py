@@ -108,7 +108,8 @@ def _options(parser: LineParser) -> None:
     parser.add_argument("--ways", metavar="W[,W...]", help=f"of {', '.join(WAYS)} [all]")
     parser.add_argument("--seeds", default="0,1,2", metavar="N[,N...]", help="[%(default)s]")
     parser.add_argument("--epochs", type=at_least_one, default=40,
-        help="of a dense network; a quarter of it at each level [%(default)s]")  # fmt: skip
+        help="of a dense network; a quarter of it at each level, half of it where answers are "
+        "learnt [%(default)s]")  # fmt: skip
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
@@ -208,7 +209,8 @@ class Run:
         dense = keras.models.load_model(self._start, compile=False)
         model = replaced(dense, winograd_relu=way == WINOGRAD_RELU)
         unit = UNITS[0] if way == WINOGRAD_RELU else TAUGHT.get(way, way)
-        settings, reached = Settings(max(self.epochs // 4, 1)), []
+        part = 2 if way in TAUGHT else 4
+        settings, reached = Settings(max(self.epochs // part, 1)), []
         teacher = dense if way in TAUGHT else None
         levels = prune(model, self.data, LEVELS, unit, settings, teacher=teacher)
         for goal, level in zip(LEVELS, levels, strict=True):
