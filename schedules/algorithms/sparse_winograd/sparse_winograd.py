@@ -58,8 +58,9 @@ L1_PART = 1 / 8
 #: zeros little is gained, and the dense product is taken.
 BLOCK_COST = 1.35
 #: Where a block is no whole vector, a loop's own instructions take the time of so many tiles: 1.2
-#: times as long in all with 14 tiles, 1.35 with 7 and 1.9 to 2.0 with 4.
-HALF_BLOCK_TILES = 5
+#: times as long in all with 14 tiles, 1.35 with 7 and 1.9 to 2.0 with 4; 1.5 with 14 where all rows
+#: have as many blocks.
+HALF_BLOCK_TILES = {"ragged": 5, "balanced": 8}
 #: Time of a byte of weights that the L3 cache would not hold without zeros, of that in a dense
 #: product: 1.0 to 1.75 were measured in blocks of 16, to 2.1 in those of 8.
 FROM_MEMORY_COST = 2.0
@@ -173,7 +174,7 @@ def block_cost(workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> float:
     """Time of a multiply-accumulate in a block, of that in a dense product."""
     if knobs["panel"] >= simd.lanes(workload.dtype):
         return BLOCK_COST
-    return max(BLOCK_COST, 1 + HALF_BLOCK_TILES / int(knobs["columns"]))
+    return max(BLOCK_COST, 1 + HALF_BLOCK_TILES[str(knobs["rows"])] / int(knobs["columns"]))
 
 
 def default_panel(panels: Sequence[int], simd: Simd) -> int:
