@@ -49,37 +49,18 @@ class Workload(Hashable, Protocol):
         """Every field in one line."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """Layers one after another, of which nobody else reads what lies between.
-
-    Parameters
-    ----------
-    layers : tuple of Conv2dWorkload
-        At least two. Only the last may have a residual; it may be the block's own input.
-
-    Raises
-    ------
-    LeanconvError
-        If the layers are no chain.
-    """
+class Consecutive:
+    """Layers, each of which reads the one before, that one kernel computes."""
 
     layers: tuple[Conv2dWorkload, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.layers) < 2:
-            raise LeanconvError("a block has at least two layers")
+    def check_order(self) -> None:
+        """Raise LeanconvError if a layer does not read the one before."""
         for layer, following in pairwise(self.layers):
             if (layer.output_shape, layer.dtype) != (following.input_shape, following.dtype):
                 raise LeanconvError(
                     f"{following.describe()} does not read the output of {layer.describe()}"
                 )
-            if layer.residual:
-                raise LeanconvError(
-                    f"{layer.describe()} has a residual, but is not the block's last layer"
-                )
-        if any(layer.group_of > 1 for layer in self.layers):
-            raise LeanconvError("one group of a layer is not a layer of a block")
 
     @property
     def calls(self) -> int:
@@ -110,6 +91,36 @@ class Block:
     def macs(self) -> int:
         """Multiply-accumulates of the layers' definitions."""
         return sum(layer.macs for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Block(Consecutive):
+    """Layers one after another, of which nobody else reads what lies between.
+
+    Parameters
+    ----------
+    layers : tuple of Conv2dWorkload
+        At least two. Only the last may have a residual; it may be the block's own input.
+
+    Raises
+    ------
+    LeanconvError
+        If the layers are no chain.
+    """
+
+    layers: tuple[Conv2dWorkload, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.layers) < 2:
+            raise LeanconvError("a block has at least two layers")
+        self.check_order()
+        for layer in self.layers[:-1]:
+            if layer.residual:
+                raise LeanconvError(
+                    f"{layer.describe()} has a residual, but is not the block's last layer"
+                )
+        if any(layer.group_of > 1 for layer in self.layers):
+            raise LeanconvError("one group of a layer is not a layer of a block")
 
     def all_groups(self) -> Block:
         """Itself: none of its layers is one group."""

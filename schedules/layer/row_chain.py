@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from schedules.errors import LeanconvError
+from schedules.layer.block import Consecutive
 from schedules.layer.network import CONV, DEPTHWISE, Chain, Layer, Network
 from schedules.layer.workload import Conv2dWorkload
 
@@ -20,7 +20,7 @@ MOST_LAYERS = 16
 
 
 @dataclass(frozen=True)
-class RowChain:
+class RowChain(Consecutive):
     """Layers one after another, computed for one image.
 
     Parameters
@@ -42,11 +42,7 @@ class RowChain:
     def __post_init__(self) -> None:
         if len(self.layers) < 2 or len(self.layers) != len(self.sources):
             raise LeanconvError("a chain has at least two layers, and a source for each")
-        for layer, following in pairwise(self.layers):
-            if (layer.output_shape, layer.dtype) != (following.input_shape, following.dtype):
-                raise LeanconvError(
-                    f"{following.describe()} does not read the output of {layer.describe()}"
-                )
+        self.check_order()
         for place, (layer, source) in enumerate(zip(self.layers, self.sources, strict=True)):
             if layer.residual != (source is not None):
                 raise LeanconvError(f"{layer.describe()} has a residual without a source")
@@ -54,36 +50,6 @@ class RowChain:
                 source > place or self.layers[source].input_shape != layer.output_shape
             ):
                 raise LeanconvError(f"{layer.describe()} cannot add the input of layer {source}")
-
-    @property
-    def calls(self) -> int:
-        """One kernel computes all of it."""
-        return 1
-
-    @property
-    def dtype(self) -> str:
-        """Element type of all tensors."""
-        return self.layers[0].dtype
-
-    @property
-    def element_bytes(self) -> int:
-        """Bytes of one element."""
-        return self.layers[0].element_bytes
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """``(N, H, W, C)`` of the first layer."""
-        return self.layers[0].input_shape
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """``(N, H', W', M)`` of the last layer."""
-        return self.layers[-1].output_shape
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the layers' definitions."""
-        return sum(layer.macs for layer in self.layers)
 
     def all_groups(self) -> RowChain:
         """Itself: its layers are whole."""
