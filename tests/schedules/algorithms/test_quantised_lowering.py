@@ -14,6 +14,7 @@ from schedules.target.simd import PRESETS, Simd
 from scripts.board.board import Board
 from tests.schedules.algorithms.test_quantised import HOST, LAYERS, RUNNABLE, ZEROS, case_of, layer
 from tests.support.kernels import HostKernel, run_on_board
+from tests.support.turns import TURNS, of_turn
 
 #: Whole words and others, a last word of one byte, several images, holes in the kernel.
 STORED = {
@@ -25,6 +26,7 @@ STORED = {
     "dilated": LAYERS["dilated"],
     "two_groups": layer(7, (12, 20), 3, groups=2, batch=2).one_group(),
 }
+BOARDS = ("cortex-a53", "cortex-a76")
 ALGORITHMS = ("im2col", "im2col_tiled", "mec", "mec_strip", "kn2row_aa")
 #: Layers of several images also in the order of MEC's first solution.
 PLANNED = [(name, algorithm) for name in STORED for algorithm in ALGORITHMS] + [
@@ -33,9 +35,10 @@ PLANNED = [(name, algorithm) for name in STORED for algorithm in ALGORITHMS] + [
 ]
 
 
+@TURNS
 @pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: str(simd.name))
-def test_is_exact_in_exactly_its_workspace(simd: Simd, tmp_path: Path) -> None:
-    for number, (name, algorithm) in enumerate(PLANNED):
+def test_is_exact_in_exactly_its_workspace(simd: Simd, turns: bool, tmp_path: Path) -> None:
+    for number, (name, algorithm) in enumerate(of_turn(PLANNED, simd, RUNNABLE, turns)):
         plan = plan_kernel(STORED[name], simd, algorithm)
         case = case_of(STORED[name], simd, ZEROS[number % 3])
         folder = tmp_path / str(number)
@@ -46,12 +49,13 @@ def test_is_exact_in_exactly_its_workspace(simd: Simd, tmp_path: Path) -> None:
         case.check(kernel(case, threads=2, pieces=3))
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
-def test_is_exact_on_the_board(cpu: str, arm_board: Board, tmp_path: Path) -> None:
+@TURNS
+@pytest.mark.parametrize("cpu", BOARDS)
+def test_is_exact_on_the_board(cpu: str, turns: bool, arm_board: Board, tmp_path: Path) -> None:
     simd = PRESETS[cpu]
     plans: dict[str, Plan] = {
         f"{name} {algorithm}": plan_kernel(STORED[name], simd, algorithm)
-        for name, algorithm in PLANNED
+        for name, algorithm in of_turn(PLANNED, cpu, BOARDS, turns)
     }
     if cpu == "cortex-a53":
         whole = STORED["whole_words"]

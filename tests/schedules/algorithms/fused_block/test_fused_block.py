@@ -22,10 +22,11 @@ from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.target.simd import PRESETS, Simd
-from tests.schedules.algorithms.test_algorithms import HOST, RUNNABLE, layer
+from tests.schedules.algorithms.test_algorithms import BOARDS, HOST, RUNNABLE, layer
 from tests.support.assembly import inner_loops
 from tests.support.blocks import FUSED_BLOCK, BlockCase, plan_of
 from tests.support.kernels import HostKernel, run_on_board
+from tests.support.turns import TURNS, of_turn
 
 
 def depthwise_block(
@@ -131,8 +132,17 @@ def check_on_host(block: Block, simd: Simd, knobs: Knobs, case: BlockCase) -> No
     assert kernel.kernel.workspace_bytes == FUSED_BLOCK.workspace_bytes(block, knobs)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-@pytest.mark.parametrize("simd", RUNNABLE, ids=lambda simd: simd.name)
+def turns_of_blocks() -> list[Any]:
+    """Every block on this machine's own vectors or on shorter ones, and on the others slow."""
+    found = []
+    for number, name in enumerate(BLOCKS):
+        for place, simd in enumerate(RUNNABLE):
+            marks = [] if number % len(RUNNABLE) == place else [pytest.mark.slow]
+            found.append(pytest.param(name, simd, id=f"{simd.name}-{name}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("name", "simd"), turns_of_blocks())
 def test_agrees_with_float64(name: str, simd: Simd) -> None:
     block, knobs = chosen(name, simd)
     assert FUSED_BLOCK.supports(block, simd) is None
@@ -148,17 +158,20 @@ def test_adds_any_residual(name: str) -> None:
     check_on_host(block, HOST, knobs, case)
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
-def test_agrees_with_float64_on_the_board(cpu: str, tmp_path: Path) -> None:
+@TURNS
+@pytest.mark.parametrize("cpu", BOARDS)
+def test_agrees_with_float64_on_the_board(cpu: str, turns: bool, tmp_path: Path) -> None:
     simd = PRESETS[cpu]
     plans = {}
-    for name, (block, fixed) in BLOCKS.items():
+    names = of_turn(BLOCKS, cpu, BOARDS, turns)
+    for name in names:
+        block, fixed = BLOCKS[name]
         # Of what differs from the defaults, only the strips: tiles are of other vectors.
         fixed = {knob: value for knob, value in fixed.items() if knob != "expand_panel"}
         if len(block.layers) == 3 and "c_block" in fixed:
             fixed["expand_panel"] = 8
         plans[name] = plan_of(block, FUSED_BLOCK.default_knobs(block, simd, fixed))
-    cases = {name: BlockCase.random(block) for name, (block, _) in BLOCKS.items()}
+    cases = {name: BlockCase.random(BLOCKS[name][0]) for name in names}
     outputs = run_on_board(cpu, plans, cases, tmp_path)
     for name, case in cases.items():
         case.check(outputs[name])
@@ -247,7 +260,7 @@ def check_any_geometry_and_knobs(data: st.DataObject) -> None:
     check_on_host(block, simd, knobs, BlockCase.random(block))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_any_geometry_and_knobs(data: st.DataObject) -> None:
     check_any_geometry_and_knobs(data)
@@ -362,10 +375,11 @@ def test_knobs_that_do_not_go_together(fixed: dict[str, Any], reason: str) -> No
         FUSED_BLOCK.default_knobs(BLOCKS["residual"][0], HOST, fixed)
 
 
-@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a76"])
-def test_inner_loops_do_not_spill(target: str) -> None:
+@TURNS
+@pytest.mark.parametrize("target", BOARDS)
+def test_inner_loops_do_not_spill(target: str, turns: bool) -> None:
     simd = PRESETS[target]
-    for block in NETWORK_BLOCKS:
+    for block in of_turn(NETWORK_BLOCKS, target, BOARDS, turns):
         knobs = FUSED_BLOCK.default_knobs(block, simd)
         assembly = c_abi.assembly(FUSED_BLOCK.schedule(block, simd, knobs), simd)
         loops = [loop for loop in inner_loops(assembly) if loop.multiply_adds]
