@@ -27,9 +27,10 @@ from tflite_delegate.read.model import Model
 from tflite_delegate.read.supported import Partition
 from tflite_delegate.report import GraphReport, graph_report
 from tflite_delegate.rules import DEFAULT as DEFAULT_ROUNDING
-from tflite_delegate.selection import read_for, select
+from tflite_delegate.selection import select
 from tflite_delegate.sources import TARGET, copy_sources, target_header
 from tflite_delegate.table import kernel_table
+from tflite_delegate.targeted import read_for
 
 TABLE = "kernel_table.c"
 

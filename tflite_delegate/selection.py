@@ -13,29 +13,8 @@ from schedules.select.selection import Selection, select_all
 from schedules.select.within import select_within, selection_as_recorded
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
-from tflite_delegate.precision import with_precision
-from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
-from tflite_delegate.rules import DEFAULT, with_rules
-
-
-def read_for(
-    path: str | Path,
-    simd: Simd,
-    batch: int | None = None,
-    rounding: str = DEFAULT,
-    precision: str | None = None,
-) -> Model:
-    """A model as it is computed on a processor; parameters as of :func:`tflite_delegate.build`.
-
-    Raises
-    ------
-    LeanconvError
-        If it cannot be read, or not be computed so.
-    """
-    model = tflite_model.read(path)
-    model = with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
-    return with_precision(model, precision, simd)
+from tflite_delegate.targeted import read_for
 
 
 def select(

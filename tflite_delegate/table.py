@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from schedules import __version__
-from schedules.algorithms.winograd.cook_toom import as_floats, filtering
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
@@ -22,6 +21,7 @@ from schedules.plan.plan import Plan
 from schedules.select.promised import promise_of
 from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
+from schedules.transforms.cook_toom import as_floats, filtering
 from tflite_delegate import rules
 from tflite_delegate.embedding.embedding import SYMBOL, Embedded
 from tflite_delegate.read.dynamic import dot_kernels

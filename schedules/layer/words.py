@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from schedules.layer.workload import Conv2dWorkload
 
 #: Elements of eight bits in a word.
@@ -83,3 +85,15 @@ def run_of(layer: Conv2dWorkload) -> int:
     few = layer.in_channels < 2 * WORD and layer.kernel_width > 1
     contiguous = layer.dilation_width == 1 and layer.group_of == 1
     return layer.in_channels * (layer.kernel_width if few and contiguous else 1)
+
+
+def pairs_overflow(stored: np.ndarray, workload: Conv2dWorkload) -> bool:
+    """Whether two weights of -128, or of uint8 0, are eight apart in one of the vectors of 16.
+
+    Of a depthwise ``workload``, whether they are those of two taps that follow each other. Weights
+    are OHWI, those of depthwise ones HWO.
+    """
+    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
+    flat = stored.reshape(-1)
+    pairs = flat[: flat.size // (2 * apart) * (2 * apart)].reshape(-1, 2, apart)
+    return bool((pairs == np.iinfo(stored.dtype).min).all(axis=1).any())

@@ -19,12 +19,13 @@ from tvm import relax
 
 from schedules.errors import LeanconvError
 from schedules.kernel.hybrid.scales import ChannelScales
-from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
+from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
 from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, VOLUME, Layer, Network, describe
 from schedules.layer.volume import Conv3dWorkload
+from schedules.layer.words import pairs_overflow
 from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.graph import RelaxGraph, array_of, bytes_of, dtype_of, operator_of, shape_of
 from schedules.relax.quantised import QuantisedCall, quantised_call

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax, te, tirx
 
-from schedules.algorithms.winograd.cook_toom import as_floats, filtering
 from schedules.kernel.epilogue import activate
 from schedules.layer.network import CONV
 from schedules.layer.workload import Conv2dWorkload
 from schedules.relax.quantised import KIND, WORKLOAD
+from schedules.transforms.cook_toom import as_floats, filtering
 
 
 def winograd_layer(

@@ -35,9 +35,9 @@ from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, say, table
 from scripts.benchmarks.networks import graphs_of
-from tflite_delegate.selection import read_for
 from tflite_delegate.sources import TARGET, copy_sources, target_header
 from tflite_delegate.table import kernel_table
+from tflite_delegate.targeted import read_for
 from tvmc.command import LineParser, at_least_one
 from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Session, runtime

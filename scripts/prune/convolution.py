@@ -5,7 +5,7 @@ Output tile ``y`` (m, m) of an input tile ``d`` (n, n), ``n = m + r - 1``, for o
     y_o = activation(A^T [sum_c U[:, :, c, o] * f(B^T d_c B)] A + bias_o)
 
 with ``f`` the identity, or ReLU for a Winograd-ReLU layer. ``A`` and ``B`` are those of
-:func:`schedules.algorithms.winograd.cook_toom.filtering`, at its default points.
+:func:`schedules.transforms.cook_toom.filtering`, at its default points.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from schedules.algorithms.winograd.cook_toom import as_floats, filtering
 from schedules.errors import LeanconvError
+from schedules.transforms.cook_toom import as_floats, filtering
 
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS = ("NONE", "RELU", "RELU6")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from schedules.algorithms.winograd.cook_toom import as_floats, filtering
+from schedules.transforms.cook_toom import as_floats, filtering
 from scripts.prune.convolution import Convolution
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from schedules.algorithms.winograd.cook_toom import Filtering
 from schedules.layer.workload import Conv2dWorkload
+from schedules.transforms.cook_toom import Filtering
 from tests.support.reference import activate, conv2d, gamma, winograd_bound
 from tests.support.tflite_schema import ACTIVATIONS, PADDINGS
 from tests.support.tflite_writer import Conv

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from schedules.algorithms.winograd.cook_toom import Filtering, as_floats
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
+from schedules.transforms.cook_toom import Filtering, as_floats
 
 #: Unit roundoff of each type.
 EPSILONS = {"float32": 2.0**-24, "float16": 2.0**-11}

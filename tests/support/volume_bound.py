@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from schedules.algorithms.volumes.domain import VolumeDomain
-from schedules.algorithms.winograd.cook_toom import as_floats
 from schedules.layer.workload import Conv2dWorkload
+from schedules.transforms.cook_toom import as_floats
 from tests.support.reference import gamma
 
 #: An axis of a tile, and the points that it is transformed into, one after the other.

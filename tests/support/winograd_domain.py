@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schedules.algorithms.winograd.cook_toom import as_floats, filtering
+from schedules.transforms.cook_toom import as_floats, filtering
 from scripts.prune.convolution import Convolution
 from tests.support.reference import gamma
 

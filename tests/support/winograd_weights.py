@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from schedules.algorithms.winograd.cook_toom import Filtering, as_floats, filtering
 from schedules.kernel import packing
 from schedules.kernel.accuracy import UNIT_ROUNDOFF
 from schedules.layer.winograd_weights import WinogradWeights
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.plan.plan import Plan
+from schedules.transforms.cook_toom import Filtering, as_floats, filtering
 
 
 def layer_of(

@@ -18,7 +18,8 @@ from tests.support.hybrid_models import HybridLayer
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.build import build
-from tflite_delegate.selection import read_for, select
+from tflite_delegate.selection import select
+from tflite_delegate.targeted import read_for
 
 SHAPE = (2, 9, 11, 6)
 #: One of each kind of kernel, of channels that fill no vector, and weights of both types.

@@ -14,12 +14,12 @@ from dataclasses import replace
 import numpy as np
 from tflite import BuiltinOperator
 
-from schedules.algorithms.winograd.cook_toom import Filtering, as_floats, filtering
 from schedules.errors import LeanconvError
 from schedules.layer.graph import only_reader
 from schedules.layer.network import CONV, DEPTHWISE, Layer
 from schedules.layer.winograd_weights import WinogradWeights
 from schedules.layer.workload import Conv2dWorkload
+from schedules.transforms.cook_toom import Filtering, as_floats, filtering
 from tflite_delegate.read.graph import ACTIVATIONS, Graph, Node
 from tflite_delegate.read.winograd import OUTPUTS, matrices_of
 

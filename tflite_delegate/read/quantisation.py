@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from schedules.errors import LeanconvError
-from schedules.kernel.quantised.quantisation import pairs_overflow
+from schedules.layer.words import pairs_overflow
 from schedules.layer.workload import Conv2dWorkload
 from tflite_delegate.read.graph import Graph
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
-from schedules.algorithms.winograd.cook_toom import ExactMatrix, Filtering, as_floats, filtering
 from schedules.algorithms.winograd.domain import Domain
 from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
@@ -21,6 +20,7 @@ from schedules.kernel.packing import Matrix
 from schedules.kernel.patches import masked
 from schedules.kernel.quantised import Constants
 from schedules.layer.volume import Conv3dWorkload
+from schedules.transforms.cook_toom import ExactMatrix, Filtering, as_floats, filtering
 
 
 @dataclass(frozen=True)

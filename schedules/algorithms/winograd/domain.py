@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
-from schedules.algorithms.winograd.cook_toom import Filtering, filtering
 from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
@@ -21,6 +20,7 @@ from schedules.kernel.tiles import MAX_COLUMNS_SIDE_BY_SIDE, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.clamping import at_least
 from schedules.lower.memory import ALIGNMENT
+from schedules.transforms.cook_toom import Filtering, filtering
 
 #: The weights that a kernel takes: those of the transformed domain; or those that the model has, in
 #: panels, or as and where it has them, which the kernel transforms.

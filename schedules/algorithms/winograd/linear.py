@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from schedules.algorithms.winograd.cook_toom import ExactMatrix
-from schedules.algorithms.winograd.surds import Surd
+from schedules.transforms.cook_toom import ExactMatrix
+from schedules.transforms.surds import Surd
 
 _ZERO, _ONE, _TWO = (Surd.of(value) for value in range(3))
 

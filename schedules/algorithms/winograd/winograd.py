@@ -49,7 +49,6 @@ from typing import Any
 from tvm import s_tir, te
 
 from schedules.algorithms.base import FLOAT, LayerAlgorithm, converts
-from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats
 from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
     IN_PLACE,
@@ -73,6 +72,7 @@ from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.target.simd import Simd
+from schedules.transforms.cook_toom import ExactMatrix, as_floats
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10

@@ -14,7 +14,7 @@ import numpy as np
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised.fixed_point import Multiplier
 from schedules.layer.network import CONV, DENSE
-from schedules.layer.words import SPREAD, WORD
+from schedules.layer.words import WORD
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.lower.integers import image_offset, weight_offset
 from schedules.lower.memory import align
@@ -153,15 +153,3 @@ def activation_range(
                 code = math.copysign(math.floor(abs(float(steps)) + 0.5), steps) + zero
         ends.append(int(min(max(code, limits.min), limits.max)))
     return ends[0], ends[1]
-
-
-def pairs_overflow(stored: np.ndarray, workload: Conv2dWorkload) -> bool:
-    """Whether two weights of -128, or of uint8 0, are eight apart in one of the vectors of 16.
-
-    Of a depthwise ``workload``, whether they are those of two taps that follow each other. Weights
-    are OHWI, those of depthwise ones HWO.
-    """
-    apart = workload.out_channels if workload.is_depthwise else SPREAD * WORD // 2
-    flat = stored.reshape(-1)
-    pairs = flat[: flat.size // (2 * apart) * (2 * apart)].reshape(-1, 2, apart)
-    return bool((pairs == np.iinfo(stored.dtype).min).all(axis=1).any())

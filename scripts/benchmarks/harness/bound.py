@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.algorithms.winograd.cook_toom import Filtering
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel.accuracy import UNIT_ROUNDOFF
 from schedules.layer.workload import Conv2dWorkload
+from schedules.transforms.cook_toom import Filtering
 from tflite_delegate.read import model as tflite_model
 from tvmc.comparing.rounding import SPREAD, root_of_terms, winograd_outputs
 from tvmc.running.interpreter import Session

@@ -13,7 +13,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.inference import max_difference
-from tflite_delegate.selection import read_for
+from tflite_delegate.targeted import read_for
 
 Array = NDArray[np.float32]
 Exact = NDArray[np.float64]

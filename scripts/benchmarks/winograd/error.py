@@ -34,10 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedules.algorithms import REGISTRY
-from schedules.algorithms.winograd.cook_toom import filtering
 from schedules.errors import LeanconvError
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
+from schedules.transforms.cook_toom import filtering
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Cell,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm import tirx
 
 from schedules.algorithms.winograd import linear
-from schedules.algorithms.winograd.cook_toom import ExactMatrix, Filtering, as_floats
+from schedules.transforms.cook_toom import ExactMatrix, Filtering, as_floats
 
 Array = NDArray[np.float32]
 

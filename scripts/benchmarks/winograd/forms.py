@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from schedules.algorithms.winograd.cook_toom import Filtering, filtering, opposite
-from schedules.algorithms.winograd.surds import Number
 from schedules.algorithms.winograd.winograd import TRANSFORM_ROUNDINGS
 from schedules.kernel.accuracy import relative_error
+from schedules.transforms.cook_toom import Filtering, filtering, opposite
+from schedules.transforms.surds import Number
 from scripts.benchmarks.winograd import float32
 from scripts.benchmarks.winograd.float32 import Array
 

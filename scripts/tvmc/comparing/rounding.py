@@ -32,7 +32,7 @@ def root_of_terms(kernel: Sequence[int], channels: int, outputs: int | None = No
     """
     if outputs is None:
         return math.sqrt(math.prod(kernel) * channels)
-    from schedules.algorithms.winograd.cook_toom import filtering
+    from schedules.transforms.cook_toom import filtering
 
     transforms = (filtering(outputs if taps > 1 else 1, taps) for taps in kernel)
     amplification = math.prod(transform.amplification for transform in transforms)

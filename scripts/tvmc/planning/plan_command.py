@@ -158,7 +158,7 @@ def plan(
     from schedules.plan.planner import Limits
     from schedules.select.within import file_refusal
     from schedules.target.simd import Simd
-    from tflite_delegate.selection import read_for
+    from tflite_delegate.targeted import read_for
 
     simd = Simd.named(target)
     network = read_for(model, simd, precision=precision)

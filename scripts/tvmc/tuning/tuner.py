@@ -171,7 +171,7 @@ def tune(
     from schedules.tuning.records.records import MEASURED, Logs
     from schedules.tuning.records.task import tuning_target
     from schedules.tuning.tuner import Options, Tuner
-    from tflite_delegate.selection import read_for
+    from tflite_delegate.targeted import read_for
     from tflite_delegate.tasks import tasks
 
     _LOG.debug("target %r is %s", target, simd)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from schedules.algorithms.winograd.cook_toom import Filtering, filtering
 from schedules.algorithms.winograd.winograd import TRANSFORM_ROUNDINGS
 from schedules.kernel.accuracy import ROUNDING, UNIT_ROUNDOFF, relative_error
+from schedules.transforms.cook_toom import Filtering, filtering
 from scripts.benchmarks.winograd import float32
 
 

@@ -10,8 +10,9 @@ import pytest
 import tvm
 from tvm import relax
 
-from schedules.kernel.quantised.quantisation import Quantisation, pairs_overflow
+from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, Layer
+from schedules.layer.words import pairs_overflow
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Limits, plan_kernel
 from schedules.relax import network as relax_network

@@ -169,6 +169,17 @@ def test_what_needs_no_compiler_does_not_load_one() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["tvmc.running.tflite_run", "tvmc.running.memory", "scripts.benchmarks.harness.held.memory"],
+)
+def test_what_runs_a_model_does_not_load_tvm(module: str) -> None:
+    """Its import would be most of such a process's time, and of the memory that it measures."""
+    code = f"import sys, {module}; print({{'tvm', 'tensorflow'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_torch_is_left_out(tmp_path: Path) -> None:
     """TVM imports it wherever it is installed: a second, for nothing."""
     module = tmp_path / "torch.py"

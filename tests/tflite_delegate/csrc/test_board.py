@@ -89,8 +89,18 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+#: Of the algorithms, those whose weights are packed differently or that take a workspace.
+PACKED_DIFFERENTLY = ("dense", "indirect", "mec", "kn2row_aa", "winograd", "depthwise")
+
+
 @pytest.mark.parametrize(
-    "target", ["cortex-a76", pytest.param("cortex-a53", marks=pytest.mark.slow)]
+    ("target", "algorithms"),
+    [
+        ("cortex-a76", PACKED_DIFFERENTLY),
+        pytest.param("cortex-a76", REGISTRY.names(), marks=pytest.mark.slow),
+        pytest.param("cortex-a53", REGISTRY.names(), marks=pytest.mark.slow),
+    ],
+    ids=["cortex-a76-few", "cortex-a76", "cortex-a53"],
 )
 def test_zoo(
     run_on_board: RunOnBoard,
@@ -98,13 +108,14 @@ def test_zoo(
     litert: InterpreterApi,
     zoo: Path,
     target: str,
+    algorithms: Sequence[str],
 ) -> None:
     """All algorithms in one process: emulated Python takes seconds to start."""
     simd = Simd.named(target)
-    library = build_delegate(zoo, REGISTRY.names(), target)
+    library = build_delegate(zoo, algorithms, target)
     inputs = random_inputs(litert.open(zoo))
-    outcomes = run_on_board(zoo, library, inputs, target, 2, REGISTRY.names())
-    assert list(outcomes) == list(REGISTRY.names())
+    outcomes = run_on_board(zoo, library, inputs, target, 2, algorithms)
+    assert list(outcomes) == list(algorithms)
     for algorithm, outcome in outcomes.items():
         names = served(algorithm, simd)
         assert outcome.report["claimed"] == len(names), algorithm
@@ -131,14 +142,21 @@ def test_all_operators(
     assert calls == [1] * sum(case.operators for case in cases.values())
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
-@pytest.mark.parametrize("rounding", ["xnnpack", "builtin"])
+@pytest.mark.parametrize(
+    ("rounding", "cpu"),
+    [
+        ("xnnpack", "cortex-a76"),
+        ("builtin", "cortex-a53"),
+        pytest.param("xnnpack", "cortex-a53", marks=pytest.mark.slow),
+        pytest.param("builtin", "cortex-a76", marks=pytest.mark.slow),
+    ],
+)
 def test_codes(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
     tmp_path: Path,
-    cpu: str,
     rounding: str,
+    cpu: str,
 ) -> None:
     """Operators on codes of 8 bits are what LiteRT computes there, to the last bit."""
     cases = [
@@ -247,7 +265,9 @@ def test_hybrid_layers_by_rules(
             assert np.array_equal(y, expected), (case, int((y != expected).sum()))
 
 
-@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
+@pytest.mark.parametrize(
+    "name", ["resnet8_float", pytest.param("mobilenet_96_float", marks=pytest.mark.slow)]
+)
 def test_trained_models(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
@@ -277,7 +297,9 @@ def test_chains_by_rows(run_on_board: RunOnBoard, tmp_path: Path) -> None:
     test_rows.check(outcome.outputs, model, report, inputs)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", pytest.param("squeezenet", marks=pytest.mark.slow)]
+)
 def test_networks(
     run_on_board: RunOnBoard,
     made_model: Callable[[str], Path],
@@ -322,7 +344,7 @@ def test_delegate_for_android(
         check_conv(conv, x, y, simd=simd)
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+@pytest.mark.parametrize("cpu", ["cortex-a76", pytest.param("cortex-a53", marks=pytest.mark.slow)])
 def test_special_values_on_arm(
     run_on_board: RunOnBoard,
     build_delegate: BuildDelegate,
@@ -409,7 +431,7 @@ def test_older_processor(
     litert: InterpreterApi,
     zoo: Path,
 ) -> None:
-    library = build_delegate(zoo, REGISTRY.names(), "cortex-a76")
+    library = build_delegate(zoo, PACKED_DIFFERENTLY, "cortex-a76")
     inputs = random_inputs(litert.open(zoo))
     (outcome,) = run_on_board(zoo, library, inputs, "cortex-a72").values()
     assert outcome.report["claimed"] == 0

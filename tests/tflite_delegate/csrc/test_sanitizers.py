@@ -349,7 +349,14 @@ def test_leaks_are_reported(leak: subprocess.CompletedProcess[str], finds_leaks:
     assert (report if finds_leaks else refusal) in leak.stderr
 
 
-@pytest.mark.parametrize("name", ["resnet8_float", "mobilenet_96_float"])
+#: The first has layers of more kinds.
+TRAINED = [
+    "mobilenet_96_float",
+    pytest.param("resnet8_float", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_trained_models(
     run_host: RunHost,

@@ -20,7 +20,7 @@ from schedules.target.simd import Simd
 from tests.tflite_delegate.csrc.layer.test_merge import zoo_model
 from tflite_delegate.importer.relax import import_model
 from tflite_delegate.read.model import read
-from tflite_delegate.selection import read_for
+from tflite_delegate.targeted import read_for
 
 
 def folded(module: tvm.IRModule) -> relax_network.RelaxNetwork:

@@ -11,11 +11,11 @@ import pytest
 
 from schedules.algorithms import Unsupported
 from schedules.algorithms.volumes.domain import VolumeDomain
-from schedules.algorithms.winograd.cook_toom import as_floats
 from schedules.layer.volume import Conv3dWorkload
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
+from schedules.transforms.cook_toom import as_floats
 from schedules.tuning.search.space import Space
 from tests.support.assembly import assembly_of, inner_loops
 from tests.support.kernels import Case, HostKernel, run_on_board

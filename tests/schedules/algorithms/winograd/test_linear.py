@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tvm import tirx
 
 from schedules.algorithms.winograd import linear
-from schedules.algorithms.winograd.cook_toom import ExactMatrix, as_floats, filtering
-from schedules.algorithms.winograd.surds import Surd
+from schedules.transforms.cook_toom import ExactMatrix, as_floats, filtering
+from schedules.transforms.surds import Surd
 from scripts.benchmarks.winograd import float32
 from tests.support.reference import gamma
 

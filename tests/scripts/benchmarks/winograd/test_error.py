@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedules.algorithms.winograd.cook_toom import filtering
+from schedules.transforms.cook_toom import filtering
 from scripts.benchmarks.winograd import error as winograd_error
 from scripts.benchmarks.winograd.error import COLUMNS, LAYER_COLUMNS, main
 from scripts.benchmarks.winograd.forms import THIRDS, USUAL, Form, candidates, forms

@@ -9,10 +9,10 @@ import pytest
 from tvm import tirx
 
 from schedules.algorithms import REGISTRY
-from schedules.algorithms.winograd.cook_toom import filtering
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
+from schedules.transforms.cook_toom import filtering
 from scripts.benchmarks.winograd import float32
 from tests.support.kernels import Case, HostKernel
 

@@ -22,8 +22,8 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from schedules.algorithms.winograd.surds import Number, Surd, sqrt
 from schedules.errors import LeanconvError
+from schedules.transforms.surds import Number, Surd, sqrt
 
 #: A small matrix of exact numbers, row by row.
 ExactMatrix = tuple[tuple[Surd, ...], ...]

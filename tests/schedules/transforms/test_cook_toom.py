@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedules.algorithms.winograd.cook_toom import (
+from schedules.errors import LeanconvError
+from schedules.transforms.cook_toom import (
     POINTS,
     ExactMatrix,
     Filtering,
@@ -20,8 +21,7 @@ from schedules.algorithms.winograd.cook_toom import (
     filtering,
     opposite,
 )
-from schedules.algorithms.winograd.surds import Number, Surd, sqrt
-from schedules.errors import LeanconvError
+from schedules.transforms.surds import Number, Surd, sqrt
 
 SIZES = [(m, r) for m in range(1, 10) for r in range(1, 10) if m + r - 2 in POINTS]
 #: B^T, G and A^T as Lavin and Gray print them (arXiv 1509.09308, section 4.1 and 4.3).

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from schedules.algorithms.winograd.surds import Surd, sqrt
 from schedules.errors import LeanconvError
+from schedules.transforms.surds import Surd, sqrt
 
 fractions = st.fractions(-50, 50, max_denominator=40)
 surds_of_3 = st.builds(lambda a, b: a + b * sqrt(3), fractions, fractions)

@@ -1,0 +1,30 @@
+"""A .tflite model as it is computed on a processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schedules.target.simd import Simd
+from tflite_delegate.precision import with_precision
+from tflite_delegate.read import model as tflite_model
+from tflite_delegate.read.model import Model
+from tflite_delegate.rules import DEFAULT, with_rules
+
+
+def read_for(
+    path: str | Path,
+    simd: Simd,
+    batch: int | None = None,
+    rounding: str = DEFAULT,
+    precision: str | None = None,
+) -> Model:
+    """A model as it is computed on a processor; parameters as of :func:`tflite_delegate.build`.
+
+    Raises
+    ------
+    LeanconvError
+        If it cannot be read, or not be computed so.
+    """
+    model = tflite_model.read(path)
+    model = with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
+    return with_precision(model, precision, simd)
