@@ -18,15 +18,16 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6200,
+    "schedules/algorithms": 5930,
     "schedules/budget": 1500,
     "schedules/kernel": 3950,
-    "schedules/layer": 1950,
+    "schedules/layer": 1965,
     "schedules/lower": 2290,
     "schedules/plan": 900,
     "schedules/relax": 1700,
     "schedules/select": 1100,
     "schedules/target": 1450,
+    "schedules/transforms": 310,
     "schedules/tuning": 5700,
     "tflite_delegate": 1210,
     "tflite_delegate/csrc": 16750,

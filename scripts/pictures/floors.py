@@ -22,6 +22,7 @@ HOLDS = {
     "lower": "scheduled TIR to bare C functions",
     "target": "instruction sets, compilers, cores",
     "layer": "what is computed: workloads, blocks, networks",
+    "transforms": "exact matrices of minimal filtering",
 }
 WIDTH, STEP = 7.0, 0.42
 
