@@ -20,7 +20,7 @@ BUDGET = {
     "schedules": 680,
     "schedules/algorithms": 5930,
     "schedules/budget": 1500,
-    "schedules/kernel": 3950,
+    "schedules/kernel": 4000,
     "schedules/layer": 1965,
     "schedules/lower": 2290,
     "schedules/plan": 900,
@@ -29,8 +29,8 @@ BUDGET = {
     "schedules/target": 1450,
     "schedules/transforms": 310,
     "schedules/tuning": 5700,
-    "tflite_delegate": 1210,
-    "tflite_delegate/csrc": 16750,
+    "tflite_delegate": 1225,
+    "tflite_delegate/csrc": 16850,
     "tflite_delegate/embedding": 200,
     "tflite_delegate/importer": 5080,
     "tflite_delegate/read": 2100,
@@ -47,8 +47,8 @@ BUDGET = {
     "tests/planted": 370,
     "tests/schedules": 11110,
     "tests/scripts": 9600,
-    "tests/support": 5100,
-    "tests/tflite_delegate": 12550,
+    "tests/support": 5125,
+    "tests/tflite_delegate": 12640,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Layer, describe
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 from tflite_delegate.read import dynamic
@@ -142,6 +142,18 @@ def _reference(dtype: str, simd: Simd) -> list[RuleCase]:
     return [RuleCase(kind, dtype, rule) for kind, rule in rules.items()]
 
 
+def _without_sum(model: Model, layer: Layer) -> Layer:
+    """``layer`` without the residual that it was read with: only XNNPACK's sums are merged."""
+    assert layer.workload is not None
+    *nodes, addition = layer.nodes
+    (own,) = set(model.steps[addition].inputs) - {layer.residual}
+    workload = replace(layer.workload, residual=False, output_activation="none")
+    geometry = describe(layer.kind, workload)
+    return replace(
+        layer, workload=workload, geometry=geometry, nodes=tuple(nodes), output=own, residual=None
+    )
+
+
 def _core(simd: Simd) -> str:
     return simd.name.removesuffix("-android")
 
@@ -154,6 +166,8 @@ def with_rules(model: Model, choice: str, simd: Simd) -> Model:
         workload = layer.workload
         if workload is None or not workload.is_quantised:
             return layer
+        if choice != XNNPACK and workload.residual and not workload.is_dynamic:
+            return with_rule(_without_sum(model, layer))
         if workload.is_dynamic:
             # What a pad in front has padded is an image to TFLite.
             is_padded = layer.nodes[0] < layer.index

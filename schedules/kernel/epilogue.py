@@ -39,7 +39,8 @@ def finished(
             return complete(constants.dequantise(sums(*i), i, has_bias), workload, *others)
         if constants is not None and workload.is_quantised:
             total = sums(*i) if has_bias else sums(*i) + constants.bias[i[-1]]
-            return constants.requantise(total, i[-1], workload.out_channels)
+            value = constants.requantise(total, i[-1], workload.out_channels)
+            return constants.added(value, *others) if others else value
         first = tirx.const(0, workload.dtype)
         if constants is not None and not has_bias:
             first = constants.bias[i[-1]].astype(workload.dtype)

@@ -33,7 +33,8 @@ class Operation:
     node : int
         Which one.
     name : str
-        ``pad`` (by zeros, or by codes that stand for zero), ``add``, ``multiply``, ``divide``,
+        ``pad`` (by zeros, or by codes that stand for zero), ``add`` (of floats, or of codes as
+        XNNPACK adds them), ``multiply``, ``divide``,
         ``sigmoid``, ``max_pool``, ``average_pool``, or an activation's.
     operands : tuple of int
         Tensors that it reads, but for constants that the graph does not number.

@@ -2,9 +2,10 @@
 
 In front of a convolution that pads nothing, a pad of zeros. Behind a layer of floats, an
 activation; the addition of a tensor that is there already, as in a residual connection; and an
-activation behind that. An activation may be several that make up one, as RELU behind RELU6, or the
-operators that it is made of. Tensors in between must be read by nobody else. The delegate
-(csrc/layer/merge.c) merges by the same rules.
+activation behind that. Behind a layer of integers such an addition, where XNNPACK's rules are
+followed. An activation may be several that make up one, as RELU behind RELU6, or the operators that
+it is made of. Tensors in between must be read by nobody else. The delegate (csrc/layer/merge.c)
+merges by the same rules.
 """
 
 from __future__ import annotations
@@ -29,15 +30,18 @@ def merge_neighbours(graph: Graph, layer: Layer) -> Layer:
     """``layer`` with all neighbours that can be merged into it."""
     if layer.workload is None:
         return layer
-    # What is behind a layer of integers rounds once more.
+    # An activation behind a layer of integers rounds once more.
     is_quantised = layer.workload.is_quantised and not layer.workload.is_dynamic
     if layer.kind == TRANSPOSED:
         return layer if is_quantised else _merge_transposed(graph, layer)
     layer = _merge_pad(graph, layer)
     assert layer.workload is not None
-    if is_quantised:
-        return replace(layer, geometry=describe(layer.kind, layer.workload))
-    return merge_followers(graph, layer)
+    if not is_quantised:
+        return merge_followers(graph, layer)
+    if layer.workload.rounding.startswith("xnn"):
+        layer = _merge_residual(graph, layer)
+    assert layer.workload is not None
+    return replace(layer, geometry=describe(layer.kind, layer.workload))
 
 
 def merge_followers(graph: Graph, layer: Layer) -> Layer:

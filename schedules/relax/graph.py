@@ -87,6 +87,8 @@ class RelaxGraph:
             return None
         operands = tuple(self.numbers[a] for a in call.args if isinstance(a, relax.Var))
         (output,) = self.steps[node].outputs
+        if name == "add" and self.dtype(output) in ("int8", "uint8"):
+            return None  # of codes, which a graph adds as they are
         if name != "pad":
             # A sum's constant may stand on either side; a quotient's, behind what it divides.
             numbers = [_number(a) for a in call.args[name == "divide" :]]

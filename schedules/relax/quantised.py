@@ -104,7 +104,8 @@ def quantised_call(call: Any, functions: Mapping[str, Any]) -> QuantisedCall | N
     workload = Conv2dWorkload.from_text(str(attributes[WORKLOAD]))
     quantisation: Quantisation | ChannelScales | None = None
     if _NUMBERS in attributes:
-        quantisation = Quantisation(tuple(ratios), *map(int, attributes[_NUMBERS]))
+        x_zero, w_zero, zero, low, high = map(int, attributes[_NUMBERS])
+        quantisation = Quantisation(tuple(ratios), x_zero, w_zero, zero, low, high)
     elif workload.domain is None:
         quantisation = ChannelScales(*ratios)
     return QuantisedCall(str(attributes[KIND]), workload, x, weights, bias, quantisation)

@@ -42,6 +42,7 @@ class QuantisedCase:
     output_zero: int
     simd: Simd
     weight_zero: int = 0
+    residual: np.ndarray | None = None
 
     @classmethod
     def random(
@@ -75,9 +76,13 @@ class QuantisedCase:
         if ties:
             input_scale, output_scale = np.float32(2**-4), np.float32(2**-2)
             scales = (2.0 ** random.integers(-9, 3, workload.out_channels)).astype(np.float32)
+        residual = None
+        if workload.residual:
+            residual = random.integers(LOW, HIGH + 1, workload.output_shape) + added
+            residual = residual.astype(workload.dtype)
         return cls(
             workload, x, weights, bias, input_scale, input_zero + added, scales, output_scale,
-            output_zero + added, simd, 119 if added else 0,
+            output_zero + added, simd, 119 if added else 0, residual,
         )  # fmt: skip
 
     @property
@@ -105,35 +110,61 @@ class QuantisedCase:
 
         XNNPACK rounds with the zero point, half to even; TFLite before, half away from zero.
         """
+        return self.ends(self.workload.activation, self.output_scale, self.output_zero)
+
+    def ends(self, activation: str, scale: np.float32, zero: int) -> tuple[int, int]:
+        """Likewise of other elements."""
         limits, ends = np.iinfo(self.workload.dtype), []
-        bounds = ACTIVATIONS[self.workload.activation]
+        bounds = ACTIVATIONS[activation]
         for bound, end in zip(bounds, (limits.min, limits.max), strict=True):
             if bound is None:
                 ends.append(int(end))
                 continue
-            value = np.float32(bound) / self.output_scale
+            value = np.float32(bound) / scale
             if self.workload.rounding.startswith("xnn"):
-                value += np.float32(self.output_zero)
+                value += np.float32(zero)
                 ends.append(int(np.rint(np.clip(value, limits.min, limits.max))))
             else:
                 steps = np.sign(value) * np.floor(np.abs(value) + np.float32(0.5))
-                ends.append(int(np.clip(self.output_zero + steps, limits.min, limits.max)))
+                ends.append(int(np.clip(zero + steps, limits.min, limits.max)))
         return ends[0], ends[1]
 
     @property
     def expected(self) -> np.ndarray:
         """By the layer's rule."""
         steps = rounded(self.workload.rounding, self.sums, self.ratios) + self.output_zero
-        low, high = self.range
-        return np.clip(steps, low, high).astype(self.workload.dtype)
+        steps = np.clip(steps, *self.range)
+        if self.residual is not None:
+            first, second, offset, shift, zero, low, high = self.sum_parameters
+            wide = steps * first + self.residual.astype(np.int64) * second + offset
+            assert np.abs(wide).max() < 2**31, "XNNPACK's sums have 32 bits"
+            steps = np.clip((wide >> shift) + zero, low, high)
+        return steps.astype(self.workload.dtype)
+
+    @property
+    def sum_parameters(self) -> tuple[int, ...]:
+        """What XNNPACK adds a residual with: two factors, offset, shift, zero point, ends.
+
+        The residual has .8 of the output's scale, their sum 1.4 of it.
+        """
+        limits = np.iinfo(self.workload.dtype)
+        residual_zero, zero = limits.max - 116, limits.min + 131
+        scale = self.output_scale * np.float32(1.4)
+        ratios = self.output_scale / scale, self.output_scale * np.float32(0.8) / scale
+        shift = 20 - int(np.floor(np.log2(max(ratios))))
+        first, second = (int(np.rint(float(ratio) * 2**shift)) for ratio in ratios)
+        offset = 2 ** (shift - 1) - self.output_zero * first - residual_zero * second
+        ends = self.ends(self.workload.output_activation, scale, zero)
+        return first, second, offset, shift, zero, *ends
 
     def arguments(self, plan: Plan) -> dict[str, np.ndarray]:
-        """Whole tensor ``x``, packed weights ``w`` and constants ``b``."""
-        return {
+        """Whole tensor ``x``, perhaps ``r``, packed weights ``w`` and constants ``b``."""
+        given = {
             "x": among_groups(self.x, self.groups),
             "w": packing.pack(self.packable_weights(plan.packed), plan.packed),
             "b": self.constants(plan.packed),
         }
+        return given if self.residual is None else {**given, "r": self.residual}
 
     def offset(self, packed: PackedWeights) -> int:
         """What is added to each weight of uint8 before it is packed."""
@@ -157,6 +188,8 @@ class QuantisedCase:
         ends = (self.output_zero, *self.range)
         memory = np.zeros(packed.constant_bytes, np.uint8)
         parameters = [zero_word, *ends, self.weight_zero + self.offset(packed)]
+        if self.residual is not None:
+            parameters += self.sum_parameters
         start = 0
         for values in (bias.astype(np.uint32), *self.ratios, np.array(parameters, np.int32)):
             memory[start:][: values.nbytes] = values.view(np.uint8)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tflite
 
+from schedules.kernel.quantised.sums import CodeSum
 from schedules.layer.graph import Operation, Window
 from schedules.layer.network import Layer
 from tflite_delegate.read.sparsity import stored_places
@@ -193,6 +194,8 @@ class Graph:
         if name is None or output is None or len(operands) != len(operator.inputs):
             return None
         if name in _FUSED:
+            if name == "add" and not self._adds(operands, output):
+                return None
             options = operator.options(_FUSED[name])
             activation = ACTIVATIONS.get(options.FusedActivationFunction()) if options else None
             return (
@@ -225,13 +228,26 @@ class Graph:
 
     def _share_codes(self, *tensors: int) -> bool:
         """Whether tensors have one and the same scale and zero point."""
-        found = set()
-        for tensor in tensors:
-            codes = self.graph.Tensors(tensor).Quantization()
-            if codes is None or codes.ScaleLength() != 1 or codes.ZeroPointLength() != 1:
-                return False
-            found.add((codes.Scale(0), codes.ZeroPoint(0), self.dtype(tensor)))
-        return len(found) == 1
+        found = {self._codes_of(tensor) for tensor in tensors}
+        return len(found) == 1 and None not in found
+
+    def _adds(self, operands: tuple[int, ...], output: int) -> bool:
+        """Whether an ADD is one of floats, or of codes whose scales XNNPACK takes."""
+        types = {self.dtype(tensor) for tensor in (*operands, output)}
+        if not types & {"int8", "uint8"}:
+            return True
+        codes = [self._codes_of(tensor) for tensor in (*operands, output)]
+        if len(types) > 1 or len(codes) != 3 or None in codes:
+            return False
+        a, b, (scale, *_) = (found for found in codes if found)
+        return scale > 0 and CodeSum.of(a[:2], b[:2], scale) is not None
+
+    def _codes_of(self, tensor: int) -> tuple[float, int, str] | None:
+        """Scale, zero point and type of a tensor that has one of each."""
+        codes = self.graph.Tensors(tensor).Quantization()
+        if codes is None or codes.ScaleLength() != 1 or codes.ZeroPointLength() != 1:
+            return None
+        return codes.Scale(0), codes.ZeroPoint(0), self.dtype(tensor)
 
     def dequantized_by(self, index: int) -> int:
         """The tensor that a DEQUANTIZE makes floats of, or the tensor itself."""

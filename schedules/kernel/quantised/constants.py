@@ -22,8 +22,12 @@ from schedules.lower.integers import narrowed, requantised, scaled
 
 #: The int32 of a layer's parameter block: four input zero points in one word, the output's zero
 #: point, the least and the largest element of the output, and the zero point of the weights as they
-#: are packed.
-PARAMETERS = ("zero_word", "zero", "low", "high", "weight_zero")
+#: are packed. Those behind are of the sum with a residual, whose operand is that output then: see
+#: :class:`schedules.kernel.quantised.sums.CodeSum`.
+PARAMETERS = (
+    "zero_word", "zero", "low", "high", "weight_zero",
+    "factor", "residual_factor", "offset", "shift", "sum_zero", "sum_low", "sum_high",
+)  # fmt: skip
 #: Types of image and weights whose products are summed.
 TYPES = ("int8", "uint8")
 #: Channels that TFLite's vector loops compute at once.
@@ -36,11 +40,17 @@ def unsupported(workload: Conv2dWorkload) -> str | None:
         return None
     if not workload.is_quantised:
         return "no rule says how its sums of integers are rounded"
-    if workload.residual:
-        return "a sum of two quantised tensors has a scale of its own"
-    if workload.activation not in ACTIVATIONS:
-        return f"{workload.activation} of integers is not linear"
+    if workload.residual and not adds_codes(workload.rounding):
+        return f"sums of two quantised tensors are not computed as by {workload.rounding}"
+    for activation in (workload.activation, workload.output_activation):
+        if activation not in ACTIVATIONS:
+            return f"{activation} of integers is not linear"
     return None
+
+
+def adds_codes(rounding: str) -> bool:
+    """Whether kernels by a rule add a residual: all that are XNNPACK's do, in one way."""
+    return rounding.startswith("xnn")
 
 
 @dataclass(frozen=True)
@@ -126,3 +136,12 @@ class Constants:
         else:
             value = scaled(self.rounding, total, *ratio)
         return narrowed(value, zero, low, high, self.dtype)
+
+    def added(self, element: Expr, residual: Expr) -> Expr:
+        """The output element for a finished ``element`` and another one, as XNNPACK adds them."""
+        factor, other, offset, shift = (
+            self.parameter(name) for name in ("factor", "residual_factor", "offset", "shift")
+        )
+        wide = tirx.Cast("int32", element) * factor + tirx.Cast("int32", residual) * other
+        zero, low, high = (self.parameter(name) for name in ("sum_zero", "sum_low", "sum_high"))
+        return narrowed((wide + offset) >> shift, zero, low, high, self.dtype)

@@ -13,6 +13,7 @@ import numpy as np
 
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised.fixed_point import Multiplier
+from schedules.kernel.quantised.sums import CodeSum
 from schedules.layer.network import CONV, DENSE
 from schedules.layer.words import WORD
 from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
@@ -34,6 +35,9 @@ class Quantisation:
         Zero points.
     low, high : int
         The least and the largest element of the output.
+    sums : tuple of int
+        What the output is added to a residual with: the parameters for that (see
+        :data:`schedules.kernel.quantised.constants.PARAMETERS`).
     """
 
     ratios: tuple[np.ndarray, ...]
@@ -42,6 +46,7 @@ class Quantisation:
     output_zero: int
     low: int
     high: int
+    sums: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -67,6 +72,19 @@ class Quantisation:
             ratios = _tflite_ratios(rule, x[0], scales, y[0], in_float)
         ratios = tuple(np.broadcast_to(ratio, workload.out_channels) for ratio in ratios)
         return cls(ratios, x[1], weights[1], y[1], low, high)
+
+    def with_sum(
+        self,
+        workload: Conv2dWorkload,
+        scale: float,
+        residual: tuple[float, int],
+        total: tuple[float, int],
+    ) -> Quantisation:
+        """The same of a layer whose output has a ``scale``, with a residual and their sum."""
+        by = CodeSum.of((scale, self.output_zero), residual, total[0])
+        assert by is not None, "XNNPACK computes no such sum"
+        ends = activation_range(workload.output_activation, workload.dtype, *total)
+        return replace(self, sums=(*by.factors, by.offset, by.shift, total[1], *ends))
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -99,7 +117,7 @@ class Quantisation:
         zero_word = np.full(WORD, self.input_zero, weights.dtype).view(np.int32)
         weight_zero = self.weight_zero + _weight_offset(weights.dtype, packed, simd)
         ends = (self.output_zero, self.low, self.high, weight_zero)
-        parameters = np.array([*zero_word, *ends], np.int32)
+        parameters = np.array([*zero_word, *ends, *self.sums], np.int32)
         block, start = np.zeros(packed.constant_bytes, np.uint8), 0
         for values in (wrapped, *self.ratios, parameters):
             block[start : start + values.nbytes] = values.view(np.uint8)

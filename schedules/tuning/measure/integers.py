@@ -17,6 +17,8 @@ from schedules.layer.workload import Conv2dWorkload
 DEVIATION = 60.0
 #: Zero points of input and output.
 ZEROS = (-9, 5)
+#: Scale and zero point of a residual, and of its sum with an output of scale 1.
+SUM = ((0.7, 11), (1.3, -4))
 #: The only rule by which outputs are known.
 RULE = "xnn_fp32"
 
@@ -37,11 +39,17 @@ def quantisation(random: np.random.Generator, layer: Conv2dWorkload) -> Quantisa
     # Of uniform elements and weights, which are not of mean 0 by the zero point alone.
     deviation = 73.9 * np.hypot(73.9, ZEROS[0]) * layer.reduction**0.5
     scales = random.uniform(0.5, 1.5, layer.out_channels) * DEVIATION / deviation
-    return Quantisation.of(layer, (scales, 0), (1.0, ZEROS[0]), (1.0, ZEROS[1]))
+    own = Quantisation.of(layer, (scales, 0), (1.0, ZEROS[0]), (1.0, ZEROS[1]))
+    return own.with_sum(layer, 1.0, *SUM) if layer.residual else own
 
 
-def finished(sums: np.ndarray, own: Quantisation) -> np.ndarray:
+def finished(sums: np.ndarray, residual: np.ndarray | None, own: Quantisation) -> np.ndarray:
     """Output elements for whole sums with their bias, by :data:`RULE`."""
     real = sums.astype(np.float32) * own.ratios[0]
     steps = np.rint(real.astype(np.float64)) + own.output_zero
-    return np.clip(steps, own.low, own.high).astype(np.int8)
+    steps = np.clip(steps, own.low, own.high)
+    if residual is not None:
+        factor, other, offset, shift, zero, low, high = own.sums
+        wide = steps.astype(np.int64) * factor + residual.astype(np.int64) * other + offset
+        steps = np.clip((wide >> shift) + zero, low, high)
+    return steps.astype(np.int8)

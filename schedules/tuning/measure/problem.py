@@ -140,8 +140,12 @@ class Problem:
         weights = integers.elements(random, layer.weight_shape, least=-127)
         bias = random.integers(-2000, 2000, layer.out_channels).astype(np.int32)
         sums = _convolve(layer, x.astype(np.float64) - own.input_zero, weights) + bias
-        whole = [_among_groups(v, layer.calls) for v in (x, integers.finished(sums, own))]
-        return cls(layer, whole[0], None, (weights,), (bias,), whole[1], 0.0, own)
+        residual = None
+        if layer.residual:
+            residual = integers.elements(random, layer.output_shape, least=-128)
+        y = integers.finished(sums, residual, own)
+        whole = [_among_groups(v, layer.calls) for v in (x, y)]
+        return cls(layer, whole[0], residual, (weights,), (bias,), whole[1], 0.0, own)
 
     def packed(self, parts: Sequence[PackedWeights], simd: Simd) -> list[np.ndarray]:
         """The weights like ``parts``, layer by layer."""

@@ -60,6 +60,11 @@ LAYERS = {
     "depthwise_with_a_tail": layer(11, (19, 19), 3, groups=19, stride=2, activation="relu6"),
     "depthwise_of_five_rows": layer(7, (8, 16), 5, groups=8),
     "unpadded": layer(9, (8, 12), 3, padding="VALID", stride=2),
+    "residual": layer(7, (32, 24), 1, residual=True),
+    "residual_and_clamps": layer(
+        6, (16, 17), 3, activation="relu6", residual=True, output_activation="relu"
+    ),
+    "depthwise_residual": layer(8, (24, 24), 3, groups=24, residual=True),
 }
 
 

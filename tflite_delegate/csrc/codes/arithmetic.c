@@ -9,11 +9,12 @@
 #include "codes/codes.h"
 #include "codes/lanes.h"
 #include "kernels/quantised/fixed_point.h"
+#include "kernels/quantised/sums.h"
 #include "operation/broadcast.h"
 #include "operation/vector.h"
 
 enum {
-    LEFT = 20, // binary digits behind the point of TFLite's sums
+    LEFT = LC_SUM_BITS, // binary digits behind the point of TFLite's sums
     // Elements of TFLite's vectors.
     SIGNED_VECTOR = 16,
     UNSIGNED_VECTOR = 8,
@@ -31,8 +32,8 @@ struct arithmetic {
     int32_t builtin_code;
     enum form form;
     struct lc_codes a, b, y;
-    int32_t least, most; // of the activation
-    int32_t factors[2], shift;
+    int32_t least, most;    // of the activation
+    struct lc_code_sum sum; // of a product, its only factor and its shift
     float scale;
     struct lc_multiplier by[2], total; // TFLite's
     int32_t vector;                    // elements that TFLite computes at once; 1: none
@@ -50,20 +51,19 @@ struct row {
 LC_INLINE lc_integers16 result(enum form form, const struct arithmetic *self, lc_integers16 a,
                                lc_integers16 b) {
     if (form == XNNPACK_SUM) {
-        const int32_t zeros = self->a.zero * self->factors[0] + self->b.zero * self->factors[1];
-        const int32_t half = (1 << self->shift) >> 1;
-        return ((a * self->factors[0] + b * self->factors[1] + (half - zeros)) >> self->shift) +
-               self->y.zero;
+        const struct lc_code_sum *sum = &self->sum;
+        const int32_t offset = lc_sum_offset(sum, self->a.zero, self->b.zero);
+        return ((a * sum->factors[0] + b * sum->factors[1] + offset) >> sum->shift) + self->y.zero;
     }
     const lc_integers16 product = (a - self->a.zero) * (b - self->b.zero);
     if (form == XNNPACK_PRODUCT) {
         return lc_nearest16(__builtin_convertvector(product, lc_floats16) * self->scale) +
                self->y.zero;
     }
-    const int64_t half = (INT64_C(1) << self->shift) >> 1;
+    const int64_t half = (INT64_C(1) << self->sum.shift) >> 1;
     lc_integers16 y;
     for (int i = 0; i < LC_LANES16; i++) {
-        y[i] = (int32_t)(((int64_t)product[i] * self->factors[0] + half) >> self->shift);
+        y[i] = (int32_t)(((int64_t)product[i] * self->sum.factors[0] + half) >> self->sum.shift);
     }
     return y + self->y.zero;
 }
@@ -260,18 +260,14 @@ static void find_activation(const struct lc_operation *operation, struct arithme
 static void sum_start(const struct lc_operation *operation, void *state) {
     struct arithmetic self = constants_of(operation);
     const float scales[2] = {self.a.scale, self.b.scale};
-    const float ratios[2] = {scales[0] / self.y.scale, scales[1] / self.y.scale};
-    const float larger = fmaxf(ratios[0], ratios[1]);
     const float twice = 2.0f * fmaxf(scales[0], scales[1]);
-    bool fits = fminf(ratios[0], ratios[1]) >= 0x1p-10f && larger < 0x1p8f;
+    bool fits = lc_code_sum_of(&self.sum, scales[0], scales[1], self.y.scale);
     bool subtracts = operation->builtin_code == TFL_BUILTIN_SUB;
     self.form = lc_follows_xnnpack() && fits ? XNNPACK_SUM : TFLITE;
-    self.shift = fits ? LEFT - ilogbf(larger) : 0;
     for (int i = 0; i < 2; i++) {
-        self.factors[i] = fits ? (int32_t)lrint(ldexp((double)ratios[i], self.shift)) : 0;
         self.by[i] = lc_multiplier_of((double)scales[i] / (double)twice);
     }
-    self.factors[1] *= subtracts ? -1 : 1;
+    self.sum.factors[1] *= subtracts ? -1 : 1;
     self.total = lc_multiplier_of((double)twice / (double)((float)(1 << LEFT) * self.y.scale));
     find_activation(operation, &self);
     self.vector = subtracts ? 1 : self.vector;
@@ -289,8 +285,8 @@ static void product_start(const struct lc_operation *operation, void *state) {
 #else
         self.form = XNNPACK_PRODUCT;
 #endif
-        self.factors[0] = (int32_t)ldexpf(frexpf(self.scale, &exponent), 24);
-        self.shift = 24 - exponent;
+        self.sum.factors[0] = (int32_t)ldexpf(frexpf(self.scale, &exponent), 24);
+        self.sum.shift = 24 - exponent;
     }
     find_activation(operation, &self);
     *(struct arithmetic *)state = self;

@@ -112,7 +112,7 @@ static void activate(int32_t activation, float *values, size_t count) {
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end) {
     const struct lc_geometry *g = layer->geometry;
     if (g->element != LC_FLOAT32) {
-        lc_quantised_conv(g, layer->constants, layer->x, layer->y, begin, end);
+        lc_quantised_conv(g, layer->constants, layer->x, layer->r, layer->y, begin, end);
         return;
     }
     int32_t out_width = lc_out_width(g);
@@ -140,7 +140,7 @@ void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t 
         }
         activate(g->activation, out_row, row_elements);
         if (layer->r) {
-            const float *residual = layer->r + (size_t)oy * row_elements;
+            const float *residual = (const float *)layer->r + (size_t)oy * row_elements;
             for (size_t i = 0; i < row_elements; i++) {
                 out_row[i] += residual[i];
             }

@@ -13,8 +13,7 @@
 struct lc_reference {
     const struct lc_geometry *geometry;
     const struct lc_constants *constants;
-    const void *x;
-    const float *r; // NULL unless the geometry has a residual
+    const void *x, *r; // r: NULL unless the geometry has a residual
     void *y;
 };
 

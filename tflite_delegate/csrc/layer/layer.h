@@ -33,6 +33,7 @@ struct lc_layer {
     // constants themselves, also where the model has a DENSIFY or DEQUANTIZE between a sparse or
     // float16 constant and the node.
     int input, weights, bias, residual, output;
+    int addend; // of integers with a residual, what it is added to; else 0
 
     int32_t domain, domain_relu;          // as in struct lc_geometry; source is LC_POINTS
     enum lc_layout source;                // LC_ROWS, LC_TAPS, LC_VOLUME: as the model has them

@@ -8,6 +8,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "layer/hybrid/hybrid_layer.h"
+#include "layer/quantised_layer.h"
 
 static bool is_float(const struct tfl_tensor *tensor) { return tensor && lc_holds_floats(tensor); }
 
@@ -142,6 +143,7 @@ static const char *merge_activation(struct lc_layer *layer, int32_t activation) 
 
 static const char *merge_add(struct lc_layer *layer, const struct tfl_context *context,
                              const struct tfl_node *node) {
+    const int output = node->outputs->data[0];
     const struct tfl_arithmetic_params *params = node->builtin_data;
     if (node->inputs->size != 2 || !params || params->activation < TFL_ACTIVATION_NONE ||
         params->activation > TFL_ACTIVATION_RELU6) {
@@ -156,10 +158,15 @@ static const char *merge_add(struct lc_layer *layer, const struct tfl_context *c
     int other = node->inputs->data[node->inputs->data[0] == layer->output];
     const struct tfl_tensor *sum = lc_tensor(context, layer->output);
     const struct tfl_tensor *residual = lc_tensor(context, other);
-    if (other == layer->output || !is_float(residual) || lc_is_constant(residual) ||
-        residual->is_variable || !lc_same_dims(residual->dims, sum->dims)) {
+    if (other == layer->output || !residual || lc_is_constant(residual) || residual->is_variable ||
+        !lc_same_dims(residual->dims, sum->dims)) {
         return "not the sum of two images";
     }
+    if (layer->element == LC_FLOAT32 ? !is_float(residual)
+                                     : !lc_adds_codes(layer, context, other, output)) {
+        return "not a sum of the layer's type";
+    }
+    layer->addend = layer->element == LC_FLOAT32 ? 0 : layer->output;
     layer->residual = other;
     layer->output_activation = params->activation;
     return NULL;
@@ -172,8 +179,12 @@ const char *lc_merge_follower(struct lc_layer *layer, const struct tfl_context *
     if (activation == TFL_ACTIVATION_NONE && view.builtin_code != TFL_BUILTIN_ADD) {
         return "not an operator of a layer";
     }
-    if (!node->inputs || !node->outputs || node->inputs->size < 1 || node->outputs->size != 1 ||
-        !is_computed(lc_tensor(context, node->outputs->data[0]))) {
+    if (!node->inputs || !node->outputs || node->inputs->size < 1 || node->outputs->size != 1) {
+        return "malformed node";
+    }
+    const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[0]);
+    bool is_sum_of_codes = layer->element != LC_FLOAT32 && activation == TFL_ACTIVATION_NONE;
+    if (!(is_sum_of_codes ? output && !lc_is_kept(output) : is_computed(output))) {
         return "malformed node";
     }
     const char *reason = activation == TFL_ACTIVATION_NONE ? merge_add(layer, context, node)

@@ -4,6 +4,7 @@
 
 #include "host/checked.h"
 #include "host/tensor.h"
+#include "kernels/quantised/sums.h"
 
 bool lc_is_dense_constant(const struct tfl_tensor *tensor, int type) {
     size_t bytes;
@@ -13,12 +14,31 @@ bool lc_is_dense_constant(const struct tfl_tensor *tensor, int type) {
            tensor->bytes >= bytes;
 }
 
+// What a residual and the sum with it stand for. False unless they are of the layer's type.
+static bool read_sum(const struct lc_layer *layer, const struct tfl_context *context,
+                     struct lc_quantised_layer *quantised) {
+    struct lc_quantization residual, sum;
+    const int type = context->tensors[layer->input].type;
+    if (!lc_read_quantization(&context->tensors[layer->residual], &residual) ||
+        !lc_read_quantization(&context->tensors[layer->output], &sum) || residual.count != 1 ||
+        sum.count != 1 || residual.type != type || sum.type != type) {
+        return false;
+    }
+    quantised->residual_scale = *residual.scales;
+    quantised->residual_zero = *residual.zero_points;
+    quantised->sum_scale = *sum.scales;
+    quantised->sum_zero = *sum.zero_points;
+    return true;
+}
+
 bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *context,
                        struct lc_quantised_layer *quantised) {
     struct lc_quantization input, weights, output;
+    const bool has_sum = layer->residual != TFL_OPTIONAL_TENSOR;
+    const int own = has_sum ? layer->addend : layer->output;
     if (!lc_read_quantization(&context->tensors[layer->input], &input) ||
         !lc_read_quantization(&context->tensors[layer->weights], &weights) ||
-        !lc_read_quantization(&context->tensors[layer->output], &output) || input.count != 1 ||
+        !lc_read_quantization(&context->tensors[own], &output) || input.count != 1 ||
         output.count != 1 ||
         (weights.count != 1 && weights.axis != (layer->source == LC_TAPS ? 3 : 0))) {
         return false;
@@ -43,7 +63,20 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
         .element = layer->element,
         .is_dense = layer->is_dense,
     };
-    return true;
+    return !has_sum || read_sum(layer, context, quantised);
+}
+
+bool lc_adds_codes(const struct lc_layer *layer, const struct tfl_context *context, int residual,
+                   int sum) {
+    struct lc_layer summed = *layer;
+    struct lc_quantised_layer read;
+    struct lc_code_sum by;
+    summed.addend = layer->output;
+    summed.residual = residual;
+    summed.output = sum;
+    return lc_library.rounding == LC_ROUNDING_XNNPACK &&
+           lc_read_quantised(&summed, context, &read) &&
+           lc_code_sum_of(&by, read.output_scale, read.residual_scale, read.sum_scale);
 }
 
 bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context) {

@@ -21,5 +21,9 @@ bool lc_read_quantised(const struct lc_layer *layer, const struct tfl_context *c
 // are -128.
 bool lc_overflows_pairs(const struct lc_layer *layer, const struct tfl_context *context);
 
+// Whether XNNPACK computes, and is followed in, the sum of such a layer's output and a residual.
+bool lc_adds_codes(const struct lc_layer *layer, const struct tfl_context *context, int residual,
+                   int sum);
+
 // NULL, or why such a layer is not for this delegate.
 const char *lc_check_quantised(const struct lc_layer *layer, const struct tfl_context *context);

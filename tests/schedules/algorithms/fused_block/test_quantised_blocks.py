@@ -48,6 +48,7 @@ BLOCKS: dict[str, tuple[Block, dict[str, Any]]] = {
     "two_layers": (of_integers(depthwise_block((14, 13), (36, 18), activation="relu")), {}),
     "first_layers": (of_integers(stem((19, 17), (3, 16, 16))), {}),
     "single_products": (of_integers(inverted_residual(9, (8, 32, 8))), {"products": "single"}),
+    "residual": (of_integers(inverted_residual((11, 9), (12, 48, 12), residual=True)), {}),
     "another_rule": (of_integers(inverted_residual(9, (8, 24, 8)), "double"), {}),
 }
 
@@ -90,7 +91,9 @@ class QuantisedBlock:
             for case, part in zip(self.cases, plan.parts, strict=True)
         ]
         w, b = (one_memory([given[key] for given in of_layers]) for key in "wb")
-        return {"x": self.x, "w": w, "b": b}
+        given = {"x": self.x, "w": w, "b": b}
+        residual = self.cases[-1].residual
+        return given if residual is None else {**given, "r": residual}
 
     def check(self, y: np.ndarray) -> None:
         self.cases[-1].check(y)
@@ -141,7 +144,6 @@ def test_products_are_paired_where_weights_allow_it() -> None:
 def test_what_is_no_block_of_integers_is_refused() -> None:
     with pytest.raises(Unsupported, match="fill up no words"):
         plan_kernel(of_integers(inverted_residual(9, (8, 18, 8))), HOST, "fused_block")
-    with pytest.raises(Unsupported, match="scale of its own"):
-        plan_kernel(
-            of_integers(inverted_residual(9, (8, 16, 8), residual=True)), HOST, "fused_block"
-        )
+    block = of_integers(inverted_residual(9, (8, 16, 8), residual=True), "single")
+    with pytest.raises(Unsupported, match="sums of two quantised tensors are not"):
+        plan_kernel(block, HOST, "fused_block")

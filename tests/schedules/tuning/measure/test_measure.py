@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, Workload]] = {
     "one group": ("direct", replace(SMALL, group_of=3)),
     "residual": ("indirect", replace(SMALL, residual=True, output_activation="relu")),
     "in place": ("dense", Conv2dWorkload(1, 1, 70, 30, 1, 1)),
-    "int8": ("indirect", replace(SMALL, **INT8)),
+    "int8": ("indirect", replace(SMALL, **INT8, residual=True, output_activation="relu")),
     "int8, one group": ("indirect", replace(SMALL, **INT8, group_of=3)),
     "int8, in place": ("dense", Conv2dWorkload(1, 1, 72, 30, 1, 1, **INT8)),
     "int8, depthwise": ("depthwise", replace(DEPTHWISE, **INT8, activation="relu6")),

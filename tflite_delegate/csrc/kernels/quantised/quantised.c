@@ -8,6 +8,7 @@
 #include "host/checked.h"
 #include "kernels/geometry.h"
 #include "kernels/quantised/rounding.h"
+#include "kernels/quantised/sums.h"
 #include "kernels/weights.h"
 
 // What a kernel reads of a layer beside its channels'; schedules/kernel/quantised/constants.py.
@@ -16,6 +17,8 @@ struct parameters {
     int32_t zero;           // the output's
     int32_t low, high;      // of the output's range
     int32_t weight_zero;    // of the weights as they are packed
+    // Of the sum with a residual; else zeros.
+    int32_t factors[2], offset, shift, sum_zero, sum_low, sum_high;
 };
 
 float lc_ratio(const struct lc_quantised_layer *layer, size_t m) {
@@ -31,15 +34,18 @@ static float clamp(float value, float least, float most) {
     return value < least ? least : value > most ? most : value;
 }
 
-// A bound of an activation among the output's elements. XNNPACK adds the zero point before it
-// rounds, half to even; TFLite behind, half away from zero.
-static int32_t element_of(float bound, const struct lc_quantised_layer *layer, int32_t rule) {
+// What an activation leaves of elements of a scale and zero point. XNNPACK adds the zero point
+// before it rounds, half to even; TFLite behind, half away from zero.
+static void find_range(const struct lc_quantised_layer *layer, int32_t rule, int32_t activation,
+                       float scale, int32_t zero_point, int32_t *ends[2]) {
+    float bounds[2], zero = (float)zero_point;
     float least = (float)least_of(layer), most = least + (float)UINT8_MAX;
-    float value = bound / layer->output_scale, zero = (float)layer->output_zero;
-    if (rule < LC_DOUBLE) {
-        return (int32_t)lrintf(clamp(value + zero, least, most));
+    lc_activation_range(activation, &bounds[0], &bounds[1]);
+    for (int i = 0; i < 2; i++) {
+        float value = bounds[i] / scale;
+        *ends[i] = rule < LC_DOUBLE ? (int32_t)lrintf(clamp(value + zero, least, most))
+                                    : (int32_t)clamp(roundf(value) + zero, least, most);
     }
-    return (int32_t)clamp(roundf(value) + zero, least, most);
 }
 
 // Whether a kernel has what is added to elements and weights in words.
@@ -51,15 +57,23 @@ static struct parameters parameters_of(const struct lc_geometry *g,
                                        const struct lc_constants *constants) {
     const struct lc_quantised_layer *layer = &constants->quantised;
     bool is_offset = layer->element == LC_UINT8 && is_in_words(constants);
-    float least, most;
     struct parameters parameters = {
         .zero = layer->output_zero,
         .weight_zero = layer->weight_zero + (is_offset ? lc_library.weight_offset : 0),
     };
     memset(parameters.zeros, layer->input_zero, sizeof parameters.zeros);
-    lc_activation_range(g->activation, &least, &most);
-    parameters.low = element_of(least, layer, g->rule);
-    parameters.high = element_of(most, layer, g->rule);
+    find_range(layer, g->rule, g->activation, layer->output_scale, layer->output_zero,
+               (int32_t *[]){&parameters.low, &parameters.high});
+    struct lc_code_sum sum;
+    if (g->residual && lc_code_sum_of(&sum, layer->output_scale, layer->residual_scale,
+                                      layer->sum_scale)) { // which it was claimed for
+        memcpy(parameters.factors, sum.factors, sizeof sum.factors);
+        parameters.offset = lc_sum_offset(&sum, layer->output_zero, layer->residual_zero);
+        parameters.shift = sum.shift;
+        parameters.sum_zero = layer->sum_zero;
+        find_range(layer, g->rule, g->output_activation, layer->sum_scale, layer->sum_zero,
+                   (int32_t *[]){&parameters.sum_low, &parameters.sum_high});
+    }
     return parameters;
 }
 
@@ -171,21 +185,35 @@ static int32_t sum_of(const struct lc_geometry *g, const struct lc_constants *co
     return (int32_t)sum;
 }
 
+static int64_t between(int64_t value, int32_t low, int32_t high) {
+    value = value < high ? value : high;
+    return value > low ? value : low;
+}
+
+static int64_t added(const struct parameters *by, int32_t element, int32_t residual) {
+    int32_t sum = element * by->factors[0] + residual * by->factors[1] + by->offset;
+    return between((sum >> by->shift) + by->sum_zero, by->sum_low, by->sum_high);
+}
+
 void lc_quantised_conv(const struct lc_geometry *g, const struct lc_constants *constants,
-                       const void *x, void *y, int32_t begin, int32_t end) {
+                       const void *x, const void *r, void *y, int32_t begin, int32_t end) {
     struct parameters parameters = parameters_of(g, constants);
     int32_t out_width = lc_out_width(g);
     size_t out_channels = (size_t)g->out_channels;
-    uint8_t *to = (uint8_t *)y + (size_t)begin * (size_t)out_width * out_channels;
+    size_t first = (size_t)begin * (size_t)out_width * out_channels;
+    uint8_t *to = (uint8_t *)y + first;
     for (int32_t oy = begin; oy < end; oy++) {
-        for (int32_t ox = 0; ox < out_width; ox++, to += out_channels) {
+        for (int32_t ox = 0; ox < out_width; ox++, to += out_channels, first += out_channels) {
             for (size_t m = 0; m < out_channels; m++) {
                 int32_t sum = sum_of(g, constants, x, oy, ox, m);
                 union lc_ratio ratio = ratio_of(g, constants, m);
                 int64_t element =
                     lc_rounded(g->rule, sum, ratio, m, out_channels) + parameters.zero;
-                element = element < parameters.high ? element : parameters.high;
-                element = element > parameters.low ? element : parameters.low;
+                element = between(element, parameters.low, parameters.high);
+                if (r) {
+                    int32_t residual = element_at(constants->quantised.element, r, first + m);
+                    element = added(&parameters, (int32_t)element, residual);
+                }
                 to[m] = (uint8_t)element;
             }
         }

@@ -33,6 +33,9 @@ struct lc_quantised_layer {
     int32_t scale_step;  // 1, or 0 if there is one for all
     int32_t element;     // LC_INT8 or LC_UINT8
     bool is_dense;       // a FULLY_CONNECTED
+    // Of one with a residual; its output is the other operand of the sum.
+    float residual_scale, sum_scale;
+    int32_t residual_zero, sum_zero;
 };
 
 // Steps of the output in one of the sums of output channel `m`: float32 as XNNPACK computes it.
@@ -46,6 +49,6 @@ bool lc_add_parameters(size_t *bytes, int32_t rule);
 void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *geometry,
                          const struct lc_constants *constants, size_t first, size_t channels);
 
-// Computes output rows [begin, end) of one image.
+// Computes output rows [begin, end) of one image. r: NULL unless the geometry has a residual.
 void lc_quantised_conv(const struct lc_geometry *geometry, const struct lc_constants *constants,
-                       const void *x, void *y, int32_t begin, int32_t end);
+                       const void *x, const void *r, void *y, int32_t begin, int32_t end);
