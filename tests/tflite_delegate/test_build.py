@@ -88,6 +88,7 @@ def test_names_of_libraries(model: Path, tmp_path: Path, name: str) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
+@pytest.mark.slow  # as of kernels, tests/schedules/select/test_compile.py asks it every time
 @pytest.mark.usefixtures("nothing_stored")
 def test_one_process_and_several_give_the_same(model: Path, tmp_path: Path) -> None:
     for jobs in (1, 2):

@@ -95,7 +95,7 @@ def test_loadable(empty_delegate: Callable[[str], Path], target: str) -> None:
     assert problems == []
 
 
-@pytest.mark.parametrize("target", ["cortex-a76", "host"])
+@pytest.mark.parametrize("target", ["cortex-a76", pytest.param("host", marks=pytest.mark.slow)])
 def test_undefined_symbols_of_kernels(target: str) -> None:
     """Kernels call nothing but the C library's memory and mathematical functions."""
     simd, plans = Simd.named(target), {}

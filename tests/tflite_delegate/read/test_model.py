@@ -241,14 +241,17 @@ def read_or_refuse(folder: Path, content: bytes) -> bool:
     return True
 
 
-def test_mutated_models(trained_models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [600, pytest.param(4000, marks=pytest.mark.slow)])
+def test_mutated_models(count: int, trained_models: Path, tmp_path: Path) -> None:
     models = [path.read_bytes() for path in sorted(trained_models.glob("*.tflite"))]
     assert len(models) == 6
     slowest = 0.0
     read_count = 0
-    for content in mutations(models, 2000):
+    for content in mutations(models, count):
         start = time.process_time()
         read_count += read_or_refuse(tmp_path, content)
         slowest = max(slowest, time.process_time() - start)
-    assert 200 < read_count < 1800, "the mutations should be neither all fatal nor all harmless"
+    assert 0.1 * count < read_count < 0.9 * count, (
+        "the mutations should be neither all fatal nor all harmless"
+    )
     assert slowest < 2.0
