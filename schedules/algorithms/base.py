@@ -127,6 +127,11 @@ class Algorithm(ABC, Generic[W]):
         del workload, knobs
         return 0, 0
 
+    def works_in_place(self, workload: W, knobs: Knobs) -> bool:
+        """Whether the output may lie where the input is."""
+        del workload, knobs
+        return False
+
     @abstractmethod
     def packed_parts(self, workload: W, knobs: Knobs) -> tuple[PackedWeights, ...]:
         """How the kernel expects the weights of each layer."""

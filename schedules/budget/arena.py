@@ -7,7 +7,7 @@ most that any step holds; gaps come on top.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -50,16 +50,24 @@ class Timeline:
     chains : iterable of Chain
         The layers that one kernel computes together with their neighbours, a kernel each. Nothing
         between the layers of one is ever held.
+    in_place : iterable of Chain
+        Those of them whose kernel may have its output where its input is.
     """
 
-    def __init__(self, network: Network, chains: Iterable[Chain]) -> None:
+    def __init__(
+        self, network: Network, chains: Iterable[Chain], in_place: Iterable[Chain] = ()
+    ) -> None:
         # A unit runs when the last of its nodes would.
         self._time_of: dict[int, int] = {}
         for chain in chains:
             nodes = nodes_of(network, chain)
             self._time_of |= dict.fromkeys(nodes, max(nodes))
         lives = _tensors(network, self.time_of)
-        self._lives = _shared(network, lives, set(self._time_of))
+        overwritten = {
+            self.time_of(nodes_of(network, chain)[0]): network.layers[chain[0]].input
+            for chain in in_place
+        }
+        self._lives = _shared(network, lives, self._time_of, overwritten)
         #: When something runs.
         self.times = sorted({self.time_of(step.index) for step in network.steps})
 
@@ -119,19 +127,30 @@ def _tensors(network: Network, time_of: Callable[[int], int]) -> dict[int, Life]
     }
 
 
-def _shared(network: Network, lives: Mapping[int, Life], in_kernels: Set[int]) -> dict[int, Life]:
-    """``lives`` where tensors share memory as TFLite lets them (its ArenaPlanner, LiteRT 2.3)."""
-    readers = Counter(tensor for step in network.steps for tensor in step.inputs)
-    readers.update(network.outputs)
+def _shared(
+    network: Network,
+    lives: Mapping[int, Life],
+    in_kernels: Mapping[int, int],
+    overwritten: Mapping[int, int | None],
+) -> dict[int, Life]:
+    """``lives`` where tensors share memory as TFLite lets them (its ArenaPlanner, LiteRT 2.3).
+
+    ``in_kernels`` tells when the nodes run that kernels of ours compute, ``overwritten`` what these
+    may write their output over.
+    """
+    readers = _readers(network, in_kernels)
     found, owner = dict(lives), {tensor: tensor for tensor in lives}
     for step in network.steps:
         output = step.outputs[0] if step.outputs else -1
-        if step.index in in_kernels or output not in lives or output in network.outputs:
+        if output not in lives or output in network.outputs:
             continue
-        for source in step.shared:
-            if source not in lives or source in network.inputs:
+        # Of the nodes that a kernel computes, only the last has an output that lives.
+        is_ours = step.index in in_kernels
+        shared = (overwritten.get(in_kernels[step.index]),) if is_ours else step.shared
+        for source in shared:
+            if source is None or source not in lives or source in network.inputs:
                 continue
-            changes = not step.is_view
+            changes = is_ours or not step.is_view
             alone = readers[source] == readers[owner[source]] == 1
             if changes and not (alone and lives[source].bytes == lives[output].bytes):
                 continue
@@ -142,6 +161,19 @@ def _shared(network: Network, lives: Mapping[int, Life], in_kernels: Set[int]) -
     return found
 
 
+def _readers(network: Network, in_kernels: Mapping[int, int]) -> Counter[int]:
+    """How often TFLite's nodes read each tensor: one of ours, once; and whether a caller does."""
+    readers = Counter(network.outputs)
+    of_kernels = set()
+    for step in network.steps:
+        if step.index in in_kernels:
+            of_kernels |= {(in_kernels[step.index], tensor) for tensor in step.inputs}
+        else:
+            readers.update(step.inputs)
+    readers.update(tensor for _, tensor in of_kernels)
+    return readers
+
+
 def nodes_of(network: Network, chain: Chain) -> list[int]:
     """The nodes that a kernel for these layers does the work of."""
     return [node for position in chain for node in network.layers[position].nodes]
@@ -149,7 +181,8 @@ def nodes_of(network: Network, chain: Chain) -> list[int]:
 
 def held_bytes(network: Network, plans: Mapping[Chain, Plan], threads: int = 1) -> list[int]:
     """Bytes of tensors and workspace while each step runs; ``plans`` of all units."""
-    timeline = Timeline(network, plans)
+    in_place = [chain for chain, plan in plans.items() if plan.works_in_place]
+    timeline = Timeline(network, plans, in_place)
     workspace: dict[int, int] = {}
     for chain, plan in plans.items():
         layers = [network.layers[position] for position in chain]

@@ -58,16 +58,17 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         is_pooled: bool = False,
     ) -> None:
         layers = [network.layers[position] for position in chain]
-        own = limits.of_layers(layers)
-        chosen = plans(workload, limits=own)
+        chosen = plans(workload, limits=limits.of_layers(layers))
         if limits.embeds:
             chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
         forms = [_form(layers, plan, simd, limits) for plan in chosen]
         if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
-        if forms:
-            live, kept = _live(network, chain), undominated(forms)
-            units.append(Unit(chain[0], chain[-1], live, kept, around, is_pooled))
+        for in_place in (False, True):
+            own = [form for form in forms if form.works_in_place == in_place]
+            if own:
+                live, kept = _live(network, chain, in_place), undominated(own)
+                units.append(Unit(chain[0], chain[-1], live, kept, around, is_pooled))
 
     pooled = pooled_layers(network)
     pools = {position: pool_nodes(network, position, layer) for position, layer in pooled.items()}
@@ -80,7 +81,8 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         add((position,), other, workload_of(other, (position,)), is_pooled=True)
     # Longer ones last: they have to be worth more than shorter ones.
     for chain, rows in sorted(find_row_chains(network), key=lambda found: len(found[0])):
-        most = max(_live(network, chain) + fewest(rows), around.get(chain[-1], 0))
+        live = _live(network, chain, rows.fits_in_place)
+        most = max(live + fewest(rows), around.get(chain[-1], 0))
         if _is_run(network, chain) and most < _least_arena(units, chain):
             add(chain, network, rows, around.get(chain[-1], 0))
     in_pools = {node for nodes in pools.values() for node in nodes}
@@ -205,11 +207,16 @@ def _alone(network: Network) -> list[Chain]:
     return [(position,) for position, layer in enumerate(network.layers) if layer.nodes]
 
 
-def _live(network: Network, chain: Chain) -> int:
-    """Bytes of tensors while the layers of ``chain`` run in one kernel, and others alone."""
+def _live(network: Network, chain: Chain, in_place: bool) -> int:
+    """Bytes of tensors while the layers of ``chain`` run in one kernel, and others alone.
+
+    What these write over is of no other's concern: it lives until they run, and what they write
+    from then on.
+    """
     others = [other for other in _alone(network) if other[0] not in chain]
     nodes = nodes_of(network, chain)
-    timeline = Timeline(network, [*others, chain] if nodes else others)
+    chains = [*others, chain] if nodes else others
+    timeline = Timeline(network, chains, [chain] if in_place and nodes else [])
     core = network.layers[chain[0]].index
     return align(timeline.held_bytes(timeline.time_of(nodes[0] if nodes else core)))
 

@@ -41,6 +41,11 @@ class Form:
     is_embedded: bool = False
     plan: Plan | None = field(default=None, compare=False)
 
+    @property
+    def works_in_place(self) -> bool:
+        """Whether its output may lie where its input is."""
+        return self.plan is not None and self.plan.works_in_place
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -49,7 +54,8 @@ class Unit:
     Parameters
     ----------
     live : int
-        Bytes of tensors that the arena holds while it runs.
+        Bytes of tensors that the arena holds while it runs. They are not the same for those of its
+        forms that work in place, which make a unit of their own.
     forms : tuple of Form
         What computes it.
     around : int

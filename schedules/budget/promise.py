@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
@@ -37,7 +37,9 @@ def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
     found: list[Solution] = []
     known: dict[object, int] = {}
     for solution in sorted(curve, key=lambda solution: solution.cost):
-        places = tuple((u.chain, u.is_pooled, f.workspace) for u, f in solution.chosen)
+        places = tuple(
+            (u.chain, u.is_pooled, f.workspace, f.works_in_place) for u, f in solution.chosen
+        )
         if places not in known:
             known[places] = with_gaps(network, solution).arena
         plan = replace(solution, arena=known[places])
@@ -49,11 +51,14 @@ def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
     forms = {unit.chain: form.workspace for unit, form in solution.chosen}
-    return placed_with(with_pools(network, solution.chosen), forms)
+    in_place = {unit.chain for unit, form in solution.chosen if form.works_in_place}
+    return placed_with(with_pools(network, solution.chosen), forms, in_place)
 
 
-def placed_with(network: Network, workspace: Mapping[Chain, int]) -> list[Placed]:
-    """Likewise, with the workspace of each unit that one kernel computes."""
+def placed_with(
+    network: Network, workspace: Mapping[Chain, int], in_place: Set[Chain]
+) -> list[Placed]:
+    """Likewise, with the workspace of each unit that one kernel computes, some of them in place."""
     first = {chain: nodes[0] for chain in workspace if (nodes := nodes_of(network, chain))}
-    timeline = Timeline(network, first)
+    timeline = Timeline(network, first, in_place)
     return timeline.placed({timeline.time_of(first[chain]): workspace[chain] for chain in first})

@@ -51,6 +51,16 @@ class RowChain(Consecutive):
             ):
                 raise LeanconvError(f"{layer.describe()} cannot add the input of layer {source}")
 
+    @property
+    def fits_in_place(self) -> bool:
+        """Whether a row of the output may lie where that row of the input was.
+
+        Rows are read from top to bottom then, and none above those that are written already.
+        """
+        return self.output_shape == self.input_shape and all(
+            layer.stride_height == 1 and layer.pad_top < reach_of(layer) for layer in self.layers
+        )
+
     def all_groups(self) -> RowChain:
         """Itself: its layers are whole."""
         return self
@@ -67,24 +77,32 @@ class RowChain(Consecutive):
         return " > ".join(map("".join, zip(texts, places, strict=True)))
 
 
+def reach_of(layer: Conv2dWorkload) -> int:
+    """Rows of the input that one row of the output reads."""
+    return (layer.kernel_height - 1) * layer.dilation_height + 1
+
+
 def find_row_chains(network: Network) -> Iterator[tuple[Chain, RowChain]]:
     """Every chain worth trying: from one narrow tensor to another, with residuals inside.
 
-    What is wide in between is what it saves; its own input and output are held as before. A tensor
-    is narrow if its neighbours are no smaller, or are in no chain with it.
+    What is wide in between is what it saves; its own input and output are held as before, unless
+    these are one: a residual block's. A tensor is narrow if its neighbours are no smaller, or are
+    in no chain with it.
     """
     readers = Counter(tensor for step in network.steps for tensor in set(step.inputs))
     layers = network.layers
     for first in range(len(layers)):
-        if not _can_be_inside(layers[first]) or not _may_begin(layers, first):
+        if not _can_be_inside(layers[first]):
             continue
+        begins = _may_begin(layers, first)
         for last in range(first, min(first + MOST_LAYERS, len(layers))):
             if not _can_be_inside(layers[last]) or (
                 last > first and layers[last].input != layers[last - 1].output
             ):
                 break
             run = layers[first : last + 1]
-            if len(run) < 2 or not _may_end(layers, last):
+            is_block = layers[last].residual == layers[first].input
+            if len(run) < 2 or not (is_block or (begins and _may_end(layers, last))):
                 continue
             sources = _sources(run)
             if sources is None or not _runs_at_once(run, network):

@@ -131,6 +131,11 @@ class Plan:
         return REGISTRY.get(self.algorithm).transforms
 
     @property
+    def works_in_place(self) -> bool:
+        """Whether the output may lie where the input is."""
+        return self._applied.works_in_place(self.workload, self.knobs)
+
+    @property
     def _applied(self) -> Algorithm:
         return REGISTRY.get(self.algorithm).applied_to(self.workload)
 

@@ -54,13 +54,14 @@ def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:
     network = selection.network
     plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
     found: dict[int, int] = {}  # bytes -> the most threads
+    in_place = {chain for chain, plan in plans.items() if plan.works_in_place}
     most, before, height = 0, None, 0
     for threads in THREADS:
         workspace = {
             chain: _workspace(selection, chain, plan, threads) for chain, plan in plans.items()
         }
         if workspace != before:
-            height = arena_bytes(placed_with(network, workspace))
+            height = arena_bytes(placed_with(network, workspace, in_place))
         before, most = workspace, max(most, height)
         found[most] = threads
     return tuple((threads, size) for size, threads in found.items())

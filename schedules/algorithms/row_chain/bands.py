@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from schedules.layer.row_chain import RowChain
+from schedules.layer.row_chain import RowChain, reach_of
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 
@@ -72,11 +72,6 @@ class Window:
     bytes: int
 
 
-def reach_of(layer: Conv2dWorkload) -> int:
-    """Rows of the input that one row of the output reads."""
-    return (layer.kernel_height - 1) * layer.dilation_height + 1
-
-
 @lru_cache(maxsize=4096)
 def strips_of(chain: RowChain, columns: int) -> tuple[tuple[Band, ...], ...]:
     """The bands of every strip of so many columns of the last layer's output, layer by layer."""
@@ -122,6 +117,13 @@ def windows_of(chain: RowChain, columns: int) -> tuple[tuple[Window, ...], int]:
         for place, count in enumerate(rows)
     ]
     return tuple(windows), end + room
+
+
+def halo_bytes(chain: RowChain) -> int:
+    """Of the rows of the input that the threads above and below a boundary both read."""
+    rows = sum(reach_of(layer) - 1 for layer in chain.layers)
+    first = chain.layers[0]
+    return align(rows * first.in_width * first.in_channels * chain.element_bytes)
 
 
 def columns_of(chain: RowChain) -> list[int]:

@@ -10,10 +10,13 @@ what is added is in the rows that are kept.
 Knob ``columns``: the output is computed in strips of so many columns, each from top to bottom. What
 is kept is narrower then, and columns between two strips are computed for both (the patches of
 msf-CNN, Huang et al., arXiv 2505.11483). ``panels``: output channels of a panel of each layer's
-weights, which all strips read; 0 of depthwise layers.
+weights, which all strips read; 0 of depthwise layers. ``in_place``: the output lies where the input
+was, as a residual block's may (TFLite's planner lets it if nobody else reads that): row after row
+is written over what was read already.
 
 Workspace: for each layer the rows that it keeps, a set for every thread. Threads share the rows of
-the output; what the first row of each reads above is computed for both.
+the output; what the first row of each reads above is computed for both. In place, what two of them
+read on both sides of a boundary between their rows is copied before.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from tvm import s_tir
 from schedules.algorithms.base import Algorithm, LayerAlgorithm
 from schedules.algorithms.depthwise import Depthwise
 from schedules.algorithms.indirect import Indirect
-from schedules.algorithms.row_chain.bands import columns_of, strips_of, windows_of
+from schedules.algorithms.row_chain.bands import columns_of, halo_bytes, strips_of, windows_of
 from schedules.kernel import packing
 from schedules.kernel.costs import Work, moves, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
@@ -36,6 +39,8 @@ from schedules.layer.row_chain import RowChain
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
+#: Values of ``in_place``.
+NO, YES = "no", "yes"
 #: Cycles in which a kernel for one row is called and begins.
 CALL_CYCLES = 150
 
@@ -67,6 +72,7 @@ class RowChainAlgorithm(Algorithm[RowChain]):
         return by_name(
             Knob("columns", tuple(range(1, width + 1)), width, tried=never),
             Knob("panels", (panels,), panels, tried=never),
+            Knob("in_place", (NO, YES) if workload.fits_in_place else (NO,), NO, tried=never),
         )
 
     def default_knobs(
@@ -78,14 +84,25 @@ class RowChainAlgorithm(Algorithm[RowChain]):
         return self.choose(workload, self._knobs(workload, simd, known), fixed)
 
     def trades(self, workload: RowChain, simd: Simd) -> Sequence[Knobs]:
-        """Narrower strips."""
-        return [{"columns": columns} for columns in columns_of(workload)[1:]]
+        """Narrower strips, or one in place."""
+        narrower = [{"columns": columns} for columns in columns_of(workload)[1:]]
+        return [{"in_place": YES}, *narrower] if workload.fits_in_place else narrower
+
+    def misfit(self, workload: RowChain, knobs: Knobs) -> str | None:
+        if knobs["in_place"] == YES and knobs["columns"] < workload.layers[-1].out_width:
+            return "a strip in place would overwrite what the next one reads"
+        return None
 
     def workspace_bytes(self, workload: RowChain, knobs: Knobs) -> int:
-        return windows_of(workload, knobs["columns"])[1]
+        halo = halo_bytes(workload) if knobs["in_place"] == YES else 0
+        return windows_of(workload, knobs["columns"])[1] + halo
 
     def thread_bytes(self, workload: RowChain, knobs: Knobs) -> int:
         return self.workspace_bytes(workload, knobs)
+
+    def works_in_place(self, workload: RowChain, knobs: Knobs) -> bool:
+        del workload
+        return bool(knobs["in_place"] == YES)
 
     def packed_parts(self, workload: RowChain, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return tuple(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from schedules.budget.arena import Timeline, arena_bytes
-from schedules.layer.network import Network, Step
+from schedules.layer.network import Chain, Layer, Network, Step
 
 BYTES = 640
 
@@ -75,3 +77,20 @@ def test_the_arena_has_workspace_in_it() -> None:
     assert arena_bytes(timeline.placed({})) == 3 * BYTES
     assert arena_bytes(timeline.placed({0: 64})) == 3 * BYTES
     assert arena_bytes(timeline.placed({1: 64})) == 3 * BYTES + 64
+
+
+def in_place(steps: list[Step], chain: Chain) -> list[int]:
+    """Held where a kernel for ``chain``, a node a layer, may write over its input."""
+    inputs = {step.index: step.inputs[0] for step in steps}
+    layers = [Layer(i, "", "", "", None, None, 0, 0, (i,), inputs[i]) for i in inputs]
+    own = replace(network(*steps, outputs=steps[-1].outputs), layers=tuple(layers))
+    timeline = Timeline(own, [chain], [chain])
+    return [timeline.held_bytes(time) // BYTES for time in timeline.times]
+
+
+def test_a_kernel_writes_over_what_it_alone_reads() -> None:
+    block = [copy(0, 0, 1), copy(1, 1, 2), Step(2, (2, 1), (3,)), copy(3, 3, 4)]
+    assert in_place(block, (1, 2)) == [2, 2, 3]
+    # Somebody else reads it too; or it is the network's.
+    assert in_place([*block[:3], Step(3, (1, 3), (4,))], (1, 2)) == [2, 3, 4]
+    assert in_place([Step(0, (0,), (1,)), copy(1, 1, 2), copy(2, 2, 3)], (0, 1)) == [2, 3]

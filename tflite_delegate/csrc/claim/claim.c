@@ -17,6 +17,7 @@
 #include "host/tensor.h"
 #include "kernels/geometry.h"
 #include "kernels/kernels.h"
+#include "operation/inplace.h"
 #include "run/copies/halved.h"
 #include "run/network.h"
 #include "run/node.h"
@@ -58,6 +59,12 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
     struct lc_replacement *replacement = &claims->replacements[place];
     replacement->registration = lc_node_registration(candidate->kernel);
     replacement->node_count = chain->node_count;
+    replacement->overwritten = lc_chain_input(chain);
+    replacement->is_in_place = candidate->kernel->walk && candidate->kernel->walk->in_place &&
+                               lc_may_overwrite(&claims->graph, replacement->overwritten);
+    if (replacement->is_in_place) {
+        replacement->registration.inplace_operator = TFL_INPLACE_INPUT_0;
+    }
     replacement->computes_halves = candidate->kernel->layers->element == LC_FLOAT16;
     memcpy(replacement->nodes, chain->nodes, sizeof replacement->nodes);
     for (int i = 0; i < claims->graph.plan->size; i++) {

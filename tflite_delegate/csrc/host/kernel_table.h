@@ -218,6 +218,11 @@ struct lc_walk {
     const struct lc_row_window *windows; // of each layer
     const struct lc_row_kernel *kernels; // of each layer, for one strip after the other
     int32_t strips;
+    // Whether the output may be where the input is, of its shape: rows are written over what was
+    // read. What two threads read on both sides of a boundary is copied behind the rows that a
+    // thread keeps, from `halo` of its workspace on.
+    bool in_place;
+    uint64_t halo;
 };
 
 // Computes a chain of layers, each the input of the next; unless `walk` says more, only the last

@@ -39,16 +39,18 @@ static bool is_read_elsewhere(const struct lc_graph *graph, int tensor) {
     return false;
 }
 
+bool lc_may_overwrite(const struct lc_graph *graph, int tensor) {
+    int source = lc_tensor(graph->context, tensor) ? source_of(graph, tensor) : TFL_OPTIONAL_TENSOR;
+    return source == TFL_OPTIONAL_TENSOR || !is_read_elsewhere(graph, source);
+}
+
 uint64_t lc_inplace_of(const struct lc_graph *graph, const struct lc_operator *kind,
                        const struct tfl_node *node) {
     if (kind->inplace & TFL_INPLACE_DATA_UNMODIFIED) {
         return kind->inplace;
     }
     for (int i = 0; i < node->inputs->size; i++) {
-        int source = lc_tensor(graph->context, node->inputs->data[i])
-                         ? source_of(graph, node->inputs->data[i])
-                         : TFL_OPTIONAL_TENSOR;
-        if (source != TFL_OPTIONAL_TENSOR && is_read_elsewhere(graph, source)) {
+        if (!lc_may_overwrite(graph, node->inputs->data[i])) {
             return 0;
         }
     }

@@ -12,3 +12,7 @@
 // where one new shape follows another, it forgets.
 uint64_t lc_inplace_of(const struct lc_graph *graph, const struct lc_operator *kind,
                        const struct tfl_node *node);
+
+// Whether a node whose kernel may do so may write its output over an input, as far as TFLite does
+// not see to it.
+bool lc_may_overwrite(const struct lc_graph *graph, int tensor);

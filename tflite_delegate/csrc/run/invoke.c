@@ -3,6 +3,8 @@
 // Running a node: a compiled kernel, for as many images at once as it computes, or the generic one
 // image by image.
 
+#include <string.h>
+
 #include "host/checked.h"
 #include "host/pool.h"
 #include "host/tensor.h"
@@ -117,8 +119,14 @@ static const void *added(const struct lc_chain *chain, int32_t i, const struct t
 }
 
 static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
-                        int32_t threads) {
+                        uint8_t *workspace, int32_t threads) {
     struct lc_chain *chain = &node->chain;
+    if (image.x == image.y) { // sums may begin before the residual is read
+        if (!workspace || !lc_node_works_in_place(node)) {
+            return false;
+        }
+        image.x = memcpy(workspace + node->staged, image.x, node->x_bytes);
+    }
     const char *x = image.x;
     for (int32_t i = 0; i < chain->layer_count; i++) {
         struct lc_layer *layer = &chain->layers[i];
@@ -192,8 +200,9 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
         image.y = (char *)workspace + node->staged;
         spread.from = image.y;
     }
-    bool done = is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
-                                             : run_generic(node, context, image, threads);
+    bool done = is_compiled(node, workspace)
+                    ? run_kernel(node, context, image, workspace, threads)
+                    : run_generic(node, context, image, workspace, threads);
     return done &&
            (!is_spread || lc_pool_run(threads, spread.height.size, false, run_spread, &spread)) &&
            lc_copy_out(&node->output, workspace, y, threads);

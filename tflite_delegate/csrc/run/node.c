@@ -22,6 +22,11 @@ int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_cont
     return threads < 1 ? 1 : threads;
 }
 
+bool lc_node_works_in_place(const struct lc_node *node) {
+    const struct lc_kernel *kernel = node->claimed_kernel;
+    return kernel && kernel->walk && kernel->walk->in_place;
+}
+
 static void enlist(struct lc_node *node) {
     struct lc_delegate *delegate = node->delegate;
     lc_lock(&delegate->lock);

@@ -67,7 +67,8 @@ struct lc_node {
     const struct lc_kernel *kernel; // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;
-    size_t staged; // offset in the workspace of an image that is spread over the output
+    size_t staged; // offset in the workspace of an image that is spread over the output, or of the
+                   // input's for the generic kernel, where the output may lie in its place
     struct lc_copy input, residual, output; // of as many images as one call computes
     char name[256];
 
@@ -84,6 +85,9 @@ int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_cont
 
 // The node that replaces one claimed chain.
 struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
+
+// Whether TFLite may have the output where the input is.
+bool lc_node_works_in_place(const struct lc_node *node);
 
 // Its `prepare` and `invoke`.
 int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node);

@@ -95,6 +95,16 @@ static bool add_staged(const struct lc_node *node, const struct shapes *shapes, 
            lc_multiply(&output, (int64_t)spread.element_bytes) && lc_add(&room->bytes, output);
 }
 
+// Adds room for the input, where the output may lie in its place. False on overflow.
+static bool add_saved(const struct lc_node *node, const struct shapes *shapes, struct room *room) {
+    if (!lc_node_works_in_place(node)) {
+        return true;
+    }
+    bool fits = lc_round_up(&room->bytes);
+    room->staged = room->bytes;
+    return fits && lc_add(&room->bytes, shapes->x_bytes);
+}
+
 // Adds room for a strip of a layer that is pooled. False on overflow.
 static bool add_strip(const struct lc_kernel *kernel, struct room *room) {
     if (!kernel->rows) {
@@ -128,7 +138,8 @@ static bool request_intermediates(struct lc_node *node, struct tfl_context *cont
     const struct lc_chain *chain = &node->chain;
     int tensors[LC_MAX_LAYERS + 1];
     int count = 0;
-    if (!add_staged(node, shapes, room) || !add_copies(node, context, shapes, false, 1, room)) {
+    if (!add_staged(node, shapes, room) || !add_saved(node, shapes, room) ||
+        !add_copies(node, context, shapes, false, 1, room)) {
         return false;
     }
     if (room->bytes) {

@@ -52,6 +52,30 @@ int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegat
 
 // Claimed nodes
 
+// Has the node that was added last name `tensor` first: TFLite sorts inputs by their indices, and
+// an output may only lie where one of the first is.
+static void name_first(struct tfl_context *context, int tensor) {
+    struct tfl_ints *plan;
+    struct lc_node_view view;
+    int last = -1;
+    if (context->GetExecutionPlan(context, &plan) != TFL_OK) {
+        return;
+    }
+    for (int i = 0; i < plan->size; i++) {
+        last = plan->data[i] > last ? plan->data[i] : last;
+    }
+    if (!lc_node_at(context, last, &view)) {
+        return;
+    }
+    struct tfl_ints *inputs = view.node->inputs;
+    for (int i = 0; i < inputs->size; i++) {
+        if (inputs->data[i] == tensor) {
+            inputs->data[i] = inputs->data[0];
+            inputs->data[0] = tensor;
+        }
+    }
+}
+
 // One call for each node of ours: in one call, neighbours would become one node. TFLite puts a new
 // node behind all that do not depend on it: in the order of the plan, that order is kept.
 int lc_replace_claimed(const struct lc_graph *graph, struct tfl_delegate *delegate,
@@ -69,6 +93,9 @@ int lc_replace_claimed(const struct lc_graph *graph, struct tfl_delegate *delega
         memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
         int status = lc_replace_nodes(graph->context, delegate, replacement->registration,
                                       (const struct tfl_ints *)(const void *)&nodes);
+        if (status == TFL_OK && replacement->is_in_place) {
+            name_first(graph->context, replacement->overwritten);
+        }
         if (status != TFL_OK) {
             return status;
         }

@@ -12,6 +12,8 @@ struct lc_replacement {
     struct tfl_registration registration;
     int node_count; // 0: there is none
     bool computes_halves;
+    bool is_in_place; // of TFL_INPLACE_INPUT_0, where `overwritten` is to be
+    int overwritten;
     int nodes[LC_MAX_NODES];
 };
 

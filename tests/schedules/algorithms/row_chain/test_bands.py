@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from schedules.algorithms.row_chain.bands import reach_of, strips_of, windows_of
+from schedules.algorithms.row_chain.bands import strips_of, windows_of
 from schedules.errors import LeanconvError
-from schedules.layer.row_chain import RowChain
+from schedules.layer.row_chain import RowChain, reach_of
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 

@@ -2,6 +2,9 @@
 //
 // Each layer asks the one before for the rows that it reads, and keeps them until it has moved on:
 // a window of rows that lie side by side. What a residual needs is kept until it was added.
+//
+// In place, a row of the output is written where that row of the input was, which nobody needs any
+// more: the same thread has read it, and those around it are copied before.
 
 #include "run/rows/rows.h"
 
@@ -16,12 +19,19 @@ struct held {
     size_t row_bytes;
 };
 
+// Rows [begin, end) of the chain's input, as they were.
+struct copied {
+    const char *rows;
+    int32_t begin, end;
+};
+
 // One strip of columns of one thread's rows.
 struct walk {
     const struct lc_kernel *kernel;
     const struct lc_row_kernel *layers; // of the strip
     const char *x, *weights, *bias;
     uint8_t *windows;
+    struct copied above, below; // of the input, in place
     struct held held[LC_MAX_LAYERS];
     int32_t next[LC_MAX_LAYERS]; // row of each layer's output
 };
@@ -31,6 +41,7 @@ struct job {
     const char *x, *weights, *bias;
     char *y;
     uint8_t *workspace;
+    int32_t bands; // of rows, which threads share
 };
 
 static bool compute_row(struct walk *walk, int32_t i, int32_t row, char *y);
@@ -43,10 +54,19 @@ static char *window_of(const struct walk *walk, int32_t i) {
     return (char *)walk->windows + walk->kernel->walk->windows[i].offset;
 }
 
+static bool has(const struct copied *copied, int32_t row) {
+    return row >= copied->begin && row < copied->end;
+}
+
 // Column `column` of a row of the chain's input.
 static const char *input_at(const struct walk *walk, int32_t row, int32_t column) {
     const struct lc_geometry *g = walk->kernel->layers;
-    return walk->x +
+    const struct copied *copied = has(&walk->above, row)   ? &walk->above
+                                  : has(&walk->below, row) ? &walk->below
+                                                           : NULL;
+    const char *x = copied ? copied->rows : walk->x;
+    row -= copied ? copied->begin : 0;
+    return x +
            ((size_t)row * (size_t)g->in_width + (size_t)column) * pixel_bytes(g, g->in_channels);
 }
 
@@ -143,8 +163,46 @@ static void begin_strip(struct walk *walk, int32_t row) {
     }
 }
 
-static bool walk_band(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    const struct job *job = argument;
+static int32_t out_rows(const struct lc_kernel *kernel) {
+    return lc_out_rows(&kernel->layers[kernel->layer_count - 1]);
+}
+
+// The first row of the output that band `band` computes.
+static int32_t first_of(const struct job *job, int32_t band) {
+    return (int32_t)((int64_t)out_rows(job->kernel) * band / job->bands);
+}
+
+// Rows of the input around row `row` that the bands on both sides of it read: how many of them are
+// above it, and how many it is followed by.
+static struct copied halo_at(const struct job *job, int32_t band) {
+    const int32_t height = job->kernel->layers->in_height;
+    int32_t above = first_of(job, band), below = above;
+    for (int32_t i = 0; i < job->kernel->layer_count; i++) {
+        const struct lc_geometry *g = &job->kernel->layers[i];
+        above -= g->pad_top;
+        below += (g->kernel_height - 1) * g->dilation_height - g->pad_top;
+    }
+    return (struct copied){
+        .rows = (char *)job->workspace + (size_t)band * job->kernel->thread_bytes +
+                job->kernel->walk->halo,
+        .begin = above > 0 ? above : 0,
+        .end = below < height ? below : height,
+    };
+}
+
+// Copies what bands read of each other's rows, before any is written over.
+static void copy_halos(const struct job *job) {
+    const struct lc_geometry *g = job->kernel->layers;
+    const size_t row_bytes = (size_t)g->in_width * pixel_bytes(g, g->in_channels);
+    for (int32_t band = 1; band < job->bands; band++) {
+        const struct copied halo = halo_at(job, band);
+        memcpy((char *)(uintptr_t)halo.rows, job->x + (size_t)halo.begin * row_bytes,
+               (size_t)(halo.end - halo.begin) * row_bytes);
+    }
+}
+
+// Rows [begin, end) of the output.
+static bool walk_band(const struct job *job, int32_t band, int32_t begin, int32_t end) {
     const struct lc_kernel *kernel = job->kernel;
     const int32_t last = kernel->layer_count - 1;
     const struct lc_geometry *g = &kernel->layers[last];
@@ -154,8 +212,12 @@ static bool walk_band(void *argument, int32_t thread, int32_t begin, int32_t end
         .x = job->x,
         .weights = job->weights,
         .bias = job->bias,
-        .windows = job->workspace + (size_t)thread * kernel->thread_bytes,
+        .windows = job->workspace + (size_t)band * kernel->thread_bytes,
     };
+    if (job->x == job->y) {
+        walk.above = band > 0 ? halo_at(job, band) : walk.above;
+        walk.below = band + 1 < job->bands ? halo_at(job, band + 1) : walk.below;
+    }
     const int32_t width =
         kernel->walk->kernels[kernel->walk->strips * kernel->layer_count - 1].out_end;
     bool good = true;
@@ -170,9 +232,23 @@ static bool walk_band(void *argument, int32_t thread, int32_t begin, int32_t end
     return good;
 }
 
+static bool walk_bands(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread; // each band has its own workspace
+    const struct job *job = argument;
+    bool good = true;
+    for (int32_t band = begin; good && band < end; band++) {
+        good = walk_band(job, band, first_of(job, band), first_of(job, band + 1));
+    }
+    return good;
+}
+
 bool lc_walk_rows(const struct lc_kernel *kernel, const char *x, const char *weights,
                   const char *bias, char *y, uint8_t *workspace, int32_t threads) {
-    struct job job = {kernel, x, weights, bias, y, workspace};
-    const int32_t rows = lc_out_rows(&kernel->layers[kernel->layer_count - 1]);
-    return lc_pool_run(threads, rows, true, walk_band, &job);
+    const int32_t rows = out_rows(kernel);
+    const struct job job = {
+        kernel, x, weights, bias, y, workspace, threads < rows ? threads : rows};
+    if (x == y) {
+        copy_halos(&job);
+    }
+    return lc_pool_run(job.bands, job.bands, true, walk_bands, (void *)(uintptr_t)&job);
 }
