@@ -18,6 +18,7 @@ from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from tests.support.hybrid import RULES, HybridCase
 from tests.support.kernels import HostKernel, run_on_board
+from tests.support.turns import TURNS, of_turn
 
 HOST = Simd.named("host")
 
@@ -71,13 +72,16 @@ def test_is_exact(rule: str, tmp_path: Path) -> None:
     nothing.check(kernel(nothing))
 
 
-@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
-def test_is_exact_on_arm(cpu: str, tmp_path: Path) -> None:
-    simd = PRESETS[cpu]
-    plans = {rule: plan_of(workload, simd) for rule, workload in LAYERS.items()}
+BOARDS = ("cortex-a53", "cortex-a76")
+
+
+@TURNS
+@pytest.mark.parametrize("cpu", BOARDS)
+def test_is_exact_on_arm(cpu: str, turns: bool, tmp_path: Path) -> None:
+    simd, rules = PRESETS[cpu], of_turn(LAYERS, cpu, BOARDS, turns)
+    plans = {rule: plan_of(LAYERS[rule], simd) for rule in rules}
     cases = {
-        rule: HybridCase.random(workload, seed, arm=True)
-        for seed, (rule, workload) in enumerate(LAYERS.items())
+        rule: HybridCase.random(LAYERS[rule], seed, arm=True) for seed, rule in enumerate(rules)
     }
     outputs = run_on_board(cpu, plans, cases, tmp_path)
     for rule, case in cases.items():

@@ -257,12 +257,12 @@ def test_the_custom_operator_of_mediapipe(
     assert np.abs(result - case.exact(values[0].astype(np.float64))).max() <= error_bound(case)
 
 
-def test_a_module_computes_the_same(interpreter_api: InterpreterApi, tmp_path: Path) -> None:
+def test_a_module_computes_the_same(litert: InterpreterApi, tmp_path: Path) -> None:
     """In a module: another lowering, the same sub-pixel convolution."""
     path = tmp_path / "model.tflite"
     path.write_bytes(model_of(CASES))
     tvmc.compile(path, output=tmp_path / "module.so", output_format="so", jobs=1)
-    interpreter = interpreter_api.open(path.read_bytes())
+    interpreter = litert.open(path.read_bytes())
     values = random_inputs(interpreter)
     names = [details["name"] for details in interpreter.get_input_details()]
     result = tvmc.run(tmp_path / "module.so", inputs=dict(zip(names, values, strict=True)))
