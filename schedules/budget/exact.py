@@ -25,13 +25,17 @@ import numpy as np
 
 from schedules.budget.problem import Form, Problem, Solution, Unit
 
-#: Of partial sums, given those of what follows at least: which may become part of a solution.
-Promising = Callable[[np.ndarray, np.ndarray], np.ndarray]
+#: Of partial sums up to a boundary between layers: which may become part of a solution.
+Promising = Callable[[int, "_Table"], np.ndarray]
 
-#: Halvings of the interval in which a bound's multiplier is looked for.
-HALVINGS = 40
+#: Steps in which a bound's multiplier is looked for: it takes some five.
+STEPS = 40
 #: Picoseconds a byte: no weights are worth more.
 MOST_PER_BYTE = 1e9
+#: How far sums of floats are off at most, as a share.
+ROUNDING = 1e-9
+#: Of the least time: in ever smaller steps, good plans are looked for before the best one is.
+COST_STEPS = (1e-3, 1e-4, 1e-5, 0.0)
 
 
 @dataclass(frozen=True)
@@ -73,25 +77,19 @@ class Solver:
         ``None`` if there is none. Arenas are tried from the most promising on, and those whose
         bound is no better than what was found are not tried at all.
         """
-        bounds = {
-            arena: bound
-            for arena in self._arenas
-            if arena <= limit and (bound := self._bound(arena, limit - arena)) is not None
-        }
+        found = (self._fitting(arena) for arena in self._arenas if arena <= limit)
+        bounds = [bound for fitting in found if (bound := _bound(fitting, limit)) is not None]
         best: Solution | None = None
-        for arena, bound in sorted(bounds.items(), key=lambda item: (item[1], item[0])):
-            if best is not None and bound > best.cost:
+        for bound in sorted(bounds, key=lambda bound: (bound.cost, bound.fitting.arena)):
+            if best is not None and bound.cost > best.cost:
                 break
-            room, most = limit - arena, math.inf if best is None else best.cost
-
-            def promising(
-                weights: np.ndarray, cost: np.ndarray, room: int = room, most: float = most
-            ) -> np.ndarray:
-                return (weights <= room) & (cost <= most)
-
-            found = self._frontier(arena, promising)
-            if found and (best is None or _key(found[-1]) < _key(best)):
-                best = found[-1]
+            # With a plan that is nearly the best, most partial sums are no longer promising.
+            for share in COST_STEPS:
+                most = math.inf if best is None else best.cost
+                step = int(share * bound.cost)
+                frontier = self._frontier(bound.fitting, bound.below(most), step)
+                if frontier and (best is None or _key(frontier[-1]) < _key(best)):
+                    best = frontier[-1]
         return best
 
     def curve(self, resolution: float = 0.0) -> list[Solution]:
@@ -104,23 +102,26 @@ class Solver:
         found: list[Solution] = []
         step = self._step(resolution)
         for arena in self._arenas:
+            fitting = self._fitting(arena)
             sizes = np.array([solution.bytes for solution in found], np.int64)
             costs = np.array([solution.cost for solution in found], np.int64)
 
             def promising(
-                weights: np.ndarray,
-                cost: np.ndarray,
-                arena: int = arena,
+                boundary: int,
+                table: _Table,
+                fitting: _Fitting = fitting,
                 sizes: np.ndarray = sizes,
                 costs: np.ndarray = costs,
             ) -> np.ndarray:
                 if not len(sizes):
-                    return np.ones(len(cost), bool)
+                    return np.ones(len(table.cost), bool)
                 # The fastest of what is known to hold no more.
-                place = np.searchsorted(sizes, weights + arena, side="right") - 1
+                held = fitting.arena + table.weights + int(fitting.weights[boundary])
+                place = np.searchsorted(sizes, held, side="right") - 1
+                cost = table.cost + int(fitting.cost[boundary])
                 return (place < 0) | (costs[place] > cost)
 
-            found += self._frontier(arena, promising, step)
+            found += self._frontier(fitting, promising, step)
             order = _undominated(
                 np.array([solution.bytes for solution in found], np.int64),
                 np.array([solution.cost for solution in found], np.int64),
@@ -133,8 +134,7 @@ class Solver:
         """The share of the fastest plan's time, in picoseconds."""
         if not resolution or not self._arenas:
             return 0
-        fastest = _rest(self._fitting(self._arenas[-1]), lambda form: form.cost)[0]
-        return max(int(resolution * fastest), 1)
+        return max(int(resolution * self._fitting(self._arenas[-1]).cost[0]), 1)
 
     # One arena
 
@@ -146,7 +146,7 @@ class Solver:
             least[last + 1] = min(reached, default=math.inf)
         return None if math.isinf(least[-1]) else int(least[-1])
 
-    def _fitting(self, arena: int) -> list[list[_Option]]:
+    def _fitting(self, arena: int) -> _Fitting:
         """The options that fit, by the last layer; of each unit those that no other beats."""
         fitting = []
         for options in self._options:
@@ -157,36 +157,28 @@ class Solver:
                 if not any(_beats(other, option) for other in kept):
                     kept.append(option)
             fitting.append(kept)
-        return fitting
+        return _Fitting(arena, fitting)
 
-    def _frontier(self, arena: int, promising: Promising, step: int = 0) -> list[Solution]:
+    def _frontier(self, fitting: _Fitting, promising: Promising, step: int = 0) -> list[Solution]:
         """The solutions for one arena that no other beats, those with the fewest weights first."""
-        fitting = self._fitting(arena)
-        rest_weights = _rest(fitting, lambda form: form.weights)
-        rest_cost = _rest(fitting, lambda form: form.cost)
-        rest_file = self._rest_file(fitting)
         tables = [_Table.start()]
-        for last, options in enumerate(fitting):
+        for boundary, options in enumerate(fitting.options, start=1):
             table = _Table.reached(tables, options)
-            if len(table.cost) and math.isfinite(rest_cost[last + 1]):
-                weights = table.weights + int(rest_weights[last + 1])
-                kept = promising(weights, table.cost + int(rest_cost[last + 1]))
-                kept &= table.file + rest_file[last + 1] <= self._file_limit
+            if len(table.cost) and math.isfinite(fitting.cost[boundary]):
+                kept = promising(boundary, table)
+                if math.isfinite(self._file_limit):
+                    kept &= table.file + fitting.file[boundary] <= self._file_limit
                 table = table.only(np.flatnonzero(kept))
                 # In the end it does not matter by how much files keep their limit.
-                file = table.file if last + 1 < self._layers else np.zeros_like(table.file)
+                file = table.file if boundary < self._layers else np.zeros_like(table.file)
                 table = table.only(_undominated(table.weights, table.cost, file))
                 if step and (table.file == table.file[:1]).all():
                     table = table.only(_thinned(table.cost, step))
             else:
                 table = table.only(np.zeros(0, np.int64))
             tables.append(table)
-        return [self._solution(fitting, tables, place) for place in range(len(tables[-1].cost))]
-
-    def _rest_file(self, fitting: list[list[_Option]]) -> list[float]:
-        if math.isinf(self._file_limit):
-            return [0.0] * (self._layers + 1)
-        return _rest(fitting, lambda form: form.file)
+        count = len(tables[-1].cost)
+        return [self._solution(fitting.options, tables, place) for place in range(count)]
 
     def _solution(self, fitting: list[list[_Option]], tables: list[_Table], place: int) -> Solution:
         chosen: list[_Option] = []
@@ -205,22 +197,96 @@ class Solver:
             chosen=tuple((option.unit, option.form) for option in reversed(chosen)),
         )
 
-    def _bound(self, arena: int, room: int) -> float | None:
-        """Less than no plan's cost in this arena: the best Lagrange dual; None if nothing fits."""
-        fitting = self._fitting(arena)
-        if _rest(fitting, lambda form: form.weights)[0] > room:
-            return None
-        bound = _rest(fitting, lambda form: form.cost)[0]
-        low, high = 0.0, MOST_PER_BYTE
-        for _ in range(HALVINGS):
-            # Steps of a factor first: what a byte is worth spans many orders of magnitude.
-            multiplier = math.sqrt(low * high) if low else high / 2**HALVINGS
-            value, used = _cheapest(fitting, multiplier)
-            bound = max(bound, value - multiplier * room)
-            low, high = (multiplier, high) if used > room else (low, multiplier)
-            if not low:
+
+class _Fitting:
+    """The options that fit into one ``arena``, by their last layer.
+
+    At each boundary, ``weights``, ``cost`` and ``file`` are the least sums of what follows,
+    infinite if nothing does.
+    """
+
+    def __init__(self, arena: int, options: list[list[_Option]]) -> None:
+        self.arena, self.options = arena, options
+        self.weights = self.rest(lambda option: option.form.weights)
+        self.cost = self.rest(lambda option: option.form.cost)
+        self.file = self.rest(lambda option: option.file)
+
+    def rest(self, value: Callable[[_Option], float]) -> list[float]:
+        """At each boundary the least sum of ``value`` over what follows."""
+        layers = len(self.options)
+        rest = [math.inf] * layers + [0.0]
+        for last in range(layers - 1, -1, -1):
+            for option in self.options[last]:
+                first = option.unit.first
+                rest[first] = min(rest[first], rest[last + 1] + value(option))
+        return rest
+
+    def cheapest(self, multiplier: float) -> tuple[float, float]:
+        """Cost and weights of a path with the least ``cost + multiplier weights``."""
+        layers = len(self.options)
+        value = [0.0] + [math.inf] * layers
+        sums = [(0.0, 0.0)] * (layers + 1)
+        for last, options in enumerate(self.options, start=1):
+            for option in options:
+                form, (cost, weights) = option.form, sums[option.unit.first]
+                total = value[option.unit.first] + form.cost + multiplier * form.weights
+                if total < value[last]:
+                    value[last] = total
+                    sums[last] = cost + form.cost, weights + form.weights
+        return sums[layers]
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """No plan in this arena whose weights take at most ``room`` costs less than ``cost``.
+
+    ``multiplier`` is what a byte costs there: with that price on weights instead of the limit, the
+    cheapest plan costs as much (the Lagrangian dual).
+    """
+
+    fitting: _Fitting
+    room: int
+    multiplier: float
+    cost: float
+
+    def below(self, most: float) -> Promising:
+        """The partial sums that a plan within the limit may begin with which costs no more."""
+        fitting, price, room = self.fitting, self.multiplier, self.room
+        rest = fitting.rest(lambda option: option.form.cost + price * option.form.weights)
+        slack = ROUNDING * (rest[0] + price * room)
+
+        def promising(boundary: int, table: _Table) -> np.ndarray:
+            priced = table.cost + price * (table.weights - room) + rest[boundary]
+            return (table.weights + fitting.weights[boundary] <= room) & (priced <= most + slack)
+
+        return promising
+
+
+def _bound(fitting: _Fitting, limit: int) -> _Bound | None:
+    """The best bound; ``None`` if nothing fits.
+
+    What a byte may cost lies between two prices: at the lower one, the cheapest plan is too large,
+    at the higher one it is not. Where both cost the same, there may be a third that is cheaper.
+    """
+    room = limit - fitting.arena
+    if fitting.weights[0] > room:
+        return None
+    large, small = fitting.cheapest(0.0), fitting.cheapest(MOST_PER_BYTE)
+    price = 0.0
+    if large[1] > room:
+        for _ in range(STEPS):
+            price = (small[0] - large[0]) / max(large[1] - small[1], 1)
+            found = fitting.cheapest(price)
+            if _priced(found, price) >= _priced(large, price) * (1 - ROUNDING):
                 break
-        return bound * (1 - 1e-9)
+            large, small = (found, small) if found[1] > room else (large, found)
+    cost = _priced(fitting.cheapest(price), price) - price * room
+    return _Bound(fitting, room, price, cost - ROUNDING * (abs(cost) + price * room))
+
+
+def _priced(sums: tuple[float, float], price: float) -> float:
+    cost, weights = sums
+    return cost + price * weights
 
 
 @dataclass(frozen=True)
@@ -311,27 +377,3 @@ def _undominated_in_three(size: np.ndarray, cost: np.ndarray, file: np.ndarray) 
         costs[begin:stop], files[begin:stop] = [own_cost], [own_file]
         kept.append(int(place))
     return np.array(kept, np.int64)
-
-
-def _rest(fitting: list[list[_Option]], value: Callable[[Form], int]) -> list[float]:
-    """At each boundary the least sum of ``value`` over what follows; infinite if nothing does."""
-    layers = len(fitting)
-    rest = [math.inf] * layers + [0.0]
-    for last in range(layers - 1, -1, -1):
-        for option in fitting[last]:
-            first = option.unit.first
-            rest[first] = min(rest[first], rest[last + 1] + value(option.form))
-    return rest
-
-
-def _cheapest(fitting: list[list[_Option]], multiplier: float) -> tuple[float, int]:
-    """The least ``cost + multiplier weights`` of a path, and its weights."""
-    layers = len(fitting)
-    value, used = [0.0] + [math.inf] * layers, [0] * (layers + 1)
-    for last, options in enumerate(fitting):
-        for option in options:
-            form, first = option.form, option.unit.first
-            total = value[first] + form.cost + multiplier * form.weights
-            if total < value[last + 1]:
-                value[last + 1], used[last + 1] = total, used[first] + form.weights
-    return value[layers], used[layers]

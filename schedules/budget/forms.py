@@ -103,15 +103,15 @@ def _least_arena(units: Sequence[Unit], chain: Chain) -> float:
 
 
 def packed_bytes(layer: Layer, plan: Plan, place: int) -> int:
-    """Bytes of one layer's packed weights and biases; of each group, aligned.
+    """Bytes of one layer's packed weights and biases, to whole cache lines of each group.
 
     ``place`` is the layer's among those that ``plan`` computes. A kernel of a single layer reads
     weights where they are, if they are in its order and type, and then the bias too.
     """
     part = plan.parts[place]
     if _reads_in_place(layer, plan):
-        return 0 if layer.is_float_biased else part.constant_bytes
-    return align(part.bytes) * (plan.calls - 1) + part.bytes
+        return 0 if layer.is_float_biased else align(part.constant_bytes)
+    return plan.calls * align(part.bytes)
 
 
 def _reads_in_place(layer: Layer, plan: Plan) -> bool:
@@ -151,7 +151,7 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, limits: Limits) -> Fo
     assert last is not None, "a plan computes layers that have a workload"
     stored = spills(last.output_bytes // last.batch, simd).seconds(simd, last.dtype)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
-    packed = sum(align(packed_bytes(layer, plan, place)) for place, layer in enumerate(layers))
+    packed = sum(packed_bytes(layer, plan, place) for place, layer in enumerate(layers))
     reads_in_place = _reads_in_place(layers[0], plan)
     in_place = layers[0].weight_bytes if reads_in_place else 0
     is_embedded = limits.embeds and not reads_in_place and _is_embedded(layers, plan)

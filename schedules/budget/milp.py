@@ -15,17 +15,18 @@ LARGEST = 1e5
 def cheapest(problem: Problem, limit: int) -> int | None:
     """The least cost within ``limit`` bytes, ``None`` if nothing holds so few.
 
-    One number for each form says whether it is chosen, the last one is the arena. What HiGHS finds
-    is counted again in integers.
+    One number for each form says whether it is chosen, the last one is the arena: no less than what
+    the forms need, all of a layer together, of which one is chosen. What HiGHS finds is counted
+    again in integers.
     """
     options = [(unit, form) for unit in problem.units for form in unit.forms]
     costs = np.array([form.cost for _, form in options] + [0], float)
     once = np.zeros((problem.layers, len(costs)))
-    needs = np.zeros((len(options), len(costs)))
+    needs = np.zeros((problem.layers, len(costs)))
     needs[:, -1] = 1
     for place, (unit, form) in enumerate(options):
         once[unit.first : unit.last + 1, place] = 1
-        needs[place, place] = -unit.need(form)
+        needs[unit.first : unit.last + 1, place] = -unit.need(form)
     held = np.array([form.weights for _, form in options] + [1], float)
     size = max(1.0, limit / LARGEST)
     # The arena is counted in the same unit as everything else.

@@ -41,7 +41,7 @@ def promise_of(selection: Selection) -> Promise:
     read = {tensor for step in network.steps for tensor in step.inputs}
     edges = {*read.intersection(network.inputs), *network.outputs}
     packed = sum(
-        align(packed_bytes(network.layers[position], kernel.plan, place))
+        packed_bytes(network.layers[position], kernel.plan, place)
         for chain, kernel in selection.units.items()
         if chain not in selection.embedded
         for place, position in enumerate(chain)

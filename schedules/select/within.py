@@ -10,7 +10,7 @@ from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of, workload_of
 from schedules.budget.pools import with_pools
 from schedules.budget.problem import Form, Problem, Solution, Unit
-from schedules.budget.promise import fastest_within, plans
+from schedules.budget.promise import RESOLUTION, fastest_within, plans
 from schedules.budget.recorded import LEFT, RecordedPlan, RecordedUnit
 from schedules.errors import LeanconvError, OverLimit
 from schedules.layer.block import Workload
@@ -24,8 +24,6 @@ from schedules.target.simd import Simd
 
 #: Of kernels, by what they compute and how.
 Names = dict[tuple[object, ...], str]
-#: Of the curve whose least is told where a limit is too low.
-RESOLUTION = 3e-4
 #: More bytes than there are.
 UNLIMITED = 2**62
 

@@ -78,6 +78,11 @@ class Filtering:
         return len(self.image)
 
     @cached_property
+    def transform(self) -> tuple[tuple[float, ...], ...]:
+        """``G`` as packed weights take it, each element rounded once."""
+        return tuple(map(tuple, as_floats(self.kernel).tolist()))
+
+    @cached_property
     def amplification(self) -> float:
         """How much the rounding errors of the ``n`` products grow: root mean square over outputs.
 
@@ -102,7 +107,7 @@ class Filtering:
             is_positive = float(next(g for g in row if g != zero)) > 0
             smallest = min(numbers, key=float)
             scales.append(smallest if is_positive else -smallest)
-        result = replace(
+        return replace(
             self,
             kernel=tuple(
                 tuple(g / scale for g in row)
@@ -113,25 +118,23 @@ class Filtering:
                 for row in self.output
             ),
         )
-        result.check()
-        return result
 
     def check(self) -> None:
         """Verify, exactly, that the matrices compute a correlation.
 
         Coefficient by coefficient: ``sum_j A[i, j] G[j, k] B[j, l]`` is 1 if ``l = i + k``, else 0.
         """
-        n = self.inputs
-        for i, k, at in np.ndindex(self.outputs, self.taps, n):
-            total = sum(
-                (self.output[i][j] * self.kernel[j][k] * self.image[j][at] for j in range(n)),
-                Surd.of(0),
-            )
-            if total != Surd.of(int(at == i + k)):
-                raise LeanconvError(
-                    f"F({self.outputs}, {self.taps}) at {', '.join(map(str, self.points))} "
-                    "is no correlation"
-                )
+        n, zero = self.inputs, Surd.of(0)
+        for i, k in np.ndindex(self.outputs, self.taps):
+            factors = [self.output[i][j] * self.kernel[j][k] for j in range(n)]
+            for at in range(n):
+                used = (j for j in range(n) if zero not in (factors[j], self.image[j][at]))
+                total = sum((factors[j] * self.image[j][at] for j in used), zero)
+                if total != Surd.of(int(at == i + k)):
+                    raise LeanconvError(
+                        f"F({self.outputs}, {self.taps}) at {', '.join(map(str, self.points))} "
+                        "is no correlation"
+                    )
 
 
 @cache

@@ -48,6 +48,8 @@ class Surd:
 
     def __mul__(self, value: Number) -> Surd:
         other = Surd.of(value)
+        if not (self.irrational or other.irrational):
+            return Surd(self.rational * other.rational)
         radicand = self.radicand or other.radicand
         return self._with(
             self.rational * other.rational + self.irrational * other.irrational * radicand,

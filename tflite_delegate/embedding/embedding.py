@@ -25,6 +25,8 @@ from tflite_delegate.read.model import Model
 
 #: The symbol of the data, and the object that defines it.
 SYMBOL, OBJECT = "lc_embedded_weights", "embedded_weights.o"
+#: Behind what a call reads: the next one's begins on a cache line.
+NOTHING = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ def _write(out: BinaryIO, plan: Plan, constants: Sequence[LayerConstants]) -> Em
     out.write(bytes(align(out.tell()) - out.tell()))
     start = out.tell()
     for call in range(plan.calls):
-        _write_aligned(out, start, _of_call(plan, constants, call))
-        if call + 1 < plan.calls:
-            out.write(bytes(align(out.tell() - start) - (out.tell() - start)))
+        _write_aligned(out, start, [*_of_call(plan, constants, call), NOTHING])
     stored = [layer.stored for layer in constants]
     return Embedded(start, out.tell() - start, sample_hash(stored), whole_hash(stored))
 

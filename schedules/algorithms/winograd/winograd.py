@@ -66,13 +66,12 @@ from schedules.kernel import accuracy, packing, sharing, tiles
 from schedules.kernel.costs import Work
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
-from schedules.kernel.packing import Matrix, PackedWeights
+from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.target.simd import Simd
-from schedules.transforms.cook_toom import ExactMatrix, as_floats
 
 #: Image pixels of a tile along one axis, at most: with more, the rounding error is out of hand.
 MAX_INPUTS = 10
@@ -294,7 +293,7 @@ class Winograd(LayerAlgorithm):
             if knobs["weights"] == IN_PLACE:
                 return packing.rows(workload)
             return packing.channels(workload, knobs["panel"])
-        transform = (floats(domain.rows.kernel), floats(domain.columns.kernel))
+        transform = (domain.rows.transform, domain.columns.transform)
         if workload.domain:
             return packing.winograd(workload, knobs["panel"], None)
         return packing.winograd(workload, knobs["panel"], transform)
@@ -414,8 +413,3 @@ def is_fitting(workload: Conv2dWorkload) -> bool:
         return math.prod(-(-size // m) * (m + taps - 1) for size, taps in sizes if taps > 1)
 
     return products(5) <= FEWER_PRODUCTS * products(4)
-
-
-def floats(matrix: ExactMatrix) -> Matrix:
-    """The matrix as packed weights take it."""
-    return tuple(map(tuple, as_floats(matrix).tolist()))

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: Rows of the table, where there are more plans.
 POINTS = 20
-#: Share of the fastest plan's time by which plans differ that are told apart; those that are shown
-#: hold hardly more than they have to: of InceptionV3, .02 % of the time at the same bytes.
-RESOLUTION = 3e-4
 #: And dots of the page's curve.
 POINTS_OF_PAGE = 60
 
@@ -154,7 +151,7 @@ def plan(
     """
     from schedules.budget.exact import Solver  # imports TVM, which takes a second
     from schedules.budget.forms import problem_of
-    from schedules.budget.promise import plans
+    from schedules.budget.promise import RESOLUTION, plans
     from schedules.plan.planner import Limits
     from schedules.select.within import file_refusal
     from schedules.target.simd import Simd

@@ -252,12 +252,11 @@ static bool find_places(struct places *places, const struct lc_kernel *kernel,
             return false;
         }
     }
-    places->bytes = places->group_pitch = end;
-    if (!lc_round_up(&places->group_pitch)) {
+    if (!lc_round_up(&end)) {
         return false;
     }
-    size_t before_last = places->group_pitch;
-    return lc_multiply(&before_last, kernel->calls - 1) && lc_add(&places->bytes, before_last);
+    places->bytes = places->group_pitch = end;
+    return lc_multiply(&places->bytes, kernel->calls);
 }
 
 bool lc_packed_places(struct lc_packed *packed, size_t *bias, const struct lc_kernel *kernel,
