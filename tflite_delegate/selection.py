@@ -9,7 +9,8 @@ from schedules.budget.recorded import RecordedPlan
 from schedules.errors import LeanconvError
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import Limits
-from schedules.select.selection import Selection, select_all
+from schedules.select.objective import select_by
+from schedules.select.selection import Selection
 from schedules.select.within import select_within, selection_as_recorded
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
@@ -27,7 +28,7 @@ def select(
     plan: RecordedPlan | None = None,
     smaller: Sequence[int] = (),
 ) -> tuple[Selection, ...]:
-    """As :func:`schedules.select.selection.select_all`, for the graphs of a model or of its file.
+    """As :func:`schedules.select.objective.select_by`, for the graphs of a model or of its file.
 
     Or the kernels of a ``plan`` of its only graph; or, behind those within its limit, those within
     each ``smaller`` one.
@@ -44,7 +45,7 @@ def select(
             raise LeanconvError("--plan does not go with a model of several graphs yet")
         found: tuple[Selection, ...] = (selection_as_recorded(model, simd, plan),)
     elif not limits.of_network:
-        found = select_all(model.graphs, simd, algorithms, limits, objective, records)
+        found = select_by(model.graphs, simd, algorithms, limits, objective, records)
     else:
         _check_alone(model, limits, algorithms, objective, records)
         found = select_within(model, simd, limits, smaller)

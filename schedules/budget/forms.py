@@ -58,6 +58,8 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         is_pooled: bool = False,
     ) -> None:
         layers = [network.layers[position] for position in chain]
+        if _stages_too_much(layers, limits):
+            workload = None
         chosen = plans(workload, limits=limits.of_layers(layers))
         if limits.embeds:
             chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
@@ -176,6 +178,11 @@ def _is_embedded(layers: Sequence[Layer], plan: Plan) -> bool:
         and not part.has_scales
         for layer, workload, part in zip(layers, plan.layers, plan.parts, strict=True)
     )
+
+
+def _stages_too_much(layers: Sequence[Layer], limits: Limits) -> bool:
+    most = limits.workspace_bytes
+    return most is not None and any(layer.staged_bytes > most for layer in layers)
 
 
 def _is_too_large(plan: Plan, others: Sequence[Plan]) -> bool:

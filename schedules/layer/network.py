@@ -120,6 +120,9 @@ class Network:
     pooled : mapping of int to Layer
         Positions of layers, and these with the pool of their output, which their kernels may do
         as well (see :mod:`schedules.layer.pooled`).
+    walks_rows : bool
+        Whether there is a loop that walks the rows of a chain's kernels (see
+        :mod:`schedules.layer.row_chain`).
     """
 
     name: str
@@ -130,6 +133,7 @@ class Network:
     outputs: tuple[int, ...]
     sizes: Mapping[int, int]
     pooled: Mapping[int, Layer] = field(default_factory=dict, kw_only=True)
+    walks_rows: bool = field(default=True, kw_only=True)
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)

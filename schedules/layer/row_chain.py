@@ -91,7 +91,7 @@ def find_row_chains(network: Network) -> Iterator[tuple[Chain, RowChain]]:
     """
     readers = Counter(tensor for step in network.steps for tensor in set(step.inputs))
     layers = network.layers
-    for first in range(len(layers)):
+    for first in range(len(layers) if network.walks_rows else 0):
         if not _can_be_inside(layers[first]):
             continue
         begins = _may_begin(layers, first)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-#: Modelled time; the bytes held (see :attr:`schedules.plan.plan.Plan.held_bytes`), where that costs
-#: hardly any time; or the bytes held whatever it costs.
+#: Modelled time; or, of the plans of a network that no other beats in bytes held and modelled time,
+#: the knee, from which on bytes save little time, or the one with the fewest bytes.
 OBJECTIVES = ("time", "memory", "least-memory")

@@ -3,9 +3,8 @@
 ``auto`` ranks every form of every algorithm by its modelled time (:mod:`schedules.kernel.costs`):
 what it multiplies, the last panel of output channels counted as if full; what it copies, transforms
 or stores on the way; and the bytes of weights that it reads from memory and from the third cache,
-as often as its loops do. It takes the fastest within the user's limits; or, where memory is the
-objective, the one that holds the fewest bytes, of those that are hardly slower or of all.
-Weights that a model holds in a narrower type stay so where that is hardly slower.
+as often as its loops do. It takes the fastest within the user's limits. Weights that a model holds
+in a narrower type stay so where that is hardly slower.
 """
 
 from __future__ import annotations
@@ -86,11 +85,7 @@ class Limits:
         return replace(self, adds_pairs=not any(layer.overflows_pairs for layer in layers))
 
 
-#: For "memory", how many times as long as the fastest form a form may take, by the model. Of those
-#: that multiply as the definition does: what transforms saves too much time to be measured by.
-MEMORY_FACTOR = 1.04
-
-#: For "time", how many times as long as the fastest form, by the model, one may take that leaves
+#: How many times as long as the fastest form, by the model, one may take that leaves
 #: weights of a narrower type as they are. Trained networks of float16 weights then hold half the
 #: bytes, or less, and run as fast: what comes from memory counts for more than the model knows.
 NARROW_FACTOR = 1.1
@@ -99,7 +94,7 @@ NARROW_FACTOR = 1.1
 #: others. In MobileNetV2 that takes a twentieth of the time, and saves a quarter of all bytes.
 IN_PLACE_FACTORS = (1.6, 1.2)
 
-#: For "time", how many times as long as the fastest form another one of its algorithm may take that
+#: How many times as long as the fastest form another one of its algorithm may take that
 #: reads the model's weights, not more than so many bytes of transformed ones: on x86-64, where
 #: kernels ask for weights ahead, and on Arm. VGG16's layers of 512 channels measured alike, and
 #: ResNet50's too: they hold 33 MiB, not 340, and 27, not 48.
@@ -119,7 +114,6 @@ def plan_kernel(
     simd: Simd,
     choice: str | Choice = AUTO,
     limits: Limits = NO_LIMITS,
-    objective: str = "time",
 ) -> Plan:
     """The plan for ``workload``: what ``choice`` names, or what the ranking finds best.
 
@@ -133,7 +127,7 @@ def plan_kernel(
     if isinstance(choice, str):
         choice = Choice.parse(choice)
     if choice.algorithm == AUTO:
-        return best_plan(workload, simd, limits, objective)
+        return best_plan(workload, simd, limits)
     plan = Plan.of(choice, workload, simd)
     reason = exceeded(plan, limits)
     if reason is not None:
@@ -141,11 +135,8 @@ def plan_kernel(
     return replace(plan, why=f"{choice} was asked for")
 
 
-def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "time") -> Plan:
-    """The best plan within the limits by an objective of :mod:`schedules.plan.objectives`.
-
-    Of equals, the first registered.
-    """
+def best_plan(workload: Workload, simd: Simd, limits: Limits) -> Plan:
+    """The fastest plan within the limits; of equals, the first registered."""
     limits = default_limits(workload, limits)
     plans, reasons = _every_form(workload, simd)
     if limits.leaves_to_xnnpack:
@@ -156,8 +147,6 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits, objective: str = "
     if not within:
         refusals = [f"{plan.algorithm}: {exceeded(plan, limits)}" for plan in plans]
         raise Unsupported([*refusals, *reasons][0])
-    if objective != "time":
-        return _smallest(within, objective)
     best = min(within, key=lambda plan: plan.cost)
     if any(map(has_narrow_weights, workload.layers)):
         best = _narrowest(within, NARROW_FACTOR * best.cost)
@@ -179,7 +168,10 @@ def plans_within(workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> 
     limits = default_limits(workload, limits)
     plans, _ = _every_form(workload, simd)
     return [
-        plan for plan in plans if not _is_better_left(plan, simd) and exceeded(plan, limits) is None
+        plan
+        for plan in plans
+        if exceeded(plan, limits) is None
+        and not (limits.leaves_to_xnnpack and _is_better_left(plan, simd))
     ]
 
 
@@ -251,16 +243,6 @@ def _in_place(plans: Sequence[Plan], best: Plan) -> Plan:
     most = best.cost * (single if all(layer.pixels == 1 for layer in best.layers) else several)
     found = [plan for plan in plans if plan.held_bytes == 0 and plan.cost <= most]
     return min(found, key=lambda plan: plan.cost, default=best)
-
-
-def _smallest(plans: Sequence[Plan], objective: str) -> Plan:
-    """The plan that holds the fewest bytes; of equals, the fastest."""
-    if objective == "memory":
-        direct = [plan.cost for plan in plans if not plan.transforms]
-        most = MEMORY_FACTOR * min(direct or [plan.cost for plan in plans])
-        plans = [plan for plan in plans if plan.cost <= most]
-    best = min(plans, key=lambda plan: (plan.held_bytes, plan.cost))
-    return replace(best, why=f"holds the fewest bytes: {best.held_bytes}")
 
 
 def _advantage(best: Plan, within: Sequence[Plan]) -> str:

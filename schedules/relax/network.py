@@ -84,6 +84,7 @@ def read(
         name=name,
         layers=tuple(layers),
         chains=find_chains(graph, layers),
+        walks_rows=False,
         steps=tuple(graph.steps),
         inputs=graph.inputs,
         outputs=graph.outputs,

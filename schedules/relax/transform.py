@@ -32,7 +32,8 @@ from schedules.relax import kernels as relax_kernels
 from schedules.relax import network as relax_network
 from schedules.relax.kernels import RelaxKernel
 from schedules.relax.network import RelaxNetwork
-from schedules.select.selection import Kernel, Selection, select_all
+from schedules.select.objective import select_by
+from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 
@@ -85,7 +86,7 @@ def schedule_convolutions(
     simd : Simd
         The processor to compile for; ``Simd.from_target`` makes it of a TVM target.
     algorithms, limits, objective, records
-        As of :func:`schedules.select.selection.select_all`; of several algorithms, each layer takes
+        As of :func:`schedules.select.objective.select_by`; of several algorithms, each layer takes
         the first that supports it.
     compile_kernels : callable, optional
         Called once, with the kernels of all functions, each of another name; compiles them into
@@ -113,7 +114,7 @@ def schedule_convolutions(
             if isinstance(function, relax.Function) and not _is_composite(function):
                 network = relax_network.read(str(variable.name_hint), function, named)
                 if network.layers:
-                    (chosen,) = select_all(
+                    (chosen,) = select_by(
                         [network], simd, algorithms, own_limits, objective, records
                     )
                     found.append((variable, network, _renamed(chosen, f"{network.name}_")))

@@ -2,8 +2,7 @@
 
 Layers of equal shape share their kernels. A block of layers (see :mod:`schedules.layer.chains`) is
 computed by one kernel if that saves time, as measured where there are records of it and of its
-layers, by the planner's model otherwise; or, where memory is the objective, if it lowers the most
-that the network holds at once.
+layers, by the planner's model otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from schedules.algorithms import REGISTRY, Unsupported
-from schedules.budget.arena import held_bytes, units
+from schedules.budget.arena import units
 from schedules.errors import LeanconvError
 from schedules.layer.block import Workload
 from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kernel
@@ -22,7 +21,6 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, shared_plan
 from schedules.plan.choice import AUTO, Choice
-from schedules.plan.objectives import OBJECTIVES
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
 from schedules.target.simd import Simd
@@ -116,28 +114,24 @@ def select_all(
     simd: Simd,
     algorithms: Sequence[str],
     limits: Limits,
-    objective: str = "time",
     records: Sequence[Record] = (),
 ) -> tuple[Selection, ...]:
     """Plan every layer of some networks that can be taken; equal layers share their kernels.
 
-    With records, knobs are those found best; for the objective "time", algorithms and blocks too.
-    Other objectives choose by bytes, and records decide among plans that hold no more.
+    With records, knobs, algorithms and blocks are those found best.
 
     Raises
     ------
     LeanconvError
         If an option makes no sense.
     """
-    if objective not in OBJECTIVES:
-        raise LeanconvError(f"unknown objective {objective!r}: one of {', '.join(OBJECTIVES)}")
     choices = Choice.parse_all(algorithms)
     names = [choice.algorithm for choice in choices]
     for name in names:
         if names.count(name) > 1:
             raise LeanconvError(f"{name} is named twice: a delegate holds one form of it")
     advisor = Advisor(records, simd, limits) if records else None
-    first = _Planner(networks[0], simd, choices, limits, objective, advisor)
+    first = _Planner(networks[0], simd, choices, limits, advisor)
     planners = [replace(first, network=network) for network in networks]
     for choice in choices:
         _check_knobs(choice, planners)
@@ -179,7 +173,6 @@ class _Planner:
     simd: Simd
     choices: Sequence[Choice]
     limits: Limits
-    objective: str
     advisor: Advisor | None
     planned: dict[tuple[Conv2dWorkload, int, bool], Selected] = field(default_factory=dict)
     block_names: dict[Workload, str] = field(default_factory=dict)
@@ -194,9 +187,7 @@ class _Planner:
                 # What was chosen to minimise something has been outdone by the block.
                 named = (k for k in selected.kernels if not self._is_automatic(k))
                 layers[position] = replace(selected, kernels=(kernel, *named))
-        return Selection(
-            self.network, self.simd, self.objective, tuple(layers), blocks, self.advisor
-        )
+        return Selection(self.network, self.simd, "time", tuple(layers), blocks, self.advisor)
 
     def candidates(self, choice: Choice) -> Sequence[Workload]:
         """What a choice may be made for."""
@@ -226,7 +217,7 @@ class _Planner:
         reasons, limits = [], self.limits.of_layers([layer])
         for choice in self.choices:
             try:
-                plan = plan_kernel(workload, self.simd, choice, limits, self.objective)
+                plan = plan_kernel(workload, self.simd, choice, limits)
             except Unsupported as error:
                 reasons.append(str(error) if choice.algorithm == AUTO else f"{choice}: {error}")
                 continue
@@ -236,7 +227,7 @@ class _Planner:
             name = f"lc_k{len(self.planned)}_{algorithm}"
             names = (name, f"{name}_rest")
             # What auto has chosen may be named as well.
-            kernels.setdefault(algorithm, tuple(map(_kernel, names, found)))
+            kernels.setdefault(algorithm, tuple(map(kernel_of, names, found)))
         reason = None if kernels else "; ".join(reasons)
         return Selected(layer, tuple(itertools.chain(*kernels.values())), reason)
 
@@ -245,9 +236,9 @@ class _Planner:
     ) -> list[Advice]:
         """What computes several images of a batch, and the rest of one.
 
-        Nothing if one image at a time is best, as where bytes are to be few, or known to be fast.
+        Nothing if one image at a time is best.
         """
-        if batch == 1 or self.objective != "time" or advice.default.calls > 1:
+        if batch == 1 or advice.default.calls > 1:
             return []
 
         def plan_of(workload: Conv2dWorkload) -> Plan:
@@ -274,21 +265,9 @@ class _Planner:
 
         def accept(plan: Plan) -> bool:
             adds_pairs = any(part.adds_pairs for part in plan.parts)
-            return self._is_choice(plan, choice, default) and (limits.adds_pairs or not adds_pairs)
+            return _is_choice(plan, choice) and (limits.adds_pairs or not adds_pairs)
 
         return self.advisor.advise(default, accept)
-
-    def _is_choice(self, plan: Plan, choice: Choice, default: Plan) -> bool:
-        if choice.algorithm != AUTO:
-            same = plan.algorithm == choice.algorithm
-            return same and choice.knobs.items() <= plan.knobs.items()
-        if self.objective == "time":
-            return True
-        # Not the sum alone: workspace lies beside the tensors, packed weights do not.
-        return (
-            plan.held_bytes <= default.held_bytes
-            and plan.workspace_bytes <= default.workspace_bytes
-        )
 
     # Blocks
 
@@ -301,12 +280,10 @@ class _Planner:
         candidates = self._block_plans(asked or Choice(AUTO))
         if asked is not None:
             chosen = _without_overlap(candidates)
-        elif self.objective == "time":
-            chosen = self._saving_time(candidates, layers)
         else:
-            chosen = self._lowering_peak(candidates, layers)
+            chosen = self._saving_time(candidates, layers)
         return {
-            chain: _kernel(self._block_name(advice.plan), advice)
+            chain: kernel_of(self._block_name(advice.plan), advice)
             for chain, advice in chosen.items()
         }
 
@@ -367,33 +344,12 @@ class _Planner:
                     chosen[chain] = candidates[chain].because(why)
         return _without_overlap(chosen)
 
-    def _lowering_peak(
-        self, candidates: Mapping[Chain, Advice], layers: Sequence[Selected]
-    ) -> dict[Chain, Advice]:
-        """The blocks without which the network would hold more at once than it has to."""
-        alone = {i: s.kernels[0].plan for i, s in enumerate(layers) if s.kernels}
 
-        def held(chains: Iterable[Chain]) -> list[int]:
-            """Bytes while each step runs, the most first."""
-            blocks = {chain: candidates[chain].plan for chain in chains}
-            return sorted(held_bytes(self.network, units(blocks, alone)), reverse=True)
-
-        # Steps that hold equally much are lowered one after another.
-        chosen: list[Chain] = []
-        while True:
-            free = [chain for chain in candidates if not _overlaps(chain, chosen)]
-            best = min(free, key=lambda chain: held([*chosen, chain]), default=None)
-            if best is None or held([*chosen, best]) >= held(chosen):
-                break
-            chosen.append(best)
-        # Then those that lowered something else than the most are given up again.
-        peak = held(chosen)[0]
-        for chain in list(chosen):
-            others = [other for other in chosen if other != chain]
-            if held(others)[0] <= peak:
-                chosen = others
-        why = f"without it, the network holds more than {peak} bytes at once"
-        return {chain: candidates[chain].because(why) for chain in chosen}
+def _is_choice(plan: Plan, choice: Choice) -> bool:
+    if choice.algorithm == AUTO:
+        return True
+    same = plan.algorithm == choice.algorithm
+    return same and choice.knobs.items() <= plan.knobs.items()
 
 
 def _of_blocks(choice: Choice) -> bool:
@@ -414,7 +370,8 @@ def _without_overlap(chains: Mapping[Chain, Advice]) -> dict[Chain, Advice]:
     return kept
 
 
-def _kernel(name: str, advice: Advice) -> Kernel:
+def kernel_of(name: str, advice: Advice) -> Kernel:
+    """What was advised, under its C name."""
     return Kernel(
         name,
         advice.plan,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from schedules.algorithms import REGISTRY
@@ -14,13 +14,14 @@ from schedules.budget.promise import RESOLUTION, fastest_within, plans
 from schedules.budget.recorded import LEFT, RecordedPlan, RecordedUnit
 from schedules.errors import LeanconvError, OverLimit
 from schedules.layer.block import Workload
-from schedules.layer.network import Chain, Network
+from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.row_chain import find_row_chains
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits
-from schedules.select.selection import Kernel, Selected, Selection
+from schedules.select.selection import Kernel, Selected, Selection, kernel_of
 from schedules.target.simd import Simd
+from schedules.tuning.advice import Advice
 
 #: Of kernels, by what they compute and how.
 Names = dict[tuple[object, ...], str]
@@ -56,25 +57,35 @@ def select_within(
     return tuple(found)
 
 
+def as_planned(plan: Plan, _layers: Sequence[Layer]) -> Advice:
+    """What is compiled without records."""
+    return Advice(plan, plan)
+
+
 def selection_of(
     network: Network,
     simd: Simd,
     solution: Solution,
     threads: int = 1,
     names: Names | None = None,
+    advise: Callable[[Plan, Sequence[Layer]], Advice] = as_planned,
 ) -> Selection:
-    """The kernels that a solution names; equal ones, of all that share ``names``, are one."""
+    """The kernels that a solution names; equal ones, of all that share ``names``, are one.
+
+    What is compiled is what to ``advise`` of a plan for some layers.
+    """
     names = Names() if names is None else names
     network = with_pools(network, solution.chosen)
     layers = [Selected(layer, (), layer.reason) for layer in network.layers]
     blocks: dict[Chain, Kernel] = {}
     for unit, form in solution.chosen:
-        plan = form.plan
-        if plan is None:
+        if form.plan is None:
             continue
+        advice = advise(form.plan, [network.layers[position] for position in unit.chain])
+        plan = advice.plan
         key = (plan.workload, plan.algorithm, tuple(plan.knobs.items()))
         name = names.setdefault(key, f"lc_k{len(names)}_{plan.algorithm}")
-        kernel = Kernel(name, plan)
+        kernel = kernel_of(name, advice)
         for position in unit.chain:
             layers[position] = Selected(network.layers[position], (kernel,), None)
         if len(unit.chain) > 1:

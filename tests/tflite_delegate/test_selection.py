@@ -10,6 +10,7 @@ from schedules.errors import LeanconvError
 from schedules.layer.network import block_of, of_one_kernel
 from schedules.plan.plan import Plan
 from schedules.plan.planner import NO_LIMITS
+from schedules.select.promised import promise_of
 from schedules.select.selection import Selection
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
@@ -76,6 +77,11 @@ def block(model: tflite_model.Model, chain: tuple[int, ...], milliseconds: float
     return record(block_of(model, chain), SIMD, "fused_block", milliseconds)
 
 
+def peak_and_packed(selection: Selection) -> tuple[int, int]:
+    promise = promise_of(selection)
+    return promise.arenas[0][1], promise.packed_bytes
+
+
 def plan_of(selection: Selection, position: int = 3) -> Plan:
     return selection.layers[position].kernels[0].plan
 
@@ -130,20 +136,43 @@ def test_algorithms_by_name_keep_their_own_records(
 
 
 @pytest.mark.parametrize("objective", ["memory", "least-memory"])
-def test_memory_as_the_objective_takes_no_more_of_it(
-    model: tflite_model.Model, objective: str
-) -> None:
-    untuned = plan_of(chosen(model, [], objective=objective))
-    assert untuned.held_bytes <= untuned.workload.layers[-1].weight_bytes
+def test_memory_as_the_objective_takes_no_more_of_it(objective: str, tmp_path: Path) -> None:
+    writer = ModelWriter()
+    x = writer.tensor((1, 14, 14, 16))
+    y, _ = writer.conv(x, (1, 14, 14, 16), CONVS[3])
+    path = tmp_path / "layer.tflite"
+    path.write_bytes(writer.finish([x], [y]))
+    model = tflite_model.read(path)
+    untuned = plan_of(chosen(model, [], objective=objective), 0)
+    assert "of the whole network" in untuned.why
     records = [
-        layer(model, 3, "winograd", 0.1),
-        layer(model, 3, "im2col_tiled", 0.2),
-        layer(model, 3, "indirect:columns=3:panel=8:weights=in_place", 0.3),
+        layer(model, 0, "winograd", 0.1),
+        layer(model, 0, "im2col_tiled", 0.2),
+        layer(model, 0, "indirect:columns=3:panel=8:weights=in_place", 0.3),
     ]
-    tuned = plan_of(chosen(model, records, objective=objective))
-    assert tuned.knobs["columns"] == 3
+    tuned = plan_of(chosen(model, records, objective=objective), 0)
     assert tuned.held_bytes <= untuned.held_bytes
-    assert plan_of(chosen(model, records)).algorithm == "winograd"
+    assert tuned.workspace_bytes <= untuned.workspace_bytes
+    if objective == "least-memory":
+        assert untuned.held_bytes <= untuned.layer.weight_bytes
+        assert tuned.knobs["columns"] == 3
+    assert plan_of(chosen(model, records), 0).algorithm == "winograd"
+
+
+def test_objectives_are_points_of_the_curve(model: tflite_model.Model) -> None:
+    """Of the whole network; what lies between the layers of a chain is not held."""
+    held = {
+        objective: sum(peak_and_packed(chosen(model, [], objective=objective)))
+        for objective in ("time", "memory", "least-memory")
+    }
+    assert held["least-memory"] < held["memory"] < held["time"]
+
+
+def test_an_objective_of_bytes_is_for_auto_alone(model: tflite_model.Model) -> None:
+    with pytest.raises(LeanconvError, match="objective 'memory' is for auto alone"):
+        chosen(model, [], ("im2col", "auto"), objective="memory")
+    selection = chosen(model, [], ("im2col",), objective="memory")
+    assert (selection.objective, plan_of(selection).algorithm) == ("memory", "im2col")
 
 
 # Blocks

@@ -77,8 +77,8 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         help="use these, the first that supports a layer as its default; auto chooses for each "
         "layer; NAME:KNOB=VALUE sets a knob [auto]")  # fmt: skip
     add("--objective", choices=OBJECTIVES, default="time",
-        help="what auto minimises: modelled time; the bytes held where that costs hardly any time; "
-        "the bytes held whatever it costs [%(default)s]")  # fmt: skip
+        help="what auto minimises: modelled time; the bytes held where that costs little time (the "
+        "knee of `tvmc plan`'s curve); the bytes held whatever it costs [%(default)s]")  # fmt: skip
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--memory-limit", metavar="BYTES[,BYTES…]", type=byte_counts,

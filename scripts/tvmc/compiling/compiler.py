@@ -94,10 +94,8 @@ def compile(
         Expected relative error that no form of Winograd's algorithm may exceed; by default three
         times that of the definition, where it is not asked for by name.
     objective : str
-        Of :mod:`schedules.plan.objectives`, for ``auto``: minimise the time by its model; bytes of
-        workspace and packed weights of each layer, where that costs hardly any time; or the bytes
-        whatever it costs. In both of the latter, blocks of layers become one kernel where that
-        lowers the most that the network holds.
+        Of :mod:`schedules.plan.objectives`, for ``auto``: minimise the time by its model, or take a
+        plan of few bytes for the whole network, the knee of its curve or that of the fewest bytes.
     tuning_records : sequence of path
         Files and folders of what ``tvmc tune`` measured, of one board. Each has some records for
         ``target``. They decide where the model of the objective "time" would; the others still

@@ -16,7 +16,6 @@ from schedules.plan.choice import Choice
 from schedules.plan.planner import (
     ERROR_FACTOR,
     LIGHT_FACTOR,
-    MEMORY_FACTOR,
     Limits,
     block_gain,
     plan_kernel,
@@ -183,36 +182,13 @@ def test_int8_without_dot_products_is_spread_or_multiplied_one_by_one(cpu: str) 
         return replace(workload, dtype="int8", weight_dtype="int8", rounding="xnn_fp32")
 
     whole = of_int8(layer(56, 24, 24))
-    for objective in ("time", "memory"):
-        plan = plan_kernel(whole, PRESETS[cpu], objective=objective)
-        assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "elements")
+    plan = plan_kernel(whole, PRESETS[cpu])
+    assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "elements")
     assert plan_kernel(whole, PRESETS[cpu], "indirect").knobs["weights"] == "packed"
     assert plan_kernel(whole, SIMD).knobs["weights"] == "packed"
     assert plan_kernel(of_int8(RESNET), PRESETS[cpu]).knobs["weights"] == "spread"
     depthwise = of_int8(layer(56, 144, 144, groups=144))
     assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"
-
-
-def test_memory_gives_up_what_saves_time_by_holding_more() -> None:
-    """Winograd's weights are four times as many; those that the model has are nobody else's."""
-    plan = plan_kernel(RESNET, SIMD, objective="memory")
-    assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "in_place")
-    assert plan.held_bytes == plan.workspace_bytes == RESNET.reduction * plan.knobs["panel"] * 4
-    assert plan.why == f"holds the fewest bytes: {plan.held_bytes}"
-
-
-@pytest.mark.parametrize(("objective", "held"), [("memory", True), ("least-memory", False)])
-def test_least_memory_reads_weights_in_place_whatever_it_costs(objective: str, held: bool) -> None:
-    pointwise = layer(14, 384, 64, kernel=1)
-    plan = plan_kernel(pointwise, SIMD, objective=objective)
-    assert (plan.held_bytes > 0) == held
-    assert (plan.cost > MEMORY_FACTOR * plan_kernel(pointwise, SIMD).cost) == (not held)
-
-
-def test_weights_of_one_row_are_read_in_place_at_no_cost() -> None:
-    dense = Conv2dWorkload(1, 1, 1280, 1000, 1, 1)
-    plan = plan_kernel(dense, SIMD, objective="memory")
-    assert (plan.algorithm, plan.knobs["weights"], plan.held_bytes) == ("dense", "in_place", 0)
 
 
 @pytest.mark.parametrize("cpu", ["znver4", "cortex-a76"])
