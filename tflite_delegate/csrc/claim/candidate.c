@@ -15,7 +15,7 @@ enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
 struct found {
     const struct lc_kernel *kernel;
     int32_t layer_count, node_count;
-    bool is_meant, has_pad;
+    bool is_meant, is_embedded, has_pad;
 };
 
 struct search {
@@ -105,6 +105,7 @@ static void add_candidate(struct search *search, const struct lc_chain *chain, b
             .layer_count = count,
             .node_count = chain->node_count,
             .is_meant = meant != NULL,
+            .is_embedded = meant && meant->packed,
             .has_pad = has_pad,
         };
     }
@@ -262,7 +263,8 @@ static bool take(const struct lc_graph *graph, const struct lc_chain *chain) {
 // Appends the nodes of what was found once more.
 static void recall(struct lc_candidate *best, const struct search *search,
                    const struct found *found) {
-    *best = (struct lc_candidate){.kernel = found->kernel, .is_meant = found->is_meant};
+    *best = (struct lc_candidate){
+        .kernel = found->kernel, .is_meant = found->is_meant, .is_embedded = found->is_embedded};
     const struct lc_graph *graph = search->graph;
     for (int32_t i = 0; i < found->node_count; i++) {
         lc_chain_append(&best->chain, graph->context, search->nodes[found->has_pad][i],

@@ -10,7 +10,8 @@
 struct lc_candidate {
     const struct lc_kernel *kernel;
     struct lc_chain chain;
-    bool is_meant; // the kernel was compiled for this very place of the model
+    bool is_meant;    // the kernel was compiled for this very place of the model
+    bool is_embedded; // and the library has its weights, if the model's are still those
 };
 
 // Finds the best chain whose first core is at `place` of the plan, and which becomes one node when

@@ -12,6 +12,7 @@
 #include "claim/limit.h"
 #include "claim/misstated.h"
 #include "claim/operator_claim.h"
+#include "host/checked.h"
 #include "host/cpu.h"
 #include "host/log.h"
 #include "host/tensor.h"
@@ -29,29 +30,37 @@ struct claims {
     struct lc_delegate *delegate;
     struct lc_replacement *replacements; // by the place in the plan of a core or operator
     int32_t layers, unknown;             // float layers with a kernel, and without
+    size_t packed_bytes;                 // that these take in memory
+    struct lc_claim claim;
     struct lc_coverage coverage;
 };
 
 // Layers
 
-static void log_claimed(const struct lc_graph *graph, const struct lc_candidate *candidate) {
+// Bytes of what its weights are packed to.
+static size_t packed_bytes(const struct lc_graph *graph, const struct lc_candidate *candidate) {
     const struct lc_chain *chain = &candidate->chain;
-    const struct lc_kernel *kernel = candidate->kernel;
     struct lc_constants constants[LC_MAX_LAYERS];
-    char nodes[16 * LC_MAX_NODES];
-    size_t length = 0;
     struct lc_packed packed;
     size_t bias[LC_MAX_LAYERS];
     for (int32_t i = 0; i < chain->layer_count; i++) {
         constants[i] = lc_layer_constants(&chain->layers[i], graph->context);
     }
+    return lc_packed_places(&packed, bias, candidate->kernel, constants) ? packed.bytes : 0;
+}
+
+static void log_claimed(const struct lc_candidate *candidate, size_t bytes) {
+    const struct lc_chain *chain = &candidate->chain;
+    const struct lc_kernel *kernel = candidate->kernel;
+    char nodes[16 * LC_MAX_NODES];
+    size_t length = 0;
     for (int32_t i = 0; i < chain->node_count; i++) {
         length += (size_t)snprintf(nodes + length, sizeof nodes - length, "%s%d", i ? " + " : "",
                                    chain->nodes[i]);
     }
     lc_log("node %s: %s: %zu bytes of packed weights, %llu + %llu a thread of workspace", nodes,
-           kernel->name, lc_packed_places(&packed, bias, kernel, constants) ? packed.bytes : 0,
-           (unsigned long long)kernel->shared_bytes, (unsigned long long)kernel->thread_bytes);
+           kernel->name, bytes, (unsigned long long)kernel->shared_bytes,
+           (unsigned long long)kernel->thread_bytes);
 }
 
 static void claim_chain(struct claims *claims, int place, const struct lc_candidate *candidate) {
@@ -73,8 +82,12 @@ static void claim_chain(struct claims *claims, int place, const struct lc_candid
         }
     }
     claims->layers += chain->layer_count;
+    size_t bytes = packed_bytes(&claims->graph, candidate);
     if (claims->delegate->options.verbose >= 1) {
-        log_claimed(&claims->graph, candidate);
+        log_claimed(candidate, bytes);
+    }
+    if (!candidate->is_embedded && lc_round_up(&bytes)) {
+        claims->packed_bytes += bytes;
     }
 }
 
@@ -150,6 +163,12 @@ static int claim_operators(struct claims *claims) {
     return lc_claim_operators(&claims->graph, claims->replacements);
 }
 
+// For the weights that the nodes will pack.
+static int make_room(struct claims *claims) {
+    claims->claim.region = lc_region_new(claims->packed_bytes);
+    return TFL_OK;
+}
+
 // False if every node of ours is to be a node of TFLite.
 static bool replace_as_one(struct claims *claims, int *status) {
     const struct lc_coverage *coverage = &claims->coverage;
@@ -219,6 +238,9 @@ static int record(struct claims *claims) {
 static void claims_free(struct claims *claims) {
     lc_graph_free(&claims->graph);
     free(claims->replacements);
+    if (claims->claim.region) { // whose other users are the nodes
+        lc_region_release(claims->claim.region);
+    }
 }
 
 // False if memory cannot be had.
@@ -266,17 +288,17 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
         claims_free(&claims);
         return TFL_OK;
     }
-    struct lc_claim claim = {.context = context,
-                             .graph_nodes = claims.graph.plan->size,
-                             .plan = claims.graph.kept_plan,
-                             .sources = claims.graph.sources};
-    begin(delegate, &claim);
+    claims.claim = (struct lc_claim){.context = context,
+                                     .graph_nodes = claims.graph.plan->size,
+                                     .plan = claims.graph.kept_plan,
+                                     .sources = claims.graph.sources};
+    begin(delegate, &claims.claim);
     int (*const steps[])(struct claims *) = {claim_layers, halve_between, claim_operators,
-                                             replace_all, record};
+                                             make_room,    replace_all,   record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }
-    end(delegate, &claim);
+    end(delegate, &claims.claim);
     if (status != TFL_OK) {
         lc_restore_halved(delegate, context);
     }

@@ -9,7 +9,6 @@
 #include "kernels/geometry.h"
 #include "kernels/halves.h"
 #include "kernels/hybrid/channel_constants.h"
-#include "kernels/weight_pages.h"
 #include "kernels/winograd/blocks.h"
 #include "kernels/winograd/transformed.h"
 
@@ -307,12 +306,22 @@ static bool pack_call(char *block, const struct places *places, const struct lc_
     return true;
 }
 
+// Memory for what is packed. False if it cannot be had.
+static bool allocate(struct lc_packed *packed, struct lc_region *region) {
+    packed->block = region && packed->bytes ? lc_region_take(region, packed->bytes) : NULL;
+    if (packed->block) {
+        packed->region = region;
+    } else if (packed->bytes) {
+        return posix_memalign(&packed->block, LC_CACHE_LINE, packed->bytes) == 0;
+    }
+    return true;
+}
+
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
-             const struct lc_constants *layers) {
+             const struct lc_constants *layers, struct lc_region *region) {
     struct places places;
     if (!lc_packed_places(packed, places.bias, kernel, layers) ||
-        !find_places(&places, kernel, layers) ||
-        (places.bytes && posix_memalign(&packed->block, LC_CACHE_LINE, places.bytes) != 0)) {
+        !find_places(&places, kernel, layers) || !allocate(packed, region)) {
         *packed = (struct lc_packed){0};
         return false;
     }
@@ -320,7 +329,6 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
     if (!block) {
         return true;
     }
-    lc_use_huge_pages(block, places.bytes);
     memset(block, 0, places.bytes);
     packed->weights = packed->weights_in_place ? NULL : block;
     packed->bias = block + places.bias[0];
@@ -334,6 +342,6 @@ bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
 }
 
 void lc_packed_free(struct lc_packed *packed) {
-    free(packed->block);
+    packed->region ? lc_region_release(packed->region) : free(packed->block);
     *packed = (struct lc_packed){0};
 }

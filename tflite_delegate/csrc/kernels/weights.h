@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "host/kernel_table.h"
+#include "kernels/pages/weight_region.h"
 #include "kernels/quantised/quantised.h"
 #include "kernels/upsampling.h"
 
@@ -56,13 +57,14 @@ float lc_bias_read(const struct lc_constants *constants, size_t m);
 // What a kernel reads instead of the model's constants. One block of memory, which holds the
 // weights and biases of one group after another.
 struct lc_packed {
-    void *block;           // NULL: nothing is copied
-    char *weights;         // of the first group; NULL: they are read where the model has them
-    char *bias;            // likewise, and what is behind it
-    size_t group_pitch;    // bytes from what belongs to one group to what belongs to the next
-    size_t bytes;          // of the heap
-    size_t embedded_bytes; // or of the library, where `block` is NULL: kernels/embedded
-    bool weights_in_place; // whether weights are read where the model has them
+    void *block;              // NULL: nothing is copied
+    struct lc_region *region; // that the block is a part of; NULL: it is memory of its own
+    char *weights;            // of the first group; NULL: they are read where the model has them
+    char *bias;               // likewise, and what is behind it
+    size_t group_pitch;       // bytes from what belongs to one group to what belongs to the next
+    size_t bytes;             // of the heap
+    size_t embedded_bytes;    // or of the library, where `block` is NULL: kernels/embedded
+    bool weights_in_place;    // whether weights are read where the model has them
 };
 
 // What lc_pack will make, but for the block; `bias`: where each layer's bias will begin in it.
@@ -71,9 +73,10 @@ struct lc_packed {
 bool lc_packed_places(struct lc_packed *packed, size_t *bias, const struct lc_kernel *kernel,
                       const struct lc_constants *layers);
 
-// Packs weights and biases for `kernel`. False, and nothing to free, if memory cannot be had or the
-// kernel does not read the layout that this delegate writes.
+// Packs weights and biases for `kernel`, in the region if there is one with room. False, and
+// nothing to free, if memory cannot be had or the kernel does not read the layout that this
+// delegate writes.
 bool lc_pack(struct lc_packed *packed, const struct lc_kernel *kernel,
-             const struct lc_constants *layers);
+             const struct lc_constants *layers, struct lc_region *region);
 
 void lc_packed_free(struct lc_packed *packed);

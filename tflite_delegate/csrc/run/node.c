@@ -56,7 +56,8 @@ static void forget_copies(struct lc_node *node) {
     }
 }
 
-static void pack(struct lc_node *node, const struct tfl_context *context) {
+static void pack(struct lc_node *node, const struct tfl_context *context,
+                 struct lc_region *region) {
     struct lc_constants constants[LC_MAX_LAYERS];
     const struct lc_place *place = node->place;
     bool is_dense = true;
@@ -67,8 +68,8 @@ static void pack(struct lc_node *node, const struct tfl_context *context) {
     bool is_embedded =
         is_dense && place &&
         lc_take_embedded(&node->packed, place, constants, node->delegate->options.verify == 1);
-    node->is_packed =
-        is_embedded || (is_dense && lc_pack(&node->packed, node->claimed_kernel, constants));
+    node->is_packed = is_embedded ||
+                      (is_dense && lc_pack(&node->packed, node->claimed_kernel, constants, region));
     forget_copies(node);
     if (!node->is_packed) {
         lc_log("no memory to pack the weights of %s: it runs slowly", node->claimed_kernel->name);
@@ -105,9 +106,9 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
 static bool read_claimed(struct lc_node *node, struct tfl_context *context,
                          const struct tfl_ints *replaced) {
     struct lc_chain *chain = &node->chain;
-    const int *sources = claim_of(node->delegate, context).sources;
+    const struct lc_claim claim = claim_of(node->delegate, context);
     for (int i = 0; i < replaced->size; i++) {
-        if (lc_chain_append(chain, context, replaced->data[i], sources)) {
+        if (lc_chain_append(chain, context, replaced->data[i], claim.sources)) {
             return false;
         }
     }
@@ -117,7 +118,7 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
     }
     find_claimed(node, context);
     if (node->claimed_kernel) {
-        pack(node, context);
+        pack(node, context, claim.region);
     }
     return true;
 }

@@ -25,9 +25,10 @@ struct lc_operator_node;
 // A graph whose nodes are being claimed.
 struct lc_claim {
     const struct tfl_context *context;
-    int32_t graph_nodes; // before any was replaced
-    int32_t plan;        // of the library's, that it is claimed for
-    const int *sources;  // as of struct lc_graph
+    int32_t graph_nodes;      // before any was replaced
+    int32_t plan;             // of the library's, that it is claimed for
+    const int *sources;       // as of struct lc_graph
+    struct lc_region *region; // for its packed weights; NULL: each node's are memory of their own
     struct lc_claim *next;
 };
 

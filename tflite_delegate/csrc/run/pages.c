@@ -3,7 +3,7 @@
 #include "run/pages.h"
 
 #include "host/tensor.h"
-#include "kernels/weight_pages.h"
+#include "kernels/pages/weight_pages.h"
 
 // The constants of a node whose kernel reads copies of them.
 static void give_back(const struct lc_graph *graph, const struct lc_node *node) {

@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
     }
     struct lc_packed packed, places;
     size_t bias[LC_MAX_LAYERS];
-    bool good = lc_pack(&packed, lc_library.kernels, layers);
+    bool good = lc_pack(&packed, lc_library.kernels, layers, NULL);
     bool is_known = lc_packed_places(&places, bias, lc_library.kernels, layers);
     // There may be too many blocks for a known kernel.
     if ((good != is_known && lc_library.kernels->parts->layout != LC_BLOCKS) ||
@@ -115,8 +115,9 @@ def pack_in_c(plan: Plan, folder: Path, *layers: Constants) -> subprocess.Comple
     (folder / "table.c").write_text(kernel_table([kernel], "m", Simd.named("host")))
     (folder / "packer.c").write_text(PACKER_SOURCE)
     sources = [folder / "table.c", folder / "packer.c"]
-    names = ("weights", "constants", "halves", "upsampling", "geometry", "weight_pages")
+    names = ("weights", "constants", "halves", "upsampling", "geometry")
     sources += [SOURCES / "kernels" / f"{name}.c" for name in names]
+    sources += sorted((SOURCES / "kernels" / "pages").glob("*.c"))
     sources += sorted((SOURCES / "kernels" / "quantised").glob("*.c"))
     sources += sorted((SOURCES / "kernels" / "hybrid").glob("*.c"))
     sources += sorted((SOURCES / "kernels" / "winograd").glob("*.c"))

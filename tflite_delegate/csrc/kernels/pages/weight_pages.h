@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+enum { LC_HUGE_PAGE = 2 << 20 };
+
 // Advice to the system on the pages of a block of memory. It loses nothing, whatever the memory is,
 // and a system that does not know it leaves all as it is.
 

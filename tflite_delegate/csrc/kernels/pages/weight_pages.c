@@ -2,7 +2,7 @@
 
 #define _GNU_SOURCE // madvise
 
-#include "kernels/weight_pages.h"
+#include "kernels/pages/weight_pages.h"
 
 #include <stdint.h>
 #include <sys/auxv.h>
@@ -14,8 +14,6 @@
 #ifndef MADV_HUGEPAGE
 #define MADV_HUGEPAGE 14 // Linux 2.6.38
 #endif
-
-enum { HUGE_PAGE = 2 << 20 };
 
 // Advises on the whole pages of `size` bytes inside of a block.
 static void advise(const void *data, size_t bytes, uintptr_t size, int advice) {
@@ -34,5 +32,5 @@ void lc_page_out(const void *data, size_t bytes) {
 }
 
 void lc_use_huge_pages(const void *data, size_t bytes) {
-    advise(data, bytes, HUGE_PAGE, MADV_HUGEPAGE);
+    advise(data, bytes, LC_HUGE_PAGE, MADV_HUGEPAGE);
 }
