@@ -62,6 +62,7 @@ KINDS = {
     "volume": "layers of volumes, as CONV_3D",
     "pruned": "layers of 3x3 or 5x5 whose weights were pruned in Winograd's domain, as "
     "`python -m scripts.prune` writes them",
+    "sparse": "1x1 layers of which most weights are zero",
     "pooled": "layers along with a pool of their output",
     "block": "blocks of layers, and this layer is in none",
     "rows": "chains of layers, and this layer is in none",
@@ -361,4 +362,6 @@ class Registry:
             kinds = {"pooled"}
         elif not others and first.domain:
             kinds.add("pruned")
+        elif not others and first.zeros:
+            kinds.add("sparse")
         return tuple(known for known in self if known.kind in kinds)

@@ -20,7 +20,7 @@ Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``p
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
 ``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
 once. Weights that the model has in this domain stay as they are. So they do in layout
-``winograd_blocks``, see :mod:`schedules.kernel.sparse.blocks`.
+``blocks``, see :mod:`schedules.kernel.sparse.blocks`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PackedWeights:
 
     Parameters
     ----------
-    layout : {"panels", "channels", "words", "rows", "taps", "winograd", "winograd_blocks"}
+    layout : {"panels", "channels", "words", "rows", "taps", "winograd", "blocks"}
         Name of the layout, as the delegate knows it.
     panel : int
         Output channels side by side in one panel; 1 for ``rows`` and ``taps``.
@@ -68,7 +68,8 @@ class PackedWeights:
     dtype : str
         Element type of the weights as a kernel reads them.
     run : int
-        Layout ``words``: elements of a run.
+        Layout ``words``: elements of a run. Layout ``blocks`` of a matrix: input channels
+        of a row, of which those of the next point follow.
     word : int
         Likewise, of a word: 4, or 8 or 16 as two or four int32, or 1.
     adds_pairs : bool
@@ -81,7 +82,7 @@ class PackedWeights:
     is_dynamic : bool
         Instead of the parameters, there are as many sums of weights.
     rows : int
-        Layout ``winograd_blocks``: rows of different lengths, or 0 if they are all alike.
+        Layout ``blocks``: rows of different lengths, or 0 if they are all alike.
     """
 
     layout: str
@@ -115,7 +116,7 @@ class PackedWeights:
     def weight_bytes(self) -> int:
         """Bytes of the packed weights, without the bias."""
         size = self.elements * DTYPE_BYTES[self.dtype]
-        if self.layout == "winograd_blocks":
+        if self.layout == "blocks":
             size += pointer_bytes(self.rows) + index_bytes(self.shape[0])
         return size
 
@@ -226,8 +227,9 @@ def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:
     """OHWI weights in the layout and type of ``packed``."""
     if packed.layout == "words":
         return _pack_words(weights, packed)
-    if packed.layout == "winograd_blocks":
-        return pack_blocks(weights, packed)
+    if packed.layout == "blocks":
+        blocks = weights.reshape(len(weights), 1, -1, packed.run) if packed.run else weights
+        return pack_blocks(blocks, packed)
     if packed.transform is None:
         weights = weights.astype(packed.dtype, copy=False)
     if packed.layout in ("rows", "taps"):

@@ -39,3 +39,20 @@ ROUNDINGS: Mapping[str, tuple[str, ...]] = {
     "single": ("int32", "int32"),
     "real64": ("float64",),
 }
+
+#: How a kernel quantises a float image by its range, and what it makes of the sums;
+#: :mod:`schedules.kernel.hybrid` has the arithmetic.
+DYNAMIC_ROUNDINGS = (
+    "xnn_qd8_fused",
+    "xnn_qd8_fused_rows",
+    "xnn_qd8",
+    "xnn_qp8",
+    "builtin_depthwise",
+    "builtin_asymmetric",
+    "builtin_symmetric",
+    "builtin_asymmetric_rows",
+    "builtin_symmetric_rows",
+    "builtin_asymmetric_rows_fused",
+    "builtin_symmetric_rows_fused",
+    "reference_asymmetric",
+)

@@ -8,15 +8,15 @@ integers, so they stay exact past 2**31 elements.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from schedules.errors import LeanconvError
-from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.padding import same_padding
-from schedules.layer.rounding import ROUNDINGS
+from schedules.layer.rounding import DYNAMIC_ROUNDINGS, ROUNDINGS
+from schedules.layer.sparsity import ZEROS
+from schedules.layer.text import layer_pattern
 from schedules.layer.winograd_weights import WinogradWeights
 
 #: Bytes of one element of each type that tensors have.
@@ -42,25 +42,8 @@ HARD_SWISH = "hard_swish"
 #: And what it stands for: ``x / (1 + e^-x)``.
 SWISH = "swish"
 
-_ACTIVATION = "|".join((*ACTIVATIONS, HARD_SWISH, SWISH))
 #: What :meth:`Conv2dWorkload.to_text` writes, a group for each field.
-_TEXT = re.compile(
-    r"(?P<in_height>\d+)x(?P<in_width>\d+)x(?P<in_channels>\d+)->(?P<out_channels>\d+)"
-    r" k(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
-    r"(?: n(?P<batch>\d+))?"
-    r"(?: s(?P<stride_height>\d+)x(?P<stride_width>\d+))?"
-    r"(?: d(?P<dilation_height>\d+)x(?P<dilation_width>\d+))?"
-    r"(?: p(?P<pad_top>\d+),(?P<pad_bottom>\d+),(?P<pad_left>\d+),(?P<pad_right>\d+))?"
-    r"(?: g(?P<groups>\d+))?"
-    r"(?: of(?P<group_of>\d+))?"
-    rf"(?: (?P<activation>{_ACTIVATION}))?"
-    rf"(?P<residual> \+(?: (?P<output_activation>{_ACTIVATION}))?)?"
-    rf"(?: (?P<dtype>{'|'.join(DTYPE_BYTES)}))?"
-    rf"(?: w(?P<weight_dtype>{'|'.join(DTYPE_BYTES)}))?"
-    rf"(?: (?P<rounding>{'|'.join((*ROUNDINGS, *DYNAMIC_ROUNDINGS))}))?"
-    r"(?: (?P<domain>f\d\S*))?",
-    re.ASCII,
-)
+_TEXT = layer_pattern((*ACTIVATIONS, HARD_SWISH, SWISH), DTYPE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -95,9 +78,12 @@ class Conv2dWorkload:
         Element type of the weights as the model has them.
     rounding : str
         Of integers one of :data:`schedules.layer.rounding.ROUNDINGS`, of floats that are multiplied
-        as integers one of :mod:`schedules.layer.dynamic_rounding`, else "".
+        as integers one of its ``DYNAMIC_ROUNDINGS``, else "".
     domain : WinogradWeights or None
         Of weights in Winograd's domain.
+    zeros : int
+        Of a 1x1 layer, percent of weights that are zero at least, one of
+        :data:`schedules.layer.sparsity.ZEROS`: as far as it matters.
 
     Raises
     ------
@@ -129,13 +115,14 @@ class Conv2dWorkload:
     weight_dtype: str = "float32"
     rounding: str = ""
     domain: WinogradWeights | None = None
+    zeros: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None or isinstance(value, str | bool | WinogradWeights):
                 continue
-            least = 0 if field.name.startswith("pad_") else 1
+            least = 0 if field.name.startswith("pad_") or field.name == "zeros" else 1
             if value < least:
                 raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
         if self.output_activation != "none" and not self.residual:
@@ -150,6 +137,8 @@ class Conv2dWorkload:
         ):
             if value not in names:
                 raise LeanconvError(f"unknown {what} {value!r}: one of {', '.join(names)}")
+        if self.zeros not in ZEROS or (self.zeros and not self.is_matrix):
+            raise LeanconvError(f"{self.zeros} % of weights are zero: only of 1x1 layers, by fives")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LeanconvError(
                 f"{self.in_channels} -> {self.out_channels} channels do not divide into "
@@ -299,6 +288,11 @@ class Conv2dWorkload:
         )
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether its weights are one matrix."""
+        return self.kernel_height == self.kernel_width == self.groups == 1
+
+    @property
     def is_depthwise(self) -> bool:
         """Whether each output channel reads one input channel, among several."""
         return self.groups == self.in_channels > 1
@@ -385,6 +379,8 @@ class Conv2dWorkload:
             parts.append(self.rounding)
         if self.domain:
             parts.append(self.domain.describe())
+        if self.zeros:
+            parts.append(f"{self.zeros}% zero")
         return " ".join(parts)
 
     def to_text(self) -> str:
@@ -393,7 +389,8 @@ class Conv2dWorkload:
         ``28x28x64->64 k3x3 s1x1 p1,1,1,1 relu``: image, output channels, kernel, then whatever is
         not the default: batch ``n``, stride ``s``, dilation ``d``, padding ``p`` (top, bottom,
         left, right), groups ``g``, ``of``, activation, ``+`` for a residual, output activation,
-        element type, ``w`` before that of the weights, rounding rule, :class:`WinogradWeights`.
+        element type, ``w`` before that of the weights, rounding rule, :class:`WinogradWeights`,
+        ``z`` and percent of zeros.
         """
         words = [f"{self.in_height}x{self.in_width}x{self.in_channels}->{self.out_channels}"]
         words.append(f"k{self.kernel_height}x{self.kernel_width}")
@@ -425,6 +422,8 @@ class Conv2dWorkload:
             words.append(self.rounding)
         if self.domain:
             words.append(self.domain.to_text())
+        if self.zeros:
+            words.append(f"z{self.zeros}")
         return " ".join(words)
 
     @classmethod

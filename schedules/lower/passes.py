@@ -11,6 +11,7 @@ from tvm_ffi import structural_map
 
 from schedules.lower.loops.counted import CountIterations, WidenAddresses
 from schedules.lower.loops.prefetch import PrefetchWeights
+from schedules.lower.loops.transposed import TransposeTiles
 from schedules.lower.masked_loops import SkipMaskedIterations
 
 #: Annotation of the root block: elements from one pixel of the output to the next.
@@ -60,6 +61,7 @@ def lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         t.UnrollLoop(),
         t.StmtSimplify(),
         PrefetchWeights,
+        TransposeTiles,  # simplified, every shuffle would be written out once for each use
         WidenAddresses,
         s.RewriteUnsafeSelect(),
         t.CommonSubexprElim(),

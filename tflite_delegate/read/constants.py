@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,13 +36,13 @@ def read_constants(model: Model, layers: Sequence[Layer]) -> list[LayerConstants
     """
     with opened(model.path) as content:
         graph = Graph(tflite.Model.GetRootAs(content, 0), content, model.subgraph)
-        return [_constants(graph, layer, content) for layer in layers]
+        return [_constants(graph, layer) for layer in layers]
 
 
-def _constants(graph: Graph, layer: Layer, content: mmap.mmap) -> LayerConstants:
+def _constants(graph: Graph, layer: Layer) -> LayerConstants:
     inputs = graph.nodes[layer.index].inputs
     assert inputs[1] is not None, "a layer has weights"
-    stored = _values(graph, inputs[1], content)
+    stored = _values(graph, inputs[1])
     weights = stored
     if layer.kind == DENSE:
         weights = stored[:, None, None, :]
@@ -53,19 +52,13 @@ def _constants(graph: Graph, layer: Layer, content: mmap.mmap) -> LayerConstants
     if bias_index is None:
         bias = np.zeros(len(weights), np.float32)
     else:
-        bias = _values(graph, bias_index, content).reshape(-1).astype(np.float32)
+        bias = _values(graph, bias_index).reshape(-1).astype(np.float32)
     return LayerConstants(stored, weights, bias)
 
 
-def _values(graph: Graph, index: int, content: mmap.mmap) -> np.ndarray:
+def _values(graph: Graph, index: int) -> np.ndarray:
     """A copy of what is stored of a constant, or of what a DEQUANTIZE makes floats of."""
     source = graph.dequantized_by(index)
     tensor = graph.tensor(source)
-    buffer = graph.model.Buffers(graph.graph.Tensors(source).Buffer())
     dtype = np.dtype(tensor.type).newbyteorder("<")
-    if buffer.Offset() > 1:
-        begin = buffer.Offset()
-        data = np.frombuffer(content[begin : begin + tensor.bytes], np.uint8)
-    else:
-        data = np.array(buffer.DataAsNumpy())[: tensor.bytes]
-    return data.view(dtype).reshape(tensor.shape)
+    return graph.content_of(source)[: tensor.bytes].view(dtype).reshape(tensor.shape)

@@ -256,17 +256,30 @@ class Graph:
 
     def constant_behind(self, index: int) -> Tensor:
         """The narrow or sparse constant behind DEQUANTIZE and DENSIFY, or the tensor itself."""
+        return self.tensor(self.stored_behind(index))
+
+    def stored_behind(self, index: int) -> int:
+        """Which tensor that is."""
         dequantized = self._input_of(index, tflite.BuiltinOperator.DEQUANTIZE)
         stored = index if dequantized is None else dequantized
         densified = self._input_of(stored, tflite.BuiltinOperator.DENSIFY)
-        tensor, source = self.tensor(index), self.tensor(stored if densified is None else densified)
         if dequantized is None and densified is None:
-            return tensor
+            return index
+        found = stored if densified is None else densified
+        tensor, source = self.tensor(index), self.tensor(found)
         fits = source.is_constant and source.shape == tensor.shape
         types = (tensor.type,) if dequantized is None else ("float16", "int8")
         fits = fits and source.type in types and (source.type != "int8" or densified is None)
         is_dense = densified is None
-        return source if fits and is_dense == (source.sparsity is None) else tensor
+        return found if fits and is_dense == (source.sparsity is None) else index
+
+    def content_of(self, index: int) -> np.ndarray:
+        """A copy of what the file has of a constant."""
+        buffer = self.model.Buffers(self.graph.Tensors(index).Buffer())
+        if buffer.Offset() > 1:
+            begin = buffer.Offset()
+            return np.frombuffer(self.content[begin : begin + buffer.Size()], np.uint8)
+        return np.array(buffer.DataAsNumpy(), np.uint8)
 
     def _input_of(self, tensor: int, code: int) -> int | None:
         """What the node reads that computes ``tensor``, if it is one of that operator."""

@@ -17,7 +17,7 @@ from schedules.lower.loops.counted import clamped
 
 
 def packed_blocks(layer: Conv2dWorkload, panel: int, balanced: bool) -> PackedWeights:
-    """Layout ``winograd_blocks`` for all weights of which as many are zero as ``layer`` says."""
+    """Layout ``blocks`` for all weights of which as many are zero as ``layer`` says."""
     domain = weights_of(layer)
     _, height, width, channels = layer.weight_shape
     points, panels = height * width, -(-layer.out_channels // panel)
@@ -30,7 +30,7 @@ def packed_blocks(layer: Conv2dWorkload, panel: int, balanced: bool) -> PackedWe
         capacity = min(blocks * (domain.block // panel), points * panels * channels)
     rows = 0 if balanced else points * panels
     shape = (capacity, panel)
-    return PackedWeights("winograd_blocks", panel, shape, panels * panel, rows=rows)
+    return PackedWeights("blocks", panel, shape, panels * panel, rows=rows)
 
 
 def weights_of(layer: Conv2dWorkload) -> WinogradWeights:

@@ -1,6 +1,6 @@
 """Weights of Winograd's domain in blocks, of which those that are all zero are left out.
 
-Layout ``winograd_blocks``, for each point and panel of output channels, a *row*::
+Layout ``blocks``, for each point and panel of output channels, a *row*::
 
     Ptr   int32 [rows + 1]       where the blocks of a row begin
     Idx   int16 [capacity]       input channels of the blocks, in each row ascending

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from schedules.algorithms import Unsupported
-from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
+from schedules.layer.rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from schedules.errors import LeanconvError
 from schedules.layer.merge import composed
 from schedules.layer.padding import same_padding
+from schedules.layer.sparsity import zeros_of
 from schedules.layer.workload import (
     ACTIVATIONS,
     DTYPE_BYTES,
@@ -172,6 +174,19 @@ def layers(draw: st.DrawFn) -> Conv2dWorkload:
         draw(st.sampled_from(list(DTYPE_BYTES))),
     ]
     return Conv2dWorkload(*values)
+
+
+def test_zeros_are_told_in_steps() -> None:
+    weights = np.ones((10, 1, 1, 10), np.float32)
+    for zeros, told in ((0, 0), (59, 0), (60, 60), (64, 60), (96, 95), (100, 95)):
+        kept = np.where(np.arange(100) < zeros, 0, 1)
+        assert zeros_of(weights.ravel() * kept, 100) == zeros_of(kept[zeros:], 100) == told
+    layer = Conv2dWorkload(5, 7, 3, 4, 1, 1, zeros=70)
+    assert layer.to_text() == "5x7x3->4 k1x1 z70"
+    assert Conv2dWorkload.from_text(layer.to_text()) == layer
+    for zeros, kernel_width in ((71, 1), (70, 3), (-5, 1)):
+        with pytest.raises(LeanconvError, match="zero"):
+            replace(layer, zeros=zeros, kernel_width=kernel_width)
 
 
 @given(layers())

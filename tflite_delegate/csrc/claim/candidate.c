@@ -66,8 +66,14 @@ static bool fits_weights(const struct lc_kernel *kernel, const struct lc_chain *
     if (kernel->parts->layout != LC_BLOCKS) {
         return true;
     }
-    struct lc_constants constants = lc_layer_constants(&chain->layers[0], context);
-    return constants.weights.data && lc_fits_blocks(kernel->parts, kernel->layers, &constants);
+    struct lc_layer layer = chain->layers[0];
+    if (!lc_layer_densify(&layer, context)) {
+        return false;
+    }
+    struct lc_constants constants = lc_layer_constants(&layer, context);
+    bool fits = constants.weights.data && lc_fits_blocks(kernel->parts, kernel->layers, &constants);
+    lc_layer_forget_copies(&layer);
+    return fits;
 }
 
 // Whether nobody but the chain reads what lies between its layers.

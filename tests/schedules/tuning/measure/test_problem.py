@@ -11,7 +11,7 @@ from schedules.errors import LeanconvError
 from schedules.kernel.hybrid.scales import ChannelScales
 from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.block import Block, workload_from_text
-from schedules.layer.dynamic_rounding import DYNAMIC_ROUNDINGS
+from schedules.layer.rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd

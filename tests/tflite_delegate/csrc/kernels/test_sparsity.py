@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schedules.layer.network import Layer
 from tests.support.sparse import sparse
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
@@ -24,14 +25,22 @@ LAYERS: dict[str, tuple[Conv, Any, Any, Any]] = {
     "float16 3x3": (Conv(8, weight_type="float16"), (0, 1, 2, 3), (), (1, 3)),
     "groups": (Conv(8, groups=2), (0, 1, 2, 3), (), (3,)),
     "depthwise": (Conv(16, depthwise=True), (0, 1, 2, 3), (), (3,)),
-    "no zeros": (Conv(16, (1, 1)), (0, 1, 2, 3), (), ()),
+    "few zeros": (Conv(24, (1, 1), activation="relu"), (0, 1, 2, 3), (), (3,)),
+    "none left out": (Conv(16, (1, 1)), (0, 1, 2, 3), (), ()),
 }
+#: Those of which the zeros matter.
+MATRICES = {"pointwise", "blocks", "float16", "none left out"}
 
 
-def pruned(conv: Conv) -> np.ndarray:
-    """The weights of a layer as its node has them, three quarters of them zeros."""
+def zeros(layer: Layer) -> int:
+    assert layer.workload is not None
+    return layer.workload.zeros
+
+
+def pruned(conv: Conv, zeros: float) -> np.ndarray:
+    """The weights of a layer as its node has them, some of them zeros."""
     weights, _ = conv.constants(SHAPE[3])
-    weights[np.random.default_rng(1).random(weights.shape) < 0.75] = 0
+    weights[np.random.default_rng(1).random(weights.shape) < zeros] = 0
     return weights.transpose(3, 1, 2, 0) if conv.depthwise else weights
 
 
@@ -39,8 +48,8 @@ def sparse_model(damage: Callable[[Any], None] = lambda sparsity: None) -> bytes
     writer = ModelWriter()
     x = writer.tensor(SHAPE)
     outputs = []
-    for conv, order, blocks, compressed in LAYERS.values():
-        dense = pruned(conv)
+    for name, (conv, order, blocks, compressed) in LAYERS.items():
+        dense = pruned(conv, 0.2 if name == "few zeros" else 0.75)
         values, sparsity = sparse(dense, order, blocks, compressed)
         damage(sparsity)
         bias = conv.constants(SHAPE[3])[1]
@@ -54,7 +63,7 @@ def sparse_model(damage: Callable[[Any], None] = lambda sparsity: None) -> bytes
 
 @pytest.fixture(scope="module")
 def delegate_path(build_delegate: Callable[..., Path]) -> Path:
-    return build_delegate(sparse_model(), ["dense", "depthwise", "indirect"])
+    return build_delegate(sparse_model(), ["sparse_pointwise", "depthwise", "indirect"])
 
 
 def test_as_tflite_itself(interpreter_api: InterpreterApi, delegate_path: Path) -> None:
@@ -73,6 +82,7 @@ def test_as_tflite_itself(interpreter_api: InterpreterApi, delegate_path: Path) 
     assert (report["claimed"], report["unknown"]) == (len(LAYERS), 0)
     for name, entry in zip(LAYERS, report["layers"], strict=True):
         assert (entry["calls"], entry["generic_calls"]) == (2, 1), name
+        assert (entry["algorithm"] == "sparse_pointwise") == (name in MATRICES), name
     # Nothing is made dense for nobody.
     for operator in interpreter._get_ops_details():
         if operator["op_name"] == "DENSIFY":
@@ -85,6 +95,7 @@ def test_the_reader_takes_them(tmp_path: Path) -> None:
     path.write_bytes(sparse_model())
     layers = tflite_model.read(path).layers
     assert [layer.reason for layer in layers] == [None] * len(LAYERS)
+    assert {name for name, layer in zip(LAYERS, layers, strict=True) if zeros(layer)} == MATRICES
     # None of these weights may be read where the model has them.
     assert not any(layer.weight_order for layer in layers)
 
@@ -130,5 +141,5 @@ def test_damage_is_left_alone(
     assert report["claimed"] == sum(layer.reason is None for layer in layers)
     reasons = {layer.reason for layer in layers} - {None}
     assert reasons == {"weights are computed at run time"} or "incomplete" in str(reasons)
-    assert report["claimed"] <= 1  # "no zeros" has neither segments nor positions
+    assert report["claimed"] <= 1  # "none left out" has neither segments nor positions
     del interpreter

@@ -16,6 +16,7 @@ from schedules.kernel.packing import Matrix, PackedWeights
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel, Stage
 from schedules.lower.memory import align
+from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.select.selection import Kernel
 from schedules.target.simd import Simd
@@ -224,6 +225,22 @@ def test_weights_of_winograds_domain_are_packed_alike(block: int, tmp_path: Path
     if block:
         result = pack_in_c(plan, tmp_path, Constants(np.ones_like(weights), bias, "points"))
         assert (result.returncode, result.stderr) == (4, b"")
+
+
+def test_weights_of_matrices_that_are_not_zero_are_packed_alike(tmp_path: Path) -> None:
+    """In rows of a block of input channels each; and no more of these than the kernel takes."""
+    workload = Conv2dWorkload.from_text("9x8x48->21 k1x1 z70")
+    weights = pruned_at_random(21, 1, 48, 0.75, 1)
+    choice = Choice.parse("sparse_pointwise:c_block=24:pixels=16")
+    plan = Plan.of(choice, workload, Simd.named("x86-64-v4"))
+    bias = np.arange(21, dtype=np.float32)
+    result = pack_in_c(plan, tmp_path, Constants(weights, bias, "rows"))
+    assert (result.returncode, result.stderr) == (0, b"")
+    expected = packing.pack(weights, plan.packed)
+    held = np.frombuffer(result.stdout, np.uint8)
+    np.testing.assert_array_equal(held[: expected.nbytes], expected.ravel().view(np.uint8))
+    result = pack_in_c(plan, tmp_path, Constants(np.ones_like(weights), bias, "rows"))
+    assert (result.returncode, result.stderr) == (4, b"")
 
 
 @pytest.mark.parametrize("groups", [1, 2])
