@@ -18,10 +18,10 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6200,
+    "schedules/algorithms": 6400,
     "schedules/budget": 1500,
     "schedules/kernel": 4000,
-    "schedules/layer": 2000,
+    "schedules/layer": 2030,
     "schedules/lower": 2360,
     "schedules/plan": 900,
     "schedules/relax": 1700,

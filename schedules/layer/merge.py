@@ -18,6 +18,9 @@ from schedules.layer.graph import Graph, Operation, follower, only_reader
 from schedules.layer.network import DENSE, TRANSPOSED, Layer, describe
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH
 
+#: Axes of images and volumes, and what surrounds them, as a workload's fields.
+_SIZES = ("in_depth", "in_height", "in_width")
+_PADS = ("pad_front", "pad_back", "pad_top", "pad_bottom", "pad_left", "pad_right")
 #: Activations of x that are several operators, one behind the other: their names, and the numbers
 #: that they add or divide by. The product is that with x.
 _COMPOUNDS: dict[str, Sequence[tuple[str, float | None]]] = {
@@ -70,24 +73,18 @@ def _merge_pad(graph: Graph, layer: Layer) -> Layer:
     if pad is None or pad.name != "pad" or only_reader(graph, padded) is None:
         return layer
     (image,), amounts = pad.operands, pad.paddings
-    shape = graph.shape(image)
+    shape, rank = graph.shape(image), len(workload.input_shape)
     if workload.is_dynamic and workload.is_pointwise:
         return layer  # pixel by pixel of the padded image, each is quantised by itself
     if layer.kind == DENSE or workload.is_padded or graph.dtype(image) != workload.dtype:
         return layer
-    if shape is None or len(shape) != 4 or len(amounts) != 8 or min(amounts) < 0:
+    if shape is None or len(shape) != rank or len(amounts) != 2 * rank or min(amounts) < 0:
         return layer
-    if any(amounts[:2] + amounts[6:]):
+    if any(amounts[:2] + amounts[-2:]):
         return layer
-    merged = replace(
-        workload,
-        in_height=shape[1],
-        in_width=shape[2],
-        pad_top=amounts[2],
-        pad_bottom=amounts[3],
-        pad_left=amounts[4],
-        pad_right=amounts[5],
-    )
+    sizes = dict(zip(_SIZES[-(rank - 2) :], shape[1:], strict=False))
+    pads = dict(zip(_PADS[-2 * (rank - 2) :], amounts[2:], strict=False))
+    merged = replace(workload, **sizes, **pads)  # type: ignore[arg-type]
     if merged.output_shape != workload.output_shape:  # the network contradicts itself
         return layer
     return replace(layer, workload=merged, input=image, nodes=(pad.node, *layer.nodes))

@@ -44,6 +44,7 @@ struct lc_layer {
     int32_t dilation_height, dilation_width;
     bool same_padding;
     int32_t pad_top, pad_bottom, pad_left, pad_right; // beside that: of a PAD node
+    int32_t pad_front, pad_back;                      // likewise, of a volume
     int32_t element;                                  // enum lc_element
     int32_t half_weights;                             // 1 if they are float16
     int32_t pairs;                                    // as in struct lc_geometry

@@ -163,6 +163,8 @@ const char *lc_layer_geometry(const struct lc_layer *layer, const struct tfl_int
         .pad_bottom = layer->pad_bottom,
         .pad_left = layer->pad_left,
         .pad_right = layer->pad_right,
+        .pad_front = layer->pad_front,
+        .pad_back = layer->pad_back,
         .activation = layer->activation,
         .residual = layer->residual != TFL_OPTIONAL_TENSOR,
         .output_activation = layer->output_activation,

@@ -53,43 +53,53 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
     const struct tfl_tensor *output = lc_tensor(context, pad->output);
     const struct tfl_tensor *paddings = lc_tensor(context, node->inputs->data[1]);
     bool is_of_floats = is_float(input) && is_computed(output);
-    if (!(is_of_floats || share_codes(input, output)) || !lc_has_rank(input, 4)) {
+    pad->is_of_volumes = lc_has_rank(input, 5);
+    if (!(is_of_floats || share_codes(input, output)) ||
+        !(pad->is_of_volumes || lc_has_rank(input, 4))) {
         return "not an image of float32, or of codes with one scale";
     }
+    const int count = pad->is_of_volumes ? 10 : 8; // before and after, along each axis
     if (!paddings || !lc_is_constant(paddings) || !paddings->data || !lc_has_rank(paddings, 2) ||
-        paddings->dims->data[0] != 4 || paddings->dims->data[1] != 2) {
+        2 * paddings->dims->data[0] != count || paddings->dims->data[1] != 2) {
         return "paddings are not constant";
     }
     bool is_wide = paddings->type == TFL_INT64;
-    size_t bytes = 8 * (is_wide ? sizeof(int64_t) : sizeof(int32_t));
+    size_t bytes = (size_t)count * (is_wide ? sizeof(int64_t) : sizeof(int32_t));
     if ((!is_wide && paddings->type != TFL_INT32) || paddings->bytes < bytes) {
         return "paddings are not integers";
     }
-    int32_t values[8];
-    for (int i = 0; i < 8; i++) {
+    int32_t values[10];
+    for (int i = 0; i < count; i++) {
         if (!read_padding(paddings, i, &values[i])) {
             return "malformed paddings";
         }
     }
-    if (values[0] || values[1] || values[6] || values[7]) {
+    if (values[0] || values[1] || values[count - 2] || values[count - 1]) {
         return "it pads more than the image";
     }
-    pad->top = values[2];
-    pad->bottom = values[3];
-    pad->left = values[4];
-    pad->right = values[5];
+    if (pad->is_of_volumes) {
+        pad->front = values[2];
+        pad->back = values[3];
+    }
+    const int32_t *of_image = values + count - 6;
+    pad->top = of_image[0];
+    pad->bottom = of_image[1];
+    pad->left = of_image[2];
+    pad->right = of_image[3];
     return NULL;
 }
 
 const char *lc_merge_pad(struct lc_layer *layer, const struct lc_pad *pad) {
-    if (layer->is_dense || layer->upsampling.rows || layer->source == LC_VOLUME ||
-        layer->input != pad->output) {
+    if (layer->is_dense || layer->upsampling.rows ||
+        (layer->source == LC_VOLUME) != pad->is_of_volumes || layer->input != pad->output) {
         return "not a convolution of the padded image";
     }
     if (layer->is_hybrid && lc_has_steps_of_rows(layer)) {
         return "each pixel of the padded image is quantised by itself";
     }
     layer->input = pad->input;
+    layer->pad_front = pad->front;
+    layer->pad_back = pad->back;
     layer->pad_top = pad->top;
     layer->pad_bottom = pad->bottom;
     layer->pad_left = pad->left;

@@ -7,9 +7,11 @@
 
 #include "layer/layer.h"
 
-// A PAD of zeros, or of codes that stand for zero, around images.
+// A PAD of zeros, or of codes that stand for zero, around images or volumes.
 struct lc_pad {
     int input, output; // tensor indices
+    bool is_of_volumes;
+    int32_t front, back; // of volumes
     int32_t top, bottom, left, right;
 };
 

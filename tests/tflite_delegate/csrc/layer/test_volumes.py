@@ -87,12 +87,12 @@ def test_packs_transformed_weights(
 
 
 def test_neighbours_are_merged(build_delegate: Callable[..., Path], litert: InterpreterApi) -> None:
-    """A residual and an activation, but not the PAD of another rank."""
+    """A PAD of zeros around volumes, a residual and an activation."""
     shape = (1, 3, 6, 5, 8)
     writer = ModelWriter()
     x = writer.tensor(shape)
     padded_shape = (1, 5, 8, 7, 8)
-    amounts = np.array([(0, 0), (1, 1), (1, 1), (1, 1), (0, 0)], np.int32)
+    amounts = np.array([(0, 0), (2, 0), (0, 2), (1, 1), (0, 0)], np.int32)
     padded = writer.node("PAD", [x, writer.constant(amounts)], padded_shape)
     y = Volume(8, padding="VALID").add(writer, padded, padded_shape)
     total = writer.node("ADD", [y, x], shape, fusedActivationFunction="relu")
@@ -105,7 +105,8 @@ def test_neighbours_are_merged(build_delegate: Callable[..., Path], litert: Inte
     (expected,), (got,) = run(builtin, inputs), run(ours, inputs)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
     (layer,) = read_report(library, delegate)["layers"]
-    assert layer["layers"] == ["conv3x3x3 5x8x7x8->8 + relu"]
+    assert layer["layers"] == ["conv3x3x3 3x6x5x8->8 + relu"]
+    assert len(layer["nodes"]) == 3
 
 
 def _damaged(change: Callable[[Any, Any], None]) -> bytes:
