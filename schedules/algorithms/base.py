@@ -13,7 +13,7 @@ from tvm import s_tir
 
 from schedules.errors import LeanconvError
 from schedules.kernel import accuracy, packing, quantised
-from schedules.kernel.costs import Work, inside, moves, reads
+from schedules.kernel.costs import Work, inside, moves, reads, shared_seconds
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import (
@@ -24,6 +24,7 @@ from schedules.kernel.packing import (
     SPREAD_OUT,
     PackedWeights,
 )
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
 from schedules.layer.pooled import PooledWorkload
@@ -162,10 +163,16 @@ class Algorithm(ABC, Generic[W]):
     def stages(self, workload: W, simd: Simd, knobs: Knobs) -> Sequence[Work]:
         """What is done one after the other, as :mod:`schedules.kernel.costs` sees it."""
 
-    def cost(self, workload: W, simd: Simd, knobs: Knobs) -> float:
-        """Modelled time of one thread, in seconds."""
-        dtype = workload.layers[0].dtype
-        return sum(work.seconds(simd, dtype) for work in self.stages(workload, simd, knobs))
+    def shares(self, workload: W, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        """How threads share each stage of the kernel: by default there is one, of output rows."""
+        del simd, knobs
+        return (Share(workload.layers[-1].out_height),)
+
+    def cost(self, workload: W, simd: Simd, knobs: Knobs, threads: int = 1) -> float:
+        """Modelled time of so many threads, in seconds."""
+        works = self.stages(workload, simd, knobs)
+        shares = self.shares(workload, simd, knobs) if threads > 1 else ()
+        return shared_seconds(works, shares, threads, simd, workload.layers[0].dtype)
 
     def expected_error(self, workload: W, knobs: Knobs) -> float:
         """Expected relative error of the output (see :mod:`schedules.kernel.accuracy`).

@@ -23,12 +23,13 @@ from tvm import s_tir
 from schedules.algorithms.indirect import Indirect
 from schedules.kernel import packing
 from schedules.kernel.costs import Work
-from schedules.kernel.dot_products import dot_products
+from schedules.kernel.dot_products import dot_products, shared_tiles
 from schedules.kernel.hybrid.image import dynamic_bytes
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import IN_PLACE, PACKED, PackedWeights
 from schedules.kernel.patches import placeholders
+from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.layer.words import WORD
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -90,6 +91,12 @@ class Dense(Indirect):
 
     def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        if knobs["weights"] == PACKED:
+            return super().shares(workload, simd, knobs)
+        tiles, are_channels = shared_tiles(workload.as_matrix())
+        return (Share(tiles, tensor_bytes(workload) if are_channels else 0),)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         in_place = knobs["weights"] == IN_PLACE  # dot products, which have no register tile

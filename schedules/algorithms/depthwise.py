@@ -17,6 +17,7 @@ Workspace: 0, but of hybrid layers (:mod:`schedules.kernel.hybrid`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,7 +49,7 @@ from schedules.kernel.patches import (
     placeholders,
     replaced,
 )
-from schedules.kernel.sharing import shared_pixels
+from schedules.kernel.sharing import Share, shared_pixels, tensor_bytes
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_pairs, sum_taps
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.initial_sums import start_with
@@ -107,6 +108,16 @@ class Depthwise(LayerAlgorithm):
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         return [depthwise_nest(workload, simd, knobs["rows"], knobs["columns"])]
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        tile = DepthwiseTile.of(knobs)
+        sizes = {"rows": workload.out_height, "columns": workload.out_width}
+        counts = {name: -(-size // getattr(tile, name)) for name, size in sizes.items()}
+        counts["channels"] = -(-workload.out_channels // tile.channels)
+        names = shared_loops(tile, simd, counts["rows"], counts["columns"])
+        others = tensor_bytes(workload) if names == ("channels",) else 0
+        product = Share(math.prod(counts[name] for name in names), others)
+        return [*[Share(workload.in_height)] * first_stages(workload), product]
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         packed, tile = packed_taps(workload, knobs), DepthwiseTile.of(knobs)
@@ -210,9 +221,13 @@ def schedule_tiles(
     # Step 5: threads share tiles or blocks of channels.
     rows, columns = extent(schedule, h_outer), extent(schedule, w_outer)
     loops = {"rows": h_outer, "columns": w_outer, "channels": m_outer}
-    names: tuple[str, ...] = (tile.shared,)
-    if tile.shared == "rows" and not simd.fma_by_element:
-        names = shared_pixels(rows, columns, simd.cores)
-    outside, *inside = (loops[name] for name in names)
+    outside, *inside = (loops[name] for name in shared_loops(tile, simd, rows, columns))
     mark_stage(schedule, outside, first_stages(workload), *inside)
     return schedule
+
+
+def shared_loops(tile: DepthwiseTile, simd: Simd, rows: int, columns: int) -> tuple[str, ...]:
+    """The loops over so many tiles, or over blocks of channels, that threads share."""
+    if tile.shared == "rows" and not simd.fma_by_element:
+        return shared_pixels(rows, columns, simd.cores)
+    return (tile.shared,)

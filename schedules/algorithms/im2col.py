@@ -9,12 +9,15 @@ patch matrix already: nothing is gathered and the workspace is 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import s_tir
 
 from schedules.algorithms.base import FLOAT_OR_INT8
 from schedules.algorithms.indirect import Lowering
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import GatheredPatches, ImagePatches, Patches, Taps, gather
+from schedules.kernel.sharing import Share
 from schedules.kernel.steps import copy_vectors
 from schedules.kernel.tiles import Product
 from schedules.layer.words import in_words, patch_bytes, steps
@@ -43,6 +46,9 @@ class Im2col(Lowering):
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         gathered = workload.pixels * steps(workload)
         return gathered + super().moved_elements(workload, knobs)
+
+    def lowered(self, workload: Conv2dWorkload) -> Sequence[Share]:
+        return (Share(workload.pixels // workload.out_width),)
 
     def patches(self, source: ImagePatches) -> Patches:
         return GatheredPatches(source.workload, gather(source), source.taps, source.tile_columns)

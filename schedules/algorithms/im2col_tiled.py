@@ -10,7 +10,7 @@ A pointwise convolution's input is its patch matrix already: the workspace is 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tvm import s_tir
@@ -18,6 +18,7 @@ from tvm import s_tir
 from schedules.algorithms.im2col import Im2col
 from schedules.kernel import tiles
 from schedules.kernel.knobs import Knob, Knobs
+from schedules.kernel.sharing import Share
 from schedules.kernel.steps import copy_vectors
 from schedules.layer.words import patch_bytes
 from schedules.layer.workload import Conv2dWorkload
@@ -32,6 +33,8 @@ class Im2colTiled(Im2col):
     source = "im2col (Chellapilla et al., IWFHR 2006), one register tile at a time"
     workspace = "K_h K_w C of one register tile"
     good_for = "im2col's products in a small cache"
+    #: Each thread gathers into a buffer of its own: it is tiles of pixels that they share.
+    shared_loop = "columns"
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         choices = super().knobs(workload, simd)
@@ -45,9 +48,11 @@ class Im2colTiled(Im2col):
     def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return min(knobs["columns"], workload.pixels) * patch_bytes(workload)
 
+    def lowered(self, workload: Conv2dWorkload) -> Sequence[Share]:
+        return ()
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        # Each thread gathers into a buffer of its own: it is tiles of pixels that they share.
-        schedule, loops = self.convolve(workload, simd, knobs, shared="columns")
+        schedule, loops = self.convolve(workload, simd, knobs)
         patches = schedule.get_sblock("P")
         schedule.compute_at(patches, loops.columns, preserve_unit_loops=True)
         copy_vectors(schedule, "P", workload, simd)

@@ -47,6 +47,7 @@ from schedules.kernel.pairs import channel_of, paired, paired_tile
 from schedules.kernel.patches import ImagePatches, Patches, Taps, image_patches, placeholders
 from schedules.kernel.quantised import register_tiles
 from schedules.kernel.quantised.pixel_sums import TAKEN
+from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.kernel.steps import TileLoops
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.words import (
@@ -73,6 +74,8 @@ class Indirect(LayerAlgorithm):
     good_for = "all layers, the default where Winograd does not pay"
     types = FLOAT_OR_BYTES | HYBRID
     skips_borders = True
+    #: The loop over tiles that threads share, if it is always the same one.
+    shared_loop: str | None = None
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         return tuple({"weights": source} for source in self.weight_sources(workload))
@@ -179,6 +182,41 @@ class Indirect(LayerAlgorithm):
         tile = Tile.of(knobs)
         return not tile.order.startswith("panels") or workload.out_channels <= tile.panel
 
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        workload = as_rows(workload)
+        found = [*[Share(workload.in_height)] * first_stages(workload), *self.lowered(workload)]
+        made = weight_panels.are_made(workload, self.packed_weights(workload, knobs))
+        if made and self.makes_at_once(workload, knobs):
+            panels = -(-workload.out_channels // knobs["panel"])
+            found.append(Share(panels, self.panel_bytes(workload, knobs)))
+            made = False
+        shared = "panels" if made else self.shared_loop
+        return [*found, self.product_share(workload, simd, knobs, shared)]
+
+    def lowered(self, workload: Conv2dWorkload) -> Sequence[Share]:
+        """The stage that lowers the image, if there is one."""
+        del workload
+        return ()
+
+    def product_share(
+        self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs, shared: str | None
+    ) -> Share:
+        """That of the product, whose threads share the loop ``shared`` or those that cost least."""
+        product = self.formed_product(workload, simd, knobs["weights"])
+        rows = workload.pixels // (workload.batch * self.product(workload, simd).row_pixels)
+        names, items = tiles.shared_items(product, simd, Tile.of(knobs), max(rows, 1), shared)
+        return Share(items, tensor_bytes(workload) if names == ("panels",) else 0)
+
+    def formed_product(self, workload: Conv2dWorkload, simd: Simd, form: str) -> Product:
+        """:meth:`product`, as weights of a form are multiplied."""
+        if form == SPREAD_OUT:
+            return self.spread_product(workload, simd)
+        if form == MATRICES:
+            return paired(self.product(workload, simd))
+        if form == ONE_BY_ONE:
+            return self.element_product(workload)
+        return self.product(workload, simd)
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         workload = as_rows(workload)
         schedule, _ = self.convolve(workload, simd, knobs, first_stages(workload))
@@ -194,12 +232,11 @@ class Indirect(LayerAlgorithm):
         simd: Simd,
         knobs: Knobs,
         stage: int = 0,
-        shared: str | None = None,
     ) -> tuple[s_tir.Schedule, TileLoops]:
         """The whole kernel, with the product of :meth:`patches` scheduled, and its tile loops.
 
-        ``stage`` and ``shared`` as for :func:`microkernel.schedule_product`. What stores the
-        patches, if anything, is left to be scheduled.
+        ``stage`` as for :func:`microkernel.schedule_product`. What stores the patches, if anything,
+        is left to be scheduled.
         """
         tile, product = Tile.of(knobs), self.product(workload, simd)
         form, columns = knobs["weights"], tile.columns
@@ -236,12 +273,8 @@ class Indirect(LayerAlgorithm):
         if made and self.makes_at_once(workload, knobs):
             stage = weight_panels.make_at_once(schedule, workload, packed, tile, simd, stage)
             made = False
-        if made:  # each by one thread, for the whole image
-            shared = "panels"
-        if form == SPREAD_OUT:
-            product = self.spread_product(workload, simd)
-        if form == MATRICES:
-            product = paired(product)
+        shared = "panels" if made else self.shared_loop  # each by one thread, for all pixels
+        product = self.formed_product(workload, simd, form)
         loops = microkernel.schedule_product(
             schedule,
             product.workload,

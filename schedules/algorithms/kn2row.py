@@ -12,7 +12,7 @@ goes straight to the output: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tvm import s_tir, te
@@ -31,6 +31,7 @@ from schedules.algorithms.shared.weight_panels import make_at_once
 from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.patches import Taps
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.fusion import allocate_once
@@ -49,6 +50,9 @@ class Kn2row(Lowering):
 
     #: Loop orders of the product; the micro-kernel's rows are the taps.
     orders: tuple[str, ...] = ("rows,columns,panels", "rows,panels,columns")
+
+    #: Threads share the pixels of every product, then the rows of the output.
+    shared_loop = "columns"
 
     def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
         """Where the product of a tap, a pixel and an output channel is stored."""
@@ -80,15 +84,19 @@ class Kn2row(Lowering):
         # Every product is stored, and read again to be added.
         return 2 * product_elements(workload) + super().moved_elements(workload, knobs)
 
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        return [*super().shares(workload, simd, knobs), Share(workload.out_height)]
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile = Tile.of(knobs)
         packed = self.packed_weights(workload, knobs)
         *arguments, _ = convolution(workload, packed, tile)
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        # Threads share the pixels of every product, then the rows of the output.
         taps = Taps(1, 1, workload.in_channels)
         stage = make_at_once(schedule, workload, packed, tile, simd)
-        microkernel.schedule_product(schedule, workload, simd, tile, taps, stage, "columns", "P")
+        microkernel.schedule_product(
+            schedule, workload, simd, tile, taps, stage, self.shared_loop, "P"
+        )
         schedule.transform_layout("P", ("write", 0), self.layout(workload, tile))
         output_row = schedule_shift_add(schedule, workload, simd, tile)
         mark_stage(schedule, output_row, stage + 1)

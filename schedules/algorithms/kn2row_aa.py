@@ -31,6 +31,7 @@ from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.microkernel import accumulate_tile, patch_elements, stored_lanes
 from schedules.kernel.packing import SPREAD_OUT
 from schedules.kernel.patches import ImagePatches, Taps, image_patches, masked, placeholders
+from schedules.kernel.sharing import Share
 from schedules.kernel.steps import begin_sums, finish_tile, follow, split_tile
 from schedules.kernel.tiles import Product, Tile, is_in_words
 from schedules.layer.words import in_words
@@ -83,6 +84,11 @@ class Kn2rowAa(Lowering):
         # The sums are read and written again for every tap.
         sums = workload.pixels * workload.out_channels * tap_count(workload)
         return sums + super().moved_elements(workload, knobs)
+
+    def product_share(
+        self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs, shared: str | None
+    ) -> Share:
+        return Share(workload.out_height)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile, taps = Tile.of(knobs), taps_of(workload, simd)

@@ -15,6 +15,8 @@ Workspace: the product of one tap, ``N H W M`` elements; 0 for a 1x1 convolution
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import s_tir, te
 
 from schedules.algorithms.kn2row import Kn2row
@@ -28,6 +30,7 @@ from schedules.algorithms.shared.weight_panels import make_at_once
 from schedules.kernel import microkernel
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.patches import Taps
+from schedules.kernel.sharing import Share
 from schedules.kernel.steps import begin_sums, cut_tails, follow, split_panel, straighten
 from schedules.kernel.tiles import Tile
 from schedules.layer.workload import Conv2dWorkload
@@ -46,6 +49,7 @@ class Kn2rowAs(Kn2row):
     good_for = "fewer bytes than kn2row's"
 
     orders = ("panels,rows,columns",)
+    shared_loop = "panels"
 
     def layout(self, workload: Conv2dWorkload, tile: Tile) -> Layout:
         channels, panel = workload.out_channels, tile.panel
@@ -56,6 +60,9 @@ class Kn2rowAs(Kn2row):
         products = product_elements(workload) // tap_count(workload) * workload.element_bytes
         return join(self.panel_bytes(workload, knobs), products)
 
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        return super().shares(workload, simd, knobs)[:-1]  # a panel is added behind its product
+
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         tile = Tile.of(knobs)
         # The sums are a parameter of their own: a view of the output.
@@ -65,7 +72,7 @@ class Kn2rowAs(Kn2row):
         taps = Taps(1, 1, workload.in_channels)
         stage = make_at_once(schedule, workload, packed, tile, simd)
         loops = microkernel.schedule_product(
-            schedule, workload, simd, tile, taps, stage, "panels", "P"
+            schedule, workload, simd, tile, taps, stage, self.shared_loop, "P"
         )
         schedule.split(loops.rows, [workload.kernel_height, workload.kernel_width])
         schedule_accumulation(schedule, workload, simd, tile)

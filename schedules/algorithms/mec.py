@@ -17,7 +17,7 @@ them in the memory of ``L``). ``padding`` is the knob ``row_padding``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tvm import s_tir, te
@@ -29,8 +29,9 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knob, Knobs, by_name
 from schedules.kernel.packing import SPREAD_OUT
 from schedules.kernel.patches import Taps, image_patches, placeholders
+from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.kernel.steps import cut_tails
-from schedules.kernel.tiles import Tile
+from schedules.kernel.tiles import Tile, shared_items
 from schedules.layer.words import step_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
@@ -69,6 +70,25 @@ class Mec(CompactLowering):
 
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return self.workspace_bytes(workload, knobs) // step_bytes(workload)
+
+    def lowered(self, workload: Conv2dWorkload) -> Sequence[Share]:
+        return (Share(workload.out_width),)
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        found = super().shares(workload, simd, knobs)
+        is_copied = copies(workload, knobs) and not self.is_indirect(workload)
+        return [*found, Share(workload.out_height)] if is_copied else found
+
+    def product_share(
+        self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs, shared: str | None
+    ) -> Share:
+        if not copies(workload, knobs):
+            return super().product_share(workload, simd, knobs, shared)
+        pixels = workload.batch * workload.out_width  # of all samples side by side
+        product, tile = self.product(workload, simd), Tile.of(knobs)
+        product = replace(product, row_pixels=pixels)
+        names, items = shared_items(product, simd, tile, workload.out_height, shared)
+        return Share(items, tensor_bytes(workload) if names == ("panels",) else 0)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         if copies(workload, knobs):

@@ -33,6 +33,8 @@ class MecStrip(CompactLowering):
     source = "MEC (Cho and Brand, arXiv 1706.06873), one strip of columns at a time"
     workspace = "H_pad K_w C of a strip of columns"
     good_for = "the same in a small cache"
+    #: Each thread lowers into a buffer of its own: it is strips that they share.
+    shared_loop = "columns"
 
     def rows(self, workload: Conv2dWorkload) -> int:
         # Those that the kernel reaches: a stride may leave out the last ones.
@@ -58,8 +60,7 @@ class MecStrip(CompactLowering):
         return lowered + super().moved_elements(workload, knobs)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
-        # Each thread lowers into a buffer of its own: it is strips that they share.
-        schedule, loops = self.convolve(workload, simd, knobs, shared="columns")
+        schedule, loops = self.convolve(workload, simd, knobs)
         lowered = schedule.get_sblock("L")
         schedule.compute_at(lowered, loops.columns, preserve_unit_loops=True)
         self.copy_columns(schedule, workload, simd, knobs)

@@ -34,6 +34,7 @@ from schedules.kernel.costs import Work
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import PackedWeights
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product
 from schedules.layer.pooled import PooledWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -140,6 +141,10 @@ class PooledRows(Algorithm[Conv2dWorkload]):
     def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:
         kernel, strip = _applied(workload, knobs)
         return [*kernel.stages(strip, simd, knobs)] * _strips(workload, knobs)
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        kernel, strip = _applied(workload, knobs)
+        return [*kernel.shares(strip, simd, knobs)] * _strips(workload, knobs)
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         kernel, strip = _applied(workload, knobs)

@@ -11,7 +11,7 @@ from schedules.algorithms.row_chain.bands import fewest
 from schedules.budget.arena import Timeline, node_workspace, nodes_of
 from schedules.budget.pools import pool_nodes, pooled_layers, with_layers
 from schedules.budget.problem import Form, Problem, Unit, undominated
-from schedules.kernel.costs import spills
+from schedules.kernel.costs import spill_seconds
 from schedules.layer.block import Workload
 from schedules.layer.network import (
     CONV,
@@ -40,7 +40,7 @@ EMBED_FACTOR = 1.1
 
 
 def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Problem:
-    """What a budget chooses from: workspace of as many threads as ``limits`` say, time of one.
+    """What a budget chooses from: workspace and time of as many threads as ``limits`` say.
 
     A layer that leanconv does not take is left to the runtime, at no cost that is known. A chain
     whose layers do not run one right after the other is computed layer by layer: what it holds
@@ -139,7 +139,8 @@ def _plans(workload: Workload | None, simd: Simd, limits: Limits) -> list[Plan]:
     for algorithm in REGISTRY.made_for(workload):
         for knobs in algorithm.trades(workload, simd):
             try:
-                plan = Plan.of(Choice.of(algorithm.name, knobs), workload, simd)
+                form = Choice.of(algorithm.name, knobs)
+                plan = Plan.of(form, workload, simd, limits.threads)
             except Unsupported:
                 continue
             if exceeded(plan, limits) is None:
@@ -151,7 +152,8 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, limits: Limits) -> Fo
     """What a plan costs and holds: its output is stored, and loaded again, too."""
     last = layers[-1].workload
     assert last is not None, "a plan computes layers that have a workload"
-    stored = spills(last.output_bytes // last.batch, simd).seconds(simd, last.dtype)
+    size = last.output_bytes // last.batch
+    stored = spill_seconds(size, simd, last.dtype, limits.threads)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
     packed = sum(packed_bytes(layer, plan, place) for place, layer in enumerate(layers))
     reads_in_place = _reads_in_place(layers[0], plan)

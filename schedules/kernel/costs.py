@@ -1,9 +1,13 @@
-"""What a kernel takes, in seconds: the planner's model of time.
+"""What a kernel takes, in seconds: the planner's model of time, for one thread and for several.
 
 A core multiplies and waits for bytes from beyond its L2 cache. One takes longer than the other, of
 which :data:`SHOWN` adds to it where multiplying keeps a core busy; elsewhere all of it does. What a
 network's layer needs first comes from memory, as other layers were computed since; what it needs
 again comes from the nearest cache that holds it.
+
+Threads that share a stage of a kernel wait for the one with the most of its work items, and meet
+behind it. Memory serves so many cores at a time; what another core wrote takes longer than what the
+third cache holds.
 
 Cycles become seconds by the clock of :class:`Simd`, a nominal one unless the core was calibrated:
 what takes how many times as long as something else does not depend on it.
@@ -11,8 +15,10 @@ what takes how many times as long as something else does not depend on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from schedules.kernel.sharing import OTHER_CORE, Share
 from schedules.kernel.tiles import stay_in_l2, vector_lanes
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -70,6 +76,38 @@ class Work:
         return cycles / simd.clock_hz
 
 
+def of_one_thread(work: Work, share: Share, threads: int, simd: Simd) -> Work:
+    """What the thread with the most of the items does of ``work``, and gets from other cores.
+
+    Weights that all threads read come from memory once; then the third cache has them.
+    """
+    part, others = share.part(threads), 1 - 1 / threads
+    of_memory, fetched = part, OTHER_CORE * others * share.others_bytes
+    if not share.others_bytes:
+        of_memory, fetched = 1 / threads, others * work.memory_bytes
+    from_memory = _waits(threads, simd) * of_memory * work.memory_bytes
+    return Work(part * work.macs, from_memory, part * work.l3_bytes + fetched)
+
+
+def shared_seconds(
+    works: Sequence[Work], shares: Sequence[Share], threads: int, simd: Simd, dtype: str
+) -> float:
+    """What so many threads take for ``works``, one after the other.
+
+    If a kernel has several stages, the first of the works is shared as the first of them, where the
+    image is brought into another form or weights into panels, and the others as the last. A stage
+    of a single item takes one thread, which meets no other.
+    """
+    if threads == 1:
+        return sum(work.seconds(simd, dtype) for work in works)
+    meetings = sum(share.items > 1 for share in shares)
+    seconds = meetings * simd.barrier_cycles / simd.clock_hz
+    for place, work in enumerate(works):
+        share = shares[-1 if place else 0]
+        seconds += of_one_thread(work, share, threads, simd).seconds(simd, dtype)
+    return seconds
+
+
 def peak(simd: Simd, dtype: str) -> float:
     """Multiply-accumulates a second at most."""
     return simd.fmas * simd.lanes(dtype) * simd.clock_hz
@@ -113,6 +151,18 @@ def moves(elements: float, simd: Simd, element_bytes: int, buffer_bytes: int) ->
 def spills(size: int, simd: Simd) -> Work:
     """Of a tensor of ``size`` bytes that one kernel writes and another one reads."""
     return Work() if size <= simd.l2_bytes else _from_beyond(size, simd) * SPILL_TRIPS
+
+
+def spill_seconds(size: int, simd: Simd, dtype: str, threads: int = 1) -> float:
+    """The same in seconds, of threads that each write and read their part."""
+    own = spills(size // threads, simd)
+    own = replace(own, memory_bytes=_waits(threads, simd) * own.memory_bytes)
+    return own.seconds(simd, dtype)
+
+
+def _waits(threads: int, simd: Simd) -> float:
+    """How many times as long bytes take from memory if so many threads read."""
+    return max(1.0, threads / simd.memory_cores)
 
 
 def _from_beyond(size: int, simd: Simd) -> Work:

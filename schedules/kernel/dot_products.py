@@ -48,6 +48,12 @@ def _tiles(workload: Conv2dWorkload, shape: tuple[int, int]) -> tuple[int, int]:
     return -(-workload.out_width // rows), -(-workload.out_channels // outputs)
 
 
+def shared_tiles(workload: Conv2dWorkload) -> tuple[int, bool]:
+    """Register tiles along the longer axis, which threads share, and whether it is that of W."""
+    rows, outputs = _tiles(workload, tile_shape(workload))
+    return max(rows, outputs), outputs >= rows
+
+
 def dot_products(
     workload: Conv2dWorkload, simd: Simd, arguments: tuple[te.Tensor, te.Tensor, Constants]
 ) -> s_tir.Schedule:

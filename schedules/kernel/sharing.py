@@ -8,6 +8,7 @@ weights, but most pixels come from another core, in this layer and again in the 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
@@ -18,6 +19,27 @@ from schedules.target.simd import Simd
 OTHER_CORE = 3
 #: Shares of which the cores' time is used to this part or more are even.
 EVEN = 0.97
+
+
+@dataclass(frozen=True)
+class Share:
+    """How threads share a stage of a kernel.
+
+    Parameters
+    ----------
+    items : int
+        Work items: tiles, rows, strips, panels.
+    others_bytes : int
+        If items are output channels: bytes that all threads read, or will read, and of which each
+        has written its part. If items are pixels, 0: every thread reads all weights instead.
+    """
+
+    items: int
+    others_bytes: int = 0
+
+    def part(self, threads: int) -> float:
+        """What the thread with the most of the items has of all."""
+        return 1 / (threads * evenness(self.items, threads))
 
 
 def evenness(items: int, cores: int) -> float:
@@ -44,9 +66,15 @@ def loss_by_pixels(workload: Conv2dWorkload, simd: Simd, slots: float, items: in
 
 def loss_by_channels(workload: Conv2dWorkload, simd: Simd, slots: float, items: int) -> float:
     """Likewise when they share ``items`` of some output channels each."""
-    tensors = workload.input_bytes + math.prod(workload.output_shape) * workload.element_bytes
-    others = tensors * (simd.cores - 1) // simd.cores
+    others = tensor_bytes(workload) * (simd.cores - 1) // simd.cores
     return _uneven(slots, items, simd) + other_core_slots(others, simd)
+
+
+def tensor_bytes(workload: Conv2dWorkload) -> int:
+    """Bytes of input and output: what threads that share channels write for each other."""
+    output = math.prod(workload.output_shape) * workload.element_bytes
+    read = workload.pixels * workload.reduction * workload.element_bytes  # strides leave out some
+    return min(workload.input_bytes, read) + output
 
 
 def _uneven(slots: float, items: int, simd: Simd) -> float:

@@ -310,6 +310,21 @@ def shared_loops(
     return sharing.shared_loops(workload, simd, slots, tile.order, (rows, columns, panels))
 
 
+def shared_items(
+    product: Product, simd: Simd, tile: Tile, rows: int, shared: str | None = None
+) -> tuple[tuple[str, ...], int]:
+    """The loops over tiles of so many rows that threads share, and their iterations in all.
+
+    Or the loop ``shared``, if that is given.
+    """
+    columns = -(-product.row_pixels // tile.columns)
+    layer, taps = product.workload, product.taps
+    panels = -(-layer.out_channels // tile.panel)
+    names = (shared,) if shared else shared_loops(layer, simd, taps, tile, rows, columns)
+    counts = {"rows": rows, "columns": columns, "panels": panels}
+    return names, math.prod(counts[name] for name in names)
+
+
 def default_k_block(
     workload: Conv2dWorkload, simd: Simd, taps: Taps, columns: int, vectors: int
 ) -> int:

@@ -38,7 +38,7 @@ class Plan:
     macs : int
         Multiply-accumulates that it does, borders and tails counted as if full.
     cost : float
-        Modelled time of one thread, in seconds.
+        Modelled time, in seconds: of one thread, or of those for which it was planned.
     expected_error : float
         Relative (see :mod:`schedules.kernel.accuracy`).
     host_bytes : tuple of int
@@ -63,8 +63,10 @@ class Plan:
     rejected: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, choice: Choice, workload: Workload, simd: Simd) -> Plan:
+    def of(cls, choice: Choice, workload: Workload, simd: Simd, threads: int = 1) -> Plan:
         """How ``choice``, with the untuned values of other knobs, computes it, whatever it costs.
+
+        Its cost is that of so many ``threads``.
 
         Raises
         ------
@@ -83,11 +85,17 @@ class Plan:
         if reason is not None:
             raise Unsupported(reason)
         knobs = algorithm.applied_to(workload).default_knobs(workload, simd, choice.knobs)
-        return cls._with_knobs(algorithm, workload, simd, knobs, str(choice))
+        return cls._with_knobs(algorithm, workload, simd, knobs, str(choice), threads)
 
     @classmethod
     def _with_knobs(
-        cls, algorithm: Algorithm, workload: Workload, simd: Simd, knobs: Knobs, why: str
+        cls,
+        algorithm: Algorithm,
+        workload: Workload,
+        simd: Simd,
+        knobs: Knobs,
+        why: str,
+        threads: int = 1,
     ) -> Plan:
         algorithm = algorithm.applied_to(workload)
         workspace = algorithm.workspace_bytes(workload, knobs)
@@ -105,7 +113,7 @@ class Plan:
             workspace,
             parts,
             algorithm.macs(workload, knobs),
-            algorithm.cost(workload, simd, knobs),
+            algorithm.cost(workload, simd, knobs, threads),
             algorithm.expected_error(workload, knobs),
             algorithm.thread_bytes(workload, knobs),
             algorithm.host_bytes(workload, knobs),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.errors import LeanconvError
 from schedules.kernel.accuracy import definition_error
-from schedules.kernel.costs import Work, spills
+from schedules.kernel.costs import spill_seconds
 from schedules.kernel.packing import ONE_BY_ONE, SPREAD_OUT, has_narrow_weights
 from schedules.layer.block import Workload
 from schedules.layer.network import Layer
@@ -44,7 +44,7 @@ class Limits:
     held_bytes : int, optional
         For a whole network: tensors that are alive at once with workspace, and all packed weights.
     threads : int
-        How many threads' workspace counts there.
+        How many threads' time and workspace count.
     embeds : bool
         Whether packed weights are to be data of the library, wherever they can.
     file_bytes : int, optional
@@ -128,7 +128,7 @@ def plan_kernel(
         choice = Choice.parse(choice)
     if choice.algorithm == AUTO:
         return best_plan(workload, simd, limits)
-    plan = Plan.of(choice, workload, simd)
+    plan = Plan.of(choice, workload, simd, limits.threads)
     reason = exceeded(plan, limits)
     if reason is not None:
         raise Unsupported(reason)
@@ -138,7 +138,7 @@ def plan_kernel(
 def best_plan(workload: Workload, simd: Simd, limits: Limits) -> Plan:
     """The fastest plan within the limits; of equals, the first registered."""
     limits = default_limits(workload, limits)
-    plans, reasons = _every_form(workload, simd)
+    plans, reasons = _every_form(workload, simd, limits.threads)
     if limits.leaves_to_xnnpack:
         if plans and all(_is_better_left(plan, simd) for plan in plans):
             raise Unsupported(_BETTER_LEFT)
@@ -166,7 +166,7 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits) -> Plan:
 def plans_within(workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> list[Plan]:
     """Every form of every algorithm that can compute ``workload`` within the limits."""
     limits = default_limits(workload, limits)
-    plans, _ = _every_form(workload, simd)
+    plans, _ = _every_form(workload, simd, limits.threads)
     return [
         plan
         for plan in plans
@@ -175,14 +175,14 @@ def plans_within(workload: Workload, simd: Simd, limits: Limits = NO_LIMITS) -> 
     ]
 
 
-def _every_form(workload: Workload, simd: Simd) -> tuple[list[Plan], list[str]]:
+def _every_form(workload: Workload, simd: Simd, threads: int) -> tuple[list[Plan], list[str]]:
     """Plans of all forms that can compute ``workload``, and why the others cannot."""
     plans, reasons = [], []
     for algorithm in REGISTRY.made_for(workload):
         for knobs in algorithm.forms(workload):
             form = Choice.of(algorithm.name, knobs)
             try:
-                plans.append(Plan.of(form, workload, simd))
+                plans.append(Plan.of(form, workload, simd, threads))
             except Unsupported as error:
                 reasons.append(f"{form}: {error}")
     return plans, reasons
@@ -206,13 +206,13 @@ def default_limits(workload: Workload, limits: Limits) -> Limits:
     return replace(limits, error=ERROR_FACTOR * definition)
 
 
-def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd) -> float:
+def block_gain(block: Plan, layers: Sequence[Plan], simd: Simd, threads: int = 1) -> float:
     """Modelled time that one kernel for a block saves over one for each of its layers.
 
     These store what lies between them, and load it again.
     """
-    spilled = sum((spills(layer.output_bytes, simd) for layer in block.layers[:-1]), Work())
-    stored = spilled.seconds(simd, block.layers[0].dtype)
+    between = block.layers[:-1]
+    stored = sum(spill_seconds(own.output_bytes, simd, own.dtype, threads) for own in between)
     return sum(plan.cost / plan.images for plan in layers) + stored - block.cost
 
 

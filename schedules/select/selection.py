@@ -331,7 +331,7 @@ class _Planner:
                 measured[chain] = gain
             elif len(alone) == len(chain):
                 plans = [kernel.untuned or kernel.plan for kernel in alone]
-                modelled[chain] = block_gain(advice.default, plans, self.simd)
+                modelled[chain] = block_gain(advice.default, plans, self.simd, self.limits.threads)
             else:
                 modelled[chain] = 1
         chosen = {}

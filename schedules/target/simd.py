@@ -58,6 +58,10 @@ class Simd:
         Vector multiply-adds a cycle.
     l3_bandwidth, memory_bandwidth : float
         Bytes a cycle that one core reads from the third cache, and from memory.
+    memory_cores : float
+        How many cores the memory serves at a time with so many bytes each.
+    barrier_cycles : float
+        Cycles from the last thread's arrival where threads meet until all go on.
     clock_hz : float
         Cycles a second.
     loads_per_fma : int
@@ -83,6 +87,8 @@ class Simd:
     fmas: float = 1.0
     l3_bandwidth: float = 8.0
     memory_bandwidth: float = 4.0
+    memory_cores: float = 2.0
+    barrier_cycles: float = 500.0
     clock_hz: float = NOMINAL_HZ
     loads_per_fma: int = 1
     in_order: bool = False

@@ -49,7 +49,7 @@ from tvmc.command import LineParser, at_least_one
 from tvmc.tuning.tuner import board_runner
 
 #: Copies of weights in turns: twice the last cache of most processors.
-SETTINGS = Settings(repeat=8, min_repeat_ms=2.0, weights_bytes=64 << 20)
+SETTINGS = Settings(repeat=8, min_repeat_ms=2.0, build_timeout_s=600.0, weights_bytes=64 << 20)
 #: Of the order of the layers.
 SEED = 14
 COLUMNS = {

@@ -57,6 +57,7 @@ from tvmc.command import LineParser, at_least_one
 from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Arrays
 from tvmc.tables import format_bytes
+from tvmc.tuning.host_figures import host_figures
 
 #: Small ones, and those of large tensors or of large weights.
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0", "squeezenet", "resnet18", "resnet50")
@@ -104,7 +105,7 @@ def _of_network(graph: Path, folder: Path, options: argparse.Namespace) -> Itera
     say(f"{graph.stem}: other runtimes …")
     timing = (inputs, expected, options)
     yield from _rows(graph, folder, OTHERS, reasons, timing)
-    for limit, promised in limits(plan(graph), options.limits).items():
+    for limit, promised in limits(plan(graph, figures=host_figures()), options.limits).items():
         say(f"{graph.stem}: within {format_bytes(limit)} …")
         place = folder / str(limit)
         place.mkdir()

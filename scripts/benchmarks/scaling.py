@@ -2,6 +2,7 @@
 
     python -m scripts.benchmarks.scaling
     python -m scripts.benchmarks.scaling mobilenet_v2 squeezenet --threads 1,2 --json rows.json
+    python -m scripts.benchmarks.scaling --records scaling --json rows.json  # may be interrupted
 
 Batch 1. Networks are those of models/make.py, or .tflite files. Every runtime with every number of
 threads is a process; these take turns of a tenth of a second, in an order that reverses, and the
@@ -17,12 +18,14 @@ ratio: of leanconv to XNNPACK with as many threads (below 1 is faster)
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from schedules.files import write_json
 from scripts.benchmarks.harness.apart.processes import interleave_apart, opened_apart
 from scripts.benchmarks.harness.apart.round_trip import RoundTrip, distance
 from scripts.benchmarks.harness.benchmark import (
@@ -62,12 +65,34 @@ def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(ARCHITECTURES)}]")
     add("--threads", type=thread_counts, default=[1, 2], metavar="N,N", help="[1,2]")
+    add("--records", type=Path, metavar="DIR",
+        help="folder of each network's rows: those in it are not measured again")  # fmt: skip
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Rows of each network, by distance of the cores and number of threads."""
-    for graph, folder in graphs_of(options.networks or list(ARCHITECTURES)):
-        yield from bench(graph, folder, options)
+    names = options.networks or list(ARCHITECTURES)
+    kept = {name: rows for name in names if (rows := _kept(name, options.records)) is not None}
+    graphs = graphs_of([name for name in names if name not in kept])
+    for name in names:
+        if name not in kept:
+            kept[name] = list(bench(*next(graphs), options))
+            if options.records is not None:
+                options.records.mkdir(parents=True, exist_ok=True)
+                write_json(_records(name, options.records), kept[name])
+        yield from kept[name]
+
+
+def _records(name: str, folder: Path) -> Path:
+    return folder / f"{Path(name).stem}.json"
+
+
+def _kept(name: str, folder: Path | None) -> list[Row] | None:
+    """A network's rows in a folder, if they are there."""
+    if folder is None or not _records(name, folder).exists():
+        return None
+    rows: list[Row] = json.loads(_records(name, folder).read_text())
+    return rows
 
 
 def bench(graph: Path, folder: Path, options: argparse.Namespace) -> Iterator[Row]:

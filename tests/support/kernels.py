@@ -236,6 +236,12 @@ class HostKernel:
         algorithm = REGISTRY.get(plan.algorithm).applied_to(plan.workload)
         own = algorithm.thread_bytes(plan.workload, plan.knobs)
         assert self.kernel.thread_bytes == align(own)
+        # What the planner's seconds of several threads come from.
+        shares = algorithm.shares(plan.workload, simd, plan.knobs)
+        assert len(self.kernel.stages) == len(shares)
+        if not plan.layers[0].is_dynamic:  # whose first stages take hardly any time
+            extents = [stage.extent for stage in self.kernel.stages]
+            assert extents == [share.items for share in shares]
         self.library = ctypes.CDLL(str(library))
 
     def __call__(self, case: AnyCase, threads: int = 1, pieces: int = 1) -> np.ndarray:

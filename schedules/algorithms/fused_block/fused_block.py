@@ -44,6 +44,7 @@ from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
 from schedules.kernel.quantised import Constants
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.words import WORD
@@ -153,6 +154,17 @@ class FusedBlock(Algorithm[Block]):
         made = sum(self.made_bytes(block, knobs))
         panels = moves(made // size, simd, size, made)
         return [panels, *fused_knobs.stages(Strips.of(block, knobs), simd)]
+
+    def shares(self, block: Block, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        strips = Strips.of(block, knobs)
+        made = self.products(block, knobs).values()
+        panels = [
+            Share(-(-layer.out_channels // tile.panel), part.weight_bytes)
+            for layer, part, tile in made
+            if weight_panels.are_made(layer, part)
+        ]
+        row_blocks = strips.strip_rows // strips.row_block if strips.c_blocks == 1 else 1
+        return [*panels, Share(strips.count * row_blocks)]
 
     def expected_error(self, block: Block, knobs: Knobs) -> float:
         strips = Strips.of(block, knobs)

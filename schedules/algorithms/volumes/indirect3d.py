@@ -13,7 +13,7 @@ Workspace: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import s_tir, te
 
@@ -25,6 +25,7 @@ from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.packing import PACKED
 from schedules.kernel.patches import Taps
 from schedules.kernel.quantised import Constants
+from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -67,6 +68,12 @@ class Indirect3d(VolumeAlgorithm):
 
     def workspace_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return 0
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        product = self.product(workload, simd)
+        rows = product.workload.out_height
+        names, items = tiles.shared_items(product, simd, Tile.of(knobs), rows)
+        return (Share(items, tensor_bytes(workload) if names == ("panels",) else 0),)
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         assert isinstance(workload, Conv3dWorkload)

@@ -41,6 +41,7 @@ from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.quantised import Constants
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.workload import Conv2dWorkload
@@ -144,6 +145,9 @@ class Winograd3d(VolumeAlgorithm):
         held = (domain.image_elements + domain.product_elements) * workload.element_bytes
         packed = self.packed_weights(workload, knobs)
         return reads(packed.weight_bytes, domain.strips, simd, beside=held)
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        return (Share(_domain(workload, knobs).image_strips),)
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         domain = _domain(workload, knobs)

@@ -68,6 +68,7 @@ from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import placeholders
+from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
@@ -276,6 +277,12 @@ class Winograd(LayerAlgorithm):
         domain = self._domain(workload, knobs)
         channels = workload.in_channels + workload.out_channels
         return domain.strips * domain.points * domain.tiles * channels
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        domain = self._domain(workload, knobs)
+        # Of a single strip, threads share the channels alone.
+        others = sharing.tensor_bytes(workload) if domain.image_strips == 1 else 0
+        return (Share(domain.image_strips * domain.parts, others),)
 
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
         domain = self._domain(workload, knobs)

@@ -21,7 +21,7 @@ from schedules.tuning.records.calibration import LEVELS, Calibration
 _SOURCES = ("board.c", "calibrate.c")
 _HEADERS = ("batch.h", "measure.h")
 #: What is read from memory at least, and how many times what the last cache holds.
-LEAST_MEMORY_BYTES, CACHES = 32 << 20, 3
+LEAST_MEMORY_BYTES, CACHES = 32 << 20, 6
 TIMEOUT_SECONDS = 60.0
 
 

@@ -22,6 +22,7 @@ from scripts.benchmarks.harness.inference import (
 from scripts.benchmarks.harness.interleaving import Timing, interleave
 from scripts.benchmarks.harness.runners import XNNPACK, Runner, library_path, open_runner
 from tvmc.running.interpreter import Arrays, Session, runtime
+from tvmc.tuning.host_figures import host_figures
 
 #: A runtime that is further off, relative to the largest output, computes something else.
 SAME_MODEL = 1e-2
@@ -33,8 +34,12 @@ Differences = Callable[[Mapping[str, Runner]], Mapping[str, float]]
 
 
 def compile_delegate(graph: Path, folder: Path, kind: str, **options: Any) -> dict[str, Any]:
-    """Compile for ``kind`` of runtime into ``folder``; the report as plain values."""
-    report = tvmc.compile(graph, output=library_path(folder, kind), **options)
+    """Compile for ``kind`` of runtime into ``folder``, as commands do; the report as plain values.
+
+    That is with this machine's figures, which a first time measures.
+    """
+    output = library_path(folder, kind)
+    report = tvmc.compile(graph, output=output, host_figures=host_figures(), **options)
     return dict(report.to_dict())
 
 

@@ -32,6 +32,7 @@ from scripts.models.inverted import INVERTED
 from tvmc.command import LineParser
 from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Session, runtime
+from tvmc.tuning.host_figures import host_figures
 
 #: Times the multiply-accumulates of the layers.
 MOST = (1.0, 1.1)
@@ -66,7 +67,7 @@ def _options(parser: LineParser) -> None:
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """A row for each network and number of multiply-accumulates."""
     for graph, folder in graphs_of(options.networks or list(INVERTED)):
-        curve = plan(graph, embeds=True)
+        curve = plan(graph, embeds=True, figures=host_figures())
         for most in MOST:
             say(f"{graph.stem}: {most:.2f} of the multiply-accumulates …")
             place = folder / str(most)  # a library of the same name would not be loaded anew

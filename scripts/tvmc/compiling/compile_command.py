@@ -86,7 +86,7 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "`tvmc plan`. With several, one below the other, the library has a plan for each, and the "
         "delegate's option memory_limit chooses")  # fmt: skip
     add("--threads", metavar="N", type=thread_count,
-        help="threads whose workspace counts for --memory-limit [1]")  # fmt: skip
+        help="threads that kernels are chosen for, whose workspace a limit counts [1]")  # fmt: skip
     add("--plan", metavar="FILE[#BYTES]",
         help="the kernels of a plan that `tvmc plan --json FILE` wrote: the fastest of the file, "
         "or the fastest within so many bytes")  # fmt: skip

@@ -84,7 +84,8 @@ def compile(
         ``FILE`` or ``FILE#BYTES``: the kernels of the fastest plan that ``tvmc plan --json FILE``
         wrote, or of the fastest within so many bytes, such as ``8M``.
     threads : int, optional
-        Threads whose workspace counts there, by default one.
+        Threads whose modelled time decides, and whose workspace counts there, by default one.
+        Kernels run with any number of them.
     weights : {"heap", "embedded"}
         Where a delegate has its packed weights: packed when it is loaded, or as read-only data of
         the library, for the model that they were made of.
@@ -177,8 +178,6 @@ def compile(
     from schedules.tuning.records.board_info import calibrated
     from tflite_delegate.build import build, export_sources
 
-    if threads is not None and memory_limit is None:
-        raise LeanconvError("--threads goes with --memory-limit: see `tvmc plan`")
     simd = calibrated(simd, tuning_records, host_figures) if calibration else simd
     options: dict[str, Any] = {
         "algorithms": algorithms,

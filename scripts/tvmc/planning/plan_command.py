@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,14 @@ from tvmc.compiling.compile_command import PRECISIONS
 from tvmc.planning.page import choice_name, write_page
 from tvmc.tables import format_table
 from tvmc.target_options import add_target_options, chosen_target
+from tvmc.tuning.host_figures import host_figures
 
 if TYPE_CHECKING:
     from schedules.budget.exact import Solver
     from schedules.budget.problem import Form, Problem, Solution
     from schedules.layer.network import Network
+    from schedules.target.simd import Simd
+    from schedules.tuning.records.calibration import Calibration
 
 #: Rows of the table, where there are more plans.
 POINTS = 20
@@ -83,8 +86,7 @@ def add_parser(commands: Any) -> None:
         help="list what a model may hold in memory, and what that costs",
         usage="tvmc plan MODEL [options]",
         description="List the plans of a .tflite model that no other beats in bytes and time: "
-        "tensors and workspace at once, packed weights, modelled time of one thread. Nothing is "
-        "compiled.",
+        "tensors and workspace at once, packed weights, modelled time. Nothing is compiled.",
     )
     command.set_defaults(run=_plan)
     add = command.add_argument
@@ -92,7 +94,7 @@ def add_parser(commands: Any) -> None:
     add("--memory-limit", metavar="BYTES", type=byte_count,
         help="mark the plan that `tvmc compile --memory-limit BYTES` takes")  # fmt: skip
     add("--threads", metavar="N", type=thread_count, default=1,
-        help="threads whose workspace counts [%(default)s]")  # fmt: skip
+        help="threads whose time and workspace count [%(default)s]")  # fmt: skip
     add_weight_options(command)
     add("--points", metavar="N", type=at_least_one, default=POINTS,
         help="rows of the table, where there are more plans [%(default)s]")  # fmt: skip
@@ -115,6 +117,7 @@ def _plan(options: argparse.Namespace) -> None:
         options.threads,
         embeds=options.weights == "embedded",
         file_limit=options.file_limit,
+        figures=host_figures(),
     )
     if options.json is not None:
         write_json(options.json, curve.to_dict())
@@ -138,11 +141,13 @@ def plan(
     *,
     embeds: bool = False,
     file_limit: int | None = None,
+    figures: Callable[[Simd], Calibration | None] | None = None,
 ) -> Curve:
     """The plans of a .tflite model that no other beats, with the workspace of so many threads.
 
-    ``precision`` is as of :func:`tvmc.compile`. Packed weights are data of the library if it
-    ``embeds`` them; ``file_limit`` is one on bytes that are read from files.
+    ``precision`` is as of :func:`tvmc.compile`, ``figures`` as its ``host_figures``. Packed weights
+    are data of the library if it ``embeds`` them; ``file_limit`` is one on bytes that are read from
+    files.
 
     Raises
     ------
@@ -155,9 +160,10 @@ def plan(
     from schedules.plan.planner import Limits
     from schedules.select.within import file_refusal
     from schedules.target.simd import Simd
+    from schedules.tuning.records.board_info import calibrated
     from tflite_delegate.targeted import read_for
 
-    simd = Simd.named(target)
+    simd = calibrated(Simd.named(target), [], figures)
     network = read_for(model, simd, precision=precision)
     limits = Limits(threads=threads, embeds=embeds, file_bytes=file_limit)
     problem = problem_of(network, simd, limits)

@@ -15,10 +15,14 @@ from schedules.kernel.costs import (
     Work,
     inside,
     moves,
+    of_one_thread,
     peak,
     reads,
+    shared_seconds,
+    spill_seconds,
     spills,
 )
+from schedules.kernel.sharing import OTHER_CORE, Share
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -78,3 +82,48 @@ def test_what_moves_and_what_lies_between_kernels() -> None:
     assert spills(2 * ARM.l2_bytes, ARM) == Work(l3_bytes=SPILL_TRIPS * 2 * ARM.l2_bytes)
     beyond = 2 * ARM.l3_bytes
     assert spills(beyond, ARM) == Work(memory_bytes=SPILL_TRIPS * beyond)
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 7), (2, 4), (4, 2), (8, 1)])
+def test_the_thread_with_the_most_rows_is_waited_for(threads: int, most: int) -> None:
+    rows = Share(7)
+    assert rows.part(threads) == pytest.approx(most / 7)
+    done = of_one_thread(Work(macs=7e6, l3_bytes=7e3), rows, threads, ARM)
+    assert (done.macs, done.l3_bytes) == pytest.approx((most * 1e6, most * 1e3))
+
+
+def test_weights_come_from_memory_once_for_all_threads() -> None:
+    weights = Work(memory_bytes=4000)
+    two = replace(ARM, memory_cores=2.0)
+    # Of pixels, what another thread gets from memory is in the third cache then.
+    assert of_one_thread(weights, Share(8), 4, two) == Work(memory_bytes=2000, l3_bytes=3000)
+    # Of channels, nobody reads another one's weights, but the image that the others wrote.
+    by_channels = of_one_thread(weights, Share(8, others_bytes=100), 4, two)
+    assert by_channels == Work(memory_bytes=2000, l3_bytes=OTHER_CORE * 75)
+    # Memory that serves four cores keeps nobody waiting.
+    wide = of_one_thread(weights, Share(8, 100), 4, replace(ARM, memory_cores=4.0))
+    assert wide.memory_bytes == 1000
+
+
+def test_threads_meet_behind_every_stage() -> None:
+    works = [Work(macs=3e6), Work(macs=8e6)]
+    barrier = ARM.barrier_cycles / ARM.clock_hz
+
+    def seconds(macs: float) -> float:
+        return Work(macs=macs).seconds(ARM, "float32")
+
+    def shared(*items: int, threads: int = 2) -> float:
+        return shared_seconds(works, [Share(count) for count in items], threads, ARM, "float32")
+
+    assert shared(8) == pytest.approx(seconds(5.5e6) + barrier)
+    # The first stage in three items, of which one thread has two.
+    assert shared(3, 8) == pytest.approx(seconds(2e6) + seconds(4e6) + 2 * barrier)
+    # A single item is one thread's, which waits for nobody.
+    assert shared(1, 8) == pytest.approx(seconds(3e6) + seconds(4e6) + barrier)
+    assert shared(1) == shared(1, threads=1) == pytest.approx(seconds(11e6))
+
+
+def test_threads_spill_their_parts() -> None:
+    size = 2 * ARM.l2_bytes
+    assert spill_seconds(size, ARM, "float32") == spills(size, ARM).seconds(ARM, "float32")
+    assert spill_seconds(size, ARM, "float32", threads=2) == 0

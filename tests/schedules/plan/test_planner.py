@@ -214,3 +214,14 @@ def test_a_block_saves_the_time_of_what_it_does_not_store() -> None:
     assert block_gain(plan, layers, roomy) < block_gain(plan, layers, SIMD)
     with pytest.raises(Unsupported, match="is over the limit of 1"):
         plan_kernel(block, SIMD, limits=Limits(workspace_bytes=1))
+
+
+def test_more_threads_may_choose_another_kernel() -> None:
+    """Five strips of Winograd's tiles are no even shares of four threads, rows of pixels are."""
+    workload = Conv2dWorkload.from_text("17x17x160->160 k7x1 p3,3,0,0 relu")
+    plans = {n: plan_kernel(workload, SIMD, limits=Limits(threads=n)) for n in (1, 2, 4)}
+    assert [plan.algorithm for plan in plans.values()] == ["winograd", "winograd", "indirect"]
+    winograd = plan_kernel(workload, SIMD, plans[1].choice, Limits(threads=4))
+    assert plans[4].cost < winograd.cost < plans[1].cost
+    uneven = 4 * winograd.cost / plans[1].cost
+    assert 8 / 5 < uneven < 8 / 5 * 1.1

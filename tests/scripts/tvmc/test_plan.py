@@ -76,7 +76,8 @@ def test_a_delegate_holds_what_its_plan_says(
 def test_each_thread_has_workspace_of_its_own(graph: Path, plans: list[dict[str, Any]]) -> None:
     several = plan(graph, threads=4).to_dict()
     assert several["threads"] == 4
-    assert several["plans"][-1]["bytes"] > plans[-1]["bytes"]
+    # The fastest may be other kernels.
+    assert several["plans"][0]["bytes"] > plans[0]["bytes"]
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -85,12 +86,10 @@ def test_threads_that_there_are_not(graph: Path, threads: int) -> None:
         plan(graph, threads=threads)
 
 
-def test_threads_are_for_a_limit(
-    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["compile", str(graph), "-o", str(tmp_path / "lib.so"), "--threads", "2"]
-    assert main(command) == 2
-    assert "--threads goes with --memory-limit" in capsys.readouterr().err
+def test_threads_take_less_time(graph: Path) -> None:
+    """But not by as much as there are: they meet behind every layer."""
+    alone, four = (plan(graph, threads=threads).solutions[-1].cost for threads in (1, 4))
+    assert alone / 4 < four < alone
 
 
 def test_embedded_weights_are_not_on_the_heap_but_in_files(

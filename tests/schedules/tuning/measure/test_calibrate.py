@@ -113,13 +113,15 @@ def test_what_was_measured_decides_in_coarse_steps(tmp_path: Path) -> None:
     bandwidths = {
         "l1": Bandwidth(1, 90e9, 90e9),
         "l3": Bandwidth(2, 10e9, 10e9),
-        "memory": Bandwidth(3, 4e9, 4e9),
+        "memory": Bandwidth(3, 3.8e9, 5.7e9),
     }
     measured = Calibration(4, 16e9, 1e-6, bandwidths)  # 8 multiply-adds a cycle of 2 GHz
     fast = measured.applied_to(simd)
     assert fast.clock_hz == pytest.approx(2e9, rel=0.05)
     assert fast.l3_bandwidth == pytest.approx(5, rel=0.05)
-    assert fast.memory_bandwidth == pytest.approx(2 * KERNELS_SHARE, rel=0.05)
+    assert fast.memory_bandwidth == pytest.approx(1.9 * KERNELS_SHARE, rel=0.05)
+    assert fast.memory_cores == pytest.approx(1.5, rel=0.05)
+    assert fast.barrier_cycles == pytest.approx(2000, rel=0.05)
     noisy = replace(measured, macs=1.003 * measured.macs)
     assert noisy.applied_to(simd) == fast
 
