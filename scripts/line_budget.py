@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6400,
+    "schedules/algorithms": 6570,
     "schedules/budget": 1500,
     "schedules/kernel": 4100,
     "schedules/layer": 2030,
@@ -45,10 +45,10 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 11400,
+    "tests/schedules": 11480,
     "tests/scripts": 9600,
     "tests/support": 5140,
-    "tests/tflite_delegate": 12700,
+    "tests/tflite_delegate": 12740,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

@@ -310,15 +310,23 @@ def element_type(schedule: s_tir.Schedule, block: Any) -> str:
 
 
 def accumulate_tile(
-    schedule: s_tir.Schedule, taps: Taps, simd: Simd, tile: Tile, loop: Any, layer: str = ""
+    schedule: s_tir.Schedule,
+    taps: Taps,
+    simd: Simd,
+    tile: Tile,
+    loop: Any,
+    layer: str = "",
+    lanes: int = 0,
 ) -> None:
     """Compute a register tile of block ``ACC<layer>`` in each step of ``loop``.
+
+    By so many ``lanes`` at once, or those of a vector.
 
     For algorithms whose sums are not yet the output, but come from the registers. The sums are over
     ``taps``: over their rows and columns too if the block has these reduction axes.
     """
     sums = schedule.get_sblock(f"ACC{layer}")
-    lanes = tile.lanes(simd, element_type(schedule, sums))
+    lanes = lanes or tile.lanes(simd, element_type(schedule, sums))
     schedule.compute_at(sums, loop, preserve_unit_loops=True)
     iterators = schedule.get(sums).iter_vars
     count = sum(variable.iter_type == tirx.IterVar.CommReduce for variable in iterators)

@@ -19,8 +19,8 @@ be of 16, for sums that are spread over lanes, or of 8, for products of matrices
 Layout ``winograd``: ``[n_h n_w][ceil(M / panel)][C][panel]``, one matrix of ``panels`` for each
 point of the Winograd domain. Point ``(a, b)`` of the kernel ``g`` that leads from input channel
 ``c`` to output channel ``m`` is ``(G_h g G_w^T)[a, b]``, computed in double precision and rounded
-once. Weights that the model has in this domain stay as they are. So they do in layout
-``blocks``, see :mod:`schedules.kernel.sparse.blocks`.
+once, or exactly in int16 by matrices of integers. Weights that the model has in this domain stay as
+they are. So they do in layout ``blocks``, see :mod:`schedules.kernel.sparse.blocks`.
 """
 
 from __future__ import annotations
@@ -220,7 +220,15 @@ def winograd(
     count = -(-workload.out_channels // panel)
     points = math.prod(map(len, transform) if transform else workload.weight_shape[1:3])
     shape = (points, count, workload.in_channels, panel)
-    return PackedWeights("winograd", panel, shape, count * panel, transform, workload.dtype)
+    return PackedWeights(
+        "winograd",
+        panel,
+        shape,
+        count * panel,
+        transform,
+        "int16" if workload.is_quantised else workload.dtype,
+        ratios=ROUNDINGS.get(workload.rounding, ()),
+    )
 
 
 def pack(weights: np.ndarray, packed: PackedWeights) -> np.ndarray:

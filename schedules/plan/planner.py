@@ -192,8 +192,10 @@ def _is_better_left(plan: Plan, simd: Simd) -> bool:
     """Whether XNNPACK is as fast, so that only who names an algorithm gets a kernel.
 
     Without dot products of int8 on Arm, kernels take 1.7 times as many instructions as its, unless
-    their sums are spread or their elements are multiplied one by one.
+    their sums are spread, or their elements are multiplied one by one or in Winograd's domain.
     """
+    if any(part.transform for part in plan.parts):
+        return False
     sums = any(layer.is_quantised and not layer.is_depthwise for layer in plan.layers)
     return sums and spreads(simd) and plan.knobs.get("weights") not in (SPREAD_OUT, ONE_BY_ONE)
 

@@ -123,7 +123,8 @@ def _layer_report(
 
 def _why(plan: Plan) -> str:
     """Why this algorithm, and what it does that others do not."""
-    return f"{plan.why}; {NAN_SPREADS}" if plan.transforms else plan.why
+    spreads = plan.transforms and not plan.layers[0].is_quantised
+    return f"{plan.why}; {NAN_SPREADS}" if spreads else plan.why
 
 
 def _seconds(layer: Layer, kernel: Kernel) -> float | None:

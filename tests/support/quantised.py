@@ -179,8 +179,8 @@ class QuantisedCase:
         """Bias, ratios and parameters as a kernel reads them."""
         weights = self.weights.astype(np.int64) - self.weight_zero
         sums = weights.reshape(len(weights), -1).sum(axis=1)
-        # Depthwise kernels add nothing to the image.
-        is_offset = packed.layout != "taps"
+        # Only products of words add something to the image.
+        is_offset = packed.layout in ("words", "rows")
         offset = image_offset(self.simd, self.workload.dtype) if is_offset else 0
         taken = self.input_zero + offset
         bias = (self.bias - taken * sums) % 2**32

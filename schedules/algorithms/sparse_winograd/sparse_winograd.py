@@ -34,8 +34,9 @@ from schedules.algorithms.sparse_winograd.blocks import (
     weights_of,
 )
 from schedules.algorithms.winograd.domain import Domain, transform_image, transform_products
+from schedules.algorithms.winograd.parts import default_parts, parts_of
 from schedules.algorithms.winograd.schedule import schedule_strips
-from schedules.algorithms.winograd.winograd import WINOGRADS, Winograd, default_parts, parts_of
+from schedules.algorithms.winograd.winograd import WINOGRADS, Winograd
 from schedules.kernel.costs import Work, reads
 from schedules.kernel.knobs import Knob, Knobs, by_name, never
 from schedules.kernel.packing import PackedWeights

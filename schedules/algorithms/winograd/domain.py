@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
+from schedules.algorithms.winograd.integers import IMAGE, SUMS, unscaled
 from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
-from schedules.kernel.patches import Taps, masked
+from schedules.kernel.patches import Taps, masked, replaced
 from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import MAX_COLUMNS_SIDE_BY_SIDE, Tile
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.clamping import at_least
+from schedules.lower.integers import product16
 from schedules.lower.memory import ALIGNMENT
 from schedules.transforms.cook_toom import Filtering, filtering
 
@@ -68,6 +70,11 @@ class Domain:
         return self.rows.inputs * self.columns.inputs
 
     @property
+    def types(self) -> tuple[str, str]:
+        """Element types of V and U, and of M: see :mod:`schedules.algorithms.winograd.integers`."""
+        return (IMAGE, SUMS) if self.workload.is_quantised else (self.workload.dtype,) * 2
+
+    @property
     def blocked(self) -> bool:
         """Whether there are several blocks of channels."""
         return self.c_block < self.workload.in_channels
@@ -79,7 +86,7 @@ class Domain:
         Points lie so many further apart than they have to: transforms write all points of a few
         elements, and at distances of a power of two these would compete for one set of a cache.
         """
-        return ALIGNMENT // self.workload.element_bytes
+        return ALIGNMENT // DTYPE_BYTES[self.types[0]]
 
     @property
     def image_block(self) -> int:
@@ -166,7 +173,10 @@ class Domain:
 
     @property
     def products(self) -> Conv2dWorkload:
-        """The matrix products of a strip as a pointwise convolution: points by tiles."""
+        """The matrix products of a strip as a pointwise convolution: points by tiles.
+
+        Those of integers have as many sums in a vector as floats, and take as many instructions.
+        """
         return Conv2dWorkload(
             in_height=self.points,
             in_width=self.tiles,
@@ -174,7 +184,7 @@ class Domain:
             out_channels=self.workload.out_channels,
             kernel_height=1,
             kernel_width=1,
-            dtype=self.workload.dtype,
+            dtype="float32" if self.workload.is_quantised else self.workload.dtype,
         )
 
 
@@ -185,6 +195,7 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
     tiles; elements of V are block ``A``.
     """
     layer, columns = domain.workload, tile.rounded(domain.tiles)
+    image_type, sum_type = domain.types
     size = domain.c_block
     count = layer.in_channels // size
     k = te.reduce_axis((0, size), name="c")
@@ -198,7 +209,7 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
         *strip, w, c = index
         tile = [w] if domain.images == 1 else [w // domain.image_tiles, w % domain.image_tiles]
         place = (*strip, *tile, c)
-        return masked(inside(w), transformed[place], layer.dtype)
+        return masked(inside(w), transformed[place], image_type)
 
     element = te.compute((*strips, columns, layer.in_channels), point, name="A")
 
@@ -206,8 +217,12 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
         b: tirx.Expr, n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
     ) -> tirx.Expr:
         c = b * size + k
-        value = element[n, s, p, w, c] * weights[p, o // tile.panel, c, o % tile.panel]
-        return te.sum(masked(inside(w), value, layer.dtype), axis=[k])
+        weight = weights[p, o // tile.panel, c, o % tile.panel]
+        if layer.is_quantised:
+            value = product16(weight, element[n, s, p, w, c])
+        else:
+            value = element[n, s, p, w, c] * weight
+        return te.sum(masked(inside(w), value, sum_type), axis=[k])
 
     channels = weights.shape[1] * tile.panel
     sums = te.compute((count, *strips, columns, channels), sum_of_products, name="ACC")
@@ -222,10 +237,16 @@ def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: T
     )
 
 
-def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
-    """Block ``V``: ``B_h^T d B_w`` for every tile and channel; block ``VR`` is ``B_h^T d``."""
+def transform_image(
+    domain: Domain, image: te.Tensor, constants: Constants | None = None
+) -> te.Tensor:
+    """Block ``V``: ``B_h^T d B_w`` for every tile and channel; block ``VR`` is ``B_h^T d``.
+
+    Beyond the border are zeros, or the zero points of the ``constants`` of integers.
+    """
     layer, rows, columns = domain.workload, domain.rows, domain.columns
     channels, across = layer.in_channels, domain.tile_columns
+    image_type, _ = domain.types
 
     def pixel(place: Sequence[tirx.Expr], i: int, j: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
         n, s, *images, tile = place
@@ -234,6 +255,9 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
         inside = [h >= 0] * (layer.pad_top > i) + [h < layer.in_height]
         inside += [w >= 0] * (layer.pad_left > 0) + [w < layer.in_width]
         element = image[images[0] if images else n, h, w * layer.in_pitch + c]
+        if layer.is_quantised:
+            assert constants is not None, "integers have a zero point"
+            return replaced(inside, element, constants.zero_point(element)).astype(image_type)
         return masked(inside, element, layer.dtype)
 
     n_h, n_w, strips = rows.inputs, columns.inputs, domain.strip_shape
@@ -242,7 +266,7 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
     def by_row(n: tirx.Expr, s: tirx.Expr, a: tirx.Expr, *index: tirx.Expr) -> tirx.Expr:
         *tile, j, c = index
         pixels = [pixel((n, s, *tile), i, j, c) for i in range(n_h)]
-        return select_row(rows.image, a, pixels, layer.dtype)
+        return select_row(rows.image, a, pixels, image_type)
 
     by_rows = te.compute((*strips, n_h, *tiles, n_w, channels), by_row, name="VR")
 
@@ -250,7 +274,7 @@ def transform_image(domain: Domain, image: te.Tensor) -> te.Tensor:
         *tile, c = index
         places = [(n, s, p // n_w, *tile, j, c) for j in range(n_w)]
         pixels = [by_rows[place] for place in places]
-        value = select_row(columns.image, p % n_w, pixels, layer.dtype)
+        value = select_row(columns.image, p % n_w, pixels, image_type)
         return at_least(value, 0.0) if layer.domain and layer.domain.relu else value
 
     return te.compute((*strips, domain.points, *tiles, channels), point, name="V")
@@ -265,13 +289,14 @@ def transform_products(
     """
     layer, rows, columns = domain.workload, domain.rows, domain.columns
     n_w, m_h, m_w = columns.inputs, rows.outputs, columns.outputs
+    _, sum_type = domain.types
 
     def by_row(
         n: tirx.Expr, s: tirx.Expr, row: tirx.Expr, across: tirx.Expr, b: tirx.Expr, o: tirx.Expr
     ) -> tirx.Expr:
         tile = n % domain.images * domain.image_tiles + row // m_h * domain.tile_columns + across
         points = [products[n // domain.images, s, a * n_w + b, tile, o] for a in range(rows.inputs)]
-        return select_row(rows.output, row % m_h, points, layer.dtype)
+        return select_row(rows.output, row % m_h, points, sum_type)
 
     strips, strip_rows = domain.image_strips, domain.strip_rows
     shape = (layer.batch, strips, strip_rows, domain.tile_columns, n_w, layer.out_channels)
@@ -279,6 +304,7 @@ def transform_products(
 
     def pixel(n: tirx.Expr, h: tirx.Expr, w: tirx.Expr, o: tirx.Expr) -> tirx.Expr:
         points = [by_rows[n, h // strip_rows, h % strip_rows, w // m_w, b, o] for b in range(n_w)]
-        return select_row(columns.output, w % m_w, points, layer.dtype)
+        value = select_row(columns.output, w % m_w, points, sum_type)
+        return unscaled(value, rows, columns) if layer.is_quantised else value
 
     return finished(layer, pixel, constants)

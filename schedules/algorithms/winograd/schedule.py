@@ -9,6 +9,7 @@ The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     that takes less time than getting it from another core.
     """
     # A part that ends within a vector would have the next one's products in M as well.
-    lanes, channels = tile.lanes(simd, domain.workload.dtype), domain.workload.out_channels
+    lanes, channels = output_lanes(domain, simd, tile), domain.workload.out_channels
     image, h, w, o = schedule.get_loops(schedule.get_sblock("Y"))
     strip, down, y = schedule.split(h, [None, domain.strip, domain.rows.outputs])
     across, x = schedule.split(w, [None, domain.columns.outputs])
@@ -52,6 +53,13 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     mark_stage(schedule, strip, inside=part if domain.parts > 1 else None)
 
 
+def output_lanes(domain: Domain, simd: Simd, tile: Tile) -> int:
+    """Output channels that are computed at once: of integers two vectors, which are narrowed."""
+    if domain.workload.is_quantised:
+        return math.gcd(tile.panel, 2 * simd.lanes(domain.types[1]))
+    return tile.lanes(simd, domain.workload.dtype)
+
+
 def schedule_output(
     schedule: s_tir.Schedule, domain: Domain, simd: Simd, vector: Any, tile: tuple[Any, Any, Any]
 ) -> None:
@@ -62,7 +70,9 @@ def schedule_output(
     schedule.compute_at(by_rows, vector, preserve_unit_loops=True)
     r_y, _, r_b, r_lane = schedule.get_loops(by_rows)[-4:]
     schedule.reorder(r_b, r_y, r_lane)
-    if domain.workload.out_channels % simd.lanes(domain.workload.dtype):
+    if domain.workload.out_channels % max(
+        extent(schedule, r_lane), simd.lanes(domain.workload.dtype)
+    ):
         partition(schedule, r_lane)
     for loop in (y, r_b):
         unroll_points(schedule, simd, loop)
@@ -79,10 +89,13 @@ def schedule_products(
     products = schedule.get_sblock("M")
     schedule.compute_at(products, part, preserve_unit_loops=True)
     point, t, o, *blocks = schedule.get_loops(products)[-3 - domain.blocked :]
-    loops = split_tile(schedule, tile, tile.lanes(simd, layer.dtype), point, t, o)
+    lanes = tile.lanes(simd, domain.products.dtype)
+    if layer.is_quantised:  # a vector of weights at a time
+        lanes = math.gcd(tile.panel, simd.lanes(domain.types[0]))
+    loops = split_tile(schedule, tile, lanes, point, t, o)
     outside = [*loops.order, *blocks]
     schedule.reorder(*outside, *loops.inside)
-    accumulate_tile(schedule, domain.taps, simd, tile, outside[-1])
+    accumulate_tile(schedule, domain.taps, simd, tile, outside[-1], lanes=lanes)
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocks:
         schedule.decompose_reduction(products, blocks[0])
@@ -90,7 +103,7 @@ def schedule_products(
 
 def schedule_image(schedule: s_tir.Schedule, domain: Domain, simd: Simd, strip: Any) -> None:
     """Image to V in each ``strip``, a vector of channels of a tile at a time, rows first."""
-    lanes = simd.lanes(domain.workload.dtype)
+    lanes = simd.lanes(domain.types[0])
     transformed, by_rows = schedule.get_sblock("V"), schedule.get_sblock("VR")
     schedule.compute_at(transformed, strip, preserve_unit_loops=True)
     point, *images, t, c = schedule.get_loops(transformed)[-2 - len(domain.tile_shape) :]

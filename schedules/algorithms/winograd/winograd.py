@@ -36,7 +36,8 @@ transformed into U, and before that, if they are ``in_place``, brought into WT::
 
     U    n_h n_w (c p + L)        WT    r_h r_w c p
 
-All of it is a thread's own.
+All of it is a thread's own. Layers of int8 are computed exactly, by F(2, r) in integers: see
+:mod:`schedules.algorithms.winograd.integers`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT, LayerAlgorithm, converts
+from schedules.algorithms.base import FLOAT, INT8, LayerAlgorithm, converts
+from schedules.algorithms.winograd import integers
 from schedules.algorithms.winograd.costs import domain_work
 from schedules.algorithms.winograd.domain import (
     IN_PLACE,
@@ -60,6 +62,7 @@ from schedules.algorithms.winograd.domain import (
     transform_products,
 )
 from schedules.algorithms.winograd.panels import schedule_panels
+from schedules.algorithms.winograd.parts import default_parts
 from schedules.algorithms.winograd.schedule import schedule_strips
 from schedules.algorithms.winograd.weights import by_channels, transform_weights
 from schedules.kernel import accuracy, packing, sharing, tiles
@@ -70,7 +73,7 @@ from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import placeholders
 from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.memory import join
 from schedules.target.simd import Simd
 
@@ -101,10 +104,6 @@ FASTER = 0.95
 #: And with fewer, transforming each weight in the kernel takes too long beside its products: where
 #: scalars are broadcast, and where a multiply-add takes them by element.
 ENOUGH_TILES_IN_KERNEL = (28, 96)
-#: Strips of which threads use their time to this part are shared as they are. V is computed again
-#: for every part of the channels: in two parts, 27x27x32->128 took longer on one thread of a Zen 4,
-#: and as long on two.
-EVEN_STRIPS = 0.85
 #: With fewer tiles of an image, weights are transformed once for all of them.
 FEW_TILES = 50
 #: Vectors of a panel at most, where its weights are transformed in the kernel: where scalars are
@@ -125,7 +124,7 @@ class Winograd(LayerAlgorithm):
     source = "Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308"
     workspace = "n^2 P (C + M), P tiles of a strip"
     good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
-    types = FLOAT | {WINOGRADS}
+    types = FLOAT | INT8 | {WINOGRADS}
     transforms = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
@@ -140,11 +139,14 @@ class Winograd(LayerAlgorithm):
             return "a 1x1 kernel has no overlapping products to save"
         if max(kernel) + 1 > MAX_INPUTS:
             return f"a {kernel[0]}x{kernel[1]} kernel needs tiles of more than {MAX_INPUTS} pixels"
+        reason = integers.unsupported(workload) if workload.is_quantised else None
+        if reason is not None:
+            return reason
         return super().supports(workload, simd)
 
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         outputs = [m for m in outputs_of(workload) if m != 5 or is_fitting(workload)]
-        is_transformed = workload.domain or workload.dtype == "float16"
+        is_transformed = workload.domain or workload.dtype != "float32"
         sources = (TRANSFORMED,) if is_transformed else WEIGHTS
         forms: list[Knobs] = [{"outputs": m, "weights": w} for w in sources for m in outputs]
         # The least workspace, where that is limited.
@@ -174,7 +176,9 @@ class Winograd(LayerAlgorithm):
         whole = Domain.of(workload, {**form, "strip": workload.out_height})
         strip = fixed.get("strip") or self.default_strip(whole, simd, form)
         domain = Domain.of(workload, {**form, "strip": strip})
-        choices = tiles.knobs(product_of(domain, simd), simd)
+        product = product_of(domain, simd)
+        own = integers.product_tile(product, simd) if workload.is_quantised else None
+        choices = tiles.knobs(product, simd, own)
         converted = workload.weight_dtype != "int8" and converts(workload, simd)
         converted = converted and not workload.domain and workload.dtype == "float32"
         sources = WEIGHTS if converted else (TRANSFORMED,)
@@ -248,6 +252,7 @@ class Winograd(LayerAlgorithm):
         domain = self._domain(workload, knobs)
         image, products = domain.image_elements, domain.product_elements
         elements = [image, products]
+        sizes = [DTYPE_BYTES[dtype] for dtype in domain.types]
         if domain.in_kernel:
             size = domain.c_block * knobs["panel"]
             inner = [domain.points * (size + domain.line)]
@@ -255,7 +260,8 @@ class Winograd(LayerAlgorithm):
                 inner.insert(0, size * workload.kernel_height * workload.kernel_width)
             # In the order of the loops that allocate them: M is first where it is a running sum.
             elements = [image, products, *inner] if domain.blocked else [image, *inner, products]
-        return join(*(count * workload.element_bytes for count in elements))
+            sizes = [workload.element_bytes] * len(elements)
+        return join(*(count * size for count, size in zip(elements, sizes, strict=True)))
 
     def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         # Threads share strips, and parts of them.
@@ -284,7 +290,14 @@ class Winograd(LayerAlgorithm):
         others = sharing.tensor_bytes(workload) if domain.image_strips == 1 else 0
         return (Share(domain.image_strips * domain.parts, others),)
 
+    def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:
+        works = super().stages(workload, simd, knobs)
+        times = integers.macs_of_bytes(simd) if workload.is_quantised else 1.0
+        return [replace(work, macs=work.macs * times) for work in works]
+
     def expected_error(self, workload: Conv2dWorkload, knobs: Knobs) -> float:
+        if workload.is_quantised:
+            return super().expected_error(workload, knobs)
         domain = self._domain(workload, knobs)
         return accuracy.relative_error(
             # A running sum over a block, and one over the blocks.
@@ -300,6 +313,9 @@ class Winograd(LayerAlgorithm):
             if knobs["weights"] == IN_PLACE:
                 return packing.rows(workload)
             return packing.channels(workload, knobs["panel"])
+        if workload.is_quantised:
+            whole = (integers.whole(domain.rows), integers.whole(domain.columns))
+            return packing.winograd(workload, knobs["panel"], whole)
         transform = (domain.rows.transform, domain.columns.transform)
         if workload.domain:
             return packing.winograd(workload, knobs["panel"], None)
@@ -311,7 +327,7 @@ class Winograd(LayerAlgorithm):
         in_place = knobs.get("weights") == IN_PLACE
         taps = by_channels(domain, weights, tile.panel) if in_place else weights
         transformed = transform_weights(domain, taps) if domain.in_kernel else weights
-        products = multiply(domain, transform_image(domain, image), transformed, tile)
+        products = multiply(domain, transform_image(domain, image, constants), transformed, tile)
         results = transform_products(domain, products, constants)
         arguments = [image, weights, *constants.tensors, *results]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
@@ -345,6 +361,8 @@ def default_c_block(workload: Conv2dWorkload, simd: Simd, outputs: int) -> int:
 
     In F(5, r) half of all at most, so that it errs little more than F(4, r).
     """
+    if workload.is_quantised:  # which rounds nothing
+        return workload.in_channels
     most = NEON_SUM if simd.fma_by_element else SUM
     if outputs == 5:
         most = min(most, max(workload.in_channels // 2, 1))
@@ -381,31 +399,14 @@ def streams(whole: Domain, simd: Simd) -> bool:
     return stays and weights * layer.element_bytes > simd.l2_bytes
 
 
-def default_parts(domain: Domain, simd: Simd, panel: int) -> int:
-    """Parts of the output channels: the fewest with which threads have even shares of all strips.
-
-    They are of equally many panels.
-    """
-
-    def even(count: int) -> float:
-        return min(sharing.evenness(domain.strips * count, simd.cores), EVEN_STRIPS)
-
-    return max(parts_of(domain.workload, panel), key=even)
-
-
-def parts_of(workload: Conv2dWorkload, panel: int) -> tuple[int, ...]:
-    """Numbers of equal parts of all panels."""
-    panels = -(-workload.out_channels // panel)
-    return tuple(count for count in range(1, panels + 1) if panels % count == 0)
-
-
 def outputs_of(workload: Conv2dWorkload) -> tuple[int, ...]:
     """The m of F(m, r) to choose from."""
     if workload.domain:
         return (workload.domain.outputs,)
     kernel = max(workload.kernel_height, workload.kernel_width)
-    # What the transforms of larger tiles add up and multiply is too much for 11 bits.
-    forms = FORMS[:1] if workload.dtype == "float16" else FORMS
+    # What the transforms of larger tiles add up and multiply is too much for 11 bits, and no
+    # integers.
+    forms = FORMS[:1] if workload.dtype != "float32" else FORMS
     return tuple(m for m in forms if m + kernel - 1 <= MAX_INPUTS)
 
 

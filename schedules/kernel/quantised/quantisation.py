@@ -110,8 +110,8 @@ class Quantisation:
         ``weights`` are OHWI and as the model has them, the bias int32 of shape (M,).
         """
         sums = (weights.astype(np.int64) - self.weight_zero).reshape(len(weights), -1).sum(axis=1)
-        # Depthwise kernels add nothing to the image.
-        is_offset = packed.layout != "taps"
+        # Only products of words add something to the image.
+        is_offset = packed.layout in ("words", "rows")
         taken = self.input_zero + (image_offset(simd, str(weights.dtype)) if is_offset else 0)
         wrapped = (bias - taken * sums).astype(np.uint32)  # as the kernel's sums wrap
         zero_word = np.full(WORD, self.input_zero, weights.dtype).view(np.int32)

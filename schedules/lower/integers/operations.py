@@ -77,6 +77,11 @@ def negated(element: Expr) -> Expr:
     return tirx.call_intrin("int16", NEGATED, element)
 
 
+def product16(weight: Expr, image: Expr) -> Expr:
+    """The product of two int16."""
+    return tirx.Cast("int32", weight) * tirx.Cast("int32", image)
+
+
 def wide_product(weight: Expr, image: Expr) -> Expr:
     """The product of two int16, the second of them perhaps a lane of a vector; on Arm only."""
     return tirx.call_intrin("int32", WIDE, weight, image)

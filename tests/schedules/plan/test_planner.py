@@ -181,12 +181,16 @@ def test_int8_without_dot_products_is_spread_or_multiplied_one_by_one(cpu: str) 
     def of_int8(workload: Conv2dWorkload) -> Conv2dWorkload:
         return replace(workload, dtype="int8", weight_dtype="int8", rounding="xnn_fp32")
 
-    whole = of_int8(layer(56, 24, 24))
+    # Where Winograd's algorithm is none.
+    strided = {"stride_height": 2, "stride_width": 2}
+    whole = of_int8(layer(56, 24, 24, **strided))
+    assert plan_kernel(of_int8(layer(56, 24, 24)), PRESETS[cpu]).algorithm == "winograd"
     plan = plan_kernel(whole, PRESETS[cpu])
     assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "elements")
     assert plan_kernel(whole, PRESETS[cpu], "indirect").knobs["weights"] == "packed"
     assert plan_kernel(whole, SIMD).knobs["weights"] == "packed"
-    assert plan_kernel(of_int8(RESNET), PRESETS[cpu]).knobs["weights"] == "spread"
+    other = of_int8(layer(56, 64, 64, **strided))
+    assert plan_kernel(other, PRESETS[cpu]).knobs["weights"] == "spread"
     depthwise = of_int8(layer(56, 144, 144, groups=144))
     assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"
 

@@ -55,11 +55,12 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
         }
         return scratch;
     }
-    if (!weights->scales) {
+    if (!weights->scales && !constants->quantised.scales) {
         return lc_constant_read(weights, index + c, count, scratch);
     }
+    // Those of integers are what is multiplied.
     const int8_t *codes = (const int8_t *)weights->data + index + c;
-    float scale = lc_scale_of(constants, m);
+    float scale = weights->scales ? lc_scale_of(constants, m) : 1.0f;
     for (size_t i = 0; i < count; i++) {
         scratch[i] = scale * (float)codes[i];
     }

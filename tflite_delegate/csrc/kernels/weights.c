@@ -65,10 +65,8 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
                        (!in_blocks && part->layout != LC_PANELS)))) {
         return false;
     }
-    if (in_words != (lc_sums_integers(g) && is_filled_up) || (in_words && transform)) {
-        return false;
-    }
-    if (part->bias_elements < out_channels ||
+    if (in_words != (lc_sums_integers(g) && is_filled_up && !transform) ||
+        (transform && g->dynamic) || part->bias_elements < out_channels ||
         (!is_filled_up && (transform || part->panel > 1 || part->bias_elements > out_channels)) ||
         (part->layout == LC_TAPS && g->in_channels > g->groups) || (by_channel && transform)) {
         return false;
@@ -117,7 +115,10 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
         !lc_multiply(&layout->matrix, (int64_t)layout->panel)) {
         return false;
     }
-    layout->bytes = in_words ? layout->word : g->domain ? sizeof(float) : element_bytes(g);
+    layout->bytes = in_words                           ? layout->word
+                    : g->domain                        ? sizeof(float)
+                    : transform && lc_sums_integers(g) ? sizeof(int16_t)
+                                                       : element_bytes(g);
     return lc_multiply(&layout->bytes, (int64_t)layout->matrix) &&
            lc_multiply(&layout->bytes, (int64_t)layout->points) &&
            layout->bytes == part->packed_bytes;
@@ -279,7 +280,7 @@ static bool pack_weights(void *packed, const struct layout *layout, const struct
     }
     if (layout->geometry->domain) {
         lc_pack_points(packed, part, layout->geometry, constants);
-    } else if (lc_sums_integers(layout->geometry)) {
+    } else if (lc_sums_integers(layout->geometry) && !layout->transform) {
         pack_words(packed, layout, constants, first);
     } else if (lc_packs_narrow(layout->geometry)) {
         pack_narrow(packed, layout, constants, first);
@@ -302,7 +303,7 @@ static bool pack_call(char *block, const struct places *places, const struct lc_
             !pack_weights(weights, &layout, &kernel->parts[i], &layers[i], first)) {
             return false;
         }
-        lc_write_constants(bias, kernel->parts[i].bias_elements, layout.geometry, &layers[i], first,
+        lc_write_constants(bias, &kernel->parts[i], layout.geometry, &layers[i], first,
                            layout.out_channels);
     }
     return true;

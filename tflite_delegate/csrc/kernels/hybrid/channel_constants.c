@@ -34,13 +34,13 @@ static int32_t negative_sum_of(const struct lc_geometry *g, const struct lc_cons
     return sum;
 }
 
-void lc_write_constants(void *block, size_t elements, const struct lc_geometry *g,
+void lc_write_constants(void *block, const struct lc_part *part, const struct lc_geometry *g,
                         const struct lc_constants *constants, size_t first, size_t channels) {
     if (g->rule) {
-        lc_write_parameters(block, elements, g, constants, first, channels);
+        lc_write_parameters(block, part, g, constants, first, channels);
         return;
     }
-    size_t line = elements * sizeof(float);
+    size_t line = part->bias_elements * sizeof(float);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {
         char *to = (char *)block + m * sizeof(float);

@@ -19,7 +19,7 @@ struct lc_constants;
 // Adds what lies behind `bytes` of biases. False on overflow.
 bool lc_add_constants(const struct lc_geometry *geometry, size_t *bytes);
 
-// Writes `channels` biases, of `elements` that there is room for, and what lies behind them.
+// Writes `channels` biases, of those that a part has room for, and what lies behind them.
 // `first` is the layer's output channel that is the first of these.
-void lc_write_constants(void *block, size_t elements, const struct lc_geometry *geometry,
+void lc_write_constants(void *block, const struct lc_part *part, const struct lc_geometry *geometry,
                         const struct lc_constants *constants, size_t first, size_t channels);

@@ -139,14 +139,15 @@ static void write_ratio(char *ratios, size_t line, size_t m, int32_t rule, union
     }
 }
 
-void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *g,
+void lc_write_parameters(void *block, const struct lc_part *part, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t channels) {
     const struct lc_quantised_layer *layer = &constants->quantised;
     const int32_t offset =
         layer->element == LC_UINT8 ? lc_library.unsigned_image_offset : lc_library.image_offset;
-    // Depthwise kernels add nothing to the image.
-    const uint32_t taken = (uint32_t)(layer->input_zero + (is_in_words(constants) ? offset : 0));
-    size_t line = elements * sizeof(float), ratios;
+    // Neither depthwise kernels nor those of transformed weights add something to the image.
+    const bool is_offset = is_in_words(constants) && !part->transform;
+    const uint32_t taken = (uint32_t)(layer->input_zero + (is_offset ? offset : 0));
+    size_t line = part->bias_elements * sizeof(float), ratios;
     ratio_bytes(g->rule, line, &ratios);
     lc_round_up(&line);
     for (size_t m = 0; m < channels; m++) {

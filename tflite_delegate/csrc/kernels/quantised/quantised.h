@@ -44,10 +44,11 @@ float lc_ratio(const struct lc_quantised_layer *layer, size_t m);
 // Adds what lies behind `bytes` of biases of a layer with this rule. False on overflow.
 bool lc_add_parameters(size_t *bytes, int32_t rule);
 
-// Writes `channels` biases, of `elements` that there is room for, and what lies behind them.
+// Writes `channels` biases, of those that a part has room for, and what lies behind them.
 // `first` is the layer's output channel that is the first of these.
-void lc_write_parameters(void *block, size_t elements, const struct lc_geometry *geometry,
-                         const struct lc_constants *constants, size_t first, size_t channels);
+void lc_write_parameters(void *block, const struct lc_part *part,
+                         const struct lc_geometry *geometry, const struct lc_constants *constants,
+                         size_t first, size_t channels);
 
 // Computes output rows [begin, end) of one image. r: NULL unless the geometry has a residual.
 void lc_quantised_conv(const struct lc_geometry *geometry, const struct lc_constants *constants,

@@ -33,6 +33,15 @@ static void transform_channels(double *sums, size_t c, size_t count, struct poin
     }
 }
 
+// Of integers, whose transforms are whole, in 16 bits.
+static void store(void *packed, size_t i, double value, const struct lc_geometry *g) {
+    if (lc_sums_integers(g)) {
+        ((int16_t *)packed)[i] = (int16_t)value;
+    } else {
+        lc_store_float(packed, i, (float)value, g->half_weights);
+    }
+}
+
 void lc_pack_transformed(void *packed, const struct lc_part *part, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t out_channels) {
     double sums[CHUNK];
@@ -50,7 +59,7 @@ void lc_pack_transformed(void *packed, const struct lc_part *part, const struct 
                 size_t count = channels - c < CHUNK ? channels - c : CHUNK;
                 transform_channels(sums, c, count, point, constants, first + m);
                 for (size_t i = 0; i < count; i++) {
-                    lc_store_float(packed, from + (c + i) * panel, (float)sums[i], g->half_weights);
+                    store(packed, from + (c + i) * panel, sums[i], g);
                 }
             }
         }
