@@ -29,8 +29,8 @@ BUDGET = {
     "schedules/target": 1450,
     "schedules/transforms": 310,
     "schedules/tuning": 5720,
-    "tflite_delegate": 1240,
-    "tflite_delegate/csrc": 17200,
+    "tflite_delegate": 1250,
+    "tflite_delegate/csrc": 18000,
     "tflite_delegate/embedding": 200,
     "tflite_delegate/importer": 5080,
     "tflite_delegate/read": 2100,
@@ -48,7 +48,7 @@ BUDGET = {
     "tests/schedules": 11480,
     "tests/scripts": 9600,
     "tests/support": 5140,
-    "tests/tflite_delegate": 12740,
+    "tests/tflite_delegate": 12860,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

@@ -29,4 +29,5 @@ def copy_sources(folder: Path) -> list[str]:
 def target_header(simd: Simd) -> str:
     """The text of :data:`TARGET`: what C code may use once the processor has been checked."""
     text = (CSRC / TARGET).read_text(encoding="utf-8")
-    return text.replace("LC_AVX512 0", f"LC_AVX512 {int(simd.features >= _WIDE)}")
+    text = text.replace("LC_AVX512 0", f"LC_AVX512 {int(simd.features >= _WIDE)}")
+    return text.replace("LC_HALVES 0", f"LC_HALVES {int(simd.computes_float16)}")

@@ -32,6 +32,8 @@ CODED_OPERATORS = frozenset(code for code, coded in _LISTED.items() if coded)
 _EXPANDING = (tflite.BuiltinOperator.DEQUANTIZE, tflite.BuiltinOperator.DENSIFY)
 #: From numbers to codes of 8 bits, and between codes.
 _CONVERSIONS = (tflite.BuiltinOperator.QUANTIZE, tflite.BuiltinOperator.DEQUANTIZE)
+#: Those that it computes in float16, where the processor can.
+HALF_OPERATORS = OPERATORS.difference(_CONVERSIONS)
 _NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if name[:1].isupper()}
 
 
@@ -100,6 +102,19 @@ def _with_layers(model: Model, joined: set[int], layers: set[int]) -> set[int]:
         if not indices & layers:
             joined = joined - indices
     return joined
+
+
+def half_constants(model: Model) -> set[int]:
+    """Constants, and what is made of such of float16."""
+    computed = {tensor: step for step in model.steps for tensor in step.outputs}
+    read = {tensor for step in model.steps for tensor in step.inputs}
+    constants = read.difference(computed, model.inputs)
+    made = {
+        tensor
+        for tensor, step in computed.items()
+        if step.code in _EXPANDING and "float16" in step.types and constants >= {*step.inputs}
+    }
+    return constants | made
 
 
 def _timed(model: Model) -> list[Step]:

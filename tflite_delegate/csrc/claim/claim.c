@@ -152,15 +152,15 @@ static int claim_layers(struct claims *claims) {
     return TFL_OK;
 }
 
-static int halve_between(struct claims *claims) {
-    lc_halve_between(&claims->graph, claims->delegate, claims->replacements);
-    return TFL_OK;
-}
-
 // Operators
 
 static int claim_operators(struct claims *claims) {
     return lc_claim_operators(&claims->graph, claims->replacements);
+}
+
+static int halve_between(struct claims *claims) {
+    lc_halve_between(&claims->graph, claims->delegate, claims->replacements);
+    return TFL_OK;
 }
 
 // For the weights that the nodes will pack.
@@ -293,8 +293,8 @@ int lc_claim_layers(struct tfl_context *context, struct tfl_delegate *base) {
                                      .plan = claims.graph.kept_plan,
                                      .sources = claims.graph.sources};
     begin(delegate, &claims.claim);
-    int (*const steps[])(struct claims *) = {claim_layers, halve_between, claim_operators,
-                                             make_room,    replace_all,   record};
+    int (*const steps[])(struct claims *) = {claim_layers, claim_operators, halve_between,
+                                             make_room,    replace_all,     record};
     for (size_t i = 0; status == TFL_OK && i < sizeof steps / sizeof *steps; i++) {
         status = steps[i](&claims);
     }

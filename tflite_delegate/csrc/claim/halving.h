@@ -5,7 +5,8 @@
 #include "run/node.h"
 #include "run/replace.h"
 
-// Makes every tensor float16 that a layer of float16 computes and nothing but other such layers
-// read, once all layers are claimed. precision.py predicts the same. Without memory, none.
-void lc_halve_between(const struct lc_graph *graph, struct lc_delegate *delegate,
+// Makes every tensor float16 that a layer or operator of float16 computes and nothing but others of
+// these read, once all are claimed. An operator is one of these if all its tensors are, but for
+// constants. precision.py predicts the same. Without memory, none.
+void lc_halve_between(struct lc_graph *graph, struct lc_delegate *delegate,
                       const struct lc_replacement *replacements);

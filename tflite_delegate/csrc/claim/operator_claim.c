@@ -139,11 +139,12 @@ static bool claim(struct lc_graph *graph, const enum state *states,
             return false;
         }
         if (states[place] == JOINED) {
+            const struct lc_operator *kind = lc_operator_for(view.builtin_code);
             replacements[place] = (struct lc_replacement){
-                .registration = lc_operator_registration(
-                    view.builtin_code,
-                    lc_inplace_of(graph, lc_operator_for(view.builtin_code), view.node)),
+                .registration = lc_operator_registration(view.builtin_code,
+                                                         lc_inplace_of(graph, kind, view.node)),
                 .node_count = 1,
+                .may_halve = kind->compute_halves != NULL,
                 .nodes = {view.index},
             };
             graph->claimed[place] = true;

@@ -6,3 +6,4 @@
 #pragma once
 
 #define LC_AVX512 0 // of x86: avx512f, bw, cd, dq and vl
+#define LC_HALVES 0 // of Arm: fullfp16, arithmetic of float16

@@ -21,13 +21,17 @@ const char *lc_broadcast_shape(const struct lc_shape *a, const struct lc_shape *
 // For an output that has elements.
 struct lc_broadcast lc_broadcast_rows(const struct lc_shape *a, const struct lc_shape *b);
 
+struct lc_stretched;
+
+// Computes rows of the output that differ in the last axis but one only. a, b: where the operands
+// of the first begin.
+typedef void lc_rows_function(const struct lc_stretched *self, const void *a, const void *b,
+                              void *y, int32_t count, int32_t rows);
+
 // An operation on elements of `bytes` each. To be the first field of what it needs besides.
 struct lc_stretched {
     struct lc_broadcast shape;
-    // Computes rows of the output that differ in the last axis but one only. a, b: where the
-    // operands of the first begin.
-    void (*compute_rows)(const struct lc_stretched *self, const void *a, const void *b, void *y,
-                         int32_t count, int32_t rows);
+    lc_rows_function *compute_rows;
     size_t bytes;
     const void *operands[2];
     void *output;

@@ -20,7 +20,6 @@ static bool is_coded(const struct tfl_context *context, const struct tfl_ints *t
 struct lc_operation lc_operation_of(struct tfl_context *context, const struct tfl_node *node,
                                     int32_t builtin_code) {
     const struct tfl_tensor *output = lc_tensor(context, node->outputs->data[0]);
-    bool is_byte = output && (output->type == TFL_INT8 || output->type == TFL_UINT8);
     return (struct lc_operation){
         .context = context,
         .inputs = node->inputs,
@@ -28,7 +27,8 @@ struct lc_operation lc_operation_of(struct tfl_context *context, const struct tf
         .params = node->builtin_data,
         .builtin_code = builtin_code,
         .is_coded = is_coded(context, node->inputs) || is_coded(context, node->outputs),
-        .element_bytes = is_byte ? 1 : sizeof(float),
+        .is_half = output && output->type == TFL_FLOAT16,
+        .element_bytes = output ? lc_element_size(output->type) : (int32_t)sizeof(float),
     };
 }
 
@@ -49,7 +49,22 @@ struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
 }
 
 const void *lc_input_data(const struct lc_operation *operation, int i) {
-    return lc_input(operation, i)->data;
+    const bool is_narrowed = i < LC_MOST_NARROWED && operation->narrowed[i];
+    return is_narrowed ? (const void *)operation->narrowed[i] : lc_input(operation, i)->data;
+}
+
+bool lc_is_wide_constant(const struct lc_operation *operation, int i) {
+    const struct tfl_tensor *input = lc_input(operation, i);
+    return i < LC_MOST_NARROWED && input->type == TFL_FLOAT32 &&
+           input->allocation_type == TFL_MMAP_RO && input->data;
+}
+
+int lc_half_source(const struct lc_operation *operation, int i, const int *sources) {
+    const int index = operation->inputs->data[i], source = sources ? sources[index] : -1;
+    const struct tfl_tensor *tensor = lc_tensor(operation->context, source);
+    const bool is_half = tensor && tensor->type == TFL_FLOAT16 && lc_is_constant(tensor) &&
+                         lc_same_dims(tensor->dims, lc_input(operation, i)->dims);
+    return is_half && lc_input(operation, i)->type == TFL_FLOAT32 ? source : -1;
 }
 
 void *lc_output_data(const struct lc_operation *operation, int i) {

@@ -11,8 +11,13 @@
 
 #include "host/pool.h"
 #include "host/tflite_abi.h"
+#include "kernels/target.h"
 
-enum { LC_MAX_RANK = 6, LC_MAX_OUTPUTS = 64 };
+enum {
+    LC_MAX_RANK = 6,
+    LC_MAX_OUTPUTS = 64,
+    LC_MOST_NARROWED = 3, // first inputs that may be constants of another type
+};
 
 struct lc_shape {
     int32_t rank;
@@ -25,10 +30,12 @@ struct lc_operation {
     const struct tfl_ints *inputs, *outputs; // tensor indices
     const void *params;                      // builtin_data
     int32_t builtin_code;
-    bool is_coded;         // some operands are codes of 8 bits; else all are float32
+    bool is_coded;         // some operands are codes of 8 bits; else all are floats
+    bool is_half;          // all are float16, but for constants in float32
     int32_t element_bytes; // of outputs
-    const void *state;     // what lc_coded.start made
-    void *plan;            // what lc_operator.plan made
+    const uint16_t *narrowed[LC_MOST_NARROWED]; // such constants, rounded; NULL for other inputs
+    const void *state;                          // what lc_coded.start made
+    void *plan;                                 // what lc_operator.plan made
     int32_t threads;
 };
 
@@ -67,13 +74,22 @@ struct lc_operator {
     // Computes the outputs, which have these shapes and are not all empty, in float32. NULL: it
     // does not.
     void (*compute)(const struct lc_operation *operation);
-    const struct lc_coded *coded; // NULL: float32 only
+    const struct lc_coded *coded; // NULL: floats only
+    // Computes them in float16. NULL: it does not.
+    void (*compute_halves)(const struct lc_operation *operation);
 };
 
 // Defines lc_operator_ADD, or another; what is not said of it is zero.
 #define LC_DEFINE_OPERATOR(name, least_inputs, most_inputs, ...)                                   \
     const struct lc_operator lc_operator_##name = {TFL_BUILTIN_##name, "leanconv/" #name,          \
                                                    least_inputs, most_inputs, __VA_ARGS__}
+
+// The last of what is said of an operator that computes in float16 where the target does.
+#if LC_HALVES
+#define LC_IN_HALVES(function) .compute_halves = (function)
+#else
+#define LC_IN_HALVES(function) .compute_halves = NULL
+#endif
 
 // For operators whose codes stand for the same numbers before and after.
 #define LC_KEEPS_SCALE(function)                                                                   \
@@ -95,7 +111,14 @@ const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i);
 struct lc_shape lc_input_shape(const struct lc_operation *operation, int i);
 struct lc_shape lc_output_shape(const struct lc_operation *operation, int i);
 
+// Those in the type of the operation.
 const void *lc_input_data(const struct lc_operation *operation, int i);
+
+// Whether input number `i` is a constant of float32 that an operation on float16 may round.
+bool lc_is_wide_constant(const struct lc_operation *operation, int i);
+
+// The constant of float16 that input number `i` is made of, or -1; `sources` as of a graph.
+int lc_half_source(const struct lc_operation *operation, int i, const int *sources);
 
 // NULL for one of several outputs that nobody reads.
 void *lc_output_data(const struct lc_operation *operation, int i);

@@ -21,7 +21,7 @@ const struct lc_operator *lc_operator_for(int32_t builtin_code) {
     return NULL;
 }
 
-static bool is_integer_input(const struct lc_operator *kind, int i) {
+bool lc_is_integer_input(const struct lc_operator *kind, int i) {
     return i < 32 && kind->integers >> i & 1;
 }
 
@@ -36,13 +36,16 @@ static bool holds_integers(const struct tfl_tensor *tensor) {
     return count == 0 || (tensor->data && tensor->bytes / sizeof(int32_t) >= count);
 }
 
+// Whether all operands are of one type of floats, in which the operator computes.
 static bool is_float(const struct lc_operator *kind, const struct lc_operation *operation) {
-    bool all = true;
+    const int type = operation->is_half ? TFL_FLOAT16 : TFL_FLOAT32;
+    bool all = operation->is_half ? kind->compute_halves != NULL : kind->compute != NULL;
     for (int i = 0; i < operation->inputs->size; i++) {
-        all &= is_integer_input(kind, i) || lc_input(operation, i)->type == TFL_FLOAT32;
+        all &= lc_is_integer_input(kind, i) || lc_input(operation, i)->type == type ||
+               lc_is_wide_constant(operation, i);
     }
     for (int i = 0; i < operation->outputs->size; i++) {
-        all &= operation->context->tensors[operation->outputs->data[i]].type == TFL_FLOAT32;
+        all &= operation->context->tensors[operation->outputs->data[i]].type == type;
     }
     return all;
 }
@@ -60,15 +63,15 @@ static const char *refuses_types(const struct lc_operator *kind,
                                  const struct lc_operation *operation) {
     const struct tfl_tensor *tensors = operation->context->tensors;
     if (!operation->is_coded) {
-        return kind->compute && is_float(kind, operation) ? NULL : "not float32";
+        return is_float(kind, operation) ? NULL : "not of one type of floats";
     }
     if (!kind->coded) {
-        return "not float32";
+        return "not of floats";
     }
     const struct tfl_tensor *first = &tensors[operation->outputs->data[0]];
     bool all = true;
     for (int i = 0; i < operation->inputs->size; i++) {
-        all &= is_integer_input(kind, i) ||
+        all &= lc_is_integer_input(kind, i) ||
                is_coded_like(lc_input(operation, i), first, kind->coded->keeps_scale);
     }
     for (int i = 0; i < operation->outputs->size; i++) {
@@ -124,7 +127,7 @@ const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_no
         if (!input) {
             return "malformed node";
         }
-        if (is_integer_input(kind, i) && !holds_integers(input)) {
+        if (lc_is_integer_input(kind, i) && !holds_integers(input)) {
             return "an input is not a constant of int32";
         }
     }

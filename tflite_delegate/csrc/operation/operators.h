@@ -28,6 +28,9 @@ struct lc_operator_node {
 // The operator with a builtin code, or NULL.
 const struct lc_operator *lc_operator_for(int32_t builtin_code);
 
+// Whether input number `i` holds constant int32.
+bool lc_is_integer_input(const struct lc_operator *kind, int i);
+
 // Why a node must stay with TFLite; NULL if it may be claimed.
 const char *lc_operator_refuses(struct tfl_context *context, const struct tfl_node *node,
                                 int32_t builtin_code);

@@ -4,8 +4,9 @@
 
 #include "codes/coded.h"
 #include "kernels/geometry.h"
+#include "kernels/halves.h"
 #include "operation/broadcast.h"
-#include "operation/elementwise.h"
+#include "operation/elementwise/elementwise.h"
 #include "operation/operation.h"
 
 // Two operands
@@ -37,7 +38,7 @@ static const char *binary_infer(const struct lc_operation *operation, struct lc_
 static void binary_plan(const struct lc_operation *operation) {
     const struct lc_shape a = lc_input_shape(operation, 0), b = lc_input_shape(operation, 1);
     lc_elementwise_plan(operation->builtin_code, &a, &b, fused_activation(operation),
-                        operation->plan);
+                        operation->is_half, operation->plan);
 }
 
 static void binary_compute(const struct lc_operation *operation) {
@@ -56,30 +57,35 @@ static void unary_plan(const struct lc_operation *operation) {
     const struct lc_shape x = lc_input_shape(operation, 0), scalar = {0};
     const bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
     lc_elementwise_plan(operation->builtin_code, &x, is_square ? &x : &scalar,
-                        lc_activation_of_node(operation->builtin_code), operation->plan);
+                        lc_activation_of_node(operation->builtin_code), operation->is_half,
+                        operation->plan);
 }
 
 // NEG is a product with -1, SQUARE one of an element with itself.
 static void unary_compute(const struct lc_operation *operation) {
-    const float *x = lc_input_data(operation, 0);
+    const void *x = lc_input_data(operation, 0);
     float parameter = -1.0f;
     if (operation->builtin_code == TFL_BUILTIN_LEAKY_RELU) {
         parameter = ((const struct tfl_leaky_relu_params *)operation->params)->alpha;
     }
+    const uint16_t half = lc_float_to_half(parameter);
+    const void *other = operation->is_half ? (const void *)&half : &parameter;
     const bool is_square = operation->builtin_code == TFL_BUILTIN_SQUARE;
-    lc_elementwise_run(operation, operation->plan, x, is_square ? x : &parameter);
+    lc_elementwise_run(operation, operation->plan, x, is_square ? x : other);
 }
 
 #define BINARY(builtin, bytes, ...)                                                                \
     LC_DEFINE_OPERATOR(builtin, 2, 2, .params_bytes = bytes, .refuses = binary_refuses,            \
                        .infer = binary_infer, .plan_bytes = sizeof(struct lc_elementwise),         \
                        .plan = binary_plan, .compute = binary_compute,                             \
-                       .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1, __VA_ARGS__)
+                       .inplace = TFL_INPLACE_INPUT_0 | TFL_INPLACE_INPUT_1,                       \
+                       LC_IN_HALVES(binary_compute), __VA_ARGS__)
 
 #define UNARY(builtin, bytes, ...)                                                                 \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = bytes, .infer = unary_infer,                 \
                        .plan_bytes = sizeof(struct lc_elementwise), .plan = unary_plan,            \
-                       .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0, __VA_ARGS__)
+                       .compute = unary_compute, .inplace = TFL_INPLACE_INPUT_0,                   \
+                       LC_IN_HALVES(unary_compute), __VA_ARGS__)
 
 BINARY(ADD, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_ADD);
 BINARY(SUB, sizeof(struct tfl_arithmetic_params), .coded = &lc_coded_ADD);

@@ -74,7 +74,7 @@ static void concatenation_compute(const struct lc_operation *operation) {
 LC_DEFINE_OPERATOR(CONCATENATION, 1, INT_MAX,
                    .params_bytes = sizeof(struct tfl_concatenation_params),
                    .refuses = concatenation_refuses, .infer = concatenation_infer,
-                   .compute = concatenation_compute,
+                   .compute = concatenation_compute, LC_IN_HALVES(concatenation_compute),
                    .coded = LC_KEEPS_SCALE(concatenation_compute));
 
 // PACK: each input is one position along a new axis.
@@ -103,5 +103,5 @@ static void pack_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(PACK, 1, INT_MAX, .params_bytes = sizeof(struct tfl_pack_params),
-                   .infer = pack_infer, .compute = pack_compute,
+                   .infer = pack_infer, .compute = pack_compute, LC_IN_HALVES(pack_compute),
                    .coded = LC_KEEPS_SCALE(pack_compute));

@@ -109,5 +109,5 @@ static void mirror_compute(const struct lc_operation *operation) {
 
 LC_DEFINE_OPERATOR(MIRROR_PAD, 2, 2, .integers = 1u << 1,
                    .params_bytes = sizeof(struct tfl_mirror_pad_params), .refuses = mirror_refuses,
-                   .infer = mirror_infer, .compute = mirror_compute,
+                   .infer = mirror_infer, .compute = mirror_compute, LC_IN_HALVES(mirror_compute),
                    .coded = LC_KEEPS_SCALE(mirror_compute));

@@ -63,6 +63,13 @@ static void fill(const struct padding *self, char *y, size_t count) {
         memset(y, value, count);
         return;
     }
+    if (self->element == 2) {
+        uint16_t *halves = (uint16_t *)(void *)y;
+        for (size_t i = 0; i < count; i++) {
+            halves[i] = (uint16_t)self->value; // of little-endian memory
+        }
+        return;
+    }
     uint32_t *words = (uint32_t *)(void *)y;
     for (size_t i = 0; i < count; i++) {
         words[i] = self->value;
@@ -123,7 +130,9 @@ static void padding_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(PAD, 2, 2, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute, .coded = LC_KEEPS_SCALE(padding_compute));
+                   .compute = padding_compute, LC_IN_HALVES(padding_compute),
+                   .coded = LC_KEEPS_SCALE(padding_compute));
 
 LC_DEFINE_OPERATOR(PADV2, 3, 3, .integers = 1u << 1, .infer = padding_infer,
-                   .compute = padding_compute, .coded = LC_KEEPS_SCALE(padding_compute));
+                   .compute = padding_compute, LC_IN_HALVES(padding_compute),
+                   .coded = LC_KEEPS_SCALE(padding_compute));

@@ -12,6 +12,7 @@
 #include "kernels/geometry.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
+#include "operators/halves/pooling.h"
 #include "operators/windows.h"
 
 enum {
@@ -34,11 +35,12 @@ struct pooling {
     int32_t pieces, piece;       // of the channels of an output row that are one item of work each
     float least, most;           // of the activation
     struct lc_coded_pooling codes;
+    struct lc_half_pooling halves;
     const void *x;
     void *y;
 };
 
-enum kind { LARGEST, AVERAGE, CODES };
+enum kind { LARGEST, AVERAGE, CODES, HALVES };
 
 // False if TFLite would make less than nothing of an image that is smaller than a window; what is
 // only a little smaller makes an empty output.
@@ -232,7 +234,7 @@ static int32_t count_threes(const struct axis *axis, int32_t ox) {
 
 // Pieces [begin, end) of the output rows of all images.
 LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t begin, int32_t end) {
-    const size_t element = kind == CODES ? 1 : sizeof(float);
+    const size_t element = kind == CODES ? 1 : kind == HALVES ? sizeof(uint16_t) : sizeof(float);
     size_t channels = (size_t)self->channels, in_row = (size_t)self->width.in * channels;
     for (int32_t item = begin; item < end; item++) {
         const int32_t i = self->first_out + item / self->pieces,
@@ -258,6 +260,8 @@ LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t beg
             const int32_t threes = bottom - top == 3 ? count_threes(&self->width, ox) : 0;
             if (kind == CODES) {
                 lc_coded_pool(&self->codes, &window, (uint8_t *)y, count);
+            } else if (kind == HALVES) {
+                lc_half_pool(&self->halves, &window, y, count);
             } else if (kind == LARGEST && threes > 0) {
                 lc_pool_row_of_threes(window, (float *)(void *)y, threes, self->least, self->most,
                                       count);
@@ -270,23 +274,17 @@ LC_INLINE void pool_rows(enum kind kind, const struct pooling *self, int32_t beg
     }
 }
 
-LC_VECTOR static bool run_max(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    (void)thread;
-    pool_rows(LARGEST, argument, begin, end);
-    return true;
-}
+#define TASK(name, kind)                                                                           \
+    LC_VECTOR static bool run_##name(void *argument, int32_t thread, int32_t begin, int32_t end) { \
+        (void)thread;                                                                              \
+        pool_rows(kind, argument, begin, end);                                                     \
+        return true;                                                                               \
+    }
 
-LC_VECTOR static bool run_average(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    (void)thread;
-    pool_rows(AVERAGE, argument, begin, end);
-    return true;
-}
-
-LC_VECTOR static bool run_codes(void *argument, int32_t thread, int32_t begin, int32_t end) {
-    (void)thread;
-    pool_rows(CODES, argument, begin, end);
-    return true;
-}
+TASK(max, LARGEST)
+TASK(average, AVERAGE)
+TASK(codes, CODES)
+TASK(halves, HALVES)
 
 static void pool_compute(const struct lc_operation *operation) {
     const struct tfl_pool_params *params = operation->params;
@@ -306,6 +304,9 @@ static void pool_compute(const struct lc_operation *operation) {
         lc_coded_activation(&codes, params->activation, is_max && lc_follows_xnnpack(),
                             &self.codes.least, &self.codes.most);
         run = run_codes;
+    } else if (operation->is_half) {
+        self.halves = (struct lc_half_pooling){is_max, self.least, self.most};
+        run = run_halves;
     }
     int32_t rows = x.dims[0] * self.height.out;
     self.piece = rows < operation->threads ? MANY : self.channels;
@@ -336,7 +337,7 @@ void lc_pool_rows(const struct lc_pooled *pooled, int32_t begin, int32_t end) {
 #define POOL(builtin)                                                                              \
     LC_DEFINE_OPERATOR(builtin, 1, 1, .params_bytes = sizeof(struct tfl_pool_params),              \
                        .refuses = pool_refuses, .infer = pool_infer, .compute = pool_compute,      \
-                       .coded = LC_KEEPS_SCALE(pool_compute))
+                       LC_IN_HALVES(pool_compute), .coded = LC_KEEPS_SCALE(pool_compute))
 
 POOL(MAX_POOL_2D);
 POOL(AVERAGE_POOL_2D);

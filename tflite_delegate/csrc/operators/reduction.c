@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include "codes/coded.h"
+#include "kernels/halves.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
+#include "operators/halves/reduction.h"
 
 enum {
     CHUNK = 256, // elements of a row that one item of work adds where the last axis is kept
@@ -19,9 +21,7 @@ enum {
 };
 
 struct reduction {
-    int32_t rank;
-    int32_t extents[LC_MAX_RANK];
-    bool reduced[LC_MAX_RANK];
+    struct lc_reduced axes;
     int32_t x_steps[LC_MAX_RANK], y_steps[LC_MAX_RANK]; // in elements; 0 where y is reduced
     int32_t leading;   // axes before those that are added at once: the last one or two
     int32_t positions; // along the leading axes
@@ -68,22 +68,22 @@ static void find_extents(struct reduction *self, const struct lc_shape *x, const
         if (x->dims[axis] == 1) {
             continue;
         }
-        if (self->rank > 0 && self->reduced[self->rank - 1] == reduced[axis]) {
-            self->extents[self->rank - 1] *= x->dims[axis];
+        if (self->axes.rank > 0 && self->axes.reduced[self->axes.rank - 1] == reduced[axis]) {
+            self->axes.extents[self->axes.rank - 1] *= x->dims[axis];
         } else {
-            self->extents[self->rank] = x->dims[axis];
-            self->reduced[self->rank++] = reduced[axis];
+            self->axes.extents[self->axes.rank] = x->dims[axis];
+            self->axes.reduced[self->axes.rank++] = reduced[axis];
         }
     }
-    if (self->rank == 0) {
-        self->extents[self->rank++] = 1;
+    if (self->axes.rank == 0) {
+        self->axes.extents[self->axes.rank++] = 1;
     }
     int32_t x_elements = 1, y_elements = 1;
-    for (int32_t axis = self->rank - 1; axis >= 0; axis--) {
+    for (int32_t axis = self->axes.rank - 1; axis >= 0; axis--) {
         self->x_steps[axis] = x_elements;
-        self->y_steps[axis] = self->reduced[axis] ? 0 : y_elements;
-        x_elements *= self->extents[axis];
-        y_elements *= self->reduced[axis] ? 1 : self->extents[axis];
+        self->y_steps[axis] = self->axes.reduced[axis] ? 0 : y_elements;
+        x_elements *= self->axes.extents[axis];
+        y_elements *= self->axes.reduced[axis] ? 1 : self->axes.extents[axis];
     }
 }
 
@@ -146,25 +146,25 @@ LC_INLINE float sum_row(const float *x, int32_t count) {
 // behind them.
 LC_INLINE void add_positions(const struct reduction *self, int32_t begin, int32_t end,
                              int32_t first, int32_t count) {
-    const int32_t last = self->rank - 1;
+    const int32_t last = self->axes.rank - 1;
     for (int32_t position = begin; position < end; position++) {
         const float *x = self->x + first;
-        float *y = self->y + (self->reduced[last] ? 0 : first);
+        float *y = self->y + (self->axes.reduced[last] ? 0 : first);
         for (int32_t axis = self->leading - 1, rest = position; axis >= 0; axis--) {
             size_t index = (size_t)rest;
             if (axis > 0) { // divisions take long
-                index = (size_t)(rest % self->extents[axis]);
-                rest /= self->extents[axis];
+                index = (size_t)(rest % self->axes.extents[axis]);
+                rest /= self->axes.extents[axis];
             }
             x += index * (size_t)self->x_steps[axis];
             y += index * (size_t)self->y_steps[axis];
         }
-        if (self->reduced[last]) {
+        if (self->axes.reduced[last]) {
             *y += sum_row(x, count);
         } else {
             bool single = self->leading == last;
             add_rows(x, single ? 0 : (size_t)self->x_steps[last - 1],
-                     single ? 1 : self->extents[last - 1], y, count);
+                     single ? 1 : self->axes.extents[last - 1], y, count);
         }
     }
 }
@@ -172,8 +172,8 @@ LC_INLINE void add_positions(const struct reduction *self, int32_t begin, int32_
 LC_VECTOR static bool run_positions(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct reduction *self = argument;
-    int32_t inner = self->positions / self->extents[0];
-    add_positions(self, begin * inner, end * inner, 0, self->extents[self->rank - 1]);
+    int32_t inner = self->positions / self->axes.extents[0];
+    add_positions(self, begin * inner, end * inner, 0, self->axes.extents[self->axes.rank - 1]);
     return true;
 }
 
@@ -181,7 +181,7 @@ LC_VECTOR static bool run_chunks(void *argument, int32_t thread, int32_t begin, 
     (void)thread;
     const struct reduction *self = argument;
     int64_t first = (int64_t)begin * self->chunk, last = (int64_t)end * self->chunk;
-    int32_t extent = self->extents[self->rank - 1];
+    int32_t extent = self->axes.extents[self->axes.rank - 1];
     add_positions(self, 0, self->positions, (int32_t)first,
                   (int32_t)((last < extent ? last : extent) - first));
     return true;
@@ -204,21 +204,27 @@ static void reduction_plan(const struct lc_operation *operation) {
     };
     find_reduced(operation, x.rank, reduced);
     find_extents(self, &x, reduced);
-    const int32_t last = self->rank - 1, extent = self->extents[last];
-    self->leading = self->reduced[last] || self->rank == 1 ? last : last - 1;
+    const int32_t last = self->axes.rank - 1, extent = self->axes.extents[last];
+    self->leading = self->axes.reduced[last] || self->axes.rank == 1 ? last : last - 1;
     self->positions = 1;
     for (int32_t axis = 0; axis < self->leading; axis++) {
-        self->positions *= self->extents[axis];
+        self->positions *= self->axes.extents[axis];
     }
-    self->chunk = self->reduced[last] ? extent : CHUNK;
+    self->chunk = self->axes.reduced[last] ? extent : CHUNK;
     if (self->x_elements == 0) {
         return; // nothing to add
     }
     self->items = extent / self->chunk + (extent % self->chunk != 0);
-    if (self->leading > 0 && !self->reduced[0]) {
+    if (self->leading > 0 && !self->axes.reduced[0]) {
         self->run = run_positions;
-        self->items = self->extents[0];
+        self->items = self->axes.extents[0];
     }
+}
+
+// What sums are divided by.
+static float divisor_of(const struct lc_operation *operation, const struct reduction *self) {
+    const bool is_mean = operation->builtin_code == TFL_BUILTIN_MEAN;
+    return is_mean ? (float)(self->x_elements / self->y_elements) : 1.0f;
 }
 
 static void reduction_compute(const struct lc_operation *operation) {
@@ -228,15 +234,28 @@ static void reduction_compute(const struct lc_operation *operation) {
     memset(self->y, 0, (size_t)self->y_elements * sizeof(float));
     lc_operation_run(operation, self->items, self->x_elements, self->run, self);
     if (operation->builtin_code == TFL_BUILTIN_MEAN) {
-        divide(self->y, self->y_elements, (float)(self->x_elements / self->y_elements));
+        divide(self->y, self->y_elements, divisor_of(operation, self));
+    }
+}
+
+static void reduction_compute_halves(const struct lc_operation *operation) {
+    const struct reduction *self = operation->plan;
+    if (self->x_elements > 0) {
+        lc_half_reduce(operation, &self->axes, divisor_of(operation, self));
+        return;
+    }
+    const uint16_t nothing = lc_float_to_half(0.0f / divisor_of(operation, self));
+    uint16_t *y = lc_output_data(operation, 0);
+    for (int32_t i = 0; i < self->y_elements; i++) {
+        y[i] = nothing;
     }
 }
 
 #define REDUCTION(builtin, ...)                                                                    \
-    LC_DEFINE_OPERATOR(builtin, 2, 2, .integers = 1u << 1,                                         \
-                       .params_bytes = sizeof(struct tfl_reducer_params),                          \
-                       .infer = reduction_infer, .plan_bytes = sizeof(struct reduction),           \
-                       .plan = reduction_plan, .compute = reduction_compute, __VA_ARGS__)
+    LC_DEFINE_OPERATOR(                                                                            \
+        builtin, 2, 2, .integers = 1u << 1, .params_bytes = sizeof(struct tfl_reducer_params),     \
+        .infer = reduction_infer, .plan_bytes = sizeof(struct reduction), .plan = reduction_plan,  \
+        .compute = reduction_compute, LC_IN_HALVES(reduction_compute_halves), __VA_ARGS__)
 
 REDUCTION(MEAN, .coded = &lc_coded_MEAN);
 REDUCTION(SUM);

@@ -101,12 +101,13 @@ static const char *expand_dims_infer(const struct lc_operation *operation,
 
 LC_DEFINE_OPERATOR(RESHAPE, 1, 2, .integers = 1u << 1,
                    .params_bytes = sizeof(struct tfl_reshape_params), .inplace = SHARES_MEMORY,
-                   .infer = reshape_infer, .compute = copy_all, .coded = LC_KEEPS_SCALE(copy_all));
+                   .infer = reshape_infer, .compute = copy_all, LC_IN_HALVES(copy_all),
+                   .coded = LC_KEEPS_SCALE(copy_all));
 
 LC_DEFINE_OPERATOR(SQUEEZE, 1, 1, .params_bytes = sizeof(struct tfl_squeeze_params),
                    .inplace = SHARES_MEMORY, .infer = squeeze_infer, .compute = copy_all,
-                   .coded = LC_KEEPS_SCALE(copy_all));
+                   LC_IN_HALVES(copy_all), .coded = LC_KEEPS_SCALE(copy_all));
 
 LC_DEFINE_OPERATOR(EXPAND_DIMS, 2, 2, .integers = 1u << 1, .inplace = SHARES_MEMORY,
-                   .infer = expand_dims_infer, .compute = copy_all,
+                   .infer = expand_dims_infer, .compute = copy_all, LC_IN_HALVES(copy_all),
                    .coded = LC_KEEPS_SCALE(copy_all));

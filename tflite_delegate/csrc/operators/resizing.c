@@ -11,8 +11,7 @@
 #include "codes/coded.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
-
-enum { MOST_PIXELS = 16 }; // between the same columns that are computed at once
+#include "operators/halves/resizing.h"
 
 // One axis of input and output.
 struct axis {
@@ -24,8 +23,9 @@ struct axis {
 struct resizing {
     struct axis height, width;
     int32_t channels;
-    bool doubles;   // see mix
+    bool doubles;   // see lc_mix
     size_t element; // bytes of one
+    void (*interpolate)(const struct lc_pixels *pixels, void *y, size_t channels);
     const void *x;
     void *y;
 };
@@ -92,33 +92,20 @@ static const char *resize_infer(const struct lc_operation *operation, struct lc_
     return NULL;
 }
 
-// Pixels of the output between the same columns of the input.
-struct pixels {
-    const float *corners[2][2]; // rows, columns
-    float row_share, shares[MOST_PIXELS];
-    int32_t count;
-    bool doubles;
-};
-
-// What a neighbour with no share adds is NaN if it is infinite. TFLite's kernel for images of twice
-// the size passes over such neighbours, its others do not, and neither does this.
-LC_INLINE lc_vector mix(lc_vector a, lc_vector b, float share, bool doubles) {
-    return doubles && share == 0.0f ? a : a * (1.0f - share) + b * share;
-}
-
 // One vector of channels, or `some` channels if that is not 0.
-LC_INLINE void interpolate_vector(const struct pixels *self, bool doubles, size_t c, float *y,
+LC_INLINE void interpolate_vector(const struct lc_pixels *self, bool doubles, size_t c, float *y,
                                   size_t channels, int32_t some) {
     lc_vector columns[2];
     for (int k = 0; k < 2; k++) {
-        const float *above = self->corners[0][k] + c, *below = self->corners[1][k] + c;
-        columns[k] = some ? mix(lc_load_some(above, some, 0.0f), lc_load_some(below, some, 0.0f),
-                                self->row_share, doubles)
-                          : mix(lc_load(above), lc_load(below), self->row_share, doubles);
+        const float *above = (const float *)self->corners[0][k] + c;
+        const float *below = (const float *)self->corners[1][k] + c;
+        columns[k] = some ? lc_mix(lc_load_some(above, some, 0.0f), lc_load_some(below, some, 0.0f),
+                                   self->row_share, doubles)
+                          : lc_mix(lc_load(above), lc_load(below), self->row_share, doubles);
     }
     LC_ROLLED
     for (int32_t i = 0; i < self->count; i++, y += channels) {
-        lc_vector pixel = mix(columns[0], columns[1], self->shares[i], doubles);
+        lc_vector pixel = lc_mix(columns[0], columns[1], self->shares[i], doubles);
         if (some) {
             lc_store_some(y, pixel, some);
         } else {
@@ -128,7 +115,7 @@ LC_INLINE void interpolate_vector(const struct pixels *self, bool doubles, size_
 }
 
 // The last vector of channels overlaps the one before it, unless there is none.
-LC_INLINE void interpolate(const struct pixels *self, bool doubles, float *y, size_t channels) {
+LC_INLINE void interpolate(const struct lc_pixels *self, bool doubles, float *y, size_t channels) {
     LC_ROLLED
     for (size_t c = 0; c + LC_LANES <= channels; c += LC_LANES) {
         interpolate_vector(self, doubles, c, y, channels, 0);
@@ -140,7 +127,7 @@ LC_INLINE void interpolate(const struct pixels *self, bool doubles, float *y, si
     }
 }
 
-LC_VECTOR static void interpolate_pixels(const struct pixels *self, float *y, size_t channels) {
+LC_VECTOR static void interpolate_floats(const struct lc_pixels *self, void *y, size_t channels) {
     if (self->doubles) {
         interpolate(self, true, y, channels);
     } else {
@@ -152,29 +139,30 @@ LC_VECTOR static void interpolate_pixels(const struct pixels *self, float *y, si
 static bool run_bilinear(void *argument, int32_t thread, int32_t begin, int32_t end) {
     (void)thread;
     const struct resizing *self = argument;
-    const size_t channels = (size_t)self->channels, row = (size_t)self->width.in * channels;
+    const size_t channels = (size_t)self->channels, pixel = channels * self->element;
+    const size_t row = (size_t)self->width.in * pixel;
     for (int32_t i = begin; i < end; i++) {
         const struct place place = find_place(&self->height, i % self->height.out);
-        const float *image =
-            (const float *)self->x + (size_t)(i / self->height.out) * (size_t)self->height.in * row;
-        const float *rows[2] = {image + (size_t)place.lower * row,
-                                image + (size_t)place.upper * row};
-        float *y = (float *)self->y + (size_t)i * (size_t)self->width.out * channels;
+        const char *image =
+            (const char *)self->x + (size_t)(i / self->height.out) * (size_t)self->height.in * row;
+        const char *rows[2] = {image + (size_t)place.lower * row,
+                               image + (size_t)place.upper * row};
+        char *y = (char *)self->y + (size_t)i * (size_t)self->width.out * pixel;
         struct place next = find_place(&self->width, 0);
         for (int32_t column = 0; column < self->width.out;) {
             const struct place first = next;
-            struct pixels pixels = {.row_share = place.share, .doubles = self->doubles};
+            struct lc_pixels pixels = {.row_share = place.share, .doubles = self->doubles};
             for (int k = 0; k < 2; k++) {
-                pixels.corners[k][0] = rows[k] + (size_t)first.lower * channels;
-                pixels.corners[k][1] = rows[k] + (size_t)first.upper * channels;
+                pixels.corners[k][0] = rows[k] + (size_t)first.lower * pixel;
+                pixels.corners[k][1] = rows[k] + (size_t)first.upper * pixel;
             }
-            while (column < self->width.out && pixels.count < MOST_PIXELS &&
+            while (column < self->width.out && pixels.count < LC_MOST_PIXELS &&
                    next.lower == first.lower && next.upper == first.upper) {
                 pixels.shares[pixels.count++] = next.share;
                 next = find_place(&self->width, ++column);
             }
-            interpolate_pixels(&pixels, y, channels);
-            y += (size_t)pixels.count * channels;
+            self->interpolate(&pixels, y, channels);
+            y += (size_t)pixels.count * pixel;
         }
     }
     return true;
@@ -204,6 +192,7 @@ static void resize_compute(const struct lc_operation *operation) {
         .width = find_axis(operation, x.dims[2], y.dims[2]),
         .channels = x.dims[3],
         .element = (size_t)operation->element_bytes,
+        .interpolate = operation->is_half ? lc_half_interpolate : interpolate_floats,
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation, 0),
     };
@@ -219,5 +208,6 @@ static void resize_compute(const struct lc_operation *operation) {
         builtin, 2, 2, .integers = 1u << 1, .params_bytes = sizeof(struct tfl_resize_params),      \
         .refuses = resize_refuses, .infer = resize_infer, .compute = resize_compute, __VA_ARGS__)
 
-RESIZE(RESIZE_BILINEAR, .coded = &lc_coded_RESIZE_BILINEAR);
-RESIZE(RESIZE_NEAREST_NEIGHBOR, .coded = LC_KEEPS_SCALE(resize_compute));
+RESIZE(RESIZE_BILINEAR, LC_IN_HALVES(resize_compute), .coded = &lc_coded_RESIZE_BILINEAR);
+RESIZE(RESIZE_NEAREST_NEIGHBOR, LC_IN_HALVES(resize_compute),
+       .coded = LC_KEEPS_SCALE(resize_compute));

@@ -8,14 +8,15 @@
 #include "operation/exponential.h"
 #include "operation/operation.h"
 #include "operation/vector.h"
+#include "operators/halves/softmax.h"
 
 enum { VECTORS = LC_WIDE ? 4 : 2, MANY = VECTORS * LC_LANES }; // that are computed at once
 
 struct softmax {
     int32_t count; // elements of a row
     float beta;
-    const float *x;
-    float *y;
+    const void *x;
+    void *y;
 };
 
 LC_INLINE float largest(const float *x, int32_t count) {
@@ -129,8 +130,8 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
     (void)thread;
     const struct softmax *self = argument;
     const int32_t count = self->count, rows = end - begin;
-    const float *x = self->x + (size_t)begin * (size_t)count;
-    float *y = self->y + (size_t)begin * (size_t)count;
+    const float *x = (const float *)self->x + (size_t)begin * (size_t)count;
+    float *y = (float *)self->y + (size_t)begin * (size_t)count;
     switch ((count - 1) / LC_LANES) {
     case 0:
         short_rows(self, x, y, rows, 1);
@@ -158,6 +159,17 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
     return true;
 }
 
+static bool run_halves(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct softmax *self = argument;
+    const size_t row = (size_t)self->count * sizeof(uint16_t);
+    for (int32_t i = begin; i < end; i++) {
+        lc_half_softmax((const char *)self->x + (size_t)i * row, self->beta,
+                        (char *)self->y + (size_t)i * row, self->count);
+    }
+    return true;
+}
+
 static const char *softmax_infer(const struct lc_operation *operation, struct lc_shape *output) {
     *output = lc_input_shape(operation, 0);
     return output->rank < 1 ? "the input is a scalar" : NULL;
@@ -171,10 +183,11 @@ static void softmax_compute(const struct lc_operation *operation) {
         .x = lc_input_data(operation, 0),
         .y = lc_output_data(operation, 0),
     };
-    lc_operation_run(operation, lc_count(&x, 0, x.rank - 1), lc_count(&x, 0, x.rank), run_rows,
-                     &self);
+    lc_operation_run(operation, lc_count(&x, 0, x.rank - 1), lc_count(&x, 0, x.rank),
+                     operation->is_half ? run_halves : run_rows, &self);
 }
 
 LC_DEFINE_OPERATOR(SOFTMAX, 1, 1, .params_bytes = sizeof(struct tfl_softmax_params),
                    .inplace = TFL_INPLACE_INPUT_0, .infer = softmax_infer,
-                   .compute = softmax_compute, .coded = &lc_coded_SOFTMAX);
+                   .compute = softmax_compute, LC_IN_HALVES(softmax_compute),
+                   .coded = &lc_coded_SOFTMAX);

@@ -104,12 +104,13 @@ static void split_compute(const struct lc_operation *operation) {
 }
 
 LC_DEFINE_OPERATOR(SPLIT, 2, 2, .splits = true, .integers = 1u << 0, .infer = split_infer,
-                   .compute = split_compute, .coded = LC_KEEPS_SCALE(split_compute));
+                   .compute = split_compute, LC_IN_HALVES(split_compute),
+                   .coded = LC_KEEPS_SCALE(split_compute));
 
 LC_DEFINE_OPERATOR(SPLIT_V, 3, 3, .splits = true, .integers = 1u << 1 | 1u << 2,
-                   .infer = split_infer, .compute = split_compute,
+                   .infer = split_infer, .compute = split_compute, LC_IN_HALVES(split_compute),
                    .coded = LC_KEEPS_SCALE(split_compute));
 
 LC_DEFINE_OPERATOR(UNPACK, 1, 1, .splits = true, .params_bytes = sizeof(struct tfl_unpack_params),
-                   .infer = unpack_infer, .compute = split_compute,
+                   .infer = unpack_infer, .compute = split_compute, LC_IN_HALVES(split_compute),
                    .coded = LC_KEEPS_SCALE(split_compute));

@@ -132,6 +132,8 @@ LC_VECTOR static bool run_rows(void *argument, int32_t thread, int32_t begin, in
     const struct lc_strided_plan *self = argument;
     if (self->from.element == 1) {
         copy_runs(1, self, begin, end);
+    } else if (self->from.element == 2) {
+        copy_runs(2, self, begin, end);
     } else {
         copy_runs(sizeof(float), self, begin, end);
     }
@@ -274,7 +276,8 @@ void lc_strided_plan(const struct lc_strided *from, struct lc_strided_plan *plan
     if (plan->elements == 0) {
         return;
     }
-    for (int32_t axis = 0; axis < shape->rank - 1; axis++) {
+    // Float16 is copied one by one: there are no tiles of it.
+    for (int32_t axis = 0; axis < shape->rank - 1 && from->element != 2; axis++) {
         plan->near = plan->from.steps[axis] == from->element ? axis : plan->near;
     }
     plan->items = plan->elements / shape->dims[shape->rank - 1];

@@ -8,7 +8,7 @@
 
 struct lc_strided {
     ptrdiff_t first;              // byte of the input where the first element is
-    int32_t element;              // bytes of one: 1 or 4
+    int32_t element;              // bytes of one: 1, 2 or 4
     struct lc_shape shape;        // of what is copied
     ptrdiff_t steps[LC_MAX_RANK]; // in bytes, from one position along an axis to the next
 };
@@ -40,4 +40,5 @@ void lc_strided_compute(const struct lc_operation *operation);
 // What operators say of these.
 #define LC_STRIDED_OPERATOR(function)                                                              \
     .plan_bytes = sizeof(struct lc_strided_plan), .plan = (function),                              \
-    .compute = lc_strided_compute, .coded = LC_KEEPS_SCALE(lc_strided_compute)
+    .compute = lc_strided_compute, LC_IN_HALVES(lc_strided_compute),                               \
+    .coded = LC_KEEPS_SCALE(lc_strided_compute)

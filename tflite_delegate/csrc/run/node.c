@@ -76,8 +76,7 @@ static void pack(struct lc_node *node, const struct tfl_context *context,
     }
 }
 
-// The claim of the graph; of no nodes if none is made.
-static struct lc_claim claim_of(struct lc_delegate *delegate, const struct tfl_context *context) {
+struct lc_claim lc_claim_of(struct lc_delegate *delegate, const struct tfl_context *context) {
     struct lc_claim found = {0};
     lc_lock(&delegate->lock);
     for (const struct lc_claim *claim = delegate->claims; claim; claim = claim->next) {
@@ -91,7 +90,7 @@ static struct lc_claim claim_of(struct lc_delegate *delegate, const struct tfl_c
 static void find_claimed(struct lc_node *node, const struct tfl_context *context) {
     const struct lc_chain *chain = &node->chain;
     const char *algorithm = node->delegate->options.algorithm;
-    const struct lc_claim claim = claim_of(node->delegate, context);
+    const struct lc_claim claim = lc_claim_of(node->delegate, context);
     node->place = lc_place_at(claim.graph_nodes, chain->layers[0].core, claim.plan, node->layers,
                               chain->layer_count, algorithm);
     node->claimed_kernel = node->place
@@ -106,7 +105,7 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
 static bool read_claimed(struct lc_node *node, struct tfl_context *context,
                          const struct tfl_ints *replaced) {
     struct lc_chain *chain = &node->chain;
-    const struct lc_claim claim = claim_of(node->delegate, context);
+    const struct lc_claim claim = lc_claim_of(node->delegate, context);
     for (int i = 0; i < replaced->size; i++) {
         if (lc_chain_append(chain, context, replaced->data[i], claim.sources)) {
             return false;

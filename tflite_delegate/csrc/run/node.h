@@ -52,6 +52,9 @@ struct lc_delegate {
     size_t arena_bytes;                 // TFLite's, of what ran first after it was prepared last
 };
 
+// The claim in progress of a graph; empty if there is none.
+struct lc_claim lc_claim_of(struct lc_delegate *delegate, const struct tfl_context *context);
+
 struct lc_node {
     struct lc_delegate *delegate;
     const struct tfl_context *context; // of its graph

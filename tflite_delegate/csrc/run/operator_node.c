@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/tensor.h"
+#include "kernels/halves.h"
 #include "layer/graph.h"
 #include "operation/operators.h"
 #include "run/node.h"
@@ -47,10 +48,41 @@ static void drop_unread(struct tfl_ints *outputs, const struct tfl_ints *read) {
     }
 }
 
+// Bytes that hold constants in float16.
+static size_t narrowed_bytes(const struct lc_operation *operation) {
+    size_t elements = 0;
+    for (int i = 0; operation->is_half && i < operation->inputs->size; i++) {
+        const struct lc_shape shape = lc_input_shape(operation, i);
+        elements += lc_is_wide_constant(operation, i) ? (size_t)lc_count(&shape, 0, shape.rank) : 0;
+    }
+    return elements * sizeof(uint16_t);
+}
+
+static void narrow_constants(struct lc_operation *operation, uint16_t *halves) {
+    for (int i = 0; operation->is_half && i < operation->inputs->size; i++) {
+        if (lc_is_wide_constant(operation, i)) {
+            const struct lc_shape shape = lc_input_shape(operation, i);
+            const size_t elements = (size_t)lc_count(&shape, 0, shape.rank);
+            lc_narrow(halves, lc_input(operation, i)->data, elements);
+            operation->narrowed[i] = halves;
+            halves += elements;
+        }
+    }
+}
+
+// Reads constants of float16 themselves instead of what they are made into.
+static void read_sources(const struct lc_operation *operation, const int *sources,
+                         struct tfl_ints *inputs) {
+    for (int i = 0; operation->is_half && i < inputs->size; i++) {
+        const int source = lc_half_source(operation, i, sources);
+        inputs->data[i] = source >= 0 ? source : inputs->data[i];
+    }
+}
+
 // A copy of the operands of the node that was claimed, behind the struct. NULL without memory.
 static struct lc_operator_node *copy_claimed(struct tfl_context *context,
                                              const struct tfl_node *claimed, int32_t builtin_code,
-                                             const struct tfl_ints *read) {
+                                             const struct tfl_ints *read, const int *sources) {
     const struct lc_operator *kind = lc_operator_for(builtin_code);
     struct lc_operation operation = lc_operation_of(context, claimed, builtin_code);
     const size_t inputs_bytes = ints_bytes(claimed->inputs);
@@ -58,7 +90,7 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
     struct lc_operator_node *node;
     const size_t bytes = sizeof *node + kind->plan_bytes + state_bytes + inputs_bytes +
-                         outputs_bytes + kind->params_bytes;
+                         outputs_bytes + kind->params_bytes + narrowed_bytes(&operation);
     node = calloc(1, bytes);
     if (!node) {
         return NULL;
@@ -68,6 +100,7 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     char *inputs = state + state_bytes;
     char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
+    read_sources(&operation, sources, (struct tfl_ints *)inputs);
     memcpy(outputs, claimed->outputs, outputs_bytes);
     drop_unread((struct tfl_ints *)outputs, read);
     if (kind->params_bytes) {
@@ -76,6 +109,7 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     if (operation.is_coded && kind->coded->start) {
         kind->coded->start(&operation, state);
     }
+    narrow_constants(&operation, (uint16_t *)(void *)(params + kind->params_bytes));
     operation.inputs = (const void *)inputs;
     operation.outputs = (const void *)outputs;
     operation.params = params;
@@ -94,10 +128,12 @@ static void *operator_init(struct tfl_context *context, const char *buffer, size
     if (!lc_node_at(context, index, &claimed)) {
         return NULL;
     }
+    struct lc_delegate *delegate = (struct lc_delegate *)delegate_params->delegate;
     struct lc_operator_node *node =
-        copy_claimed(context, claimed.node, claimed.builtin_code, delegate_params->output_tensors);
+        copy_claimed(context, claimed.node, claimed.builtin_code, delegate_params->output_tensors,
+                     lc_claim_of(delegate, context).sources);
     if (node) {
-        node->delegate = (struct lc_delegate *)delegate_params->delegate;
+        node->delegate = delegate;
         node->index = index;
         enlist(node);
     }
@@ -169,6 +205,13 @@ static int operator_prepare(struct tfl_context *context, struct tfl_node *tfl_no
 
 static bool has_data(const struct tfl_tensor *tensor) { return tensor->data || !tensor->bytes; }
 
+static void (*compute_of(const struct lc_operator_node *node))(const struct lc_operation *) {
+    const struct lc_operator *kind = node->kind;
+    return node->operation.is_coded  ? kind->coded->compute
+           : node->operation.is_half ? kind->compute_halves
+                                     : kind->compute;
+}
+
 static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     struct lc_operator_node *node = tfl_node->user_data;
     struct lc_operation *operation = &node->operation;
@@ -188,7 +231,7 @@ static int operator_invoke(struct tfl_context *context, struct tfl_node *tfl_nod
     }
     operation->threads = lc_threads_for(node->delegate, context);
     if (any) {
-        (operation->is_coded ? node->kind->coded->compute : node->kind->compute)(operation);
+        compute_of(node)(operation);
     }
     // Only this thread counts; others may read.
     unsigned long long calls = atomic_load_explicit(&node->calls, memory_order_relaxed);

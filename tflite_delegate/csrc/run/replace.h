@@ -10,9 +10,10 @@
 // Nodes that become one.
 struct lc_replacement {
     struct tfl_registration registration;
-    int node_count; // 0: there is none
-    bool computes_halves;
-    bool is_in_place; // of TFL_INPLACE_INPUT_0, where `overwritten` is to be
+    int node_count;       // 0: there is none
+    bool computes_halves; // a layer in float16
+    bool may_halve;       // an operator, where all that it reads and writes can be float16
+    bool is_in_place;     // of TFL_INPLACE_INPUT_0, where `overwritten` is to be
     int overwritten;
     int nodes[LC_MAX_NODES];
 };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Part of elementwise.c and of halves.c: rows of elements of one type, by vectors. Of the type,
+// these say what `element` and a vector of `elements` are, by LC_OF(load) and so on how these are
+// handled, and in ROWS_TARGET for what processor functions with such vectors are compiled.
 
-#include "operation/elementwise.h"
-
-#include "kernels/geometry.h"
-#include "operation/exponential.h"
-#include "operation/vector.h"
+#define INLINE ROWS_TARGET static inline __attribute__((always_inline))
 
 enum {
     MOST_VECTORS = 4, // that are computed at once
@@ -12,10 +12,7 @@ enum {
     FEW_VECTORS = LC_WIDE ? 4 : 2,
 };
 
-typedef void rows_function(const struct lc_stretched *self, const void *a, const void *b, void *y,
-                           int32_t count, int32_t rows);
-
-LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
+INLINE elements apply(int32_t builtin_code, elements a, elements b) {
     switch (builtin_code) {
     case TFL_BUILTIN_ADD:
         return a + b;
@@ -26,34 +23,35 @@ LC_INLINE lc_vector apply(int32_t builtin_code, lc_vector a, lc_vector b) {
     case TFL_BUILTIN_DIV:
         return a / b;
     case TFL_BUILTIN_MAXIMUM:
-        return lc_select(a > b, a, b); // b, if one is NaN
+        return LC_OF(select)(a > b, a, b); // b, if one is NaN
     case TFL_BUILTIN_MINIMUM:
-        return lc_select(a < b, a, b);
+        return LC_OF(select)(a < b, a, b);
     case TFL_BUILTIN_PRELU:
-        return lc_select(a >= 0.0f, a, a * b);
+        return LC_OF(select)(a >= LC_OF(splat)(0.0f), a, a * b);
     case TFL_BUILTIN_HARD_SWISH:
-        return a * (lc_clamp(a + 3.0f, lc_splat(0.0f), lc_splat(6.0f)) * (1.0f / 6.0f));
+        return a * (LC_OF(clamp)(a + LC_OF(splat)(3.0f), LC_OF(splat)(0.0f), LC_OF(splat)(6.0f)) *
+                    LC_OF(splat)(1.0f / 6.0f));
     case TFL_BUILTIN_LOGISTIC:
-        return lc_logistic(a);
+        return LC_OF(logistic)(a);
     case TFL_BUILTIN_TANH:
-        return lc_tanh(a);
+        return LC_OF(tanh)(a);
     case TFL_BUILTIN_EXP:
-        return lc_exp_full(a);
+        return LC_OF(exp_full)(a);
     case TFL_BUILTIN_SQUARED_DIFFERENCE:
         return (a - b) * (a - b);
     case TFL_BUILTIN_SQRT:
-        return lc_sqrt(a);
+        return LC_OF(sqrt)(a);
     case TFL_BUILTIN_RSQRT:
-        return 1.0f / lc_sqrt(a);
+        return LC_OF(splat)(1.0f) / LC_OF(sqrt)(a);
     case TFL_BUILTIN_ABS:
-        return lc_abs(a);
+        return LC_OF(abs)(a);
     default: // RELU and its kind only clamp
         return a;
     }
 }
 
 // Whether results are clamped: by an activation that is fused, or that is all there is.
-LC_INLINE bool clamps(int32_t builtin_code) {
+INLINE bool clamps(int32_t builtin_code) {
     switch (builtin_code) {
     case TFL_BUILTIN_ADD:
     case TFL_BUILTIN_SUB:
@@ -66,28 +64,30 @@ LC_INLINE bool clamps(int32_t builtin_code) {
     }
 }
 
-LC_INLINE lc_vector result(int32_t builtin_code, const struct lc_elementwise *self, lc_vector a,
-                           lc_vector b) {
-    lc_vector y = apply(builtin_code, a, b);
-    return clamps(builtin_code) ? lc_clamp(y, lc_splat(self->least), lc_splat(self->most)) : y;
+INLINE elements result(int32_t builtin_code, const struct lc_elementwise *self, elements a,
+                       elements b) {
+    elements y = apply(builtin_code, a, b);
+    return clamps(builtin_code)
+               ? LC_OF(clamp)(y, LC_OF(splat)(self->least), LC_OF(splat)(self->most))
+               : y;
 }
 
 // Vectors of a row. All is read before anything is written: the output may be in the place of an
 // operand.
-LC_INLINE void block(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
-                     const float *b, float *y, int vectors) {
-    lc_vector results[MOST_VECTORS];
+INLINE void block(int32_t builtin_code, const struct lc_elementwise *self, const element *a,
+                  const element *b, element *y, int vectors) {
+    elements results[MOST_VECTORS];
     for (int i = 0; i < vectors; i++) {
-        results[i] =
-            result(builtin_code, self, lc_load(a + i * LC_LANES), lc_load(b + i * LC_LANES));
+        results[i] = result(builtin_code, self, LC_OF(load)(a + i * LC_LANES),
+                            LC_OF(load)(b + i * LC_LANES));
     }
     for (int i = 0; i < vectors; i++) {
-        lc_store(y + i * LC_LANES, results[i]);
+        LC_OF(store)(y + i * LC_LANES, results[i]);
     }
 }
 
 // Whether the second operand is looked at.
-LC_INLINE bool has_two(int32_t builtin_code) {
+INLINE bool has_two(int32_t builtin_code) {
     switch (builtin_code) {
     case TFL_BUILTIN_ADD:
     case TFL_BUILTIN_SUB:
@@ -104,17 +104,17 @@ LC_INLINE bool has_two(int32_t builtin_code) {
 }
 
 // What the loops over a row read instead of an operand that is stretched along it.
-LC_INLINE const float *repeat(float *copies, const float *x) {
+INLINE const element *repeat(element *copies, const element *x) {
     for (int i = 0; i < MOST_VECTORS; i++) {
-        lc_store(copies + i * LC_LANES, lc_splat(*x));
+        LC_OF(store)(copies + i * LC_LANES, LC_OF(splat)(*x));
     }
     return copies;
 }
 
 // A row whose operands advance by a step of 0 or 1.
-LC_INLINE void row(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
-                   size_t a_step, const float *b, size_t b_step, float *y, int32_t count) {
-    float a_copies[MOST_VECTORS * LC_LANES], b_copies[MOST_VECTORS * LC_LANES];
+INLINE void row(int32_t builtin_code, const struct lc_elementwise *self, const element *a,
+                size_t a_step, const element *b, size_t b_step, element *y, int32_t count) {
+    element a_copies[MOST_VECTORS * LC_LANES], b_copies[MOST_VECTORS * LC_LANES];
     a = a_step ? a : repeat(a_copies, a);
     if (!has_two(builtin_code)) {
         b = a;
@@ -139,13 +139,14 @@ LC_INLINE void row(int32_t builtin_code, const struct lc_elementwise *self, cons
         y += LC_LANES;
     }
     if (count > 0) {
-        lc_vector a_part = lc_load_some(a, count, 0.0f), b_part = lc_load_some(b, count, 1.0f);
-        lc_store_some(y, result(builtin_code, self, a_part, b_part), count);
+        elements a_part = LC_OF(load_some)(a, count, 0.0f),
+                 b_part = LC_OF(load_some)(b, count, 1.0f);
+        LC_OF(store_some)(y, result(builtin_code, self, a_part, b_part), count);
     }
 }
 
-LC_INLINE void rows(int32_t builtin_code, const struct lc_elementwise *self, const float *a,
-                    const float *b, float *y, int32_t count, int32_t number) {
+INLINE void rows(int32_t builtin_code, const struct lc_elementwise *self, const element *a,
+                 const element *b, element *y, int32_t count, int32_t number) {
     const struct lc_broadcast *shape = &self->stretched.shape;
     const int32_t last = shape->rank - 1, before = last > 0 ? last - 1 : 0;
     const size_t a_step = (size_t)shape->steps[0][last], b_step = (size_t)shape->steps[1][last];
@@ -157,8 +158,9 @@ LC_INLINE void rows(int32_t builtin_code, const struct lc_elementwise *self, con
 }
 
 #define ROWS(builtin)                                                                              \
-    LC_VECTOR static void rows_##builtin(const struct lc_stretched *self, const void *a,           \
-                                         const void *b, void *y, int32_t count, int32_t number) {  \
+    ROWS_TARGET static void rows_##builtin(const struct lc_stretched *self, const void *a,         \
+                                           const void *b, void *y, int32_t count,                  \
+                                           int32_t number) {                                       \
         rows(TFL_BUILTIN_##builtin, (const struct lc_elementwise *)self, a, b, y, count, number);  \
     }
 
@@ -179,7 +181,7 @@ ROWS(RSQRT)
 ROWS(ABS)
 ROWS(RELU)
 
-static rows_function *rows_for(int32_t builtin_code) {
+static lc_rows_function *rows_for(int32_t builtin_code) {
     switch (builtin_code) {
     case TFL_BUILTIN_ADD:
         return rows_ADD;
@@ -217,22 +219,4 @@ static rows_function *rows_for(int32_t builtin_code) {
     default:
         return rows_RELU;
     }
-}
-
-void lc_elementwise_plan(int32_t builtin_code, const struct lc_shape *a, const struct lc_shape *b,
-                         int32_t activation, struct lc_elementwise *plan) {
-    plan->stretched = (struct lc_stretched){
-        .shape = lc_broadcast_rows(a, b),
-        .compute_rows = rows_for(builtin_code),
-        .bytes = sizeof(float),
-    };
-    lc_activation_range(activation, &plan->least, &plan->most);
-}
-
-void lc_elementwise_run(const struct lc_operation *operation, struct lc_elementwise *plan,
-                        const float *a, const float *b) {
-    plan->stretched.operands[0] = a;
-    plan->stretched.operands[1] = b;
-    plan->stretched.output = lc_output_data(operation, 0);
-    lc_broadcast_run(operation, &plan->stretched);
 }
