@@ -35,10 +35,10 @@ class BlockCase:
     def random(cls, block: Block, own_input: bool = True, seed: int = 0) -> BlockCase:
         """Normally distributed arguments; a residual is the block's input if that is possible."""
         random = np.random.default_rng(seed)
-        x = random.standard_normal(block.input_shape, np.float32)
+        x = random.standard_normal(block.input_shape, np.float32).astype(block.dtype)
         residual = None
         if block.layers[-1].residual:
-            residual = random.standard_normal(block.output_shape, np.float32)
+            residual = random.standard_normal(block.output_shape, np.float32).astype(block.dtype)
             if own_input and x.shape == block.output_shape:
                 residual = x
         weights, biases = [], []
@@ -70,7 +70,7 @@ def chain(
     biases: Sequence[np.ndarray],
     residual: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact result of all layers, and a bound on the error of any float32 result.
+    """The exact result of all layers, and a bound on the error of any result in the block's type.
 
     Let every element of a layer's input be off by at most ``e``. The layer's products then differ
     by at most ``sum e |w|`` from the exact ones, and its own roundings (see :func:`conv2d`) are at
@@ -89,10 +89,11 @@ def chain(
 
 def one_memory(parts: Sequence[np.ndarray]) -> np.ndarray:
     """What a kernel takes as one argument: each part at the next cache line behind the last."""
-    memory = np.full(sum(align(part.nbytes) for part in parts) // 4, UNWRITTEN, np.float32)
+    bytes_of_all = sum(align(part.nbytes) for part in parts)
+    memory = np.full(bytes_of_all // 4, UNWRITTEN, np.float32).view(np.uint8)
     offset = 0
     for part in parts:
-        memory[offset // 4 :][: part.size] = part.ravel()
+        memory[offset:][: part.nbytes] = part.ravel().view(np.uint8)
         offset = align(offset + part.nbytes)
     return memory
 

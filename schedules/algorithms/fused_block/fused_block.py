@@ -32,7 +32,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from schedules.algorithms.base import FLOAT32, INT8, Algorithm, index_limit, weights_knob
+from schedules.algorithms.base import FLOAT, INT8, Algorithm, index_limit, weights_knob
 from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
@@ -61,7 +61,7 @@ class FusedBlock(Algorithm[Block]):
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016; MobileNetV2, section 5"
     workspace = "a few rows of what lies between"
     good_for = "MobileNets' blocks: nothing between is stored"
-    types = FLOAT32 | INT8
+    types = FLOAT | INT8
     kind = "block"
 
     def supports(self, block: Block, simd: Simd) -> str | None:
@@ -171,7 +171,8 @@ class FusedBlock(Algorithm[Block]):
         terms = [layer.reduction for layer in block.layers[:-1]]
         # A running sum over a block of channels, and one over the blocks.
         terms.append(strips.c_block + (strips.c_blocks if strips.c_blocks > 1 else 0))
-        return math.hypot(*map(accuracy.relative_error, terms))
+        unit = accuracy.UNIT_ROUNDOFFS.get(block.dtype, accuracy.UNIT_ROUNDOFF)
+        return math.hypot(*(accuracy.relative_error(n, unit_roundoff=unit) for n in terms))
 
     def loop_nests(self, block: Block, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         return fused_knobs.loop_nests(block, simd, knobs)

@@ -11,11 +11,18 @@ import pytest
 
 from schedules.algorithms import Unsupported
 from schedules.kernel.accuracy import definition_error
+from schedules.layer.block import Block
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import PRESETS
 from scripts.board.board import Board
+from tests.schedules.algorithms.fused_block.test_fused_block import (
+    depthwise_block,
+    inverted_residual,
+    stem,
+)
 from tests.support.assembly import assembly_of, inner_loops
+from tests.support.blocks import FUSED_BLOCK, BlockCase, plan_of
 from tests.support.kernels import Case, run_on_board
 
 
@@ -82,6 +89,36 @@ def test_is_within_the_bound_on_the_board(arm_board: Board, tmp_path: Path) -> N
     for name, case in cases.items():
         assert outputs[name].dtype == "float16"
         case.check(outputs[name], plans[name])
+
+
+def in_half(block: Block) -> Block:
+    """The same layers of float16, with the model's weights of either type."""
+    first, *others = block.layers
+    halves = [replace(layer, dtype="float16", weight_dtype="float16") for layer in others]
+    return Block((replace(first, dtype="float16"), *halves))
+
+
+#: With several row blocks and blocks of channels, tails of vectors, and steps of what they omit.
+BLOCKS = {
+    "inverted": (inverted_residual(9, (13, 72, 24)), {}),
+    "residual": (inverted_residual((12, 7), (16, 96, 16), residual=True), {"strip_rows": 4}),
+    "strided": (inverted_residual(11, (8, 51, 20), stride=2), {}),
+    "channels_in_blocks": (inverted_residual(7, (24, 144, 40)), {"c_block": 48}),
+    "without_producer": (depthwise_block(10, (40, 33), activation="relu"), {}),
+    "stem": (stem(21, (3, 24, 16), stride=2), {}),
+}
+
+
+def test_blocks_are_within_the_bound_on_the_board(arm_board: Board, tmp_path: Path) -> None:
+    simd, plans, cases = PRESETS["cortex-a76"], {}, {}
+    for name, (block, fixed) in BLOCKS.items():
+        half = in_half(block)
+        plans[name] = plan_of(half, FUSED_BLOCK.default_knobs(half, simd, fixed))
+        cases[name] = BlockCase.random(half)
+    outputs = run_on_board("cortex-a76", plans, cases, tmp_path)
+    for name, case in cases.items():
+        assert outputs[name].dtype == "float16"
+        case.check(outputs[name])
 
 
 #: What networks spend their time in.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 
 from schedules.algorithms import Unsupported
 from schedules.layer.block import Block
-from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, plan_kernel
 from schedules.target.simd import PRESETS, Simd
@@ -23,6 +21,7 @@ from tests.schedules.algorithms.fused_block.test_fused_block import (
     stem,
 )
 from tests.schedules.algorithms.test_algorithms import HOST, RUNNABLE
+from tests.support.blocks import one_memory
 from tests.support.kernels import HostKernel, run_on_board
 from tests.support.quantised import QuantisedCase
 
@@ -97,16 +96,6 @@ class QuantisedBlock:
 
     def check(self, y: np.ndarray) -> None:
         self.cases[-1].check(y)
-
-
-def one_memory(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Each part at the next cache line behind the last."""
-    memory = np.zeros(sum(align(part.nbytes) for part in parts), np.uint8)
-    offset = 0
-    for part in parts:
-        memory[offset:][: part.nbytes] = part.ravel().view(np.uint8)
-        offset += align(part.nbytes)
-    return memory
 
 
 def plan_of(name: str, simd: Simd) -> Plan:

@@ -30,7 +30,7 @@ from tests.tflite_delegate.csrc.operators.operator_cases import (
     single,
 )
 from tflite_delegate.build import build
-from tflite_delegate.selection import read_for
+from tflite_delegate.targeted import read_for
 
 #: Of one rounding to float16, relative; and of the smallest numbers.
 UNIT, TINY = 2.0**-11, 2.0**-25
