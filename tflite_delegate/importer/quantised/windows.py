@@ -15,8 +15,8 @@ from tflite_delegate.importer.conversions.windows import resized_axes, same_padd
 from tflite_delegate.importer.quantised import own_kernels
 from tflite_delegate.importer.quantised.codes import Codes, clamped, integer, nearest, real
 
-#: Bits behind the point of XNNPACK's shares of neighbours.
-_SHARE_BITS = 11
+#: Bits behind the point of shares of neighbours: XNNPACK's, and those of TFLite's own kernel.
+_SHARE_BITS, _OWN_SHARE_BITS = 11, 10
 
 
 def _of_one_scale(operation: Operation) -> Codes | None:
@@ -148,26 +148,32 @@ def _affine(is_for_arm: bool, total: Any, scale: Any, zeros: Any, zero: int) -> 
 
 
 def _resize_bilinear(operation: Operation) -> relax.Expr | None:
-    """XNNPACK's: shares of 11 bits, rounded once; ties go up."""
+    """XNNPACK's, whose ties go up; or TFLite's own for int8, whose ties go away from zero."""
     codes = _of_one_scale(operation)
     if codes is None:
         return None
-    if not operation.as_xnnpack:
-        raise LeanconvError(f"modules do not have it of codes by --rounding {operation.rounding}")
+    as_xnnpack = operation.as_xnnpack
+    if not as_xnnpack and codes.dtype != "int8":
+        raise LeanconvError(f"modules do not have it of uint8 by --rounding {operation.rounding}")
     (batch, _, _, channels), axes = operation.shape(0), resized_axes(operation)
-    places = [_places(operation, size, wanted) for _, size, wanted in axes]
+    find = _places if as_xnnpack else _own_places
+    places = [find(operation, size, wanted) for _, size, wanted in axes]
     tables = [relax.const(values) for axis in places for values in axis]
+    digits = _SHARE_BITS if as_xnnpack else _OWN_SHARE_BITS
+    half = 1 << (2 * digits - 1)
 
     def compute(x: te.Tensor, *tables: te.Tensor) -> te.Tensor:
         def pixel(n: Any, h: Any, w: Any, c: Any) -> Any:
             def mixed(row: Any) -> Any:
                 first, second = (integer(x[n, row, tables[3 + k][w], c]) for k in range(2))
-                return (first << _SHARE_BITS) + (second - first) * tables[5][w]
+                return (first << digits) + (second - first) * tables[5][w]
 
             above, below = (mixed(tables[k][h]) for k in range(2))
-            total = (above << _SHARE_BITS) + (below - above) * tables[2][h]
-            bits = 2 * _SHARE_BITS
-            return tirx.Cast(codes.dtype, (total + (1 << (bits - 1))) >> bits)
+            total = (above << digits) + (below - above) * tables[2][h]
+            rounded = (total + half) >> (2 * digits)
+            if not as_xnnpack:
+                rounded = tirx.Select(total < 0, -((half - total) >> (2 * digits)), rounded)
+            return tirx.Cast(codes.dtype, rounded)
 
         return te.compute((batch, axes[0][2], axes[1][2], channels), pixel, name="pixel")
 
@@ -186,6 +192,21 @@ def _places(operation: Operation, size: int, wanted: int) -> Sequence[NDArray[np
     lower = exact.astype(np.int32)
     shares = np.rint((exact - lower.astype(np.float32)) * np.float32(1 << _SHARE_BITS))
     return lower, np.minimum(lower + 1, size - 1).astype(np.int32), shares.astype(np.int32)
+
+
+def _own_places(operation: Operation, size: int, wanted: int) -> Sequence[NDArray[np.int32]]:
+    """The same of TFLite's own kernel: positions are whole multiples of a share."""
+    options, one = operation.options, 1 << _OWN_SHARE_BITS
+    scale = (one * size + wanted // 2) // wanted
+    if options["alignCorners"] and wanted > 1:
+        scale = (one * (size - 1) + (wanted - 1) // 2) // (wanted - 1)
+    positions = np.arange(wanted, dtype=np.int64) * scale
+    if options["halfPixelCenters"]:
+        positions = positions + scale // 2 - one // 2
+    # Those before the first pixel are between it and itself.
+    lower = np.clip(positions // one, 0, size - 1)
+    upper = np.minimum(-(-positions // one), size - 1).clip(0)
+    return tuple(v.astype(np.int32) for v in (lower, upper, positions - one * lower))
 
 
 CONVERSIONS = {
