@@ -29,11 +29,11 @@ BUDGET = {
     "schedules/target": 1450,
     "schedules/transforms": 310,
     "schedules/tuning": 5720,
-    "tflite_delegate": 1250,
+    "tflite_delegate": 1270,
     "tflite_delegate/csrc": 18000,
     "tflite_delegate/embedding": 200,
     "tflite_delegate/importer": 5080,
-    "tflite_delegate/read": 2100,
+    "tflite_delegate/read": 2130,
     "scripts": 810,
     "scripts/benchmarks": 7150,
     "scripts/board": 3770,
@@ -45,10 +45,10 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 11480,
+    "tests/schedules": 11520,
     "tests/scripts": 9600,
     "tests/support": 5140,
-    "tests/tflite_delegate": 12860,
+    "tests/tflite_delegate": 12920,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

@@ -114,7 +114,9 @@ def test_operator(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_operators_of_own_kernels(count: int, rounding: str, tmp_path: Path) -> None:
     cases = [
-        case for case in cases_of(count) if (case.operator, case.outputs[0].dtype) not in REFUSED[rounding]
+        case
+        for case in cases_of(count)
+        if (case.operator, case.outputs[0].dtype) not in REFUSED[rounding]
     ]
     check(cases, tmp_path, rounding)
 
