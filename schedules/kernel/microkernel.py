@@ -61,8 +61,10 @@ from schedules.target.simd import Simd
 
 #: Blocks in which spread sums are added, twice in pairs.
 PAIRS = ("ACC2", "ACC1")
+#: Elements of the image that lie side by side for one step of a reduction each.
+GATHERED = "gathered"
 #: Forms of weights whose products take whole vectors of the image.
-STAGED = (SPREAD_OUT, MATRICES)
+STAGED = (SPREAD_OUT, MATRICES, GATHERED)
 #: Kernels of up to so many columns have these unrolled.
 MAX_UNROLLED_TAPS = 7
 
@@ -317,6 +319,7 @@ def accumulate_tile(
     loop: Any,
     layer: str = "",
     lanes: int = 0,
+    form: str = PACKED,
 ) -> None:
     """Compute a register tile of block ``ACC<layer>`` in each step of ``loop``.
 
@@ -333,7 +336,7 @@ def accumulate_tile(
     *_, pixel, o = schedule.get_loops(sums)[:-count]
     axes = schedule.get_loops(sums)[-count:]
     inside = (pixel, *schedule.split(o, [None, lanes]))
-    sum_tile(schedule, taps, simd, tile, [], axes, inside, simd.fma_by_element, layer)
+    sum_tile(schedule, taps, simd, tile, [], axes, inside, simd.fma_by_element, layer, form)
 
 
 def sum_tile(

@@ -10,6 +10,7 @@ from tvm import s_tir, tirx
 from tvm_ffi import structural_map
 
 from schedules.lower.loops.counted import CountIterations, WidenAddresses
+from schedules.lower.loops.interleaved import InterleaveVectors
 from schedules.lower.loops.prefetch import PrefetchWeights
 from schedules.lower.loops.transposed import TransposeTiles
 from schedules.lower.masked_loops import SkipMaskedIterations
@@ -53,6 +54,7 @@ def lower_to_loops(function: tirx.PrimFunc) -> tirx.PrimFunc:
         s.LoopPartition(),
         CountIterations,
         SkipMaskedIterations,
+        InterleaveVectors,
         _ScalarizeSingleLanes,
         s.StmtSimplify(),
         t.VectorizeLoop(True),

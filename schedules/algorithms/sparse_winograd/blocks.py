@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tvm import te, tirx
 
+from schedules.algorithms.sparse_winograd.side_by_side import SideBySide, gather
 from schedules.algorithms.winograd.domain import Domain
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import masked
@@ -87,20 +88,31 @@ def multiply_blocks(
     def inside(w: tirx.Expr) -> list[tirx.Expr]:
         return [w < domain.tiles] * (columns > domain.tiles)
 
+    def channel(p: tirx.Expr, panel: tirx.Expr, k: tirx.Expr) -> tirx.Expr:
+        _, place = blocks.row(p * panels + panel, k, size)
+        return clamped(blocks.indices[place].astype("int32"), channels)
+
     def point(*index: tirx.Expr) -> tirx.Expr:
         *strip, w, c = index
         of_image = [w] if domain.images == 1 else [w // domain.image_tiles, w % domain.image_tiles]
         place = (*strip, *of_image, c)
         return masked(inside(w), transformed[place], layer.dtype)
 
-    element = te.compute((*strips, columns, channels), point, name="A")
+    if isinstance(domain, SideBySide):
+        image = gather(domain, transformed, channel, (panels, size))
+    else:
+        element = te.compute((*strips, columns, channels), point, name="A")
+
+        def image(*index: tirx.Expr) -> tirx.Expr:
+            n, s, p, w, panel, k = index
+            return element[n, s, p, w, channel(p, panel, k)]
 
     def sum_of_products(
         n: tirx.Expr, s: tirx.Expr, p: tirx.Expr, w: tirx.Expr, o: tirx.Expr
     ) -> tirx.Expr:
-        mask, place = blocks.row(p * panels + o // tile.panel, k, size)
-        c = clamped(blocks.indices[place].astype("int32"), channels)
-        value = element[n, s, p, w, c] * blocks.values[place, o % tile.panel]
+        panel = o // tile.panel
+        mask, place = blocks.row(p * panels + panel, k, size)
+        value = image(n, s, p, w, panel, k) * blocks.values[place, o % tile.panel]
         return te.sum(masked(mask + inside(w), value, layer.dtype), axis=[k])
 
     sums = te.compute((*strips, columns, panels * tile.panel), sum_of_products, name="ACC")

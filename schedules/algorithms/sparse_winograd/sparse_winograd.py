@@ -17,6 +17,9 @@ Which blocks these are is data: one kernel serves every pattern with as many zer
     as many as Ptr says;
 ``balanced``
     equally many, of weights that were pruned so.
+
+And knob ``lanes`` what is side by side in V: ``channels``, as in the dense algorithm, or ``tiles``,
+see :mod:`schedules.algorithms.sparse_winograd.side_by_side`.
 """
 
 from __future__ import annotations
@@ -27,12 +30,14 @@ from dataclasses import replace
 
 from tvm import s_tir, te
 
+from schedules.algorithms.sparse_winograd import side_by_side
 from schedules.algorithms.sparse_winograd.blocks import (
     Blocks,
     multiply_blocks,
     packed_blocks,
     weights_of,
 )
+from schedules.algorithms.sparse_winograd.side_by_side import SideBySide
 from schedules.algorithms.winograd.domain import Domain, transform_image, transform_products
 from schedules.algorithms.winograd.parts import default_parts, parts_of
 from schedules.algorithms.winograd.schedule import schedule_strips
@@ -65,6 +70,10 @@ HALF_BLOCK_TILES = {"ragged": 5, "balanced": 8}
 #: Time of a byte of weights that the L3 cache would not hold without zeros, of that in a dense
 #: product: 1.0 to 1.75 were measured in blocks of 16, to 2.1 in those of 8.
 FROM_MEMORY_COST = 2.0
+#: Instructions of a step of the loop over blocks that are neither products nor loads of theirs.
+LOOP = 5
+#: What is side by side in a vector of V.
+LANES = CHANNELS, TILES = "channels", "tiles"
 #: How many blocks a row has.
 ROWS = RAGGED, BALANCED = "ragged", "balanced"
 
@@ -105,16 +114,17 @@ class SparseWinograd(Winograd):
         panel = default_panel(panels, simd)
         strip = knobs["strip"].default
         domain = self._domain(workload, {"strip": strip, "panel": panel})
-        columns = default_columns(domain.tiles, panel, simd)
+        lanes, columns = default_lanes(domain, panel, simd)
         rows = ROWS if weights.balanced else (RAGGED,)
         # Parts are of whole vectors, whatever a block is.
         wide = max(panel, simd.lanes(workload.dtype))
         parts = default_parts(domain, simd, wide)
-        most = most_columns(panel, simd)
+        most = most_columns(panel, simd, lanes)
         return knobs | by_name(
             Knob("columns", tuple(range(1, 29)), columns, tried=lambda size: size <= most),
             Knob("panel", panels, panel, feature=lambda size: size / simd.lanes(workload.dtype)),
             Knob("k_block", (1,), 1),
+            Knob("lanes", LANES, lanes, tried=never),
             Knob("parts", parts_of(workload, wide), parts, tried=never),
             replace(knobs["order"], default=ORDERS[1]),
             Knob("rows", rows, rows[-1], tried=never),
@@ -137,7 +147,11 @@ class SparseWinograd(Winograd):
 
     def _domain(self, workload: Conv2dWorkload, knobs: Knobs) -> Domain:
         outputs, channels = weights_of(workload).outputs, workload.in_channels
-        return Domain.of(workload, {**knobs, "outputs": outputs, "c_block": channels})
+        domain = Domain.of(workload, {**knobs, "outputs": outputs, "c_block": channels})
+        # Records of kernels without this knob are older than it.
+        if knobs.get("lanes") != TILES:
+            return domain
+        return SideBySide.of_domain(domain, knobs["columns"]) or domain
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         return packed_blocks(workload, knobs["panel"], knobs["rows"] == BALANCED)
@@ -159,11 +173,19 @@ class SparseWinograd(Winograd):
         packed = self.packed_weights(workload, knobs)
         image, _, constants = placeholders(workload, packed)
         blocks = Blocks.of(packed)
-        products = multiply_blocks(domain, transform_image(domain, image), blocks, tile)
+        step = None
+        if isinstance(domain, SideBySide):
+            transformed, step = (
+                side_by_side.transform_image(domain, image),
+                side_by_side.schedule_image,
+            )
+        else:
+            transformed = transform_image(domain, image)
+        products = multiply_blocks(domain, transformed, blocks, tile)
         results = transform_products(domain, products, constants)
         arguments = [image, *blocks.tensors, *constants.tensors, *results]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        schedule_strips(schedule, domain, simd, tile)
+        schedule_strips(schedule, domain, simd, tile, step)
         _, *_, k, _, _, _, _ = schedule.get_loops(schedule.get_sblock("ACC_update"))
         mark_checked(schedule, k)
         if packed.rows:
@@ -188,15 +210,32 @@ def default_panel(panels: Sequence[int], simd: Simd) -> int:
     return max((panel for panel in panels if panel <= wanted), default=panels[0])
 
 
-def most_columns(panel: int, simd: Simd) -> int:
+def default_lanes(domain: Domain, panel: int, simd: Simd) -> tuple[str, int]:
+    """What is side by side, and the columns of a register tile: fewest instructions for a tile."""
+    vectors = panel // panel_lanes(simd, "float32", panel)
+    parts = -(-domain.tiles // most_columns(panel, simd))
+    apart = -(-domain.tiles // parts)
+    most = most_columns(panel, simd, TILES)
+    together = max(n for n in range(1, most + 1) if domain.tile_columns % n == 0)
+
+    def instructions(columns: int, loads: int) -> float:
+        return (columns * vectors + loads + vectors / 2 + LOOP) / columns
+
+    if not simd.fma_by_element or simd.in_order or SideBySide.of_domain(domain, together) is None:
+        return CHANNELS, apart
+    loads = -(-together // side_by_side.LANES)
+    if instructions(together, loads) > instructions(apart, apart):
+        return CHANNELS, apart
+    return TILES, together
+
+
+def most_columns(panel: int, simd: Simd, lanes: str = CHANNELS) -> int:
     """Tiles of a register tile: sums, and the vectors of a block and of a tile."""
     vectors = panel // panel_lanes(simd, "float32", panel)
+    if lanes == TILES:
+        # One vector of a block at a time, for all of a channel's.
+        each = side_by_side.LANES * vectors + 1
+        return (simd.vector_registers - 1) * side_by_side.LANES // each
     # A Cortex-A76's tile of 6x16, for which four are left, spills.
     spare = 5 if simd.fma_by_element else 1
     return (simd.vector_registers - vectors - spare) // vectors
-
-
-def default_columns(tiles: int, panel: int, simd: Simd) -> int:
-    """The most that there are registers for, in equal parts of all tiles."""
-    parts = -(-tiles // most_columns(panel, simd))
-    return -(-tiles // parts)

@@ -15,6 +15,7 @@ from schedules.algorithms.winograd.integers import IMAGE, SUMS, unscaled
 from schedules.algorithms.winograd.linear import select_row
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
+from schedules.kernel.packing import PACKED
 from schedules.kernel.patches import Taps, masked, replaced
 from schedules.kernel.quantised import Constants
 from schedules.kernel.tiles import MAX_COLUMNS_SIDE_BY_SIDE, Tile
@@ -97,7 +98,12 @@ class Domain:
     def image_elements(self) -> int:
         """Elements of V."""
         blocks = self.workload.in_channels // self.image_block
-        return blocks * self.points * (self.tiles * self.image_block + self.line)
+        return blocks * self.points * self.point_elements
+
+    @property
+    def point_elements(self) -> int:
+        """Elements of V from one point to the next, of a block of channels."""
+        return self.tiles * self.image_block + self.line
 
     @property
     def product_elements(self) -> int:
@@ -170,6 +176,11 @@ class Domain:
         times as long on a Zen 4, but eight of sixteen gained nothing.
         """
         return Taps(1, 1, self.c_block, side_by_side=self.tiles == MAX_COLUMNS_SIDE_BY_SIDE)
+
+    @property
+    def form(self) -> str:
+        """How a register tile reads V: see :func:`schedules.kernel.microkernel.sum_tile`."""
+        return PACKED
 
     @property
     def products(self) -> Conv2dWorkload:

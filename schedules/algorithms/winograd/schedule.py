@@ -10,7 +10,7 @@ The blocks are those of :mod:`schedules.algorithms.winograd.domain`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import s_tir
@@ -28,8 +28,16 @@ from schedules.target.simd import Simd
 MAX_UNROLLED_INPUTS = 6
 
 
-def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: Tile) -> None:
+def schedule_strips(
+    schedule: s_tir.Schedule,
+    domain: Domain,
+    simd: Simd,
+    tile: Tile,
+    image_step: Callable[[s_tir.Schedule, Any, Simd, Any], None] | None = None,
+) -> None:
     """Strip by strip: image to V, and then for each part of the channels V to M, M to output.
+
+    ``image_step`` schedules the first step; by default :func:`schedule_image` does.
 
     Threads share the parts of all strips. V is computed by every thread that has one of a strip:
     that takes less time than getting it from another core.
@@ -48,7 +56,7 @@ def schedule_strips(schedule: s_tir.Schedule, domain: Domain, simd: Simd, tile: 
     # From the last step to the first: each is placed where the next one needs it.
     schedule_output(schedule, domain, simd, o_outer, (y, x, o_lane))
     schedule_products(schedule, domain, simd, tile, part)
-    schedule_image(schedule, domain, simd, strip)
+    (image_step or schedule_image)(schedule, domain, simd, strip)
     spread_points(schedule, domain)
     mark_stage(schedule, strip, inside=part if domain.parts > 1 else None)
 
@@ -95,7 +103,9 @@ def schedule_products(
     loops = split_tile(schedule, tile, lanes, point, t, o)
     outside = [*loops.order, *blocks]
     schedule.reorder(*outside, *loops.inside)
-    accumulate_tile(schedule, domain.taps, simd, tile, outside[-1], lanes=lanes)
+    accumulate_tile(
+        schedule, domain.taps, simd, tile, outside[-1], lanes=lanes, form=domain.form
+    )
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocks:
         schedule.decompose_reduction(products, blocks[0])
@@ -144,7 +154,7 @@ def spread_points(schedule: s_tir.Schedule, domain: Domain) -> None:
         schedule.transform_layout("V", ("write", 0), by_blocks)
         axes["V"] = 3
     # TVM rounds the distance up to the next multiple: to the factor itself.
-    schedule.storage_align("V", 0, axes["V"], domain.tiles * size + line, 0)
+    schedule.storage_align("V", 0, axes["V"], domain.point_elements, 0)
     schedule.storage_align(products, 0, 2, domain.tiles * domain.panel + line, 0)
 
 

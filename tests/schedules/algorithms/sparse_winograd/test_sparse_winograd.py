@@ -56,7 +56,9 @@ def test_layers_are_computed_as_defined(layer: tuple, tmp_path: Path) -> None:
 
 
 def test_arm_computes_them_too(tmp_path: Path) -> None:
-    cases = {f"layer{i}": case_of(*layer) for i, layer in enumerate(LAYERS[:3])}
+    # The last two have several groups in a row of tiles, and seven tiles of two vectors.
+    layers = [*LAYERS[:3], (9, 29, 8, 20, 3, 4, 16, True, 2), (6, 14, 12, 16, 3, 2, 8, False, 1)]
+    cases = {f"layer{i}": case_of(*layer) for i, layer in enumerate(layers)}
     simd = PRESETS["cortex-a76"]
     plans = {name: planned(case.workload, "sparse_winograd", simd) for name, case in cases.items()}
     for name, y in run_on_board("cortex-a76", plans, cases, tmp_path).items():
@@ -127,6 +129,26 @@ def test_indices_are_added_to_addresses_as_they_are() -> None:
     for loop in ragged:
         assert not [line for line in loop.instructions if line.startswith(("lsl", "asr", "sxtw"))]
         assert loop.instructions[0].startswith("ldrsh\tx")
+
+
+@pytest.mark.parametrize(
+    ("target", "layer", "lanes", "columns"),
+    [
+        ("cortex-a76", "56x56x64->64 k3x3 p1,1,1,1 f4z90x16", "tiles", 7),
+        ("cortex-a76", "14x14x256->256 k3x3 p1,1,1,1 f4z90x16", "tiles", 4),
+        # Two tiles in a row are too few, three channels no vector, and two images in one strip.
+        ("cortex-a76", "7x7x512->512 k3x3 p1,1,1,1 f4z90x16", "channels", 4),
+        ("cortex-a76", "56x56x3->64 k3x3 p1,1,1,1 f4z90x16", "channels", 5),
+        ("cortex-a76", "12x12x16->16 k3x3 n2 p1,1,1,1 f4z90x16", "channels", 5),
+        ("cortex-a53", "56x56x64->64 k3x3 p1,1,1,1 f4z90x16", "channels", 5),
+        ("x86-64-v4", "56x56x64->64 k3x3 p1,1,1,1 f4z90x16", "channels", 14),
+    ],
+)
+def test_tiles_are_side_by_side_where_rows_are_made_of_them(
+    target: str, layer: str, lanes: str, columns: int
+) -> None:
+    plan = planned(Conv2dWorkload.from_text(layer), "sparse_winograd", PRESETS[target])
+    assert (plan.knobs["lanes"], plan.knobs["columns"]) == (lanes, columns)
 
 
 SIZES = [(56, 64), (28, 128), (14, 256), (15, 96), (7, 512)]
