@@ -18,11 +18,11 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6570,
+    "schedules/algorithms": 6840,
     "schedules/budget": 1500,
-    "schedules/kernel": 4100,
+    "schedules/kernel": 4120,
     "schedules/layer": 2030,
-    "schedules/lower": 2360,
+    "schedules/lower": 2470,
     "schedules/plan": 900,
     "schedules/relax": 1700,
     "schedules/select": 1100,
@@ -45,7 +45,7 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 11520,
+    "tests/schedules": 11550,
     "tests/scripts": 9600,
     "tests/support": 5140,
     "tests/tflite_delegate": 12920,
