@@ -17,7 +17,7 @@ from schedules.algorithms.mec import Mec
 from schedules.algorithms.mec_strip import MecStrip
 from schedules.algorithms.pooled_rows import PooledRows
 from schedules.algorithms.row_chain.row_chain import RowChainAlgorithm
-from schedules.algorithms.sparse_pointwise.sparse_pointwise import SparsePointwise
+from schedules.algorithms.sparse_direct.sparse_direct import SparseDirect
 from schedules.algorithms.sparse_winograd.sparse_winograd import SparseWinograd
 from schedules.algorithms.volumes.indirect3d import Indirect3d
 from schedules.algorithms.volumes.winograd3d import Winograd3d
@@ -41,7 +41,7 @@ for _algorithm in (
     Kn2rowAa(),
     Winograd(),
     SparseWinograd(),
-    SparsePointwise(),
+    SparseDirect(),
     Depthwise(),
     Direct(),
     FusedBlock(),

@@ -63,7 +63,7 @@ KINDS = {
     "volume": "layers of volumes, as CONV_3D",
     "pruned": "layers of 3x3 or 5x5 whose weights were pruned in Winograd's domain, as "
     "`python -m scripts.prune` writes them",
-    "sparse": "1x1 layers of which most weights are zero",
+    "sparse": "layers of which most weights are zero",
     "pooled": "layers along with a pool of their output",
     "block": "blocks of layers, and this layer is in none",
     "rows": "chains of layers, and this layer is in none",

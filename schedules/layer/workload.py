@@ -82,8 +82,8 @@ class Conv2dWorkload:
     domain : WinogradWeights or None
         Of weights in Winograd's domain.
     zeros : int
-        Of a 1x1 layer, percent of weights that are zero at least, one of
-        :data:`schedules.layer.sparsity.ZEROS`: as far as it matters.
+        Percent of weights that are zero at least, one of :data:`schedules.layer.sparsity.ZEROS`:
+        as far as it matters.
 
     Raises
     ------
@@ -137,8 +137,8 @@ class Conv2dWorkload:
         ):
             if value not in names:
                 raise LeanconvError(f"unknown {what} {value!r}: one of {', '.join(names)}")
-        if self.zeros not in ZEROS or (self.zeros and not self.is_matrix):
-            raise LeanconvError(f"{self.zeros} % of weights are zero: only of 1x1 layers, by fives")
+        if self.zeros not in ZEROS or (self.zeros and self.groups > 1):
+            raise LeanconvError(f"{self.zeros} % of weights are zero: of one group, by fives")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LeanconvError(
                 f"{self.in_channels} -> {self.out_channels} channels do not divide into "
@@ -286,11 +286,6 @@ class Conv2dWorkload:
             and self.stride_height == self.stride_width == 1
             and not self.is_padded
         )
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether its weights are one matrix."""
-        return self.kernel_height == self.kernel_width == self.groups == 1
 
     @property
     def is_depthwise(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from schedules.layer.sparsity import zeros_of
@@ -12,15 +14,15 @@ from tflite_delegate.read.graph import Graph
 FLOATS = (("float32", "float32"), ("float32", "float16"))
 
 
-def matrix_zeros(graph: Graph, weights: int, workload: Conv2dWorkload) -> int:
-    """Percent of zeros, as far as it matters: of 1x1 layers of floats, sparse constants or not.
+def percent_of_zeros(graph: Graph, weights: int, workload: Conv2dWorkload) -> int:
+    """As far as it matters: of layers of floats without groups, sparse constants or not.
 
     ``weights`` are a whole constant, behind DEQUANTIZE and DENSIFY or not.
     """
-    if not (workload.is_pointwise and workload.is_matrix) or workload.types not in FLOATS:
+    if workload.groups > 1 or workload.types not in FLOATS:
         return 0
     index = graph.stored_behind(weights)
     dtype = np.dtype(graph.tensor(index).type).newbyteorder("<")
-    stored, elements = graph.content_of(index), workload.in_channels * workload.out_channels
+    stored, elements = graph.content_of(index), math.prod(workload.weight_shape)
     count = min(stored.size // dtype.itemsize, elements)
     return zeros_of(stored[: count * dtype.itemsize].view(dtype), elements)

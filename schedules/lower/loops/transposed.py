@@ -24,7 +24,8 @@ LEAST_ROWS = 4
 def transpose_tile(schedule: s_tir.Schedule, row: Any, column: Any) -> None:
     """Copy a tile by vectors along ``column``, of which ``row`` has as many: a power of two.
 
-    The element is read along ``row`` and written along ``column``, each one by one.
+    The element is read along ``row`` and written along ``column``, each one by one. A mask, without
+    which it is zero, does not depend on ``row``.
     """
     extents = {int(schedule.get(loop).extent) for loop in (row, column)}
     assert len(extents) == 1, "a tile that is no square"
@@ -44,19 +45,33 @@ def TransposeTiles(
     return function.with_body(structural_map(function.body, (tirx.For, transpose)))
 
 
+def _first(expression: tirx.Expr, along: tirx.Var, other: tirx.Var, at: int) -> tirx.Expr:
+    """``expression`` for the first step along one loop, and step ``at`` of the other."""
+
+    def value(variable: tirx.Var) -> tirx.Expr:
+        if variable.same_as(along):
+            return tirx.const(0, "int32")
+        return tirx.const(at, "int32") if variable.same_as(other) else variable
+
+    return structural_map(expression, (tirx.Var, value))
+
+
 def _in_registers(loop: tirx.For) -> tirx.Stmt:
     store, size = loop.body.body, int(loop.extent)
     row, column = loop.loop_var, loop.body.loop_var
-    load = store.value
+    mask, load = None, store.value
+    if isinstance(load, tvm.ir.Call):  # zero where the mask fails, for a row as a whole
+        mask, load, _ = load.args
 
     def vector(place: tirx.Expr, along: tirx.Var, other: tirx.Var, at: int) -> tirx.Ramp:
-        def first(variable: tirx.Var) -> tirx.Expr:
-            if variable.same_as(along):
-                return tirx.const(0, "int32")
-            return tirx.const(at, "int32") if variable.same_as(other) else variable
+        return tirx.Ramp(_first(place, along, other, at), tirx.const(1, "int32"), size)
 
-        base = structural_map(place, (tirx.Var, first))
-        return tirx.Ramp(base, tirx.const(1, "int32"), size)
+    def row_of(i: int) -> tirx.Expr:
+        values = tirx.BufferLoad(load.source, [vector(load.indices[0], row, column, i)])
+        if mask is None:
+            return values
+        zeros = tirx.Broadcast(tirx.const(0, str(store.buffer.dtype)), size)
+        return tirx.if_then_else(_first(mask, row, column, i), values, zeros)
 
     statements: list[tirx.Stmt] = []
 
@@ -65,10 +80,7 @@ def _in_registers(loop: tirx.For) -> tirx.Stmt:
         statements.append(tirx.Bind(variable, value))
         return variable
 
-    vectors = [
-        bound(f"row{i}", tirx.BufferLoad(load.source, [vector(load.indices[0], row, column, i)]))
-        for i in range(size)
-    ]
+    vectors = [bound(f"row{i}", row_of(i)) for i in range(size)]
     halves = [range(first, first + size // 2) for first in (0, size // 2)]
     orders = [[lane for i in half for lane in (i, size + i)] for half in halves]
     for _ in range(size.bit_length() - 1):

@@ -178,15 +178,15 @@ def layers(draw: st.DrawFn) -> Conv2dWorkload:
 
 def test_zeros_are_told_in_steps() -> None:
     weights = np.ones((10, 1, 1, 10), np.float32)
-    for zeros, told in ((0, 0), (59, 0), (60, 60), (64, 60), (96, 95), (100, 95)):
+    for zeros, told in ((0, 0), (49, 0), (60, 60), (64, 60), (96, 95), (100, 95)):
         kept = np.where(np.arange(100) < zeros, 0, 1)
         assert zeros_of(weights.ravel() * kept, 100) == zeros_of(kept[zeros:], 100) == told
     layer = Conv2dWorkload(5, 7, 3, 4, 1, 1, zeros=70)
     assert layer.to_text() == "5x7x3->4 k1x1 z70"
     assert Conv2dWorkload.from_text(layer.to_text()) == layer
-    for zeros, kernel_width in ((71, 1), (70, 3), (-5, 1)):
+    for zeros, groups in ((71, 1), (70, 2), (-5, 1)):
         with pytest.raises(LeanconvError, match="zero"):
-            replace(layer, zeros=zeros, kernel_width=kernel_width)
+            Conv2dWorkload(5, 7, 4, 4, 1, 1, zeros=zeros, groups=groups)
 
 
 @given(layers())

@@ -174,7 +174,7 @@ enum lc_layout {
                    // of weights, in the order of LC_ROWS, each filled up with zeros to whole words
     LC_VOLUME = 5, // [K_d][K_h][K_w][C][M], as a CONV_3D node has them; no kernel's
     LC_POINTS = 6, // [n n][C][M], as the model has weights of Winograd's domain; no kernel's
-    LC_BLOCKS = 7, // those of them, or of a matrix, that are not zero: see
+    LC_BLOCKS = 7, // those of them, or of LC_ROWS, that are not zero: see
                    // schedules/kernel/sparse/blocks.py
     LC_CHANNELS = 3 // [ceil(M / panel)][C][K_h K_w][panel], filled up like LC_PANELS
 };
@@ -187,7 +187,7 @@ struct lc_part {
     int32_t panel;                        // output channels side by side; 1 if nothing is filled up
     const struct lc_transform *transform; // NULL: weights as they are; one address for equal ones
     int32_t run;                          // of LC_WORDS: weights in a row that are filled up; of
-                                          // LC_BLOCKS of a matrix: input channels of a row
+                                          // LC_BLOCKS without a domain: those of a row
     int32_t word;                         // of LC_WORDS: weights side by side: 1, 4, 8, 16
     int32_t rows;                         // of LC_BLOCKS: as many of different lengths, or 0
     int32_t capacity;                     // of LC_BLOCKS: blocks

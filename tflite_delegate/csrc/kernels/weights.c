@@ -58,9 +58,8 @@ static bool layout_of(struct layout *layout, const struct lc_kernel *kernel, int
     bool in_words = part->layout == LC_WORDS;
     bool in_blocks = part->layout == LC_BLOCKS;
     bool is_filled_up = part->layout == LC_PANELS || by_channel || in_words || in_blocks;
-    bool is_matrix = g->kernel_height == 1 && g->kernel_width == 1 && g->groups == 1 &&
-                     !g->in_depth && !g->element && !lc_packs_narrow(g);
-    if ((in_blocks && !g->domain && !is_matrix) ||
+    bool is_plain = g->groups == 1 && !g->in_depth && !g->element && !lc_packs_narrow(g);
+    if ((in_blocks && !g->domain && !is_plain) ||
         (g->domain && (transform || kernel->calls > 1 || g->groups > 1 || g->element ||
                        (!in_blocks && part->layout != LC_PANELS)))) {
         return false;

@@ -28,8 +28,8 @@ LAYERS: dict[str, tuple[Conv, Any, Any, Any]] = {
     "few zeros": (Conv(24, (1, 1), activation="relu"), (0, 1, 2, 3), (), (3,)),
     "none left out": (Conv(16, (1, 1)), (0, 1, 2, 3), (), ()),
 }
-#: Those of which the zeros matter.
-MATRICES = {"pointwise", "blocks", "float16", "none left out"}
+#: Those of which the zeros do not matter.
+DENSE = {"groups", "depthwise", "few zeros"}
 
 
 def zeros(layer: Layer) -> int:
@@ -63,7 +63,7 @@ def sparse_model(damage: Callable[[Any], None] = lambda sparsity: None) -> bytes
 
 @pytest.fixture(scope="module")
 def delegate_path(build_delegate: Callable[..., Path]) -> Path:
-    return build_delegate(sparse_model(), ["sparse_pointwise", "depthwise", "indirect"])
+    return build_delegate(sparse_model(), ["sparse_direct", "depthwise", "indirect"])
 
 
 def test_as_tflite_itself(interpreter_api: InterpreterApi, delegate_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_as_tflite_itself(interpreter_api: InterpreterApi, delegate_path: Path) 
     assert (report["claimed"], report["unknown"]) == (len(LAYERS), 0)
     for name, entry in zip(LAYERS, report["layers"], strict=True):
         assert (entry["calls"], entry["generic_calls"]) == (2, 1), name
-        assert (entry["algorithm"] == "sparse_pointwise") == (name in MATRICES), name
+        assert (entry["algorithm"] == "sparse_direct") == (name not in DENSE), name
     # Nothing is made dense for nobody.
     for operator in interpreter._get_ops_details():
         if operator["op_name"] == "DENSIFY":
@@ -95,7 +95,7 @@ def test_the_reader_takes_them(tmp_path: Path) -> None:
     path.write_bytes(sparse_model())
     layers = tflite_model.read(path).layers
     assert [layer.reason for layer in layers] == [None] * len(LAYERS)
-    assert {name for name, layer in zip(LAYERS, layers, strict=True) if zeros(layer)} == MATRICES
+    assert {name for name, layer in zip(LAYERS, layers, strict=True) if not zeros(layer)} == DENSE
     # None of these weights may be read where the model has them.
     assert not any(layer.weight_order for layer in layers)
 

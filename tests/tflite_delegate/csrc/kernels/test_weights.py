@@ -227,11 +227,12 @@ def test_weights_of_winograds_domain_are_packed_alike(block: int, tmp_path: Path
         assert (result.returncode, result.stderr) == (4, b"")
 
 
-def test_weights_of_matrices_that_are_not_zero_are_packed_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taps", [1, 3])
+def test_weights_that_are_not_zero_are_packed_alike(taps: int, tmp_path: Path) -> None:
     """In rows of a block of input channels each; and no more of these than the kernel takes."""
-    workload = Conv2dWorkload.from_text("9x8x48->21 k1x1 z70")
-    weights = pruned_at_random(21, 1, 48, 0.75, 1)
-    choice = Choice.parse("sparse_pointwise:c_block=24:pixels=16")
+    workload = Conv2dWorkload.from_text(f"9x8x48->21 k{taps}x{taps} z70")
+    weights = pruned_at_random(21, taps, 48, 0.75, 1)
+    choice = Choice.parse("sparse_direct:c_block=16:pixels=16")
     plan = Plan.of(choice, workload, Simd.named("x86-64-v4"))
     bias = np.arange(21, dtype=np.float32)
     result = pack_in_c(plan, tmp_path, Constants(weights, bias, "rows"))

@@ -7,21 +7,26 @@
 #include "host/checked.h"
 #include "kernels/geometry.h"
 
-// A row is one point and panel; see schedules/kernel/sparse/blocks.py. Points of a matrix are parts
-// of its input channels.
+// A row is one point and panel; see schedules/kernel/sparse/blocks.py. Without a domain, points are
+// parts of the input channels of all taps.
 struct blocks {
     const struct lc_geometry *geometry;
     const struct lc_constants *constants;
     size_t panel, panels, rows, channels; // channels: input channels of a row
 };
 
+// Products of an element of the output.
+static size_t reduction_of(const struct lc_geometry *g) {
+    return (size_t)g->kernel_height * (size_t)g->kernel_width * (size_t)g->in_channels;
+}
+
 static struct blocks blocks_of(const struct lc_part *part, const struct lc_geometry *g,
                                const struct lc_constants *constants) {
     size_t panel = (size_t)part->panel, out_channels = (size_t)g->out_channels;
-    size_t panels = (out_channels + panel - 1) / panel, channels = (size_t)g->in_channels;
-    size_t points = g->domain ? lc_points(g) : channels / (size_t)part->run;
-    return (struct blocks){g,      constants,       panel,
-                           panels, points * panels, channels / (g->domain ? 1 : points)};
+    size_t panels = (out_channels + panel - 1) / panel;
+    size_t channels = (size_t)(g->domain ? g->in_channels : part->run);
+    size_t points = g->domain ? lc_points(g) : reduction_of(g) / channels;
+    return (struct blocks){g, constants, panel, panels, points * panels, channels};
 }
 
 // Output channels of a row: the last of a point may be shorter.
@@ -34,10 +39,14 @@ static size_t row_channels(const struct blocks *blocks, size_t row) {
 // The weight of input channel `c` and channel `i` of the row.
 static float weight_at(const struct blocks *blocks, size_t row, size_t c, size_t i) {
     float scratch;
-    size_t m = row % blocks->panels * blocks->panel + i, point = row / blocks->panels;
-    size_t tap = blocks->geometry->domain ? point : 0;
-    c += blocks->geometry->domain ? 0 : point * blocks->channels;
-    return *lc_weights_read(blocks->constants, blocks->geometry, m, tap, c, 1, &scratch);
+    const struct lc_geometry *g = blocks->geometry;
+    size_t m = row % blocks->panels * blocks->panel + i, tap = row / blocks->panels;
+    if (!g->domain) {
+        size_t step = tap * blocks->channels + c;
+        tap = step / (size_t)g->in_channels;
+        c = step % (size_t)g->in_channels;
+    }
+    return *lc_weights_read(blocks->constants, g, m, tap, c, 1, &scratch);
 }
 
 static bool is_kept(const struct blocks *blocks, size_t row, size_t c) {
@@ -76,12 +85,13 @@ static bool find_parts(const struct lc_part *part, size_t *indices, size_t *valu
 }
 
 size_t lc_blocks_bytes(const struct lc_part *part, const struct lc_geometry *g) {
-    if (!g->domain && (part->run < 1 || g->in_channels % part->run)) {
+    if (!g->domain &&
+        (part->run < 1 || part->run > INT16_MAX || reduction_of(g) % (size_t)part->run)) {
         return SIZE_MAX;
     }
     const struct blocks blocks = blocks_of(part, g, NULL);
     size_t indices, total, bytes = sizeof(float);
-    if (part->capacity < 1 || g->in_channels > INT16_MAX ||
+    if (part->capacity < 1 || (g->domain && g->in_channels > INT16_MAX) ||
         (part->rows ? (size_t)part->rows != blocks.rows
                     : (size_t)part->capacity % blocks.rows != 0) ||
         !find_parts(part, &indices, &total) || !lc_multiply(&bytes, part->capacity) ||

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Weights of Winograd's domain, LC_POINTS in the model: packed for kernels that multiply all of
-// them, or blocks that are not zero. So are those of a 1x1 layer, LC_ROWS in the model.
+// them, or blocks that are not zero. So are others, LC_ROWS in the model.
 
 #pragma once
 

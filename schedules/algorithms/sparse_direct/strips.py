@@ -1,4 +1,4 @@
-"""How many pixels and channels of a sparse 1x1 layer are multiplied at once.
+"""How many pixels and channels of a sparse layer are multiplied at once.
 
 A strip of pixels is whole vectors: as many sums are in registers while the weights of one output
 channel pass by, each of which is multiplied by as many vectors of the image.
@@ -6,6 +6,7 @@ channel pass by, each of which is multiplied by as many vectors of the image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from schedules.kernel.knobs import Knobs
@@ -19,6 +20,8 @@ MOST_VECTORS = {False: 8, True: 16}
 WEIGHT_COST = {False: 1.5, True: 3.0}
 #: And with fewer sums, multiply-adds wait for each other.
 ENOUGH_SUMS = 4
+#: Input channels of a block at least: a vector of any target; and at most, as indices are int16.
+LEAST_BLOCK, MOST_INDEX = 16, 2**15 - 1
 #: With so many zeros, in percent, adding to sums in memory for each block of channels takes longer
 #: than reading twice as much of the image as the L1 cache holds.
 FEW_WEIGHTS = 80
@@ -31,11 +34,11 @@ class Strips:
     Parameters
     ----------
     workload : Conv2dWorkload
-        One row of pixels.
+        Of a 1x1 layer one row of pixels.
     pixels : int
         Of a strip: whole vectors.
     c_block : int
-        Input channels that are multiplied at once.
+        Input channels of taps that are multiplied at once.
     """
 
     workload: Conv2dWorkload
@@ -45,7 +48,8 @@ class Strips:
     @classmethod
     def of(cls, layer: Conv2dWorkload, knobs: Knobs) -> Strips:
         """The loops of ``layer``, whose pixels may be an image's."""
-        return cls(layer.as_matrix(), int(knobs["pixels"]), int(knobs["c_block"]))
+        layer = layer.as_matrix() if layer.is_pointwise else layer
+        return cls(layer, int(knobs["pixels"]), int(knobs["c_block"]))
 
     @property
     def count(self) -> int:
@@ -54,8 +58,8 @@ class Strips:
 
     @property
     def blocks(self) -> int:
-        """Blocks of input channels."""
-        return self.workload.in_channels // self.c_block
+        """Blocks of input channels of taps."""
+        return self.workload.reduction // self.c_block
 
     @property
     def image_bytes(self) -> int:
@@ -87,10 +91,11 @@ def default_pixels(layer: Conv2dWorkload, simd: Simd) -> int:
 
 
 def block_sizes(layer: Conv2dWorkload) -> tuple[int, ...]:
-    """Input channels that a block may have: equal ones, not less than a vector of any target."""
-    channels = layer.in_channels
-    parts = (n for n in range(1, channels + 1) if channels % n == 0)
-    return tuple(channels // n for n in parts if n == 1 or channels // n >= 16)
+    """Input channels of taps that a block may have: equal ones, in vectors where there are some."""
+    whole, vector = layer.reduction, math.gcd(layer.in_channels, LEAST_BLOCK)
+    sizes = (whole // n for n in range(1, whole + 1) if whole % n == 0)
+    blocks = (size for size in sizes if size >= LEAST_BLOCK and size % vector == 0)
+    return tuple(size for size in blocks if size <= MOST_INDEX) or (whole,)
 
 
 def default_block(layer: Conv2dWorkload, pixels: int, simd: Simd) -> int:

@@ -1,14 +1,16 @@
-"""``sparse_pointwise``: 1x1 layers that multiply only the weights that are not zero.
+"""``sparse_direct``: layers that multiply only the weights that are not zero.
 
-Elsen, Dukhan, Gale and Simonyan, "Fast Sparse ConvNets" (CVPR 2020, arXiv 1911.09723): zeros are
-wherever pruning left them, so that vectors must run over the pixels, and the image has to have the
-pixels of a channel side by side. The paper, and XNNPACK after it, keep whole networks in that
-layout. Here a layer takes and leaves its tensors as all others do: strip by strip of pixels, a
-block of the image is transposed in registers, multiplied, and the sums are transposed back::
+Park, Li, Wen, Tang, Li, Chen and Dubey, "Faster CNNs with Direct Sparse Convolutions and Guided
+Pruning" (ICLR 2017, arXiv 1608.01409); of 1x1 layers, Elsen, Dukhan, Gale and Simonyan, "Fast
+Sparse ConvNets" (CVPR 2020, arXiv 1911.09723). Zeros are wherever pruning left them, so that
+vectors must run over the pixels, and the image has to have the pixels of a channel side by side.
+The papers, and XNNPACK after them, keep whole networks in that layout. Here a layer takes and
+leaves its tensors as all others do: strip by strip of pixels, a block of the patches is transposed
+in registers, multiplied, and the sums are transposed back::
 
     for a strip of pixels:
-        for a block of input channels:
-            XT[channels, pixels] = transposed image
+        for a block of input channels of all taps:
+            XT[channels, pixels] = transposed patches
             for an output channel o:
                 acc[pixels] = 0
                 for k in Ptr[block, o] … Ptr[block, o + 1]:
@@ -16,10 +18,10 @@ block of the image is transposed in registers, multiplied, and the sums are tran
                 SUM[o, pixels] += acc
         output = activation(transposed SUM + bias)
 
-Which weights these are is data: one kernel serves every pattern of as many zeros, or more. Output
-channels without weights are the bias alone. Zeros are not multiplied: a NaN or an infinity in the
-image does not get where its weight is zero, other than in TFLite's dense kernels, but as in
-XNNPACK's sparse ones.
+Which weights these are is data: one kernel serves every pattern of as many zeros, or more. Filters
+without weights are the bias alone, and no product reads input channels without. Zeros are not
+multiplied: a NaN or an infinity in the image does not get where its weight is zero, other than in
+TFLite's dense kernels, but as in XNNPACK's sparse ones.
 
 Workspace, in elements, of c channels of a block and P pixels of a strip, for each thread::
 
@@ -36,7 +38,7 @@ from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
 
 from schedules.algorithms.base import LayerAlgorithm
-from schedules.algorithms.sparse_pointwise.strips import (
+from schedules.algorithms.sparse_direct.strips import (
     ENOUGH_SUMS,
     Strips,
     block_sizes,
@@ -49,7 +51,7 @@ from schedules.kernel.costs import Work, reads
 from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.patches import masked, placeholders
+from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.loops.counted import clamped, mark_checked, mark_counted
 from schedules.lower.loops.transposed import transpose_tile
@@ -66,13 +68,13 @@ SPARSE_COST = {False: 1.45, True: 1.8}
 TRANSPOSED_COST = 1.8
 
 
-class SparsePointwise(LayerAlgorithm):
-    """Elsen et al., arXiv 1911.09723, on tensors whose channels are side by side."""
+class SparseDirect(LayerAlgorithm):
+    """Park et al., arXiv 1608.01409, on tensors whose channels are side by side."""
 
-    name = "sparse_pointwise"
-    source = "Elsen et al., Fast Sparse ConvNets, arXiv 1911.09723"
+    name = "sparse_direct"
+    source = "Park et al., arXiv 1608.01409; Elsen et al., Fast Sparse ConvNets, arXiv 1911.09723"
     workspace = "P (c + M), P pixels of a strip"
-    good_for = "1x1 layers of which most weights are zero"
+    good_for = "layers of which most weights are zero"
     kind = "sparse"
     types = frozenset({("float32", "float32"), ("float32", "float16")})
 
@@ -83,8 +85,6 @@ class SparsePointwise(LayerAlgorithm):
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.zeros:
             return "most of its weights are not zero"
-        if not workload.is_pointwise:
-            return "it is not 1x1 with stride 1"
         return super().supports(workload, simd)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
@@ -106,7 +106,7 @@ class SparsePointwise(LayerAlgorithm):
 
     def packed_weights(self, workload: Conv2dWorkload, knobs: Knobs) -> PackedWeights:
         strips, channels = Strips.of(workload, knobs), workload.out_channels
-        weights = workload.in_channels * channels
+        weights = workload.reduction * channels
         capacity = max(-(-weights * (100 - workload.zeros) // 100), 1)
         rows = strips.blocks * channels
         return PackedWeights("blocks", 1, (capacity, 1), channels, run=strips.c_block, rows=rows)
@@ -125,7 +125,7 @@ class SparsePointwise(LayerAlgorithm):
     def moved_elements(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         strips = Strips.of(workload, knobs)
         sums = workload.out_channels * strips.blocks
-        return strips.count * strips.pixels * (workload.in_channels + sums)
+        return strips.count * strips.pixels * (workload.reduction + sums)
 
     def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:
         moved, multiplied = super().stages(workload, simd, knobs)
@@ -141,14 +141,15 @@ class SparsePointwise(LayerAlgorithm):
 
     def schedule(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> s_tir.Schedule:
         strips = Strips.of(workload, knobs)
-        layer, packed = strips.workload, self.packed_weights(workload, knobs)
-        image, _, constants = placeholders(layer, packed)
+        packed = self.packed_weights(workload, knobs)
+        image, _, constants = placeholders(workload, packed)
         blocks = Blocks.of(packed)
         sums = strip_sums(strips, image, blocks)
-        results = finished(layer, sums, constants)
+        shape = (workload.pixels, workload.out_channels)
+        results = finished(workload, sums, constants, shape)
         arguments = [image, *blocks.tensors, *constants.tensors, *results]
         schedule = s_tir.Schedule(te.create_prim_func(arguments))
-        schedule_strips(schedule, strips, simd.lanes(layer.dtype))
+        schedule_strips(schedule, strips, simd.lanes(workload.dtype))
         return schedule
 
 
@@ -158,15 +159,22 @@ def strip_sums(strips: Strips, image: te.Tensor, blocks: Blocks) -> Any:
     ``T`` are the sums with the channels side by side again.
     """
     layer, size = strips.workload, strips.pixels
-    channels, last = layer.in_channels, layer.pixels - 1
+    height, width, channels = layer.out_height, layer.out_width, layer.in_channels
+    patches = ImagePatches(layer, image, Taps(layer.kernel_height, layer.kernel_width, channels))
 
     def element(s: Expr, c: Expr, p: Expr) -> Expr:
         pixel = s * size + p
         if strips.count * size > layer.pixels:
-            pixel = tirx.min(pixel, last)
-        return image[0, 0, pixel * channels + c]
+            pixel = tirx.min(pixel, layer.pixels - 1)
+        if layer.is_pointwise:
+            return image[0, 0, pixel * channels + c]
+        place = pixel // (height * width), pixel // width % height, pixel % width
+        tap = c // channels
+        return patches.masked_element(
+            *place, tap // layer.kernel_width, tap % layer.kernel_width, c % channels
+        )
 
-    transposed = te.compute((strips.count, channels, size), element, name="XT")
+    transposed = te.compute((strips.count, layer.reduction, size), element, name="XT")
     k = te.reduce_axis((0, strips.c_block), name="k")
 
     def product(s: Expr, b: Expr, o: Expr, p: Expr) -> Expr:
@@ -186,13 +194,13 @@ def strip_sums(strips: Strips, image: te.Tensor, blocks: Blocks) -> Any:
     by_pixel = te.compute(
         (strips.count, size, layer.out_channels), lambda s, p, o: sums[s, o, p], name="T"
     )
-    return lambda _n, _h, w, o: by_pixel[w // size, w % size, o]
+    return lambda pixel, o: by_pixel[pixel // size, pixel % size, o]
 
 
 def schedule_strips(schedule: s_tir.Schedule, strips: Strips, lanes: int) -> None:
     """Strip by strip, each a work item for threads."""
     output, back = schedule.get_sblock("Y"), schedule.get_sblock("T")
-    *_, w, o = schedule.get_loops(output)
+    w, o = schedule.get_loops(output)
     rows = math.gcd(lanes, strips.workload.out_channels)
     strip, tile, pixel = schedule.split(w, [None, strips.pixels // rows, rows])
     panel, lane = schedule.split(o, [None, rows])
@@ -217,7 +225,7 @@ def schedule_strips(schedule: s_tir.Schedule, strips: Strips, lanes: int) -> Non
     image = schedule.get_sblock("XT")
     schedule.compute_at(image, b, preserve_unit_loops=True)
     c, p = schedule.get_loops(image)[-2:]
-    rows = math.gcd(lanes, strips.c_block)
+    rows = math.gcd(lanes, strips.c_block, strips.workload.in_channels)
     c_tile, c_row = schedule.split(c, [None, rows])
     p_tile, p_row = schedule.split(p, [None, rows])
     schedule.reorder(c_tile, p_tile, c_row, p_row)

@@ -1,0 +1,1 @@
+"""Layers of which most weights are zero."""

@@ -1,1 +1,0 @@
-"""1x1 layers of which most weights are zero."""
