@@ -108,8 +108,8 @@ def bench(name: str, zeros: list[int], block: int, rounds: int) -> Iterator[Row]
     }
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder_name:
         folder = Path(folder_name)
-        calls = _kernels(plans, weights, x, folder)
-        calls[XNNPACK] = _xnnpack(kernel, x, folder)
+        calls = compile_bare(plans, weights, x, folder)
+        calls[XNNPACK] = xnnpack_layer(kernel, x, folder)
         products = _products(channels, size, zeros, random)
         times = interleave(calls | products, rounds=rounds)
     seconds = {subject: timing.minimum for subject, timing in times.items()}
@@ -151,15 +151,16 @@ def pruned(
     return weights * np.repeat(kept, block, axis=0)
 
 
-def _kernels(
+def compile_bare(
     plans: Mapping[str, Plan], weights: Mapping[str, np.ndarray], x: np.ndarray, folder: Path
 ) -> dict[str, Call]:
-    image, bias = aligned(x), np.zeros(x.shape[3], np.float32)
+    """Kernels of ``plans``, called bare with ``x``; biases are zero."""
+    image = aligned(x)
     arguments = {
         name: (
             image,
             aligned(packing.pack(weights[name], plan.packed)),
-            aligned(packing.pack_bias(bias, plan.packed)),
+            aligned(np.zeros(plan.packed.bias_elements, np.float32)),
             aligned(np.empty(plan.layer.output_shape, np.float32)),
         )
         for name, plan in plans.items()
@@ -167,7 +168,8 @@ def _kernels(
     return dict(bare_kernels(plans, arguments, folder))
 
 
-def _xnnpack(kernel: np.ndarray, x: np.ndarray, folder: Path) -> Call:
+def xnnpack_layer(kernel: np.ndarray, x: np.ndarray, folder: Path) -> Call:
+    """XNNPACK's kernel for the OHWI weights ``kernel``: stride 1, SAME, a bias and ReLU."""
     with quiet_tensorflow():
         import tensorflow as tf
 

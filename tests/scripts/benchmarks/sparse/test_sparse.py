@@ -17,7 +17,7 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
 from scripts.benchmarks.harness.runners import XNNPACK, open_runner
-from scripts.benchmarks.sparse import accuracy, crossover, layers, networks
+from scripts.benchmarks.sparse import accuracy, crossover, direct, layers, networks
 from scripts.benchmarks.sparse.bare import aligned, bare_kernels
 from tests.support.reference import conv2d
 
@@ -69,6 +69,18 @@ def test_rows_of_the_crossover(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[3] for line in lines[2:4]] == ["random", "balanced"]
     assert lines[4].startswith("blocks of 16: cost ")
+
+
+def test_rows_of_zeros_anywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(direct, "LAYERS", {"tiny": (6, 32, 16, 1)})
+    path = tmp_path / "rows.json"
+    assert direct.main(["--zeros", "60,90", "--rounds", "2", "--json", str(path)]) == 0
+    few, most = json.loads(path.read_text())["rows"]
+    assert most["weight_bytes"] < few["weight_bytes"] < few["dense_bytes"]
+    assert set(few["ratios"]) == {"dense", "XNNPACK"}
+    assert "taken / dense at most" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pattern", crossover.PATTERNS)
