@@ -43,7 +43,7 @@ format: venv ## rewrite the sources in the project's style
 board: venv ## the emulated Arm board, in the cache folder
 	$(BIN)/python -m scripts.board setup
 
-peers: venv ## torch (oneDNN), ONNX Runtime and ncnn for the benchmarks
+peers: venv ## torch (oneDNN), ONNX Runtime, ncnn and MNN for the benchmarks
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
 
 venv: $(STAMP)

@@ -46,6 +46,7 @@ from scripts.benchmarks.harness.held.residency import residency
 from scripts.benchmarks.harness.inference import LEANCONV
 from scripts.benchmarks.harness.runners import (
     BUILT_IN,
+    MNN,
     NCNN,
     ONNX_RUNTIME,
     XNNPACK,
@@ -61,7 +62,7 @@ from tvmc.tuning.host_figures import host_figures
 
 #: Small ones, and those of large tensors or of large weights.
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0", "squeezenet", "resnet18", "resnet50")
-OTHERS = (XNNPACK, BUILT_IN, NCNN, ONNX_RUNTIME)
+OTHERS = (XNNPACK, BUILT_IN, NCNN, MNN, ONNX_RUNTIME)
 COLUMNS = {
     "network": cell("network"),
     "runtime": cell("runtime"),

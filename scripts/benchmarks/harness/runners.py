@@ -1,10 +1,10 @@
-"""One model in TFLite's runtimes, with a leanconv delegate, in ncnn, ONNX Runtime and oneDNN.
+"""One model in TFLite's runtimes, with a leanconv delegate, and in others.
 
-All start from the same .tflite file. ncnn and ONNX Runtime, which come with
-``pip install 'leanconv[peers]'``, get it through ONNX (models/onnx_export.py; for ncnn, further
-through its own converter pnnx); oneDNN, in torch, computes single convolutions. Their threads may
-spin between two layers, but not on when a run has ended, as both would by default for many
-milliseconds: that takes a core from whoever is timed next.
+All start from the same .tflite file. ncnn, MNN and ONNX Runtime, which come with
+``pip install 'leanconv[peers]'``, get it through ONNX (models/onnx_export.py; for ncnn and MNN,
+further through their own converters); oneDNN, in torch, computes single convolutions. The threads
+of ncnn and ONNX Runtime may spin between two layers, but not on when a run has ended, as both would
+by default for many milliseconds: that takes a core from whoever is timed next.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +36,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 #: leanconv again, with tuning records.
 TUNED = f"{LEANCONV}, tuned"
 XNNPACK, BUILT_IN = "LiteRT + XNNPACK", "LiteRT built-in"
-NCNN, ONNX_RUNTIME = "ncnn", "ONNX Runtime"
+NCNN, ONNX_RUNTIME, MNN = "ncnn", "ONNX Runtime", "MNN"
 #: For single convolutions.
 ONE_DNN, TENSORFLOW = "oneDNN", "TensorFlow"
 #: Python packages that a runtime needs.
 NEEDED = {
     NCNN: ("ncnn", "onnx", "pnnx"),
     ONNX_RUNTIME: ("onnxruntime", "onnx"),
+    MNN: ("MNN", "onnx"),
     ONE_DNN: ("torch",),
     TENSORFLOW: ("tensorflow",),
 }
 NOT_INSTALLED = "not installed"
-_PACKAGES = {NCNN: "ncnn", ONNX_RUNTIME: "onnxruntime", TENSORFLOW: "tensorflow"}
+_PACKAGES = {NCNN: "ncnn", MNN: "MNN", ONNX_RUNTIME: "onnxruntime", TENSORFLOW: "tensorflow"}
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,29 @@ def _ncnn(_graph: Path, threads: int, folder: Path) -> Runner:
     return Runner(set_inputs, invoke, outputs)
 
 
+def _mnn(_graph: Path, threads: int, folder: Path) -> Runner:
+    import MNN as mnn
+
+    interpreter = mnn.Interpreter(str(_mnn_path(folder)))
+    session = interpreter.createSession(
+        {"backend": "CPU", "numThread": threads, "precision": "high"}
+    )
+    x, y = interpreter.getSessionInput(session), interpreter.getSessionOutput(session)
+    kind, order = mnn.Halide_Type_Float, mnn.Tensor_DimensionType_Caffe
+    result = mnn.Tensor(y.getShape(), kind, np.zeros(y.getShape(), np.float32), order)
+
+    def set_inputs(values: Arrays) -> None:
+        planes = np.ascontiguousarray(values[0].transpose(0, 3, 1, 2))
+        x.copyFrom(mnn.Tensor(planes.shape, kind, planes, order))
+
+    def outputs() -> Arrays:
+        y.copyToHostTensor(result)
+        found = np.array(result.getData(), np.float32).reshape(y.getShape())
+        return [found.transpose(0, 2, 3, 1) if found.ndim == 4 else found]
+
+    return Runner(set_inputs, lambda: interpreter.runSession(session), outputs)
+
+
 def _one_dnn(graph: Path, threads: int, _folder: Path) -> Runner:
     """A single convolution, channels last, its weights reordered beforehand."""
     import torch
@@ -213,6 +238,7 @@ RUNNERS: dict[str, Callable[[Path, int, Path], Runner]] = {
     TUNED: _tuned,
     NCNN: _ncnn,
     ONNX_RUNTIME: _onnx_runtime,
+    MNN: _mnn,
     ONE_DNN: _one_dnn,
     TENSORFLOW: _tensorflow,
 }
@@ -259,6 +285,10 @@ def _ncnn_paths(folder: Path) -> tuple[Path, Path]:
     return folder / "network.ncnn.param", folder / "network.ncnn.bin"
 
 
+def _mnn_path(folder: Path) -> Path:
+    return folder / "network.mnn"
+
+
 def prepare(kind: str, graph: Path, folder: Path) -> None:
     """Convert ``graph`` for a runtime that does not read .tflite.
 
@@ -274,6 +304,8 @@ def prepare(kind: str, graph: Path, folder: Path) -> None:
         onnx_export.export(graph, _onnx_path(folder))
     if kind == NCNN:
         _convert_to_ncnn(folder)
+    if kind == MNN:
+        _convert_to_mnn(folder)
 
 
 def prepare_all(kinds: Iterable[str], graph: Path, folder: Path) -> dict[str, str]:
@@ -299,3 +331,16 @@ def _convert_to_ncnn(folder: Path) -> None:
         raise LeanconvError(f"pnnx cannot convert it: {complaint(done.stderr)}")
     for path in set(folder.iterdir()) - before - set(_ncnn_paths(folder)):
         path.unlink()
+
+
+def _convert_to_mnn(folder: Path) -> None:
+    """Run MNN's converter.
+
+    Its library: the program around it installs a package that reports to its maker what it does.
+    """
+    program = "import _tools, sys; _tools.mnnconvert(sys.argv)"
+    files = "--modelFile", str(_onnx_path(folder)), "--MNNModel", str(_mnn_path(folder))
+    command = [sys.executable, "-c", program, "-f", "ONNX", *files]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode or not _mnn_path(folder).exists():
+        raise LeanconvError(f"MNN cannot convert it: {complaint(done.stderr)}")

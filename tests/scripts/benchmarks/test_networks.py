@@ -20,6 +20,7 @@ from scripts.benchmarks.harness.inference import LEANCONV, max_difference, rando
 from scripts.benchmarks.harness.node_times import describe, seconds_by_operator, single_nodes
 from scripts.benchmarks.harness.runners import (
     BUILT_IN,
+    MNN,
     NCNN,
     NEEDED,
     NOT_INSTALLED,
@@ -37,7 +38,7 @@ from tests.support.trials import record
 from tflite_delegate.read import model as tflite_model
 from tvmc.running.interpreter import Session, runtime
 
-MODULES = {kind: NEEDED[kind] for kind in (NCNN, ONNX_RUNTIME)}
+MODULES = {kind: NEEDED[kind] for kind in (NCNN, MNN, ONNX_RUNTIME)}
 #: Without tuning records.
 UNTUNED = [name for name in RUNNERS if name not in (TUNED, ONE_DNN, TENSORFLOW)]
 ABSENT = {
