@@ -88,8 +88,9 @@ class Solver:
                 most = math.inf if best is None else best.cost
                 step = int(share * bound.cost)
                 frontier = self._frontier(bound.fitting, bound.below(most), step)
-                if frontier and (best is None or _key(frontier[-1]) < _key(best)):
-                    best = frontier[-1]
+                if len(frontier.cost) and frontier.cost[-1] <= most:
+                    fastest = frontier.solution(len(frontier.cost) - 1)
+                    best = min((fastest, best or fastest), key=_key)
         return best
 
     def curve(self, resolution: float = 0.0) -> list[Solution]:
@@ -99,36 +100,21 @@ class Solver:
         fastest plan's only one with the fewest bytes is gone on with, and the fastest of all: there
         may be a hundred thousand that differ in nothing that can be measured.
         """
-        found: list[Solution] = []
+        found = _Found.nothing()
         step = self._step(resolution)
-        for arena in self._arenas:
+        for before, arena in zip([-1, *self._arenas], self._arenas, strict=False):
             fitting = self._fitting(arena)
-            sizes = np.array([solution.bytes for solution in found], np.int64)
-            costs = np.array([solution.cost for solution in found], np.int64)
+            if not found.may_gain(fitting, before):
+                continue
 
             def promising(
-                boundary: int,
-                table: _Table,
-                fitting: _Fitting = fitting,
-                sizes: np.ndarray = sizes,
-                costs: np.ndarray = costs,
+                boundary: int, table: _Table, found: _Found = found, fitting: _Fitting = fitting
             ) -> np.ndarray:
-                if not len(sizes):
-                    return np.ones(len(table.cost), bool)
-                # The fastest of what is known to hold no more.
                 held = fitting.arena + table.weights + int(fitting.weights[boundary])
-                place = np.searchsorted(sizes, held, side="right") - 1
-                cost = table.cost + int(fitting.cost[boundary])
-                return (place < 0) | (costs[place] > cost)
+                return found.do_not_beat(held, table.cost + int(fitting.cost[boundary]))
 
-            found += self._frontier(fitting, promising, step)
-            order = _undominated(
-                np.array([solution.bytes for solution in found], np.int64),
-                np.array([solution.cost for solution in found], np.int64),
-                np.zeros(len(found), np.int64),
-            )
-            found = [found[place] for place in order]
-        return found
+            found = found.joined(self._frontier(fitting, promising, step))
+        return found.solutions()
 
     def _step(self, resolution: float) -> int:
         """The share of the fastest plan's time, in picoseconds."""
@@ -159,7 +145,7 @@ class Solver:
             fitting.append(kept)
         return _Fitting(arena, fitting)
 
-    def _frontier(self, fitting: _Fitting, promising: Promising, step: int = 0) -> list[Solution]:
+    def _frontier(self, fitting: _Fitting, promising: Promising, step: int) -> _Frontier:
         """The solutions for one arena that no other beats, those with the fewest weights first."""
         tables = [_Table.start()]
         for boundary, options in enumerate(fitting.options, start=1):
@@ -177,25 +163,7 @@ class Solver:
             else:
                 table = table.only(np.zeros(0, np.int64))
             tables.append(table)
-        count = len(tables[-1].cost)
-        return [self._solution(fitting.options, tables, place) for place in range(count)]
-
-    def _solution(self, fitting: list[list[_Option]], tables: list[_Table], place: int) -> Solution:
-        chosen: list[_Option] = []
-        boundary, end = self._layers, place
-        while boundary:
-            table = tables[boundary]
-            option = fitting[boundary - 1][table.option[place]]
-            chosen.append(option)
-            boundary, place = option.unit.first, table.before[place]
-        last = tables[-1]
-        return Solution(
-            cost=int(last.cost[end]),
-            arena=max([self._floor, *(option.need for option in chosen)]),
-            weights=int(last.weights[end]),
-            file=sum(option.form.file for option in chosen),
-            chosen=tuple((option.unit, option.form) for option in reversed(chosen)),
-        )
+        return _Frontier(fitting, tables, self._floor)
 
 
 class _Fitting:
@@ -220,6 +188,21 @@ class _Fitting:
                 first = option.unit.first
                 rest[first] = min(rest[first], rest[last + 1] + value(option))
         return rest
+
+    def least_through(self, arena: int, value: Callable[[_Option], float]) -> list[float]:
+        """The least sum of ``value`` over a path with each option that needs more than ``arena``.
+
+        Infinite if there is no such path.
+        """
+        rest, reached = self.rest(value), [0.0] + [math.inf] * len(self.options)
+        found = []
+        for last, options in enumerate(self.options, start=1):
+            for option in options:
+                total = reached[option.unit.first] + value(option)
+                reached[last] = min(reached[last], total)
+                if option.need > arena:
+                    found.append(total + rest[last])
+        return found
 
     def cheapest(self, multiplier: float) -> tuple[float, float]:
         """Cost and weights of a path with the least ``cost + multiplier weights``."""
@@ -287,6 +270,92 @@ def _bound(fitting: _Fitting, limit: int) -> _Bound | None:
 def _priced(sums: tuple[float, float], price: float) -> float:
     cost, weights = sums
     return cost + price * weights
+
+
+@dataclass(frozen=True)
+class _Frontier:
+    """The plans for one arena that no other beats, those with the fewest weights first.
+
+    ``tables`` are the sums at each boundary.
+    """
+
+    fitting: _Fitting
+    tables: list[_Table]
+    floor: int
+
+    @property
+    def cost(self) -> np.ndarray:
+        """Of each plan."""
+        return self.tables[-1].cost
+
+    @property
+    def bytes(self) -> np.ndarray:
+        """Of each plan, if it needs the whole arena."""
+        return self.fitting.arena + self.tables[-1].weights
+
+    def solution(self, place: int) -> Solution:
+        """One of the plans."""
+        chosen: list[_Option] = []
+        boundary, end = len(self.tables) - 1, place
+        while boundary:
+            table = self.tables[boundary]
+            option = self.fitting.options[boundary - 1][table.option[place]]
+            chosen.append(option)
+            boundary, place = option.unit.first, table.before[place]
+        last = self.tables[-1]
+        return Solution(
+            cost=int(last.cost[end]),
+            arena=max([self.floor, *(option.need for option in chosen)]),
+            weights=int(last.weights[end]),
+            file=sum(option.form.file for option in chosen),
+            chosen=tuple((option.unit, option.form) for option in reversed(chosen)),
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The plans of some arenas that no other beats: rising ``bytes``, falling ``cost``.
+
+    Each is one of a frontier's.
+    """
+
+    bytes: np.ndarray
+    cost: np.ndarray
+    plans: list[tuple[_Frontier, int]]
+
+    @classmethod
+    def nothing(cls) -> _Found:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), [])
+
+    def do_not_beat(self, held: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Which of plans that hold and cost so much these do not beat."""
+        if not self.plans:
+            return np.ones(len(cost), bool)
+        # The fastest of what is known to hold no more.
+        place = np.searchsorted(self.bytes, held, side="right") - 1
+        return (place < 0) | (self.cost[place] > cost)
+
+    def may_gain(self, fitting: _Fitting, before: int) -> bool:
+        """Whether an arena may have plans that these do not beat.
+
+        Plans without a form that needs more than the arena ``before`` have been found in that one.
+        """
+        weights = fitting.least_through(before, lambda option: option.form.weights)
+        cost = fitting.least_through(before, lambda option: option.form.cost)
+        held = fitting.arena + np.array(weights)
+        return not self.plans or bool(self.do_not_beat(held, np.array(cost)).any())
+
+    def joined(self, frontier: _Frontier) -> _Found:
+        """With what another arena has."""
+        size = np.concatenate([self.bytes, frontier.bytes])
+        cost = np.concatenate([self.cost, frontier.cost])
+        plans = [*self.plans, *((frontier, place) for place in range(len(frontier.cost)))]
+        order = _undominated(size, cost, np.zeros_like(cost))
+        return _Found(size[order], cost[order], [plans[place] for place in order])
+
+    def solutions(self) -> list[Solution]:
+        """All of them, the fewest bytes first."""
+        return [frontier.solution(place) for frontier, place in self.plans]
 
 
 @dataclass(frozen=True)

@@ -231,10 +231,11 @@ def tile_cost(
 def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: int) -> Tile:
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`."""
     lanes = vector_lanes(simd, workload.dtype)
+    widest = MAX_VECTORS * simd.lanes(workload.dtype)
     shapes = [
         (columns, panel)
         for columns in range(1, simd.vector_registers)
-        for panel in range(lanes, lanes * simd.vector_registers, lanes)
+        for panel in range(lanes, widest + 1, lanes)
         if fits_registers(workload, simd, taps, columns, panel)
     ]
 

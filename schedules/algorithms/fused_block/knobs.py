@@ -193,11 +193,13 @@ def trades(block: Block, simd: Simd) -> list[Knobs]:
         if strip_rows % row_block == 0
         for size in c_blocks(block, simd)
     ]
+    sizes = [(way.workspace_bytes, cost(way, simd)) for way in ways]
     found: list[Knobs] = []
     least = math.inf
-    for way in sorted(ways, key=lambda way: (way.workspace_bytes, cost(way, simd))):
-        if cost(way, simd) < least:
-            least = cost(way, simd)
+    for place in sorted(range(len(ways)), key=sizes.__getitem__):
+        way, (_, seconds) = ways[place], sizes[place]
+        if seconds < least:
+            least = seconds
             found.append(
                 {
                     "strip_rows": way.strip_rows,
