@@ -213,7 +213,7 @@ def _write_sources(
         all_kernels(selections), simd, jobs, lambda done, _, text: notify(done, steps, text)
     )
     graphs, others = selections[: len(model.graphs)], selections[len(model.graphs) :]
-    embedded = embed(folder, model, selections[0])
+    embedded = embed(folder, model, [selections[0], *others])
     for kernel in compiled:
         (folder / f"{kernel.name}.o").write_bytes(kernel.data)
     sources = copy_sources(folder)

@@ -10,7 +10,7 @@ from schedules import __version__
 from schedules.algorithms.base import MAX_ELEMENTS
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
-from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED, Chain
+from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED
 from schedules.layer.pooled import AVERAGE, LARGEST, PooledWorkload
 from schedules.layer.rounding import DYNAMIC_ROUNDINGS
 from schedules.layer.rounding import ROUNDINGS as RULES
@@ -24,11 +24,11 @@ from schedules.select.selection import Kernel, Selection
 from schedules.target.simd import Simd
 from schedules.transforms.cook_toom import as_floats, filtering
 from tflite_delegate import rules
-from tflite_delegate.embedding.embedding import SYMBOL, Embedded
+from tflite_delegate.embedding.embedding import SYMBOL, Contents, Embedded, contents
 from tflite_delegate.read.dynamic import dot_kernels
 from tflite_delegate.rows import rows_of
 
-NOTHING_EMBEDDED: Mapping[Chain, Embedded] = MappingProxyType({})
+NOTHING_EMBEDDED: Mapping[Contents, Embedded] = MappingProxyType({})
 #: The processor features that kernel_table.h names.
 CPU_FEATURES = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
@@ -81,15 +81,15 @@ def kernel_table(
     simd: Simd,
     selections: Sequence[Selection] = (),
     rounding: str = rules.DEFAULT,
-    embedded: Mapping[Chain, Embedded] = NOTHING_EMBEDDED,
+    embedded: Mapping[Contents, Embedded] = NOTHING_EMBEDDED,
     smaller: Sequence[Selection] = (),
 ) -> str:
     """The C source that tells the delegate about the compiled kernels (see kernel_table.h).
 
     ``selections`` are those of a model's graphs, which say what the kernels were compiled for;
     ``smaller`` are of the first of them too, and hold less and less;
-    ``rounding`` is one of the keys of :data:`ROUNDINGS`; ``embedded`` are units of the first of the
-    graphs.
+    ``rounding`` is one of the keys of :data:`ROUNDINGS`; ``embedded`` is the data of units of the
+    first of the graphs.
     """
     unknown = sorted(simd.features - set(CPU_FEATURES))
     if unknown:
@@ -320,7 +320,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
 def _places(
     kernels: Sequence[Kernel],
     selections: Sequence[Selection],
-    embedded: Mapping[Chain, Embedded],
+    embedded: Mapping[Contents, Embedded],
     smaller: Sequence[Selection],
 ) -> list[str]:
     """The default kernel of each layer or block of the model in each plan, by its first core."""
@@ -331,8 +331,8 @@ def _places(
         for chain, kernel in sorted(selection.units.items()):
             core = selection.layers[chain[0]].layer.index
             fields = [len(selection.network.steps), core, plan, f"&kernels[{numbers[kernel.name]}]"]
-            if selection is selections[0] and chain in embedded:
-                data = embedded[chain]
+            if chain in selection.embedded:
+                data = embedded[contents(chain, kernel.plan)]
                 fields += [f"{SYMBOL} + {data.offset}", data.bytes]
                 fields += [f"UINT64_C({data.sample_hash})", f"UINT64_C({data.whole_hash})"]
             lines.append(f"    {{{', '.join(map(str, fields))}}},")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from schedules.kernel.packing import pack, pack_bias
+from schedules.kernel.packing import PackedWeights, pack, pack_bias
 from schedules.layer.network import Chain
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
@@ -25,6 +25,8 @@ from tflite_delegate.read.model import Model
 
 #: The symbol of the data, and the object that defines it.
 SYMBOL, OBJECT = "lc_embedded_weights", "embedded_weights.o"
+#: See :func:`contents`.
+Contents = tuple[Chain, tuple[PackedWeights, ...], int]
 #: Behind what a call reads: the next one's begins on a cache line.
 NOTHING = np.zeros(0, np.uint8)
 
@@ -39,24 +41,36 @@ class Embedded:
     whole_hash: int
 
 
-def embed(folder: Path, model: Model, selection: Selection) -> Mapping[Chain, Embedded]:
-    """Write :data:`OBJECT` into ``folder`` with what the selection embeds; where it is.
+def contents(chain: Chain, plan: Plan) -> Contents:
+    """What tells the data of one unit from others: plans that pack weights alike share them."""
+    return chain, plan.parts, plan.calls
+
+
+def embed(
+    folder: Path, model: Model, selections: Sequence[Selection]
+) -> Mapping[Contents, Embedded]:
+    """Write :data:`OBJECT` into ``folder`` with what the plans of a model's first graph embed.
+
+    Returns where it is.
 
     Raises
     ------
     LeanconvError
         If the model cannot be read.
     """
-    if not selection.embedded:
+    units = [(chain, each) for each in selections for chain in sorted(each.embedded)]
+    if not units:
         return {}
     data = folder / "embedded_weights.bin"
-    found = {}
+    found: dict[Contents, Embedded] = {}
     with data.open("wb") as out:
-        for chain in sorted(selection.embedded):
-            layers = [selection.layers[position].layer for position in chain]
-            constants = read_constants(model, layers)
-            found[chain] = _write(out, selection.units[chain].plan, constants)
-    write_object(folder / OBJECT, SYMBOL, data, selection.simd)
+        for chain, selection in units:
+            plan = selection.units[chain].plan
+            if contents(chain, plan) not in found:
+                layers = [selection.layers[position].layer for position in chain]
+                constants = read_constants(model, layers)
+                found[contents(chain, plan)] = _write(out, plan, constants)
+    write_object(folder / OBJECT, SYMBOL, data, selections[0].simd)
     data.unlink()
     return found
 

@@ -162,8 +162,8 @@ def compile(
     if is_module and (memory_limit is not None or file_limit is not None or weights != "heap"):
         raise LeanconvError("limits on all that is held, and embedded weights, are for delegates")
     held = [memory_limit] if isinstance(memory_limit, int) else list(memory_limit or [])
-    if held != sorted(set(held), reverse=True) or (len(held) > 1 and weights == "embedded"):
-        raise LeanconvError("several memory limits have to fall, and their weights be on the heap")
+    if held != sorted(set(held), reverse=True):
+        raise LeanconvError("several memory limits have to fall")
     recorded = None
     if plan is not None:
         if is_module or memory_limit is not None or tuple(algorithms) != ("auto",):

@@ -187,13 +187,16 @@ def test_a_plan_in_a_file_is_compiled(
         assert text in line
 
 
+@pytest.mark.parametrize("weights", ["heap", "embedded"])
 def test_a_library_of_several_plans_takes_what_a_limit_allows(
-    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    graph: Path, weights: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     library = tmp_path / "lib.so"
+    plans = plan(graph, embeds=weights == "embedded").to_dict()["plans"]
     small, large = plans[0], plans[-1]
+    assert small["bytes"] < large["bytes"]
     limits = f"{large['bytes']},{small['bytes']}"
-    command = ["compile", str(graph), "-o", str(library), "--memory-limit"]
+    command = ["compile", str(graph), "-o", str(library), "--weights", weights, "--memory-limit"]
     assert main([*command, f"{small['bytes']},{large['bytes']}"]) == 2
     assert "have to fall" in capfd.readouterr().err
     assert main([*command, limits]) == 0
@@ -217,6 +220,8 @@ def test_a_library_of_several_plans_takes_what_a_limit_allows(
             continue
         assert Probe(session.interpreter).arena_bytes() == held["arena_bytes"]
         assert told["live_bytes"] == held["packed_bytes"]
+        in_library = sum(layer["embedded_bytes"] for layer in told["layers"])
+        assert (in_library > 0) == (weights == "embedded")
     assert "plan 2 of 2, as the one before needs" in capfd.readouterr().err
 
 
