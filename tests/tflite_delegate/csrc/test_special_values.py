@@ -100,6 +100,14 @@ def add_operators(writer: ModelWriter, x: int, y: int, expands: bool) -> dict[st
     }
     for name, activation in itertools.product(("MAX_POOL_2D", "AVERAGE_POOL_2D"), ACTIVATIONS):
         add(name, both, **window, fusedActivationFunction=activation)
+    # Windows of three by three at stride 2 share columns.
+    three = writer.node("CONCATENATION", [x, y, x], (1, 3, COUNT, COUNT), axis=1)
+    window |= {"strideH": 2, "strideW": 2, "filterHeight": 3, "filterWidth": 3}
+    pooled = (1, 1, (COUNT - 1) // 2, COUNT)
+    for activation in ACTIVATIONS:
+        fields = {**window, "fusedActivationFunction": activation}
+        output = writer.node("MAX_POOL_2D", [three], pooled, **fields)
+        outputs[f"MAX_POOL_2D of threes {activation}"] = output
     axis = writer.constant(np.array([1], np.int32))
     for name in ("MEAN", "SUM"):
         add(name, both, axis, shape=PAIRS, keepDims=True)

@@ -68,6 +68,12 @@ CASES = {
     "max pool, valid": Case(
         "MAX_POOL_2D", [WIDE], (1, 5, 2, 77), windows((2, 3), (1, 2), "VALID", "relu")
     ),
+    "max pool, shared columns": Case(
+        "MAX_POOL_2D", [WIDE], (1, 2, 2, 77), windows((3, 3), (2, 2), "VALID", "relu6")
+    ),
+    "max pool, shared columns at a border": Case(
+        "MAX_POOL_2D", [WIDE], (1, 3, 3, 77), windows((3, 3), (2, 2), "SAME")
+    ),
     "max pool, few channels": Case(
         "MAX_POOL_2D", [RGB], (1, 4, 10, 3), windows((5, 4), (3, 1), "SAME", "relu_n1_to_1")
     ),
