@@ -107,3 +107,12 @@ def test_images_that_leave_the_cache_are_read_in_the_order_of_memory(
 ) -> None:
     tile = default_tile(layer(size, channels, 3), PRESETS[target])
     assert (tile.channels >= channels) == whole
+
+
+def test_tiles_of_images_that_come_from_beyond_the_l2_cache_are_high() -> None:
+    def shape(size: int, target: str) -> tuple[int, int]:
+        tile = default_tile(layer(size, 64, 3, stride=2), PRESETS[target])
+        return tile.rows, tile.columns
+
+    assert shape(112, "znver4") == (3, 2)
+    assert shape(56, "znver4") == (2, 3)
