@@ -103,9 +103,7 @@ def schedule_products(
     loops = split_tile(schedule, tile, lanes, point, t, o)
     outside = [*loops.order, *blocks]
     schedule.reorder(*outside, *loops.inside)
-    accumulate_tile(
-        schedule, domain.taps, simd, tile, outside[-1], lanes=lanes, form=domain.form
-    )
+    accumulate_tile(schedule, domain.taps, simd, tile, outside[-1], lanes=lanes, form=domain.form)
     finish_tile(schedule, tile, loops, layer.out_channels)
     if blocks:
         schedule.decompose_reduction(products, blocks[0])
