@@ -52,6 +52,7 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.packing import PackedWeights
 from schedules.kernel.patches import ImagePatches, Taps, masked, placeholders
+from schedules.kernel.sharing import Share
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.loops.counted import clamped, mark_checked, mark_counted
 from schedules.lower.loops.transposed import transpose_tile
@@ -117,6 +118,9 @@ class SparseDirect(LayerAlgorithm):
 
     def thread_bytes(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         return self.workspace_bytes(workload, knobs)
+
+    def shares(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Share]:
+        return (Share(Strips.of(workload, knobs).count),)
 
     def macs(self, workload: Conv2dWorkload, knobs: Knobs) -> int:
         strips = Strips.of(workload, knobs)
