@@ -9,8 +9,8 @@ beyond 1x1; of each, every form that no other algorithm has. One thread; each ca
 in memory, as in a network, and its input where the call before left it. What is measured goes to a
 log, from which an interrupted run goes on, and which a changed model is compared with.
 
-A layer's regret is the measured time of the form that the planner takes, within its limit on the
-error, over that of the fastest. Rank correlations are Spearman's, of modelled and measured times.
+A layer's regret is the measured time of the form that the planner takes over that of the fastest
+within its limit on the error. Rank correlations are Spearman's, of modelled and measured times.
 Modelled times are shown at the clock at which half of all forms take longer than modelled.
 """
 
@@ -31,7 +31,7 @@ from schedules.algorithms import REGISTRY, Unsupported
 from schedules.layer.block import Workload, workload_from_text
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
-from schedules.plan.planner import NO_LIMITS, default_limits, exceeded
+from schedules.plan.planner import NO_LIMITS, default_limits, exceeded, plan_kernel
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.measure.measure import Measurer
@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     known = [record for record in known if record.target == tuning_target(simd)]
     if options.known:
         for layer in layers:
-            yield from rows_of(layer, plans_of(layer, simd), known)
+            yield from rows_of(layer, plans_of(layer, simd), simd, known)
         return
     runner = board_runner(simd, Toolchain.default(), None, None, options.board_command)
     try:
@@ -101,7 +101,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
                 missing = [plan.choice for plan in plans if plan.choice not in done]
                 say(f"{number} of {len(layers)}, {layer.to_text()}: {len(missing)} kernels …")
                 tuner.measure(layer, missing)
-                yield from rows_of(layer, plans, tuner.records)
+                yield from rows_of(layer, plans, simd, tuner.records)
     finally:
         runner.close()
 
@@ -131,10 +131,14 @@ def plans_of(layer: Workload, simd: Simd) -> list[Plan]:
     return plans
 
 
-def rows_of(layer: Workload, plans: Sequence[Plan], records: Sequence[Record]) -> Iterator[Row]:
-    """What was modelled and measured, last, of each plan."""
+def rows_of(
+    layer: Workload, plans: Sequence[Plan], simd: Simd, records: Sequence[Record]
+) -> Iterator[Row]:
+    """What was modelled and measured, last, of each plan; none if not of the planner's choice."""
     measured = {record.candidate: record for record in records if record.workload == layer}
-    limits = default_limits(layer, NO_LIMITS)
+    limits, taken = default_limits(layer, NO_LIMITS), plan_kernel(layer, simd).choice
+    if taken not in measured or not measured[taken].costs_s:
+        return
     for plan in plans:
         record = measured.get(plan.choice)
         if record is not None and record.costs_s:
@@ -142,6 +146,7 @@ def rows_of(layer: Workload, plans: Sequence[Plan], records: Sequence[Record]) -
                 "layer": layer.to_text(),
                 "form": plan.why,
                 "within": exceeded(plan, limits) is None,
+                "taken": plan.choice == taken,
                 "modelled_s": plan.cost,
                 "measured_s": record.costs_s[0],
                 "median_s": record.cost_s,
@@ -151,7 +156,7 @@ def rows_of(layer: Workload, plans: Sequence[Plan], records: Sequence[Record]) -
 def summary(rows: Rows) -> dict[str, Any]:
     """A layer's row of :data:`COLUMNS`."""
     within = [row for row in rows if row["within"]]
-    taken = min(within, key=lambda row: float(row["modelled_s"]))
+    taken = next(row for row in within if row["taken"])
     fastest = min(within, key=lambda row: float(row["measured_s"]))
     return {
         **taken,
