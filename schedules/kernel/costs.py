@@ -81,12 +81,13 @@ def of_one_thread(work: Work, share: Share, threads: int, simd: Simd) -> Work:
 
     Weights that all threads read come from memory once; then the third cache has them.
     """
-    part, others = share.part(threads), 1 - 1 / threads
-    of_memory, fetched = part, OTHER_CORE * others * share.others_bytes
+    part, busy = share.part(threads), min(threads, share.items)
+    of_memory, fetched = part, OTHER_CORE * share.others_bytes
     if not share.others_bytes:
-        of_memory, fetched = 1 / threads, others * work.memory_bytes
-    from_memory = _waits(threads, simd) * of_memory * work.memory_bytes
-    return Work(part * work.macs, from_memory, part * work.l3_bytes + fetched)
+        of_memory, fetched = 1 / busy, work.memory_bytes
+    others = 1 - 1 / busy
+    from_memory = _waits(busy, simd) * of_memory * work.memory_bytes
+    return Work(part * work.macs, from_memory, part * work.l3_bytes + others * fetched)
 
 
 def shared_seconds(

@@ -35,7 +35,9 @@ typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
 // Streams side by side from memory, as kernels read a panel and rows of an image, or of weights:
 // with one, 18 GB/s of the 27 that a core of a Zen 4 can get.
 #define STREAMS 16
-#define SAMPLES 15
+#define SAMPLES 11
+// Of reading memory, which is not one program's alone: the least of more samples is steadier.
+#define MEMORY_SAMPLES 50
 #define SAMPLE_SECONDS 0.012
 #define MOST_THREADS 64
 #define WAITS 100
@@ -126,10 +128,10 @@ WIDE static void read_streams(struct work *work, uint64_t times) {
 }
 
 // Seconds of one time of a pass, at least of all samples.
-static double fastest(pass *pass, struct work *work) {
+static double fastest(pass *pass, struct work *work, int samples) {
     double least = 0;
     uint64_t times = 1;
-    for (int sample = -1; sample < SAMPLES;) {
+    for (int sample = -1; sample < samples;) {
         double start = own_seconds();
         pass(work, times);
         double seconds = own_seconds() - start;
@@ -148,10 +150,9 @@ static double fastest(pass *pass, struct work *work) {
 
 struct team {
     atomic_int ready;
-    int count;
+    int count, samples;
     pass *pass;
     uint64_t times;
-    double seconds; // of the last round of the slowest
 };
 
 struct member {
@@ -171,7 +172,7 @@ static void *work_along(void *argument) {
     struct member *member = argument;
     struct team *team = member->team;
     member->seconds = 0;
-    for (int sample = 1; sample <= SAMPLES; sample++) {
+    for (int sample = 1; sample <= team->samples; sample++) {
         meet(team, sample);
         double start = own_seconds();
         team->pass(&member->work, team->times);
@@ -223,7 +224,8 @@ static double together(void *(*body)(void *), struct member *members, struct tea
 // a part of them that no other reads.
 static bool read_speed(const char *name, size_t bytes, int count, bool shared) {
     pass *pass = shared ? read_streams : read_data;
-    struct team team = {.count = count, .pass = pass};
+    int samples = shared ? MEMORY_SAMPLES : SAMPLES;
+    struct team team = {.count = count, .samples = samples, .pass = pass};
     struct member members[MOST_THREADS];
     memset(members, 0, sizeof members);
     size_t vectors = bytes / VECTOR_BYTES / STEP * STEP;
@@ -239,7 +241,7 @@ static bool read_speed(const char *name, size_t bytes, int count, bool shared) {
     }
     if (has_memory) {
         double size = (double)(vectors * VECTOR_BYTES);
-        double seconds = fastest(pass, &members[0].work);
+        double seconds = fastest(pass, &members[0].work, samples);
         struct member together_with[MOST_THREADS];
         size_t part = vectors / (size_t)count / STEP * STEP;
         memcpy(together_with, members, sizeof members);
@@ -264,7 +266,7 @@ int main(void) {
     use_largest_cores();
     int count = core_count();
     struct work work = {.vectors = 0};
-    double multiplied = fastest(multiply, &work);
+    double multiplied = fastest(multiply, &work, SAMPLES);
     struct team team = {.count = count};
     struct member members[MOST_THREADS];
     memset(members, 0, sizeof members);

@@ -18,6 +18,9 @@ from schedules.store import digest
 from schedules.target.host import Host
 from schedules.tuning.records.calibration import Calibration
 
+#: How figures are measured: those of another way are not comparable, and are measured again.
+METHOD = "memory by many streams"
+
 
 @dataclass(frozen=True)
 class HostFigures:
@@ -35,7 +38,7 @@ def figures_path(host: Host) -> Path:
     LeanconvError
         If this user has no cache folder.
     """
-    key = digest(host.called, host.core.name, str(len(host.numbers)))
+    key = digest(host.called, host.core.name, str(len(host.numbers)), METHOD)
     return cache_folder("calibration") / f"{host.core.name}-{key[:12]}.json"
 
 

@@ -100,6 +100,8 @@ def test_weights_come_from_memory_once_for_all_threads() -> None:
     # Of channels, nobody reads another one's weights, but the image that the others wrote.
     by_channels = of_one_thread(weights, Share(8, others_bytes=100), 4, two)
     assert by_channels == Work(memory_bytes=2000, l3_bytes=OTHER_CORE * 75)
+    # Where there is but one item, one thread reads, and no other one.
+    assert of_one_thread(weights, Share(1), 4, two) == weights
     # Memory that serves four cores keeps nobody waiting.
     wide = of_one_thread(weights, Share(8, 100), 4, replace(ARM, memory_cores=4.0))
     assert wide.memory_bytes == 1000

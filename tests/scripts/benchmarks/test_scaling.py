@@ -70,6 +70,7 @@ def test_table_and_rows(
     monkeypatch.setattr(scaling, "distance", lambda seconds: NEAR if 0 < seconds < 1 else FAR)
     path = tmp_path / "rows.json"
     command = ["small", "--threads", "1,2", "--rounds", "3", "--seconds", "0"]
+    command += ["--records", str(tmp_path / "kept")]
     assert scaling.main([*command, "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     assert [(r["network"], r["cores"], r["threads"]) for r in rows] == [
@@ -86,3 +87,9 @@ def test_table_and_rows(
     )
     header = capsys.readouterr().out.splitlines()[0]
     assert all(title.strip() in header for title in scaling.COLUMNS)
+
+    # A network whose rows are kept is not measured again.
+    monkeypatch.setattr(scaling, "bench", None)
+    again = tmp_path / "again.json"
+    assert scaling.main([*command, "--json", str(again)]) == 0
+    assert json.loads(again.read_text())["rows"] == rows
