@@ -82,10 +82,9 @@ def of_one_thread(work: Work, share: Share, threads: int, simd: Simd) -> Work:
     Weights that all threads read come from memory once; then the third cache has them.
     """
     part, busy = share.part(threads), min(threads, share.items)
-    of_memory, fetched = part, OTHER_CORE * share.others_bytes
-    if not share.others_bytes:
-        of_memory, fetched = 1 / busy, work.memory_bytes
-    others = 1 - 1 / busy
+    others, of_memory, fetched = 1 - 1 / busy, 1 / busy, work.memory_bytes
+    if share.others_bytes:
+        of_memory, fetched = part, float(OTHER_CORE * share.others_bytes)
     from_memory = _waits(busy, simd) * of_memory * work.memory_bytes
     return Work(part * work.macs, from_memory, part * work.l3_bytes + others * fetched)
 
