@@ -49,14 +49,13 @@ struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
 }
 
 const void *lc_input_data(const struct lc_operation *operation, int i) {
-    const bool is_narrowed = i < LC_MOST_NARROWED && operation->narrowed[i];
+    const bool is_narrowed = operation->narrowed && operation->narrowed[i];
     return is_narrowed ? (const void *)operation->narrowed[i] : lc_input(operation, i)->data;
 }
 
 bool lc_is_wide_constant(const struct lc_operation *operation, int i) {
     const struct tfl_tensor *input = lc_input(operation, i);
-    return i < LC_MOST_NARROWED && input->type == TFL_FLOAT32 &&
-           input->allocation_type == TFL_MMAP_RO && input->data;
+    return input->type == TFL_FLOAT32 && input->allocation_type == TFL_MMAP_RO && input->data;
 }
 
 int lc_half_source(const struct lc_operation *operation, int i, const int *sources) {

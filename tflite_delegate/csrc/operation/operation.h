@@ -13,11 +13,7 @@
 #include "host/tflite_abi.h"
 #include "kernels/target.h"
 
-enum {
-    LC_MAX_RANK = 6,
-    LC_MAX_OUTPUTS = 64,
-    LC_MOST_NARROWED = 3, // first inputs that may be constants of another type
-};
+enum { LC_MAX_RANK = 6, LC_MAX_OUTPUTS = 64 };
 
 struct lc_shape {
     int32_t rank;
@@ -30,12 +26,12 @@ struct lc_operation {
     const struct tfl_ints *inputs, *outputs; // tensor indices
     const void *params;                      // builtin_data
     int32_t builtin_code;
-    bool is_coded;         // some operands are codes of 8 bits; else all are floats
-    bool is_half;          // all are float16, but for constants in float32
-    int32_t element_bytes; // of outputs
-    const uint16_t *narrowed[LC_MOST_NARROWED]; // such constants, rounded; NULL for other inputs
-    const void *state;                          // what lc_coded.start made
-    void *plan;                                 // what lc_operator.plan made
+    bool is_coded;             // some operands are codes of 8 bits; else all are floats
+    bool is_half;              // all are float16, but for constants in float32
+    int32_t element_bytes;     // of outputs
+    const uint16_t **narrowed; // of each input such a constant, rounded; NULL: there are none
+    const void *state;         // what lc_coded.start made
+    void *plan;                // what lc_operator.plan made
     int32_t threads;
 };
 

@@ -48,18 +48,23 @@ static void drop_unread(struct tfl_ints *outputs, const struct tfl_ints *read) {
     }
 }
 
-// Bytes that hold constants in float16.
+// Bytes that hold constants in float16, and in front of them a pointer for each input; as many as
+// keep what is behind them aligned.
 static size_t narrowed_bytes(const struct lc_operation *operation) {
     size_t elements = 0;
     for (int i = 0; operation->is_half && i < operation->inputs->size; i++) {
         const struct lc_shape shape = lc_input_shape(operation, i);
         elements += lc_is_wide_constant(operation, i) ? (size_t)lc_count(&shape, 0, shape.rank) : 0;
     }
-    return elements * sizeof(uint16_t);
+    const size_t pointer = sizeof *operation->narrowed;
+    const size_t pointers = (elements * sizeof(uint16_t) + pointer - 1) / pointer;
+    return elements > 0 ? (pointers + (size_t)operation->inputs->size) * pointer : 0;
 }
 
-static void narrow_constants(struct lc_operation *operation, uint16_t *halves) {
-    for (int i = 0; operation->is_half && i < operation->inputs->size; i++) {
+static void narrow_constants(struct lc_operation *operation, const uint16_t **narrowed) {
+    uint16_t *halves = (uint16_t *)(void *)(narrowed + operation->inputs->size);
+    operation->narrowed = narrowed;
+    for (int i = 0; i < operation->inputs->size; i++) {
         if (lc_is_wide_constant(operation, i)) {
             const struct lc_shape shape = lc_input_shape(operation, i);
             const size_t elements = (size_t)lc_count(&shape, 0, shape.rank);
@@ -89,14 +94,16 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     const size_t outputs_bytes = ints_bytes(claimed->outputs);
     const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
     struct lc_operator_node *node;
-    const size_t bytes = sizeof *node + kind->plan_bytes + state_bytes + inputs_bytes +
-                         outputs_bytes + kind->params_bytes + narrowed_bytes(&operation);
+    const size_t constants_bytes = narrowed_bytes(&operation);
+    const size_t bytes = sizeof *node + constants_bytes + kind->plan_bytes + state_bytes +
+                         inputs_bytes + outputs_bytes + kind->params_bytes;
     node = calloc(1, bytes);
     if (!node) {
         return NULL;
     }
     node->bytes = bytes;
-    char *plan = (char *)(node + 1), *state = plan + kind->plan_bytes;
+    char *constants = (char *)(node + 1), *plan = constants + constants_bytes;
+    char *state = plan + kind->plan_bytes;
     char *inputs = state + state_bytes;
     char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
@@ -109,7 +116,9 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     if (operation.is_coded && kind->coded->start) {
         kind->coded->start(&operation, state);
     }
-    narrow_constants(&operation, (uint16_t *)(void *)(params + kind->params_bytes));
+    if (constants_bytes) {
+        narrow_constants(&operation, (const uint16_t **)(void *)constants);
+    }
     operation.inputs = (const void *)inputs;
     operation.outputs = (const void *)outputs;
     operation.params = params;

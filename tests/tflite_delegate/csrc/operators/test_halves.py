@@ -51,6 +51,9 @@ CASES = {
     "softmax": single("SOFTMAX", X, beta=1.0),
     "softmax of many": single("SOFTMAX", WIDE, (10, 231), beta=0.5),
     "mul float16": Case("MUL", [X, floats(12).astype(np.float16)], X, fused("none")),
+    "concatenate a constant": Case(
+        "CONCATENATION", [X, X, X, X, floats(1, 9, 7, 3)], (1, 9, 7, 51), {"axis": -1}
+    ),
     "mean of several": Case("MEAN", [X, ints(0, 2)], (3, 3, 4), reshaped=(3, 3, 7, 3, 4)),
     **test_operators.CASES,
     **test_movement.CASES,
