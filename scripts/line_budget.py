@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6840,
+    "schedules/algorithms": 6850,
     "schedules/budget": 1500,
     "schedules/kernel": 4120,
     "schedules/layer": 2030,

@@ -27,12 +27,11 @@ def rows_of(kernel: Kernel) -> list[str]:
             entries.append(f"{{{name}_stages, {stages[name]}, {', '.join(map(str, columns))}}}")
     windows, kernels = f"{kernel.name}_windows", f"{kernel.name}_row_kernels"
     _, halo = windows_of(chain, knobs["columns"])
-    in_place = str(kernel.plan.works_in_place).lower()
     return [
         f"static const struct lc_row_window {windows}[] = {{{', '.join(_windows(kernel))}}};",
         f"static const struct lc_row_kernel {kernels}[] = {{{', '.join(entries)}}};",
         f"static const struct lc_walk {kernel.name}_walk = "
-        f"{{{windows}, {kernels}, {len(strips)}, {in_place}, {halo}}};",
+        f"{{{windows}, {kernels}, {len(strips)}, {halo}}};",
     ]
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedules import __version__
-from schedules.algorithms.base import MAX_ELEMENTS
+from schedules.algorithms.base import INPUT, MAX_ELEMENTS, RESIDUAL
 from schedules.errors import LeanconvError
 from schedules.kernel.packing import Matrix
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, TRANSPOSED
@@ -45,6 +45,8 @@ ACTIVATION_CODES = {
     "hard_swish": 64,
     "swish": 65,
 }
+#: What an output may lie in the place of, as C constants.
+OVERWRITES = {None: "LC_NOTHING", INPUT: "LC_INPUT", RESIDUAL: "LC_RESIDUAL"}
 #: What pools make of a window, as C constants.
 POOL_CODES = {LARGEST: "LC_LARGEST", AVERAGE: "LC_AVERAGE"}
 #: Whose arithmetic a quantised model may be computed by, as C constants.
@@ -312,6 +314,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "thread_bytes": kernel.compiled.thread_bytes,
         "stages": 0 if kernel.compiled.members else f"{kernel.name}_stages",
         "stage_count": len(kernel.compiled.stages),
+        "overwrites": OVERWRITES[plan.overwrites],
         "walk": f"&{kernel.name}_walk" if kernel.compiled.members else 0,
     }
     return ["    {", *(f"        .{key} = {value}," for key, value in fields.items()), "    },"]

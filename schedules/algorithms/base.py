@@ -70,6 +70,10 @@ KINDS = {
 }
 
 
+#: What an output may lie in the place of.
+INPUT, RESIDUAL = "input", "residual"
+
+
 class Algorithm(ABC, Generic[W]):
     """One algorithm of the literature, for layers or for blocks of layers.
 
@@ -129,10 +133,10 @@ class Algorithm(ABC, Generic[W]):
         del workload, knobs
         return 0, 0
 
-    def works_in_place(self, workload: W, knobs: Knobs) -> bool:
-        """Whether the output may lie where the input is."""
+    def overwrites(self, workload: W, knobs: Knobs) -> str | None:
+        """:data:`INPUT` or :data:`RESIDUAL` if the output may lie where that is."""
         del workload, knobs
-        return False
+        return None
 
     @abstractmethod
     def packed_parts(self, workload: W, knobs: Knobs) -> tuple[PackedWeights, ...]:
@@ -243,6 +247,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 
     #: Whether nothing is multiplied that lies beyond the image.
     skips_borders: bool = False
+    #: Whether every element of the output is written once, by who reads that of the residual.
+    writes_once: bool = False
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         """``None``, or the reason, for users, why this algorithm cannot serve ``workload``.
@@ -259,6 +265,11 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         if workload.group_of > 1 and workload.residual:
             return "a residual of one group has pixels in between that are not its own"
         return index_limit(workload)
+
+    def overwrites(self, workload: Conv2dWorkload, knobs: Knobs) -> str | None:
+        """A residual, where each element is added as that of the output is written, once."""
+        is_plain = workload.dtype == "float32" and workload.batch == 1 and not workload.domain
+        return RESIDUAL if self.writes_once and workload.residual and is_plain else None
 
     def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:
         packed = self.packed_weights(workload, knobs)

@@ -49,6 +49,7 @@ class Dense(Indirect):
     source = "the definition"
     workspace = "0"
     good_for = "matrices of few rows, weights where the model has them"
+    writes_once = False
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         reason = super().supports(workload, simd)

@@ -74,6 +74,7 @@ class Indirect(LayerAlgorithm):
     good_for = "all layers, the default where Winograd does not pay"
     types = FLOAT_OR_BYTES | HYBRID
     skips_borders = True
+    writes_once = True
     #: The loop over tiles that threads share, if it is always the same one.
     shared_loop: str | None = None
 
@@ -299,6 +300,7 @@ class Lowering(Indirect):
 
     types = FLOAT
     skips_borders = False
+    writes_once = False
 
     def weight_sources(self, workload: Conv2dWorkload) -> Sequence[str]:
         # Scales of int8 weights are behind the bias, which only ``indirect`` reads them there.

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
+from schedules.algorithms.base import INPUT
 from schedules.budget.offsets import Life, height, place
 from schedules.layer.network import Chain, Layer, Network
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 
 T = TypeVar("T")
+NOTHING: Mapping[Chain, int] = MappingProxyType({})
 
 
 def node_workspace(plan: Plan, layers: Sequence[Layer], threads: int = 1) -> int:
@@ -32,6 +35,19 @@ def node_workspace(plan: Plan, layers: Sequence[Layer], threads: int = 1) -> int
     for size in (sum(plan.host_bytes), staged, *copies):
         total = align(total) + size if size else total
     return total
+
+
+def overwritten_by(network: Network, kernels: Mapping[Chain, str | None]) -> dict[Chain, int]:
+    """The tensor that each of these may overwrite, of what :attr:`Plan.overwrites` says of them."""
+    found = {}
+    for chain, what in kernels.items():
+        first, last = network.layers[chain[0]], network.layers[chain[-1]]
+        tensor = first.input if what == INPUT else last.residual
+        is_spread = last.staged_bytes or last.copied_bytes
+        is_other = what == INPUT or last.residual != first.input
+        if what and tensor is not None and is_other and not is_spread:
+            found[chain] = tensor
+    return found
 
 
 def units(blocks: Mapping[Chain, T], layers: Mapping[int, T]) -> dict[Chain, T]:
@@ -50,12 +66,15 @@ class Timeline:
     chains : iterable of Chain
         The layers that one kernel computes together with their neighbours, a kernel each. Nothing
         between the layers of one is ever held.
-    in_place : iterable of Chain
-        Those of them whose kernel may have its output where its input is.
+    overwritten : mapping of Chain to int
+        For some of them, the tensor in whose place their kernel may have its output.
     """
 
     def __init__(
-        self, network: Network, chains: Iterable[Chain], in_place: Iterable[Chain] = ()
+        self,
+        network: Network,
+        chains: Iterable[Chain],
+        overwritten: Mapping[Chain, int] = NOTHING,
     ) -> None:
         # A unit runs when the last of its nodes would.
         self._time_of: dict[int, int] = {}
@@ -63,11 +82,11 @@ class Timeline:
             nodes = nodes_of(network, chain)
             self._time_of |= dict.fromkeys(nodes, max(nodes))
         lives = _tensors(network, self.time_of)
-        overwritten = {
-            self.time_of(nodes_of(network, chain)[0]): network.layers[chain[0]].input
-            for chain in in_place
+        tensors = {
+            self.time_of(nodes_of(network, chain)[0]): tensor
+            for chain, tensor in overwritten.items()
         }
-        self._lives = _shared(network, lives, self._time_of, overwritten)
+        self._lives = _shared(network, lives, self._time_of, tensors)
         #: When something runs.
         self.times = sorted({self.time_of(step.index) for step in network.steps})
 
@@ -131,7 +150,7 @@ def _shared(
     network: Network,
     lives: Mapping[int, Life],
     in_kernels: Mapping[int, int],
-    overwritten: Mapping[int, int | None],
+    overwritten: Mapping[int, int],
 ) -> dict[int, Life]:
     """``lives`` where tensors share memory as TFLite lets them (its ArenaPlanner, LiteRT 2.3).
 
@@ -181,8 +200,8 @@ def nodes_of(network: Network, chain: Chain) -> list[int]:
 
 def held_bytes(network: Network, plans: Mapping[Chain, Plan], threads: int = 1) -> list[int]:
     """Bytes of tensors and workspace while each step runs; ``plans`` of all units."""
-    in_place = [chain for chain, plan in plans.items() if plan.works_in_place]
-    timeline = Timeline(network, plans, in_place)
+    kernels = {chain: plan.overwrites for chain, plan in plans.items()}
+    timeline = Timeline(network, plans, overwritten_by(network, kernels))
     workspace: dict[int, int] = {}
     for chain, plan in plans.items():
         layers = [network.layers[position] for position in chain]

@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence, Set
 
 from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms.base import INPUT
 from schedules.algorithms.row_chain.bands import fewest
-from schedules.budget.arena import Timeline, node_workspace, nodes_of
+from schedules.budget.arena import Timeline, node_workspace, nodes_of, overwritten_by
 from schedules.budget.pools import pool_nodes, pooled_layers, with_layers
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spill_seconds
@@ -67,11 +68,12 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         forms = [_form(layers, plan, simd, limits) for plan in chosen]
         if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
-        for in_place in (False, True):
-            own = [form for form in forms if form.works_in_place == in_place]
-            if own:
-                live, kept = _live(network, chain, in_place), undominated(own)
-                units.append(Unit(chain[0], chain[-1], live, kept, around, is_pooled))
+        by_live: dict[int, list[Form]] = {}
+        for what in dict.fromkeys(form.overwrites for form in forms):
+            own = [form for form in forms if form.overwrites == what]
+            by_live.setdefault(_live(network, chain, what), []).extend(own)
+        for live, own in by_live.items():
+            units.append(Unit(chain[0], chain[-1], live, undominated(own), around, is_pooled))
 
     pooled = pooled_layers(network)
     pools = {position: pool_nodes(network, position, layer) for position, layer in pooled.items()}
@@ -84,7 +86,7 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         add((position,), other, workload_of(other, (position,)), is_pooled=True)
     # Longer ones last: they have to be worth more than shorter ones.
     for chain, rows in sorted(find_row_chains(network), key=lambda found: len(found[0])):
-        live = _live(network, chain, rows.fits_in_place)
+        live = _live(network, chain, INPUT if rows.fits_in_place else None)
         most = max(live + fewest(rows), around.get(chain[-1], 0))
         if _is_run(network, chain) and most < _least_arena(units, chain):
             add(chain, network, rows, around.get(chain[-1], 0))
@@ -217,16 +219,17 @@ def _alone(network: Network) -> list[Chain]:
     return [(position,) for position, layer in enumerate(network.layers) if layer.nodes]
 
 
-def _live(network: Network, chain: Chain, in_place: bool) -> int:
+def _live(network: Network, chain: Chain, what: str | None) -> int:
     """Bytes of tensors while the layers of ``chain`` run in one kernel, and others alone.
 
-    What these write over is of no other's concern: it lives until they run, and what they write
-    from then on.
+    ``what`` that kernel overwrites is of no other's concern: it lives until it runs, and what it
+    writes from then on.
     """
     others = [other for other in _alone(network) if other[0] not in chain]
     nodes = nodes_of(network, chain)
     chains = [*others, chain] if nodes else others
-    timeline = Timeline(network, chains, [chain] if in_place and nodes else [])
+    kernels = {chain: what} if nodes else {}
+    timeline = Timeline(network, chains, overwritten_by(network, kernels))
     core = network.layers[chain[0]].index
     return align(timeline.held_bytes(timeline.time_of(nodes[0] if nodes else core)))
 

@@ -42,9 +42,9 @@ class Form:
     plan: Plan | None = field(default=None, compare=False)
 
     @property
-    def works_in_place(self) -> bool:
-        """Whether its output may lie where its input is."""
-        return self.plan is not None and self.plan.works_in_place
+    def overwrites(self) -> str | None:
+        """What its output may lie in the place of, as :attr:`Plan.overwrites` says."""
+        return self.plan.overwrites if self.plan else None
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Unit:
     ----------
     live : int
         Bytes of tensors that the arena holds while it runs. They are not the same for those of its
-        forms that work in place, which make a unit of their own.
+        forms whose output lies in the place of something, which make a unit of their own.
     forms : tuple of Form
         What computes it.
     around : int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of
+from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of, overwritten_by
 from schedules.budget.exact import Solver
 from schedules.budget.pools import with_pools
 from schedules.budget.problem import Solution
@@ -44,7 +44,7 @@ def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
     known: dict[object, int] = {}
     for solution in sorted(curve, key=lambda solution: solution.cost):
         places = tuple(
-            (u.chain, u.is_pooled, f.workspace, f.works_in_place) for u, f in solution.chosen
+            (u.chain, u.is_pooled, f.workspace, f.overwrites) for u, f in solution.chosen
         )
         if places not in known:
             known[places] = with_gaps(network, solution).arena
@@ -57,14 +57,18 @@ def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
     forms = {unit.chain: form.workspace for unit, form in solution.chosen}
-    in_place = {unit.chain for unit, form in solution.chosen if form.works_in_place}
-    return placed_with(with_pools(network, solution.chosen), forms, in_place)
+    network = with_pools(network, solution.chosen)
+    kernels = {unit.chain: form.overwrites for unit, form in solution.chosen}
+    return placed_with(network, forms, overwritten_by(network, kernels))
 
 
 def placed_with(
-    network: Network, workspace: Mapping[Chain, int], in_place: Set[Chain]
+    network: Network, workspace: Mapping[Chain, int], overwritten: Mapping[Chain, int]
 ) -> list[Placed]:
-    """Likewise, with the workspace of each unit that one kernel computes, some of them in place."""
+    """Likewise, with the workspace of each unit that one kernel computes, and what it overwrites.
+
+    See :class:`Timeline`.
+    """
     first = {chain: nodes[0] for chain in workspace if (nodes := nodes_of(network, chain))}
-    timeline = Timeline(network, first, in_place)
+    timeline = Timeline(network, first, overwritten)
     return timeline.placed({timeline.time_of(first[chain]): workspace[chain] for chain in first})

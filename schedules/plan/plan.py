@@ -43,6 +43,8 @@ class Plan:
         Relative (see :mod:`schedules.kernel.accuracy`).
     host_bytes : tuple of int
         As of :meth:`schedules.algorithms.Algorithm.host_bytes`; no part of the workspace above.
+    overwrites : str or None
+        What the output may lie in the place of: :meth:`schedules.algorithms.Algorithm.overwrites`.
     why : str
         Why it was chosen, for people.
     rejected : tuple of str
@@ -59,6 +61,7 @@ class Plan:
     expected_error: float = 0.0
     thread_bytes: int = 0
     host_bytes: tuple[int, int] = (0, 0)
+    overwrites: str | None = None
     why: str = ""
     rejected: tuple[str, ...] = ()
 
@@ -117,6 +120,7 @@ class Plan:
             algorithm.expected_error(workload, knobs),
             algorithm.thread_bytes(workload, knobs),
             algorithm.host_bytes(workload, knobs),
+            algorithm.overwrites(workload, knobs),
             why=why,
         )
 
@@ -137,11 +141,6 @@ class Plan:
     def transforms(self) -> bool:
         """Whether the kernel multiplies transformed operands."""
         return REGISTRY.get(self.algorithm).transforms
-
-    @property
-    def works_in_place(self) -> bool:
-        """Whether the output may lie where the input is."""
-        return self._applied.works_in_place(self.workload, self.knobs)
 
     @property
     def _applied(self) -> Algorithm:

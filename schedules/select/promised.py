@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schedules.budget.arena import arena_bytes, node_workspace
+from schedules.budget.arena import arena_bytes, node_workspace, overwritten_by
 from schedules.budget.forms import packed_bytes
 from schedules.budget.promise import placed_with
 from schedules.layer.network import Chain
@@ -54,14 +54,15 @@ def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:
     network = selection.network
     plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
     found: dict[int, int] = {}  # bytes -> the most threads
-    in_place = {chain for chain, plan in plans.items() if plan.works_in_place}
+    kernels = {chain: plan.overwrites for chain, plan in plans.items()}
+    overwritten = overwritten_by(network, kernels)
     most, before, height = 0, None, 0
     for threads in THREADS:
         workspace = {
             chain: _workspace(selection, chain, plan, threads) for chain, plan in plans.items()
         }
         if workspace != before:
-            height = arena_bytes(placed_with(network, workspace, in_place))
+            height = arena_bytes(placed_with(network, workspace, overwritten))
         before, most = workspace, max(most, height)
         found[most] = threads
     return tuple((threads, size) for size, threads in found.items())

@@ -27,7 +27,7 @@ from typing import Any
 
 from tvm import s_tir
 
-from schedules.algorithms.base import Algorithm, LayerAlgorithm
+from schedules.algorithms.base import INPUT, Algorithm, LayerAlgorithm
 from schedules.algorithms.depthwise import Depthwise
 from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.row_chain.bands import columns_of, halo_bytes, strips_of, windows_of
@@ -100,9 +100,9 @@ class RowChainAlgorithm(Algorithm[RowChain]):
     def thread_bytes(self, workload: RowChain, knobs: Knobs) -> int:
         return self.workspace_bytes(workload, knobs)
 
-    def works_in_place(self, workload: RowChain, knobs: Knobs) -> bool:
+    def overwrites(self, workload: RowChain, knobs: Knobs) -> str | None:
         del workload
-        return bool(knobs["in_place"] == YES)
+        return INPUT if knobs["in_place"] == YES else None
 
     def packed_parts(self, workload: RowChain, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return tuple(

@@ -126,6 +126,7 @@ class Winograd(LayerAlgorithm):
     good_for = "3x3 and 5x5 of stride 1: a fraction of the products"
     types = FLOAT | INT8 | {WINOGRADS}
     transforms = True
+    writes_once = True
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         strides = (workload.stride_height, workload.stride_width)

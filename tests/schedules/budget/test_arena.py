@@ -84,7 +84,7 @@ def in_place(steps: list[Step], chain: Chain) -> list[int]:
     inputs = {step.index: step.inputs[0] for step in steps}
     layers = [Layer(i, "", "", "", None, None, 0, 0, (i,), inputs[i]) for i in inputs]
     own = replace(network(*steps, outputs=steps[-1].outputs), layers=tuple(layers))
-    timeline = Timeline(own, [chain], [chain])
+    timeline = Timeline(own, [chain], {chain: layers[chain[0]].input or 0})
     return [timeline.held_bytes(time) // BYTES for time in timeline.times]
 
 

@@ -63,15 +63,27 @@ static void log_claimed(const struct lc_candidate *candidate, size_t bytes) {
            (unsigned long long)kernel->thread_bytes);
 }
 
+// The tensor in whose place the chain's output may lie, or TFL_OPTIONAL_TENSOR.
+static int overwritten(const struct lc_graph *graph, const struct lc_candidate *candidate) {
+    const struct lc_chain *chain = &candidate->chain;
+    const int input = lc_chain_input(chain), residual = lc_chain_residual(chain);
+    const struct tfl_tensor *output = lc_tensor(graph->context, lc_chain_output(chain));
+    const int32_t overwrites = candidate->kernel->overwrites;
+    const bool is_input = overwrites == LC_INPUT;
+    const int tensor = is_input ? input : residual;
+    bool may = overwrites != LC_NOTHING && (is_input || residual != input) &&
+               lc_tensor(graph->context, tensor) && output->type == TFL_FLOAT32 &&
+               !chain->layers[0].upsampling.rows;
+    return may && lc_may_overwrite(graph, tensor) ? tensor : TFL_OPTIONAL_TENSOR;
+}
+
 static void claim_chain(struct claims *claims, int place, const struct lc_candidate *candidate) {
     const struct lc_chain *chain = &candidate->chain;
     struct lc_replacement *replacement = &claims->replacements[place];
     replacement->registration = lc_node_registration(candidate->kernel);
     replacement->node_count = chain->node_count;
-    replacement->overwritten = lc_chain_input(chain);
-    replacement->is_in_place = candidate->kernel->walk && candidate->kernel->walk->in_place &&
-                               lc_may_overwrite(&claims->graph, replacement->overwritten);
-    if (replacement->is_in_place) {
+    replacement->first_input = overwritten(&claims->graph, candidate);
+    if (replacement->first_input != TFL_OPTIONAL_TENSOR) {
         replacement->registration.inplace_operator = TFL_INPLACE_INPUT_0;
     }
     replacement->computes_halves = candidate->kernel->layers->element == LC_FLOAT16;

@@ -145,6 +145,7 @@ static bool claim(struct lc_graph *graph, const enum state *states,
                                                          lc_inplace_of(graph, kind, view.node)),
                 .node_count = 1,
                 .may_halve = kind->compute_halves != NULL,
+                .first_input = TFL_OPTIONAL_TENSOR,
                 .nodes = {view.index},
             };
             graph->claimed[place] = true;

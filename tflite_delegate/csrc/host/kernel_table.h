@@ -220,12 +220,13 @@ struct lc_walk {
     const struct lc_row_window *windows; // of each layer
     const struct lc_row_kernel *kernels; // of each layer, for one strip after the other
     int32_t strips;
-    // Whether the output may be where the input is, of its shape: rows are written over what was
-    // read. What two threads read on both sides of a boundary is copied behind the rows that a
-    // thread keeps, from `halo` of its workspace on.
-    bool in_place;
-    uint64_t halo;
+    uint64_t halo; // where a thread's workspace has, if the output lies in the input's place, what
+                   // two of them read on both sides of the boundary between their rows
 };
+
+// In whose place the output may lie, which has as many bytes: of what is written when it is read no
+// more. A residual is none if it is the input too.
+enum lc_overwrites { LC_NOTHING, LC_INPUT, LC_RESIDUAL };
 
 // Computes a chain of layers, each the input of the next; unless `walk` says more, only the last
 // may have a residual, which is none of their inputs but the first.
@@ -246,6 +247,7 @@ struct lc_kernel {
     uint64_t thread_bytes;            // of workspace, for each thread
     const struct lc_stage *stages;    // run in order, with a barrier between
     int32_t stage_count;
+    int32_t overwrites;         // enum lc_overwrites
     const struct lc_walk *walk; // instead of stages; NULL: these compute it
 };
 

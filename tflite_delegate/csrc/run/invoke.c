@@ -121,11 +121,12 @@ static const void *added(const struct lc_chain *chain, int32_t i, const struct t
 static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
                         uint8_t *workspace, int32_t threads) {
     struct lc_chain *chain = &node->chain;
-    if (image.x == image.y) { // sums may begin before the residual is read
+    if (image.x == image.y || image.r == image.y) { // it adds the residual to what it has stored
         if (!workspace || !lc_node_works_in_place(node)) {
             return false;
         }
-        image.x = memcpy(workspace + node->staged, image.x, node->x_bytes);
+        const char **lost = image.x == image.y ? &image.x : &image.r;
+        *lost = memcpy(workspace + node->staged, *lost, node->y_bytes);
     }
     const char *x = image.x;
     for (int32_t i = 0; i < chain->layer_count; i++) {

@@ -116,6 +116,9 @@ static bool add_step(struct lc_network *network, const struct lc_graph *graph,
     };
     bool good = step->node.inputs && step->node.outputs && step->node.temporaries;
     if (good) {
+        if (replacement->first_input != TFL_OPTIONAL_TENSOR) {
+            lc_name_first(step->node.inputs, replacement->first_input);
+        }
         const struct tfl_delegate_params params = {
             .delegate = &network->delegate->base,
             .nodes_to_replace = nodes,
@@ -161,6 +164,7 @@ static struct lc_network *network_new(const struct lc_graph *graph, struct lc_de
         const struct lc_replacement constant = {
             .registration = lc_half_constant_registration(),
             .node_count = 1,
+            .first_input = TFL_OPTIONAL_TENSOR,
             .nodes = {index},
         };
         if (!graph->claimed[place] && lc_is_half_constant(graph, index) &&

@@ -24,7 +24,7 @@ int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_cont
 
 bool lc_node_works_in_place(const struct lc_node *node) {
     const struct lc_kernel *kernel = node->claimed_kernel;
-    return kernel && kernel->walk && kernel->walk->in_place;
+    return kernel && kernel->overwrites != LC_NOTHING;
 }
 
 static void enlist(struct lc_node *node) {

@@ -71,8 +71,8 @@ struct lc_node {
     const struct lc_kernel *kernel; // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;
-    size_t staged; // offset in the workspace of an image that is spread over the output, or of the
-                   // input's for the generic kernel, where the output may lie in its place
+    size_t staged; // offset in the workspace of an image that is spread over the output, or of
+                   // what the generic kernel copies because the output may lie in its place
     struct lc_copy input, residual, output; // of as many images as one call computes
     char name[256];
 
@@ -90,7 +90,7 @@ int32_t lc_threads_for(const struct lc_delegate *delegate, const struct tfl_cont
 // The node that replaces one claimed chain.
 struct tfl_registration lc_node_registration(const struct lc_kernel *kernel);
 
-// Whether TFLite may have the output where the input is.
+// Whether TFLite may have the output where the input or the residual is.
 bool lc_node_works_in_place(const struct lc_node *node);
 
 // Its `prepare` and `invoke`.

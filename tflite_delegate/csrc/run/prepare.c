@@ -95,14 +95,15 @@ static bool add_staged(const struct lc_node *node, const struct shapes *shapes, 
            lc_multiply(&output, (int64_t)spread.element_bytes) && lc_add(&room->bytes, output);
 }
 
-// Adds room for the input, where the output may lie in its place. False on overflow.
+// Adds room for a copy of what the output may lie in the place of, which has as many bytes. False
+// on overflow.
 static bool add_saved(const struct lc_node *node, const struct shapes *shapes, struct room *room) {
     if (!lc_node_works_in_place(node)) {
         return true;
     }
     bool fits = lc_round_up(&room->bytes);
     room->staged = room->bytes;
-    return fits && lc_add(&room->bytes, shapes->x_bytes);
+    return fits && lc_add(&room->bytes, shapes->y_bytes);
 }
 
 // Adds room for a strip of a layer that is pooled. False on overflow.

@@ -52,8 +52,17 @@ int lc_replace_unread(const struct lc_graph *graph, struct tfl_delegate *delegat
 
 // Claimed nodes
 
-// Has the node that was added last name `tensor` first: TFLite sorts inputs by their indices, and
-// an output may only lie where one of the first is.
+void lc_name_first(struct tfl_ints *inputs, int tensor) {
+    for (int i = 0; i < inputs->size; i++) {
+        if (inputs->data[i] == tensor) {
+            inputs->data[i] = inputs->data[0];
+            inputs->data[0] = tensor;
+        }
+    }
+}
+
+// The same for the node that was added last: TFLite sorts inputs by their indices, and an output
+// may only lie where one of the first is.
 static void name_first(struct tfl_context *context, int tensor) {
     struct tfl_ints *plan;
     struct lc_node_view view;
@@ -64,15 +73,8 @@ static void name_first(struct tfl_context *context, int tensor) {
     for (int i = 0; i < plan->size; i++) {
         last = plan->data[i] > last ? plan->data[i] : last;
     }
-    if (!lc_node_at(context, last, &view)) {
-        return;
-    }
-    struct tfl_ints *inputs = view.node->inputs;
-    for (int i = 0; i < inputs->size; i++) {
-        if (inputs->data[i] == tensor) {
-            inputs->data[i] = inputs->data[0];
-            inputs->data[0] = tensor;
-        }
+    if (lc_node_at(context, last, &view)) {
+        lc_name_first(view.node->inputs, tensor);
     }
 }
 
@@ -93,8 +95,8 @@ int lc_replace_claimed(const struct lc_graph *graph, struct tfl_delegate *delega
         memcpy(nodes.data, replacement->nodes, sizeof nodes.data);
         int status = lc_replace_nodes(graph->context, delegate, replacement->registration,
                                       (const struct tfl_ints *)(const void *)&nodes);
-        if (status == TFL_OK && replacement->is_in_place) {
-            name_first(graph->context, replacement->overwritten);
+        if (status == TFL_OK && replacement->first_input != TFL_OPTIONAL_TENSOR) {
+            name_first(graph->context, replacement->first_input);
         }
         if (status != TFL_OK) {
             return status;

@@ -13,10 +13,12 @@ struct lc_replacement {
     int node_count;       // 0: there is none
     bool computes_halves; // a layer in float16
     bool may_halve;       // an operator, where all that it reads and writes can be float16
-    bool is_in_place;     // of TFL_INPLACE_INPUT_0, where `overwritten` is to be
-    int overwritten;
+    int first_input;      // tensor that the node is to name first; TFL_OPTIONAL_TENSOR: any
     int nodes[LC_MAX_NODES];
 };
+
+// Has `tensor` be the first of these, unless it is not among them.
+void lc_name_first(struct tfl_ints *inputs, int tensor);
 
 // Has one node of TFLite replace these.
 int lc_replace_nodes(struct tfl_context *context, struct tfl_delegate *delegate,
