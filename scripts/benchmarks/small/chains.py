@@ -20,6 +20,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from schedules.budget.problem import Solution
@@ -28,6 +29,7 @@ from scripts.benchmarks.harness.comparison import built_in_outputs, compile_dele
 from scripts.benchmarks.harness.inference import LEANCONV, described
 from scripts.benchmarks.harness.runners import library_path
 from scripts.benchmarks.networks import graphs_of
+from scripts.benchmarks.small.published import PUBLISHED, planned
 from scripts.models.inverted import INVERTED
 from tvmc.command import LineParser
 from tvmc.planning.plan_command import Curve, plan
@@ -44,9 +46,6 @@ STRIPS: Mapping[str, Mapping[float, int]] = {
     "mcunet_like": {1.0: 72_864 * FLOAT, 1.1: 47_312 * FLOAT},
     "wake_words_like": {1.0: 20_480 * FLOAT, 1.1: 15_232 * FLOAT},
 }
-PUBLISHED: Mapping[str, Mapping[float, int]] = {
-    "mobilenet_v2_035": {1.0: 194_400 * FLOAT, 1.1: 67_996 * FLOAT},
-}
 COLUMNS = {
     "network": cell("network"),
     "MACs": cell("most", form="{:.2f}".format),
@@ -57,6 +56,14 @@ COLUMNS = {
     "strips": cell("strips_bytes", form="{:,}".format),
     "published": cell("published_bytes", form="{:,}".format),
     "error": cell("error", form="{:.1e}".format),
+}
+#: Of int8 networks.
+OTHERS = {
+    "network": cell("network"),
+    "by": cell("by"),
+    "bytes": cell("bytes", form="{:,}".format),
+    "MACs": cell("macs", form="{:.2f}".format),
+    "source": cell("source"),
 }
 
 
@@ -89,7 +96,7 @@ def measure_within(graph: Path, folder: Path, curve: Curve, most: float) -> Row:
         sum(network.sizes[tensor] for tensor in tensors)
         for tensors in (network.inputs, network.outputs)
     )
-    last = len(network.layers) - 1
+    last, published = len(network.layers) - 1, planned(graph.stem, most)
     return {
         "network": graph.stem,
         "most": most,
@@ -102,7 +109,7 @@ def measure_within(graph: Path, folder: Path, curve: Curve, most: float) -> Row:
             for unit, form in solution.chosen
         ),
         "strips_bytes": STRIPS.get(graph.stem, {}).get(most),
-        "published_bytes": PUBLISHED.get(graph.stem, {}).get(most),
+        "published_bytes": None if published is None else published * FLOAT,
         "error": max(float(abs(y - e).max()) for y, e in zip(outputs, expected, strict=True)),
     }
 
@@ -115,8 +122,15 @@ def done(curve: Curve, solution: Solution) -> float:
 
 
 def report(rows: Rows) -> Iterator[str]:
-    """All figures."""
+    """All figures, and those that others publish."""
     yield table(COLUMNS, rows)
+    others = [
+        {"network": row["network"], **asdict(other)}
+        for row in {row["network"]: row for row in rows}.values()
+        for other in PUBLISHED.get(row["network"], ())
+    ]
+    if others:
+        yield table(OTHERS, others)
 
 
 BENCHMARK = Benchmark("small.chains", __doc__, measure, report, _options)
