@@ -53,7 +53,7 @@ CASES = [
 #: Float16 weights, most of them zeros in the last one, which are not read one by one here.
 SPARSE = "face_detection_full_range_sparse"
 FACES = ("face_detection_front", SPARSE)
-CASES += [pytest.param(FACES[0], "litert", marks=pytest.mark.slow), (SPARSE, "litert")]
+CASES += [pytest.param(FACES[0], "litert", marks=pytest.mark.slow), pytest.param(SPARSE, "litert")]
 
 Find = Callable[[str], Path]
 
