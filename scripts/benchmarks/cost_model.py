@@ -156,7 +156,9 @@ def rows_of(
 def summary(rows: Rows) -> dict[str, Any]:
     """A layer's row of :data:`COLUMNS`."""
     within = [row for row in rows if row["within"]]
-    taken = next(row for row in within if row["taken"])
+    cheapest = min(within, key=lambda row: float(row["modelled_s"]))
+    # Rows that were kept before do not tell.
+    taken = next((row for row in within if row.get("taken")), cheapest)
     fastest = min(within, key=lambda row: float(row["measured_s"]))
     return {
         **taken,
