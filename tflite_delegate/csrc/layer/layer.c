@@ -246,6 +246,14 @@ struct lc_constants lc_layer_constants(const struct lc_layer *layer,
     };
 }
 
+const void *lc_layer_weights(const struct lc_layer *layer, const struct tfl_context *context) {
+    return constant_of(context, layer->weights, layer->densified[0]).data;
+}
+
+const void *lc_layer_bias(const struct lc_layer *layer, const struct tfl_context *context) {
+    return constant_of(context, layer->bias, layer->densified[1]).data;
+}
+
 bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context) {
     const int tensors[] = {layer->weights, layer->bias};
     for (int i = 0; i < 2; i++) {

@@ -99,6 +99,11 @@ struct tfl_ints *lc_layer_output_dims(const struct lc_layer *layer,
 struct lc_constants lc_layer_constants(const struct lc_layer *layer,
                                        const struct tfl_context *context);
 
+// Of these nothing but where they are: a model of few weights takes longer to say what its integers
+// stand for than to be computed.
+const void *lc_layer_weights(const struct lc_layer *layer, const struct tfl_context *context);
+const void *lc_layer_bias(const struct lc_layer *layer, const struct tfl_context *context);
+
 // Copies sparse constants, unless they are already. False if memory cannot be had.
 bool lc_layer_densify(struct lc_layer *layer, const struct tfl_context *context);
 

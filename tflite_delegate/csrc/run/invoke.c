@@ -62,14 +62,14 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
     const struct lc_kernel *kernel = node->kernel;
     const struct lc_geometry *g = kernel->layers;
     const struct lc_packed *packed = &node->packed;
+    const struct lc_layer *layer = node->chain.layers;
     // Weights that are not packed are read where the model has them.
-    struct lc_constants constants = lc_layer_constants(node->chain.layers, context);
     struct call call = {
         .kernel = kernel,
         .threads = threads,
         .image = image,
-        .weights = packed->weights ? packed->weights : constants.weights.data,
-        .bias = packed->bias ? packed->bias : constants.bias.data,
+        .weights = packed->weights ? packed->weights : lc_layer_weights(layer, context),
+        .bias = packed->bias ? packed->bias : lc_layer_bias(layer, context),
         .workspace = workspace,
     };
     if (kernel->rows) {
