@@ -24,6 +24,7 @@ from schedules.layer.chains import find_chains
 from schedules.layer.graph import only_reader
 from schedules.layer.merge import merge_neighbours
 from schedules.layer.network import CONV, DENSE, DEPTHWISE, VOLUME, Layer, Network, describe
+from schedules.layer.sparsity import zeros_of
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import pairs_overflow
 from schedules.layer.workload import Conv2dWorkload
@@ -120,6 +121,8 @@ def _layer(graph: RelaxGraph, node: int, constants: dict[int, Constants]) -> Lay
         kind, geometry, reason = error.kind, error.geometry, str(error)
         return Layer(node, operator, kind, geometry, None, reason, weight_bytes, 0, (node,))
     workload = replace(workload, weight_dtype=_narrowest(weights))
+    if kind in (CONV, DENSE) and workload.groups == 1 and workload.dtype == "float32":
+        workload = replace(workload, zeros=zeros_of(weights, weights.size))
     layer = Layer(
         node,
         operator,

@@ -116,6 +116,20 @@ def test_named_algorithms(name: str) -> None:
     case.check(run(result, TARGET, case.x), kernel.plan)
 
 
+def test_zeros_are_not_multiplied() -> None:
+    workload = layer(9, (32, 20), 1, batch=2, activation="relu")
+    case = Case.random(workload)
+    kept = np.random.default_rng(1).permutation(case.weights.size) % 5 == 0
+    weights = case.weights * kept.reshape(case.weights.shape)
+    exact, bound = reference(workload, case.x, weights, case.bias)
+    module = chain_module([workload], [weights], [case.bias])
+    result, (report,) = scheduled(module, algorithms=["sparse_direct"])
+    (kernel,) = report.kernels
+    assert (kernel.plan.algorithm, kernel.plan.layer.zeros) == ("sparse_direct", 80)
+    y = run(result, TARGET, case.x)
+    check(y, replace(case, weights=weights, expected=exact, bound=bound))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", ["indirect", "im2col", "kn2row_as", "winograd", "mec_strip"])
 def test_threads(name: str, threads: int) -> None:
