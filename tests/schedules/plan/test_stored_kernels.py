@@ -15,7 +15,7 @@ import schedules
 from schedules.algorithms import REGISTRY
 from schedules.algorithms.indirect import Indirect
 from schedules.layer.block import Block
-from schedules.layer.workload import Conv2dWorkload
+from schedules.layer.workload import ZEROS, Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.kernel import KernelObject
 from schedules.plan.plan import Plan
@@ -107,10 +107,14 @@ def changed(layer: Conv2dWorkload) -> list[Conv2dWorkload]:
     others: dict[str, Any] = {
         name: value + 1
         for name, value in asdict(layer).items()
-        if type(value) is int and name != "groups"
+        if type(value) is int and name not in ("groups", "zeros")
     }
     found = [replace(layer, **{name: value}) for name, value in others.items()]
-    found += [replace(layer, groups=2), replace(layer, activation="relu")]
+    found += [
+        replace(layer, groups=2),
+        replace(layer, zeros=ZEROS[-1]),
+        replace(layer, activation="relu"),
+    ]
     found += [replace(layer, residual=True)]
     return [*found, replace(layer, residual=True, output_activation="relu")]
 
