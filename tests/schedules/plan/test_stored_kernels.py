@@ -15,7 +15,8 @@ import schedules
 from schedules.algorithms import REGISTRY
 from schedules.algorithms.indirect import Indirect
 from schedules.layer.block import Block
-from schedules.layer.workload import ZEROS, Conv2dWorkload
+from schedules.layer.sparsity import ZEROS
+from schedules.layer.workload import Conv2dWorkload
 from schedules.lower import c_abi
 from schedules.lower.kernel import KernelObject
 from schedules.plan.plan import Plan
