@@ -39,7 +39,7 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK
-from scripts.benchmarks.sparse.layers import compile_bare, xnnpack_layer
+from scripts.benchmarks.sparse.layers import Call, compile_bare, xnnpack_layer
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
 
@@ -90,7 +90,7 @@ def bench(name: str, zeros: list[int], rounds: int) -> Iterator[Row]:
         weights[f"z{percent}"] = whole * (order >= whole.size * percent / 100)
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder_name:
         folder = Path(folder_name)
-        calls = compile_bare(plans, weights, x, folder)
+        calls: dict[str, Call] = {**compile_bare(plans, weights, x, folder)}
         calls[XNNPACK] = xnnpack_layer(whole, x, folder)
         times = interleave(calls, rounds=rounds)
     for percent in zeros:

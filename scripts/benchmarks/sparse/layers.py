@@ -48,7 +48,7 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import NOT_INSTALLED, XNNPACK, open_runner
-from scripts.benchmarks.sparse.bare import aligned, bare_kernels
+from scripts.benchmarks.sparse.bare import BareKernel, aligned, bare_kernels
 from scripts.models.make import quiet_tensorflow
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
@@ -108,7 +108,7 @@ def bench(name: str, zeros: list[int], block: int, rounds: int) -> Iterator[Row]
     }
     with tempfile.TemporaryDirectory(prefix="leanconv-") as folder_name:
         folder = Path(folder_name)
-        calls = compile_bare(plans, weights, x, folder)
+        calls: dict[str, Call] = {**compile_bare(plans, weights, x, folder)}
         calls[XNNPACK] = xnnpack_layer(kernel, x, folder)
         products = _products(channels, size, zeros, random)
         times = interleave(calls | products, rounds=rounds)
@@ -153,7 +153,7 @@ def pruned(
 
 def compile_bare(
     plans: Mapping[str, Plan], weights: Mapping[str, np.ndarray], x: np.ndarray, folder: Path
-) -> dict[str, Call]:
+) -> dict[str, BareKernel]:
     """Kernels of ``plans``, called bare with ``x``; biases are zero."""
     image = aligned(x)
     arguments = {
@@ -165,7 +165,7 @@ def compile_bare(
         )
         for name, plan in plans.items()
     }
-    return dict(bare_kernels(plans, arguments, folder))
+    return bare_kernels(plans, arguments, folder)
 
 
 def xnnpack_layer(kernel: np.ndarray, x: np.ndarray, folder: Path) -> Call:
