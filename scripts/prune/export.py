@@ -27,8 +27,10 @@ TH x TW tiles (:meth:`Convolution.tiling`) cover an image of OH x OW outputs, an
   the last tiles lack behind the others. The converter leaves it out where there is nothing to put,
   and where padding SAME of DEPTHWISE_CONV_2D puts the same, which it then has (H = W = 56, m = 4).
 - SLICE is there only if the tiles reach beyond the output.
-- Where C, O or T is 1, a TRANSPOSE that moves nothing may be missing, or be a RESHAPE: then the
-  delegate leaves the nodes to TFLite, and else has one kernel do the work of all of them.
+- Where O is 1, the last TRANSPOSE, which moves nothing, is missing. The delegate has one kernel do
+  the work of all nodes, but where T is 1 and C or O as well (other TRANSPOSEs are missing then, or
+  are RESHAPEs), and where constants are float16: ``K`` and ``A`` are rounded then, and the nodes
+  compute something else. Either is computed node by node.
 
 **A custom operator** ``leanconv.winograd_conv2d`` of version 1: inputs ``x``, ``U``, ``bias``, one
 output (N, OH, OW, O), custom options a FlexBuffer map of ``m``, ``r`` and ``winograd_relu`` (0 or

@@ -105,8 +105,10 @@ def _read(walk: _Walk, layer: Layer, tiles: Conv2dWorkload) -> Layer:
     weights_index, weights = _weights(walk, points, channels)
     walk.turn(1, 2, 0)
     _demand(_transforms_output(walk, form))
-    walk.turn(0, 2, 1)
     filters = weights.shape[2]
+    # Of one channel, this one moves nothing, and converters leave it out.
+    if filters > 1 or walk.next_node(BuiltinOperator.TRANSPOSE, 2) is not None:
+        walk.turn(0, 2, 1)
     height, width = _image(walk, tiles, form, filters)
     activation = _add_bias(walk, filters)
     is_relu = tiles.activation == "relu"

@@ -256,22 +256,36 @@ static bool end(const struct step *step) {
     return true;
 }
 
+static bool never(const struct lc_composite *composite) {
+    (void)composite;
+    return false;
+}
+
+static bool always(const struct lc_composite *composite) {
+    (void)composite;
+    return true;
+}
+
+// [T][1][m m] has the same elements in the same places.
+static bool has_one_filter(const struct lc_composite *composite) { return composite->filters == 1; }
+
 static const struct {
     int32_t builtin_code;
     int inputs;
-    bool has_params, is_optional;
+    bool has_params;
+    bool (*may_miss)(const struct lc_composite *composite);
     bool (*read)(const struct step *step);
 } steps[] = {
-    {TFL_BUILTIN_RESHAPE, 2, false, false, begin},
-    {TFL_BUILTIN_TRANSPOSE, 2, false, false, turn_to_points},
-    {TFL_BUILTIN_BATCH_MATMUL, 2, true, false, multiply},
-    {TFL_BUILTIN_TRANSPOSE, 2, false, false, turn_from_points},
-    {TFL_BUILTIN_FULLY_CONNECTED, 2, true, false, transform_output},
-    {TFL_BUILTIN_TRANSPOSE, 2, false, false, turn_to_pixels},
-    {TFL_BUILTIN_RESHAPE, 2, false, false, shape_grid},
-    {TFL_BUILTIN_DEPTH_TO_SPACE, 1, true, false, spread},
-    {TFL_BUILTIN_SLICE, 3, false, true, crop},
-    {TFL_BUILTIN_ADD, 2, true, false, end},
+    {TFL_BUILTIN_RESHAPE, 2, false, never, begin},
+    {TFL_BUILTIN_TRANSPOSE, 2, false, never, turn_to_points},
+    {TFL_BUILTIN_BATCH_MATMUL, 2, true, never, multiply},
+    {TFL_BUILTIN_TRANSPOSE, 2, false, never, turn_from_points},
+    {TFL_BUILTIN_FULLY_CONNECTED, 2, true, never, transform_output},
+    {TFL_BUILTIN_TRANSPOSE, 2, false, has_one_filter, turn_to_pixels},
+    {TFL_BUILTIN_RESHAPE, 2, false, never, shape_grid},
+    {TFL_BUILTIN_DEPTH_TO_SPACE, 1, true, never, spread},
+    {TFL_BUILTIN_SLICE, 3, false, always, crop},
+    {TFL_BUILTIN_ADD, 2, true, never, end},
 };
 _Static_assert(sizeof steps / sizeof *steps == LC_COMPOSITE_NODES, "a step is a node");
 
@@ -294,7 +308,7 @@ const char *lc_composite_append(struct lc_composite *composite, struct lc_layer 
     const struct tfl_node *node = view.node;
     struct lc_composite next = *composite;
     const struct step step = {&next, layer, context, domain_of(layer), node};
-    if (steps[next.step].is_optional && view.builtin_code != steps[next.step].builtin_code) {
+    if (view.builtin_code != steps[next.step].builtin_code && steps[next.step].may_miss(&next)) {
         next.step++;
     }
     int before = composite->step ? composite->output : layer->output;
