@@ -38,6 +38,7 @@ from schedules.kernel import packing
 from schedules.layer.winograd_weights import BLOCKS, WinogradWeights
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bare import BareKernel, aligned, bare_kernels
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -49,7 +50,6 @@ from scripts.benchmarks.harness.benchmark import (
     table,
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
-from scripts.benchmarks.sparse.bare import BareKernel, aligned, bare_kernels
 from scripts.benchmarks.sparse.layers import LAYERS, layer_of
 from tvmc.command import LineParser
 

@@ -27,6 +27,7 @@ from schedules.layer.sparsity import ZEROS
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bare import compile_bare
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -39,7 +40,7 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import XNNPACK
-from scripts.benchmarks.sparse.layers import Call, compile_bare, xnnpack_layer
+from scripts.benchmarks.sparse.layers import Call, xnnpack_layer
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
 

@@ -23,18 +23,17 @@ import importlib.util
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schedules.kernel import packing
 from schedules.layer.winograd_weights import BLOCKS, WinogradWeights
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bare import compile_bare
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -48,7 +47,6 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import NOT_INSTALLED, XNNPACK, open_runner
-from scripts.benchmarks.sparse.bare import BareKernel, aligned, bare_kernels
 from scripts.models.make import quiet_tensorflow
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes
@@ -149,23 +147,6 @@ def pruned(
     kept = random.permutation(kept).reshape(shape)
     weights = random.standard_normal((channels, n, n, channels), np.float32)
     return weights * np.repeat(kept, block, axis=0)
-
-
-def compile_bare(
-    plans: Mapping[str, Plan], weights: Mapping[str, np.ndarray], x: np.ndarray, folder: Path
-) -> dict[str, BareKernel]:
-    """Kernels of ``plans``, called bare with ``x``; biases are zero."""
-    image = aligned(x)
-    arguments = {
-        name: (
-            image,
-            aligned(packing.pack(weights[name], plan.packed)),
-            aligned(np.zeros(plan.packed.bias_elements, np.float32)),
-            aligned(np.empty(plan.layer.output_shape, np.float32)),
-        )
-        for name, plan in plans.items()
-    }
-    return bare_kernels(plans, arguments, folder)
 
 
 def xnnpack_layer(kernel: np.ndarray, x: np.ndarray, folder: Path) -> Call:

@@ -31,6 +31,7 @@ from schedules.layer.volume import Conv3dWorkload
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
+from scripts.benchmarks.harness.bare import compile_bare
 from scripts.benchmarks.harness.benchmark import (
     Benchmark,
     Row,
@@ -45,7 +46,6 @@ from scripts.benchmarks.harness.benchmark import (
 )
 from scripts.benchmarks.harness.interleaving import interleave, milliseconds
 from scripts.benchmarks.harness.runners import BUILT_IN, Runner, open_runner
-from scripts.benchmarks.sparse.layers import compile_bare
 from scripts.models.make import quiet_tensorflow
 from tvmc.command import LineParser
 from tvmc.tables import format_bytes

@@ -256,11 +256,6 @@ static bool end(const struct step *step) {
     return true;
 }
 
-static bool never(const struct lc_composite *composite) {
-    (void)composite;
-    return false;
-}
-
 static bool always(const struct lc_composite *composite) {
     (void)composite;
     return true;
@@ -273,19 +268,19 @@ static const struct {
     int32_t builtin_code;
     int inputs;
     bool has_params;
-    bool (*may_miss)(const struct lc_composite *composite);
+    bool (*may_miss)(const struct lc_composite *composite); // NULL: it may not
     bool (*read)(const struct step *step);
 } steps[] = {
-    {TFL_BUILTIN_RESHAPE, 2, false, never, begin},
-    {TFL_BUILTIN_TRANSPOSE, 2, false, never, turn_to_points},
-    {TFL_BUILTIN_BATCH_MATMUL, 2, true, never, multiply},
-    {TFL_BUILTIN_TRANSPOSE, 2, false, never, turn_from_points},
-    {TFL_BUILTIN_FULLY_CONNECTED, 2, true, never, transform_output},
+    {TFL_BUILTIN_RESHAPE, 2, false, NULL, begin},
+    {TFL_BUILTIN_TRANSPOSE, 2, false, NULL, turn_to_points},
+    {TFL_BUILTIN_BATCH_MATMUL, 2, true, NULL, multiply},
+    {TFL_BUILTIN_TRANSPOSE, 2, false, NULL, turn_from_points},
+    {TFL_BUILTIN_FULLY_CONNECTED, 2, true, NULL, transform_output},
     {TFL_BUILTIN_TRANSPOSE, 2, false, has_one_filter, turn_to_pixels},
-    {TFL_BUILTIN_RESHAPE, 2, false, never, shape_grid},
-    {TFL_BUILTIN_DEPTH_TO_SPACE, 1, true, never, spread},
+    {TFL_BUILTIN_RESHAPE, 2, false, NULL, shape_grid},
+    {TFL_BUILTIN_DEPTH_TO_SPACE, 1, true, NULL, spread},
     {TFL_BUILTIN_SLICE, 3, false, always, crop},
-    {TFL_BUILTIN_ADD, 2, true, never, end},
+    {TFL_BUILTIN_ADD, 2, true, NULL, end},
 };
 _Static_assert(sizeof steps / sizeof *steps == LC_COMPOSITE_NODES, "a step is a node");
 
@@ -308,7 +303,8 @@ const char *lc_composite_append(struct lc_composite *composite, struct lc_layer 
     const struct tfl_node *node = view.node;
     struct lc_composite next = *composite;
     const struct step step = {&next, layer, context, domain_of(layer), node};
-    if (view.builtin_code != steps[next.step].builtin_code && steps[next.step].may_miss(&next)) {
+    if (view.builtin_code != steps[next.step].builtin_code && steps[next.step].may_miss &&
+        steps[next.step].may_miss(&next)) {
         next.step++;
     }
     int before = composite->step ? composite->output : layer->output;

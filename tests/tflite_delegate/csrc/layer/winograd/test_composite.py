@@ -97,7 +97,8 @@ def converted(layer: Convolution, shape: tuple[int, ...], filters: int, half: bo
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
         def network(x: Any) -> Any:
-            return composite(x, *map(tf.constant, drawn(layer, shape[3], filters)), layer)
+            weights, bias = map(tf.constant, drawn(layer, shape[3], filters))
+            return composite(x, weights, bias, layer)
 
         functions = [network.get_concrete_function()]
         converter = tf.lite.TFLiteConverter.from_concrete_functions(functions)

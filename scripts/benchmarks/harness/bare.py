@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from schedules.kernel import packing
 from schedules.lower.memory import ALIGNMENT
 from schedules.plan.plan import Plan
 from schedules.plan.stored_kernels import compile_plans
@@ -69,3 +70,20 @@ def bare_kernels(
         return BareKernel(stages, arguments[name], workspace)
 
     return {name: bare(name) for name in plans}
+
+
+def compile_bare(
+    plans: Mapping[str, Plan], weights: Mapping[str, np.ndarray], x: np.ndarray, folder: Path
+) -> dict[str, BareKernel]:
+    """Kernels of ``plans``, called bare with ``x``; biases are zero."""
+    image = aligned(x)
+    arguments = {
+        name: (
+            image,
+            aligned(packing.pack(weights[name], plan.packed)),
+            aligned(np.zeros(plan.packed.bias_elements, np.float32)),
+            aligned(np.empty(plan.layer.output_shape, np.float32)),
+        )
+        for name, plan in plans.items()
+    }
+    return bare_kernels(plans, arguments, folder)
