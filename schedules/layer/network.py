@@ -63,6 +63,8 @@ class Layer:
     copied_bytes : tuple of int
         Of input, residual and output, those that are of another type than what the layer computes
         with: bytes of workspace for a copy of one image.
+    zero_filters : int
+        Filters that are zero, of a layer of floats without groups.
     """
 
     index: int
@@ -82,6 +84,7 @@ class Layer:
     residual: int | None = None
     overflows_pairs: bool = False
     copied_bytes: tuple[int, ...] = ()
+    zero_filters: int = 0
 
 
 @dataclass(frozen=True)

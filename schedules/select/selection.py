@@ -19,10 +19,11 @@ from schedules.layer.network import Chain, Layer, Network, block_of, of_one_kern
 from schedules.layer.row_chain import find_row_chains
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel
-from schedules.plan.batches import MIN_SAVING, shared_plan
+from schedules.plan.batches import MIN_SAVING, image_cost, shared_plan
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
+from schedules.select.filters import narrower, spread_seconds
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, Advice, Advisor
 from schedules.tuning.records.records import Record
@@ -210,7 +211,22 @@ class _Planner:
         key = (workload, batch, layer.overflows_pairs)
         if key not in self.planned:
             self.planned[key] = self._plan(layer, workload, batch)
-        return replace(self.planned[key], layer=layer)
+        return self._narrower(layer, replace(self.planned[key], layer=layer))
+
+    def _narrower(self, layer: Layer, whole: Selected) -> Selected:
+        """The kernels of the layer without its zero filters, where these take less time.
+
+        What several algorithms are compiled for is told from all others by its shape alone.
+        """
+        workload = narrower(layer)
+        if workload is None or not whole.kernels or len(self.choices) > 1:
+            return whole
+        found = self._layer(replace(layer, workload=workload, zero_filters=0))
+        if not found.kernels or any(part.layout == "rows" for part in found.kernels[0].plan.parts):
+            return whole
+        alone, few = (selected.kernels[0].plan for selected in (whole, found))
+        seconds = image_cost(few) + spread_seconds(alone.layer, self.simd)
+        return replace(found, layer=layer) if seconds < image_cost(alone) else whole
 
     def _plan(self, layer: Layer, workload: Conv2dWorkload, batch: int) -> Selected:
         kernels: dict[str, tuple[Kernel, ...]] = {}

@@ -25,7 +25,7 @@ from tflite_delegate.read.quantisation import (
     has_one_scale,
     overflows_pairs,
 )
-from tflite_delegate.read.zeros import percent_of_zeros
+from tflite_delegate.read.zeros import zeros_of_layer
 
 _PADDINGS = {tflite.Padding.SAME: "SAME", tflite.Padding.VALID: "VALID"}
 #: The operators that layers are made of.
@@ -200,7 +200,8 @@ def _read_direct(graph: Graph, node: Node, op: str, facts: dict[str, Any]) -> No
     _check_constants(types, weights, bias, workload.out_channels)
     if workload.dtype == "float32" and weights.type == "int8":
         check_scales(graph, graph.dequantized_by(w_index), 3 if op == "DEPTHWISE_CONV_2D" else 0)
-    workload = replace(workload, zeros=percent_of_zeros(graph, w_index, workload))
+    zeros, facts["zero_filters"] = zeros_of_layer(graph, w_index, workload)
+    workload = replace(workload, zeros=zeros)
     facts |= {"workload": workload, "input": x_index, "output": y_index}
     if workload.zeros:
         facts["geometry"] = describe(_KINDS[op], workload)

@@ -1,4 +1,4 @@
-"""How many weights of a layer are zero."""
+"""How many weights and filters of a layer are zero."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from tflite_delegate.read.graph import Graph
 FLOATS = (("float32", "float32"), ("float32", "float16"))
 
 
-def percent_of_zeros(graph: Graph, weights: int, workload: Conv2dWorkload) -> int:
-    """As far as it matters: of layers of floats without groups, sparse constants or not.
+def zeros_of_layer(graph: Graph, weights: int, workload: Conv2dWorkload) -> tuple[int, int]:
+    """Percent of zeros, sparse constants or not, and zero filters of those that are not sparse.
 
-    ``weights`` are a whole constant, behind DEQUANTIZE and DENSIFY or not.
+    As far as they matter: of layers of floats without groups. ``weights`` are a whole constant,
+    behind DEQUANTIZE and DENSIFY or not.
     """
     if workload.groups > 1 or workload.types not in FLOATS:
-        return 0
+        return 0, 0
     index = graph.stored_behind(weights)
     dtype = np.dtype(graph.tensor(index).type).newbyteorder("<")
     stored, elements = graph.content_of(index), math.prod(workload.weight_shape)
     count = min(stored.size // dtype.itemsize, elements)
-    return zeros_of(stored[: count * dtype.itemsize].view(dtype), elements)
+    values = stored[: count * dtype.itemsize].view(dtype)
+    filters = 0
+    if count == elements and graph.tensor(index).sparsity is None:
+        filters = int(np.sum(~values.reshape(workload.out_channels, -1).any(axis=1)))
+    return zeros_of(values, elements), filters

@@ -7,6 +7,7 @@
 #include "host/tensor.h"
 #include "kernels/kernels.h"
 #include "kernels/winograd/blocks.h"
+#include "layer/constants/filters.h"
 
 // With a PAD in front and without, each cut off behind any of its nodes that may be the last.
 enum { MAX_CANDIDATES = 2 * LC_MAX_NODES };
@@ -99,6 +100,8 @@ static void add_candidate(struct search *search, const struct lc_chain *chain, b
         return;
     }
     int32_t count = chain->layer_count;
+    lc_filters_narrow(chain, search->graph->context, search->graph->plan->size,
+                      search->graph->kept_plan, layers, search->algorithm);
     const struct lc_place *meant =
         lc_place_at(search->graph->plan->size, chain->layers[0].core, search->graph->kept_plan,
                     layers, count, search->algorithm);

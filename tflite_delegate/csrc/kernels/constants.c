@@ -26,6 +26,7 @@ size_t lc_weights_index(const struct lc_constants *constants, const struct lc_ge
     size_t channels = (size_t)(g->in_channels / g->groups);
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     const struct lc_upsampling *up = &constants->upsampling;
+    m = constants->filters ? (size_t)constants->filters[m] : m;
     if (up->rows) {
         tap = lc_upsampled_tap(up, m, tap);
         if (tap == SIZE_MAX) {
@@ -69,7 +70,9 @@ const float *lc_weights_read(const struct lc_constants *constants, const struct 
 
 size_t lc_model_channel(const struct lc_constants *constants, size_t m) {
     const struct lc_upsampling *up = &constants->upsampling;
-    return up->rows ? m % (size_t)up->channels : m;
+    return up->rows             ? m % (size_t)up->channels
+           : constants->filters ? (size_t)constants->filters[m]
+                                : m;
 }
 
 float lc_scale_of(const struct lc_constants *constants, size_t m) {

@@ -99,7 +99,7 @@ static float hard_swish(float value) {
 
 static float swish(float value) { return value / (1.0f + expf(-value)); }
 
-static void activate(int32_t activation, float *values, size_t count) {
+void lc_activate(int32_t activation, float *values, size_t count) {
     float least, most;
     lc_activation_range(activation, &least, &most);
     for (size_t i = 0; i < count; i++) {
@@ -138,13 +138,13 @@ void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t 
         if (g->domain) {
             lc_winograd_row(layer, oy, out_row);
         }
-        activate(g->activation, out_row, row_elements);
+        lc_activate(g->activation, out_row, row_elements);
         if (layer->r) {
             const float *residual = (const float *)layer->r + (size_t)oy * row_elements;
             for (size_t i = 0; i < row_elements; i++) {
                 out_row[i] += residual[i];
             }
-            activate(g->output_activation, out_row, row_elements);
+            lc_activate(g->output_activation, out_row, row_elements);
         }
     }
 }

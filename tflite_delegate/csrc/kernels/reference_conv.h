@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "host/kernel_table.h"
@@ -16,6 +17,9 @@ struct lc_reference {
     const void *x, *r; // r: NULL unless the geometry has a residual
     void *y;
 };
+
+// Applies an activation.
+void lc_activate(int32_t activation, float *values, size_t count);
 
 // Computes output rows [begin, end). Needs no workspace: reads the model's own constants.
 void lc_reference_conv(const struct lc_reference *layer, int32_t begin, int32_t end);

@@ -215,7 +215,7 @@ static bool reads_in_place(const struct lc_kernel *kernel, const struct lc_const
            constants->weights.is_half == (kernel->layers->half_weights == 1) &&
            (constants->weights.scales && !kernel->layers->dynamic) ==
                (kernel->layers->byte_weights == 1) &&
-           !constants->weights.is_copy && !constants->upsampling.rows &&
+           !constants->weights.is_copy && !constants->upsampling.rows && !constants->filters &&
            kernel->parts->layout != LC_PANELS && kernel->parts->layout != LC_WORDS &&
            kernel->parts->layout == (int)constants->layout;
 }

@@ -26,6 +26,7 @@ struct lc_constants {
     struct lc_constant weights, bias;
     enum lc_layout layout;
     struct lc_upsampling upsampling; // of a transposed convolution, whose weights are in LC_ROWS
+    const int32_t *filters; // those that a kernel computes, of a layer in LC_ROWS; NULL: all
     struct lc_quantised_layer quantised; // of one of int8: weights are int8, the bias is int32
 };
 
@@ -45,7 +46,7 @@ const float *lc_weights_read(const struct lc_constants *constants,
                              size_t count, float *scratch);
 
 // The model's output channel whose bias and scale output channel `m` has: another one of a
-// transposed convolution.
+// transposed convolution, or of a kernel that computes not all of them.
 size_t lc_model_channel(const struct lc_constants *constants, size_t m);
 
 // The scale of the int8 weights of output channel `m`.

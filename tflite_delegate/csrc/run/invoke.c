@@ -201,9 +201,20 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
         image.y = (char *)workspace + node->staged;
         spread.from = image.y;
     }
+    const struct lc_filters *filters = is_compiled(node, workspace) ? node->filters : NULL;
+    float *whole = (float *)(void *)image.y;
+    size_t pixels = 0;
+    if (filters) {
+        pixels = (size_t)node->kernel->images * (size_t)lc_out_rows(node->layers) *
+                 (size_t)lc_out_width(node->layers);
+        image.y = (char *)(whole + pixels * (filters->all - filters->count));
+    }
     bool done = is_compiled(node, workspace)
                     ? run_kernel(node, context, image, workspace, threads)
                     : run_generic(node, context, image, workspace, threads);
+    if (done && filters) {
+        lc_filters_spread(filters, whole, pixels);
+    }
     return done &&
            (!is_spread || lc_pool_run(threads, spread.height.size, false, run_spread, &spread)) &&
            lc_copy_out(&node->output, workspace, y, threads);

@@ -65,6 +65,7 @@ static void pack(struct lc_node *node, const struct tfl_context *context,
         is_dense = lc_layer_densify(&node->chain.layers[i], context) && is_dense;
         constants[i] = lc_layer_constants(&node->chain.layers[i], context);
     }
+    constants->filters = node->filters ? node->filters->of_layer : NULL;
     bool is_embedded =
         is_dense && place &&
         lc_take_embedded(&node->packed, place, constants, node->delegate->options.verify == 1);
@@ -91,12 +92,19 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
     const struct lc_chain *chain = &node->chain;
     const char *algorithm = node->delegate->options.algorithm;
     const struct lc_claim claim = lc_claim_of(node->delegate, context);
-    node->place = lc_place_at(claim.graph_nodes, chain->layers[0].core, claim.plan, node->layers,
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    memcpy(layers, node->layers, sizeof layers);
+    const bool is_narrower =
+        lc_filters_narrow(chain, context, claim.graph_nodes, claim.plan, layers, algorithm);
+    node->place = lc_place_at(claim.graph_nodes, chain->layers[0].core, claim.plan, layers,
                               chain->layer_count, algorithm);
-    node->claimed_kernel = node->place
-                               ? node->place->kernel
-                               : lc_find_kernel(node->layers, chain->layer_count, algorithm);
-    if (node->claimed_kernel && !lc_chain_adds(chain, node->claimed_kernel)) {
+    node->claimed_kernel =
+        node->place ? node->place->kernel : lc_find_kernel(layers, chain->layer_count, algorithm);
+    if (node->claimed_kernel && is_narrower) {
+        node->filters = lc_filters_new(chain->layers, context, node->layers, node->claimed_kernel);
+    }
+    if (node->claimed_kernel &&
+        (!lc_chain_adds(chain, node->claimed_kernel) || (is_narrower && !node->filters))) {
         node->claimed_kernel = NULL;
     }
 }
@@ -124,6 +132,7 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
 
 static void dispose(struct lc_node *node) {
     lc_packed_free(&node->packed);
+    free(node->filters);
     free(node->layers);
     free(node);
 }

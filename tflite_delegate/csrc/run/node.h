@@ -15,6 +15,7 @@
 #include "host/tflite_abi.h"
 #include "kernels/weights.h"
 #include "layer/chain.h"
+#include "layer/constants/filters.h"
 #include "run/copies/copies.h"
 
 struct lc_halved;
@@ -63,6 +64,7 @@ struct lc_node {
     const struct lc_kernel *claimed_kernel; // the kernel that the weights were packed for
     bool is_packed;                         // false: only the generic kernel can run
     struct lc_packed packed;
+    struct lc_filters *filters; // that the claimed kernel computes; NULL: all
 
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
     struct lc_geometry *layers; // of the chain

@@ -167,10 +167,15 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
     bool is_spread = lc_layer_spread(node->chain.layers, shapes->layers, &spread);
     // What goes with one image alone: what it is spread over, or a residual of all.
     int32_t images = is_spread || node->repeats_residual || !shapes->batch ? 1 : shapes->batch;
+    struct lc_geometry layers[LC_MAX_LAYERS];
+    memcpy(layers, shapes->layers, sizeof layers);
+    if (node->filters) {
+        layers->out_channels = (int32_t)node->filters->count;
+    }
     const struct lc_kernel *kernel =
         node->is_packed
-            ? lc_find_runnable(shapes->layers, node->chain.layer_count,
-                               node->delegate->options.algorithm, node->claimed_kernel, images)
+            ? lc_find_runnable(layers, node->chain.layer_count, node->delegate->options.algorithm,
+                               node->claimed_kernel, images)
             : NULL;
     if (kernel && lc_chain_adds(&node->chain, kernel) &&
         lc_workspace_bytes(kernel, threads, &room->bytes) && add_staged(node, shapes, room) &&

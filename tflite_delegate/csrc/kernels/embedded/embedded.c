@@ -51,7 +51,7 @@ static bool has_weights(const struct lc_place *place, const struct lc_constants 
     uint64_t sum = 0;
     for (int32_t i = 0; i < place->kernel->layer_count; i++) {
         const struct lc_constant *weights = &layers[i].weights;
-        if (weights->is_copy || weights->scales || layers[i].upsampling.rows) {
+        if (weights->is_copy || weights->scales || layers[i].upsampling.rows || layers[i].filters) {
             return false;
         }
         size_t bytes = weight_bytes(weights, &place->kernel->layers[i]);
