@@ -67,7 +67,7 @@ LINK_OPTIONS = (
 _BIONIC = {
     "libc.so": (
         "_exit abort calloc chdir chmod clock_gettime dprintf dup2 execv fork free getauxval "
-        "getpid madvise malloc memcmp memcpy memmove memset open posix_memalign prctl "
+        "getpid madvise malloc memcmp memcpy memmove memset mmap munmap open posix_memalign prctl "
         "pthread_cond_destroy pthread_cond_init pthread_cond_signal pthread_cond_wait "
         "pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
         "pthread_mutex_lock pthread_mutex_unlock pthread_sigmask qsort sched_getaffinity "
