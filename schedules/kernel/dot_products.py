@@ -16,7 +16,7 @@ from tvm import s_tir, te, tirx
 
 from schedules.kernel.epilogue import finished
 from schedules.kernel.patches import masked
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.steps import begin_sums, cut_tails, straighten
 from schedules.layer.words import WORD, in_words
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload

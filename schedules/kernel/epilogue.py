@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from tvm import te, tirx
 
 from schedules.kernel.hybrid.constants import DynamicConstants
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.sigmoid import swish
 from schedules.layer.workload import ACTIVATIONS, HARD_SWISH, SWISH, Conv2dWorkload
 from schedules.lower.clamping import at_least, at_most

@@ -33,7 +33,7 @@ from schedules.kernel.patches import (
     pixel_step,
     tile_depth,
 )
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.quantised.pixel_sums import schedule_taken, taken_off
 from schedules.kernel.steps import (
     TileLoops,

@@ -22,7 +22,7 @@ from tvm.tirx import Expr
 
 from schedules.kernel.hybrid.constants import DynamicConstants
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.layer.words import WORD, run_of, words
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.integers import negated, word

@@ -43,7 +43,7 @@ from schedules.kernel.depthwise_tiles import PAIRED, SINGLE
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block

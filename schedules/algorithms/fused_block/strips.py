@@ -25,7 +25,7 @@ from schedules.kernel.patches import (
     pair_of_taps,
     replaced,
 )
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.tiles import Tile
 from schedules.layer.block import Block
 from schedules.layer.words import WORD

@@ -18,7 +18,7 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.packing import Matrix
 from schedules.kernel.patches import masked
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.layer.volume import Conv3dWorkload
 from schedules.transforms.cook_toom import ExactMatrix, Filtering, as_floats, filtering
 

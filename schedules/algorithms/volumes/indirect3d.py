@@ -24,7 +24,7 @@ from schedules.kernel import microkernel, tiles
 from schedules.kernel.knobs import Knob, Knobs
 from schedules.kernel.packing import PACKED
 from schedules.kernel.patches import Taps
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.volume import Conv3dWorkload

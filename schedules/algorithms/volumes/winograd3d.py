@@ -40,7 +40,7 @@ from schedules.kernel.costs import Work, reads
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest, product_nest
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.volume import Conv3dWorkload

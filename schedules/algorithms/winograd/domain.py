@@ -17,7 +17,7 @@ from schedules.kernel.epilogue import finished
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.packing import PACKED
 from schedules.kernel.patches import Taps, masked, replaced
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.tiles import MAX_COLUMNS_SIDE_BY_SIDE, Tile
 from schedules.layer.workload import DTYPE_BYTES, Conv2dWorkload
 from schedules.lower.clamping import at_least

@@ -11,7 +11,7 @@ from tvm.tirx import Expr
 
 from schedules.kernel.hybrid.rules import Rule, comes_before
 from schedules.kernel.packing import PackedWeights
-from schedules.kernel.quantised import Constants
+from schedules.kernel.quantised.constants import Constants
 from schedules.layer.workload import Conv2dWorkload
 
 #: Of an image or row: what multiplies its elements, its step, and its zero point. What makes int8

@@ -2,7 +2,3 @@
 
 A line here serves every algorithm that sums products of integers.
 """
-
-from schedules.kernel.quantised.constants import PARAMETERS, Constants, unsupported
-
-__all__ = ["PARAMETERS", "Constants", "unsupported"]
