@@ -12,7 +12,7 @@ import numpy as np
 from tvm import s_tir
 
 from schedules.errors import LeanconvError
-from schedules.kernel import accuracy, packing, quantised
+from schedules.kernel import accuracy, packing
 from schedules.kernel.costs import Work, inside, moves, reads, shared_seconds
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, never
 from schedules.kernel.loop_nests import LoopNest, product_nest
@@ -24,6 +24,7 @@ from schedules.kernel.packing import (
     SPREAD_OUT,
     PackedWeights,
 )
+from schedules.kernel.quantised import constants as quantised_constants
 from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.block import Workload
@@ -259,7 +260,7 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
         del simd
         if workload.groups > 1:
             return "it has no sum over channels to block"
-        reason = quantised.unsupported(workload)
+        reason = quantised_constants.unsupported(workload)
         if reason is not None:
             return reason
         if workload.group_of > 1 and workload.residual:

@@ -33,7 +33,7 @@ from schedules.algorithms.base import (
     index_limit,
     weights_knob,
 )
-from schedules.kernel import depthwise_tiles, packing, quantised
+from schedules.kernel import depthwise_tiles, packing
 from schedules.kernel.depthwise_tiles import PAIRED, SINGLE, DepthwiseTile
 from schedules.kernel.epilogue import finished
 from schedules.kernel.hybrid.constants import less_zero_points
@@ -49,6 +49,7 @@ from schedules.kernel.patches import (
     placeholders,
     replaced,
 )
+from schedules.kernel.quantised import constants as quantised_constants
 from schedules.kernel.sharing import Share, shared_pixels, tensor_bytes
 from schedules.kernel.steps import begin_sums, cut_tails, straighten, sum_pairs, sum_taps
 from schedules.layer.workload import Conv2dWorkload
@@ -71,7 +72,7 @@ class Depthwise(LayerAlgorithm):
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
         if not workload.is_depthwise:
             return "its output channels read more than one input channel"
-        return quantised.unsupported(workload) or index_limit(workload)
+        return quantised_constants.unsupported(workload) or index_limit(workload)
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         """The register tile; of int8 ``products``, and of narrow weights ``weights``."""

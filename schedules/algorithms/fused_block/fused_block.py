@@ -37,12 +37,13 @@ from schedules.algorithms.fused_block import knobs as fused_knobs
 from schedules.algorithms.fused_block.schedule import schedule_strips
 from schedules.algorithms.fused_block.strips import Strips, convolve_depthwise, expand, project
 from schedules.algorithms.shared import weight_panels
-from schedules.kernel import accuracy, microkernel, packing, quantised
+from schedules.kernel import accuracy, microkernel, packing
 from schedules.kernel.costs import Work, moves
 from schedules.kernel.depthwise_tiles import PAIRED, SINGLE
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name
 from schedules.kernel.loop_nests import LoopNest
 from schedules.kernel.packing import NARROW, PACKED, PackedWeights
+from schedules.kernel.quantised import constants as quantised_constants
 from schedules.kernel.quantised.constants import Constants
 from schedules.kernel.sharing import Share
 from schedules.kernel.tiles import Tile
@@ -80,7 +81,7 @@ class FusedBlock(Algorithm[Block]):
         if depthwise.is_quantised and depthwise.out_channels % WORD:
             return f"{depthwise.describe()} has channels that fill up no words"
         for layer in block.layers:
-            reason = quantised.unsupported(layer) or index_limit(layer)
+            reason = quantised_constants.unsupported(layer) or index_limit(layer)
             if reason is not None:
                 return f"{layer.describe()}: {reason}"
         return None
