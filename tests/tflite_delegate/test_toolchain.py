@@ -67,7 +67,7 @@ def empty_delegate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_size_without_kernels(empty_delegate: Callable[[str], Path], target: str) -> None:
-    assert empty_delegate(target).stat().st_size <= 228 * 1024
+    assert empty_delegate(target).stat().st_size <= 230 * 1024
 
 
 @pytest.mark.parametrize("target", TARGETS)
