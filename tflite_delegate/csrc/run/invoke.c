@@ -125,8 +125,9 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
         if (!workspace || !lc_node_works_in_place(node)) {
             return false;
         }
-        const char **lost = image.x == image.y ? &image.x : &image.r;
-        *lost = memcpy(workspace + node->staged, *lost, node->y_bytes);
+        const char *kept = memcpy(workspace + node->staged, image.y, node->y_bytes);
+        image.r = image.r == image.y ? kept : image.r;
+        image.x = image.x == image.y ? kept : image.x;
     }
     const char *x = image.x;
     for (int32_t i = 0; i < chain->layer_count; i++) {
