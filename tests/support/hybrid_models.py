@@ -34,9 +34,11 @@ class HybridLayer:
     asymmetric : bool
         ``asymmetricQuantizeInputs`` of a dense layer.
     sign : str
-        One of :data:`SIGNS`.
+        One of :data:`SIGNS`, or ``halves``: multiples of one half of about a step.
     seed : int
         Of weights, bias and input.
+    spread : float
+        Of the elements of the input.
     """
 
     input_shape: Sequence[int]
@@ -47,6 +49,7 @@ class HybridLayer:
     asymmetric: bool = False
     sign: str = "both"
     seed: int = 0
+    spread: float = 3.0
 
     @property
     def channels(self) -> int:
@@ -64,10 +67,21 @@ class HybridLayer:
 
     def image(self) -> np.ndarray:
         """An input."""
-        x = np.random.default_rng(self.seed).standard_normal(self.input_shape, np.float32) * 3
+        rng = np.random.default_rng(self.seed)
+        if self.sign == "halves":
+            return self._halves(rng)
+        x = rng.standard_normal(self.input_shape, np.float32) * np.float32(self.spread)
         if self.sign == "none":
             return np.zeros_like(x)
         return {"both": x, "positive": np.abs(x), "negative": -np.abs(x)}[self.sign]
+
+    def _halves(self, rng: np.random.Generator) -> np.ndarray:
+        """Elements halfway between two codes, if their range is found as -128 (or -127) to 127."""
+        x = rng.integers(-254, 255, self.input_shape).astype(np.float32) / 2
+        rows = x.reshape(-1, self.channels)
+        rows[:, 0] = 127
+        rows[:, -1] = -128 if self.seed // 2 % 2 else -127
+        return np.ldexp(x, int(np.log2(self.spread)))
 
     def constants(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights as the node has them, their scales, and the bias."""

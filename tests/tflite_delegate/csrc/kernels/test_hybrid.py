@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Delegate, Interpreter, OpResolverType, lo
 
 from schedules.target.simd import Simd
 from tests.support.hybrid_models import HybridLayer, model, random_layers
+from tests.support.hybrid_sweep import SHAPES, swept_layers
 from tests.support.imported import outputs_of
 from tests.support.tflite_writer import Conv, ModelWriter
 from tflite_delegate.build import build
@@ -78,9 +79,9 @@ def test_layers_are_those_of_its_own_kernels(rounding: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", RESOLVERS)
-@pytest.mark.parametrize("seed", range(2, 9))
-def test_many_layers_are_those_of_tflite(seed: int, rounding: str, tmp_path: Path) -> None:
-    layers = random_layers(36, seed)
+@pytest.mark.parametrize("kind", SHAPES)
+def test_many_layers_are_those_of_tflite(kind: str, rounding: str, tmp_path: Path) -> None:
+    layers = swept_layers(kind, 20)
     check(tmp_path / "model.tflite", layers, [layer.image() for layer in layers], rounding)
 
 
