@@ -19,6 +19,7 @@ from schedules.progress import Progress
 from schedules.select.compile import compile_kernels
 from schedules.select.report import LayerReport, TuningReport, tuning_report
 from schedules.select.selection import Kernel, Selection, all_kernels
+from schedules.target import elf
 from schedules.target.simd import Simd
 from schedules.target.toolchain import Toolchain
 from schedules.tuning.records.records import Record
@@ -141,7 +142,10 @@ def build(
         notify(steps - 1, steps, f"linking {output.name}")
         linked = folder / "linked" / output.name  # whatever the name, no clash with a source
         linked.parent.mkdir()
-        (toolchain or Toolchain.default()).link_library(folder, sources, objects, linked, simd)
+        page_bytes = elf.HUGE_PAGE_BYTES if OBJECT in objects else elf.PAGE_BYTES
+        (toolchain or Toolchain.default()).link_library(
+            folder, sources, objects, linked, simd, page_bytes
+        )
         library = linked.read_bytes()
         replace_atomically(output, library)
     notify(steps, steps, f"wrote {output.name}")

@@ -28,16 +28,12 @@ from schedules.layer.row_chain import find_row_chains
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
-from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, plans_within
+from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, light, plans_within
 from schedules.target.simd import Simd
 
 PICOSECONDS = 1e12
 #: Layouts of weights that a library may have in it.
 EMBEDDED = ("panels", "channels", "winograd", "rows", "taps")
-#: How many times as long as one that reads transformed weights a kernel may take that transforms
-#: them itself, so that these are not embedded: ResNet50 then takes 1.01 of the time and 188 MB of
-#: the file, not 195; with 1.2, 1.05 of the time and 124 MB.
-EMBED_FACTOR = 1.1
 
 
 def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Problem:
@@ -64,7 +60,8 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
             workload = None
         chosen = plans(workload, limits=limits.of_layers(layers))
         if limits.embeds:
-            chosen = [plan for plan in chosen if not _is_too_large(plan, chosen)]
+            # Transformed weights are several times as large in a file, and come from there.
+            chosen = [plan for plan in chosen if light(plan, chosen, simd) is plan]
         forms = [_form(layers, plan, simd, limits) for plan in chosen]
         if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
@@ -188,22 +185,6 @@ def _is_embedded(layers: Sequence[Layer], plan: Plan) -> bool:
 def _stages_too_much(layers: Sequence[Layer], limits: Limits) -> bool:
     most = limits.workspace_bytes
     return most is not None and any(layer.staged_bytes > most for layer in layers)
-
-
-def _is_too_large(plan: Plan, others: Sequence[Plan]) -> bool:
-    """Whether a form of its algorithm that transforms weights itself serves as well.
-
-    Transformed weights are several times as large in a file, and come from there.
-    """
-    if not any(part.transform for part in plan.parts):
-        return False
-    most = EMBED_FACTOR * plan.cost
-    return any(
-        other.algorithm == plan.algorithm
-        and other.cost <= most
-        and not any(part.transform for part in other.parts)
-        for other in others
-    )
 
 
 def _is_run(network: Network, chain: Chain) -> bool:

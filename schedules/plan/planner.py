@@ -153,7 +153,7 @@ def best_plan(workload: Workload, simd: Simd, limits: Limits) -> Plan:
     if all(layer.is_quantised for layer in workload.layers):
         best = _in_place(within, best)
     elif all(layer.dtype == layer.weight_dtype for layer in workload.layers):
-        best = _light(best, within, simd)
+        best = light(best, within, simd)
     refused = [plan for plan in plans if exceeded(plan, limits) is not None]
     cheaper = sorted((p for p in refused if p.cost < best.cost), key=lambda plan: plan.cost)
     return replace(
@@ -224,8 +224,11 @@ def _narrowest(plans: Sequence[Plan], most: float) -> Plan:
     return min(plans, key=lambda plan: (_weight_bytes(plan), plan.cost))
 
 
-def _light(best: Plan, plans: Sequence[Plan], simd: Simd) -> Plan:
-    """``best``, or a form of its algorithm that transforms weights itself: :data:`LIGHT_FACTOR`."""
+def light(best: Plan, plans: Sequence[Plan], simd: Simd) -> Plan:
+    """``best``, or one of ``plans`` that does the same and transforms weights itself.
+
+    See :data:`LIGHT_FACTOR`.
+    """
     transformed = any(part.transform for part in best.parts)
     if not transformed or _weight_bytes(best) <= LIGHT_BYTES[simd.fma_by_element]:
         return best

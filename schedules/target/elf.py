@@ -19,6 +19,8 @@ from schedules.target.simd import Simd
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 #: Phones with 16 KiB pages refuse libraries whose segments are aligned to less.
 PAGE_BYTES = 16384
+#: What systems map in one piece where a file's part lies in memory as it does in the file.
+HUGE_PAGE_BYTES = 1 << 21
 
 
 def machine(file: IO[bytes]) -> str:

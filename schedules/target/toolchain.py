@@ -56,7 +56,6 @@ LINK_OPTIONS = (
     "-Wl,-Bsymbolic",
     "-Wl,-z,defs",
     "-Wl,-z,noexecstack",
-    f"-Wl,-z,max-page-size={elf.PAGE_BYTES}",
     "-Wl,--as-needed",
 )
 
@@ -132,7 +131,13 @@ class Toolchain:
         return cls(words)
 
     def link_library(
-        self, folder: Path, sources: Sequence[str], objects: Sequence[str], output: Path, simd: Simd
+        self,
+        folder: Path,
+        sources: Sequence[str],
+        objects: Sequence[str],
+        output: Path,
+        simd: Simd,
+        page_bytes: int = elf.PAGE_BYTES,
     ) -> None:
         """Compile C ``sources`` and link them with ``objects``, all in ``folder``.
 
@@ -146,6 +151,8 @@ class Toolchain:
             The shared library to write; its name (plain characters of it) is the ``soname``.
         simd : Simd
             The target.
+        page_bytes : int
+            The largest pages that it may be mapped in.
 
         Raises
         ------
@@ -155,7 +162,7 @@ class Toolchain:
         compiled = self.compile_objects(folder, sources, simd)
         # A comma would end the option.
         name = re.sub(r"[^A-Za-z0-9_.+-]", "_", output.name).lstrip("-")
-        options = [*LINK_OPTIONS, f"-Wl,-soname,{name}"]
+        options = [*LINK_OPTIONS, f"-Wl,-soname,{name}", f"-Wl,-z,max-page-size={page_bytes}"]
         if self.is_zig:
             # Nothing here calls a library of the compiler, as -z defs would tell. Zig compiles two
             # of them first, which takes seconds on a new machine.

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from schedules.plan.planner import Limits
+from schedules.target import elf
 from schedules.target.simd import Simd
 from tests.support.tflite_writer import Conv, chain
 from tflite_delegate.build import Report, build
@@ -90,6 +92,13 @@ def test_nothing_is_packed_for_the_model_itself(graph: Path, library: Path, veri
 def test_the_report_says_where_weights_are(report: Report) -> None:
     packed = [layer for layer in report.layers if layer.packed_bytes > 0]
     assert packed and all(layer.embedded for layer in packed)
+
+
+def test_the_data_may_lie_in_pages_of_two_megabytes(library: Path) -> None:
+    with library.open("rb") as file:
+        segments = list(ELFFile(file).iter_segments("PT_LOAD"))
+    assert {segment["p_align"] for segment in segments} == {elf.HUGE_PAGE_BYTES}
+    assert all((s["p_offset"] - s["p_vaddr"]) % elf.HUGE_PAGE_BYTES == 0 for s in segments)
 
 
 def other_weights(layers: Sequence[Conv], place: int) -> Sequence[Conv]:

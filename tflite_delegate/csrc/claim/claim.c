@@ -16,6 +16,7 @@
 #include "host/cpu.h"
 #include "host/log.h"
 #include "host/tensor.h"
+#include "kernels/embedded/embedded.h"
 #include "kernels/geometry.h"
 #include "kernels/kernels.h"
 #include "operation/inplace.h"
@@ -175,8 +176,9 @@ static int halve_between(struct claims *claims) {
     return TFL_OK;
 }
 
-// For the weights that the nodes will pack.
+// For the weights that the nodes will pack, or have embedded.
 static int make_room(struct claims *claims) {
+    lc_expect_embedded();
     claims->claim.region = lc_region_new(claims->packed_bytes);
     return TFL_OK;
 }

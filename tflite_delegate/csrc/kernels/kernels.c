@@ -95,6 +95,17 @@ const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core, int32_t pl
     return NULL;
 }
 
+bool lc_has_narrower(const struct lc_geometry *layer, const char *algorithm) {
+    struct lc_geometry narrower = *layer;
+    bool found = false;
+    for (size_t i = 0; i < lc_library.kernel_count && !found; i++) {
+        narrower.out_channels = lc_library.kernels[i].layers->out_channels;
+        found = narrower.out_channels < layer->out_channels &&
+                serves(&lc_library.kernels[i], &narrower, 1, algorithm);
+    }
+    return found;
+}
+
 bool lc_walks_rows(void) {
     bool found = false;
     for (size_t i = 0; i < lc_library.kernel_count; i++) {

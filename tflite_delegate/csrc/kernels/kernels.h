@@ -24,6 +24,9 @@ const struct lc_place *lc_place_at(int32_t graph_nodes, int32_t core, int32_t pl
                                    const struct lc_geometry *layers, int32_t layer_count,
                                    const char *algorithm);
 
+// Whether there is a kernel for the layer with some of its output channels, but not all.
+bool lc_has_narrower(const struct lc_geometry *layer, const char *algorithm);
+
 // Whether any kernel is walked row by row.
 bool lc_walks_rows(void);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/checked.h"
+#include "kernels/pages/weight_pages.h"
 
 // As in tflite_delegate/embedding/hashes.py.
 #define PLACE_FACTOR UINT64_C(0x9E3779B97F4A7C15)
@@ -35,6 +36,21 @@ static uint64_t hash_of(const unsigned char *data, size_t bytes, bool whole) {
         sum += hash_words(data, bytes, i * step, i * step + SAMPLE_BYTES);
     }
     return sum;
+}
+
+void lc_expect_embedded(void) {
+    const unsigned char *begin = NULL, *end = NULL;
+    for (size_t i = 0; i < lc_library.place_count; i++) {
+        const struct lc_place *place = &lc_library.places[i];
+        if (place->packed) {
+            const unsigned char *own_end = place->packed + place->packed_bytes;
+            begin = begin && begin < place->packed ? begin : place->packed;
+            end = end && end > own_end ? end : own_end;
+        }
+    }
+    if (begin) {
+        lc_use_huge_pages(begin, (size_t)(end - begin));
+    }
 }
 
 // Bytes of the weights as the model has them; 0 if that is no number.

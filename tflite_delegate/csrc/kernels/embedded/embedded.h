@@ -6,6 +6,9 @@
 
 #include "kernels/weights.h"
 
+// Tells the system that what is embedded will be read again and again.
+void lc_expect_embedded(void);
+
 // Has `packed` point into the library, if what lies there for `place` was packed from `layers`: of
 // as many bytes, with all of their biases, and with their weights, of which only samples are read
 // unless `whole`.

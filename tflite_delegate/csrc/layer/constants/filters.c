@@ -52,7 +52,8 @@ bool lc_filters_narrow(const struct lc_chain *chain, const struct tfl_context *c
                        int32_t graph_nodes, int32_t plan, struct lc_geometry *layers,
                        const char *algorithm) {
     const int32_t core = chain->layers->core;
-    if (!may_be_narrower(chain, layers) ||
+    // Reading what is zero takes all pages of the model's weights.
+    if (!may_be_narrower(chain, layers) || !lc_has_narrower(layers, algorithm) ||
         lc_place_at(graph_nodes, core, plan, layers, 1, algorithm)) {
         return false;
     }
