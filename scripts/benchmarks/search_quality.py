@@ -2,12 +2,16 @@
 
     python -m scripts.benchmarks.search_quality
     python -m scripts.benchmarks.search_quality "56x56x64->64 k1x1 relu" --records quality_logs
+    python -m scripts.benchmarks.search_quality --candidates 600  # a sample, where all take hours
 
 Every candidate of a layer's space is measured once on this machine, which should have nothing else
 to do, into a log from which an interrupted run goes on; that takes one to two seconds a candidate,
 most of them for compiling. The fastest are measured again with more samples. Then each search is
 played on what was measured, as `tvmc tune` would use it: nothing is measured again, so that
 searches and seeds can be compared as often as one likes.
+
+Of a sample, the searches know no other candidates, and the best is the sample's: what it leaves
+out holds faster ones, of n drawn from N about (N - n) / (n + 1).
 """
 
 from __future__ import annotations
@@ -17,24 +21,28 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from random import Random
+from typing import Any
 
 from schedules.errors import LeanconvError
 from schedules.layer.block import Workload, workload_from_text
 from schedules.plan.choice import Choice
 from schedules.target.simd import Simd
-from schedules.tuning.boards.local import LocalRunner
+from schedules.target.toolchain import Toolchain
 from schedules.tuning.measure.measure import Measurer
 from schedules.tuning.measure.settings import Settings
 from schedules.tuning.records.records import MEASURED, Log, Record, load, ranked
-from schedules.tuning.records.task import Task, tuning_target
+from schedules.tuning.records.task import tuning_target
 from schedules.tuning.search.cost_model import CostModel
 from schedules.tuning.search.search import make_search
 from schedules.tuning.search.space import Space
-from schedules.tuning.tuner import BATCH, FINAL_SAMPLES, Options, Status, Tuner
-from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, table
+from schedules.tuning.tuner import BATCH, FINAL_SAMPLES, Tuner
+from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, ratio, say, table
 from scripts.benchmarks.harness.interleaving import milliseconds
 from tvmc.command import LineParser, at_least_one
+from tvmc.tuning.tuner import board_runner
 
 LAYER = "28x28x64->64 k3x3 p1,1,1,1 relu"
 PLAYED = ("xgb", "ga", "random")
@@ -58,6 +66,10 @@ def _options(parser: LineParser) -> None:
     add("--records", type=Path, default=Path("search_quality"), metavar="DIR",
         help="folder of the log [%(default)s]")  # fmt: skip
     add("--target", default="host", help="what to compile for [%(default)s]")
+    add("--candidates", type=at_least_one, metavar="N",
+        help="drawn from each layer's space, besides the searches' starts [all]")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N", help="of what is drawn [%(default)s]")
+    add("--board-command", metavar="COMMAND", help="as for tvmc tune [this machine]")
     add("--trials", type=at_least_one, default=256, metavar="N",
         help="of each search at most [%(default)s]")  # fmt: skip
     add("--seeds", type=at_least_one, default=5, metavar="N", help="of each search [%(default)s]")
@@ -68,32 +80,51 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     """Measure what is not in the log, and play all searches."""
     simd = Simd.named(options.target)
     workloads = [workload_from_text(text) for text in options.layers or [LAYER]]
-    with Measurer(simd, LocalRunner(), Settings(), options.parallel) as measurer:
-        measurer.probe()
-        for workload in workloads:
-            records = measure_all(workload, simd, measurer, options.records)
-            yield from play_all(Space(workload, simd), records, options.seeds, options.trials)
+    runner = board_runner(simd, Toolchain.default(), None, None, options.board_command)
+    try:
+        with Measurer(simd, runner, Settings(), options.parallel) as measurer:
+            measurer.probe()
+            for workload in workloads:
+                space = Sample(workload, simd, options.candidates, options.seed)
+                records = measure_all(space, measurer, options.records)
+                yield from play_all(space, records, options.seeds, options.trials)
+    finally:
+        runner.close()
 
 
-def measure_all(
-    workload: Workload, simd: Simd, measurer: Measurer, folder: Path
-) -> dict[Choice, Record]:
+class Sample(Space):
+    """A space of which no more is known than its starts and ``count`` candidates, all the same.
+
+    Parameters
+    ----------
+    count : int or None
+        ``None`` leaves nothing out.
+    seed : int
+        Of which are drawn, and of the order in which they are measured.
+    """
+
+    def __init__(self, workload: Workload, simd: Simd, count: int | None, seed: int) -> None:
+        super().__init__(workload, simd)
+        everything = list(self)
+        drawn = Random(seed).sample(everything, min(count or len(everything), len(everything)))
+        self.drawn = list(dict.fromkeys([*self._starts, *drawn]))
+        self.whole = len(everything)
+        self._fits = cache(frozenset(self.drawn).__contains__)
+
+
+def measure_all(space: Sample, measurer: Measurer, folder: Path) -> dict[Choice, Record]:
     """One record of every candidate; those in ``folder`` are not measured again."""
+    workload, simd = space.workload, space.simd
+    log, known = Log(folder, workload.layers[0].dtype), known_records(folder, workload, simd)
+    tuner = Tuner([], simd, measurer, log, folder.name, known)
+    done = {record.candidate for record in tuner.records}
     # In no order: what else the machine does meanwhile shall not look like the effect of a knob.
-    everything = Options(sys.maxsize, tuner="random", early_stopping=sys.maxsize)
-    tuner = Tuner(
-        [Task(workload, 1)],
-        simd,
-        measurer,
-        Log(folder, workload.layers[0].dtype),
-        folder.name,
-        known_records(folder, workload, simd),
-        everything,
-        show,
-    )
-    tuner.run()
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    missing = [candidate for candidate in space.drawn if candidate not in done]
+    for first in range(0, len(missing), BATCH):
+        say(f"{workload.describe()}: {len(missing) - first} of {len(space.drawn)} to measure …")
+        tuner.measure(workload, missing[first : first + BATCH])
+    drawn = frozenset(space.drawn)
+    tuner.records = [record for record in tuner.records if record.candidate in drawn]
     return believed(workload, tuner.records + measure_again(workload, tuner))
 
 
@@ -124,15 +155,8 @@ def known_records(folder: Path, workload: Workload, simd: Simd) -> list[Record]:
     ]
 
 
-def show(status: Status) -> None:
-    """How far measuring has come, on a line that is written again and again."""
-    if sys.stderr.isatty():
-        line = f"{status.trials} measured, {status.errors} failed, {status.seconds:.0f} s"
-        print(f"\r{status.workload.describe()}: {line}", end="", file=sys.stderr, flush=True)
-
-
 def play_all(
-    space: Space, records: Mapping[Choice, Record], seeds: int, trials: int
+    space: Sample, records: Mapping[Choice, Record], seeds: int, trials: int
 ) -> Iterator[Row]:
     """A row for each of :data:`PLAYED`.
 
@@ -158,6 +182,7 @@ def play_all(
     for name, played in curves.items():
         yield {
             "workload": space.workload.to_text(),
+            "whole": space.whole,
             "candidates": len(records),
             "failed": sum(record.error is not None for record in records.values()),
             "best": str(best),
@@ -213,11 +238,23 @@ def report(rows: Rows) -> Iterator[str]:
         shown = [row for row in rows if row["workload"] == workload]
         first = shown[0]
         yield (
-            f"{workload}: {first['candidates']} candidates, {first['failed']} failed\n"
+            f"{workload}: {_extent(first)}, {first['failed']} failed\n"
             f"best {milliseconds(first['best_s'])} ms: {first['best']}; "
             f"untuned {ratio(first['untuned'])} times that"
         )
         yield table(COLUMNS, shown)
+
+
+def _extent(row: Mapping[str, Any]) -> str:
+    """How many candidates there are, and of a sample, how good its best may be taken for."""
+    whole, count = row["whole"], row["candidates"]
+    if count == whole:
+        return f"{whole} candidates"
+    faster = (whole - count) / (count + 1)
+    return (
+        f"a sample of {count} of {whole} candidates, whose best is expected at the fastest "
+        f"{1 / (count + 1):.2%} ({faster:.1f} faster ones left out)"
+    )
 
 
 BENCHMARK = Benchmark("search_quality", __doc__, measure, report, _options)
