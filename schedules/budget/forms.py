@@ -59,10 +59,7 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         if _stages_too_much(layers, limits):
             workload = None
         chosen = plans(workload, limits=limits.of_layers(layers))
-        if limits.embeds:
-            # Transformed weights are several times as large in a file, and come from there.
-            chosen = [plan for plan in chosen if light(plan, chosen, simd) is plan]
-        forms = [_form(layers, plan, simd, limits) for plan in chosen]
+        forms = _forms(layers, chosen, simd, limits)
         if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
         by_live: dict[int, list[Form]] = {}
@@ -148,20 +145,32 @@ def _plans(workload: Workload | None, simd: Simd, limits: Limits) -> list[Plan]:
     return plans
 
 
-def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, limits: Limits) -> Form:
+def _forms(
+    layers: Sequence[Layer], plans: Sequence[Plan], simd: Simd, limits: Limits
+) -> list[Form]:
+    """Those of some plans, with packed weights on the heap or in the library, or each of both."""
+    places = {False: (False,), True: (True,), None: (False, True)}[limits.embeds]
+    if limits.embeds is not False:
+        # Transformed weights are several times as large in a file, and come from there.
+        plans = [plan for plan in plans if light(plan, plans, simd) is plan]
+    threads = limits.threads
+    return [_form(layers, plan, simd, threads, place) for place in places for plan in plans]
+
+
+def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, threads: int, is_embedded: bool) -> Form:
     """What a plan costs and holds: its output is stored, and loaded again, too."""
     last = layers[-1].workload
     assert last is not None, "a plan computes layers that have a workload"
     size = last.output_bytes // last.batch
-    stored = spill_seconds(size, simd, last.dtype, limits.threads)
+    stored = spill_seconds(size, simd, last.dtype, threads)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
     packed = sum(packed_bytes(layer, plan, place) for place, layer in enumerate(layers))
     reads_in_place = _reads_in_place(layers[0], plan)
     in_place = layers[0].weight_bytes if reads_in_place else 0
-    is_embedded = limits.embeds and not reads_in_place and _is_embedded(layers, plan)
+    is_embedded = is_embedded and not reads_in_place and _may_embed(layers, plan)
     return Form(
         round(seconds * PICOSECONDS),
-        align(node_workspace(plan, layers, limits.threads)),
+        align(node_workspace(plan, layers, threads)),
         0 if is_embedded else packed,
         packed if is_embedded else in_place,
         is_embedded,
@@ -169,7 +178,7 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, limits: Limits) -> Fo
     )
 
 
-def _is_embedded(layers: Sequence[Layer], plan: Plan) -> bool:
+def _may_embed(layers: Sequence[Layer], plan: Plan) -> bool:
     """Whether the library can have what ``plan`` packs: dense weights and sums of floats."""
     return all(
         layer.weight_order is not None

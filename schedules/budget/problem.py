@@ -8,7 +8,7 @@ and the form's workspace. The weights that a form packs stay on the heap all the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from schedules.layer.network import Chain
 from schedules.plan.plan import Plan
@@ -99,6 +99,14 @@ class Problem:
     layers: int
     units: tuple[Unit, ...]
     floor: int = 0
+
+    def on_heap(self) -> Problem:
+        """The same without forms that have packed weights in the library."""
+        units = (
+            replace(unit, forms=tuple(form for form in unit.forms if not form.is_embedded))
+            for unit in self.units
+        )
+        return replace(self, units=tuple(units))
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,9 @@ class Limits:
         For a whole network: tensors that are alive at once with workspace, and all packed weights.
     threads : int
         How many threads' time and workspace count.
-    embeds : bool
-        Whether packed weights are to be data of the library, wherever they can.
+    embeds : bool or None
+        Whether packed weights are to be data of the library, wherever they can; ``None``: where a
+        limit on what a network holds makes it slower otherwise.
     file_bytes : int, optional
         For a whole network: weights that are read where files have them, the model's or the
         library's.
@@ -66,7 +67,7 @@ class Limits:
     error: float | None = None
     held_bytes: int | None = None
     threads: int = 1
-    embeds: bool = False
+    embeds: bool | None = False
     file_bytes: int | None = None
     adds_pairs: bool = True
     leaves_to_xnnpack: bool = True
@@ -78,7 +79,7 @@ class Limits:
     @property
     def of_network(self) -> bool:
         """Whether there is one that only a whole network can keep."""
-        return self.embeds or self.held_bytes is not None or self.file_bytes is not None
+        return bool(self.embeds) or self.held_bytes is not None or self.file_bytes is not None
 
     def of_layers(self, layers: Iterable[Layer]) -> Limits:
         """These limits, and those of what the layers' weights are."""

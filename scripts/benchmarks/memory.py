@@ -1,12 +1,13 @@
-"""What a network holds of memory: leanconv within ten limits, beside other runtimes.
+"""What a network holds of memory: leanconv within eleven limits, beside other runtimes.
 
     python -m scripts.benchmarks.memory
     python -m scripts.benchmarks.memory mobilenet_v2 --limits 4 --json rows.json
 
 Limits lie at equal factors between the least bytes that a plan needs and those of the fastest one
-(`tvmc plan`). Every runtime opens the model in a process of its own; a second process opens it too
-while the first one has it. XNNPACK's file of packed weights is not measured: LiteRT's Python
-package has no way to name one.
+(`tvmc plan`), with packed weights on the heap; the eleventh row is the fastest plan with embedded
+ones. Every runtime opens the model in a process of its own; a second process opens it too while the
+first one has it. XNNPACK's file of packed weights is not measured: LiteRT's Python package has no
+way to name one.
 
 limit: what `tvmc compile --memory-limit` is given, and arena and packed weights must keep
 promised: arena and packed weights of the plan; measured: what LiteRT and the delegate report
@@ -66,6 +67,7 @@ OTHERS = (XNNPACK, BUILT_IN, NCNN, MNN, ONNX_RUNTIME)
 COLUMNS = {
     "network": cell("network"),
     "runtime": cell("runtime"),
+    "weights": cell("weights"),
     "limit": cell("limit", form=format_bytes),
     "promised": cell("promised_bytes", form=format_bytes),
     "measured": cell("measured_bytes", form=format_bytes),
@@ -89,7 +91,13 @@ COLUMNS = {
 def _options(parser: LineParser) -> None:
     add = parser.add_argument
     add("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(NETWORKS)}]")
-    add("--limits", type=at_least_one, default=10, metavar="N", help="of leanconv [%(default)s]")
+    add(
+        "--limits",
+        type=at_least_one,
+        default=10,
+        metavar="N",
+        help="of leanconv, on the heap [%(default)s]",
+    )
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
@@ -106,15 +114,20 @@ def _of_network(graph: Path, folder: Path, options: argparse.Namespace) -> Itera
     say(f"{graph.stem}: other runtimes …")
     timing = (inputs, expected, options)
     yield from _rows(graph, folder, OTHERS, reasons, timing)
-    for limit, promised in limits(plan(graph, figures=host_figures()), options.limits).items():
+    on_heap = limits(plan(graph, figures=host_figures()), options.limits)
+    most = plan(graph, embeds=True, figures=host_figures()).solutions[-1].bytes
+    for weights, limit, promised in (
+        *(("heap", limit, promised) for limit, promised in on_heap.items()),
+        ("embedded", most, most),
+    ):
         say(f"{graph.stem}: within {format_bytes(limit)} …")
-        place = folder / str(limit)
+        place = folder / f"{weights}.{limit}"
         place.mkdir()
         np.savez(inputs_path(place), *inputs)
-        compile_delegate(graph, place, LEANCONV, memory_limit=limit)
+        compile_delegate(graph, place, LEANCONV, memory_limit=limit, weights=weights)
         for row in _rows(graph, place, (XNNPACK, LEANCONV), {}, timing):
             if row["runtime"] == LEANCONV:
-                yield {**row, "limit": limit, "promised_bytes": promised}
+                yield {**row, "weights": weights, "limit": limit, "promised_bytes": promised}
 
 
 def limits(curve: Curve, count: int) -> dict[int, int]:

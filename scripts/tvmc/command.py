@@ -137,13 +137,19 @@ def thread_count(text: str) -> int:
 WEIGHTS = ("heap", "embedded")
 
 
+def embedding(weights: str | None, memory_limit: object) -> bool | None:
+    """Whether packed weights are data of the library; ``None`` if either will do."""
+    is_open = weights is None and memory_limit is not None
+    return None if is_open else weights == "embedded"
+
+
 def add_weight_options(group: argparse._ActionsContainer) -> None:
     """Add those that say where a delegate's weights are."""
     add = group.add_argument
     add("--weights", choices=WEIGHTS,
         help="where a delegate has packed weights: on the heap, packed as it is loaded; or "
         "embedded, packed as it is compiled: data of the library, of which all processes share one "
-        "copy [heap]")  # fmt: skip
+        "copy [heap; embedded where that is slower within --memory-limit]")  # fmt: skip
     add("--file-limit", metavar="BYTES", type=byte_count,
         help="weights that are read from files at most, the model's or the library's")  # fmt: skip
 

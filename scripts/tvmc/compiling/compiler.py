@@ -11,7 +11,7 @@ from schedules.errors import LeanconvError
 from schedules.files import check_writable, write_json
 from schedules.progress import Progress
 from schedules.target.simd import Simd
-from tvmc.command import WEIGHTS, byte_count
+from tvmc.command import WEIGHTS, byte_count, embedding
 
 if TYPE_CHECKING:
     from schedules.budget.recorded import RecordedPlan
@@ -36,7 +36,7 @@ def compile(
     memory_limit: int | Sequence[int] | None = None,
     plan: str | None = None,
     threads: int | None = None,
-    weights: str = "heap",
+    weights: str | None = None,
     file_limit: int | None = None,
     max_error: float | None = None,
     objective: str = "time",
@@ -86,9 +86,10 @@ def compile(
     threads : int, optional
         Threads whose modelled time decides, and whose workspace counts there, by default one.
         Kernels run with any number of them.
-    weights : {"heap", "embedded"}
+    weights : {"heap", "embedded"}, optional
         Where a delegate has its packed weights: packed when it is loaded, or as read-only data of
-        the library, for the model that they were made of.
+        the library, for the model that they were made of. By default on the heap, but in the
+        library where plans with all of them on the heap are slower within ``memory_limit``.
     file_limit : int, optional
         Bytes of weights that are read where files have them at most: the model's or the library's.
     max_error : float, optional
@@ -157,9 +158,9 @@ def compile(
     if output_format not in OUTPUT_FORMATS:
         raise LeanconvError(f"unknown output format {output_format!r}: {', '.join(OUTPUT_FORMATS)}")
     is_module = output_format in ("so", "tar")
-    if weights not in WEIGHTS:
+    if weights not in (None, *WEIGHTS):
         raise LeanconvError(f"unknown place of weights {weights!r}: {', '.join(WEIGHTS)}")
-    if is_module and (memory_limit is not None or file_limit is not None or weights != "heap"):
+    if is_module and (memory_limit is not None or file_limit is not None or weights == "embedded"):
         raise LeanconvError("limits on all that is held, and embedded weights, are for delegates")
     held = [memory_limit] if isinstance(memory_limit, int) else list(memory_limit or [])
     if held != sorted(set(held), reverse=True):
@@ -186,7 +187,7 @@ def compile(
             max_error,
             held[0] if held else None,
             1 if threads is None else threads,
-            embeds=weights == "embedded",
+            embeds=embedding(weights, memory_limit),
             file_bytes=file_limit,
         ),
         "objective": objective,

@@ -16,6 +16,7 @@ from tvmc.command import (
     at_least_one,
     byte_count,
     check_output,
+    embedding,
     thread_count,
 )
 from tvmc.compiling.compile_command import PRECISIONS
@@ -115,8 +116,9 @@ def _plan(options: argparse.Namespace) -> None:
         chosen_target(options),
         options.precision,
         options.threads,
-        embeds=options.weights == "embedded",
+        embeds=embedding(options.weights, options.memory_limit),
         file_limit=options.file_limit,
+        memory_limit=options.memory_limit,
         figures=host_figures(),
     )
     if options.json is not None:
@@ -139,26 +141,26 @@ def plan(
     precision: str | None = None,
     threads: int = 1,
     *,
-    embeds: bool = False,
+    embeds: bool | None = False,
     file_limit: int | None = None,
+    memory_limit: int | None = None,
     figures: Callable[[Simd], Calibration | None] | None = None,
 ) -> Curve:
     """The plans of a .tflite model that no other beats, with the workspace of so many threads.
 
     ``precision`` is as of :func:`tvmc.compile`, ``figures`` as its ``host_figures``. Packed weights
-    are data of the library if it ``embeds`` them; ``file_limit`` is one on bytes that are read from
-    files.
+    are data of the library if it ``embeds`` them, or if that is ``None`` and what is compiled for
+    the ``memory_limit`` has them there; ``file_limit`` is one on bytes that are read from files.
 
     Raises
     ------
     LeanconvError
         If there are none.
     """
-    from schedules.budget.exact import Solver  # imports TVM, which takes a second
-    from schedules.budget.forms import problem_of
+    from schedules.budget.forms import problem_of  # imports TVM, which takes a second
     from schedules.budget.promise import RESOLUTION, plans
     from schedules.plan.planner import Limits
-    from schedules.select.within import file_refusal
+    from schedules.select.within import fastest_of, file_refusal, solvers_of
     from schedules.target.simd import Simd
     from schedules.tuning.records.board_info import calibrated
     from tflite_delegate.targeted import read_for
@@ -167,7 +169,8 @@ def plan(
     network = read_for(model, simd, precision=precision)
     limits = Limits(threads=threads, embeds=embeds, file_bytes=file_limit)
     problem = problem_of(network, simd, limits)
-    solver = Solver(problem, file_limit)
+    solvers = solvers_of(problem, limits)
+    solver = solvers[0] if memory_limit is None else fastest_of(network, solvers, memory_limit)[0]
     solutions = plans(network, solver.curve(RESOLUTION))
     if not solutions and file_limit is not None:
         raise OverLimit(file_refusal(network, problem, file_limit))

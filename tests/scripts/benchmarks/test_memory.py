@@ -75,5 +75,5 @@ def test_what_was_not_measured_is_a_dash() -> None:
     assert [name in header for name in COLUMNS] == [True] * len(COLUMNS)
     cells = line.split("  ")
     assert [cell.strip() for cell in cells if cell.strip()] == [
-        "n", "r", "-", "-", "-", "-", "12.5", *["3 MiB"] * 7, "1 MiB", "1.50x", "-", "-",
+        "n", "r", "-", "-", "-", "-", "-", "12.5", *["3 MiB"] * 7, "1 MiB", "1.50x", "-", "-",
     ]  # fmt: skip

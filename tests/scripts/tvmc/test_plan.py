@@ -12,6 +12,7 @@ import pytest
 import tvmc
 from schedules.errors import LeanconvError
 from tests.support.tflite_writer import Conv, chain
+from tflite_delegate.build import Report
 from tvmc.cli import main
 from tvmc.planning.plan_command import plan
 from tvmc.running.interpreter import Session, runtime
@@ -59,7 +60,9 @@ def test_a_delegate_holds_what_its_plan_says(
 ) -> None:
     plans = plan(graph, threads=threads).to_dict()["plans"]
     limit, library = plans[place]["bytes"], tmp_path / "lib.so"
-    report = tvmc.compile(graph, output=library, memory_limit=limit, threads=threads)
+    report = tvmc.compile(
+        graph, output=library, memory_limit=limit, threads=threads, weights="heap"
+    )
     litert = runtime("litert")
     session = Session(graph, litert, delegate=library, xnnpack=False, threads=threads)
     arena = Probe(session.interpreter).arena_bytes()
@@ -71,6 +74,28 @@ def test_a_delegate_holds_what_its_plan_says(
     theirs = Session(graph, litert, xnnpack=False, threads=1).run([image])
     for output, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_are_in_the_library_only_where_the_heap_is_slower(
+    graph: Path, plans: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tight, ample = plans[0]["bytes"], plans[-1]["bytes"]
+    on_heap = tvmc.compile(graph, output=tmp_path / "lib.so", memory_limit=ample)
+    assert isinstance(on_heap, Report) and not any(layer.embedded for layer in on_heap.layers)
+    report = tvmc.compile(graph, output=tmp_path / "lib.so", memory_limit=tight)
+    assert isinstance(report, Report) and any(layer.embedded for layer in report.layers)
+    session = Session(graph, runtime("litert"), delegate=tmp_path / "lib.so", xnnpack=False)
+    told = session.report()
+    assert told is not None
+    held = Probe(session.interpreter).arena_bytes() + told["live_bytes"]
+    assert held <= tight
+    capsys.readouterr()
+    for limit in (ample, tight):
+        assert main(["plan", str(graph), "--memory-limit", str(limit)]) == 0
+        (marked,) = (line for line in capsys.readouterr().out.splitlines() if "<-" in line)
+        packed = int(marked.split()[2].replace(",", ""))
+        assert (packed > 0) == (limit == ample)
+    assert int(marked.split()[0].replace(",", "")) == held
 
 
 def test_each_thread_has_workspace_of_its_own(graph: Path, plans: list[dict[str, Any]]) -> None:
@@ -119,8 +144,8 @@ def test_one_byte_below_the_least_is_refused(
 ) -> None:
     least = plans[0]["bytes"]
     library = tmp_path / "lib.so"
-    command = ["compile", str(graph), "-o", str(library), "--memory-limit", str(least - 1)]
-    assert main(command) == 1
+    command = ["compile", str(graph), "-o", str(library), "--weights", "heap"]
+    assert main([*command, "--memory-limit", str(least - 1)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert (
         f"{least - 1} bytes are too few for blocks.tflite: the least possible are {least}" in line
@@ -134,7 +159,7 @@ def test_what_a_user_sees(
 ) -> None:
     path, limit = tmp_path / "plan.json", plans[1]["bytes"]
     arguments = ["plan", str(graph), "--json", str(path), "--memory-limit", str(limit)]
-    assert main([*arguments, "--points", "2"]) == 0
+    assert main([*arguments, "--points", "2", "--weights", "heap"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
     titles = ["bytes", "arena", "packed weights", "in files", "time", "what changes"]
     assert header.split() == " ".join(titles).split()
@@ -148,7 +173,7 @@ def test_what_a_user_sees(
 def test_a_limit_below_the_least_is_refused(
     graph: Path, plans: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", str(graph), "--memory-limit", "1K"]) == 1
+    assert main(["plan", str(graph), "--memory-limit", "1K", "--weights", "heap"]) == 1
     line = f"tvmc: error: 1024 bytes are too few: the least possible are {plans[0]['bytes']}\n"
     assert capsys.readouterr().err == line
 
@@ -266,7 +291,8 @@ def test_the_page_holds_all_that_it_shows(
 ) -> None:
     page = tmp_path / "plan.html"
     limit = plans[1]["bytes"]
-    assert main(["plan", str(graph), "--html", str(page), "--memory-limit", str(limit)]) == 0
+    command = ["plan", str(graph), "--html", str(page), "--weights", "heap"]
+    assert main([*command, "--memory-limit", str(limit)]) == 0
     text = page.read_text()
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     (line,) = [line for line in text.splitlines() if line.startswith("const data = ")]
