@@ -78,8 +78,8 @@ class _Held:
 
     def account(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
+        line = next((line for line in self._process.stdout if line.startswith("{")), "")
+        if not line:  # what is no account, a runtime says of itself
             _, errors = self._process.communicate()
             raise LeanconvError(f"it does not run in its own process: {complaint(errors)}")
         account: dict[str, Any] = json.loads(line)
