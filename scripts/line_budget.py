@@ -18,7 +18,7 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 680,
-    "schedules/algorithms": 6850,
+    "schedules/algorithms": 6900,
     "schedules/budget": 1500,
     "schedules/kernel": 4120,
     "schedules/layer": 2030,
@@ -48,7 +48,7 @@ BUDGET = {
     "tests/schedules": 11600,
     "tests/scripts": 9600,
     "tests/support": 5240,
-    "tests/tflite_delegate": 13150,
+    "tests/tflite_delegate": 13450,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

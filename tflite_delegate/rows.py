@@ -7,7 +7,7 @@ from itertools import accumulate
 from schedules.algorithms.row_chain.bands import strips_of, windows_of
 from schedules.algorithms.row_chain.row_chain import kernel_names
 from schedules.layer.row_chain import RowChain
-from schedules.lower.memory import align
+from schedules.lower.memory import ALIGNMENT, align
 from schedules.select.selection import Kernel
 
 
@@ -41,10 +41,11 @@ def _windows(kernel: Kernel) -> list[str]:
     windows, _ = windows_of(chain, kernel.plan.knobs["columns"])
     # Each on a cache line of its own behind the one before.
     weights = accumulate((align(part.weight_bytes) for part in parts[:-1]), initial=0)
+    # The parameters of a layer of integers begin with its zero point: they are on the last line.
     biases = accumulate((align(part.constant_bytes) for part in parts[:-1]), initial=0)
+    rows = zip(windows, chain.sources, weights, biases, parts, strict=True)
     return [
-        f"{{{window.rows}, {-1 if source is None else source}, {window.offset}, {weight}, {bias}}}"
-        for window, source, weight, bias in zip(
-            windows, chain.sources, weights, biases, strict=True
-        )
+        f"{{{window.rows}, {-1 if source is None else source}, {window.offset}, {weight}, {bias}, "
+        f"{bias + part.constant_bytes - ALIGNMENT if part.ratios else 0}}}"
+        for window, source, weight, bias, part in rows
     ]

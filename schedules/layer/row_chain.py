@@ -17,6 +17,8 @@ from schedules.layer.workload import Conv2dWorkload
 
 #: Layers of one chain at most: LC_MAX_LAYERS of csrc/host/kernel_table.h.
 MOST_LAYERS = 16
+#: Element types of input and output, and of weights, of its layers.
+TYPES = frozenset({("float32", "float32"), ("int8", "int8"), ("uint8", "uint8")})
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _can_be_inside(layer: Layer) -> bool:
         workload is not None
         and layer.kind in (CONV, DEPTHWISE)
         and (workload.groups == 1 or workload.is_depthwise)
-        and (workload.dtype, workload.weight_dtype) == ("float32", "float32")
+        and workload.types in TYPES
         and not (workload.domain or layer.copied_bytes or layer.staged_bytes)
     )
 

@@ -322,17 +322,19 @@ _OF_LAYERS: dict[str, tuple[str, Convert]] = {
 }
 #: The published networks that are also made in int8.
 INTEGER_NETWORKS = ("mobilenet_v1_int8", "mobilenet_v2_int8", "resnet50_int8")
+#: And those for microcontrollers.
+INVERTED_INT8 = tuple(f"{name}_int8" for name in INVERTED)
 
 
 def _in_int8(name: str) -> Recipe:
-    text, build = ARCHITECTURES[name.removesuffix("_int8")]
+    text, build = {**ARCHITECTURES, **INVERTED}[name.removesuffix("_int8")]
     return Recipe(f"{text}, int8", build, _int8)
 
 
 #: Every model by name.
 RECIPES: dict[str, Recipe] = {
     **{name: Recipe(text, build, _float32) for name, (text, build) in ARCHITECTURES.items()},
-    **{name: _in_int8(name) for name in INTEGER_NETWORKS},
+    **{name: _in_int8(name) for name in (*INTEGER_NETWORKS, *INVERTED_INT8)},
     **{name: Recipe(text, build, _float32) for name, (text, build) in INVERTED.items()},
     "efficientnet_b0": Recipe(
         "Keras EfficientNetB0, 224x224x3", application("EfficientNetB0"), _float32

@@ -21,7 +21,7 @@ read on both sides of a boundary between their rows is copied before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,9 +33,10 @@ from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.row_chain.bands import columns_of, halo_bytes, strips_of, windows_of
 from schedules.kernel import packing
 from schedules.kernel.costs import Work, moves, reads
+from schedules.kernel.depthwise_tiles import SINGLE
 from schedules.kernel.knobs import NO_KNOBS, Knob, Knobs, by_name, never
 from schedules.kernel.packing import PackedWeights
-from schedules.layer.row_chain import RowChain
+from schedules.layer.row_chain import TYPES, RowChain
 from schedules.layer.workload import Conv2dWorkload
 from schedules.target.simd import Simd
 
@@ -52,7 +53,7 @@ class RowChainAlgorithm(Algorithm[RowChain]):
     source = "Alwani et al., MICRO 2016; StreamNet, NeurIPS 2023; msf-CNN, arXiv 2505.11483"
     workspace = "for each layer the rows that it reads at once"
     good_for = "few bytes: many layers, of which nothing between is stored"
-    types = frozenset({("float32", "float32")})
+    types = TYPES
     kind = "rows"
 
     def supports(self, workload: RowChain, simd: Simd) -> str | None:
@@ -106,7 +107,7 @@ class RowChainAlgorithm(Algorithm[RowChain]):
 
     def packed_parts(self, workload: RowChain, knobs: Knobs) -> tuple[PackedWeights, ...]:
         return tuple(
-            packing.panels(layer, panel) if panel else packing.taps(layer)
+            _panels_of(layer)(layer, panel) if panel else packing.taps(layer)
             for layer, panel in zip(workload.layers, _panels(knobs), strict=True)
         )
 
@@ -179,6 +180,10 @@ def _panels(knobs: Knobs) -> list[int]:
     return [int(panel) for panel in knobs["panels"].split(".")]
 
 
+def _panels_of(layer: Conv2dWorkload) -> Callable[[Conv2dWorkload, int], PackedWeights]:
+    return packing.words if layer.is_quantised else packing.panels
+
+
 def _algorithm(row: Conv2dWorkload) -> LayerAlgorithm:
     return Depthwise() if row.is_depthwise else Indirect()
 
@@ -186,7 +191,9 @@ def _algorithm(row: Conv2dWorkload) -> LayerAlgorithm:
 @lru_cache(maxsize=4096)
 def _row_knobs(row: Conv2dWorkload, simd: Simd, panel: int = 0) -> Knobs:
     """The best tile for one row, or the best of those with such panels."""
-    fixed: dict[str, Any] = {} if row.is_depthwise else {"weights": packing.PACKED}
+    fixed: dict[str, Any] = {"weights": packing.PACKED}
+    if row.is_depthwise:
+        fixed = {"products": SINGLE} if row.is_quantised else {}
     if panel:
         fixed["panel"] = panel
     return _algorithm(row).default_knobs(row, simd, fixed)

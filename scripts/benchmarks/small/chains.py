@@ -1,17 +1,17 @@
 """Chains row by row in small networks: the arena beside what other planners publish.
 
     python -m scripts.benchmarks.small.chains
-    python -m scripts.benchmarks.small.chains mobilenet_v2_035 --json rows.json
+    python -m scripts.benchmarks.small.chains mobilenet_v2_035_int8 --json rows.json
 
 Of the plans with embedded weights (`tvmc plan --weights embedded`), the one with the fewest bytes
-that multiplies at most so often is compiled and run in LiteRT, float32.
+that multiplies at most so often is compiled and run in LiteRT, float32 and int8.
 
 MACs: at most so many times those of the layers; done: by the plan
 arena: TFLite's, as measured; between: without input and output, which TFLite keeps there as well
 at once: the most of everything else, also where the output is not needed yet
 strips: the same in a model of strips of any width, in which no rows share their memory
-published: bytes of msf-CNN's plans (arXiv 2505.11483) in int8, times 4
-error: the largest difference from TFLite's built-in kernels
+published: bytes of msf-CNN's plans (arXiv 2505.11483) in int8, times those of an element
+error: the largest difference from TFLite's built-in kernels; of int8, from XNNPACK, in codes
 """
 
 from __future__ import annotations
@@ -25,26 +25,34 @@ from pathlib import Path
 
 from schedules.budget.problem import Solution
 from scripts.benchmarks.harness.benchmark import Benchmark, Row, Rows, cell, say, table
-from scripts.benchmarks.harness.comparison import built_in_outputs, compile_delegate
-from scripts.benchmarks.harness.inference import LEANCONV, described
+from scripts.benchmarks.harness.comparison import compile_delegate
+from scripts.benchmarks.harness.inference import (
+    LEANCONV,
+    described,
+    is_of_codes,
+    max_difference,
+    random_inputs,
+)
 from scripts.benchmarks.harness.runners import library_path
 from scripts.benchmarks.networks import graphs_of
 from scripts.benchmarks.small.published import PUBLISHED, planned
 from scripts.models.inverted import INVERTED
+from scripts.models.make import INVERTED_INT8
 from tvmc.command import LineParser
 from tvmc.planning.plan_command import Curve, plan
 from tvmc.running.interpreter import Session, runtime
 from tvmc.tuning.host_figures import host_figures
 
-#: Times the multiply-accumulates of the layers.
-MOST = (1.0, 1.1)
+NETWORKS = (*INVERTED, *INVERTED_INT8)
 #: Bytes of float32 elements.
 FLOAT = 4
-#: Computed once, by dynamic programming over all chains and widths.
+#: Times the multiply-accumulates of the layers.
+MOST = (1.0, 1.1)
+#: Elements, computed once by dynamic programming over all chains and widths.
 STRIPS: Mapping[str, Mapping[float, int]] = {
-    "mobilenet_v2_035": {1.0: 27_180 * FLOAT, 1.1: 12_612 * FLOAT},
-    "mcunet_like": {1.0: 72_864 * FLOAT, 1.1: 47_312 * FLOAT},
-    "wake_words_like": {1.0: 20_480 * FLOAT, 1.1: 15_232 * FLOAT},
+    "mobilenet_v2_035": {1.0: 27_180, 1.1: 12_612},
+    "mcunet_like": {1.0: 72_864, 1.1: 47_312},
+    "wake_words_like": {1.0: 20_480, 1.1: 15_232},
 }
 COLUMNS = {
     "network": cell("network"),
@@ -68,12 +76,12 @@ OTHERS = {
 
 
 def _options(parser: LineParser) -> None:
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(INVERTED)}]")
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"[{' '.join(NETWORKS)}]")
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
     """A row for each network and number of multiply-accumulates."""
-    for graph, folder in graphs_of(options.networks or list(INVERTED)):
+    for graph, folder in graphs_of(options.networks or NETWORKS):
         curve = plan(graph, embeds=True, figures=host_figures())
         for most in MOST:
             say(f"{graph.stem}: {most:.2f} of the multiply-accumulates …")
@@ -87,16 +95,18 @@ def measure_within(graph: Path, folder: Path, curve: Curve, most: float) -> Row:
     within = [solution for solution in curve.solutions if done(curve, solution) <= most + 1e-6]
     solution = min(within, key=lambda solution: solution.bytes)
     compile_delegate(graph, folder, LEANCONV, memory_limit=solution.bytes, weights="embedded")
-    inputs, expected = built_in_outputs(graph)
     session = Session(graph, runtime("litert"), delegate=library_path(folder))
+    inputs, size = random_inputs(session), 1 if is_of_codes(session) else FLOAT
     outputs = session.run(inputs)
+    expected = Session(graph, runtime("litert"), xnnpack=size == 1).run(inputs)
     arena = described(session)["arena_bytes"]
     network = curve.network
     image, result = (
         sum(network.sizes[tensor] for tensor in tensors)
         for tensors in (network.inputs, network.outputs)
     )
-    last, published = len(network.layers) - 1, planned(graph.stem, most)
+    last, name = len(network.layers) - 1, graph.stem.removesuffix("_int8")
+    strips, published = STRIPS.get(name, {}).get(most), planned(name, most)
     return {
         "network": graph.stem,
         "most": most,
@@ -108,9 +118,9 @@ def measure_within(graph: Path, folder: Path, curve: Curve, most: float) -> Row:
             unit.need(form) - image - (result if unit.last == last else 0)
             for unit, form in solution.chosen
         ),
-        "strips_bytes": STRIPS.get(graph.stem, {}).get(most),
-        "published_bytes": None if published is None else published * FLOAT,
-        "error": max(float(abs(y - e).max()) for y, e in zip(outputs, expected, strict=True)),
+        "strips_bytes": strips and strips * size,
+        "published_bytes": published and published * size,
+        "error": max_difference(outputs, expected),
     }
 
 
@@ -127,7 +137,7 @@ def report(rows: Rows) -> Iterator[str]:
     others = [
         {"network": row["network"], **asdict(other)}
         for row in {row["network"]: row for row in rows}.values()
-        for other in PUBLISHED.get(row["network"], ())
+        for other in PUBLISHED.get(row["network"].removesuffix("_int8"), ())
     ]
     if others:
         yield table(OTHERS, others)

@@ -25,7 +25,7 @@ from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.kernels import test_quantised
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
-from tests.tflite_delegate.csrc.run import test_rows
+from tests.tflite_delegate.csrc.run import test_quantised_rows, test_rows
 from tests.tflite_delegate.csrc.test_delegate import ZOO, check_conv, served, zoo_model
 from tflite_delegate.build import build
 from tflite_delegate.table import ROUNDINGS
@@ -294,6 +294,23 @@ def test_chains_by_rows(run_on_board: RunOnBoard, tmp_path: Path) -> None:
     (outcome,) = run_on_board(model, library, inputs, threads=2).values()
     assert all(layer["calls"] == 1 for layer in outcome.report["layers"])
     test_rows.check(outcome.outputs, model, report, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a76"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_chains_of_integers_by_rows(
+    run_on_board: RunOnBoard, tmp_path: Path, dtype: str, cpu: str
+) -> None:
+    """To the last bit what XNNPACK computes there."""
+    model, library = tmp_path / "chains.tflite", tmp_path / "rows.so"
+    model.write_bytes(test_quantised_rows.chains(dtype))
+    build(model, library, Simd.named(cpu), algorithms=test_quantised_rows.ALGORITHMS)
+    inputs = test_quantised_rows.images_of(Session(model, runtime("litert")).interpreter)
+    outcomes = run_on_board(model, library, inputs, cpu, threads=2, plain="xnnpack")
+    ours, theirs = outcomes.values()
+    assert [layer["calls"] for layer in ours.report["layers"]] == [1, 1]
+    test_quantised_rows.check(ours.outputs, theirs.outputs)
 
 
 @pytest.mark.parametrize(

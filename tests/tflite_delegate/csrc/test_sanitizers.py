@@ -34,7 +34,7 @@ from tests.support.tflite_writer import Conv, chain
 from tests.tflite_delegate.csrc.kernels import test_sparsity
 from tests.tflite_delegate.csrc.layer import test_merge
 from tests.tflite_delegate.csrc.operators import operator_cases, test_movement, test_operators
-from tests.tflite_delegate.csrc.run import test_network
+from tests.tflite_delegate.csrc.run import test_network, test_quantised_rows
 from tests.tflite_delegate.csrc.run import test_rows as chains_by_rows
 from tflite_delegate.build import build, export_sources
 from tflite_delegate.read import model as tflite_model
@@ -523,10 +523,13 @@ def test_in_litert(
 
 
 @pytest.mark.slow
-def test_rows_in_litert(tmp_path: Path, sanitized_delegate: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_rows_in_litert(
+    tmp_path: Path, sanitized_delegate: Callable[..., Path], dtype: str
+) -> None:
     """Chains that are computed row by row, and then for two images."""
-    model = tmp_path / "chains.tflite"
-    model.write_bytes(chains_by_rows.chains())
+    model, quantised = tmp_path / "chains.tflite", test_quantised_rows.chains
+    model.write_bytes(chains_by_rows.chains() if dtype == "float32" else quantised(dtype))
     for one_node in (0, 1):
         library = sanitized_delegate(model, chains_by_rows.ALGORITHMS)
         check_clean(IN_LITERT, model, library, one_node, "resize")

@@ -73,7 +73,7 @@ static int overwritten(const struct lc_graph *graph, const struct lc_candidate *
     const bool is_input = overwrites == LC_INPUT;
     const int tensor = is_input ? input : residual;
     bool may = overwrites != LC_NOTHING && (is_input || residual != input) &&
-               lc_tensor(graph->context, tensor) && output->type == TFL_FLOAT32 &&
+               lc_tensor(graph->context, tensor) && output->type != TFL_FLOAT16 &&
                !chain->layers[0].upsampling.rows;
     return may && lc_may_overwrite(graph, tensor) ? tensor : TFL_OPTIONAL_TENSOR;
 }

@@ -204,6 +204,7 @@ struct lc_row_window {
     int32_t source;       // of the residual: the layer whose input it is, or -1
     uint64_t offset;      // of the rows, in a thread's workspace
     size_t weights, bias; // offsets in the packed weights, and from the first bias on
+    size_t zero;          // likewise, of the byte that rows beyond the image are full of; 0: of 0
 };
 
 // What computes a row of one layer in one strip of columns, of as many rows of its input as it

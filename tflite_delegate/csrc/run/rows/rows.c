@@ -92,6 +92,7 @@ static bool fill(struct walk *walk, int32_t i, int32_t begin, int32_t end) {
     const struct lc_geometry *g = &walk->kernel->layers[i];
     struct held *held = &walk->held[i];
     char *window = window_of(walk, i);
+    const size_t zero = walk->kernel->walk->windows[i].zero;
     int32_t keep = oldest(walk, i, begin);
     if (held->end < keep) { // what strides leave out
         held->first = held->end = keep;
@@ -105,7 +106,7 @@ static bool fill(struct walk *walk, int32_t i, int32_t begin, int32_t end) {
     for (; good && held->end < end; held->end++) {
         char *to = window + (size_t)(held->end - held->first) * held->row_bytes;
         if (held->end < 0 || held->end >= g->in_height) {
-            memset(to, 0, held->row_bytes);
+            memset(to, zero ? walk->bias[zero] : 0, held->row_bytes);
         } else if (i == 0) {
             memcpy(to, input_at(walk, held->end, walk->layers->in_begin), held->row_bytes);
         } else {
