@@ -70,8 +70,9 @@ def single_nodes(graph: Path, batch: int = 1) -> Iterator[tuple[str, bytes]]:
             data = model.buffers[tensor.buffer].data
             tensor_copy = schema.TensorT()
             vars(tensor_copy).update(vars(tensor), buffer=len(buffers) if data is not None else 0)
-            if data is None and tensor.shape[0] == 1:
-                tensor_copy.shape = np.array([batch, *tensor.shape[1:]], np.int32)
+            shape = [] if tensor.shape is None else list(tensor.shape)  # of a scalar
+            if data is None and shape[:1] == [1]:
+                tensor_copy.shape = np.array([batch, *shape[1:]], np.int32)
             kept.append(tensor_copy)
             if data is not None:
                 buffers.append(model.buffers[tensor.buffer])
