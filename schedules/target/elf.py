@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -32,6 +33,17 @@ def refusal(path: Path, symbol: str) -> str | None:
     """Why this machine cannot load a library that has ``symbol``, found out without loading it.
 
     Completes the sentence "PATH …"; ``None`` if nothing is known to be wrong.
+    """
+    status = path.stat()
+    return _refusal(path, symbol, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=16)
+def _refusal(path: Path, symbol: str, _version: tuple[int, int, int]) -> str | None:
+    """The same of one version of the file.
+
+    Looked into once: what `elftools` leaves to Python's garbage collector is more than the runtime
+    itself takes for a small model, and would count as its memory.
     """
     try:
         with path.open("rb") as file:
