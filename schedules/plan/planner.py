@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from schedules.algorithms import REGISTRY, Unsupported
+from schedules.algorithms import REGISTRY, Algorithm, Unsupported
 from schedules.errors import LeanconvError
 from schedules.kernel.accuracy import definition_error
 from schedules.kernel.costs import spill_seconds
@@ -129,11 +129,27 @@ def plan_kernel(
         choice = Choice.parse(choice)
     if choice.algorithm == AUTO:
         return best_plan(workload, simd, limits)
-    plan = Plan.of(choice, workload, simd, limits.threads)
+    plan = _named(choice, workload, simd, limits)
     reason = exceeded(plan, limits)
     if reason is not None:
         raise Unsupported(reason)
     return replace(plan, why=f"{choice} was asked for")
+
+
+def _named(choice: Choice, workload: Workload, simd: Simd, limits: Limits) -> Plan:
+    """What ``choice`` names; of an algorithm on codes without knobs, the fastest form of it.
+
+    Which one a core needs is a matter of its instructions, not of the algorithm.
+    """
+    algorithm = REGISTRY.get(choice.algorithm)
+    has_codes = all(layer.is_quantised for layer in workload.layers)
+    if has_codes and not choice.settings and algorithm in REGISTRY.made_for(workload):
+        plans, _ = _forms(algorithm, workload, simd, limits.threads)
+        within = [plan for plan in plans if exceeded(plan, limits) is None]
+        within = [plan for plan in within if not _is_better_left(plan, simd)] or within
+        if within:
+            return min(within, key=lambda plan: plan.cost)
+    return Plan.of(choice, workload, simd, limits.threads)
 
 
 def best_plan(workload: Workload, simd: Simd, limits: Limits) -> Plan:
@@ -180,12 +196,23 @@ def _every_form(workload: Workload, simd: Simd, threads: int) -> tuple[list[Plan
     """Plans of all forms that can compute ``workload``, and why the others cannot."""
     plans, reasons = [], []
     for algorithm in REGISTRY.made_for(workload):
-        for knobs in algorithm.forms(workload):
-            form = Choice.of(algorithm.name, knobs)
-            try:
-                plans.append(Plan.of(form, workload, simd, threads))
-            except Unsupported as error:
-                reasons.append(f"{form}: {error}")
+        of_algorithm = _forms(algorithm, workload, simd, threads)
+        plans += of_algorithm[0]
+        reasons += of_algorithm[1]
+    return plans, reasons
+
+
+def _forms(
+    algorithm: Algorithm, workload: Workload, simd: Simd, threads: int
+) -> tuple[list[Plan], list[str]]:
+    """The same of one algorithm."""
+    plans, reasons = [], []
+    for knobs in algorithm.forms(workload):
+        form = Choice.of(algorithm.name, knobs)
+        try:
+            plans.append(Plan.of(form, workload, simd, threads))
+        except Unsupported as error:
+            reasons.append(f"{form}: {error}")
     return plans, reasons
 
 

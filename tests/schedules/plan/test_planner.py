@@ -187,10 +187,13 @@ def test_int8_without_dot_products_is_spread_or_multiplied_one_by_one(cpu: str) 
     assert plan_kernel(of_int8(layer(56, 24, 24)), PRESETS[cpu]).algorithm == "winograd"
     plan = plan_kernel(whole, PRESETS[cpu])
     assert (plan.algorithm, plan.knobs["weights"]) == ("indirect", "elements")
-    assert plan_kernel(whole, PRESETS[cpu], "indirect").knobs["weights"] == "packed"
+    assert plan_kernel(whole, PRESETS[cpu], "indirect").knobs == plan.knobs
+    words = plan_kernel(whole, PRESETS[cpu], "indirect:weights=packed")
+    assert words.knobs["weights"] == "packed"
     assert plan_kernel(whole, SIMD).knobs["weights"] == "packed"
     other = of_int8(layer(56, 64, 64, **strided))
-    assert plan_kernel(other, PRESETS[cpu]).knobs["weights"] == "spread"
+    for choice in ("auto", "indirect"):
+        assert plan_kernel(other, PRESETS[cpu], choice).knobs["weights"] == "spread"
     depthwise = of_int8(layer(56, 144, 144, groups=144))
     assert plan_kernel(depthwise, PRESETS[cpu]).algorithm == "depthwise"
 
