@@ -107,12 +107,15 @@ static const char *pad_subpixels(const struct lc_upsampling *up, int32_t batch,
 bool lc_layer_spread(const struct lc_layer *layer, const struct lc_geometry *geometry,
                      struct lc_spread *spread) {
     const struct lc_upsampling *up = &layer->upsampling;
+    if (!up->rows) {
+        return false;
+    }
     *spread = (struct lc_spread){
         .up = up,
         .columns = lc_out_width(geometry),
         .element_bytes = lc_element_bytes(geometry),
     };
-    return up->rows && lc_upsample_rows(up, geometry->in_height, &spread->height) &&
+    return lc_upsample_rows(up, geometry->in_height, &spread->height) &&
            lc_upsample_columns(up, geometry->in_width, &spread->width);
 }
 

@@ -2,8 +2,6 @@
 
 #include "operation/operation.h"
 
-#include "host/tensor.h"
-
 // Elements that a thread handles in about the time that it takes to start one.
 enum { ELEMENTS_PER_THREAD = 16384 };
 
@@ -32,10 +30,6 @@ struct lc_operation lc_operation_of(struct tfl_context *context, const struct tf
     };
 }
 
-const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i) {
-    return lc_tensor(operation->context, operation->inputs->data[i]);
-}
-
 struct lc_shape lc_input_shape(const struct lc_operation *operation, int i) {
     struct lc_shape shape = {0};
     lc_read_shape(lc_input(operation, i), &shape);
@@ -46,11 +40,6 @@ struct lc_shape lc_output_shape(const struct lc_operation *operation, int i) {
     struct lc_shape shape = {0};
     lc_read_shape(lc_tensor(operation->context, operation->outputs->data[i]), &shape);
     return shape;
-}
-
-const void *lc_input_data(const struct lc_operation *operation, int i) {
-    const bool is_narrowed = operation->narrowed && operation->narrowed[i];
-    return is_narrowed ? (const void *)operation->narrowed[i] : lc_input(operation, i)->data;
 }
 
 bool lc_is_wide_constant(const struct lc_operation *operation, int i) {
@@ -64,11 +53,6 @@ int lc_half_source(const struct lc_operation *operation, int i, const int *sourc
     const bool is_half = tensor && tensor->type == TFL_FLOAT16 && lc_is_constant(tensor) &&
                          lc_same_dims(tensor->dims, lc_input(operation, i)->dims);
     return is_half && lc_input(operation, i)->type == TFL_FLOAT32 ? source : -1;
-}
-
-void *lc_output_data(const struct lc_operation *operation, int i) {
-    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[i]);
-    return output ? output->data : NULL;
 }
 
 const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count) {

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "host/pool.h"
-#include "host/tflite_abi.h"
+#include "host/tensor.h"
 #include "kernels/target.h"
 
 enum { LC_MAX_RANK = 6, LC_MAX_OUTPUTS = 64 };
@@ -63,7 +63,7 @@ struct lc_operator {
     // The shape of every output, for inputs whose shapes can be read. Returns NULL, or what is
     // wrong with the inputs' shapes or integers.
     const char *(*infer)(const struct lc_operation *operation, struct lc_shape *outputs);
-    size_t plan_bytes;
+    size_t plan_bytes, part_plan_bytes; // of the plan, and for each output if it splits, else input
     // Finds once the operands have their shapes what `compute` would find at every call; some may
     // be empty. May be NULL.
     void (*plan)(const struct lc_operation *operation);
@@ -103,12 +103,17 @@ struct lc_operation lc_operation_of(struct tfl_context *context, const struct tf
                                     int32_t builtin_code);
 
 // Input number `i`, and its shape.
-const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i);
+static inline const struct tfl_tensor *lc_input(const struct lc_operation *operation, int i) {
+    return lc_tensor(operation->context, operation->inputs->data[i]);
+}
 struct lc_shape lc_input_shape(const struct lc_operation *operation, int i);
 struct lc_shape lc_output_shape(const struct lc_operation *operation, int i);
 
 // Those in the type of the operation.
-const void *lc_input_data(const struct lc_operation *operation, int i);
+static inline const void *lc_input_data(const struct lc_operation *operation, int i) {
+    const bool is_narrowed = operation->narrowed && operation->narrowed[i];
+    return is_narrowed ? (const void *)operation->narrowed[i] : lc_input(operation, i)->data;
+}
 
 // Whether input number `i` is a constant of float32 that an operation on float16 may round.
 bool lc_is_wide_constant(const struct lc_operation *operation, int i);
@@ -117,7 +122,10 @@ bool lc_is_wide_constant(const struct lc_operation *operation, int i);
 int lc_half_source(const struct lc_operation *operation, int i, const int *sources);
 
 // NULL for one of several outputs that nobody reads.
-void *lc_output_data(const struct lc_operation *operation, int i);
+static inline void *lc_output_data(const struct lc_operation *operation, int i) {
+    const struct tfl_tensor *output = lc_tensor(operation->context, operation->outputs->data[i]);
+    return output ? output->data : NULL;
+}
 
 // The constants of input number `i`; their number is written to `count`.
 const int32_t *lc_integers(const struct lc_operation *operation, int i, int32_t *count);

@@ -7,9 +7,10 @@
 #include "operation/vector.h"
 
 struct concatenation {
-    const struct lc_operation *operation;
-    int32_t axis;
-    size_t row; // bytes of the output from one position before the axis to the next
+    int32_t positions; // before the axis
+    int32_t elements;  // of the output
+    size_t row;        // bytes of the output from one position before the axis to the next
+    size_t widths[];   // likewise of each input
 };
 
 static const char *concatenation_refuses(const struct lc_operation *operation) {
@@ -38,44 +39,58 @@ static const char *concatenation_infer(const struct lc_operation *operation,
     return NULL;
 }
 
+// Along an axis of the output, of which each input has any number of positions, or one and no axis.
+static void plan_along(const struct lc_operation *operation, int32_t axis) {
+    struct concatenation *plan = operation->plan;
+    const struct lc_shape y = lc_output_shape(operation, 0);
+    lc_find_axis(y.rank, &axis);
+    const size_t element = (size_t)operation->element_bytes;
+    plan->positions = lc_count(&y, 0, axis);
+    plan->elements = lc_count(&y, 0, y.rank);
+    plan->row = (size_t)lc_count(&y, axis, y.rank) * element;
+    for (int i = 0; i < operation->inputs->size; i++) {
+        const struct lc_shape x = lc_input_shape(operation, i);
+        plan->widths[i] = (size_t)lc_count(&x, axis, x.rank) * element;
+    }
+}
+
 // Positions [begin, end) before the axis.
 LC_VECTOR static bool run_concatenation(void *argument, int32_t thread, int32_t begin,
                                         int32_t end) {
     (void)thread;
-    const struct concatenation *self = argument;
-    char *output = lc_output_data(self->operation, 0);
-    for (int i = 0; i < self->operation->inputs->size; i++) {
-        struct lc_shape x = lc_input_shape(self->operation, i);
-        const char *input = lc_input_data(self->operation, i);
-        const size_t bytes =
-            (size_t)lc_count(&x, self->axis, x.rank) * (size_t)self->operation->element_bytes;
+    const struct lc_operation *operation = *(const struct lc_operation **)argument;
+    const struct concatenation *plan = operation->plan;
+    char *output = lc_output_data(operation, 0);
+    for (int i = 0; i < operation->inputs->size; i++) {
+        const char *input = lc_input_data(operation, i);
+        const size_t bytes = plan->widths[i];
         for (int32_t position = begin; bytes > 0 && position < end; position++) {
-            lc_copy(output + (size_t)position * self->row, input + (size_t)position * bytes, bytes);
+            lc_copy(output + (size_t)position * plan->row, input + (size_t)position * bytes, bytes);
         }
         output += bytes;
     }
     return true;
 }
 
-// Along an axis of the output, of which each input has any number of positions, or one and no axis.
-static void concatenate(const struct lc_operation *operation, int32_t axis) {
-    struct lc_shape y = lc_output_shape(operation, 0);
-    lc_find_axis(y.rank, &axis);
-    const size_t row = (size_t)lc_count(&y, axis, y.rank) * (size_t)operation->element_bytes;
-    struct concatenation self = {operation, axis, row};
-    lc_operation_run(operation, lc_count(&y, 0, axis), lc_count(&y, 0, y.rank), run_concatenation,
-                     &self);
+static void concatenate(const struct lc_operation *operation) {
+    const struct concatenation *plan = operation->plan;
+    lc_operation_run(operation, plan->positions, plan->elements, run_concatenation, &operation);
 }
 
-static void concatenation_compute(const struct lc_operation *operation) {
-    concatenate(operation, ((const struct tfl_concatenation_params *)operation->params)->axis);
+// What operators say of these.
+#define CONCATENATING(plan_function)                                                               \
+    .plan_bytes = sizeof(struct concatenation), .part_plan_bytes = sizeof(size_t),                 \
+    .plan = (plan_function), .compute = concatenate, LC_IN_HALVES(concatenate),                    \
+    .coded = LC_KEEPS_SCALE(concatenate)
+
+static void concatenation_plan(const struct lc_operation *operation) {
+    plan_along(operation, ((const struct tfl_concatenation_params *)operation->params)->axis);
 }
 
 LC_DEFINE_OPERATOR(CONCATENATION, 1, INT_MAX,
                    .params_bytes = sizeof(struct tfl_concatenation_params),
                    .refuses = concatenation_refuses, .infer = concatenation_infer,
-                   .compute = concatenation_compute, LC_IN_HALVES(concatenation_compute),
-                   .coded = LC_KEEPS_SCALE(concatenation_compute));
+                   CONCATENATING(concatenation_plan));
 
 // PACK: each input is one position along a new axis.
 
@@ -98,10 +113,9 @@ static const char *pack_infer(const struct lc_operation *operation, struct lc_sh
     return NULL;
 }
 
-static void pack_compute(const struct lc_operation *operation) {
-    concatenate(operation, ((const struct tfl_pack_params *)operation->params)->axis);
+static void pack_plan(const struct lc_operation *operation) {
+    plan_along(operation, ((const struct tfl_pack_params *)operation->params)->axis);
 }
 
 LC_DEFINE_OPERATOR(PACK, 1, INT_MAX, .params_bytes = sizeof(struct tfl_pack_params),
-                   .infer = pack_infer, .compute = pack_compute, LC_IN_HALVES(pack_compute),
-                   .coded = LC_KEEPS_SCALE(pack_compute));
+                   .infer = pack_infer, CONCATENATING(pack_plan));

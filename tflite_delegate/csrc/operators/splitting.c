@@ -4,10 +4,14 @@
 
 #include "operators/strided.h"
 
+static int input_of(const struct lc_operation *operation) {
+    return operation->builtin_code == TFL_BUILTIN_SPLIT;
+}
+
 // The axis and the input of an operation; false if there is no such axis.
 static bool find_operands(const struct lc_operation *operation, int *input, int32_t *axis) {
     int32_t count = 1;
-    *input = operation->builtin_code == TFL_BUILTIN_SPLIT;
+    *input = input_of(operation);
     if (operation->builtin_code == TFL_BUILTIN_UNPACK) {
         *axis = ((const struct tfl_unpack_params *)operation->params)->axis;
     } else {
@@ -80,7 +84,7 @@ static const char *unpack_infer(const struct lc_operation *operation, struct lc_
     return NULL;
 }
 
-static void split_compute(const struct lc_operation *operation) {
+static void split_plan(const struct lc_operation *operation) {
     int input;
     int32_t axis, parts = operation->outputs->size;
     struct lc_shape shapes[LC_MAX_OUTPUTS];
@@ -91,26 +95,32 @@ static void split_compute(const struct lc_operation *operation) {
     if (!unpacks) {
         split_infer(operation, shapes);
     }
+    struct lc_strided_plan *plans = operation->plan;
     for (int32_t i = 0; i < parts; i++) {
         from.shape.dims[axis] = unpacks ? 1 : shapes[i].dims[axis];
-        if (lc_output_data(operation, i)) {
-            struct lc_strided_plan plan;
-            lc_strided_plan(&from, &plan);
-            lc_strided_copy(operation, &plan, lc_input_data(operation, input),
-                            lc_output_data(operation, i));
-        }
+        lc_strided_plan(&from, &plans[i]);
         from.first += from.shape.dims[axis] * from.steps[axis];
     }
 }
 
-LC_DEFINE_OPERATOR(SPLIT, 2, 2, .splits = true, .integers = 1u << 0, .infer = split_infer,
-                   .compute = split_compute, LC_IN_HALVES(split_compute),
-                   .coded = LC_KEEPS_SCALE(split_compute));
+static void split_compute(const struct lc_operation *operation) {
+    const char *x = lc_input_data(operation, input_of(operation));
+    struct lc_strided_plan *plans = operation->plan;
+    for (int32_t i = 0; i < operation->outputs->size; i++) {
+        char *y = lc_output_data(operation, i);
+        if (y) {
+            lc_strided_copy(operation, &plans[i], x, y);
+        }
+    }
+}
 
-LC_DEFINE_OPERATOR(SPLIT_V, 3, 3, .splits = true, .integers = 1u << 1 | 1u << 2,
-                   .infer = split_infer, .compute = split_compute, LC_IN_HALVES(split_compute),
-                   .coded = LC_KEEPS_SCALE(split_compute));
+#define SPLITTING                                                                                  \
+    .splits = true, .part_plan_bytes = sizeof(struct lc_strided_plan), .plan = split_plan,         \
+    .compute = split_compute, LC_IN_HALVES(split_compute), .coded = LC_KEEPS_SCALE(split_compute)
 
-LC_DEFINE_OPERATOR(UNPACK, 1, 1, .splits = true, .params_bytes = sizeof(struct tfl_unpack_params),
-                   .infer = unpack_infer, .compute = split_compute, LC_IN_HALVES(split_compute),
-                   .coded = LC_KEEPS_SCALE(split_compute));
+LC_DEFINE_OPERATOR(SPLIT, 2, 2, .integers = 1u << 0, .infer = split_infer, SPLITTING);
+
+LC_DEFINE_OPERATOR(SPLIT_V, 3, 3, .integers = 1u << 1 | 1u << 2, .infer = split_infer, SPLITTING);
+
+LC_DEFINE_OPERATOR(UNPACK, 1, 1, .params_bytes = sizeof(struct tfl_unpack_params),
+                   .infer = unpack_infer, SPLITTING);

@@ -276,6 +276,9 @@ void lc_strided_plan(const struct lc_strided *from, struct lc_strided_plan *plan
     if (plan->elements == 0) {
         return;
     }
+    if (shape->rank == 1 && plan->from.steps[0] == from->element) {
+        plan->run = (size_t)plan->elements * (size_t)from->element;
+    }
     // Float16 is copied one by one: there are no tiles of it.
     for (int32_t axis = 0; axis < shape->rank - 1 && from->element != 2; axis++) {
         plan->near = plan->from.steps[axis] == from->element ? axis : plan->near;
@@ -293,7 +296,12 @@ void lc_strided_plan(const struct lc_strided *from, struct lc_strided_plan *plan
 
 void lc_strided_copy(const struct lc_operation *operation, struct lc_strided_plan *plan,
                      const char *x, char *y) {
-    plan->x = x + plan->from.first;
+    x += plan->from.first;
+    if (plan->run) {
+        memcpy(y, x, plan->run);
+        return;
+    }
+    plan->x = x;
     plan->y = y;
     lc_operation_run(operation, plan->items, plan->elements, plan->near < 0 ? run_rows : run_blocks,
                      plan);

@@ -19,6 +19,7 @@ struct lc_strided_plan {
     int32_t near; // the axis whose elements are neighbours in memory, -1 if no other than the last
     int32_t block, blocks;   // elements of that axis that are one item of work; how many of these
     int32_t items, elements; // in all
+    size_t run;              // bytes, if all elements are neighbours in the same order; else 0
     const char *x;           // of the call
     char *y;
 };

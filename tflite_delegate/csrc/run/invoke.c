@@ -43,7 +43,11 @@ static bool run_stages(struct call *call) {
     for (int32_t i = 0; i < call->kernel->stage_count; i++) {
         const struct lc_stage *stage = &call->kernel->stages[i];
         call->stage = stage->function;
-        if (!lc_pool_run(call->threads, stage->extent, stage->whole, run_stage, call)) {
+        // The pool has nothing to do for one thread, and takes longer for it than small layers do.
+        const bool done = call->threads == 1 ? run_stage(call, 0, 0, stage->extent)
+                                             : lc_pool_run(call->threads, stage->extent,
+                                                           stage->whole, run_stage, call);
+        if (!done) {
             return false;
         }
     }
@@ -179,15 +183,27 @@ static bool is_compiled(const struct lc_node *node, const uint8_t *workspace) {
     return node->kernel && (workspace || !node->workspace_bytes);
 }
 
-// One image, or as many as the kernel computes; into the workspace, and spread over the output, if
-// it is a transposed convolution's.
+// One image, or as many as the kernel computes, from the tensors' data.
+static bool compute(struct lc_node *node, const struct tfl_context *context, struct image image,
+                    uint8_t *workspace, int32_t threads) {
+    return is_compiled(node, workspace) ? run_kernel(node, context, image, workspace, threads)
+                                        : run_generic(node, context, image, workspace, threads);
+}
+
+static bool has_copies(const struct lc_node *node) {
+    return node->input.elements || node->residual.elements || node->output.elements;
+}
+
+// The same; into the workspace, and spread over the output, if it is a transposed convolution's.
 static bool run_images(struct lc_node *node, const struct tfl_context *context, struct image image,
                        uint8_t *workspace, int32_t threads) {
     struct lc_spread spread;
     char *y = image.y;
-    bool has_copies = node->input.elements || node->residual.elements || node->output.elements;
-    if (has_copies && (!workspace || !lc_copy_in(&node->input, workspace, image.x, threads) ||
-                       !lc_copy_in(&node->residual, workspace, image.r, threads))) {
+    if (!has_copies(node) && !node->filters && !node->chain.layers[0].upsampling.rows) {
+        return compute(node, context, image, workspace, threads);
+    }
+    if (has_copies(node) && (!workspace || !lc_copy_in(&node->input, workspace, image.x, threads) ||
+                             !lc_copy_in(&node->residual, workspace, image.r, threads))) {
         return false;
     }
     image.x = lc_copied(&node->input, workspace, (char *)(uintptr_t)image.x);
@@ -210,9 +226,7 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
                  (size_t)lc_out_width(node->layers);
         image.y = (char *)(whole + pixels * (filters->all - filters->count));
     }
-    bool done = is_compiled(node, workspace)
-                    ? run_kernel(node, context, image, workspace, threads)
-                    : run_generic(node, context, image, workspace, threads);
+    bool done = compute(node, context, image, workspace, threads);
     if (done && filters) {
         lc_filters_spread(filters, whole, pixels);
     }
@@ -254,7 +268,9 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
             return TFL_ERROR;
         }
     }
-    atomic_fetch_add_explicit(is_compiled(node, workspace) ? &node->calls : &node->generic_calls, 1,
-                              memory_order_relaxed);
+    // Only this thread counts; others may read.
+    atomic_ullong *calls = is_compiled(node, workspace) ? &node->calls : &node->generic_calls;
+    unsigned long long before = atomic_load_explicit(calls, memory_order_relaxed);
+    atomic_store_explicit(calls, before + 1, memory_order_relaxed);
     return TFL_OK;
 }

@@ -95,15 +95,17 @@ static struct lc_operator_node *copy_claimed(struct tfl_context *context,
     const size_t state_bytes = operation.is_coded ? kind->coded->state_bytes : 0;
     struct lc_operator_node *node;
     const size_t constants_bytes = narrowed_bytes(&operation);
-    const size_t bytes = sizeof *node + constants_bytes + kind->plan_bytes + state_bytes +
-                         inputs_bytes + outputs_bytes + kind->params_bytes;
+    const int parts = (kind->splits ? claimed->outputs : claimed->inputs)->size;
+    const size_t plan_bytes = kind->plan_bytes + kind->part_plan_bytes * (size_t)parts;
+    const size_t bytes = sizeof *node + constants_bytes + plan_bytes + state_bytes + inputs_bytes +
+                         outputs_bytes + kind->params_bytes;
     node = calloc(1, bytes);
     if (!node) {
         return NULL;
     }
     node->bytes = bytes;
     char *constants = (char *)(node + 1), *plan = constants + constants_bytes;
-    char *state = plan + kind->plan_bytes;
+    char *state = plan + plan_bytes;
     char *inputs = state + state_bytes;
     char *outputs = inputs + inputs_bytes, *params = outputs + outputs_bytes;
     memcpy(inputs, claimed->inputs, inputs_bytes);
