@@ -269,7 +269,8 @@ class LayerAlgorithm(Algorithm[Conv2dWorkload]):
 
     def overwrites(self, workload: Conv2dWorkload, knobs: Knobs) -> str | None:
         """A residual, where each element is added as that of the output is written, once."""
-        is_plain = workload.dtype == "float32" and workload.batch == 1 and not workload.domain
+        is_narrow = workload.dtype == "float16"  # which may be copies of what TFLite has
+        is_plain = workload.batch == 1 and not (workload.domain or is_narrow)
         return RESIDUAL if self.writes_once and workload.residual and is_plain else None
 
     def stages(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[Work]:

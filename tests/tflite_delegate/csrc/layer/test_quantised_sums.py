@@ -30,8 +30,13 @@ def summed(
     activations: tuple[str, str] = ("none", "none"),
     codes: tuple[Sequence[float], Sequence[int]] = ORDINARY,
     shape: tuple[int, ...] = SHAPE,
+    is_own: bool = False,
 ) -> tuple[list[int], int]:
-    """A convolution and an ADD: both inputs, and the output."""
+    """A convolution and an ADD: both inputs, and the output.
+
+    If the residual ``is_own``, the ADD reads what a MAX_POOL_2D makes of the input, and another
+    one reads the sum: it may lie where the residual was, which nobody else reads.
+    """
     scales, zeros = codes
     added, channels = 128 * (dtype == "uint8"), shape[3]
     rng = np.random.default_rng(kernel)
@@ -50,9 +55,16 @@ def summed(
         writer.constant(bias, Quantization(0.05 * weight_scale, 0)),
     ]
     window = {"padding": 0, "strideH": 1, "strideW": 1}
+    pooling = {"filterHeight": 1, "filterWidth": 1, **window, **fused("none")}
+    addend, result = residual, total
+    if is_own:
+        addend, result = image(scales[1], zeros[0]), image(scales[2], zeros[1])
+        writer.add("MAX_POOL_2D", [residual], [addend], **pooling)
     writer.add("CONV_2D", [x, *constants], [y], **window, **fused(activations[0]))
-    writer.add("ADD", [residual, y], [total], **fused(activations[1]))
-    return [x, residual], total
+    writer.add("ADD", [addend, y], [total], **fused(activations[1]))
+    if is_own:
+        writer.add("MAX_POOL_2D", [total], [result], **pooling)
+    return [x, residual], result
 
 
 def model(shape: tuple[int, ...] = SHAPE) -> bytes:
@@ -93,6 +105,30 @@ def test_sums_are_exact(litert: InterpreterApi, build_delegate: Callable[..., Pa
         check(interpreters, shape)
     report = read_report(library, delegate)
     assert [len(entry["nodes"]) for entry in report["layers"][:4]] == [2, 2, 2, 1]
+
+
+def test_sums_lie_where_residuals_were(
+    litert: InterpreterApi, build_delegate: Callable[..., Path]
+) -> None:
+    """Each element of a residual is read before it is written over, also in tiles that overhang."""
+    writer, shape = ModelWriter(), (1, 9, 10, 21)
+    ends = [
+        summed(writer, dtype, kernel, shape=shape, is_own=True)
+        for dtype in ("int8", "uint8")
+        for kernel in (1, 3)
+    ]
+    content = writer.finish([x for both, _ in ends for x in both], [y for _, y in ends])
+    delegate = litert.load_delegate(str(build_delegate(content)), {"num_threads": 2})
+    interpreters = [litert.open(content, delegate), litert.open(content, xnnpack=True)]
+    for other in (shape, (1, 4, 5, 21)):
+        check(interpreters, other)
+    # The residual is named first; the others are the layer's input, weights and bias.
+    nodes = [n for n in interpreters[0]._get_ops_details() if len(n["inputs"]) == 4]
+    assert len(nodes) == len(ends)
+    for node in nodes:
+        residual, total = node["inputs"][0], node["outputs"][0]
+        addresses = {interpreters[0].tensor(t)().ctypes.data for t in (residual, total)}
+        assert len(addresses) == 1
 
 
 def test_only_sums_of_xnnpack_are_merged(tmp_path: Path) -> None:
