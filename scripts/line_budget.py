@@ -46,7 +46,7 @@ BUDGET = {
     "tests": 260,
     "tests/planted": 370,
     "tests/schedules": 11650,
-    "tests/scripts": 9600,
+    "tests/scripts": 9650,
     "tests/support": 5240,
     "tests/tflite_delegate": 13450,
 }
