@@ -16,6 +16,7 @@ Workspace: the other algorithm's; beside it the strip, ``rows`` and less than a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tvm import s_tir
@@ -72,7 +73,7 @@ class PooledRows(Algorithm[Conv2dWorkload]):
     def forms(self, workload: Conv2dWorkload) -> Sequence[Knobs]:
         """Every form of each kernel, for every height of the strip that has a meaning."""
         assert isinstance(workload, PooledWorkload)
-        strip = workload.strip(1)
+        strip = _strip(workload, 1)
         return [
             {"kernel": name, "rows": rows, **form}
             for name, kernel in _KERNELS.items()
@@ -93,7 +94,7 @@ class PooledRows(Algorithm[Conv2dWorkload]):
             Knob("kernel", tuple(_KERNELS), default), Knob("rows", heights, min(8, heights[-1]))
         )
         chosen = self.choose(workload, own, {n: v for n, v in fixed.items() if n in own})
-        kernel, strip = _KERNELS[chosen["kernel"]], workload.strip(chosen["rows"])
+        kernel, strip = _KERNELS[chosen["kernel"]], _strip(workload, chosen["rows"])
         return {**own, **kernel.knobs(strip, simd)}
 
     def default_knobs(
@@ -152,7 +153,7 @@ class PooledRows(Algorithm[Conv2dWorkload]):
 
     def product(self, workload: Conv2dWorkload, simd: Simd) -> Product | None:
         assert isinstance(workload, PooledWorkload)
-        return Indirect().product(workload.strip(_heights(workload)[-1]), simd)
+        return Indirect().product(_strip(workload, _heights(workload)[-1]), simd)
 
     def loop_nests(self, workload: Conv2dWorkload, simd: Simd, knobs: Knobs) -> Sequence[LoopNest]:
         kernel, strip = _applied(workload, knobs)
@@ -162,8 +163,13 @@ class PooledRows(Algorithm[Conv2dWorkload]):
 def _applied(workload: Conv2dWorkload, knobs: Knobs) -> tuple[Algorithm[Any], Conv2dWorkload]:
     """What computes a strip, and the strip."""
     assert isinstance(workload, PooledWorkload)
-    strip = workload.strip(knobs["rows"])
+    strip = _strip(workload, knobs["rows"])
     return _KERNELS[knobs["kernel"]].applied_to(strip), strip
+
+
+@lru_cache(maxsize=1024)
+def _strip(workload: PooledWorkload, rows: int) -> Conv2dWorkload:
+    return workload.strip(rows)
 
 
 def _heights(workload: PooledWorkload) -> tuple[int, ...]:

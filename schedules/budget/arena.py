@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -90,6 +91,22 @@ class Timeline:
         #: When something runs.
         self.times = sorted({self.time_of(step.index) for step in network.steps})
 
+    @cached_property
+    def _slots(self) -> dict[int, int]:
+        """Those times one after the other."""
+        return {time: slot for slot, time in enumerate(self.times)}
+
+    @cached_property
+    def _tensors(self) -> dict[str, Life]:
+        """When each tensor lives, in slots, by its name."""
+        slots = self._slots
+        return {
+            f"tensor {tensor}": Life(
+                slots.get(life.first, 0), slots.get(life.last, len(slots)), life.bytes
+            )
+            for tensor, life in self._lives.items()
+        }
+
     def time_of(self, node: int) -> int:
         """When what computes a node runs."""
         return self._time_of.get(node, node)
@@ -101,17 +118,19 @@ class Timeline:
 
     def placed(self, workspace: Mapping[int, int]) -> list[Placed]:
         """Where TFLite's arena has everything; ``workspace`` is by the time that it is for."""
-        slots = {time: slot for slot, time in enumerate(self.times)}
-        lives = {
-            f"tensor {tensor}": Life(
-                slots.get(life.first, 0), slots.get(life.last, len(slots)), life.bytes
-            )
-            for tensor, life in self._lives.items()
-        }
+        names = [*self._tensors, *(f"workspace at {time}" for time in workspace)]
+        return [Placed(*item) for item in zip(names, *self._offsets(workspace), strict=True)]
+
+    def arena_bytes(self, workspace: Mapping[int, int]) -> int:
+        """Bytes of that arena, gaps included."""
+        return height(*self._offsets(workspace))
+
+    def _offsets(self, workspace: Mapping[int, int]) -> tuple[list[Life], list[int]]:
+        lives = list(self._tensors.values())
         for time, size in workspace.items():
-            lives[f"workspace at {time}"] = Life(slots[time], slots[time], size)
-        offsets = place(list(lives.values()), len(slots))
-        return [Placed(*item) for item in zip(lives, lives.values(), offsets, strict=True)]
+            slot = self._slots[time]
+            lives.append(Life(slot, slot, size))
+        return lives, place(lives, len(self._slots))
 
 
 @dataclass(frozen=True)

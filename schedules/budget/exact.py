@@ -64,6 +64,8 @@ class Solver:
                 file = 0 if file_limit is None else form.file
                 option = _Option(unit.need(form), file, unit, form)
                 self._options[unit.last].append(option)
+        for options in self._options:
+            options.sort(key=lambda o: (o.unit.first, o.form.weights, o.form.cost, o.file))
         least = self._least_arena()
         needs = {option.need for options in self._options for option in options}
         #: What the arena may be, from the least on; empty if some layer is in no unit.
@@ -136,11 +138,9 @@ class Solver:
         """The options that fit, by the last layer; of each unit those that no other beats."""
         fitting = []
         for options in self._options:
-            fit = [option for option in options if option.need <= arena]
-            fit.sort(key=lambda o: (o.unit.first, o.form.weights, o.form.cost, o.file))
             kept: list[_Option] = []
-            for option in fit:
-                if not any(_beats(other, option) for other in kept):
+            for option in options:
+                if option.need <= arena and not any(_beats(other, option) for other in kept):
                     kept.append(option)
             fitting.append(kept)
         return _Fitting(arena, fitting)

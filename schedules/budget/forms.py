@@ -46,6 +46,7 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     """
     plans = functools.lru_cache(None)(functools.partial(_plans, simd=simd))
     alone = [(position,) for position in range(len(network.layers))]
+    one_by_one = Timeline(network, _alone(network))
     units: list[Unit] = []
 
     def add(
@@ -71,8 +72,8 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
 
     pooled = pooled_layers(network)
     pools = {position: pool_nodes(network, position, layer) for position, layer in pooled.items()}
-    around = {position: _most(network, nodes) for position, nodes in pools.items()}
-    for chain in (*alone, *filter(functools.partial(_is_run, network), network.chains)):
+    around = {position: _most(one_by_one, nodes) for position, nodes in pools.items()}
+    for chain in (*alone, *filter(functools.partial(_is_run, network, one_by_one), network.chains)):
         most = max(around.get(position, 0) for position in chain)
         add(chain, network, workload_of(network, chain), most)
     for position, layer in pooled.items():
@@ -82,10 +83,10 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
     for chain, rows in sorted(find_row_chains(network), key=lambda found: len(found[0])):
         live = _live(network, chain, INPUT if rows.fits_in_place else None)
         most = max(live + fewest(rows), around.get(chain[-1], 0))
-        if _is_run(network, chain) and most < _least_arena(units, chain):
+        if _is_run(network, one_by_one, chain) and most < _least_arena(units, chain):
             add(chain, network, rows, around.get(chain[-1], 0))
     in_pools = {node for nodes in pools.values() for node in nodes}
-    return Problem(len(network.layers), tuple(units), _floor(network, in_pools))
+    return Problem(len(network.layers), tuple(units), _floor(network, one_by_one, in_pools))
 
 
 def _least_arena(units: Sequence[Unit], chain: Chain) -> float:
@@ -196,13 +197,12 @@ def _stages_too_much(layers: Sequence[Layer], limits: Limits) -> bool:
     return most is not None and any(layer.staged_bytes > most for layer in layers)
 
 
-def _is_run(network: Network, chain: Chain) -> bool:
+def _is_run(network: Network, one_by_one: Timeline, chain: Chain) -> bool:
     """Whether the layers run one right after the other, whatever else is chosen."""
     if chain != tuple(range(chain[0], chain[-1] + 1)):
         return False
-    timeline = Timeline(network, _alone(network))
-    own = {timeline.time_of(node) for node in nodes_of(network, chain)}
-    return all(time in own for time in timeline.times if min(own) <= time <= max(own))
+    own = {one_by_one.time_of(node) for node in nodes_of(network, chain)}
+    return all(time in own for time in one_by_one.times if min(own) <= time <= max(own))
 
 
 def _alone(network: Network) -> list[Chain]:
@@ -224,14 +224,13 @@ def _live(network: Network, chain: Chain, what: str | None) -> int:
     return align(timeline.held_bytes(timeline.time_of(nodes[0] if nodes else core)))
 
 
-def _floor(network: Network, in_pools: Set[int]) -> int:
+def _floor(network: Network, one_by_one: Timeline, in_pools: Set[int]) -> int:
     """The most bytes of tensors while something runs that is no layer and may be no part of one."""
     layers = {node for layer in network.layers for node in layer.nodes}
     others = {step.index for step in network.steps} - layers - in_pools
-    return _most(network, others)
+    return _most(one_by_one, others)
 
 
-def _most(network: Network, nodes: Set[int]) -> int:
+def _most(one_by_one: Timeline, nodes: Set[int]) -> int:
     """The most bytes of tensors while one of these nodes runs, which are in no layer."""
-    timeline = Timeline(network, _alone(network))
-    return max((align(timeline.held_bytes(node)) for node in nodes), default=0)
+    return max((align(one_by_one.held_bytes(node)) for node in nodes), default=0)

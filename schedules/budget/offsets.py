@@ -6,7 +6,6 @@ by size, the largest first: each at the lowest place of the gap that fits it bes
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +29,16 @@ def place(lives: Sequence[Life], steps: int) -> list[int]:
         key=lambda number: (-lives[number].bytes, lives[number].first, number),
     )
     offsets = [0] * len(lives)
-    placed: list[tuple[int, int, Life]] = []  # offset, rank
+    # What is placed already, by the steps in which it lives: offset, rank, and which one it is.
+    living: list[list[tuple[int, int, int]]] = [[] for _ in range(steps + 1)]
     for rank, number in enumerate([*always, *others]):
-        if lives[number].bytes:
-            offsets[number] = _offset(lives[number], placed)
-            bisect.insort(placed, (offsets[number], rank, lives[number]))
+        life = lives[number]
+        if life.bytes:
+            around = living[life.first : life.last + 1]
+            placed = sorted({other for step in around for other in step})
+            offsets[number] = _offset(life.bytes, [(o, lives[n].bytes) for o, _, n in placed])
+            for step in around:
+                step.append((offsets[number], rank, number))
     return offsets
 
 
@@ -43,14 +47,12 @@ def height(lives: Sequence[Life], offsets: Sequence[int]) -> int:
     return align(max((o + life.bytes for o, life in zip(offsets, lives, strict=True)), default=0))
 
 
-def _offset(life: Life, placed: Sequence[tuple[int, int, Life]]) -> int:
-    """Where the gap begins that fits best between those that live at the same time."""
+def _offset(size: int, placed: Sequence[tuple[int, int]]) -> int:
+    """Where the gap begins that fits best between what lives at the same time: offsets, bytes."""
     best, best_fit, current = None, 0, 0
-    for offset, _, other in placed:
-        if other.last < life.first or other.first > life.last:
-            continue
+    for offset, taken in placed:
         start = align(current)
-        if start + life.bytes <= offset and (best is None or offset - start < best_fit):
+        if start + size <= offset and (best is None or offset - start < best_fit):
             best, best_fit = start, offset - current
-        current = max(current, offset + other.bytes)
+        current = max(current, offset + taken)
     return align(current) if best is None else best

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from schedules.layer.network import Chain
 from schedules.plan.plan import Plan
@@ -72,7 +73,7 @@ class Unit:
     around: int = 0
     is_pooled: bool = False
 
-    @property
+    @cached_property
     def chain(self) -> Chain:
         """The positions of its layers."""
         return tuple(range(self.first, self.last + 1))

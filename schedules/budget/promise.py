@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from schedules.budget.arena import Placed, Timeline, arena_bytes, nodes_of, overwritten_by
+from schedules.budget.arena import Placed, Timeline, nodes_of, overwritten_by
 from schedules.budget.exact import Solver
 from schedules.budget.pools import with_pools
 from schedules.budget.problem import Solution
@@ -35,20 +35,15 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
 
 def with_gaps(network: Network, solution: Solution) -> Solution:
     """The same plan with what TFLite's arena takes, gaps included."""
-    return replace(solution, arena=arena_bytes(placed(network, solution)))
+    return Arenas(network).with_gaps(solution)
 
 
 def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
     """Those of a curve that no other beats in what they hold with gaps, the fewest bytes first."""
     found: list[Solution] = []
-    known: dict[object, int] = {}
+    arenas = Arenas(network)
     for solution in sorted(curve, key=lambda solution: solution.cost):
-        places = tuple(
-            (u.chain, u.is_pooled, f.workspace, f.overwrites) for u, f in solution.chosen
-        )
-        if places not in known:
-            known[places] = with_gaps(network, solution).arena
-        plan = replace(solution, arena=known[places])
+        plan = arenas.with_gaps(solution)
         if not found or plan.bytes < found[-1].bytes:
             found.append(plan)
     return found[::-1]
@@ -56,19 +51,52 @@ def plans(network: Network, curve: Sequence[Solution]) -> list[Solution]:
 
 def placed(network: Network, solution: Solution) -> list[Placed]:
     """Where TFLite's arena has tensors and workspace with these kernels."""
-    forms = {unit.chain: form.workspace for unit, form in solution.chosen}
-    network = with_pools(network, solution.chosen)
-    kernels = {unit.chain: form.overwrites for unit, form in solution.chosen}
-    return placed_with(network, forms, overwritten_by(network, kernels))
+    timeline, workspace = Arenas(network).timeline(solution)
+    return timeline.placed(workspace)
 
 
-def placed_with(
-    network: Network, workspace: Mapping[Chain, int], overwritten: Mapping[Chain, int]
-) -> list[Placed]:
-    """Likewise, with the workspace of each unit that one kernel computes, and what it overwrites.
+def timeline_of(
+    network: Network, chains: Iterable[Chain], overwritten: Mapping[Chain, int]
+) -> tuple[Timeline, dict[Chain, int]]:
+    """When tensors live if one kernel computes each of ``chains``, and when those run with nodes.
 
-    See :class:`Timeline`.
+    What they overwrite is as in :class:`Timeline`.
     """
-    first = {chain: nodes[0] for chain in workspace if (nodes := nodes_of(network, chain))}
+    first = {chain: nodes[0] for chain in chains if (nodes := nodes_of(network, chain))}
     timeline = Timeline(network, first, overwritten)
-    return timeline.placed({timeline.time_of(first[chain]): workspace[chain] for chain in first})
+    return timeline, {chain: timeline.time_of(node) for chain, node in first.items()}
+
+
+class Arenas:
+    """TFLite's arenas with several plans of a network: most of them share when tensors live."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._timelines: dict[object, tuple[Timeline, dict[Chain, int]]] = {}
+        self._bytes: dict[object, int] = {}
+
+    def with_gaps(self, solution: Solution) -> Solution:
+        """See :func:`with_gaps`."""
+        workspace = tuple(form.workspace for _, form in solution.chosen)
+        key = (_kernels(solution), workspace)
+        if key not in self._bytes:
+            timeline, held = self.timeline(solution)
+            self._bytes[key] = timeline.arena_bytes(held)
+        return replace(solution, arena=self._bytes[key])
+
+    def timeline(self, solution: Solution) -> tuple[Timeline, dict[int, int]]:
+        """When tensors live, and the workspace by the time that it is for."""
+        key = _kernels(solution)
+        if key not in self._timelines:
+            network = with_pools(self._network, solution.chosen)
+            kernels = {unit.chain: form.overwrites for unit, form in solution.chosen}
+            overwritten = overwritten_by(network, kernels)
+            self._timelines[key] = timeline_of(network, kernels, overwritten)
+        timeline, times = self._timelines[key]
+        forms = {unit.chain: form for unit, form in solution.chosen}
+        return timeline, {time: forms[chain].workspace for chain, time in times.items()}
+
+
+def _kernels(solution: Solution) -> tuple[object, ...]:
+    """What decides when tensors live."""
+    return tuple((unit.chain, unit.is_pooled, form.overwrites) for unit, form in solution.chosen)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product as pairs
+from itertools import takewhile
 from typing import Any
 
 from schedules.kernel import sharing
@@ -232,12 +233,13 @@ def default_tile(workload: Conv2dWorkload, simd: Simd, taps: Taps, row_pixels: i
     """The tile to use untuned for rows of ``row_pixels``: the cheapest by :func:`tile_cost`."""
     lanes = vector_lanes(simd, workload.dtype)
     widest = MAX_VECTORS * simd.lanes(workload.dtype)
-    shapes = [
-        (columns, panel)
-        for columns in range(1, simd.vector_registers)
-        for panel in range(lanes, widest + 1, lanes)
-        if fits_registers(workload, simd, taps, columns, panel)
-    ]
+    shapes = []
+    for panel in range(lanes, widest + 1, lanes):
+        # If a tile does not fit, no wider one does.
+        fit = partial(fits_registers, workload, simd, taps, panel=panel)
+        columns_that_fit = takewhile(fit, range(1, simd.vector_registers))
+        shapes += [(columns, panel) for columns in columns_that_fit]
+    shapes.sort()
 
     def cost(shape: tuple[int, int]) -> tuple[float, int]:
         return tile_cost(workload, simd, taps, row_pixels, *shape), shape[0] * shape[1]

@@ -8,6 +8,7 @@ of the largest of numbers that are not negative.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from schedules.errors import LeanconvError
@@ -75,7 +76,7 @@ class PooledWorkload(Conv2dWorkload):
         padded = self.out_width + self.pad_pool_left + self.pad_pool_right
         return (padded - self.pool_width) // self.pool_stride_width + 1
 
-    @property
+    @cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
         """``(N, H'', W'', M)`` of the pool."""
         return (self.batch, self.pooled_height, self.pooled_width, self.out_channels)

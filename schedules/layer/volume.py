@@ -8,7 +8,7 @@ as well, but for which row of the input a row of the kernel reads.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from schedules.errors import LeanconvError
@@ -192,4 +192,5 @@ class Conv3dWorkload(Conv2dWorkload):
         found = {name: value for name, value in match.groupdict().items() if value is not None}
         image = Conv2dWorkload.from_text(found.pop("images"))
         depth: dict[str, Any] = {name: int(value) for name, value in found.items()}
-        return cls(**vars(image), **depth)
+        own = {field.name: getattr(image, field.name) for field in fields(image)}
+        return cls(**own, **depth)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
 from typing import Any
 
 from schedules.errors import LeanconvError
@@ -118,13 +119,11 @@ class Conv2dWorkload:
     zeros: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None or isinstance(value, str | bool | WinogradWeights):
-                continue
-            least = 0 if field.name.startswith("pad_") or field.name == "zeros" else 1
+        # mypy does not see that a class has a hash, if those that are made of it have one.
+        for name, least in _least_values(type(self)).items():  # type: ignore[arg-type]
+            value = getattr(self, name)
             if value < least:
-                raise LeanconvError(f"convolution with {field.name} = {value}: must be >= {least}")
+                raise LeanconvError(f"convolution with {name} = {value}: must be >= {least}")
         if self.output_activation != "none" and not self.residual:
             raise LeanconvError("an output activation without a residual: it is the activation")
         activations, types = (*ACTIVATIONS, HARD_SWISH, SWISH), tuple(DTYPE_BYTES)
@@ -170,13 +169,13 @@ class Conv2dWorkload:
 
     # Output geometry
 
-    @property
+    @cached_property
     def out_height(self) -> int:
         """Rows of the output image."""
         span = (self.kernel_height - 1) * self.dilation_height + 1
         return (self.in_height + self.pad_top + self.pad_bottom - span) // self.stride_height + 1
 
-    @property
+    @cached_property
     def out_width(self) -> int:
         """Columns of the output image."""
         span = (self.kernel_width - 1) * self.dilation_width + 1
@@ -187,14 +186,14 @@ class Conv2dWorkload:
         """``(N, H, W, C)``."""
         return (self.batch, self.in_height, self.in_width, self.in_channels)
 
-    @property
+    @cached_property
     def weight_shape(self) -> tuple[int, int, int, int]:
         """``(M, K_h, K_w, C / groups)``, TFLite's OHWI; of Winograd's domain its points."""
         more = self.domain.outputs - 1 if self.domain else 0
         taps = (self.kernel_height + more, self.kernel_width + more)
         return (self.out_channels, *taps, self.in_channels // self.groups)
 
-    @property
+    @cached_property
     def output_shape(self) -> tuple[int, int, int, int]:
         """``(N, H', W', M)``."""
         return (self.batch, self.out_height, self.out_width, self.out_channels)
@@ -236,49 +235,49 @@ class Conv2dWorkload:
         """Whether its input and output are floats, and its sums of integers."""
         return self.rounding in DYNAMIC_ROUNDINGS
 
-    @property
+    @cached_property
     def types(self) -> tuple[str, str]:
         """Element types of what is multiplied, and of the weights: an algorithm's ``types``."""
         weights = "Winograd's" if self.domain else self.weight_dtype
         return ("dynamic int8" if self.is_dynamic else self.dtype), weights
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Output positions of the whole batch: the M of the equivalent matrix product."""
         return self.batch * self.out_height * self.out_width
 
-    @property
+    @cached_property
     def reduction(self) -> int:
         """Products summed for one output element: K_h K_w C / groups."""
         taps = (self.kernel_height, self.kernel_width, self.in_channels)
         return math.prod(taps if self.domain else self.weight_shape[1:])
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of the direct algorithm, borders counted as if full."""
         return self.pixels * self.out_channels * self.reduction
 
-    @property
+    @cached_property
     def input_bytes(self) -> int:
         """Bytes of the input tensor."""
         return math.prod(self.input_shape) * self.element_bytes
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of the weights as TFLite stores them, without the bias."""
         return math.prod(self.weight_shape) * DTYPE_BYTES[self.weight_dtype]
 
-    @property
+    @cached_property
     def output_bytes(self) -> int:
         """Bytes of the output tensor."""
         return math.prod(self.output_shape) * self.element_bytes
 
-    @property
+    @cached_property
     def is_padded(self) -> bool:
         """Whether any border is padded with zeros."""
         return any((self.pad_top, self.pad_bottom, self.pad_left, self.pad_right))
 
-    @property
+    @cached_property
     def is_pointwise(self) -> bool:
         """Whether the image's pixels are the rows of the patch matrix (1x1, stride 1, unpadded)."""
         return (
@@ -287,7 +286,7 @@ class Conv2dWorkload:
             and not self.is_padded
         )
 
-    @property
+    @cached_property
     def is_depthwise(self) -> bool:
         """Whether each output channel reads one input channel, among several."""
         return self.groups == self.in_channels > 1
@@ -441,3 +440,10 @@ class Conv2dWorkload:
         if "domain" in found:
             values["domain"] = WinogradWeights.from_text(found["domain"])
         return cls(**values)
+
+
+@cache
+def _least_values(workload: type[Conv2dWorkload]) -> Mapping[str, int]:
+    """The least value that each whole number of a workload may have."""
+    names = [field.name for field in fields(workload) if field.type == "int"]
+    return {name: 0 if name.startswith("pad_") or name == "zeros" else 1 for name in names}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schedules.budget.arena import arena_bytes, node_workspace, overwritten_by
+from schedules.budget.arena import node_workspace, overwritten_by
 from schedules.budget.forms import packed_bytes
-from schedules.budget.promise import placed_with
+from schedules.budget.promise import timeline_of
 from schedules.layer.network import Chain
 from schedules.lower.memory import align
 from schedules.plan.plan import Plan
@@ -56,13 +56,15 @@ def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:
     found: dict[int, int] = {}  # bytes -> the most threads
     kernels = {chain: plan.overwrites for chain, plan in plans.items()}
     overwritten = overwritten_by(network, kernels)
+    timeline, times = timeline_of(network, plans, overwritten)
     most, before, height = 0, None, 0
     for threads in THREADS:
         workspace = {
-            chain: _workspace(selection, chain, plan, threads) for chain, plan in plans.items()
+            time: _workspace(selection, chain, plans[chain], threads)
+            for chain, time in times.items()
         }
         if workspace != before:
-            height = arena_bytes(placed_with(network, workspace, overwritten))
+            height = timeline.arena_bytes(workspace)
         before, most = workspace, max(most, height)
         found[most] = threads
     return tuple((threads, size) for size, threads in found.items())

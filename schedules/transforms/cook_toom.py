@@ -128,7 +128,7 @@ class Filtering:
         for i, k in np.ndindex(self.outputs, self.taps):
             factors = [self.output[i][j] * self.kernel[j][k] for j in range(n)]
             for at in range(n):
-                used = (j for j in range(n) if zero not in (factors[j], self.image[j][at]))
+                used = (j for j in range(n) if factors[j] and self.image[j][at])
                 total = sum((factors[j] * self.image[j][at] for j in used), zero)
                 if total != Surd.of(int(at == i + k)):
                     raise LeanconvError(

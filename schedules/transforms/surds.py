@@ -31,6 +31,9 @@ class Surd:
         """An integer or a fraction as a surd; surds as they are."""
         return value if isinstance(value, Surd) else cls(Fraction(value))
 
+    def __bool__(self) -> bool:
+        return bool(self.rational or self.irrational)
+
     def _with(self, rational: Fraction, irrational: Fraction, other: Surd) -> Surd:
         if self.radicand and other.radicand and self.radicand != other.radicand:
             raise LeanconvError(f"sqrt({self.radicand}) and sqrt({other.radicand}) do not mix")

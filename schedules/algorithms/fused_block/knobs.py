@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -193,7 +193,7 @@ def trades(block: Block, simd: Simd) -> list[Knobs]:
         if strip_rows % row_block == 0
         for size in c_blocks(block, simd)
     ]
-    sizes = [(way.workspace_bytes, cost(way, simd)) for way in ways]
+    sizes = list(zip((way.workspace_bytes for way in ways), _costs(ways, simd), strict=True))
     found: list[Knobs] = []
     least = math.inf
     for place in sorted(range(len(ways)), key=sizes.__getitem__):
@@ -266,18 +266,63 @@ def cost(strips: Strips, simd: Simd) -> float:
     return sum(work.seconds(simd, strips.block.dtype) for work in stages(strips, simd))
 
 
+def _costs(ways: Sequence[Strips], simd: Simd) -> list[float]:
+    """:func:`cost` of each of many ways to cut one block, of which few numbers differ."""
+
+    def seconds(*works: Work) -> float:
+        return sum(work.seconds(simd, ways[0].block.dtype) for work in works)
+
+    layers: dict[int, float] = {}
+    again: dict[int, float] = {}
+    sums: dict[int, float] = {}
+    costs = []
+    for way in ways:
+        passes = _passes(way, simd)
+        if passes not in layers:
+            layers[passes] = seconds(*_of_layers(way.block, passes, simd))
+        if way.strip_rows not in again:
+            again[way.strip_rows] = seconds(_again(way))
+        if way.c_block not in sums:
+            sums[way.c_block] = seconds(_sums(way, simd))
+        costs.append(layers[passes] + again[way.strip_rows] + sums[way.c_block])
+    return costs
+
+
 def stages(strips: Strips, simd: Simd) -> list[Work]:
     """The work of each layer, and that of reading and writing the sums again."""
-    block, size = strips.block, strips.block.element_bytes
-    weights = [math.prod(layer.weight_shape) * size for layer in block.layers]
-    passes = strips.count
-    if sum(weights) // strips.c_blocks > simd.l2_bytes // 2:
+    layers = _of_layers(strips.block, _passes(strips, simd), simd)
+    return [*layers, _again(strips), _sums(strips, simd)]
+
+
+def _passes(strips: Strips, simd: Simd) -> int:
+    """How often the weights are read."""
+    passes = strips.count * strips.block.layers[0].batch
+    if sum(_weights(strips.block)) // strips.c_blocks > simd.l2_bytes // 2:
         passes *= strips.strip_rows // strips.row_block
-    passes *= block.layers[0].batch
-    layers = [
+    return passes
+
+
+def _weights(block: Block) -> list[int]:
+    """Bytes of each layer's weights, as they are multiplied."""
+    return [math.prod(layer.weight_shape) * block.element_bytes for layer in block.layers]
+
+
+def _of_layers(block: Block, passes: int, simd: Simd) -> list[Work]:
+    """The work of each layer whose weights are read so often."""
+    weights = _weights(block)
+    return [
         Work(layer.macs) + reads(own, passes, simd, beside=sum(weights) - own)
         for layer, own in zip(block.layers, weights, strict=True)
     ]
-    again = Work(strips.macs - block.macs)
-    sums = moves(strips.moved_elements, simd, size, block.layers[-1].output_bytes)
-    return [*layers, again, sums]
+
+
+def _again(strips: Strips) -> Work:
+    """What is computed more than once."""
+    return Work(strips.macs - strips.block.macs)
+
+
+def _sums(strips: Strips, simd: Simd) -> Work:
+    """Sums that are read and written again."""
+    block = strips.block
+    size = block.layers[-1].output_bytes
+    return moves(strips.moved_elements, simd, block.element_bytes, size)

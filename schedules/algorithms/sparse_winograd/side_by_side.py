@@ -13,7 +13,7 @@ of channels of each tile, and ``V`` is these transposed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tvm import s_tir, te, tirx
@@ -53,7 +53,8 @@ class SideBySide(Domain):
         across, channels = domain.tile_columns, domain.workload.in_channels
         if domain.images > 1 or channels % LANES or across % columns or across > MAX_ROW:
             return None
-        return cls(**vars(domain), group=columns)
+        own = {field.name: getattr(domain, field.name) for field in fields(domain)}
+        return cls(**own, group=columns)
 
     @property
     def vectors(self) -> int:

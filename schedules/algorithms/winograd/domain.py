@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from tvm import te, tirx
 
@@ -51,26 +52,16 @@ class Domain:
         """F(``outputs``, r) along every axis on which the kernel is longer than 1."""
         # Records of kernels without these knobs are older than they.
         in_kernel = knobs.get("weights", TRANSFORMED) != TRANSFORMED
+        parts = 0 if in_kernel else knobs.get("parts", 1)
+        panel = knobs.get("panel", workload.out_channels)
+        return _domain(workload, knobs["outputs"], knobs["strip"], knobs["c_block"], panel, parts)
 
-        def along(taps: int) -> Filtering:
-            form = filtering(knobs["outputs"] if taps > 1 else 1, taps)
-            return form.light if in_kernel else form
-
-        rows, columns = along(workload.kernel_height), along(workload.kernel_width)
-        channels = workload.out_channels
-        panel = knobs.get("panel", channels)
-        if not in_kernel:
-            panel *= -(-channels // (panel * knobs.get("parts", 1)))
-        panel = min(panel, channels)
-        whole = cls(workload, rows, columns, 1, knobs["c_block"], in_kernel, panel)
-        return replace(whole, strip=min(knobs["strip"], whole.tile_rows))
-
-    @property
+    @cached_property
     def points(self) -> int:
         """``n_h n_w``: matrix products."""
         return self.rows.inputs * self.columns.inputs
 
-    @property
+    @cached_property
     def types(self) -> tuple[str, str]:
         """Element types of V and U, and of M: see :mod:`schedules.algorithms.winograd.integers`."""
         return (IMAGE, SUMS) if self.workload.is_quantised else (self.workload.dtype,) * 2
@@ -94,28 +85,28 @@ class Domain:
         """Channels of V side by side: those of one block, if they are whole cache lines."""
         return self.workload.in_channels if self.c_block % self.line else self.c_block
 
-    @property
+    @cached_property
     def image_elements(self) -> int:
         """Elements of V."""
         blocks = self.workload.in_channels // self.image_block
         return blocks * self.points * self.point_elements
 
-    @property
+    @cached_property
     def point_elements(self) -> int:
         """Elements of V from one point to the next, of a block of channels."""
         return self.tiles * self.image_block + self.line
 
-    @property
+    @cached_property
     def product_elements(self) -> int:
         """Elements of M."""
         return self.points * (self.tiles * self.panel + self.line)
 
-    @property
+    @cached_property
     def tile_rows(self) -> int:
         """Tiles down the image."""
         return -(-self.workload.out_height // self.rows.outputs)
 
-    @property
+    @cached_property
     def tile_columns(self) -> int:
         """Tiles across the image."""
         return -(-self.workload.out_width // self.columns.outputs)
@@ -130,7 +121,7 @@ class Domain:
         """Tiles of a strip that are of one image."""
         return self.strip * self.tile_columns
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         """Tiles of a strip: rows of each matrix product."""
         return self.images * self.image_tiles
@@ -197,6 +188,25 @@ class Domain:
             kernel_width=1,
             dtype="float32" if self.workload.is_quantised else self.workload.dtype,
         )
+
+
+@lru_cache(maxsize=4096)
+def _domain(
+    workload: Conv2dWorkload, outputs: int, strip: int, c_block: int, panel: int, parts: int
+) -> Domain:
+    """See :meth:`Domain.of`; no ``parts`` if the kernel transforms the weights."""
+    in_kernel, channels = not parts, workload.out_channels
+
+    def along(taps: int) -> Filtering:
+        form = filtering(outputs if taps > 1 else 1, taps)
+        return form.light if in_kernel else form
+
+    rows, columns = along(workload.kernel_height), along(workload.kernel_width)
+    if parts:
+        panel *= -(-channels // (panel * parts))
+    panel = min(panel, channels)
+    whole = Domain(workload, rows, columns, 1, c_block, in_kernel, panel)
+    return replace(whole, strip=min(strip, whole.tile_rows))
 
 
 def multiply(domain: Domain, transformed: te.Tensor, weights: te.Tensor, tile: Tile) -> te.Tensor:

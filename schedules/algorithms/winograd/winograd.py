@@ -45,6 +45,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from tvm import s_tir, te
@@ -154,7 +155,7 @@ class Winograd(LayerAlgorithm):
         return forms + [{"outputs": m, "weights": TRANSFORMED, "strip": 1} for m in outputs]
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
-        return self._knobs(workload, simd, NO_KNOBS)
+        return _untuned(self, workload, simd)
 
     def default_knobs(
         self, workload: Conv2dWorkload, simd: Simd, fixed: Knobs = NO_KNOBS
@@ -337,6 +338,12 @@ class Winograd(LayerAlgorithm):
         else:
             schedule_strips(schedule, domain, simd, tile)
         return schedule
+
+
+@lru_cache(maxsize=1024)
+def _untuned(algorithm: Winograd, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
+    """All knobs, which every form of the layer is checked against."""
+    return algorithm._knobs(workload, simd, NO_KNOBS)
 
 
 def product_of(domain: Domain, simd: Simd) -> Product:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    gc.disable()  # half a million objects in a second, none of them garbage: a tenth of the time
     for path in filter(None, (options.json, options.html)):
         check_output(path, [options.model])
     if options.json is not None and options.json == options.html:

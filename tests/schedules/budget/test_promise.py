@@ -16,10 +16,10 @@ def gaps(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     """Bytes of gaps, by the arena that is asked for."""
     found: dict[int, int] = {}
 
-    def with_gaps(_network: Network, solution: Solution) -> Solution:
+    def with_gaps(_arenas: promise.Arenas, solution: Solution) -> Solution:
         return replace(solution, arena=solution.arena + found.get(solution.arena, 0))
 
-    monkeypatch.setattr(promise, "with_gaps", with_gaps)
+    monkeypatch.setattr(promise.Arenas, "with_gaps", with_gaps)
     return found
 
 
