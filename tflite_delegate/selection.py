@@ -15,7 +15,7 @@ from schedules.select.within import select_within, selection_as_recorded
 from schedules.target.simd import Simd
 from schedules.tuning.records.records import Record
 from tflite_delegate.read.model import Model
-from tflite_delegate.targeted import read_for
+from tflite_delegate.targeted import OF_ONE_GRAPH, read_for
 
 
 def select(
@@ -42,7 +42,7 @@ def select(
         model = read_for(model, simd)
     if plan is not None:
         if model.others:
-            raise LeanconvError("--plan does not go with a model of several graphs yet")
+            raise LeanconvError(f"--plan with a model of several graphs: {OF_ONE_GRAPH}")
         found: tuple[Selection, ...] = (selection_as_recorded(model, simd, plan),)
     elif not limits.of_network:
         found = select_by(model.graphs, simd, algorithms, limits, objective, records)
@@ -65,8 +65,9 @@ def _check_alone(
     option = "--memory-limit" if limits.held_bytes is not None else "--weights embedded"
     if option != "--memory-limit" and not limits.embeds:
         option = "--file-limit"
+    if model.others:
+        raise LeanconvError(f"{option} with a model of several graphs: {OF_ONE_GRAPH}")
     for given, what in (
-        (model.others, "a model of several graphs"),
         (tuple(algorithms) != (AUTO,), "--algorithm"),
         (objective != "time", "--objective"),
         (records, "--tuning-records"),

@@ -10,6 +10,9 @@ from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
 from tflite_delegate.rules import DEFAULT, with_rules
 
+#: What is said of models of several: those of signatures, or that control flow runs.
+OF_ONE_GRAPH = "plans and limits on all that is held are for models of one graph so far"
+
 
 def read_for(
     path: str | Path,

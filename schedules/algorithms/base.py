@@ -33,7 +33,7 @@ from schedules.layer.row_chain import RowChain
 from schedules.layer.volume import Conv3dWorkload
 from schedules.layer.words import PAIR, SPREAD, WORD, step_bytes
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import multiplies_matrices, spreads
+from schedules.target.byte_products import multiplies_matrices, spreads
 from schedules.target.simd import Simd
 
 #: A tensor has at most so many elements: kernels index with 32-bit integers.

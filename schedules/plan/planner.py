@@ -20,9 +20,9 @@ from schedules.kernel.costs import spill_seconds
 from schedules.kernel.packing import ONE_BY_ONE, SPREAD_OUT, has_narrow_weights
 from schedules.layer.block import Workload
 from schedules.layer.network import Layer
-from schedules.lower.integers import spreads
 from schedules.plan.choice import AUTO, Choice
 from schedules.plan.plan import Plan
+from schedules.target.byte_products import spreads
 from schedules.target.simd import MAX_THREADS, Simd
 
 #: Without a limit, how many times the expected error of the definition an algorithm's may be.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import s_tir, te, tirx
 from tvm.tirx import Expr
@@ -29,7 +29,7 @@ from schedules.lower.steps import partition
 from schedules.target.simd import Simd
 
 #: A layout tells the axes of the stored product for a tap, a pixel and an output channel.
-Layout = Callable[[tirx.Var, tirx.Var, tirx.Var], list[Expr]]
+Layout: TypeAlias = "Callable[[tirx.Var, tirx.Var, tirx.Var], list[Expr]]"
 
 
 class PixelPatches(GatheredPatches):

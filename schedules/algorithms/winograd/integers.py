@@ -27,7 +27,7 @@ from schedules.kernel import tiles
 from schedules.kernel.packing import Matrix
 from schedules.kernel.tiles import Product, Tile
 from schedules.layer.workload import Conv2dWorkload
-from schedules.lower.integers import spreads
+from schedules.target.byte_products import spreads
 from schedules.target.simd import Simd
 from schedules.transforms.cook_toom import Filtering, as_floats, filtering
 

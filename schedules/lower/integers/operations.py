@@ -8,7 +8,8 @@ import tvm
 from tvm import tirx
 from tvm.tirx import Expr
 
-from schedules.target.cores import AVX_VNNI, I8MM, VNNI
+from schedules.target.byte_products import spreads
+from schedules.target.cores import AVX_VNNI, VNNI
 from schedules.target.simd import Simd
 
 DOT4, DOT4_ONTO, SPREAD, SPREAD_ONTO, WORD_OF, NEGATED, WIDE, REQUANTISED = NAMES = tuple(
@@ -63,7 +64,7 @@ def spread_dot4(weights: Expr, image: Expr) -> Expr:
 
 
 def matrix_dot8(weights: Expr, image: Expr, dtype: str = "int8") -> Expr:
-    """Products of two rows of eight int8 by two others, or uint8; see :func:`multiplies_matrices`.
+    """Products of two rows of eight int8 by two others, or uint8, where ``multiplies_matrices``.
 
     Two lanes of four are a row, and those of the result are the first row of ``image`` by both of
     ``weights``, and the second one.
@@ -85,16 +86,6 @@ def product16(weight: Expr, image: Expr) -> Expr:
 def wide_product(weight: Expr, image: Expr) -> Expr:
     """The product of two int16, the second of them perhaps a lane of a vector; on Arm only."""
     return tirx.call_intrin("int32", WIDE, weight, image)
-
-
-def spreads(simd: Simd) -> bool:
-    """Whether ``simd`` has ``spread_dot4``: Arm without dot products, which it saves a lot."""
-    return simd.arch == "aarch64" and "dotprod" not in simd.features
-
-
-def multiplies_matrices(simd: Simd) -> bool:
-    """Whether ``simd`` has ``matrix_dot8``: twice as many products as in an instruction of dots."""
-    return I8MM in simd.features
 
 
 def word(*elements: Expr) -> Expr:

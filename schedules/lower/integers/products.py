@@ -8,7 +8,7 @@ from functools import partial
 from tvm import tirx
 from tvm.tirx import Expr
 
-from schedules.lower.integers.operations import SIGNS, has_vnni, spreads
+from schedules.lower.integers.operations import SIGNS, has_vnni
 from schedules.lower.integers.vectors import (
     bytes_of,
     constant,
@@ -18,6 +18,7 @@ from schedules.lower.integers.vectors import (
     pick,
     vector_type,
 )
+from schedules.target.byte_products import spreads
 from schedules.target.simd import Simd
 
 

@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import tvm
-from tvm.target import codegen
-
 from schedules import __version__
 from schedules.errors import LeanconvError
 from schedules.files import write_json
@@ -144,6 +141,9 @@ def calibrated(
 
 def software() -> dict[str, str]:
     """The versions that decide what is compiled."""
+    import tvm  # takes a second
+    from tvm.target import codegen
+
     return {
         "leanconv": __version__,
         "tvm": tvm.__version__,

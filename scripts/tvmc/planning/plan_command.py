@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedules.errors import LeanconvError, OverLimit
 from schedules.files import write_json
+from schedules.put_off import put_tvm_off
 from tvmc.command import (
     add_weight_options,
     at_least_one,
@@ -108,6 +109,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    put_tvm_off()
     gc.disable()  # half a million objects in a second, none of them garbage: a tenth of the time
     for path in filter(None, (options.json, options.html)):
         check_output(path, [options.model])
@@ -165,10 +167,12 @@ def plan(
     from schedules.select.within import fastest_of, file_refusal, solvers_of
     from schedules.target.simd import Simd
     from schedules.tuning.records.board_info import calibrated
-    from tflite_delegate.targeted import read_for
+    from tflite_delegate.targeted import OF_ONE_GRAPH, read_for
 
     simd = calibrated(Simd.named(target), [], figures)
     network = read_for(model, simd, precision=precision)
+    if network.others:
+        raise LeanconvError(f"{network.name} has {len(network.graphs)} graphs: {OF_ONE_GRAPH}")
     limits = Limits(threads=threads, embeds=embeds, file_bytes=file_limit)
     problem = problem_of(network, simd, limits)
     solvers = solvers_of(problem, limits)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 import tvmc
 from schedules.errors import LeanconvError
-from tests.support.tflite_writer import Conv, chain
+from tests.support.tflite_writer import Conv, chain, merged
 from tflite_delegate.build import Report
 from tvmc.cli import main
 from tvmc.planning.plan_command import plan
@@ -38,6 +40,29 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plans(graph: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = plan(graph).to_dict()["plans"]
     return found
+
+
+def test_plans_are_found_without_tvm(graph: Path) -> None:
+    """Its import would be a third of the time."""
+    code = "import sys\nfrom tvmc.cli import main\n"
+    code += (
+        f"assert main(['plan', {str(graph)!r}, '--memory-limit', '1M', '--json', 'x.json']) == 0\n"
+    )
+    code += "print('tvm.runtime' in sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=graph.parent)
+    assert done.stderr.splitlines()[-1] == "False", done.stderr
+
+
+def test_models_of_several_graphs_have_no_plans_yet(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "two.tflite"
+    path.write_bytes(merged([graph.read_bytes()] * 2))
+    command = ["compile", str(path), "-o", str(tmp_path / "lib.so"), "--memory-limit", "1M"]
+    for words in (["plan", str(path)], command):
+        assert main(words) == 2
+        assert capsys.readouterr().err.endswith("are for models of one graph so far\n")
 
 
 def test_the_plans_trade_bytes_for_time(plans: list[dict[str, Any]]) -> None:
