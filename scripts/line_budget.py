@@ -17,8 +17,8 @@ from tvmc.tables import format_table
 
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
-    "schedules": 680,
-    "schedules/algorithms": 6900,
+    "schedules": 770,
+    "schedules/algorithms": 6950,
     "schedules/budget": 1500,
     "schedules/kernel": 4150,
     "schedules/layer": 2030,
@@ -29,7 +29,7 @@ BUDGET = {
     "schedules/target": 1450,
     "schedules/transforms": 310,
     "schedules/tuning": 5720,
-    "tflite_delegate": 1270,
+    "tflite_delegate": 1300,
     "tflite_delegate/csrc": 18300,
     "tflite_delegate/embedding": 200,
     "tflite_delegate/importer": 5080,
