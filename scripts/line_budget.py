@@ -47,7 +47,7 @@ BUDGET = {
     "tests/planted": 370,
     "tests/schedules": 11650,
     "tests/scripts": 9650,
-    "tests/support": 5240,
+    "tests/support": 5580,
     "tests/tflite_delegate": 13450,
 }
 #: Folders that everything is in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from schedules.plan.planner import Limits
 from schedules.target.simd import PRESETS
 from scripts.board.board import Board
 from scripts.board.count import invoke
+from tests.support.half_networks import HalfNetwork
 from tests.support.hybrid_models import HybridLayer
 from tests.support.reference import conv2d
 from tests.support.tflite_writer import Conv, ModelWriter
@@ -168,3 +170,66 @@ def test_tensors_of_the_model_may_be_float16(cpu: str, arm_board: Board, tmp_pat
     assert output.dtype == np.float16
     exact, bound = in_half(CONVS[0], x.astype(np.float64))
     assert (abs(output - exact) <= bound).all()
+
+
+def test_residuals_may_be_of_another_type_than_the_sum(arm_board: Board, tmp_path: Path) -> None:
+    """The model's caller reads one sum, whose residual is float16, and gives the other's."""
+    writer, conv = ModelWriter(), Conv(6, (1, 1))
+    first, given = writer.tensor(SHAPE), writer.tensor(SHAPE)
+    image, _ = writer.conv(first, SHAPE, conv)
+    for operand in (image, given):
+        y, _ = writer.conv(image, SHAPE, conv)
+        total = writer.node("ADD", [y, operand], SHAPE, fusedActivationFunction="none")
+    last, _ = writer.conv(total, SHAPE, conv)
+    sums = [operator.outputs[0] for operator in writer.operators if len(operator.inputs) == 2]
+    model, library = tmp_path / "sums.tflite", tmp_path / "sums.so"
+    model.write_bytes(writer.finish([first, given], [sums[0], last]))
+    report = build(model, library, PRESETS["cortex-a76"], precision="fp16")
+    assert [layer.op for layer in report.layers] == ["CONV_2D"] * 4
+    assert report.between == {}, "both sums are merged"
+    x, r = np.random.default_rng(3).standard_normal((2, *SHAPE)).astype(np.float16)
+    inputs = [x.astype(np.float32), r.astype(np.float32)]
+    run = invoke(
+        arm_board, model, mode="builtin", cpu="cortex-a76", delegate=library, inputs=inputs
+    )
+    image_of = in_half(conv, x.astype(np.float64))
+    product, error = in_half(conv, *image_of)
+    first_sum = product + image_of[0], error + image_of[1]
+    second = product + r, error
+    for output, (exact, bound) in zip(
+        run.outputs, (first_sum, in_half(conv, *second)), strict=True
+    ):
+        assert (abs(output - exact) <= bound + 2.0**-11 * (abs(exact) + bound)).all()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "seeds"),
+    [
+        ("cortex-a76", (1, 2, 113)),
+        *(
+            pytest.param(cpu, range(first, first + 25), marks=pytest.mark.slow)
+            for cpu in ("cortex-a76", "cortex-a710")
+            for first in (100, 125, 150, 175)
+        ),
+    ],
+)
+def test_random_networks_are_within_their_bounds(
+    cpu: str, seeds: Sequence[int], arm_board: Board, tmp_path: Path
+) -> None:
+    """Layers, blocks and operators in between, many of which keep their tensors in float16."""
+    writer = ModelWriter()
+    networks = [HalfNetwork(writer, seed) for seed in seeds]
+    outputs = [(seed, y) for seed, net in zip(seeds, networks, strict=True) for y in net.outputs]
+    model, library = tmp_path / "networks.tflite", tmp_path / "networks.so"
+    content = writer.finish([n.first.tensor for n in networks], [y.tensor for _, y in outputs])
+    model.write_bytes(content)
+    report = build(model, library, PRESETS[cpu], precision="fp16")
+    assert all(layer.precision == "float16" for layer in report.layers)
+    images = [network.image for network in networks]
+    run = invoke(arm_board, model, mode="builtin", cpu=cpu, delegate=library, inputs=images)
+    told = {layer.index: layer.workspace_bytes for layer in report.layers}
+    found = {layer["node"]: layer["workspace_bytes"] for layer in run.report["layers"]}
+    assert found == {node: told[node] for node in found}  # a block has one entry
+    for (seed, value), y in zip(outputs, run.outputs, strict=True):
+        beyond = ~(abs(y - value.exact) <= value.error)
+        assert not beyond.any(), (seed, value.tensor, int(beyond.sum()), y.size)

@@ -242,12 +242,12 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
     const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
-    const size_t x_bytes = node->x_bytes, y_bytes = node->y_bytes;
+    const size_t x_bytes = node->x_bytes, r_bytes = node->r_bytes, y_bytes = node->y_bytes;
     if (!node->is_measured) {
         lc_measure(node, context);
     }
     if (!holds(input, x_bytes, node->batch) || !holds(output, y_bytes, node->batch) ||
-        (residual && !holds(residual, y_bytes, node->repeats_residual ? 1 : node->batch))) {
+        (residual && !holds(residual, r_bytes, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
                              chain->layers[0].core);
         return TFL_ERROR;
@@ -262,7 +262,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
         // The last call may compute some images anew, so as to have as many as it takes.
         size_t first = (size_t)(i < node->batch - images ? i : node->batch - images);
         struct image image = {.x = all.x + first * x_bytes, .y = all.y + first * y_bytes};
-        image.r = all.r && !node->repeats_residual ? all.r + first * y_bytes : all.r;
+        image.r = all.r && !node->repeats_residual ? all.r + first * r_bytes : all.r;
         if (!run_images(node, context, image, workspace, threads)) {
             context->ReportError(context, "leanconv: %s failed", node->name);
             return TFL_ERROR;

@@ -69,8 +69,9 @@ struct lc_node {
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
     struct lc_geometry *layers; // of the chain
     int32_t batch;
-    size_t x_bytes, y_bytes;        // of one image of the input and of the output
-    const struct lc_kernel *kernel; // NULL: the generic C kernel
+    size_t x_bytes, r_bytes, y_bytes; // of one image of the input, the residual and the output,
+                                      // which may be of different types
+    const struct lc_kernel *kernel;   // NULL: the generic C kernel
     int32_t threads;
     size_t workspace_bytes;
     size_t staged; // offset in the workspace of an image that is spread over the output, or of

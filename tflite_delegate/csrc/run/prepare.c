@@ -17,8 +17,8 @@
 struct shapes {
     struct lc_geometry layers[LC_MAX_LAYERS];
     int32_t batch;
-    size_t x_bytes, y_bytes;       // of one image
-    size_t x_elements, y_elements; // likewise
+    size_t x_bytes, r_bytes, y_bytes; // of one image
+    size_t x_elements, y_elements;    // likewise
 };
 
 // What a node needs in memory while it runs.
@@ -199,7 +199,7 @@ static void fold_rows(const struct lc_node *node, struct shapes *shapes) {
     }
 }
 
-// Elements and bytes of one image of the input and of the output. False on overflow.
+// Elements and bytes of one image of the input, the residual and the output. False on overflow.
 static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *context,
                         struct shapes *shapes) {
     const struct lc_geometry *first = shapes->layers, *last = &first[chain->layer_count - 1];
@@ -216,11 +216,14 @@ static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *
         *y = (size_t)spread.up->channels;
         fits = fits && lc_multiply(y, spread.height.size) && lc_multiply(y, spread.width.size);
     }
+    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
     shapes->x_bytes = *x;
+    shapes->r_bytes = residual ? *y : 0;
     shapes->y_bytes = *y;
     return fits &&
            lc_multiply(&shapes->x_bytes,
                        lc_element_size(context->tensors[lc_chain_input(chain)].type)) &&
+           (!residual || lc_multiply(&shapes->r_bytes, lc_element_size(residual->type))) &&
            lc_multiply(&shapes->y_bytes,
                        lc_element_size(context->tensors[lc_chain_output(chain)].type));
 }
@@ -266,6 +269,7 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     memcpy(node->layers, shapes.layers, layer_bytes);
     node->batch = shapes.batch;
     node->x_bytes = shapes.x_bytes;
+    node->r_bytes = shapes.r_bytes;
     node->y_bytes = shapes.y_bytes;
     node->kernel = kernel;
     node->threads = threads;
