@@ -30,8 +30,8 @@ BUDGET = {
     "schedules/transforms": 310,
     "schedules/tuning": 5720,
     "tflite_delegate": 1300,
-    "tflite_delegate/csrc": 18300,
-    "tflite_delegate/embedding": 200,
+    "tflite_delegate/csrc": 18350,
+    "tflite_delegate/embedding": 330,
     "tflite_delegate/importer": 5080,
     "tflite_delegate/read": 2130,
     "scripts": 810,
@@ -48,7 +48,7 @@ BUDGET = {
     "tests/schedules": 11650,
     "tests/scripts": 9650,
     "tests/support": 5580,
-    "tests/tflite_delegate": 13450,
+    "tests/tflite_delegate": 13500,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

@@ -13,6 +13,7 @@ from schedules.budget.arena import Timeline, node_workspace, nodes_of, overwritt
 from schedules.budget.pools import pool_nodes, pooled_layers, with_layers
 from schedules.budget.problem import Form, Problem, Unit, undominated
 from schedules.kernel.costs import spill_seconds
+from schedules.kernel.packing import PackedWeights
 from schedules.layer.block import Workload
 from schedules.layer.network import (
     CONV,
@@ -25,6 +26,7 @@ from schedules.layer.network import (
     of_one_kernel,
 )
 from schedules.layer.row_chain import find_row_chains
+from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
@@ -32,8 +34,9 @@ from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, 
 from schedules.target.simd import Simd
 
 PICOSECONDS = 1e12
-#: Layouts of weights that a library may have in it.
+#: Layouts of weights that a library may have in it: of floats, and of int8 or uint8.
 EMBEDDED = ("panels", "channels", "winograd", "rows", "taps")
+EMBEDDED_CODES = ("words", "panels", "channels", "rows", "taps")
 
 
 def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Problem:
@@ -180,16 +183,20 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, threads: int, is_embe
 
 
 def _may_embed(layers: Sequence[Layer], plan: Plan) -> bool:
-    """Whether the library can have what ``plan`` packs: dense weights and sums of floats."""
+    """Whether the library can have what ``plan`` packs: of dense weights."""
     return all(
         layer.weight_order is not None
         and layer.kind in (CONV, DEPTHWISE, DENSE)
-        and workload.dtype == "float32"
-        and workload.weight_dtype in ("float32", "float16")
-        and part.layout in EMBEDDED
-        and not part.has_scales
+        and _may_embed_part(workload, part)
         for layer, workload, part in zip(layers, plan.layers, plan.parts, strict=True)
     )
+
+
+def _may_embed_part(workload: Conv2dWorkload, part: PackedWeights) -> bool:
+    """Of floats, or of codes as they are."""
+    if part.dtype.startswith("float"):
+        return workload.dtype == "float32" and part.layout in EMBEDDED
+    return part.layout in EMBEDDED_CODES
 
 
 def _stages_too_much(layers: Sequence[Layer], limits: Limits) -> bool:

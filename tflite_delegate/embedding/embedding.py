@@ -6,7 +6,7 @@ the weights of all layers, then their biases, each on a cache line of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +19,9 @@ from schedules.lower.memory import align
 from schedules.plan.plan import Plan
 from schedules.select.selection import Selection
 from schedules.target.elf_object import write_object
-from tflite_delegate.embedding.hashes import sample_hash, whole_hash
-from tflite_delegate.read.constants import LayerConstants, read_constants
+from schedules.target.simd import Simd
+from tflite_delegate.embedding.constants import LayerConstants, read_constants
+from tflite_delegate.embedding.hashes import joined, sample_hash, whole_hash
 from tflite_delegate.read.model import Model
 
 #: The symbol of the data, and the object that defines it.
@@ -69,19 +70,25 @@ def embed(
             if contents(chain, plan) not in found:
                 layers = [selection.layers[position].layer for position in chain]
                 constants = read_constants(model, layers)
-                found[contents(chain, plan)] = _write(out, plan, constants)
+                found[contents(chain, plan)] = _write(out, plan, constants, selection.simd)
     write_object(folder / OBJECT, SYMBOL, data, selections[0].simd)
     data.unlink()
     return found
 
 
-def _write(out: BinaryIO, plan: Plan, constants: Sequence[LayerConstants]) -> Embedded:
+def _write(out: BinaryIO, plan: Plan, constants: Sequence[LayerConstants], simd: Simd) -> Embedded:
     out.write(bytes(align(out.tell()) - out.tell()))
     start = out.tell()
     for call in range(plan.calls):
-        _write_aligned(out, start, [*_of_call(plan, constants, call), NOTHING])
-    stored = [layer.stored for layer in constants]
-    return Embedded(start, out.tell() - start, sample_hash(stored), whole_hash(stored))
+        _write_aligned(out, start, [*_of_call(plan, constants, call, simd), NOTHING])
+    hashes = (joined(_hashes(constants, of)) for of in (sample_hash, whole_hash))
+    return Embedded(start, out.tell() - start, *hashes)
+
+
+def _hashes(constants: Sequence[LayerConstants], of: Callable[[np.ndarray], int]) -> Iterable[int]:
+    for layer in constants:
+        yield of(layer.stored)
+        yield from map(whole_hash, layer.exact)
 
 
 def _write_aligned(out: BinaryIO, start: int, arrays: Iterable[np.ndarray]) -> None:
@@ -92,13 +99,22 @@ def _write_aligned(out: BinaryIO, start: int, arrays: Iterable[np.ndarray]) -> N
         out.write(np.ascontiguousarray(array).tobytes())
 
 
-def _of_call(plan: Plan, constants: Sequence[LayerConstants], call: int) -> Iterable[np.ndarray]:
-    """What one call reads: the weights of all layers, then their biases."""
-    parts = list(zip(constants, plan.parts, strict=True))
-    for layer, part in parts:
-        yield pack(layer.weights[_own(layer, plan, call)], part)
-    for layer, part in parts:
-        yield pack_bias(layer.bias[_own(layer, plan, call)], part)
+def _of_call(
+    plan: Plan, constants: Sequence[LayerConstants], call: int, simd: Simd
+) -> Iterable[np.ndarray]:
+    """What one call reads: the weights of all layers, then their biases and what is behind."""
+    behind = []
+    for layer, part in zip(constants, plan.parts, strict=True):
+        own = _own(layer, plan, call)
+        weights, bias, codes = layer.weights[own], layer.bias[own], layer.quantisation
+        if codes is None:
+            yield pack(weights, part)
+            behind.append(pack_bias(bias, part))
+        else:
+            codes = codes.of_channels(own)
+            yield pack(codes.packable(weights, part, simd), part)
+            behind.append(codes.packed(weights, bias, part, simd))
+    yield from behind
 
 
 def _own(layer: LayerConstants, plan: Plan, call: int) -> slice:

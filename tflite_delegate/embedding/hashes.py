@@ -22,14 +22,14 @@ SAMPLES, SAMPLE_BYTES = 4, 64
 _CHUNK = 1 << 20
 
 
-def whole_hash(tensors: Iterable[np.ndarray]) -> int:
-    """The hash of all bytes of some tensors."""
-    return _joined(_hash_words(_words(data), 0) for data in tensors)
+def whole_hash(data: np.ndarray) -> int:
+    """The hash of all bytes of a tensor."""
+    return _hash_words(_words(data), 0)
 
 
-def sample_hash(tensors: Iterable[np.ndarray]) -> int:
-    """The hash of :data:`SAMPLES` parts of each, as far apart as they can be."""
-    return _joined(_samples(_words(data), data.nbytes) for data in tensors)
+def sample_hash(data: np.ndarray) -> int:
+    """The hash of :data:`SAMPLES` parts of a tensor, as far apart as they can be."""
+    return _samples(_words(data), data.nbytes)
 
 
 def _samples(words: np.ndarray, size: int) -> int:
@@ -56,7 +56,8 @@ def _hash_words(words: np.ndarray, first: int) -> int:
     return total & _MASK
 
 
-def _joined(hashes: Iterable[int]) -> int:
+def joined(hashes: Iterable[int]) -> int:
+    """The hash of several tensors, in their order."""
     total = 0
     for value in hashes:
         total = (total * _SUM_FACTOR + value) & _MASK

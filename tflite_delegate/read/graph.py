@@ -228,7 +228,7 @@ class Graph:
 
     def _share_codes(self, *tensors: int) -> bool:
         """Whether tensors have one and the same scale and zero point."""
-        found = {self._codes_of(tensor) for tensor in tensors}
+        found = {self.codes_of(tensor) for tensor in tensors}
         return len(found) == 1 and None not in found
 
     def _adds(self, operands: tuple[int, ...], output: int) -> bool:
@@ -236,13 +236,13 @@ class Graph:
         types = {self.dtype(tensor) for tensor in (*operands, output)}
         if not types & {"int8", "uint8"}:
             return True
-        codes = [self._codes_of(tensor) for tensor in (*operands, output)]
+        codes = [self.codes_of(tensor) for tensor in (*operands, output)]
         if len(types) > 1 or len(codes) != 3 or None in codes:
             return False
         a, b, (scale, *_) = (found for found in codes if found)
         return scale > 0 and CodeSum.of(a[:2], b[:2], scale) is not None
 
-    def _codes_of(self, tensor: int) -> tuple[float, int, str] | None:
+    def codes_of(self, tensor: int) -> tuple[float, int, str] | None:
         """Scale, zero point and type of a tensor that has one of each."""
         codes = self.graph.Tensors(tensor).Quantization()
         if codes is None or codes.ScaleLength() != 1 or codes.ZeroPointLength() != 1:

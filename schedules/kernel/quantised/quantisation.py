@@ -120,7 +120,7 @@ class Quantisation:
         parameters = np.array([*zero_word, *ends, *self.sums], np.int32)
         block, start = np.zeros(packed.constant_bytes, np.uint8), 0
         for values in (wrapped, *self.ratios, parameters):
-            block[start : start + values.nbytes] = values.view(np.uint8)
+            block[start : start + values.nbytes] = np.ascontiguousarray(values).view(np.uint8)
             start += align(packed.bias_elements * values.itemsize)
         return block
 

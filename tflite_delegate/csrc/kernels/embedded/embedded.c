@@ -2,9 +2,12 @@
 
 #include "kernels/embedded/embedded.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "host/checked.h"
+#include "kernels/geometry.h"
+#include "kernels/hybrid/channel_constants.h"
 #include "kernels/pages/weight_pages.h"
 
 // As in tflite_delegate/embedding/hashes.py.
@@ -53,9 +56,11 @@ void lc_expect_embedded(void) {
     }
 }
 
-// Bytes of the weights as the model has them; 0 if that is no number.
-static size_t weight_bytes(const struct lc_constant *weights, const struct lc_geometry *g) {
-    size_t bytes = weights->is_half ? sizeof(uint16_t) : sizeof(float);
+// Bytes of a layer's weights as the model has them; 0 if that is no number.
+static size_t weight_bytes(const struct lc_constants *layer, const struct lc_geometry *g) {
+    size_t bytes = layer->weights.is_half                             ? sizeof(uint16_t)
+                   : layer->weights.scales || layer->quantised.scales ? sizeof(int8_t)
+                                                                      : sizeof(float);
     bool fits = lc_multiply(&bytes, g->out_channels) && lc_multiply(&bytes, g->kernel_height) &&
                 lc_multiply(&bytes, g->kernel_width) &&
                 lc_multiply(&bytes, g->in_channels / g->groups);
@@ -66,40 +71,67 @@ static bool has_weights(const struct lc_place *place, const struct lc_constants 
                         bool whole) {
     uint64_t sum = 0;
     for (int32_t i = 0; i < place->kernel->layer_count; i++) {
+        const struct lc_geometry *g = &place->kernel->layers[i];
         const struct lc_constant *weights = &layers[i].weights;
-        if (weights->is_copy || weights->scales || layers[i].upsampling.rows || layers[i].filters) {
+        if (weights->is_copy || layers[i].upsampling.rows || layers[i].filters) {
             return false;
         }
-        size_t bytes = weight_bytes(weights, &place->kernel->layers[i]);
-        sum = sum * SUM_FACTOR + hash_of(weights->data, bytes, whole);
+        sum = sum * SUM_FACTOR + hash_of(weights->data, weight_bytes(&layers[i], g), whole);
+        // Biases of integers are packed less sums of weights, and scales may be a part of these.
+        const void *exact = g->rule ? layers[i].bias.data : weights->scales;
+        if (exact) {
+            const size_t count = g->rule || weights->scale_step ? (size_t)g->out_channels : 1;
+            sum = sum * SUM_FACTOR + hash_of(exact, count * sizeof(float), true);
+        }
     }
     return sum == (whole ? place->whole_hash : place->sample_hash);
 }
 
+// Whether `packed` is what is behind the weights of a layer in one call, but for what is made of
+// sums of these. False without memory.
+static bool has_constants(const unsigned char *packed, const struct lc_kernel *kernel, int32_t i,
+                          const struct lc_constants *layer, size_t call) {
+    const struct lc_geometry *g = &kernel->layers[i];
+    const struct lc_part *part = &kernel->parts[i];
+    const size_t channels = (size_t)(g->out_channels / kernel->calls);
+    size_t line = part->bias_elements * sizeof(float), bytes = line;
+    if (!lc_add_constants(g, &bytes)) {
+        return false;
+    }
+    lc_round_up(&line);
+    struct lc_constants weightless = *layer;
+    weightless.weights.data = NULL;
+    char *expected = calloc(1, bytes);
+    if (expected) {
+        lc_write_constants(expected, part, g, &weightless, call * channels, channels);
+    }
+    const size_t begin = g->rule ? line : 0, end = g->dynamic ? 2 * line : bytes;
+    bool good = expected && memcmp(expected + begin, packed + begin, end - begin) == 0;
+    free(expected);
+    return good;
+}
+
 // `bias`: where each layer's begin in what is packed for the first group.
-static bool has_biases(const struct lc_place *place, const struct lc_constants *layers,
-                       const size_t *bias, size_t group_pitch) {
-    const struct lc_kernel *kernel = place->kernel;
-    for (int32_t i = 0; i < kernel->layer_count; i++) {
-        size_t channels = (size_t)(kernel->layers[i].out_channels / kernel->calls);
-        for (size_t m = 0; m < channels * (size_t)kernel->calls; m++) {
-            const unsigned char *group = place->packed + m / channels * group_pitch;
-            float value = lc_bias_read(&layers[i], m);
-            if (memcmp(group + bias[i] + m % channels * sizeof value, &value, sizeof value) != 0) {
-                return false;
-            }
+static bool has_all_constants(const struct lc_place *place, const struct lc_constants *layers,
+                              const size_t *bias, size_t group_pitch) {
+    bool good = true;
+    for (int32_t i = 0; i < place->kernel->layer_count; i++) {
+        for (size_t call = 0; call < (size_t)place->kernel->calls && good; call++) {
+            const unsigned char *packed = place->packed + call * group_pitch + bias[i];
+            good = has_constants(packed, place->kernel, i, &layers[i], call);
         }
     }
-    return true;
+    return good;
 }
 
 bool lc_take_embedded(struct lc_packed *packed, const struct lc_place *place,
                       const struct lc_constants *layers, bool whole) {
     size_t bias[LC_MAX_LAYERS];
     struct lc_packed found;
-    if (!place->packed || place->kernel->layers->element != LC_FLOAT32 ||
+    if (!place->packed || place->kernel->layers->element == LC_FLOAT16 ||
         !lc_packed_places(&found, bias, place->kernel, layers) || found.weights_in_place ||
-        found.bytes != place->packed_bytes || !has_biases(place, layers, bias, found.group_pitch) ||
+        found.bytes != place->packed_bytes ||
+        !has_all_constants(place, layers, bias, found.group_pitch) ||
         !has_weights(place, layers, whole)) {
         return false;
     }

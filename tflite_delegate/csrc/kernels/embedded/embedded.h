@@ -10,7 +10,7 @@
 void lc_expect_embedded(void);
 
 // Has `packed` point into the library, if what lies there for `place` was packed from `layers`: of
-// as many bytes, with all of their biases, and with their weights, of which only samples are read
-// unless `whole`.
+// as many bytes, with all of their biases, scales and zero points, and with their weights, of which
+// only samples are read unless `whole`.
 bool lc_take_embedded(struct lc_packed *packed, const struct lc_place *place,
                       const struct lc_constants *layers, bool whole);

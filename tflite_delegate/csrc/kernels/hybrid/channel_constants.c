@@ -24,7 +24,7 @@ static int32_t negative_sum_of(const struct lc_geometry *g, const struct lc_cons
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     size_t channels = (size_t)(g->in_channels / g->groups);
     int32_t sum = 0; // of so few that their products do not overflow either
-    for (size_t tap = 0; tap < taps; tap++) {
+    for (size_t tap = 0; tap < taps && constants->weights.data; tap++) {
         const int8_t *weights = constants->weights.data;
         weights += lc_weights_index(constants, g, m, tap);
         for (size_t c = 0; c < channels; c++) {

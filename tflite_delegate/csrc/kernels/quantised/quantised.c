@@ -108,7 +108,7 @@ static uint32_t sum_of_weights(const struct lc_geometry *g, const struct lc_cons
     size_t taps = (size_t)g->kernel_height * (size_t)g->kernel_width;
     size_t channels = (size_t)(g->in_channels / g->groups);
     uint32_t sum = 0;
-    for (size_t tap = 0; tap < taps; tap++) {
+    for (size_t tap = 0; tap < taps && constants->weights.data; tap++) {
         size_t index = lc_weights_index(constants, g, m, tap);
         for (size_t c = 0; c < channels && index != SIZE_MAX; c++) {
             sum += (uint32_t)weight_at(constants, index + c);

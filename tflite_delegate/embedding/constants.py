@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tflite
 
+from schedules.kernel.hybrid.scales import ChannelScales
+from schedules.kernel.quantised.quantisation import Quantisation
 from schedules.layer.network import DENSE, DEPTHWISE, Layer
+from tflite_delegate.embedding.codes import quantisation_of, weight_codes
 from tflite_delegate.read.graph import Graph
 from tflite_delegate.read.model import Model, opened
 
@@ -18,16 +22,21 @@ class LayerConstants:
     """Of one layer: ``stored`` are its weights as the file has them.
 
     ``weights`` are the same in the order of the layouts, ``[M][K_h][K_w][C]``, C those of a group;
-    ``bias`` of shape (M,) are zeros where the model has none, float32.
+    ``bias`` of shape (M,) are zeros where the model has none: int32 of a layer of integers, else
+    float32. ``quantisation`` is that of weights of int8 or uint8. ``exact`` is what else tells
+    whether a model has the same: biases of integers, which are packed less sums of weights, and
+    scales of weights that stand for floats.
     """
 
     stored: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
+    quantisation: Quantisation | ChannelScales | None
+    exact: tuple[np.ndarray, ...]
 
 
 def read_constants(model: Model, layers: Sequence[Layer]) -> list[LayerConstants]:
-    """The constants of ``layers``, whose weights are dense float32 or float16.
+    """The constants of ``layers``, whose weights are dense.
 
     Raises
     ------
@@ -49,11 +58,19 @@ def _constants(graph: Graph, layer: Layer) -> LayerConstants:
     elif layer.kind == DEPTHWISE:
         weights = stored.transpose(3, 1, 2, 0)
     bias_index = inputs[2] if len(inputs) > 2 else None
+    own = quantisation_of(graph, layer)
+    is_integer = isinstance(own, Quantisation)
+    dtype = np.int32 if is_integer else np.float32
     if bias_index is None:
-        bias = np.zeros(len(weights), np.float32)
+        bias = np.zeros(len(weights), dtype)
     else:
-        bias = _values(graph, bias_index).reshape(-1).astype(np.float32)
-    return LayerConstants(stored, weights, bias)
+        bias = _values(graph, bias_index).reshape(-1).astype(dtype)
+    exact: tuple[np.ndarray, ...] = ()
+    if isinstance(own, ChannelScales):
+        exact = (weight_codes(graph, inputs[1])[0],)
+    elif is_integer and bias_index is not None:
+        exact = (bias,)
+    return LayerConstants(stored, weights, bias, own, exact)
 
 
 def _values(graph: Graph, index: int) -> np.ndarray:
@@ -61,4 +78,5 @@ def _values(graph: Graph, index: int) -> np.ndarray:
     source = graph.dequantized_by(index)
     tensor = graph.tensor(source)
     dtype = np.dtype(tensor.type).newbyteorder("<")
-    return graph.content_of(source)[: tensor.bytes].view(dtype).reshape(tensor.shape)
+    size = math.prod(tensor.shape) * dtype.itemsize
+    return graph.content_of(source)[:size].view(dtype).reshape(tensor.shape)
