@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from schedules.algorithms import REGISTRY
+from schedules.algorithms import REGISTRY, Unsupported
 from schedules.budget.exact import Solver
 from schedules.budget.forms import problem_of, workload_of
 from schedules.budget.pools import with_pools
@@ -56,7 +56,8 @@ def select_within(
             curve = solvers[-1].curve(RESOLUTION)
             if not curve and limits.file_bytes is not None:
                 raise OverLimit(file_refusal(network, problem, limits.file_bytes))
-            raise OverLimit(_refusal(network, problem, curve, bytes_held))
+            within = replace(limits, held_bytes=bytes_held)
+            raise OverLimit(refusal(network, simd, problem, plans(network, curve), within))
         found.append(selection_of(network, simd, solution, limits.threads, names))
     return tuple(found)
 
@@ -129,7 +130,12 @@ def selection_as_recorded(network: Network, simd: Simd, recorded: RecordedPlan) 
             f"the plan is of {recorded.model} on {recorded.target}: not of {network.name} on "
             f"{simd.name}, {len(network.layers)} layers"
         )
-    chosen = tuple(_as_recorded(network, simd, unit) for unit in recorded.units)
+    try:
+        chosen = tuple(_as_recorded(network, simd, unit) for unit in recorded.units)
+    except Unsupported as error:
+        raise LeanconvError(
+            f"the plan of {recorded.model} does not fit {network.name}: {error}"
+        ) from None
     return selection_of(network, simd, Solution(0, 0, 0, 0, chosen), recorded.threads)
 
 
@@ -167,18 +173,48 @@ def file_refusal(network: Network, problem: Problem, limit: int) -> str:
     return f"{limit} bytes in files are too few for {network.name}: {fewest}"
 
 
-def _refusal(network: Network, problem: Problem, curve: Sequence[Solution], limit: int) -> str:
-    if not curve:
+def refusal(
+    network: Network, simd: Simd, problem: Problem, found: Sequence[Solution], limits: Limits
+) -> str:
+    """Why there is no plan: what the first of those ``found`` holds, where, and what holds less."""
+    limit = limits.held_bytes
+    if not found:
         return f"{limit} bytes for {network.name}: some layer cannot be computed at all"
-    plan = plans(network, curve)[0]
+    plan = found[0]
     text = (
         f"{limit} bytes are too few for {network.name}: the least possible are {plan.bytes}, "
         f"{plan.weights} of them packed weights"
     )
     most = max((unit.need(form) for unit, form in plan.chosen), default=0)
     if most < problem.floor or not plan.chosen:
-        return f"{text} and {problem.floor} tensors around what is no layer"
-    unit, form = next(choice for choice in plan.chosen if Unit.need(*choice) == most)
-    layers = with_pools(network, plan.chosen).layers[unit.first : unit.last + 1]
-    where = " -> ".join(layer.geometry for layer in layers)
-    return f"{text}; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"
+        text += f"; most is held around what is no layer: tensors {problem.floor}"
+    else:
+        unit, form = next(choice for choice in plan.chosen if Unit.need(*choice) == most)
+        layers = with_pools(network, plan.chosen).layers[unit.first : unit.last + 1]
+        where = _joined([layer.geometry for layer in layers])
+        text += f"; most is held by {where}: tensors {unit.live}, workspace {form.workspace}"
+    less = _with_less(network, simd, limits, plan.bytes)
+    return text + (f"; less is held with {', '.join(less)}" if less else "")
+
+
+def _joined(names: Sequence[str]) -> str:
+    """A chain in a line: of a long one its ends."""
+    if len(names) <= 3:
+        return " -> ".join(names)
+    return f"{len(names)} layers together, {names[0]} -> … -> {names[-1]}"
+
+
+def _with_less(network: Network, simd: Simd, limits: Limits, least: int) -> list[str]:
+    """The options with which fewer bytes than the ``least`` would do, and how many."""
+    others = {}
+    if limits.threads > 1:
+        others["--threads 1"] = replace(limits, threads=1)
+    if limits.embeds is False:
+        others["--weights embedded"] = replace(limits, embeds=True)
+    found = []
+    for option, other in others.items():
+        solver = Solver(problem_of(network, simd, other), limits.file_bytes)
+        curve = plans(network, solver.curve(RESOLUTION))
+        if curve and curve[0].bytes < least:
+            found.append(f"{option} ({curve[0].bytes})")
+    return found

@@ -28,6 +28,8 @@ def write_page(
     solutions: Sequence[Solution],
     fastest: int,
     chosen: Solution,
+    threads: int = 1,
+    options: str = "",
 ) -> None:
     """Write the page.
 
@@ -39,6 +41,10 @@ def write_page(
         Cost of the fastest plan.
     chosen : Solution
         The one that it shows first.
+    threads : int
+        That these are for.
+    options : str
+        Of ``tvmc compile``, for these plans.
     """
     numbers = {
         choice: number
@@ -49,6 +55,8 @@ def write_page(
     data = {
         "model": network.name,
         "target": target,
+        "threads": threads,
+        "options": f"{options} " if options else "",
         "steps": len(network.steps),
         "chosen": solutions.index(chosen),
         "kernels": [_kernel(network, *choice) for choice in numbers],
@@ -79,6 +87,7 @@ def _plan(network: Network, solution: Solution, fastest: int) -> dict[str, Any]:
         "bytes": arena + solution.weights,
         "arena_bytes": arena,
         "packed_bytes": solution.weights,
+        "file_bytes": solution.file,
         "time": round(solution.cost / fastest, 4) if fastest else 1.0,
         "slots": max(slots, 1),
         "peak": held.index(max(held)),

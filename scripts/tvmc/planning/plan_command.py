@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from schedules.budget.exact import Solver
     from schedules.budget.problem import Form, Problem, Solution
     from schedules.layer.network import Network
+    from schedules.plan.planner import Limits
     from schedules.target.simd import Simd
     from schedules.tuning.records.calibration import Calibration
 
@@ -45,11 +48,28 @@ class Curve:
     """The plans of a network that no other beats in bytes and time, the fewest bytes first."""
 
     network: Network
-    target: str
-    threads: int
+    simd: Simd
+    limits: Limits
     problem: Problem
     solver: Solver
     solutions: Sequence[Solution]
+
+    @property
+    def target(self) -> str:
+        """What it is for."""
+        return self.simd.name
+
+    @property
+    def threads(self) -> int:
+        """As many as it is for."""
+        return self.limits.threads
+
+    def refusal(self, limit: int) -> str:
+        """Why nothing is within a limit."""
+        from schedules.select.within import refusal  # as below
+
+        limits = replace(self.limits, held_bytes=limit)
+        return refusal(self.network, self.simd, self.problem, self.solutions, limits)
 
     def time(self, solution: Solution) -> float:
         """Modelled time, as a multiple of the fastest plan's."""
@@ -133,10 +153,32 @@ def _plan(options: argparse.Namespace) -> None:
         shown = _spread(curve, max(options.points, POINTS_OF_PAGE), kept)
         chosen = kept or shown[-1 if limit is None else 0]
         fastest = curve.solutions[-1].cost
-        write_page(options.html, curve.network, curve.target, shown, fastest, chosen)
+        write_page(
+            options.html,
+            curve.network,
+            curve.target,
+            shown,
+            fastest,
+            chosen,
+            curve.threads,
+            _compile_options(options),
+        )
     print(table(curve, _spread(curve, options.points, kept), kept))
     if limit is not None and kept is None:
-        raise OverLimit(f"{limit} bytes are too few: the least possible are {curve.least_bytes}")
+        raise OverLimit(curve.refusal(limit))
+
+
+def _compile_options(options: argparse.Namespace) -> str:
+    """Those of ``tvmc compile`` that make the plans the same."""
+    given = {
+        "--target": options.target,
+        "--threads": options.threads if options.threads > 1 else None,
+        "--weights": options.weights,
+        "--file-limit": options.file_limit,
+        "--precision": options.precision,
+    }
+    words = [(name, str(value)) for name, value in given.items() if value is not None]
+    return shlex.join(itertools.chain(*words))
 
 
 def plan(
@@ -182,7 +224,7 @@ def plan(
         raise OverLimit(file_refusal(network, problem, file_limit))
     if not any(form.plan for solution in solutions for _, form in solution.chosen):
         raise LeanconvError(f"{network.name} has no convolution that leanconv can take")
-    return Curve(network, simd.name, threads, problem, solver, solutions)
+    return Curve(network, simd, limits, problem, solver, solutions)
 
 
 def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None) -> str:

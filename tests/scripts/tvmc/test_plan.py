@@ -177,6 +177,15 @@ def test_one_byte_below_the_least_is_refused(
     )
     assert "tensors" in line
     assert not library.exists()
+    # What would lower it, to the byte.
+    assert (
+        main(["plan", str(graph), "--threads", "4", "--weights", "heap", "--memory-limit", "1"])
+        == 1
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--threads 1 ({least})" in line
+    embedded = plan(graph, threads=4, embeds=True).to_dict()["plans"][0]["bytes"]
+    assert f"--weights embedded ({embedded})" in line
 
 
 def test_what_a_user_sees(
@@ -199,8 +208,8 @@ def test_a_limit_below_the_least_is_refused(
     graph: Path, plans: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", str(graph), "--memory-limit", "1K", "--weights", "heap"]) == 1
-    line = f"tvmc: error: 1024 bytes are too few: the least possible are {plans[0]['bytes']}\n"
-    assert capsys.readouterr().err == line
+    line = "tvmc: error: 1024 bytes are too few for blocks.tflite: the least possible are "
+    assert capsys.readouterr().err.startswith(f"{line}{plans[0]['bytes']}, ")
 
 
 def test_a_plan_in_a_file_is_compiled(
@@ -323,6 +332,7 @@ def test_the_page_holds_all_that_it_shows(
     (line,) = [line for line in text.splitlines() if line.startswith("const data = ")]
     data = json.loads(line.removeprefix("const data = ").removesuffix(";"))
     assert data["plans"][data["chosen"]]["bytes"] == limit
+    assert (data["threads"], data["options"]) == (1, "--weights heap ")
     for shown, expected in zip(data["plans"], plans, strict=True):
         assert shown["arena_bytes"] == expected["arena_bytes"]
         assert [data["kernels"][number]["layers"] for number in shown["kernels"]] == [

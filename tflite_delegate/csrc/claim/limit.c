@@ -63,9 +63,10 @@ bool lc_keep_limit(struct lc_graph *graph, struct lc_delegate *delegate) {
     const struct lc_promise *promise = &lc_library.promises[plan < plans ? plan : plans - 1];
     const unsigned long long need = needed(promise, wanted);
     if (plan == plans) {
-        lc_log("memory_limit %llu: %llu bytes are needed with %d threads, %llu at least: all "
+        lc_log("memory_limit %llu: %llu bytes are needed with %d thread%s, %llu at least: all "
                "layers stay with TFLite",
-               limit, need, (int)wanted, (unsigned long long)needed(promise, 1));
+               limit, need, (int)wanted, wanted == 1 ? "" : "s",
+               (unsigned long long)needed(promise, 1));
         return false;
     }
     if (plan > 0) {
