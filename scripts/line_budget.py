@@ -46,7 +46,7 @@ BUDGET = {
     "tests": 260,
     "tests/planted": 370,
     "tests/schedules": 11650,
-    "tests/scripts": 9650,
+    "tests/scripts": 9680,
     "tests/support": 5580,
     "tests/tflite_delegate": 13600,
 }
