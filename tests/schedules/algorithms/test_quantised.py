@@ -331,7 +331,7 @@ def test_multiplies_with_the_instructions_of_the_target(
     target: str, instruction: str, other: str
 ) -> None:
     simd = PRESETS[target]
-    plan = plan_kernel(LAYERS["pointwise"], simd, "indirect")
+    plan = plan_kernel(LAYERS["pointwise"], simd, "indirect:weights=packed")
     code = assembly(plan.schedule(simd), simd)
     assert f"\t{instruction}\t" in code
     assert f"\t{other}\t" not in code
