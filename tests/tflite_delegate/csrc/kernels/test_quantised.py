@@ -72,6 +72,9 @@ def cases() -> Iterator[Case]:
     once, twice = {"depthMultiplier": 1, **same}, {"depthMultiplier": 2, **first}
     yield layer("DEPTHWISE_CONV_2D", (1, 9, 8, 24), (1, 3, 3, 24), "relu6", options=once)
     yield layer("DEPTHWISE_CONV_2D", (1, 9, 9, 5), (1, 3, 3, 10), zeros=(-128, 9), options=twice)
+    # Of one channel it is an ordinary convolution, whose weights lie as a depthwise one's do.
+    often = {"depthMultiplier": 6, **first}
+    yield layer("DEPTHWISE_CONV_2D", (1, 9, 8, 1), (1, 5, 3, 6), "relu", options=often)
     yield layer("FULLY_CONNECTED", (3, 37), (10, 37), options=units)
     yield layer("FULLY_CONNECTED", (1, 64), (11, 64), "relu", bias=False, options=units)
 

@@ -53,6 +53,8 @@ def test_layers_are_exact(
         if has_rule(operator, dtype, rounding)
         for case in random_layers(operator, dtype, 10, shapes=2)
     ]
+    for dtype in ("int8", "uint8"):
+        cases += random_layers("DEPTHWISE_CONV_2D", dtype, 1)[-1:]  # of one channel
     assert not wrong_layers(litert, build_delegate, rounding, cases)
 
 

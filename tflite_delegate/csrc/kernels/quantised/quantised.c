@@ -48,18 +48,12 @@ static void find_range(const struct lc_quantised_layer *layer, int32_t rule, int
     }
 }
 
-// Whether a kernel has what is added to elements and weights in words.
-static bool is_in_words(const struct lc_constants *constants) {
-    return constants->layout != LC_TAPS;
-}
-
 static struct parameters parameters_of(const struct lc_geometry *g,
                                        const struct lc_constants *constants) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    bool is_offset = layer->element == LC_UINT8 && is_in_words(constants);
     struct parameters parameters = {
         .zero = layer->output_zero,
-        .weight_zero = layer->weight_zero + (is_offset ? lc_library.weight_offset : 0),
+        .weight_zero = layer->weight_zero,
     };
     memset(parameters.zeros, layer->input_zero, sizeof parameters.zeros);
     find_range(layer, g->rule, g->activation, layer->output_scale, layer->output_zero,
@@ -142,10 +136,11 @@ static void write_ratio(char *ratios, size_t line, size_t m, int32_t rule, union
 void lc_write_parameters(void *block, const struct lc_part *part, const struct lc_geometry *g,
                          const struct lc_constants *constants, size_t first, size_t channels) {
     const struct lc_quantised_layer *layer = &constants->quantised;
-    const int32_t offset =
-        layer->element == LC_UINT8 ? lc_library.unsigned_image_offset : lc_library.image_offset;
-    // Neither depthwise kernels nor those of transformed weights add something to the image.
-    const bool is_offset = is_in_words(constants) && !part->transform;
+    const bool is_unsigned = layer->element == LC_UINT8;
+    const int32_t offset = is_unsigned ? lc_library.unsigned_image_offset : lc_library.image_offset;
+    // Only products of words add something to the image. It is the kernel's layout that tells: the
+    // model's is that of depthwise layers for one input channel too, which are multiplied in words.
+    const bool is_offset = part->layout == LC_WORDS || part->layout == LC_ROWS;
     const uint32_t taken = (uint32_t)(layer->input_zero + (is_offset ? offset : 0));
     size_t line = part->bias_elements * sizeof(float), ratios;
     ratio_bytes(g->rule, line, &ratios);
@@ -157,6 +152,8 @@ void lc_write_parameters(void *block, const struct lc_part *part, const struct l
         write_ratio((char *)block + line, line, m, g->rule, ratio_of(g, constants, first + m));
     }
     struct parameters parameters = parameters_of(g, constants);
+    parameters.weight_zero +=
+        is_unsigned && part->layout == LC_WORDS ? lc_library.weight_offset : 0;
     memcpy((char *)block + line + ratios, &parameters, sizeof parameters);
 }
 
