@@ -20,11 +20,22 @@ def check_writable(path: Path) -> None:
     LeanconvError
         If the folder is missing or refuses new files, or ``path`` is no regular file.
     """
+    check_room(path)
+    if path.exists() and not path.is_file():
+        raise LeanconvError(f"cannot write {path}: it is not a regular file")
+
+
+def check_room(path: Path) -> None:
+    """Find out whether a new file or folder can be made beside ``path``, to take its place.
+
+    Raises
+    ------
+    LeanconvError
+        If the folder that it lies in is missing or refuses new files.
+    """
     folder = path.parent
     if not folder.is_dir():
         raise LeanconvError(f"cannot write {path}: there is no folder {folder}")
-    if path.exists() and not path.is_file():
-        raise LeanconvError(f"cannot write {path}: it is not a regular file")
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
             pass

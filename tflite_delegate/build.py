@@ -12,7 +12,7 @@ from typing import Any
 from schedules import __version__
 from schedules.budget.recorded import RecordedPlan
 from schedules.errors import LeanconvError
-from schedules.files import check_writable, replace_atomically
+from schedules.files import check_room, check_writable, replace_atomically
 from schedules.plan.choice import AUTO
 from schedules.plan.planner import NO_LIMITS, Limits
 from schedules.progress import Progress
@@ -261,9 +261,9 @@ def _report(
 
 
 def _check_folder(path: Path) -> None:
-    check_writable(path.with_name(f"{path.name}.new"))
     if path.exists() and not path.is_dir():
         raise LeanconvError(f"cannot write {path}: it is a file")
+    check_room(path)
     if path.is_dir() and any(path.iterdir()) and not (path / TABLE).is_file():
         raise LeanconvError(f"cannot write {path}: it holds files that leanconv did not write")
 

@@ -117,7 +117,9 @@ class Advisor:
     def warnings(self) -> list[str]:
         """A line for each reason why records could not be used."""
         reasons = Counter(self._left_out.values())
-        return [f"{count} records left out: {why}" for why, count in reasons.items()]
+        return [
+            f"{count} record{'s'[: count > 1]} left out: {why}" for why, count in reasons.items()
+        ]
 
     def advise(self, default: Plan, accept: Accept) -> Advice:
         """What to compile instead of ``default``, if anything."""

@@ -109,7 +109,7 @@ def _check_interface(graph: TfliteGraph, model: Path, metadata: Metadata) -> Non
     for tensors, infos in (graph.inputs, metadata.inputs), (graph.outputs, metadata.outputs):
         given = [tensor for tensor in tensors if tensor >= 0]
         fits = len(given) == len(infos) and all(
-            _fits(graph, tensor, info.shape, are_open and tensors is graph.outputs)
+            _fits(graph, tensor, info, are_open and tensors is graph.outputs)
             for tensor, info in zip(given, infos, strict=True)
         )
         if not fits:
@@ -118,8 +118,10 @@ def _check_interface(graph: TfliteGraph, model: Path, metadata: Metadata) -> Non
             )
 
 
-def _fits(graph: TfliteGraph, tensor: int, shape: Sequence[int], any_size: bool) -> bool:
-    own, free = graph.shape(tensor), graph.open_axes(tensor)
+def _fits(graph: TfliteGraph, tensor: int, info: TensorInfo, any_size: bool) -> bool:
+    own, free, shape = graph.shape(tensor), graph.open_axes(tensor), info.shape
+    if graph.dtype(tensor) != info.dtype:
+        return False
     if not own and tensor not in graph.inputs:
         return True  # nothing at all is known of what the model computes
     return len(own) == len(shape) and all(

@@ -287,6 +287,8 @@ def test_export_replaces_an_earlier_one_only(model: Path, tmp_path: Path) -> Non
     (tmp_path / "mine" / "work.txt").write_text("precious")
     with pytest.raises(LeanconvError, match="holds files that leanconv did not write"):
         export_sources(model, tmp_path / "mine", HOST)
+    with pytest.raises(LeanconvError, match=r"lost/own: there is no folder \S*lost$"):
+        export_sources(model, tmp_path / "lost" / "own", HOST)
     assert not list(tmp_path.glob(".sources*"))
 
 

@@ -20,7 +20,7 @@ from tflite_delegate.importer.reading import read_model
 from tflite_delegate.importer.walk import Walk
 from tflite_delegate.importer.winograd import merge_composites
 from tflite_delegate.read import model as tflite_model
-from tflite_delegate.read.graph import DAMAGE, Graph
+from tflite_delegate.read.graph import DAMAGE, Graph, told_damage
 from tflite_delegate.read.model import composites
 from tflite_delegate.read.signatures import named_signature
 from tflite_delegate.rules import DEFAULT
@@ -64,7 +64,7 @@ def import_model(
         merge_composites(model.graphs[0], composites(Graph(source, content, chosen.graph)))
         model.simd, model.rounding = simd or model.simd, rounding
     except DAMAGE as error:
-        raise LeanconvError(f"{path} is damaged: {reason(error)}") from None
+        raise LeanconvError(f"{path} is damaged: {told_damage(error)}") from None
     _set_shapes(path, model.graphs[0], input_shapes or {})
     problem = ""
     with stderr_kept():

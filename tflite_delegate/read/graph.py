@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tflite
 
+from schedules.errors import one_line
 from schedules.kernel.quantised.sums import CodeSum
 from schedules.layer.graph import Operation, Window
 from schedules.layer.network import Layer
@@ -24,6 +25,8 @@ from tflite_delegate.read.sparsity import stored_places
 #: What reading a damaged flatbuffer raises. OverflowError and TypeError come from offsets that are
 #: no valid index, UnicodeDecodeError is a ValueError.
 DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError)
+#: What is wrong where an offset of the flatbuffer has no bytes behind it.
+_BEYOND_THE_END = "it refers to bytes behind its end, as a file that is cut off does"
 _TYPE_NAMES = {
     value: name.lower() for name, value in vars(tflite.TensorType).items() if name.isupper()
 }
@@ -57,6 +60,11 @@ MAX_INTEGERS = 16
 
 #: A file's bytes.
 Content = bytes | mmap.mmap
+
+
+def told_damage(error: BaseException) -> str:
+    """What a user is told of one of :data:`DAMAGE`, in a line."""
+    return _BEYOND_THE_END if isinstance(error, struct.error) else one_line(error)
 
 
 def checked_length(length: int, content: Content, what: str) -> int:

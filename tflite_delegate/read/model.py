@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import tflite
 
-from schedules.errors import LeanconvError, one_line
+from schedules.errors import LeanconvError
 from schedules.layer import network
 from schedules.layer.chains import find_chains
 from schedules.layer.merge import merge_followers, merge_neighbours
 from schedules.layer.network import Layer, Network, for_batch
 from schedules.layer.pooled import pooled_layer
 from tflite_delegate.read.composite import read_composite
-from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length
+from tflite_delegate.read.graph import DAMAGE, Graph, Node, checked_length, told_damage
 from tflite_delegate.read.layers import layer_operator, read_layer
 from tflite_delegate.read.memory import is_view, shared_inputs
 from tflite_delegate.read.signatures import Signature, read_signatures
@@ -130,7 +130,7 @@ def opened(path: Path) -> Iterator[mmap.mmap]:
         try:
             yield content
         except DAMAGE as error:
-            raise LeanconvError(f"{path} is damaged: {one_line(error)}") from None
+            raise LeanconvError(f"{path} is damaged: {told_damage(error)}") from None
 
 
 def _read(path: Path, content: mmap.mmap) -> Model:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: What is wrong with a process that ended as if all were well.
+NOTHING_PRINTED = "it ended well, but nothing that the program prints came back"
+
 
 @dataclass(frozen=True)
 class Ending:
     """What a process left behind.
 
     ``lines`` are the JSON objects that it printed, ``last`` what it said last on its standard
-    error, or else its exit status; ``in_time`` is false if it had to be ended.
+    error, or else its exit status if it failed; ``in_time`` is false if it had to be ended.
     """
 
     lines: list[dict[str, Any]]
@@ -59,7 +62,8 @@ def run_process(command: Sequence[str] | str, folder: Path, timeout_s: float) ->
             _end(process)
             raise
     said = [line.strip() for line in errors.splitlines() if line.strip()]
-    last = said[-1] if said else f"exit status {process.returncode}"
+    silence = f"exit status {process.returncode}" if process.returncode else NOTHING_PRINTED
+    last = said[-1] if said else silence
     return Ending(json_lines(output), last, in_time)
 
 

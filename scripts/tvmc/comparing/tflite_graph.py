@@ -84,6 +84,10 @@ class TfliteGraph:
         shape = self.tensors[tensor].shape
         return () if shape is None else tuple(map(int, shape))
 
+    def dtype(self, tensor: int) -> str | None:
+        """Type of its elements; ``None`` for one that numpy does not have."""
+        return TYPE_NAMES.get(self.tensors[tensor].type)
+
     def open_axes(self, tensor: int) -> set[int]:
         """Axes whose size is only known when the model runs: the batch, and what the file says."""
         sizes = self.tensors[tensor].shapeSignature

@@ -160,7 +160,7 @@ def test_knobs_and_algorithms_that_are_gone() -> None:
     assert advisor.advise(default, anything).plan.algorithm == "mec"
     twice, once = advisor.warnings
     assert twice.startswith("2 records left out: indirect has no knob 'unroll'")
-    assert once.startswith("1 records left out: unknown algorithm 'fft'")
+    assert once.startswith("1 record left out: unknown algorithm 'fft'")
     assert advice(*gone) == Advice(default, default, DEFAULT)
 
 

@@ -95,6 +95,11 @@ def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     assert not isinstance(error.value, BoardLost)
 
 
+def test_a_command_that_runs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LeanconvError, match="not reach a board: it ended well, but nothing that"):
+        CommandRunner("echo {program}").run(batch(tmp_path))
+
+
 def test_a_board_that_is_lost(tmp_path: Path) -> None:
     fine = batch(tmp_path)
     program = fine.folder / PROGRAM

@@ -168,7 +168,7 @@ def test_tuning_records(
     line = "records measured on pixel6: 1 layers tuned, 0 transferred from others, 0 untuned"
     assert line in printed.out.splitlines()
     (warning,) = printed.err.splitlines()
-    assert warning.startswith("tvmc: warning: 1 records left out: indirect has no knob 'unroll'")
+    assert warning.startswith("tvmc: warning: 1 record left out: indirect has no knob 'unroll'")
 
 
 def test_modelled_records_are_said_to_be(

@@ -31,13 +31,13 @@ from tvmc.diff_process import diff
 SHAPE = (1, 9, 9, 8)
 
 
-def network(third_seed: int = 3) -> bytes:
+def network(third_seed: int = 3, id_type: str = "int32") -> bytes:
     """Convolutions, an addition, a mean, a dense layer and a softmax; ids choose what is added.
 
     ``third_seed`` changes the weights of the third convolution.
     """
     writer = ModelWriter()
-    image, ids = writer.tensor(SHAPE), writer.tensor((9,), "int32")
+    image, ids = writer.tensor(SHAPE), writer.tensor((9,), id_type)
     x, shape = writer.conv(image, SHAPE, Conv(8, (3, 3), activation="relu6", seed=1))
     y, shape = writer.conv(x, shape, Conv(8, (3, 3), depthwise=True, seed=2))
     y, shape = writer.conv(y, shape, Conv(8, (1, 1), activation="relu", seed=third_seed))
@@ -215,6 +215,8 @@ def test_wrong_command_lines(
     image = writer.tensor((1, 4, 4, 3))
     writer_output, _ = writer.conv(image, (1, 4, 4, 3), Conv(2, (1, 1)))
     other.write_bytes(writer.finish([image], [writer_output]))
+    wide = tmp_path / "wide.tflite"  # of the module's shapes
+    wide.write_bytes(network(id_type="int64"))
     for arguments, message in (
         ((graph,), "one of the arguments --delegate --module is required"),
         ((graph, "--delegate", library, "--module", module), "not allowed with argument"),
@@ -232,6 +234,7 @@ def test_wrong_command_lines(
         ((graph, "--module", module, "-i", graph), "is no .npz file"),
         ((graph, "--module", module, "--delegate-options", "a:b"), "goes with --delegate"),
         ((other, "--module", module), "was not compiled from"),
+        ((wide, "--module", module), "was not compiled from"),
     ):
         status, _, errors = call(capsys, *arguments)
         assert (status, errors.count("\n")) == (2, 1), (arguments, errors)

@@ -507,7 +507,7 @@ def test_other_model(
     assert np.array_equal(run(interpreter, values)[0], run(builtin, values)[0])
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("leanconv")]
     assert lines == [
-        "leanconv: 28 of 28 float convolutions, depthwise and fully-connected layers have no "
+        "leanconv: 28 of 28 convolutions, depthwise and fully-connected layers have no "
         "kernel in this delegate (compiled for resnet8_float.tflite) and stay with TFLite"
     ]
 

@@ -190,7 +190,7 @@ def test_null_character_in_the_name() -> None:
         (b"", "is empty"),
         (b"x", "not a .tflite model"),
         (b"hello, this is no model at all", "not a .tflite model"),
-        (b"\x1c\0\0\0TFL3", "is damaged"),
+        (b"\x1c\0\0\0TFL3", "is damaged: it refers to bytes behind its end, as a file"),
         (b"\xff\xff\xff\xffTFL3" + bytes(100), "is damaged"),
     ],
 )

@@ -240,7 +240,7 @@ static int record(struct claims *claims) {
     lc_unlock(&delegate->lock);
     if (claims->unknown > 0) {
         const char *algorithm = delegate->options.algorithm;
-        lc_log("%d of %d float convolutions, depthwise and fully-connected layers have no "
+        lc_log("%d of %d convolutions, depthwise and fully-connected layers have no "
                "%s%skernel in this delegate (compiled for %s) and stay with TFLite",
                (int)claims->unknown, (int)(claims->layers + claims->unknown),
                algorithm ? algorithm : "", algorithm ? " " : "", lc_library.model);
