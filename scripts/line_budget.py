@@ -45,7 +45,7 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 11650,
+    "tests/schedules": 11700,
     "tests/scripts": 9680,
     "tests/support": 5580,
     "tests/tflite_delegate": 13600,
