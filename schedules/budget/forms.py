@@ -29,6 +29,7 @@ from schedules.layer.row_chain import find_row_chains
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import align
 from schedules.plan.choice import Choice
+from schedules.plan.filters import narrower, serves_narrower, spread_seconds
 from schedules.plan.plan import Plan
 from schedules.plan.planner import NO_LIMITS, Limits, default_limits, exceeded, light, plans_within
 from schedules.target.simd import Simd
@@ -62,8 +63,12 @@ def problem_of(network: Network, simd: Simd, limits: Limits = NO_LIMITS) -> Prob
         layers = [network.layers[position] for position in chain]
         if _stages_too_much(layers, limits):
             workload = None
-        chosen = plans(workload, limits=limits.of_layers(layers))
-        forms = _forms(layers, chosen, simd, limits)
+        own_limits = limits.of_layers(layers)
+        forms = _forms(layers, plans(workload, limits=own_limits), simd, limits)
+        few = narrower(layers[0]) if len(chain) == 1 and workload and not is_pooled else None
+        if few is not None:
+            narrow = filter(serves_narrower, plans(of_one_kernel(few), limits=own_limits))
+            forms += _forms(layers, list(narrow), simd, limits)
         if not forms and len(chain) == 1 and not is_pooled:
             forms = [Form(0, 0, 0)]
         by_live: dict[int, list[Form]] = {}
@@ -168,6 +173,9 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, threads: int, is_embe
     size = last.output_bytes // last.batch
     stored = spill_seconds(size, simd, last.dtype, threads)
     seconds = last.batch * (plan.calls * plan.cost / plan.images + stored)
+    is_narrow = plan.layers[-1].out_channels < of_one_kernel(last).out_channels
+    if is_narrow:
+        seconds += last.batch * spread_seconds(last, simd)
     packed = sum(packed_bytes(layer, plan, place) for place, layer in enumerate(layers))
     reads_in_place = _reads_in_place(layers[0], plan)
     in_place = layers[0].weight_bytes if reads_in_place else 0
@@ -179,6 +187,7 @@ def _form(layers: Sequence[Layer], plan: Plan, simd: Simd, threads: int, is_embe
         packed if is_embedded else in_place,
         is_embedded,
         plan,
+        is_narrow,
     )
 
 

@@ -33,6 +33,8 @@ class Form:
         What to compile; ``None`` if the layer is left to the runtime.
     is_embedded : bool
         Whether what it packs is data of the library.
+    is_narrow : bool
+        Whether the kernel computes not all filters: :mod:`schedules.plan.filters`.
     """
 
     cost: int
@@ -41,6 +43,7 @@ class Form:
     file: int = 0
     is_embedded: bool = False
     plan: Plan | None = field(default=None, compare=False)
+    is_narrow: bool = False
 
     @property
     def overwrites(self) -> str | None:

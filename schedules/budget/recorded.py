@@ -24,24 +24,29 @@ class RecordedUnit:
     choice: str
     is_pooled: bool
     is_embedded: bool
+    is_narrow: bool
 
     @classmethod
     def of(cls, unit: Unit, form: Form) -> RecordedUnit:
         """What was chosen."""
         choice = LEFT if form.plan is None else str(form.plan.choice)
-        return cls(unit.first, unit.last, choice, unit.is_pooled, form.is_embedded)
+        return cls(unit.first, unit.last, choice, unit.is_pooled, form.is_embedded, form.is_narrow)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is rare is only there where it is true."""
         values = {"layers": [self.first, self.last], "choice": self.choice}
-        rare = {"pooled": self.is_pooled, "embedded": self.is_embedded}
+        rare = {
+            "pooled": self.is_pooled,
+            "embedded": self.is_embedded,
+            "zero_filters": self.is_narrow,
+        }
         return values | {name: True for name, is_so in rare.items() if is_so}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RecordedUnit:
         """The inverse."""
         first, last = map(int, values["layers"])
-        rare = (values.get(name) is True for name in ("pooled", "embedded"))
+        rare = (values.get(name) is True for name in ("pooled", "embedded", "zero_filters"))
         return cls(first, last, str(values["choice"]), *rare)
 
 

@@ -21,9 +21,9 @@ from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.kernel import CKernel
 from schedules.plan.batches import MIN_SAVING, image_cost, shared_plan
 from schedules.plan.choice import AUTO, Choice
+from schedules.plan.filters import narrower, serves_narrower, spread_seconds
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits, block_gain, plan_kernel
-from schedules.select.filters import narrower, spread_seconds
 from schedules.target.simd import Simd
 from schedules.tuning.advice import DEFAULT, Advice, Advisor
 from schedules.tuning.records.records import Record
@@ -222,7 +222,7 @@ class _Planner:
         if workload is None or not whole.kernels or len(self.choices) > 1:
             return whole
         found = self._layer(replace(layer, workload=workload, zero_filters=0))
-        if not found.kernels or any(part.layout == "rows" for part in found.kernels[0].plan.parts):
+        if not found.kernels or not serves_narrower(found.kernels[0].plan):
             return whole
         alone, few = (selected.kernels[0].plan for selected in (whole, found))
         seconds = image_cost(few) + spread_seconds(alone.layer, self.simd)

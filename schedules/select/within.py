@@ -17,6 +17,7 @@ from schedules.layer.block import Workload
 from schedules.layer.network import Chain, Layer, Network
 from schedules.layer.row_chain import find_row_chains
 from schedules.plan.choice import Choice
+from schedules.plan.filters import narrower
 from schedules.plan.plan import Plan
 from schedules.plan.planner import Limits
 from schedules.select.selection import Kernel, Selected, Selection, kernel_of
@@ -150,6 +151,8 @@ def _as_recorded(network: Network, simd: Simd, recorded: RecordedUnit) -> tuple[
         workload: Workload | None = dict(find_row_chains(network)).get(unit.chain)
     else:
         workload = workload_of(with_pools(network, [(unit, Form(0, 0, 0))]), unit.chain)
+        if recorded.is_narrow:
+            workload = narrower(network.layers[unit.first])
     if workload is None:
         reason = network.layers[unit.first].reason or "there is no such chain"
         raise LeanconvError(f"the plan has a kernel for layer {unit.first}: {reason}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schedules.plan.planner import Limits
 from schedules.store import digest
 from schedules.target.simd import Simd
 from tflite_delegate.build import build
@@ -87,10 +88,11 @@ def build_delegate(made_once: Callable[..., Path]) -> Callable[..., Path]:
         algorithms: Sequence[str] = ("auto",),
         target: str = "host",
         rounding: str = DEFAULT_ROUNDING,
+        embeds: bool = False,
     ) -> Path:
         content = model if isinstance(model, bytes) else model.read_bytes()
         name = "" if isinstance(model, bytes) else model.name
-        key = digest(content, name, target, rounding, *algorithms)[:16]
+        key = digest(content, name, target, rounding, str(embeds), *algorithms)[:16]
 
         def make(folder: Path) -> None:
             folder.mkdir()
@@ -99,6 +101,7 @@ def build_delegate(made_once: Callable[..., Path]) -> Callable[..., Path]:
                 source = folder / f"model_{key}.tflite"
                 source.write_bytes(content)
             options: dict[str, Any] = {"algorithms": algorithms, "rounding": rounding}
+            options["limits"] = Limits(embeds=embeds)
             build(source, folder / f"lib{key}.so", Simd.named(target), **options)
 
         return made_once(f"built/{key}", make) / f"lib{key}.so"

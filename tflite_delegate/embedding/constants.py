@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tflite
@@ -33,6 +33,15 @@ class LayerConstants:
     bias: np.ndarray
     quantisation: Quantisation | ChannelScales | None
     exact: tuple[np.ndarray, ...]
+
+    def of_filters(self, count: int) -> LayerConstants:
+        """Those of so many filters: all that are not zero, and the first of the others."""
+        if count == len(self.bias):
+            return self
+        is_zero = ~self.weights.reshape(len(self.bias), -1).any(axis=1)
+        is_filler = is_zero & (np.cumsum(is_zero) <= count - np.sum(~is_zero))
+        kept = ~is_zero | is_filler
+        return replace(self, weights=self.weights[kept], bias=self.bias[kept])
 
 
 def read_constants(model: Model, layers: Sequence[Layer]) -> list[LayerConstants]:

@@ -27,7 +27,7 @@ from tflite_delegate.read.model import Model
 #: The symbol of the data, and the object that defines it.
 SYMBOL, OBJECT = "lc_embedded_weights", "embedded_weights.o"
 #: See :func:`contents`.
-Contents = tuple[Chain, tuple[PackedWeights, ...], int]
+Contents = tuple[Chain, tuple[PackedWeights, ...], int, int]
 #: Behind what a call reads: the next one's begins on a cache line.
 NOTHING = np.zeros(0, np.uint8)
 
@@ -44,7 +44,7 @@ class Embedded:
 
 def contents(chain: Chain, plan: Plan) -> Contents:
     """What tells the data of one unit from others: plans that pack weights alike share them."""
-    return chain, plan.parts, plan.calls
+    return chain, plan.parts, plan.calls, plan.layers[-1].out_channels
 
 
 def embed(
@@ -70,6 +70,10 @@ def embed(
             if contents(chain, plan) not in found:
                 layers = [selection.layers[position].layer for position in chain]
                 constants = read_constants(model, layers)
+                constants = [
+                    all_.of_filters(layer.out_channels * plan.calls)
+                    for all_, layer in zip(constants, plan.layers, strict=True)
+                ]
                 found[contents(chain, plan)] = _write(out, plan, constants, selection.simd)
     write_object(folder / OBJECT, SYMBOL, data, selections[0].simd)
     data.unlink()

@@ -27,6 +27,7 @@ struct lc_constants {
     enum lc_layout layout;
     struct lc_upsampling upsampling; // of a transposed convolution, whose weights are in LC_ROWS
     const int32_t *filters; // those that a kernel computes, of a layer in LC_ROWS; NULL: all
+    size_t filter_count;    // that there are, if these are not all
     struct lc_quantised_layer quantised; // of one of int8: weights are int8, the bias is int32
 };
 

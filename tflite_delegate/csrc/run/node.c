@@ -65,7 +65,10 @@ static void pack(struct lc_node *node, const struct tfl_context *context,
         is_dense = lc_layer_densify(&node->chain.layers[i], context) && is_dense;
         constants[i] = lc_layer_constants(&node->chain.layers[i], context);
     }
-    constants->filters = node->filters ? node->filters->of_layer : NULL;
+    if (node->filters) {
+        constants->filters = node->filters->of_layer;
+        constants->filter_count = node->filters->all;
+    }
     bool is_embedded =
         is_dense && place &&
         lc_take_embedded(&node->packed, place, constants, node->delegate->options.verify == 1);

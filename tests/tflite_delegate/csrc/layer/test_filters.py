@@ -9,16 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schedules.budget.recorded import read_plan
+from schedules.files import write_json
 from schedules.layer.network import Layer, Network
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.planner import Limits
 from schedules.select.selection import select_all
+from schedules.select.within import selection_as_recorded
 from schedules.target.simd import Simd
 from schedules.transforms.cook_toom import filtering
 from tests.support.reference import conv2d, winograd_bound
 from tests.support.tflite_writer import Conv, ModelWriter
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, read_report, run
 from tflite_delegate.read import model as tflite_model
+from tflite_delegate.selection import select
+from tvmc.planning.plan_command import plan
 
 SHAPE = (1, 9, 8, 64)
 #: Layer, filters that are zero, and those that its kernel computes.
@@ -63,9 +68,9 @@ def expected(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return result, bound
 
 
-@pytest.fixture(scope="module")
-def delegate_path(build_delegate: Callable[..., Path]) -> Path:
-    return build_delegate(model())
+@pytest.fixture(scope="module", params=[False, True], ids=["heap", "embedded"])
+def delegate_path(build_delegate: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    return build_delegate(model(), embeds=request.param)
 
 
 def test_as_defined_and_as_tflite_itself(litert: InterpreterApi, delegate_path: Path) -> None:
@@ -83,6 +88,8 @@ def test_as_defined_and_as_tflite_itself(litert: InterpreterApi, delegate_path: 
             assert np.all(abs(y - (result + more)) <= bound + 1e-7 * abs(result + more)), name
             assert np.allclose(y, theirs, rtol=0, atol=1e-4), name
     report = read_report(delegate_path, delegate)
+    in_library = [entry["embedded_bytes"] > 0 for entry in report["layers"]]
+    assert all(entry["packed_bytes"] == 0 for entry in report["layers"]) or not any(in_library)
     assert (report["claimed"], report["unknown"]) == (len(LAYERS), 0)
     for (name, (_, _, kept)), entry in zip(LAYERS.items(), report["layers"], strict=True):
         assert (entry["calls"], entry["generic_calls"]) == (2, 1), name
@@ -106,6 +113,24 @@ def test_the_reader_counts_them(tmp_path: Path) -> None:
     assert [layer.zero_filters for layer in layers] == [
         len(zeros) for _, zeros, _ in LAYERS.values()
     ]
+
+
+def test_plans_leave_them_out_and_files_of_plans_too(tmp_path: Path) -> None:
+    path, file = tmp_path / "filters.tflite", tmp_path / "plan.json"
+    path.write_bytes(model())
+    curve = plan(path)
+    write_json(file, curve.to_dict())
+    simd = Simd.named("host")
+    recorded = selection_as_recorded(curve.network, simd, read_plan(file, None))
+    within = select(path, simd, ("auto",), Limits(held_bytes=curve.solutions[-1].bytes))[0]
+    for selection in (recorded, within):
+        computed = {
+            chain[0]: kernel.plan.layers[-1].out_channels
+            for chain, kernel in selection.units.items()
+            if kernel.plan.algorithm != "sparse_direct"
+        }
+        assert computed and any(kept < 40 for kept in computed.values())
+        assert all(computed[i] == list(LAYERS.values())[i][2] for i in computed)
 
 
 def test_few_products_are_not_worth_it() -> None:

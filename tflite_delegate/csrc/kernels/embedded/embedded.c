@@ -61,7 +61,8 @@ static size_t weight_bytes(const struct lc_constants *layer, const struct lc_geo
     size_t bytes = layer->weights.is_half                             ? sizeof(uint16_t)
                    : layer->weights.scales || layer->quantised.scales ? sizeof(int8_t)
                                                                       : sizeof(float);
-    bool fits = lc_multiply(&bytes, g->out_channels) && lc_multiply(&bytes, g->kernel_height) &&
+    const size_t filters = layer->filters ? layer->filter_count : (size_t)g->out_channels;
+    bool fits = lc_multiply(&bytes, (int64_t)filters) && lc_multiply(&bytes, g->kernel_height) &&
                 lc_multiply(&bytes, g->kernel_width) &&
                 lc_multiply(&bytes, g->in_channels / g->groups);
     return fits ? bytes : 0;
@@ -73,7 +74,7 @@ static bool has_weights(const struct lc_place *place, const struct lc_constants 
     for (int32_t i = 0; i < place->kernel->layer_count; i++) {
         const struct lc_geometry *g = &place->kernel->layers[i];
         const struct lc_constant *weights = &layers[i].weights;
-        if (weights->is_copy || layers[i].upsampling.rows || layers[i].filters) {
+        if (weights->is_copy || layers[i].upsampling.rows) {
             return false;
         }
         sum = sum * SUM_FACTOR + hash_of(weights->data, weight_bytes(&layers[i], g), whole);

@@ -8,7 +8,7 @@
 #include "kernels/kernels.h"
 #include "kernels/reference_conv.h"
 
-// As schedules/select/filters.py: the kernel has so many filters, or a multiple.
+// As schedules/plan/filters.py: the kernel has so many filters, or a multiple.
 enum { VECTOR = 16 };
 
 static bool is_zero(const struct lc_constants *constants, const struct lc_geometry *g, size_t m) {

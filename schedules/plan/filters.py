@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from schedules.layer.network import CONV, DENSE, Layer
 from schedules.layer.workload import Conv2dWorkload
+from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
 
 #: The kernel has so many filters, or a multiple (csrc/layer/constants/filters.c has the same).
@@ -36,6 +37,11 @@ def narrower(layer: Layer) -> Conv2dWorkload | None:
         return None
     kept = kept_filters(workload.out_channels, layer.zero_filters)
     return replace(workload, out_channels=kept, zeros=0) if kept < workload.out_channels else None
+
+
+def serves_narrower(plan: Plan) -> bool:
+    """Whether a kernel packs its weights, and writes its output where it is told to."""
+    return plan.overwrites is None and plan.parts[0].layout != "rows"
 
 
 def spread_seconds(workload: Conv2dWorkload, simd: Simd) -> float:
