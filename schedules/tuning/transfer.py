@@ -8,16 +8,17 @@ which only good candidates are on record, as of a log that was pruned, tell noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from schedules.layer.block import Workload
+from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
 from schedules.plan.planner import plan_kernel
 from schedules.target.simd import Simd
-from schedules.tuning.records.records import Record, ranked
+from schedules.tuning.records.records import Record, by_workload, ranked
 from schedules.tuning.search.cost_model import CostModel
 
 #: Models that each leave out a part of the layers.
@@ -40,15 +41,20 @@ class Transfer:
     @classmethod
     def learn(cls, records: Sequence[Record], simd: Simd) -> Transfer | None:
         """From records of one board; ``None`` if they are too few to learn from."""
+        by_layer = {
+            layer: costs
+            for layer, own in by_workload(records).items()
+            if len(layer.layers) == 1 and _tells(costs := _costs(own))
+        }
+        if len(by_layer) < MIN_LAYERS:
+            return None  # before models are fitted, which takes seconds
         model = CostModel(simd)
-        workloads = dict.fromkeys(record.workload for record in records)
-        layers = [workload for workload in workloads if len(workload.layers) == 1]
         checks = []
         for fold in range(FOLDS):
-            left_out = layers[fold::FOLDS]
+            left_out = list(by_layer)[fold::FOLDS]
             model.fit(record for record in records if record.workload not in left_out)
             if model.is_fitted:
-                checks += [_flattery(model, records, layer, simd) for layer in left_out]
+                checks += [_flattery(model, by_layer[layer], layer, simd) for layer in left_out]
         known = [check for check in checks if check is not None]
         model.fit(records)
         if not model.is_fitted or len(known) < MIN_LAYERS:
@@ -70,17 +76,26 @@ def _first(model: CostModel, default: Plan, plans: Sequence[Plan]) -> tuple[Plan
     return plans[best], times[best] / untuned
 
 
+def _costs(records: Sequence[Record]) -> dict[Choice, float]:
+    """Seconds of each candidate of a layer."""
+    return {record.candidate: record.cost_s for record in ranked(records)}
+
+
+def _tells(costs: Mapping[Choice, float]) -> bool:
+    """Whether a layer tells how far promises are to be believed: it has slow candidates too."""
+    best = min(costs.values(), default=0.0)
+    return sum(cost > SLOW * best for cost in costs.values()) >= MIN_SLOW
+
+
 def _flattery(
-    model: CostModel, records: Sequence[Record], layer: Workload, simd: Simd
+    model: CostModel, costs: Mapping[Choice, float], layer: Workload, simd: Simd
 ) -> float | None:
     """Time over promised time of what ``model`` ranks first of a layer's candidates.
 
-    ``None`` if it promises nothing, or there is nothing to compare with.
+    ``None`` if it promises nothing, or the untuned choice was not measured.
     """
-    costs = {record.candidate: record.cost_s for record in ranked(records, layer)}
-    slow = sum(cost > SLOW * min(costs.values()) for cost in costs.values())
     untuned = plan_kernel(layer, simd).choice
-    if untuned not in costs or slow < MIN_SLOW:
+    if untuned not in costs:
         return None
     plans = [Plan.of(candidate, layer, simd) for candidate in costs]
     plan, promise = _first(model, Plan.of(untuned, layer, simd), plans)
