@@ -56,7 +56,8 @@ class PooledWorkload(Conv2dWorkload):
         super().__post_init__()
         if self.pool not in (LARGEST, AVERAGE) or self.pool_activation not in ACTIVATIONS:
             raise LeanconvError(f"unknown pool {self.pool} {self.pool_activation}")
-        if self.residual or self.dtype != "float32" or self.is_quantised or self.group_of > 1:
+        is_one_group = self.group_of > 1 or (self.groups > 1 and not self.is_depthwise)
+        if self.residual or self.dtype != "float32" or self.is_quantised or is_one_group:
             raise LeanconvError("a layer that is pooled is of floats, whole, without a residual")
         if min(self.pooled_height, self.pooled_width) < 1:
             raise LeanconvError("a window that does not fit into the image: the output is empty")
