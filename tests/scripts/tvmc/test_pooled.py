@@ -157,8 +157,8 @@ def test_layers_of_several_groups_are_not_pooled_by_their_kernels(tmp_path: Path
     """AlexNet has one: a kernel computes a group of it, whose pixels lie apart."""
     writer, shape = ModelWriter(), (1, 12, 12, 8)
     image = writer.tensor(shape)
-    x, shape = writer.conv(image, shape, Conv(8, groups=2))
-    output, _ = add_pool(writer, x, shape, POOLED[1][2])
+    x, computed = writer.conv(image, shape, Conv(8, groups=2))
+    output, _ = add_pool(writer, x, computed, POOLED[1][2])
     path = tmp_path / "groups.tflite"
     path.write_bytes(writer.finish([image], [output]))
     assert not read(path).pooled
