@@ -1,6 +1,7 @@
 """SOFTMAX of codes, as TFLite's own kernels compute it: XNNPACK takes none.
 
-e^x for all distances from the largest code is in a table: on Arm of 16 bits, and else of floats.
+e^x for all distances from the largest code is in a table: on Arm of 16 bits, and else of floats;
+by the reference kernel's rounding see :mod:`tflite_delegate.importer.quantised.fixed_softmax`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from schedules.errors import LeanconvError
 from tflite_delegate.importer.conversions.operation import Operation
+from tflite_delegate.importer.quantised import fixed_softmax
 from tflite_delegate.importer.quantised.codes import Codes, clamped, integer, real
 
 #: One in the table of integers.
@@ -23,12 +24,12 @@ def _softmax(operation: Operation) -> relax.Expr | None:
     x, y, beta = Codes.of_input(operation), Codes.of_output(operation), operation.options["beta"]
     if x is None or y is None or x.dtype != y.dtype or y.zero != y.least:
         return None
-    if operation.as_reference:
-        raise LeanconvError("modules do not have it of codes by --rounding reference")
     scale = x.scale * np.float32(beta)
     is_256th = abs(float(y.scale) * 256 - 1) <= 0.001
     if not is_256th or beta < 0 or not math.isfinite(scale):
         return None
+    if operation.as_reference:
+        return fixed_softmax.softmax(operation, x, y)
     powers = np.exp((-scale * np.arange(256, dtype=np.float32)).astype(np.float64))
     powers = powers.astype(np.float32)
     if operation.is_for_arm:
