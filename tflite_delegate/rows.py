@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from schedules.algorithms.row_chain.bands import strips_of, windows_of
 from schedules.algorithms.row_chain.row_chain import kernel_names
+from schedules.kernel.packing import PackedWeights
 from schedules.layer.row_chain import RowChain
 from schedules.lower.memory import ALIGNMENT, align
 from schedules.select.selection import Kernel
@@ -41,11 +42,18 @@ def _windows(kernel: Kernel) -> list[str]:
     windows, _ = windows_of(chain, kernel.plan.knobs["columns"])
     # Each on a cache line of its own behind the one before.
     weights = accumulate((align(part.weight_bytes) for part in parts[:-1]), initial=0)
-    # The parameters of a layer of integers begin with its zero point: they are on the last line.
     biases = accumulate((align(part.constant_bytes) for part in parts[:-1]), initial=0)
     rows = zip(windows, chain.sources, weights, biases, parts, strict=True)
     return [
         f"{{{window.rows}, {-1 if source is None else source}, {window.offset}, {weight}, {bias}, "
-        f"{bias + part.constant_bytes - ALIGNMENT if part.ratios else 0}}}"
+        f"{zero_place(part, bias)}}}"
         for window, source, weight, bias, part in rows
     ]
+
+
+def zero_place(part: PackedWeights, bias: int = 0) -> int:
+    """Where the zero point of a layer's input is behind the first bias; 0 of floats.
+
+    A layer of integers has it first of its parameters, which are on the last cache line.
+    """
+    return bias + part.constant_bytes - ALIGNMENT if part.ratios else 0

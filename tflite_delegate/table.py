@@ -26,7 +26,7 @@ from schedules.transforms.cook_toom import as_floats, filtering
 from tflite_delegate import rules
 from tflite_delegate.embedding.embedding import SYMBOL, Contents, Embedded, contents
 from tflite_delegate.read.dynamic import dot_kernels
-from tflite_delegate.rows import rows_of
+from tflite_delegate.rows import rows_of, zero_place
 
 NOTHING_EMBEDDED: Mapping[Contents, Embedded] = MappingProxyType({})
 #: The processor features that kernel_table.h names.
@@ -310,6 +310,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "rows": plan.knobs["rows"] if _is_pooled(plan) else 0,
         "strip_bytes": plan.host_bytes[0],
         "border_bytes": plan.host_bytes[1],
+        "zero": zero_place(plan.parts[0]) if _is_pooled(plan) else 0,
         "shared_bytes": kernel.compiled.shared_bytes,
         "thread_bytes": kernel.compiled.thread_bytes,
         "stages": 0 if kernel.compiled.members else f"{kernel.name}_stages",

@@ -23,6 +23,7 @@ from tvm import s_tir
 
 from schedules.algorithms.base import (
     FLOAT32,
+    INT8,
     Algorithm,
     LayerAlgorithm,
     Unsupported,
@@ -57,7 +58,7 @@ class PooledRows(Algorithm[Conv2dWorkload]):
     source = "Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016, of a layer and a pool"
     workspace = "a few rows of the layer's output"
     good_for = "layers in front of a pool, where memory is to be small"
-    types = FLOAT32
+    types = FLOAT32 | INT8 | {("uint8", "uint8")}
     kind = "pooled"
 
     def supports(self, workload: Conv2dWorkload, simd: Simd) -> str | None:
@@ -95,6 +96,9 @@ class PooledRows(Algorithm[Conv2dWorkload]):
         )
         chosen = self.choose(workload, own, {n: v for n, v in fixed.items() if n in own})
         kernel, strip = _KERNELS[chosen["kernel"]], _strip(workload, chosen["rows"])
+        reason = kernel.supports(strip, simd)
+        if reason is not None:
+            raise Unsupported(reason)
         return {**own, **kernel.knobs(strip, simd)}
 
     def default_knobs(
@@ -103,9 +107,6 @@ class PooledRows(Algorithm[Conv2dWorkload]):
         knobs = self._knobs(workload, simd, fixed)
         own = {name: fixed.get(name, knobs[name].default) for name in ("kernel", "rows")}
         kernel, strip = _applied(workload, own)
-        reason = kernel.supports(strip, simd)
-        if reason is not None:
-            raise Unsupported(reason)
         others = {name: value for name, value in fixed.items() if name not in own}
         return own | kernel.applied_to(strip).default_knobs(strip, simd, others)
 

@@ -2,7 +2,7 @@
 
 The pool is a MAX_POOL_2D or AVERAGE_POOL_2D that alone reads the layer's output, perhaps behind a
 pad. What lies beyond the borders takes no part in it: zeros of a pad do, and may be left out only
-of the largest of numbers that are not negative.
+of the largest of numbers that are not negative. Codes are pooled as they are, and have one scale.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from schedules.layer.workload import ACTIVATIONS, Conv2dWorkload
 
 #: What is made of the pixels of a window.
 LARGEST, AVERAGE = "max_pool", "average_pool"
+#: Of what is pooled.
+TYPES = ("float32", "int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class PooledWorkload(Conv2dWorkload):
         if self.pool not in (LARGEST, AVERAGE) or self.pool_activation not in ACTIVATIONS:
             raise LeanconvError(f"unknown pool {self.pool} {self.pool_activation}")
         is_one_group = self.group_of > 1 or (self.groups > 1 and not self.is_depthwise)
-        if self.residual or self.dtype != "float32" or self.is_quantised or is_one_group:
-            raise LeanconvError("a layer that is pooled is of floats, whole, without a residual")
+        if self.residual or self.dtype not in TYPES or self.is_dynamic or is_one_group:
+            raise LeanconvError("a layer that is pooled is whole, without a residual")
+        if self.is_quantised and self.pool_activation != "none":
+            raise LeanconvError("a pool of codes has no activation")
         if min(self.pooled_height, self.pooled_width) < 1:
             raise LeanconvError("a window that does not fit into the image: the output is empty")
         edges = (self.pad_pool_top, self.pad_pool_bottom), (self.pad_pool_left, self.pad_pool_right)
@@ -141,7 +145,7 @@ def pooled_layer(graph: Graph, layer: Layer) -> Layer | None:
     if behind is not None and behind.name == "pad":
         pads, nodes = behind.paddings, (*nodes, behind.node)
         behind = follower(graph, behind.output)
-    if behind is None or behind.window is None or graph.dtype(behind.output) != "float32":
+    if behind is None or behind.window is None or graph.dtype(behind.output) != workload.dtype:
         return None
     lower, _ = ACTIVATIONS.get(workload.activation, (None, None))
     leaves_out_zeros = behind.name == LARGEST and lower == 0.0

@@ -231,6 +231,8 @@ class Graph:
         sizes = options.FilterHeight(), options.FilterWidth(), options.StrideH(), options.StrideW()
         if activation is None or min(sizes) < 1 or len(operands) != 1:
             return None
+        if self.dtype(output) != "float32" and not self._share_codes(operands[0], output):
+            return None
         window = Window(*sizes, same=options.Padding() == tflite.Padding.SAME)
         return Operation(node.index, name, operands, output, activation, window=window)
 

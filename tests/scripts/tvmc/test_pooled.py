@@ -18,7 +18,11 @@ from schedules.budget.problem import Solution, Unit
 from schedules.budget.promise import placed
 from schedules.lower.memory import align
 from schedules.select import within
+from tests.support.quantised_writer import QuantisedWriter
 from tests.support.tflite_writer import Conv, ModelWriter
+from tests.tflite_delegate.conftest import run
+from tests.tflite_delegate.csrc.run.test_quantised_rows import check as check_codes
+from tests.tflite_delegate.csrc.run.test_quantised_rows import images_of
 from tflite_delegate.build import Report
 from tflite_delegate.read.model import read
 from tvmc.planning.plan_command import Curve, plan
@@ -116,6 +120,53 @@ def test_pooled_layers_compute_what_tflite_does(
     # Of another size, plain C computes them.
     image = rng.standard_normal(OTHER_SHAPE, np.float32)
     check(run_resized(graph, image, [load_delegate(library)]), run_resized(graph, image, []))
+
+
+#: Channels, kernel, stride, whether it is depthwise; a pool, its window and strides, whether SAME.
+POOLED_CODES = (
+    ((16, 3, 1, False), ("MAX_POOL_2D", (3, 3), (2, 2), True)),
+    ((7, 5, 2, False), ("AVERAGE_POOL_2D", (3, 2), (2, 3), True)),
+    ((5, 3, 1, True), ("AVERAGE_POOL_2D", (2, 4), (3, 1), False)),
+    ((8, 1, 1, False), ("MAX_POOL_2D", (2, 2), (2, 2), False)),
+)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_pooled_codes_are_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    graph, library = tmp_path / "codes.tflite", tmp_path / "lib.so"
+    writer, ends = QuantisedWriter(dtype, SHAPE), []
+    for layer, pool in POOLED_CODES:
+        image = writer.begin(SHAPE)
+        writer.layer(*layer)
+        writer.pool(*pool)
+        ends.append((image, writer.last))
+    inputs, outputs = zip(*ends, strict=True)
+    graph.write_bytes(writer.finish(list(inputs), list(outputs)))
+    curve = plan(graph)
+    chosen = all_pooled(curve)
+    assert len([unit for unit, _ in chosen.chosen if unit.is_pooled]) == len(POOLED_CODES)
+    monkeypatch.setattr(within, "fastest_within", lambda *_: chosen)
+    tvmc.compile(graph, output=library, memory_limit=1 << 30)
+    litert = runtime("litert")
+    theirs = Session(graph, litert, xnnpack=True, threads=1)
+    images = images_of(theirs.interpreter)
+    for threads in (1, 3):
+        ours = Session(graph, litert, delegate=library, xnnpack=False, threads=threads)
+        if threads == 1:
+            arena = arena_bytes(placed(curve.network, chosen))
+            assert align(Probe(ours.interpreter).arena_bytes()) == arena
+        check_codes(ours.run(images), theirs.run(images))
+    # Of another size, plain C computes them.
+    images = [np.repeat(image, 2, axis=1) for image in images]
+    found = []
+    for delegates in ([load_delegate(library)], []):
+        interpreter = Interpreter(str(graph), experimental_delegates=delegates)
+        for detail in interpreter.get_input_details():
+            interpreter.resize_tensor_input(detail["index"], images[0].shape)
+        found.append(run(interpreter, images))
+    check_codes(*found)
 
 
 def run_resized(graph: Path, image: np.ndarray, delegates: Sequence[Any]) -> list[np.ndarray]:

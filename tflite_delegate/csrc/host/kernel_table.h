@@ -244,6 +244,7 @@ struct lc_kernel {
                                       // without its borders above and below; else 0
     uint64_t strip_bytes;             // of these and more (run/strips), on whole cache lines
     uint64_t border_bytes;            // likewise, of the input for one call; 0 without a border
+    size_t zero;                      // of codes that are pooled: as in struct lc_row_window
     uint64_t shared_bytes;            // of workspace
     uint64_t thread_bytes;            // of workspace, for each thread
     const struct lc_stage *stages;    // run in order, with a barrier between

@@ -19,8 +19,7 @@ static bool is_computed(const struct tfl_tensor *tensor) {
 
 // A PAD in front
 
-// Whether both hold the same codes, for which what is padded with stands for zero.
-static bool share_codes(const struct tfl_tensor *input, const struct tfl_tensor *output) {
+bool lc_share_codes(const struct tfl_tensor *input, const struct tfl_tensor *output) {
     struct lc_quantization before, after;
     return input && output && lc_read_quantization(input, &before) &&
            lc_read_quantization(output, &after) && before.type == after.type && before.count == 1 &&
@@ -54,7 +53,7 @@ const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
     const struct tfl_tensor *paddings = lc_tensor(context, node->inputs->data[1]);
     bool is_of_floats = is_float(input) && is_computed(output);
     pad->is_of_volumes = lc_has_rank(input, 5);
-    if (!(is_of_floats || share_codes(input, output)) ||
+    if (!(is_of_floats || lc_share_codes(input, output)) ||
         !(pad->is_of_volumes || lc_has_rank(input, 4))) {
         return "not an image of float32, or of codes with one scale";
     }

@@ -15,6 +15,9 @@ struct lc_pad {
     int32_t top, bottom, left, right;
 };
 
+// Whether both tensors, which may be NULL, hold the same codes of one scale and zero point.
+bool lc_share_codes(const struct tfl_tensor *input, const struct tfl_tensor *output);
+
 // Reads a PAD node. Returns NULL, or why no convolution can do its work.
 const char *lc_pad_read(struct lc_pad *pad, const struct tfl_context *context,
                         struct lc_node_view view);

@@ -21,12 +21,19 @@ static bool leaves_out_zeros(const struct lc_layer *layer, enum lc_pool kind) {
     return least == 0.0f;
 }
 
-static bool is_of_floats(const struct lc_layer *layer, const struct tfl_context *context,
-                         int output) {
+// Whether floats are pooled, or codes with one scale, as they are.
+static bool is_pooled(const struct lc_layer *layer, const struct tfl_context *context, int output,
+                      int activation) {
     const struct tfl_tensor *before = lc_tensor(context, layer->output);
     const struct tfl_tensor *behind = lc_tensor(context, output);
-    return layer->element == LC_FLOAT32 && before && behind && before->type == TFL_FLOAT32 &&
-           behind->type == TFL_FLOAT32 && !lc_is_kept(behind) && !layer->is_hybrid;
+    if (!before || !behind || layer->is_hybrid) {
+        return false;
+    }
+    if (layer->element == LC_FLOAT32) {
+        return before->type == TFL_FLOAT32 && behind->type == TFL_FLOAT32 && !lc_is_kept(behind);
+    }
+    return layer->element != LC_FLOAT16 && activation == TFL_ACTIVATION_NONE &&
+           lc_share_codes(before, behind);
 }
 
 const char *lc_merge_pool(struct lc_layer *layer, const struct lc_pad *pad,
@@ -43,8 +50,8 @@ const char *lc_merge_pool(struct lc_layer *layer, const struct lc_pad *pad,
     }
     if (layer->pool.kind || layer->is_dense || layer->upsampling.rows || layer->domain ||
         layer->source == LC_VOLUME || layer->residual != TFL_OPTIONAL_TENSOR ||
-        !is_of_floats(layer, context, node->outputs->data[0])) {
-        return "not a pool of a convolution's floats";
+        !is_pooled(layer, context, node->outputs->data[0], params->activation)) {
+        return "not a pool of a convolution's floats, or of its codes";
     }
     if ((pad && (pad->input != layer->output || !leaves_out_zeros(layer, kind))) ||
         node->inputs->data[0] != (pad ? pad->output : layer->output)) {

@@ -327,11 +327,17 @@ void lc_pool_rows(const struct lc_pooled *pooled, int32_t begin, int32_t end) {
         .x = pooled->x,
         .y = pooled->y,
     };
+    const bool is_max = g->pool == LC_LARGEST, is_signed = g->element == LC_INT8;
+    const int32_t least = is_signed ? INT8_MIN : 0;
+    self.codes = (struct lc_coded_pooling){is_max, is_signed, least, least + UINT8_MAX};
     lc_activation_range(g->pool_activation, &self.least, &self.most);
     self.piece = end - begin < pooled->threads ? MANY : self.channels;
     self.pieces = (self.channels - 1) / self.piece + 1;
     lc_pool_run(pooled->threads, (end - begin) * self.pieces, false,
-                g->pool == LC_LARGEST ? run_max : run_average, &self);
+                g->element ? run_codes
+                : is_max   ? run_max
+                           : run_average,
+                &self);
 }
 
 #define POOL(builtin)                                                                              \

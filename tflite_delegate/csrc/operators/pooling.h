@@ -8,9 +8,9 @@
 
 struct lc_pooled {
     const struct lc_geometry *geometry; // of a layer that is pooled
-    const float *x;                     // rows of what it computes, from row `first` on
+    const void *x;                      // rows of what it computes, from row `first` on
     int32_t first;
-    float *y; // the whole output of the pool
+    void *y; // the whole output of the pool
     int32_t threads;
 };
 

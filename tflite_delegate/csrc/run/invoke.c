@@ -81,6 +81,7 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
                                          .x = image.x,
                                          .y = image.y,
                                          .workspace = workspace + node->staged,
+                                         .zero = kernel->zero ? call.bias[kernel->zero] : 0,
                                          .threads = threads,
                                          .run = run_strip,
                                          .argument = &call};
@@ -156,10 +157,8 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
             return false;
         }
         if (layer->pool.kind) { // the chain's last
-            const struct lc_pooled pooled = {.geometry = &node->layers[i],
-                                             .x = (const float *)(const void *)y,
-                                             .y = (float *)(void *)image.y,
-                                             .threads = threads};
+            const struct lc_pooled pooled = {
+                .geometry = &node->layers[i], .x = y, .y = image.y, .threads = threads};
             lc_pool_rows(&pooled, 0, lc_pooled_height(&node->layers[i]));
         }
         x = y;

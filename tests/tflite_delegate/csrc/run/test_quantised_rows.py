@@ -11,9 +11,7 @@ import pytest
 
 from schedules.lower.memory import align
 from schedules.target.simd import Simd
-from tests.support.operator_cases import fused
-from tests.support.tflite_schema import Quantization
-from tests.support.tflite_writer import ModelWriter
+from tests.support.quantised_writer import QuantisedWriter
 from tests.tflite_delegate.conftest import InterpreterApi, read_report, run
 from tflite_delegate.build import Report, build
 from tvmc.running.probe import Probe
@@ -22,72 +20,9 @@ from tvmc.running.probe import Probe
 ALGORITHMS = ("row_chain:columns=4", "auto")
 
 
-class Writer(ModelWriter):
-    """A model of one chain, layer by layer, of scales with which every output fills its range."""
-
-    def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.dtype, self.offset = dtype, 128 * (dtype == "uint8")
-        self.rng = np.random.default_rng(5)
-        self.begin(shape)
-
-    def begin(self, shape: tuple[int, ...]) -> int:
-        """Another chain, and its image."""
-        self.shape, self.scale = shape, 0.05
-        self.image = self.last = self.image_of(-11)
-        return self.image
-
-    def image_of(self, zero: int) -> int:
-        """A tensor of the shape and scale that are in hand."""
-        quantization = Quantization(self.scale, zero + self.offset)
-        return self.tensor(self.shape, self.dtype, quantization=quantization)
-
-    def layer(self, channels: int, size: int = 1, stride: int = 1, depthwise: bool = False) -> None:
-        """A convolution; pointwise ones that make fewer channels have no activation."""
-        before = self.shape[3]
-        shape = (1, size, size, before) if depthwise else (channels, size, size, before)
-        terms = size * size * (1 if depthwise else before)
-        weights = self.rng.integers(-127, 128, shape) + self.offset
-        bias = self.rng.integers(-3000, 3000, channels).astype(np.int32)
-        scale = 50 / (35 * 73 * terms**0.5)  # of codes that spread so far
-        constants = [
-            self.constant(weights.astype(self.dtype), Quantization(scale, self.offset)),
-            self.constant(bias, Quantization(scale * self.scale, 0)),
-        ]
-        self.shape = (1, *(-(-size // stride) for size in self.shape[1:3]), channels)
-        y = self.image_of(-20 if channels < before else -128)
-        self.add(
-            "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
-            [self.last, *constants],
-            [y],
-            padding=0,
-            strideH=stride,
-            strideW=stride,
-            **({"depthMultiplier": 1} if depthwise else {}),
-            **fused("none" if channels < before else "relu"),
-        )
-        self.last = y
-
-    def inverted(self, channels: int, wide: int, size: int = 3, stride: int = 1) -> None:
-        """An inverted residual block."""
-        source, shape = self.last, self.shape
-        self.layer(wide)
-        self.layer(wide, size, stride, depthwise=True)
-        self.layer(channels)
-        if shape == self.shape:
-            self.plus(source)
-
-    def plus(self, source: int) -> None:
-        """The sum of the last layer's output and another tensor."""
-        self.scale *= 1.2
-        total = self.image_of(7)
-        self.add("ADD", [source, self.last], [total], **fused("none"))
-        self.last = total
-
-
 def chains(dtype: str) -> bytes:
     """Three chains side by side, with borders, strides and channels of all kinds."""
-    writer = Writer(dtype, (1, 23, 29, 3))
+    writer = QuantisedWriter(dtype, (1, 23, 29, 3))
     writer.layer(16, 3, 2)
     writer.layer(16, 3, depthwise=True)
     writer.layer(12)
@@ -110,7 +45,7 @@ def chains(dtype: str) -> bytes:
 
 def block() -> bytes:
     """Residual blocks between two layers."""
-    writer = Writer("int8", (1, 21, 18, 3))
+    writer = QuantisedWriter("int8", (1, 21, 18, 3))
     writer.layer(20, 3, 2)
     writer.inverted(20, 28, 5)
     source = writer.last

@@ -23,7 +23,7 @@ static int32_t complete_rows(const struct lc_geometry *g, int32_t ready) {
 // beyond the borders if it reaches there.
 static const char *input_rows(const struct lc_strips *strips, int32_t start) {
     const struct lc_geometry *g = strips->kernel->layers;
-    const size_t row = (size_t)g->in_width * (size_t)g->in_channels * sizeof(float);
+    const size_t row = (size_t)g->in_width * (size_t)g->in_channels * lc_element_bytes(g);
     const int32_t rows = (strips->kernel->rows - 1) * g->stride_height +
                          (g->kernel_height - 1) * g->dilation_height + 1;
     const int32_t first = start * g->stride_height - g->pad_top;
@@ -33,12 +33,12 @@ static const char *input_rows(const struct lc_strips *strips, int32_t start) {
         return strips->x + (size_t)first * row;
     }
     char *copy = (char *)strips->workspace + strips->kernel->strip_bytes;
-    memset(copy, 0, (size_t)above * row);
+    memset(copy, strips->zero, (size_t)above * row);
     if (end > above) {
         memcpy(copy + (size_t)above * row, strips->x + (size_t)(first + above) * row,
                (size_t)(end - above) * row);
     }
-    memset(copy + (size_t)end * row, 0, (size_t)(rows - end) * row);
+    memset(copy + (size_t)end * row, strips->zero, (size_t)(rows - end) * row);
     return copy;
 }
 
@@ -47,7 +47,7 @@ static const char *input_rows(const struct lc_strips *strips, int32_t start) {
 bool lc_run_strips(const struct lc_strips *strips) {
     const struct lc_geometry *g = strips->kernel->layers;
     const int32_t height = lc_out_height(g), rows = strips->kernel->rows;
-    const size_t row = (size_t)lc_out_width(g) * (size_t)g->out_channels * sizeof(float);
+    const size_t row = (size_t)lc_out_width(g) * (size_t)g->out_channels * lc_element_bytes(g);
     char *strip = (char *)strips->workspace;
     int32_t first = 0, ready = 0, pooled = 0;
     while (ready < height) {
@@ -66,9 +66,9 @@ bool lc_run_strips(const struct lc_strips *strips) {
         const int32_t complete = complete_rows(g, ready);
         const struct lc_pooled part = {
             .geometry = g,
-            .x = (const float *)(const void *)strip,
+            .x = strip,
             .first = first,
-            .y = (float *)(void *)strips->y,
+            .y = strips->y,
             .threads = strips->threads,
         };
         if (complete > pooled) {

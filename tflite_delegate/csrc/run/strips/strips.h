@@ -17,6 +17,7 @@ struct lc_strips {
     const char *x;                  // one image
     char *y;
     uint8_t *workspace; // strip_bytes + border_bytes
+    int zero;           // the byte that rows beyond the image are full of
     int32_t threads;
     lc_strip_function *run;
     void *argument;
