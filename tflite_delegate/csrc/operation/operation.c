@@ -89,15 +89,19 @@ bool lc_find_axis(int32_t rank, int32_t *axis) {
     return *axis >= 0 && *axis < rank;
 }
 
+int32_t lc_operation_threads(const struct lc_operation *operation, int64_t elements) {
+    int64_t worth = elements / ELEMENTS_PER_THREAD + 1;
+    return operation->threads < worth ? operation->threads : (int32_t)worth;
+}
+
 void lc_operation_run(const struct lc_operation *operation, int32_t items, int64_t elements,
                       lc_pool_task task, void *argument) {
-    if (operation->threads == 1 || elements < ELEMENTS_PER_THREAD) {
+    int32_t threads = lc_operation_threads(operation, elements);
+    if (threads == 1) {
         if (items > 0) {
             task(argument, 0, 0, items);
         }
         return;
     }
-    int64_t worth = elements / ELEMENTS_PER_THREAD + 1;
-    int32_t threads = operation->threads < worth ? operation->threads : (int32_t)worth;
     lc_pool_run(threads, items, false, task, argument);
 }

@@ -139,6 +139,9 @@ int32_t lc_count(const struct lc_shape *shape, int32_t begin, int32_t end);
 // An axis counted from the end if it is negative. False if there is no such axis.
 bool lc_find_axis(int32_t rank, int32_t *axis);
 
+// Threads that pay for `elements` that are read or written.
+int32_t lc_operation_threads(const struct lc_operation *operation, int64_t elements);
+
 // Runs `task` over [0, items) on as many threads as pay for `elements` that are read or written.
 void lc_operation_run(const struct lc_operation *operation, int32_t items, int64_t elements,
                       lc_pool_task task, void *argument);

@@ -15,8 +15,9 @@
 #include "operators/halves/reduction.h"
 
 enum {
-    CHUNK = 256, // elements of a row that one item of work adds where the last axis is kept
-    VECTORS = 8, // that are added at once
+    CHUNK = 256,      // elements of a row that one item of work adds where the last axis is kept
+    PART_SUMS = 2048, // on the stack, of all parts of the first axis but one
+    VECTORS = 8,      // that are added at once
     MANY = VECTORS * LC_LANES,
 };
 
@@ -104,7 +105,8 @@ LC_INLINE void add_vectors(const float *x, size_t row_step, int32_t rows, float 
     }
 }
 
-LC_INLINE void add_rows(const float *x, size_t row_step, int32_t rows, float *y, int32_t count) {
+LC_VECTOR __attribute__((noinline)) static void add_rows(const float *x, size_t row_step,
+                                                         int32_t rows, float *y, int32_t count) {
     LC_ROLLED
     for (; count >= MANY; count -= MANY, x += MANY, y += MANY) {
         add_vectors(x, row_step, rows, y, VECTORS);
@@ -144,8 +146,9 @@ LC_INLINE float sum_row(const float *x, int32_t count) {
 
 // Adds, for positions [begin, end) of the leading axes, elements [first, first + count) of the rows
 // behind them.
-LC_INLINE void add_positions(const struct reduction *self, int32_t begin, int32_t end,
-                             int32_t first, int32_t count) {
+LC_VECTOR __attribute__((noinline)) static void add_positions(const struct reduction *self,
+                                                              int32_t begin, int32_t end,
+                                                              int32_t first, int32_t count) {
     const int32_t last = self->axes.rank - 1;
     for (int32_t position = begin; position < end; position++) {
         const float *x = self->x + first;
@@ -184,6 +187,51 @@ LC_VECTOR static bool run_chunks(void *argument, int32_t thread, int32_t begin, 
     int32_t extent = self->axes.extents[self->axes.rank - 1];
     add_positions(self, 0, self->positions, (int32_t)first,
                   (int32_t)((last < extent ? last : extent) - first));
+    return true;
+}
+
+// The first of two axes in parts, each with sums of its own.
+struct parts {
+    const struct reduction *reduction;
+    float *sums; // of all but the first, whose are the output
+    int32_t count;
+};
+
+LC_VECTOR static bool run_parts(void *argument, int32_t thread, int32_t begin, int32_t end) {
+    (void)thread;
+    const struct parts *parts = argument;
+    const int64_t rows = parts->reduction->axes.extents[0];
+    const int32_t row = parts->reduction->axes.extents[1];
+    for (int32_t part = begin; part < end; part++) {
+        const int64_t first = rows * part / parts->count, last = rows * (part + 1) / parts->count;
+        float *sums =
+            part > 0 ? parts->sums + (size_t)(part - 1) * (size_t)row : parts->reduction->y;
+        add_rows(parts->reduction->x + first * row, (size_t)row, (int32_t)(last - first), sums,
+                 row);
+    }
+    return true;
+}
+
+// Threads add the pixels of an image that they have most likely written, and not some channels of
+// all: lines that two cores have read take long to be written again. False if it is no image, or
+// not worth it.
+LC_VECTOR static bool add_parts(const struct lc_operation *operation,
+                                const struct reduction *self) {
+    const struct lc_reduced *axes = &self->axes;
+    if (axes->rank != 2 || !axes->reduced[0] || axes->reduced[1]) {
+        return false;
+    }
+    const int32_t most = PART_SUMS / axes->extents[1] + 1;
+    const int32_t threads = lc_operation_threads(operation, self->x_elements);
+    float sums[PART_SUMS];
+    struct parts parts = {self, sums, threads < most ? threads : most};
+    if (parts.count == 1) {
+        return false;
+    }
+    const size_t row = (size_t)axes->extents[1], others = (size_t)(parts.count - 1) * row;
+    memset(sums, 0, others * sizeof *sums);
+    lc_operation_run(operation, parts.count, self->x_elements, run_parts, &parts);
+    add_rows(sums, row, parts.count - 1, self->y, axes->extents[1]);
     return true;
 }
 
@@ -232,7 +280,9 @@ static void reduction_compute(const struct lc_operation *operation) {
     self->x = lc_input_data(operation, 0);
     self->y = lc_output_data(operation, 0);
     memset(self->y, 0, (size_t)self->y_elements * sizeof(float));
-    lc_operation_run(operation, self->items, self->x_elements, self->run, self);
+    if (!add_parts(operation, self)) {
+        lc_operation_run(operation, self->items, self->x_elements, self->run, self);
+    }
     if (operation->builtin_code == TFL_BUILTIN_MEAN) {
         divide(self->y, self->y_elements, divisor_of(operation, self));
     }

@@ -168,6 +168,16 @@ def test_other_sizes(litert: InterpreterApi, library: Path, name: str, num_threa
     check_other_sizes(litert, library, CASES[name], num_threads, sizes, grows=True)
 
 
+@pytest.mark.parametrize("shape", [X, WIDE])
+def test_threads_add_parts_of_an_image(
+    litert: InterpreterApi, library: Path, shape: tuple[int, ...]
+) -> None:
+    """Each of them those pixels that it has most likely written."""
+    *_, rows, columns, channels = shape
+    case = Case("MEAN", [shape, ints(1, 2)], (1, channels), roundings=rows * columns + 1)
+    check_other_sizes(litert, library, case, 3, ((1, 43), (1, 0)), grows=True)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 20.0, 87.0])
 def test_logistic(litert: InterpreterApi, library: Path, scale: float) -> None:
     x, y = run_scaled(litert, library, single("LOGISTIC", WIDE), scale)
