@@ -24,6 +24,7 @@ from schedules.kernel.patches import masked
 from schedules.kernel.steps import cut_tails
 from schedules.kernel.tiles import ORDERS, Tile, stay_in_l2
 from schedules.layer.workload import Conv2dWorkload
+from schedules.lower.loops.prefetch import INTO_L2, prefetch_weights
 from schedules.lower.stages import mark_stage
 from schedules.target.simd import Simd
 
@@ -131,7 +132,10 @@ def _schedule(
         schedule.unroll(vector)
         schedule.vectorize(lane)
     else:
-        _transpose(schedule, layer, lanes, step, vector, lane)
+        s_outer = _transpose(schedule, layer, lanes, step, vector, lane)
+        if not simd.fma_by_element:
+            # The same place of the next panel. A core's own prefetching starts anew in every row.
+            prefetch_weights(schedule, s_outer, tile.panel * layer.reduction, INTO_L2)
         cut_tails(schedule, [vector, lane], layer.out_channels, tile.panel)
     return panel
 
@@ -143,11 +147,11 @@ def _transpose(
     step: Any,
     vector: Any,
     lane: Any,
-) -> None:
+) -> Any:
     """Read vectors along the reduction for all lanes: the compiler transposes them by shuffles.
 
     Whole cache lines are used at once. Element by element, rows that lie a power of two apart would
-    evict each other before the next element of their lines is wanted.
+    evict each other before the next element of their lines is wanted. Returns the loop over lines.
     """
     size = min(lanes, layer.reduction)
     s_outer, s_lane = schedule.split(step, [None, size])
@@ -155,3 +159,4 @@ def _transpose(
     cut_tails(schedule, [s_outer, s_lane], layer.reduction, size)
     schedule.unroll(lane)
     schedule.vectorize(s_lane)
+    return s_outer
