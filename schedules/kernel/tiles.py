@@ -379,7 +379,8 @@ def knobs(
     lanes = simd.lanes(layer.dtype)
     columns = tuple(range(1, 17))
     panels = tuple(sorted({*(lanes * vectors for vectors in range(1, 7)), tile.panel}))
-    k_blocks = tuple(sorted({1, 2, 4, 8, tile.k_block}))
+    # All that a default may be: records outlive it.
+    k_blocks = tuple(sorted({1, 2, 4, 8, 16, tile.k_block}))
 
     def is_divisor(size: int) -> bool:
         # Equal blocks, in whole vectors where these load them. Where scalars are broadcast, a block

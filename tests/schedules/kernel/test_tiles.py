@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.algorithms.indirect import as_rows
+from schedules.algorithms.indirect import Indirect, as_rows
 from schedules.kernel.patches import Taps
 from schedules.kernel.tiles import ORDERS, default_tile, fits_registers, tile_cost, vector_lanes
 from schedules.layer.words import in_words
@@ -105,6 +105,8 @@ def test_several_vectors_of_channels_a_step_where_registers_are_left() -> None:
     assert k_block(layer(7, 64, 12), out_of_order) == 4  # its tiles take every register
     pointwise = layer(6, 64, 64, kernel=1)  # so do its
     assert k_block(pointwise, out_of_order) == 8
+    space = Indirect().knobs(pointwise, out_of_order)
+    assert 16 in space["k_block"].choices, "as of records, whatever is the default"
 
 
 TILE_BY_TILE, ROW_BY_ROW, PANEL_BY_PANEL = ORDERS
