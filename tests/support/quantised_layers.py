@@ -54,18 +54,37 @@ SHAPES: Mapping[str, Sequence[tuple[Any, ...]]] = {
     ),
 }  # fmt: skip
 
+#: Of convolutions that Winograd's algorithm computes, around its tiles.
+WINOGRAD_SHAPES: Sequence[tuple[Any, ...]] = (
+    ((1, 5, 6, 16), (19, 3, 3, 16), 1, 1, SAME),
+    ((2, 7, 6, 3), (17, 3, 3, 3), 1, 1, SAME),
+    ((1, 8, 8, 32), (16, 3, 3, 32), 1, 1, VALID),
+    ((1, 7, 9, 9), (8, 3, 3, 9), 1, 1, SAME),
+    ((1, 6, 6, 64), (33, 3, 3, 64), 1, 1, SAME),
+    ((1, 3, 3, 8), (5, 3, 3, 8), 1, 1, VALID),
+    ((1, 9, 4, 24), (40, 3, 3, 24), 1, 1, SAME),
+    ((1, 8, 7, 8), (5, 2, 3, 8), 1, 1, SAME),
+)
+
 
 def has_rule(operator: str, dtype: str, rounding: str) -> bool:
     """Whether the delegate takes such layers."""
     return (operator, dtype, rounding) != ("TRANSPOSE_CONV", "int8", "builtin")
 
 
-def random_layers(operator: str, dtype: str, each: int, shapes: int | None = None) -> list[Case]:
-    """``each`` layers of every one of the first ``shapes`` geometries."""
+def random_layers(
+    operator: str,
+    dtype: str,
+    each: int,
+    shapes: int | None = None,
+    among: Sequence[tuple[Any, ...]] | None = None,
+) -> list[Case]:
+    """``each`` layers of every one of the first ``shapes`` geometries, by default of SHAPES."""
     rng = np.random.default_rng(zlib.crc32(f"{operator} {dtype}".encode()))
+    geometries = SHAPES[operator] if among is None else among
     return [
         _layer(rng, operator, dtype, shape, ACTIVATIONS[number % len(ACTIVATIONS)])
-        for number, shape in enumerate(SHAPES[operator][:shapes])
+        for number, shape in enumerate(geometries[:shapes])
         for _ in range(each)
     ]
 

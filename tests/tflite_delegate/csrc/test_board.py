@@ -20,7 +20,12 @@ from scripts.board.board import Board
 from tests.support import coded_operators, hybrid_models, hybrid_sweep, operator_models
 from tests.support.hybrid_sweep import swept_layers
 from tests.support.operator_models import Case, Constant, inputs_of, model
-from tests.support.quantised_layers import OPERATORS, has_rule, random_layers
+from tests.support.quantised_layers import (
+    OPERATORS,
+    WINOGRAD_SHAPES,
+    has_rule,
+    random_layers,
+)
 from tests.tflite_delegate.conftest import InterpreterApi, random_inputs, run
 from tests.tflite_delegate.csrc import test_special_values
 from tests.tflite_delegate.csrc.kernels import test_quantised
@@ -230,6 +235,31 @@ def test_layers_by_rules(
         if not np.array_equal(y, expected)
     )
     assert not wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("cpu", ["cortex-a53", "cortex-a72"])
+def test_layers_in_winograds_domain(
+    run_on_board: RunOnBoard,
+    build_delegate: BuildDelegate,
+    litert: InterpreterApi,
+    tmp_path: Path,
+    cpu: str,
+    rounding: str,
+) -> None:
+    """Sums of integers are exact in it, so layers are by any rule what LiteRT computes."""
+    cases = random_layers("CONV_2D", "int8", 25, among=WINOGRAD_SHAPES)
+    content, model = operator_models.model(cases, litert.open), tmp_path / "layers.tflite"
+    model.write_bytes(content)
+    library = build_delegate(content, ["winograd"], cpu, rounding)
+    outcomes = run_on_board(model, library, inputs_of(cases), cpu, plain=rounding)
+    layers = outcomes[""].report["layers"]
+    assert [(layer["algorithm"], layer["calls"]) for layer in layers] == [("winograd", 1)] * 200
+    outputs = (outcomes[name].outputs for name in ("", rounding))
+    assert not [
+        case for case, *both in zip(cases, *outputs, strict=True) if not np.array_equal(*both)
+    ]
 
 
 @pytest.mark.parametrize(
