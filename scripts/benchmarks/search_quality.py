@@ -48,7 +48,7 @@ LAYER = "28x28x64->64 k3x3 p1,1,1,1 relu"
 PLAYED = ("xgb", "ga", "random")
 #: Trials after which the best so far is shown.
 BUDGETS = (16, 32, 64)
-#: The fastest after one measurement of all, which are measured again.
+#: The fastest after one measurement of all, which are measured again; fewer of a sample.
 LEADERS = 128
 #: How close to the best of all is close enough.
 CLOSE = 1.03
@@ -125,13 +125,14 @@ def measure_all(space: Sample, measurer: Measurer, folder: Path) -> dict[Choice,
         tuner.measure(workload, missing[first : first + BATCH])
     drawn = frozenset(space.drawn)
     tuner.records = [record for record in tuner.records if record.candidate in drawn]
-    return believed(workload, tuner.records + measure_again(workload, tuner))
+    leaders = -(-LEADERS * len(drawn) // space.whole)
+    return believed(workload, tuner.records + measure_again(workload, tuner, leaders))
 
 
-def measure_again(workload: Workload, tuner: Tuner) -> list[Record]:
+def measure_again(workload: Workload, tuner: Tuner, leaders: int) -> list[Record]:
     """Many samples of the fastest: among so many short measurements, these are partly luck."""
     table = believed(workload, tuner.records)
-    fastest = sorted(table.values(), key=lambda record: record.cost_s)[:LEADERS]
+    fastest = sorted(table.values(), key=lambda record: record.cost_s)[:leaders]
     unsure = [r.candidate for r in fastest if r.error is None and r.samples < FINAL_SAMPLES]
     return tuner.measure(workload, unsure, FINAL_SAMPLES)
 
