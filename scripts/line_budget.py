@@ -18,11 +18,11 @@ from tvmc.tables import format_table
 #: Lines of Python and C at most. Raise one only for what is worth it; lower it after a clean-up.
 BUDGET = {
     "schedules": 770,
-    "schedules/algorithms": 6950,
+    "schedules/algorithms": 7550,
     "schedules/budget": 1500,
     "schedules/kernel": 4150,
     "schedules/layer": 2030,
-    "schedules/lower": 2470,
+    "schedules/lower": 2480,
     "schedules/plan": 900,
     "schedules/relax": 1700,
     "schedules/select": 1100,
@@ -45,7 +45,7 @@ BUDGET = {
     "scripts/tvmc": 7000,
     "tests": 260,
     "tests/planted": 370,
-    "tests/schedules": 11700,
+    "tests/schedules": 11900,
     "tests/scripts": 9740,
     "tests/support": 5700,
     "tests/tflite_delegate": 13600,

@@ -19,6 +19,7 @@ from schedules.algorithms.pooled_rows import PooledRows
 from schedules.algorithms.row_chain.row_chain import RowChainAlgorithm
 from schedules.algorithms.sparse_direct.sparse_direct import SparseDirect
 from schedules.algorithms.sparse_winograd.sparse_winograd import SparseWinograd
+from schedules.algorithms.strassen.strassen import Strassen
 from schedules.algorithms.volumes.indirect3d import Indirect3d
 from schedules.algorithms.volumes.winograd3d import Winograd3d
 from schedules.algorithms.winograd.winograd import Winograd
@@ -42,6 +43,7 @@ for _algorithm in (
     Winograd(),
     SparseWinograd(),
     SparseDirect(),
+    Strassen(),
     Depthwise(),
     Direct(),
     FusedBlock(),

@@ -65,6 +65,7 @@ KINDS = {
     "pruned": "layers of 3x3 or 5x5 whose weights were pruned in Winograd's domain, as "
     "`python -m scripts.prune` writes them",
     "sparse": "layers of which most weights are zero",
+    "pointwise": "layers of 1x1 kernels",
     "pooled": "layers along with a pool of their output",
     "block": "blocks of layers, and this layer is in none",
     "rows": "chains of layers, and this layer is in none",
@@ -344,6 +345,11 @@ def index_limit(layer: Conv2dWorkload) -> str | None:
     return None
 
 
+def is_one_by_one(layer: Conv2dWorkload) -> bool:
+    """Whether each output pixel is a product of one image pixel."""
+    return layer.kernel_height == layer.kernel_width == 1 and not layer.is_padded
+
+
 class Registry:
     """Algorithms by name, in the order in which they were added."""
 
@@ -384,4 +390,6 @@ class Registry:
             kinds.add("pruned")
         elif not others and first.zeros:
             kinds.add("sparse")
+        elif not others and is_one_by_one(first):
+            kinds.add("pointwise")
         return tuple(known for known in self if known.kind in kinds)

@@ -32,7 +32,7 @@ WHY = {
     "least-memory": "the fewest bytes of the whole network, with the other kernels",
 }
 #: What records are asked about.
-TUNED = ("layer", "block")
+TUNED = ("layer", "pointwise", "block")
 
 
 def select_by(

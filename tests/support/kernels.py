@@ -26,7 +26,7 @@ from schedules.store import Store, digest
 from schedules.target.simd import PRESETS, Simd
 from schedules.target.toolchain import Toolchain
 from scripts.board.board import Board
-from tests.support.reference import conv2d, finish, winograd_bound
+from tests.support.reference import conv2d, finish, strassen_bound, winograd_bound
 from tests.support.volume_bound import volume_bound
 
 #: What no kernel may leave in its output: an element that it forgot.
@@ -137,9 +137,11 @@ def error_bound(
     ``plan`` may be that of one group and another batch. ``direct`` is the bound of an algorithm
     that sums the products of the definition.
     """
-    if plan.algorithm not in ("winograd", "winograd3d"):
+    if plan.algorithm not in ("strassen", "winograd", "winograd3d"):
         return direct
-    if isinstance(plan.layer, Conv3dWorkload):
+    if plan.algorithm == "strassen":
+        bound = strassen_bound(workload, x, weights, bias)
+    elif isinstance(plan.layer, Conv3dWorkload):
         bound = volume_bound(workload, plan.knobs, x, weights, bias)
     else:
         domain = Domain.of(plan.layer, plan.knobs)

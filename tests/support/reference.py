@@ -98,6 +98,40 @@ def gamma(roundings: int, dtype: str = "float32") -> float:
     return error / (1 - error)
 
 
+def strassen_bound(
+    workload: Conv2dWorkload, x: np.ndarray, weights: np.ndarray, bias: np.ndarray | None
+) -> np.ndarray:
+    """A bound on the error of Winograd's form of Strassen's algorithm, of a 1x1 layer.
+
+    By the same argument as in :func:`conv2d`: an element of either factor takes part in the output
+    with at most 3 roundings in the sums of quadrants, 2 C in running sums that go on from each
+    other, one more addition and the bias; and with no more than if all were added up in magnitudes.
+
+    Returns
+    -------
+    bound : (N, H', W', M), float64
+    """
+    pixels, channels = workload.pixels, workload.in_channels
+    read = x[:, :: workload.stride_height, :: workload.stride_width]
+    image = abs(read.astype(np.float64)).reshape(2, pixels // 2, 2, channels // 2)
+    kernel = abs(weights.astype(np.float64)).reshape(2, -1, 2, channels // 2)
+    (a11, a12), (a21, a22) = ((image[i, :, j] for j in (0, 1)) for i in (0, 1))
+    (b11, b12), (b21, b22) = ((kernel[j, :, i].T for j in (0, 1)) for i in (0, 1))
+
+    s0, s1, s2 = a21 + a22, a21 + a22 + a11, a11 + a21
+    t0, t1, t2 = b12 + b11, b22 + b12 + b11, b22 + b12
+    both = a11 @ b11 + s1 @ t1
+    most = np.block(
+        [
+            [a11 @ b11 + a12 @ b21, both + s0 @ t0 + (a12 + s1) @ b22],
+            [both + s2 @ t2 + a22 @ (b21 + t1), both + s2 @ t2 + s0 @ t0],
+        ]
+    )
+    added = 0 if bias is None else abs(bias.astype(np.float64))
+    bound = gamma(2 * channels + 8) * (most + added)
+    return bound.reshape(workload.output_shape)
+
+
 def winograd_bound(
     workload: Conv2dWorkload,
     transforms: tuple[Filtering, Filtering],

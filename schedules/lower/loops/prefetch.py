@@ -66,8 +66,13 @@ def _loads(body: tirx.Stmt) -> list[tvm.ir.TensorLoad]:
     return list(found.values())
 
 
+def ask_for(element: tvm.ir.TensorLoad, into: int = INTO_L1) -> tirx.Stmt:
+    """Bring the cache line of ``element`` near, to be read."""
+    place = tirx.call_intrin("handle", "tirx.address_of", element)
+    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", place, _READ, into, _DATA))
+
+
 def _prefetch(load: tvm.ir.TensorLoad, ahead: int, into: int) -> tirx.Stmt:
     (index,) = load.indices
     first = index.base if isinstance(index, tirx.Ramp) else index
-    place = tirx.call_intrin("handle", "tirx.address_of", load.source[first + ahead])
-    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", place, _READ, into, _DATA))
+    return ask_for(load.source[first + ahead], into)

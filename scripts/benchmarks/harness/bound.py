@@ -93,5 +93,6 @@ def _sums(graph: Path, report: Mapping[str, Any], built_in: Session) -> list[flo
             channels = 1 if layer.op == "DEPTHWISE_CONV_2D" else shape[-1]
         else:
             continue
-        sums.append(root_of_terms(kernel, channels, winograd_outputs(entry)))
+        is_strassen = entry["algorithm"] == "strassen"
+        sums.append(root_of_terms(kernel, channels, winograd_outputs(entry), is_strassen))
     return sums

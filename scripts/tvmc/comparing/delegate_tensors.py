@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from schedules.errors import LeanconvError
 from tvmc.comparing.differences import Seen
 from tvmc.comparing.node_bound import Result
+from tvmc.comparing.rounding import OF_SUMS
 from tvmc.comparing.tflite_graph import Array, TfliteGraph
 from tvmc.running.interpreter import Session, runtime
 
@@ -71,9 +72,9 @@ class DelegateTensors:
         """Whether the delegate computes it."""
         return id(node) in self._unit_of
 
-    def is_winograd(self, node: Any) -> bool:
+    def multiplies_sums(self, node: Any) -> bool:
         """As the report says."""
-        return self._unit_of[id(node)].algorithm == "winograd" if self.checks(node) else False
+        return self.checks(node) and self._unit_of[id(node)].algorithm in OF_SUMS
 
     def seen(self, tensor: int, _expected: Result) -> Seen | None:
         """What the delegate made, at the end of a unit."""

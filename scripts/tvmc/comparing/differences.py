@@ -38,8 +38,8 @@ class Compiled(Protocol):
     def checks(self, node: Any) -> bool:
         """Whether it computes ``node`` itself."""
 
-    def is_winograd(self, node: Any) -> bool:
-        """Whether it may compute ``node`` with Winograd's algorithm."""
+    def multiplies_sums(self, node: Any) -> bool:
+        """Whether it may compute ``node`` by products of sums, as Winograd and Strassen do."""
 
     def seen(self, tensor: int, expected: Result) -> Seen | None:
         """A result of a node; ``None`` if it cannot be seen."""
@@ -104,7 +104,7 @@ def compare(
             continue
         own = Inputs({t: values[t] for t in needed if t in values}, errors, constants)
         try:
-            results = apply(graph, node, own, compiled.is_winograd(node))
+            results = apply(graph, node, own, compiled.multiplies_sums(node))
         except NotAlone as error:
             raise Unverifiable(f"LiteRT cannot run {operator} by itself: {error}") from None
         for tensor, result in zip(node.outputs, results, strict=True):

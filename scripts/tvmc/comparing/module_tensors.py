@@ -14,6 +14,7 @@ import numpy as np
 
 from tvmc.comparing.differences import Row, Seen, row, worst
 from tvmc.comparing.node_bound import Result
+from tvmc.comparing.rounding import OF_SUMS
 from tvmc.comparing.tflite_graph import Array, TfliteGraph
 
 #: Elements by which candidates are told apart before all are compared.
@@ -40,7 +41,7 @@ class ModuleTensors:
         self._outputs = dict(zip((t for t in graph.outputs if t >= 0), outputs, strict=True))
         self._unused = list(calls)
         self._hidden: dict[int, Result] = {}
-        self._has_winograd = any(name.endswith("_winograd") for name, _ in calls)
+        self._has_sums = any(name.endswith(OF_SUMS) for name, _ in calls)
 
     def checks(self, _node: Any) -> bool:
         """It computes all."""
@@ -49,9 +50,9 @@ class ModuleTensors:
     def given(self, _tensor: int) -> None:
         """It computes all."""
 
-    def is_winograd(self, _node: Any) -> bool:
+    def multiplies_sums(self, _node: Any) -> bool:
         """Whether any of its kernels is."""
-        return self._has_winograd
+        return self._has_sums
 
     def seen(self, tensor: int, expected: Result) -> Seen | None:
         """The output, or the result of a call that is as expected."""

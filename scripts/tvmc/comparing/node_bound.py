@@ -75,8 +75,8 @@ class Inputs:
     constants: set[int]
 
 
-def apply(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> list[Result]:
-    """What ``node`` makes of its inputs; ``winograd`` if the other side may compute it with that.
+def apply(graph: TfliteGraph, node: Any, inputs: Inputs, sums: bool) -> list[Result]:
+    """What ``node`` makes of its inputs; ``sums`` if the other side may multiply sums for it.
 
     Raises
     ------
@@ -87,13 +87,13 @@ def apply(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> list
     outputs = single.run(inputs.values)
     if inputs.constants.issuperset(t for t in node.inputs if t >= 0):
         return [Result(y, np.zeros(y.shape)) for y in outputs]
-    sums = _weighted(graph, node, inputs, winograd)
-    moved = [] if sums is not None else _moved(graph, node, single, inputs, outputs)
+    weighted = _weighted(graph, node, inputs, sums)
+    moved = [] if weighted is not None else _moved(graph, node, single, inputs, outputs)
     results = []
     for position, (tensor, y) in enumerate(zip(node.outputs, outputs, strict=True)):
         others = [other[position] for other in moved]
         if is_real(graph, tensor, y):
-            local = sums if sums is not None else _local(graph, node, inputs, tensor, y)
+            local = weighted if weighted is not None else _local(graph, node, inputs, tensor, y)
             bound = local + _moves(graph, tensor, y, others)
         else:
             changed = np.any([other != y for other in others], axis=0) if others else False
@@ -107,7 +107,7 @@ def is_real(graph: TfliteGraph, tensor: int, value: Array) -> bool:
     return value.dtype.kind == "f" or graph.is_quantised(tensor)
 
 
-def _weighted(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> Bound | None:
+def _weighted(graph: TfliteGraph, node: Any, inputs: Inputs, sums: bool) -> Bound | None:
     """The bound of a layer with constant weights; ``None`` if it is none."""
     operator = graph.operator(node)
     if operator not in _WEIGHTED:
@@ -122,9 +122,10 @@ def _weighted(graph: TfliteGraph, node: Any, inputs: Inputs, winograd: bool) -> 
     largest = _largest(graph.real(image, x))
     kernel = w.shape[1:3] if w.ndim == 4 else ()
     channels = w.size // max(1, size.size * int(np.prod(kernel)))
-    is_winograd = winograd and operator == "CONV_2D" and node.builtinOptions.strideW == 1
+    sums = sums and operator == "CONV_2D"
+    is_winograd = sums and node.builtinOptions.strideW == 1
     outputs = _winograd_outputs(max(kernel)) if is_winograd else None
-    root = root_of_terms(kernel, channels, outputs)
+    root = root_of_terms(kernel, channels, outputs, is_strassen=sums and max(kernel) == 1)
     magnitude = largest * size
     if bias >= 0 and bias in inputs.constants:
         magnitude = magnitude + np.abs(graph.real(bias, _value(graph, inputs, bias)))

@@ -1,0 +1,1 @@
+"""Strassen's algorithm: seven products of the quadrants of two matrices."""
