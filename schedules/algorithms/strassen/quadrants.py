@@ -13,8 +13,9 @@ from schedules.target.simd import Simd
 #: The panel is outermost, and what its sums are multiplied by is all made before; or the pixels of
 #: a tile are, likewise.
 PANELS, ROWS = "panels", "rows"
-#: Pixels of a tile: fewer read too much for what they multiply.
-LEAST_COLUMNS, MOST_COLUMNS = 4, 7
+#: Pixels of a tile. In tiles of 4, 8x8x1280->448 and 8x8x2048->320 took as long as ``indirect`` on
+#: a Zen 4.
+LEAST_COLUMNS, MOST_COLUMNS = 5, 7
 #: Sums of quadrants that are no quadrants themselves, of either factor.
 SUMS = 4
 

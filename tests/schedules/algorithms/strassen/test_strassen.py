@@ -27,7 +27,7 @@ _LOOP = re.compile(r"^(\.LBB\w+):.*\n((?:(?!\.LBB).*\n)*?)\s+j\w+\s+\1$", re.MUL
 #: One tile, one panel of each half, or several; batches; tiles of every size; all that may follow.
 LAYERS = {
     "2x7x32->32 k1x1": "order=panels",
-    "2x4x32->64 k1x1 relu6": "order=rows",
+    "2x5x32->64 k1x1 relu6": "order=rows",
     "7x8x64->96 k1x1 n2 relu": "order=panels",
     "6x10x96->64 k1x1 + relu": "order=rows",
     "6x6x64->64 k1x1 relu6 +": "order=panels:panel=32",
@@ -108,6 +108,7 @@ def test_large_layers_are_computed_by_it() -> None:
     assert chosen("56x56x256->512 k1x1 s2x2") == "strassen"
     assert chosen("56x56x32->64 k1x1") == "indirect"
     assert chosen("7x7x512->512 k1x1") == "indirect"
+    assert chosen("8x8x1280->448 k1x1") == "indirect"
 
 
 def test_it_holds_what_indirect_holds() -> None:
