@@ -16,14 +16,16 @@ enum {
 // Zero-initialised: empty.
 struct lc_chain {
     int32_t layer_count;
-    int nodes[LC_MAX_NODES]; // indices, in the order of execution
-    int32_t node_count;
-    bool ends_with_pad; // which waits for a convolution or a pool
-    struct lc_pad pad;
-    bool ends_with_gate;                   // the LOGISTIC of a swish, which waits for its MUL
-    int gate;                              // its output
-    struct lc_composite composite;         // in which the last layer is, if one was begun
     struct lc_layer layers[LC_MAX_LAYERS]; // all residuals but the last's are inputs of layers
+
+    // While it grows: a node of ours ends before.
+    int32_t node_count;
+    int nodes[LC_MAX_NODES]; // indices, in the order of execution
+    bool ends_with_pad;      // which waits for a convolution or a pool
+    struct lc_pad pad;
+    bool ends_with_gate;           // the LOGISTIC of a swish, which waits for its MUL
+    int gate;                      // its output
+    struct lc_composite composite; // in which the last layer is, if one was begun
 };
 
 // Appends a node that reads what the chain computes. `sources`: see lc_layer_read.

@@ -90,11 +90,14 @@ static bool run_kernel(const struct lc_node *node, const struct tfl_context *con
     if (kernel->walk) {
         return lc_walk_rows(kernel, image.x, call.weights, call.bias, image.y, workspace, threads);
     }
+    if (kernel->calls == 1) {
+        return run_stages(&call);
+    }
     for (int32_t i = 0; i < kernel->calls; i++) {
         if (!run_stages(&call)) {
             return false;
         }
-        // To the next group, if there is one.
+        // To the next group.
         call.weights += packed->group_pitch;
         call.bias += packed->group_pitch;
         size_t element = lc_element_bytes(g);
@@ -111,16 +114,16 @@ static bool run_rows(void *argument, int32_t thread, int32_t begin, int32_t end)
 }
 
 // What layer `i` adds to its output; NULL if that is nothing. `image` is the chain's.
-static const void *added(const struct lc_chain *chain, int32_t i, const struct tfl_context *context,
+static const void *added(const struct lc_node *node, int32_t i, const struct tfl_context *context,
                          const struct image *image) {
-    const int residual = chain->layers[i].residual;
+    const int residual = node->chain.layers[i].residual;
     if (residual == TFL_OPTIONAL_TENSOR) {
         return NULL;
     }
-    if (residual == lc_chain_input(chain)) {
+    if (residual == node->x) {
         return image->x;
     }
-    return residual == lc_chain_residual(chain) ? image->r : context->tensors[residual].data;
+    return residual == node->r ? image->r : context->tensors[residual].data;
 }
 
 static bool run_generic(struct lc_node *node, const struct tfl_context *context, struct image image,
@@ -149,7 +152,7 @@ static bool run_generic(struct lc_node *node, const struct tfl_context *context,
             .geometry = &node->layers[i],
             .constants = &constants,
             .x = x,
-            .r = added(chain, i, context, &image),
+            .r = added(node, i, context, &image),
             .y = y,
         };
         const int32_t rows = lc_out_rows(&node->layers[i]);
@@ -236,11 +239,10 @@ static bool run_images(struct lc_node *node, const struct tfl_context *context, 
 
 int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     struct lc_node *node = tfl_node->user_data;
-    const struct lc_chain *chain = &node->chain;
     // Read at every call: TFLite moves data whenever it plans its arena again.
-    const struct tfl_tensor *input = &context->tensors[lc_chain_input(chain)];
-    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
-    const struct tfl_tensor *output = &context->tensors[lc_chain_output(chain)];
+    const struct tfl_tensor *input = &context->tensors[node->x];
+    const struct tfl_tensor *residual = lc_tensor(context, node->r);
+    const struct tfl_tensor *output = &context->tensors[node->y];
     const size_t x_bytes = node->x_bytes, r_bytes = node->r_bytes, y_bytes = node->y_bytes;
     if (!node->is_measured) {
         lc_measure(node, context);
@@ -248,7 +250,7 @@ int lc_node_invoke(struct tfl_context *context, struct tfl_node *tfl_node) {
     if (!holds(input, x_bytes, node->batch) || !holds(output, y_bytes, node->batch) ||
         (residual && !holds(residual, r_bytes, node->repeats_residual ? 1 : node->batch))) {
         context->ReportError(context, "leanconv: node %d: a tensor has no data",
-                             chain->layers[0].core);
+                             node->chain.layers[0].core);
         return TFL_ERROR;
     }
     uint8_t *workspace = node->workspace_bytes ? context->tensors[node->workspace].data : NULL;

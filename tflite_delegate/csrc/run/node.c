@@ -96,7 +96,7 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
     const char *algorithm = node->delegate->options.algorithm;
     const struct lc_claim claim = lc_claim_of(node->delegate, context);
     struct lc_geometry layers[LC_MAX_LAYERS];
-    memcpy(layers, node->layers, sizeof layers);
+    memcpy(layers, node->own_layers, sizeof layers);
     const bool is_narrower =
         lc_filters_narrow(chain, context, claim.graph_nodes, claim.plan, layers, algorithm);
     node->place = lc_place_at(claim.graph_nodes, chain->layers[0].core, claim.plan, layers,
@@ -104,7 +104,8 @@ static void find_claimed(struct lc_node *node, const struct tfl_context *context
     node->claimed_kernel =
         node->place ? node->place->kernel : lc_find_kernel(layers, chain->layer_count, algorithm);
     if (node->claimed_kernel && is_narrower) {
-        node->filters = lc_filters_new(chain->layers, context, node->layers, node->claimed_kernel);
+        node->filters =
+            lc_filters_new(chain->layers, context, node->own_layers, node->claimed_kernel);
     }
     if (node->claimed_kernel &&
         (!lc_chain_adds(chain, node->claimed_kernel) || (is_narrower && !node->filters))) {
@@ -123,9 +124,12 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
         }
     }
     if (!chain->layer_count || lc_chain_is_open(chain) ||
-        lc_chain_geometry(chain, context, node->layers, &node->batch)) {
+        lc_chain_geometry(chain, context, node->own_layers, &node->batch)) {
         return false;
     }
+    node->x = lc_chain_input(chain);
+    node->r = lc_chain_residual(chain);
+    node->y = lc_chain_output(chain);
     find_claimed(node, context);
     if (node->claimed_kernel) {
         pack(node, context, claim.region);
@@ -136,7 +140,8 @@ static bool read_claimed(struct lc_node *node, struct tfl_context *context,
 static void dispose(struct lc_node *node) {
     lc_packed_free(&node->packed);
     free(node->filters);
-    free(node->layers);
+    free(node->own_layers);
+    free(node->generic_name);
     free(node);
 }
 
@@ -151,11 +156,24 @@ static void *cut(void *block, size_t bytes) {
     return smaller;
 }
 
-// The node without room for the layers that it has not.
+// The node without room for the layers and nodes that it has not.
 static struct lc_node *trimmed(struct lc_node *node) {
-    const size_t count = (size_t)node->chain.layer_count;
-    node->layers = cut(node->layers, count * sizeof *node->layers);
-    return cut(node, offsetof(struct lc_node, chain.layers) + count * sizeof(struct lc_layer));
+    const struct lc_chain *chain = &node->chain;
+    const size_t count = (size_t)chain->layer_count;
+    const size_t bytes = offsetof(struct lc_node, chain.layers) + count * sizeof *chain->layers;
+    const size_t nodes_bytes = (size_t)chain->node_count * sizeof *chain->nodes;
+    node->own_layers = cut(node->own_layers, count * sizeof *node->layers);
+    node->layers = node->own_layers;
+    node->node_count = chain->node_count;
+    node->nodes = chain->nodes;
+    struct lc_node *smaller = malloc(bytes + nodes_bytes);
+    if (!smaller) {
+        return node;
+    }
+    memcpy(smaller, node, bytes);
+    smaller->nodes = memcpy((char *)smaller + bytes, chain->nodes, nodes_bytes);
+    free(node);
+    return smaller;
 }
 
 static void *node_init(struct tfl_context *context, const char *buffer, size_t length) {
@@ -165,11 +183,12 @@ static void *node_init(struct tfl_context *context, const char *buffer, size_t l
     if (!node) {
         return NULL;
     }
-    node->layers = calloc(LC_MAX_LAYERS, sizeof *node->layers);
+    node->own_layers = calloc(LC_MAX_LAYERS, sizeof *node->layers);
     node->delegate = (struct lc_delegate *)params->delegate;
     node->context = context;
+    node->name = "";
     node->workspace = -1;
-    if (!node->layers || !read_claimed(node, context, params->nodes_to_replace)) {
+    if (!node->own_layers || !read_claimed(node, context, params->nodes_to_replace)) {
         dispose(node);
         return NULL;
     }

@@ -67,7 +67,8 @@ struct lc_node {
     struct lc_filters *filters; // that the claimed kernel computes; NULL: all
 
     // Set by every prepare; guarded by the delegate's lock because the report reads them.
-    struct lc_geometry *layers; // of the chain
+    const struct lc_geometry *layers; // of the chain: the kernel's, or
+    struct lc_geometry *own_layers;   // if these differ
     int32_t batch;
     size_t x_bytes, r_bytes, y_bytes; // of one image of the input, the residual and the output,
                                       // which may be of different types
@@ -77,14 +78,18 @@ struct lc_node {
     size_t staged; // offset in the workspace of an image that is spread over the output, or of
                    // what the generic kernel copies because the output may lie in its place
     struct lc_copy input, residual, output; // of as many images as one call computes
-    char name[256];
+    const char *name;                       // the kernel's, or that of the generic one
+    char *generic_name;                     // NULL while none was needed
 
     bool repeats_residual; // of one image, for a batch
     int workspace;         // tensor index, -1 while there is none
     bool is_measured;      // since it was prepared: see run/account
     atomic_ullong calls, generic_calls;
 
-    struct lc_chain chain; // allocated up to the last layer that there is
+    int x, r, y;           // tensor indices, of the chain's input, residual and output
+    int32_t node_count;    // of the chain
+    const int *nodes;      // likewise, behind the last layer that there is
+    struct lc_chain chain; // allocated up to that one
 };
 
 // Threads for an interpreter: the delegate's option, else what the interpreter was told.

@@ -121,14 +121,12 @@ static bool add_strip(const struct lc_kernel *kernel, struct room *room) {
 static bool add_copies(const struct lc_node *node, const struct tfl_context *context,
                        const struct shapes *shapes, bool is_half, int32_t images,
                        struct room *room) {
-    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
+    const struct tfl_tensor *residual = lc_tensor(context, node->r);
     size_t x = shapes->x_elements, y = shapes->y_elements;
     return lc_multiply(&x, images) && lc_multiply(&y, images) &&
-           lc_place_copy(&room->input, &context->tensors[lc_chain_input(&node->chain)], is_half, x,
-                         &room->bytes) &&
+           lc_place_copy(&room->input, &context->tensors[node->x], is_half, x, &room->bytes) &&
            (!residual || lc_place_copy(&room->residual, residual, is_half, y, &room->bytes)) &&
-           lc_place_copy(&room->output, &context->tensors[lc_chain_output(&node->chain)], is_half,
-                         y, &room->bytes);
+           lc_place_copy(&room->output, &context->tensors[node->y], is_half, y, &room->bytes);
 }
 
 // Asks TFLite for what the generic kernel needs: the tensors between the layers, the image that is
@@ -200,8 +198,9 @@ static void fold_rows(const struct lc_node *node, struct shapes *shapes) {
 }
 
 // Elements and bytes of one image of the input, the residual and the output. False on overflow.
-static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *context,
+static bool count_bytes(const struct lc_node *node, const struct tfl_context *context,
                         struct shapes *shapes) {
+    const struct lc_chain *chain = &node->chain;
     const struct lc_geometry *first = shapes->layers, *last = &first[chain->layer_count - 1];
     size_t between, *x = &shapes->x_elements, *y = &shapes->y_elements;
     struct lc_spread spread;
@@ -216,26 +215,58 @@ static bool count_bytes(const struct lc_chain *chain, const struct tfl_context *
         *y = (size_t)spread.up->channels;
         fits = fits && lc_multiply(y, spread.height.size) && lc_multiply(y, spread.width.size);
     }
-    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(chain));
+    const struct tfl_tensor *residual = lc_tensor(context, node->r);
     shapes->x_bytes = *x;
     shapes->r_bytes = residual ? *y : 0;
     shapes->y_bytes = *y;
-    return fits &&
-           lc_multiply(&shapes->x_bytes,
-                       lc_element_size(context->tensors[lc_chain_input(chain)].type)) &&
+    return fits && lc_multiply(&shapes->x_bytes, lc_element_size(context->tensors[node->x].type)) &&
            (!residual || lc_multiply(&shapes->r_bytes, lc_element_size(residual->type))) &&
-           lc_multiply(&shapes->y_bytes,
-                       lc_element_size(context->tensors[lc_chain_output(chain)].type));
+           lc_multiply(&shapes->y_bytes, lc_element_size(context->tensors[node->y].type));
 }
 
+// Of the generic kernel only what is told of it without memory.
 static void name_node(struct lc_node *node) {
+    static const char prefix[] = "leanconv/generic ";
+    enum { BYTES = 256, LENGTH = sizeof prefix - 1 };
     if (node->kernel) {
-        snprintf(node->name, sizeof node->name, "%s", node->kernel->name);
-    } else {
-        size_t length = (size_t)snprintf(node->name, sizeof node->name, "leanconv/generic ");
-        lc_layers_describe(node->layers, node->chain.layer_count, node->name + length,
-                           sizeof node->name - length);
+        node->name = node->kernel->name;
+        return;
     }
+    char *name = node->generic_name ? node->generic_name : malloc(BYTES);
+    node->generic_name = name;
+    node->name = name ? name : prefix;
+    if (name) {
+        memcpy(name, prefix, LENGTH);
+        lc_layers_describe(node->layers, node->chain.layer_count, name + LENGTH, BYTES - LENGTH);
+    }
+}
+
+// Whether the layers are those of the kernel, in all that is ever told or done.
+static bool are_of_kernel(const struct lc_kernel *kernel, const struct lc_geometry *layers) {
+    bool same = kernel;
+    for (int32_t i = 0; same && i < kernel->layer_count; i++) {
+        struct lc_geometry layer = layers[i];
+        layer.pairs = kernel->layers[i].pairs; // how it adds
+        same = memcmp(&layer, &kernel->layers[i], sizeof layer) == 0;
+    }
+    return same;
+}
+
+// False without memory.
+static bool keep_layers(struct lc_node *node, const struct lc_geometry *layers) {
+    const size_t bytes = (size_t)node->chain.layer_count * sizeof *layers;
+    if (are_of_kernel(node->kernel, layers)) {
+        free(node->own_layers);
+        node->own_layers = NULL;
+        node->layers = node->kernel->layers;
+        return true;
+    }
+    struct lc_geometry *own = node->own_layers ? node->own_layers : malloc(bytes);
+    if (!own) {
+        return false;
+    }
+    node->layers = node->own_layers = memcpy(own, layers, bytes);
+    return true;
 }
 
 int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
@@ -249,13 +280,13 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     if (status != TFL_OK) {
         return status;
     }
-    const struct tfl_tensor *output = lc_tensor(context, lc_chain_output(&node->chain));
-    const struct tfl_tensor *residual = lc_tensor(context, lc_chain_residual(&node->chain));
+    const struct tfl_tensor *output = lc_tensor(context, node->y);
+    const struct tfl_tensor *residual = lc_tensor(context, node->r);
     node->repeats_residual = residual && !lc_same_dims(residual->dims, output->dims);
     fold_rows(node, &shapes);
     int32_t threads = lc_threads_for(node->delegate, context);
     struct room room = {0};
-    if (!count_bytes(&node->chain, context, &shapes)) {
+    if (!count_bytes(node, context, &shapes)) {
         return report(&node->chain.layers[0], context, "an image has too many bytes");
     }
     const struct lc_kernel *kernel =
@@ -264,9 +295,7 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
         context->ReportError(context, "leanconv: out of memory");
         return TFL_ERROR;
     }
-    const size_t layer_bytes = (size_t)node->chain.layer_count * sizeof *node->layers;
     lc_lock(&node->delegate->lock);
-    memcpy(node->layers, shapes.layers, layer_bytes);
     node->batch = shapes.batch;
     node->x_bytes = shapes.x_bytes;
     node->r_bytes = shapes.r_bytes;
@@ -279,7 +308,14 @@ int lc_node_prepare(struct tfl_context *context, struct tfl_node *tfl_node) {
     node->residual = room.residual;
     node->output = room.output;
     node->is_measured = false;
-    name_node(node);
+    const bool has_layers = keep_layers(node, shapes.layers);
+    if (has_layers) {
+        name_node(node);
+    }
     lc_unlock(&node->delegate->lock);
+    if (!has_layers) {
+        context->ReportError(context, "leanconv: out of memory");
+        return TFL_ERROR;
+    }
     return TFL_OK;
 }

@@ -50,9 +50,9 @@ static void put_string(struct text *text, const char *string) {
     put_char(text, '"');
 }
 
-static void put_indices(struct text *text, const struct lc_chain *chain) {
-    for (int32_t i = 0; i < chain->node_count; i++) {
-        put(text, "%s%d", i ? ", " : "", chain->nodes[i]);
+static void put_indices(struct text *text, const struct lc_node *node) {
+    for (int32_t i = 0; i < node->node_count; i++) {
+        put(text, "%s%d", i ? ", " : "", node->nodes[i]);
     }
 }
 
@@ -67,7 +67,7 @@ static void put_geometries(struct text *text, const struct lc_node *node) {
 
 static void put_node(struct text *text, struct lc_node *node) {
     put(text, "{\"node\": %d, \"nodes\": [", node->chain.layers[0].core);
-    put_indices(text, &node->chain);
+    put_indices(text, node);
     put(text, "], \"layers\": [");
     put_geometries(text, node);
     put(text, "], \"algorithm\": ");
