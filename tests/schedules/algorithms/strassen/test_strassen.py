@@ -14,13 +14,14 @@ from schedules.kernel.accuracy import STRASSEN_GROWTH, definition_error
 from schedules.layer.workload import Conv2dWorkload
 from schedules.plan.choice import Choice
 from schedules.plan.plan import Plan
-from schedules.plan.planner import plan_kernel
+from schedules.plan.planner import Limits, plan_kernel
 from schedules.target.simd import PRESETS, Simd
 from tests.support.assembly import assembly_of
 from tests.support.kernels import Case, HostKernel
 
 HOST = Simd.named("host")
 IS_X86 = platform.machine() == "x86_64"
+TWO = Limits(threads=2)
 #: An innermost loop in x86-64 assembly.
 _LOOP = re.compile(r"^(\.LBB\w+):.*\n((?:(?!\.LBB).*\n)*?)\s+j\w+\s+\1$", re.MULTILINE)
 
@@ -106,6 +107,8 @@ def test_large_layers_are_computed_by_it() -> None:
         assert chosen(f"{text} k1x1") == "strassen"
         assert chosen(f"{text} k1x1", PRESETS["cortex-a72"]) == "indirect"
     assert chosen("56x56x256->512 k1x1 s2x2") == "strassen"
+    shared = plan_kernel(Conv2dWorkload.from_text("14x14x512->512 k1x1"), simd, limits=TWO)
+    assert shared.algorithm == "indirect"
     assert chosen("56x56x32->64 k1x1") == "indirect"
     assert chosen("7x7x512->512 k1x1") == "indirect"
     assert chosen("8x8x1280->448 k1x1") == "indirect"
