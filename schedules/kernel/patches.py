@@ -52,7 +52,8 @@ class Taps:
     Those of a quantised layer are words: ``depth`` is that of a run. ``side_by_side`` are those of
     pixels that have nothing else between them, and never compete for a set of a cache. ``shared``
     are flat taps of pixels so near each other that an element belongs to several: a tile loads it
-    once. They begin anywhere in a vector, so that LLVM finds few of their loads equal.
+    once. They begin anywhere in a vector, so that LLVM finds few of their loads equal. Those that
+    are multiplied with weights ``made_in_kernel`` leave a register to spare.
     """
 
     rows: int
@@ -61,6 +62,7 @@ class Taps:
     flat: bool = False
     side_by_side: bool = False
     shared: bool = False
+    made_in_kernel: bool = False
 
     def axes(self) -> tuple[tirx.IterVar, tirx.IterVar, tirx.IterVar]:
         """The loops as the reduction axes ``kh``, ``kw`` and ``c``."""
@@ -139,10 +141,11 @@ def loads_by_vectors(dtype: str, simd: Simd) -> bool:
 def takes_every_register(workload: Conv2dWorkload, simd: Simd, taps: Taps) -> bool:
     """Whether tiles do without a register to spare: by vectors, of pixels with a single tap.
 
-    Those of several taps share elements, which LLVM keeps. Nor do products of blocks of channels.
+    Those of several taps share elements, which LLVM keeps. Nor do products of blocks of channels,
+    or with weights that the kernel makes: it spilled 37 times in a loop of 192 multiply-adds.
     """
     is_whole = workload.is_pointwise and taps.depth == workload.in_channels
-    return is_whole and loads_by_vectors(workload.dtype, simd)
+    return is_whole and not taps.made_in_kernel and loads_by_vectors(workload.dtype, simd)
 
 
 def weight_registers(workload: Conv2dWorkload, simd: Simd, taps: Taps, vectors: int) -> int:

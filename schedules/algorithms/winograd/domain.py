@@ -166,7 +166,8 @@ class Domain:
         Only nine tiles are multiplied at once on x86-64: in parts of five and four they took 1.2
         times as long on a Zen 4, but eight of sixteen gained nothing.
         """
-        return Taps(1, 1, self.c_block, side_by_side=self.tiles == MAX_COLUMNS_SIDE_BY_SIDE)
+        nine = self.tiles == MAX_COLUMNS_SIDE_BY_SIDE
+        return Taps(1, 1, self.c_block, side_by_side=nine, made_in_kernel=self.in_kernel)
 
     @property
     def form(self) -> str:

@@ -72,7 +72,8 @@ def schedule_weights(
     l_vector, l_lane = schedule.split(lane, [None, lanes])
     schedule.reorder(panel, c, l_vector, a, b, l_lane)
     schedule.set_scope(by_rows, 0, "local")
-    if simd.in_order or domain.rows.inputs > MAX_UNROLLED_INPUTS:
+    spills = simd.in_order or (simd.fma_by_element and not domain.blocked)
+    if spills or domain.rows.inputs > MAX_UNROLLED_INPUTS:
         # All of G_h g first: straight-line code would spill, or take long to compile.
         schedule.compute_at(by_rows, l_vector, preserve_unit_loops=True)
         r_a, r_j, *_, r_lane = schedule.get_loops(by_rows)[-5:]
