@@ -30,10 +30,10 @@ BUDGET = {
     "schedules/transforms": 310,
     "schedules/tuning": 5750,
     "tflite_delegate": 1300,
-    "tflite_delegate/csrc": 18480,
+    "tflite_delegate/csrc": 18510,
     "tflite_delegate/embedding": 350,
     "tflite_delegate/importer": 5160,
-    "tflite_delegate/read": 2130,
+    "tflite_delegate/read": 2160,
     "scripts": 810,
     "scripts/benchmarks": 7660,
     "scripts/board": 3770,
@@ -48,7 +48,7 @@ BUDGET = {
     "tests/schedules": 11900,
     "tests/scripts": 9740,
     "tests/support": 5740,
-    "tests/tflite_delegate": 13600,
+    "tests/tflite_delegate": 13610,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

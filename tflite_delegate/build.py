@@ -41,8 +41,9 @@ class Report:
     """What :func:`build` did.
 
     ``layers``, ``between``, ``left`` and ``peak_bytes`` are those of the main graph, as in
-    :class:`GraphReport`; ``subgraphs`` are the further graphs of the model. ``tuning`` is ``None``
-    without records.
+    :class:`GraphReport`; ``subgraphs`` are the further graphs of the model. ``own_bytes`` are no
+    fewer than the delegate keeps on the heap beside packed weights. ``tuning`` is ``None`` without
+    records.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Report:
     between: Mapping[int, str]
     left: tuple[Partition, ...]
     peak_bytes: int
+    own_bytes: int
     subgraphs: tuple[GraphReport, ...]
     library_bytes: int
     seconds: float
@@ -253,6 +255,7 @@ def _report(
         between=main.between,
         left=main.left,
         peak_bytes=main.peak_bytes,
+        own_bytes=model.own_bytes,
         subgraphs=tuple(others),
         library_bytes=library_bytes,
         seconds=round(seconds, 3),

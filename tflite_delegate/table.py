@@ -360,6 +360,7 @@ def _promises(selections: Sequence[Selection]) -> list[str]:
             "graph_nodes": len(selection.network.steps),
             "edge_bytes": promise.edge_bytes,
             "packed_bytes": promise.packed_bytes,
+            "own_bytes": promise.own_bytes,
             "arenas": f"arenas{plan}",
             "arena_count": len(promise.arenas),
         }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from schedules.target.simd import Simd
 from tflite_delegate.precision import with_precision
 from tflite_delegate.read import model as tflite_model
 from tflite_delegate.read.model import Model
+from tflite_delegate.read.own_bytes import own_bytes
 from tflite_delegate.rules import DEFAULT, with_rules
 
 #: What is said of models of several: those of signatures, or that control flow runs.
@@ -30,4 +32,5 @@ def read_for(
     """
     model = tflite_model.read(path)
     model = with_rules(model if batch is None else model.for_batch(batch), rounding, simd)
-    return with_precision(model, precision, simd)
+    model = with_precision(model, precision, simd)
+    return replace(model, own_bytes=own_bytes(model))

@@ -118,7 +118,8 @@ class Solution:
     """A form for each of the units that compute a network.
 
     ``cost`` is as in :class:`Form`, ``arena`` the most bytes of tensors and workspace at once,
-    ``weights`` the bytes on the heap, ``file`` those in files.
+    ``weights`` those of packed weights on the heap, ``file`` those in files. ``own`` is as
+    :attr:`Network.own_bytes`, of which the solver knows nothing: they are the same in every plan.
     """
 
     cost: int
@@ -126,11 +127,12 @@ class Solution:
     weights: int
     file: int
     chosen: tuple[tuple[Unit, Form], ...]
+    own: int = 0
 
     @property
     def bytes(self) -> int:
         """All that is held."""
-        return self.arena + self.weights
+        return self.arena + self.weights + self.own
 
 
 def undominated(forms: Iterable[Form]) -> tuple[Form, ...]:

@@ -1,4 +1,4 @@
-"""What a plan holds in TFLite's arena, gaps included, and the fastest plan that keeps a limit."""
+"""What a plan holds, TFLite's arena with its gaps, and the fastest plan that keeps a limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
     beside that, in one of sixteen plans of real networks. Then it is the fastest of the curve that
     keeps the limit with them.
     """
-    solution = solver.solve(limit)
+    solution = solver.solve(limit - network.own_bytes)
     if solution is None:
         return None
     plan = with_gaps(network, solution)
@@ -34,7 +34,7 @@ def fastest_within(network: Network, solver: Solver, limit: int) -> Solution | N
 
 
 def with_gaps(network: Network, solution: Solution) -> Solution:
-    """The same plan with what TFLite's arena takes, gaps included."""
+    """The same plan with what TFLite's arena takes, gaps included, and what is held beside it."""
     return Arenas(network).with_gaps(solution)
 
 
@@ -82,7 +82,7 @@ class Arenas:
         if key not in self._bytes:
             timeline, held = self.timeline(solution)
             self._bytes[key] = timeline.arena_bytes(held)
-        return replace(solution, arena=self._bytes[key])
+        return replace(solution, arena=self._bytes[key], own=self._network.own_bytes)
 
     def timeline(self, solution: Solution) -> tuple[Timeline, dict[int, int]]:
         """When tensors live, and the workspace by the time that it is for."""

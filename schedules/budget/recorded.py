@@ -67,6 +67,7 @@ def plan_values(solution: Solution, fastest: int) -> dict[str, Any]:
         "bytes": solution.bytes,
         "arena_bytes": solution.arena,
         "packed_bytes": solution.weights,
+        "own_bytes": solution.own,
         "file_bytes": solution.file,
         "time": solution.cost / fastest if fastest else 1.0,
         "kernels": [RecordedUnit.of(*choice).to_dict() for choice in solution.chosen],

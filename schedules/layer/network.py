@@ -126,6 +126,8 @@ class Network:
     walks_rows : bool
         Whether there is a loop that walks the rows of a chain's kernels (see
         :mod:`schedules.layer.row_chain`).
+    own_bytes : int
+        What whoever runs it keeps on the heap beside packed weights, at most.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Network:
     sizes: Mapping[int, int]
     pooled: Mapping[int, Layer] = field(default_factory=dict, kw_only=True)
     walks_rows: bool = field(default=True, kw_only=True)
+    own_bytes: int = field(default=0, kw_only=True)
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)

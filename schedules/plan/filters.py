@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from schedules.layer.network import CONV, DENSE, Layer
 from schedules.layer.workload import Conv2dWorkload
-from schedules.plan.plan import Plan
 from schedules.target.simd import Simd
+
+if TYPE_CHECKING:
+    from schedules.plan.plan import Plan  # imports TVM, which readers of models do not need
 
 #: The kernel has so many filters, or a multiple (csrc/layer/constants/filters.c has the same).
 VECTOR = 16

@@ -26,12 +26,15 @@ class Promise:
         Of the inputs that are read, and the outputs: what tells that they have these shapes.
     packed_bytes : int
         Packed weights on the heap.
+    own_bytes : int
+        As :attr:`Network.own_bytes`.
     arenas : tuple of (int, int)
         Threads, and the bytes of TFLite's arena with no more than these; both rise.
     """
 
     edge_bytes: int
     packed_bytes: int
+    own_bytes: int
     arenas: tuple[tuple[int, int], ...]
 
 
@@ -47,7 +50,7 @@ def promise_of(selection: Selection) -> Promise:
         for place, position in enumerate(chain)
     )
     edge_bytes = sum(network.sizes.get(tensor, 0) for tensor in edges)
-    return Promise(edge_bytes, packed, _arenas(selection))
+    return Promise(edge_bytes, packed, network.own_bytes, _arenas(selection))
 
 
 def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:

@@ -186,7 +186,7 @@ def refusal(
     plan = found[0]
     text = (
         f"{limit} bytes are too few for {network.name}: the least possible are {plan.bytes}, "
-        f"{plan.weights} of them packed weights"
+        f"{plan.weights} of them packed weights, {plan.own} the delegate's own"
     )
     most = max((unit.need(form) for unit, form in plan.chosen), default=0)
     if most < problem.floor or not plan.chosen:

@@ -9,8 +9,9 @@ ones. Every runtime opens the model in a process of its own; a second process op
 first one has it. XNNPACK's file of packed weights is not measured: LiteRT's Python package has no
 way to name one.
 
-limit: what `tvmc compile --memory-limit` is given, and arena and packed weights must keep
-promised: arena and packed weights of the plan; measured: what LiteRT and the delegate report
+limit: what `tvmc compile --memory-limit` is given, and arena, packed weights and the delegate's own
+bytes must keep (in rows of before, without the last)
+promised: these of the plan; measured: what LiteRT and the delegate report
 heap: the most that is allocated until the end of the first run (benchmarks/harness/held/memory.py)
 load: processor time until the model can run
 loaded, first, later: resident memory when the model is open, has run once, and several times
@@ -170,7 +171,8 @@ def _held(row: Mapping[str, Any], graph: Path, threads: int, folder: Path) -> Ro
     }
     held["footprint"] = held["residency"]["later"]["rss"] / graph.stat().st_size
     if row.get("packed_bytes") is not None:
-        held["measured_bytes"] = row["arena_bytes"] + row["packed_bytes"]
+        own = held["memory"]["own_bytes"]
+        held["measured_bytes"] = row["arena_bytes"] + row["packed_bytes"] + own
     return held
 
 

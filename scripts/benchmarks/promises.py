@@ -8,8 +8,9 @@ one. For each, the delegate's arena and packed weights in LiteRT are compared wi
 Kernels take long to compile and tell nothing of that: the libraries have their table, workspace and
 weights, and kernels that do nothing (tests compile some, whose workspace is what plans say).
 
-limit, promised: as of `python -m scripts.benchmarks.memory`
+limit: as of `python -m scripts.benchmarks.memory`; promised: arena and packed weights
 arena, packed: as LiteRT and the delegate have them; off: their sum less the promise
+own: the delegate's other bytes on the heap; own off: less what the limit counts, never more
 solver: whether a mixed-integer program (HiGHS) finds the same time within this limit
 below: whether one byte less than the least is refused
 """
@@ -61,6 +62,8 @@ COLUMNS = {
     "arena": cell("arena_bytes", form=str),
     "packed": cell("packed_bytes", form=str),
     "off": cell("off", form=str),
+    "own": cell("own_bytes", form=str),
+    "own off": cell("own_off", form=str),
     "solver": cell("agrees", form=str),
     "below": cell("refuses", form=str),
 }
@@ -88,15 +91,18 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
                 assert solution is not None, "it is no less than the least"
                 library = folder / f"{threads}_{number}" / "lib.so"
                 build_hollow(graph, library, curve, solution)
-                arena, packed = held(graph, library, threads)
+                arena, packed, own = held(graph, library, threads)
+                exact = solution.arena + solution.weights
                 yield {
                     "network": graph.stem,
                     "threads": threads,
                     "limit": limit,
-                    "promised_bytes": solution.bytes,
+                    "promised_bytes": exact,
                     "arena_bytes": arena,
                     "packed_bytes": packed,
-                    "off": arena + packed - solution.bytes,
+                    "off": arena + packed - exact,
+                    "own_bytes": own,
+                    "own_off": own - solution.own,
                     **whole,
                 }
 
@@ -169,13 +175,13 @@ def _empty(name: str, plan: Plan) -> CKernel:
     return CKernel(name, (Stage(HOLLOW, 1),), buffers)
 
 
-def held(graph: Path, library: Path, threads: int) -> tuple[int, int]:
-    """Bytes of the arena, to whole cache lines, and of packed weights; the same, of blocks."""
+def held(graph: Path, library: Path, threads: int) -> tuple[int, int, int]:
+    """Bytes of the arena, to whole cache lines, of packed weights, likewise, and the own ones."""
     session = Session(graph, runtime("litert"), delegate=library, xnnpack=False, threads=threads)
     arena = Probe(session.interpreter).arena_bytes()
     told = session.report()
     assert told is not None, "the delegate tells of itself"
-    return -(-arena // 64) * 64, int(told["live_bytes"])
+    return -(-arena // 64) * 64, int(told["live_bytes"]), int(told["memory"]["own_bytes"])
 
 
 def report(rows: Rows) -> Iterator[str]:

@@ -33,12 +33,14 @@ size_t leanconv_report(const struct TfLiteDelegate *delegate, char *buffer, size
 //                         0 if the graph is not that which the library was compiled for. Of a
 //                         node for each layer: with one_node it is another
 // promised_packed_bytes   likewise the packed weights
+// promised_own_bytes      likewise own_bytes, of one interpreter: no more than this. The option is
+//                         compared with the sum of these three
 // arena_bytes             TFLite's arena, of the interpreter that ran first after it was prepared
 //                         last: tensors and workspace; 0 before a run
 // workspace_bytes         what the layer with the most workspace has in there
 // packed_bytes            packed weights and biases on the heap
 // embedded_bytes          those that are read-only data of the library
-// own_bytes               data of the delegate and of its nodes, on the heap
+// own_bytes               data of the delegate, of its nodes and of its operators, on the heap
 size_t leanconv_memory(const struct TfLiteDelegate *delegate, char *buffer, size_t size);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,13 @@ class Step(network.Step):
     """A node.
 
     ``code`` is its operator as TFLite numbers it; ``types`` are those of what it reads and writes,
-    but for constants of int32 such as shapes.
+    but for constants of int32 such as shapes. ``constant_bytes`` are those of the constants of
+    float32, and of what is made of others.
     """
 
     code: int
     types: frozenset[str]
+    constant_bytes: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _read_graph(path: Path, graph: Graph, number: int, signatures: Sequence[Sign
             _types(graph, node),
             shared=shared_inputs(node),
             is_view=is_view(node),
+            constant_bytes=_constant_bytes(graph, node),
         )
         for node in graph.nodes
     )
@@ -222,6 +225,12 @@ def _held_bytes(graph: Graph, tensor: int, layers: Sequence[Layer]) -> int:
     if taken.issuperset(readers) and graph.constant_behind(tensor).is_constant:
         return 0
     return graph.tensor(tensor).bytes
+
+
+def _constant_bytes(graph: Graph, node: Node) -> int:
+    read = [tensor for tensor in node.inputs if tensor is not None]
+    constants = [graph.tensor(t) for t in read if graph.constant_behind(t).is_constant]
+    return sum(tensor.bytes for tensor in constants if tensor.type == "float32")
 
 
 def _types(graph: Graph, node: Node) -> frozenset[str]:

@@ -47,6 +47,7 @@ def described(session: Session) -> dict[str, Any]:
         "arena_bytes": session.probe().arena_bytes(),
         "workspace_bytes": memory and memory.workspace_bytes,
         "packed_bytes": memory and memory.packed_bytes,
+        "own_bytes": report and report["memory"]["own_bytes"],
         "algorithms": [layer["algorithm"] for layer in layers],
         "claimed": sum(len(layer["layers"]) for layer in layers),
     }

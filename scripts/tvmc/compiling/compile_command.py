@@ -82,9 +82,9 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
     add("--workspace-limit", metavar="BYTES", type=byte_count,
         help="workspace of a layer at most, for one thread; 64K, 2M")  # fmt: skip
     add("--memory-limit", metavar="BYTES[,BYTES…]", type=byte_counts,
-        help="all that a delegate holds at most: tensors, workspace and packed weights; see "
-        "`tvmc plan`. With several, one below the other, the library has a plan for each, and the "
-        "delegate's option memory_limit chooses")  # fmt: skip
+        help="all that a delegate holds at most: tensors, workspace, packed weights and its own "
+        "data; see `tvmc plan`. With several, one below the other, the library has a plan for each "
+        "and the delegate's option memory_limit chooses")  # fmt: skip
     add("--threads", metavar="N", type=thread_count,
         help="threads that kernels are chosen for, whose workspace a limit counts [1]")  # fmt: skip
     add("--plan", metavar="FILE[#BYTES]",
@@ -175,11 +175,13 @@ def _print_summary(report: dict[str, Any], layers: Sequence[dict[str, Any]]) -> 
     packed = sum(layer["packed_bytes"] for layer in claimed)
     embedded = sum(layer["packed_bytes"] for layer in claimed if layer["embedded"])
     where = f" ({format_bytes(embedded)} in the library)" if embedded else ""
+    held = [f"tensors and workspace at once {format_bytes(report['peak_bytes'])}"]
+    if "own_bytes" in report:
+        held.append(f"the delegate's own {format_bytes(report['own_bytes'])}")
     print(
         f"{len(claimed)} of {len(layers)} layers for {report['target']}, "
         f"{share:.1%} of the multiplications; workspace {format_bytes(workspace)} (shared), "
-        f"packed weights {format_bytes(packed)}{where}; tensors and workspace at once "
-        f"{format_bytes(report['peak_bytes'])}; "
+        f"packed weights {format_bytes(packed)}{where}; {'; '.join(held)}; "
         f"{format_bytes(report['library_bytes'])} in {report['seconds']:.1f} s"
     )
 

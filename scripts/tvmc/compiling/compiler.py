@@ -78,7 +78,8 @@ def compile(
     workspace_limit : int, optional
         Bytes of workspace that no layer may exceed, for one thread.
     memory_limit : int or sequence of int, optional
-        Bytes that a delegate may hold in all: tensors and workspace at once, and packed weights.
+        Bytes that a delegate may hold in all: tensors and workspace at once, packed weights, and
+        its own data.
         The fastest kernels within it, by the model of the objective "time".
     plan : str, optional
         ``FILE`` or ``FILE#BYTES``: the kernels of the fastest plan that ``tvmc plan --json FILE``

@@ -84,9 +84,10 @@ def _plan(network: Network, solution: Solution, fastest: int) -> dict[str, Any]:
         for step in range(max(slots, 1))
     ]
     return {
-        "bytes": arena + solution.weights,
+        "bytes": arena + solution.weights + solution.own,
         "arena_bytes": arena,
         "packed_bytes": solution.weights,
+        "own_bytes": solution.own,
         "file_bytes": solution.file,
         "time": round(solution.cost / fastest, 4) if fastest else 1.0,
         "slots": max(slots, 1),

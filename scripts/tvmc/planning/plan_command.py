@@ -109,7 +109,8 @@ def add_parser(commands: Any) -> None:
         help="list what a model may hold in memory, and what that costs",
         usage="tvmc plan MODEL [options]",
         description="List the plans of a .tflite model that no other beats in bytes and time: "
-        "tensors and workspace at once, packed weights, modelled time. Nothing is compiled.",
+        "tensors and workspace at once, packed weights, the delegate's own data, modelled time. "
+        "Nothing is compiled.",
     )
     command.set_defaults(run=_plan)
     add = command.add_argument
@@ -237,12 +238,13 @@ def table(curve: Curve, shown: Sequence[Solution], kept: Solution | None = None)
                 f"{solution.bytes:,}",
                 f"{solution.arena:,}",
                 f"{solution.weights:,}",
+                f"{solution.own:,}",
                 f"{solution.file:,}",
                 f"{curve.time(solution):.3f}",
                 change + ("  <- --memory-limit" if solution is kept else ""),
             ]
         )
-    header = ("bytes", "arena", "packed weights", "in files", "time", "what changes")
+    header = ("bytes", "arena", "packed weights", "own", "in files", "time", "what changes")
     return format_table(header, rows)
 
 

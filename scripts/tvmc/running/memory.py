@@ -74,12 +74,12 @@ class MemoryAccount:
         text = f"arena {self.arena:,} bytes"
         if not self.delegate:
             return text
-        promised = self.delegate["promised_arena_bytes"], self.delegate["promised_packed_bytes"]
-        arena, packed = (f" (promised {n:,})" if promised[0] else "" for n in promised)
+        promised = [self.delegate[f"promised_{kind}_bytes"] for kind in ("arena", "packed", "own")]
+        arena, packed, own = (f" (promised {n:,})" if promised[0] else "" for n in promised)
         return (
             f"{text}{arena}, packed weights {self.delegate['packed_bytes']:,}{packed}, "
             f"embedded {self.delegate['embedded_bytes']:,}, "
-            f"the delegate's own {self.delegate['own_bytes']:,}"
+            f"the delegate's own {self.delegate['own_bytes']:,}{own}"
         )
 
     def _process(self) -> list[str]:

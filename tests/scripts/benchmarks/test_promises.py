@@ -16,7 +16,9 @@ def test_a_small_network_holds_what_was_promised(tmp_path: Path) -> None:
     assert promises.main([*arguments, "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     assert [row["threads"] for row in rows] == [3, 3]
-    assert rows[0]["limit"] == rows[0]["promised_bytes"] < rows[1]["promised_bytes"]
+    counted = [row["promised_bytes"] + row["own_bytes"] - row["own_off"] for row in rows]
+    assert rows[0]["limit"] == counted[0] < counted[1]
     for row in rows:
         assert row["arena_bytes"] + row["packed_bytes"] == row["promised_bytes"]
+        assert row["own_off"] <= 0 < row["own_bytes"]
         assert (row["off"], row["agrees"], row["refuses"]) == (0, "3 of 3", True)

@@ -72,7 +72,8 @@ def test_the_plans_trade_bytes_for_time(plans: list[dict[str, Any]]) -> None:
     assert times == sorted(set(times), reverse=True)
     assert times[-1] == 1.0
     for found in plans:
-        assert found["bytes"] == found["arena_bytes"] + found["packed_bytes"]
+        kinds = ("arena_bytes", "packed_bytes", "own_bytes")
+        assert found["bytes"] == sum(found[kind] for kind in kinds)
         covered = [i for k in found["kernels"] for i in range(k["layers"][0], k["layers"][1] + 1)]
         assert covered == list(range(len(LAYERS)))
     fewest = {kernel["choice"].partition(":")[0] for kernel in plans[0]["kernels"]}
@@ -113,14 +114,16 @@ def test_weights_are_in_the_library_only_where_the_heap_is_slower(
     told = session.report()
     assert told is not None
     held = Probe(session.interpreter).arena_bytes() + told["live_bytes"]
-    assert held <= tight
+    own = told["memory"]["own_bytes"], told["memory"]["promised_own_bytes"]
+    assert held + own[0] <= held + own[1] <= tight
+    assert report.own_bytes == own[1]
     capsys.readouterr()
     for limit in (ample, tight):
         assert main(["plan", str(graph), "--memory-limit", str(limit)]) == 0
         (marked,) = (line for line in capsys.readouterr().out.splitlines() if "<-" in line)
         packed = int(marked.split()[2].replace(",", ""))
         assert (packed > 0) == (limit == ample)
-    assert int(marked.split()[0].replace(",", "")) == held
+    assert int(marked.split()[0].replace(",", "")) == held + own[1]
 
 
 def test_each_thread_has_workspace_of_its_own(graph: Path, plans: list[dict[str, Any]]) -> None:
@@ -195,7 +198,7 @@ def test_what_a_user_sees(
     arguments = ["plan", str(graph), "--json", str(path), "--memory-limit", str(limit)]
     assert main([*arguments, "--points", "2", "--weights", "heap"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
-    titles = ["bytes", "arena", "packed weights", "in files", "time", "what changes"]
+    titles = ["bytes", "arena", "packed weights", "own", "in files", "time", "what changes"]
     assert header.split() == " ".join(titles).split()
     assert [row.split()[0] for row in rows] == [
         f"{plans[place]['bytes']:,}" for place in (0, 1, -1)
@@ -334,7 +337,8 @@ def test_the_page_holds_all_that_it_shows(
     assert data["plans"][data["chosen"]]["bytes"] == limit
     assert (data["threads"], data["options"]) == (1, "--weights heap ")
     for shown, expected in zip(data["plans"], plans, strict=True):
-        assert shown["arena_bytes"] == expected["arena_bytes"]
+        for kind in ("bytes", "arena_bytes", "own_bytes"):
+            assert shown[kind] == expected[kind]
         assert [data["kernels"][number]["layers"] for number in shown["kernels"]] == [
             kernel["layers"] for kernel in expected["kernels"]
         ]

@@ -282,6 +282,7 @@ struct lc_promise {
     int32_t graph_nodes;
     uint64_t edge_bytes;                    // of the graph's inputs that are read, and its outputs
     uint64_t packed_bytes;                  // weights on the heap
+    uint64_t own_bytes;                     // of the delegate and its nodes, at most
     const struct lc_promised_arena *arenas; // threads and bytes rise
     size_t arena_count;
 };

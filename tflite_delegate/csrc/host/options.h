@@ -13,7 +13,7 @@ struct lc_options {
     int32_t verbose;       // 1: a line for each claimed layer; 2: also for those left to TFLite
     int32_t one_node;      // 1: a graph that is all ours becomes one node
     int32_t verify;        // 1: all of a model's weights are compared with embedded ones
-    uint64_t memory_limit; // bytes of TFLite's arena and packed weights; 0: any number
+    uint64_t memory_limit; // bytes of TFLite's arena and the heap (run/account); 0: any
     const char *algorithm; // NULL: any; else one of lc_library.algorithms
 };
 

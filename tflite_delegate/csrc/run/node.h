@@ -56,6 +56,8 @@ struct lc_delegate {
 // The claim in progress of a graph; empty if there is none.
 struct lc_claim lc_claim_of(struct lc_delegate *delegate, const struct tfl_context *context);
 
+enum { LC_NAME_BYTES = 256 };
+
 struct lc_node {
     struct lc_delegate *delegate;
     const struct tfl_context *context; // of its graph
@@ -79,7 +81,7 @@ struct lc_node {
                    // what the generic kernel copies because the output may lie in its place
     struct lc_copy input, residual, output; // of as many images as one call computes
     const char *name;                       // the kernel's, or that of the generic one
-    char *generic_name;                     // NULL while none was needed
+    char *generic_name;                     // of LC_NAME_BYTES; NULL while none was needed
 
     bool repeats_residual; // of one image, for a batch
     int workspace;         // tensor index, -1 while there is none

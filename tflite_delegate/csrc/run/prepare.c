@@ -227,17 +227,18 @@ static bool count_bytes(const struct lc_node *node, const struct tfl_context *co
 // Of the generic kernel only what is told of it without memory.
 static void name_node(struct lc_node *node) {
     static const char prefix[] = "leanconv/generic ";
-    enum { BYTES = 256, LENGTH = sizeof prefix - 1 };
+    enum { LENGTH = sizeof prefix - 1 };
     if (node->kernel) {
         node->name = node->kernel->name;
         return;
     }
-    char *name = node->generic_name ? node->generic_name : malloc(BYTES);
+    char *name = node->generic_name ? node->generic_name : malloc(LC_NAME_BYTES);
     node->generic_name = name;
     node->name = name ? name : prefix;
     if (name) {
         memcpy(name, prefix, LENGTH);
-        lc_layers_describe(node->layers, node->chain.layer_count, name + LENGTH, BYTES - LENGTH);
+        lc_layers_describe(node->layers, node->chain.layer_count, name + LENGTH,
+                           LC_NAME_BYTES - LENGTH);
     }
 }
 

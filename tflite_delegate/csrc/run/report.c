@@ -128,7 +128,8 @@ static void put_account(struct text *text, const struct lc_delegate *delegate) {
     } figures[] = {
         {"memory_limit", delegate->options.memory_limit},
         {"promised_arena_bytes", account.promised_arena_bytes},
-        {"promised_packed_bytes", account.promised_packed_bytes},
+        {"promised_packed_bytes", account.promise ? account.promise->packed_bytes : 0},
+        {"promised_own_bytes", account.promise ? account.promise->own_bytes : 0},
         {"arena_bytes", account.arena_bytes},
         {"workspace_bytes", account.workspace_bytes},
         {"packed_bytes", account.packed_bytes},

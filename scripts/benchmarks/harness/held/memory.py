@@ -56,7 +56,8 @@ def measure(
         ``peak_heap_bytes``, ``peak_rss_bytes``: the most on the heap and in memory;
         ``kept_heap_bytes``, ``kept_rss_bytes``: what is left of it after the run;
         ``tensor_bytes``: input and output tensors; ``arena_bytes``: TFLite's arena, a delegate's
-        workspace included; ``workspace_bytes``, ``packed_bytes``: what our delegate reports.
+        workspace included; ``workspace_bytes``, ``packed_bytes``, ``own_bytes``: what our
+        delegate reports.
 
     Raises
     ------
@@ -104,7 +105,10 @@ def _heap(kind: str, graph: Path, threads: int, folder: Path, inputs: Arrays) ->
         "peak_heap_bytes": peak,
         "kept_heap_bytes": kept,
         "tensor_bytes": tensors,
-        **{f"{key}_bytes": more.get(f"{key}_bytes") for key in ("arena", "workspace", "packed")},
+        **{
+            f"{key}_bytes": more.get(f"{key}_bytes")
+            for key in ("arena", "workspace", "packed", "own")
+        },
     }
 
 

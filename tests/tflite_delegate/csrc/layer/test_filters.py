@@ -98,12 +98,15 @@ def test_as_defined_and_as_tflite_itself(litert: InterpreterApi, delegate_path: 
 
 
 def test_nothing_gets_where_weights_are_zero(litert: InterpreterApi, delegate_path: Path) -> None:
-    interpreter = litert.open(model(), litert.load_delegate(str(delegate_path)))
+    delegate = litert.load_delegate(str(delegate_path))
+    interpreter = litert.open(model(), delegate)
     x = np.full(SHAPE, np.nan, np.float32)
     y = dict(zip(LAYERS, run(interpreter, [x]), strict=True))["last"]
     _, bias = weights("last")
     assert bias is not None
     assert np.all(y[..., 32:] == np.clip(bias[32:], 0, 6))
+    memory = read_report(delegate_path, delegate)["memory"]
+    assert memory["own_bytes"] <= memory["promised_own_bytes"] < 1.5 * memory["own_bytes"]
 
 
 def test_the_reader_counts_them(tmp_path: Path) -> None:

@@ -73,14 +73,21 @@ bool lc_filters_narrow(const struct lc_chain *chain, const struct tfl_context *c
     return good;
 }
 
+static size_t bytes_of(size_t all, size_t count) {
+    return sizeof(struct lc_filters) + all * sizeof(int32_t) + (all - count) * sizeof(float);
+}
+
+size_t lc_filters_bytes(const struct lc_filters *filters) {
+    return filters ? bytes_of(filters->all, filters->count) : 0;
+}
+
 struct lc_filters *lc_filters_new(const struct lc_layer *layer, const struct tfl_context *context,
                                   const struct lc_geometry *geometry,
                                   const struct lc_kernel *kernel) {
     const size_t all = (size_t)geometry->out_channels;
     const size_t count = (size_t)kernel->layers->out_channels;
     const struct lc_constants constants = lc_layer_constants(layer, context);
-    struct lc_filters *filters =
-        malloc(sizeof *filters + all * sizeof(int32_t) + (all - count) * sizeof(float));
+    struct lc_filters *filters = malloc(bytes_of(all, count));
     if (!filters) {
         return NULL;
     }

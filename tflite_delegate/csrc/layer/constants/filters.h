@@ -31,5 +31,8 @@ struct lc_filters *lc_filters_new(const struct lc_layer *layer, const struct tfl
                                   const struct lc_geometry *geometry,
                                   const struct lc_kernel *kernel);
 
+// Its bytes on the heap; NULL: none.
+size_t lc_filters_bytes(const struct lc_filters *filters);
+
 // Spreads `pixels` over `y`, at whose end they are.
 void lc_filters_spread(const struct lc_filters *filters, float *y, size_t pixels);

@@ -11,18 +11,20 @@
 // was compiled for another, for other shapes, or if other kernels than the default ones are to run.
 bool lc_is_promised(const struct lc_graph *graph, const struct lc_delegate *delegate);
 
-// Bytes of TFLite's arena with so many threads, as promised.
+// Bytes of TFLite's arena with so many threads, as promised, and all bytes.
 uint64_t lc_promised_arena(const struct lc_promise *promise, int32_t threads);
+uint64_t lc_promised_bytes(const struct lc_promise *promise, int32_t threads);
 
 // Measures TFLite's arena, which has its place only when a node runs for the first time after it
 // was prepared. Where there is a limit and more is held than was promised, says so.
 void lc_measure(struct lc_node *node, const struct tfl_context *context);
 
-// Bytes of a delegate, of all interpreters that use it.
+// Bytes of a delegate, and of all interpreters that use it.
 struct lc_account {
-    uint64_t promised_arena_bytes, promised_packed_bytes; // 0: nothing is promised
-    uint64_t arena_bytes;                                 // 0: nothing ran yet
-    uint64_t workspace_bytes;                             // of the node that has most, in the arena
+    const struct lc_promise *promise; // NULL: nothing is promised
+    uint64_t promised_arena_bytes;    // with the threads that there are
+    uint64_t arena_bytes;             // 0: nothing ran yet
+    uint64_t workspace_bytes;         // of the node that has most, in the arena
     uint64_t packed_bytes, embedded_bytes;
     uint64_t own_bytes; // the delegate's and its nodes' own data
 };

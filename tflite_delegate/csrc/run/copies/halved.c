@@ -7,16 +7,19 @@
 
 #include "host/tensor.h"
 
+static size_t bytes_of(int count) { return sizeof(struct lc_halved) + (size_t)count * sizeof(int); }
+
+size_t lc_halved_bytes(const struct lc_halved *halved) { return bytes_of(halved->count); }
+
 bool lc_halve(struct lc_delegate *delegate, struct tfl_context *context, const int *tensors,
               int count) {
-    const size_t bytes = (size_t)count * sizeof *tensors;
-    struct lc_halved *halved = malloc(sizeof *halved + bytes);
+    struct lc_halved *halved = malloc(bytes_of(count));
     if (!halved) {
         return false;
     }
     halved->context = context;
     halved->count = count;
-    memcpy(halved->tensors, tensors, bytes);
+    memcpy(halved->tensors, tensors, (size_t)count * sizeof *tensors);
     for (int i = 0; i < count; i++) {
         struct tfl_tensor *tensor = &context->tensors[tensors[i]];
         tensor->type = TFL_FLOAT16;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "run/node.h"
 
@@ -15,6 +16,9 @@ struct lc_halved {
     int count;
     int tensors[];
 };
+
+// Its bytes on the heap.
+size_t lc_halved_bytes(const struct lc_halved *halved);
 
 // Makes the `count` tensors float16. False, and nothing has changed, without memory.
 bool lc_halve(struct lc_delegate *delegate, struct tfl_context *context, const int *tensors,
