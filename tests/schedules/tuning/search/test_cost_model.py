@@ -25,7 +25,7 @@ def seconds(space: Space, candidate: Choice) -> float:
     """Fewer sums than eight are slow, and so is a tile that is wide."""
     knobs = candidate.knobs
     sums = knobs["columns"] * knobs["panel"] / 16
-    factor = 1 + 2 / min(sums, 8) + 0.1 * knobs["columns"] + 0.3 * (knobs["k_block"] > 1)
+    factor = 1 + 2 / min(sums, 8) + 0.1 * knobs["columns"] + 0.3 * (knobs.get("k_block", 1) > 1)
     return space.workload.macs * 1e-11 * factor
 
 
