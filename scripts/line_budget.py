@@ -23,14 +23,14 @@ BUDGET = {
     "schedules/kernel": 4150,
     "schedules/layer": 2030,
     "schedules/lower": 2480,
-    "schedules/plan": 900,
-    "schedules/relax": 1700,
+    "schedules/plan": 920,
+    "schedules/relax": 1710,
     "schedules/select": 1100,
     "schedules/target": 1450,
     "schedules/transforms": 310,
     "schedules/tuning": 5750,
     "tflite_delegate": 1300,
-    "tflite_delegate/csrc": 18510,
+    "tflite_delegate/csrc": 18540,
     "tflite_delegate/embedding": 350,
     "tflite_delegate/importer": 5160,
     "tflite_delegate/read": 2160,
@@ -48,7 +48,7 @@ BUDGET = {
     "tests/schedules": 11900,
     "tests/scripts": 9740,
     "tests/support": 5740,
-    "tests/tflite_delegate": 13610,
+    "tests/tflite_delegate": 13720,
 }
 #: Folders that everything is in.
 TOPS = ("schedules", "tflite_delegate", "scripts", "tests")

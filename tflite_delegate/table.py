@@ -121,8 +121,9 @@ def kernel_table(
     lines += domains
     if kernels:
         lines += ["", "static const struct lc_kernel kernels[] = {"]
+        numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
         for kernel in kernels:
-            lines += _table_entry(kernel)
+            lines += _table_entry(kernel, numbers)
         algorithms = ", ".join(_c_string(name) for name in names)
         lines += ["};", "", f"static const char *const algorithms[] = {{{algorithms}}};"]
     rows = rules.cases(rounding, simd)
@@ -295,7 +296,7 @@ def _initializer(fields: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f".{name} = {value}" for name, value in fields.items()) + "}"
 
 
-def _table_entry(kernel: Kernel) -> list[str]:
+def _table_entry(kernel: Kernel, numbers: Mapping[str, int]) -> list[str]:
     assert kernel.compiled is not None, "the table lists compiled kernels"
     plan = kernel.plan
     fields = {
@@ -317,6 +318,7 @@ def _table_entry(kernel: Kernel) -> list[str]:
         "stage_count": len(kernel.compiled.stages),
         "overwrites": OVERWRITES[plan.overwrites],
         "walk": f"&{kernel.name}_walk" if kernel.compiled.members else 0,
+        "shared": f"&kernels[{numbers[kernel.shared.name]}]" if kernel.shared else 0,
     }
     return ["    {", *(f"        .{key} = {value}," for key, value in fields.items()), "    },"]
 

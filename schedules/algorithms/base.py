@@ -96,6 +96,8 @@ class Algorithm(ABC, Generic[W]):
     types: frozenset[tuple[str, str]] = FLOAT
     #: What it computes, one of :data:`KINDS`.
     kind: str = "layer"
+    #: By what several threads compute it in less time, with the same packed weights, if not by it.
+    shared_as: str | None = None
 
     def applied_to(self, workload: W) -> Algorithm[W]:
         """What serves ``workload`` under this name: itself, or a simpler one that it comes down to.

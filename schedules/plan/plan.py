@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import s_tir
 
@@ -11,7 +11,7 @@ from schedules.algorithms import REGISTRY, Algorithm, Unsupported
 from schedules.algorithms.base import KINDS, MAX_ELEMENTS
 from schedules.kernel.knobs import Knobs
 from schedules.kernel.loop_nests import LoopNest
-from schedules.kernel.packing import PackedWeights
+from schedules.kernel.packing import PACKED, PackedWeights
 from schedules.layer.block import Workload
 from schedules.layer.row_chain import RowChain
 from schedules.layer.workload import Conv2dWorkload
@@ -131,6 +131,22 @@ class Plan:
         """
         algorithm, single = REGISTRY.get(self.algorithm), self.layer.with_batch(1)
         return self._with_knobs(algorithm, single, simd, self.knobs, "for what is left of a batch")
+
+    def shared(self, simd: Simd) -> Plan | None:
+        """What several threads had better compute it by, with this one's packed weights.
+
+        ``None`` if that is this plan.
+        """
+        name = REGISTRY.get(self.algorithm).shared_as
+        if name is None:
+            return None
+        choice = Choice.of(name, {"weights": PACKED, "panel": self.knobs["panel"]})
+        try:
+            plan = Plan.of(choice, self.workload, simd)
+        except Unsupported:
+            return None
+        is_alike = (plan.parts, plan.overwrites) == (self.parts, self.overwrites)
+        return replace(plan, why="for several threads") if is_alike else None
 
     @property
     def choice(self) -> Choice:

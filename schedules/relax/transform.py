@@ -117,7 +117,7 @@ def schedule_convolutions(
                     (chosen,) = select_by(
                         [network], simd, algorithms, own_limits, objective, records
                     )
-                    found.append((variable, network, _renamed(chosen, f"{network.name}_")))
+                    found.append((variable, network, _renamed(chosen, f"{network.name}_", simd)))
         wanted = [kernel for _, _, selection in found for kernel in selection.kernels]
         functions = tvm.IRModule({})
         if compile_kernels is None:
@@ -147,11 +147,15 @@ def _is_composite(function: relax.Function) -> bool:
     return any(name in attributes for name in ("Composite", "Codegen", "Primitive"))
 
 
-def _renamed(selection: Selection, prefix: str) -> Selection:
-    """``selection`` with kernel names of its own, and only the default kernel of each layer."""
+def _renamed(selection: Selection, prefix: str, simd: Simd) -> Selection:
+    """``selection`` with kernel names of its own, and only the default kernel of each layer.
+
+    That is what TVM's threads run, one on each core.
+    """
 
     def renamed(kernel: Kernel) -> Kernel:
-        return replace(kernel, name=prefix + kernel.name)
+        kernel = kernel.on(simd.cores)
+        return replace(kernel, name=prefix + kernel.name, shared=None)
 
     layers = (
         replace(selected, kernels=tuple(map(renamed, selected.kernels[:1])))

@@ -29,7 +29,8 @@ class Promise:
     own_bytes : int
         As :attr:`Network.own_bytes`.
     arenas : tuple of (int, int)
-        Threads, and the bytes of TFLite's arena with no more than these; both rise.
+        Threads, and the bytes of TFLite's arena with no more than these, and more than those
+        before; both rise, but one thread may take more than several, which run other kernels.
     """
 
     edge_bytes: int
@@ -55,22 +56,27 @@ def promise_of(selection: Selection) -> Promise:
 
 def _arenas(selection: Selection) -> tuple[tuple[int, int], ...]:
     network = selection.network
-    plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
-    found: dict[int, int] = {}  # bytes -> the most threads
+    units = selection.units
+    plans = {chain: kernel.plan for chain, kernel in units.items()}
+    may_fall = any(kernel.shared for kernel in units.values())
+    found: list[tuple[int, int]] = []
     kernels = {chain: plan.overwrites for chain, plan in plans.items()}
     overwritten = overwritten_by(network, kernels)
     timeline, times = timeline_of(network, plans, overwritten)
-    most, before, height = 0, None, 0
+    before, height = None, 0
     for threads in THREADS:
         workspace = {
-            time: _workspace(selection, chain, plans[chain], threads)
+            time: _workspace(selection, chain, units[chain].on(threads).plan, threads)
             for chain, time in times.items()
         }
         if workspace != before:
             height = timeline.arena_bytes(workspace)
-        before, most = workspace, max(most, height)
-        found[most] = threads
-    return tuple((threads, size) for size, threads in found.items())
+        before = workspace
+        if not found or height > found[-1][1] or (may_fall and threads == 2):
+            found.append((threads, height))
+        else:
+            found[-1] = threads, found[-1][1]
+    return tuple(found)
 
 
 def _workspace(selection: Selection, chain: Chain, plan: Plan, threads: int) -> int:

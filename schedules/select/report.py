@@ -22,12 +22,12 @@ NAN_SPREADS = "NaN or infinities in the image make NaN of whole tiles"
 class LayerReport:
     """What became of one layer.
 
-    ``workspace_bytes`` counts one thread, and each further one needs ``thread_bytes`` more; groups
-    use it one after another. ``algorithm``, ``knobs`` and the byte counts are those of the default
-    kernel where several algorithms are compiled for the layer. ``nodes`` are the node ``index`` and
-    the neighbours that the kernel does as well; ``block`` the indices of all layers that it
-    computes, if they are several. ``embedded`` says that packed weights are data of the library,
-    and not on the heap.
+    ``workspace_bytes`` counts one thread, and each further one needs ``thread_bytes`` more, unless
+    several run another kernel, of which ``why`` tells; groups use it one after another.
+    ``algorithm``, ``knobs`` and the byte counts are those of the default kernel where several
+    algorithms are compiled for the layer. ``nodes`` are the node ``index`` and the neighbours that
+    the kernel does as well; ``block`` the indices of all layers that it computes, if they are
+    several. ``embedded`` says that packed weights are data of the library, and not on the heap.
     """
 
     index: int
@@ -75,8 +75,9 @@ def tuning_report(advisor: Advisor | None) -> TuningReport | None:
 
 def peak_bytes(selection: Selection) -> int:
     """The most that tensors and workspace take at once."""
-    plans = {chain: kernel.plan for chain, kernel in selection.units.items()}
-    return max(held_bytes(selection.network, plans, selection.threads), default=0)
+    threads = selection.threads
+    plans = {chain: kernel.on(threads).plan for chain, kernel in selection.units.items()}
+    return max(held_bytes(selection.network, plans, threads), default=0)
 
 
 def layer_reports(selection: Selection, compiled: Mapping[str, CKernel]) -> tuple[LayerReport, ...]:
@@ -113,7 +114,7 @@ def _layer_report(
         kernel_macs=_kernel_macs(plan, place) if plan else 0,
         precision=plan.layers[place].dtype if plan else None,
         expected_error=plan.expected_error if plan else None,
-        why=_why(plan) if plan else None,
+        why=_why(kernel) if kernel else None,
         rejected=list(plan.rejected) if plan else [],
         reason=selected.reason,
         tuning=kernel.tuning if kernel else None,
@@ -121,10 +122,12 @@ def _layer_report(
     )
 
 
-def _why(plan: Plan) -> str:
-    """Why this algorithm, and what it does that others do not."""
+def _why(kernel: Kernel) -> str:
+    """Why this algorithm, what it does that others do not, and what several threads run."""
+    plan, shared = kernel.plan, kernel.shared
     spreads = plan.transforms and not plan.layers[0].is_quantised
-    return f"{plan.why}; {NAN_SPREADS}" if spreads else plan.why
+    text = f"{plan.why}; {NAN_SPREADS}" if spreads else plan.why
+    return f"{text}; several threads run {shared.plan.algorithm}" if shared else text
 
 
 def _seconds(layer: Layer, kernel: Kernel) -> float | None:

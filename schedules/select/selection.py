@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from schedules.algorithms import REGISTRY, Unsupported
 from schedules.budget.arena import units
@@ -39,7 +40,8 @@ class Kernel:
     """A plan under its C name; once compiled, with its object.
 
     ``untuned`` is what would be compiled without records. It, ``tuning`` and ``seconds`` are as in
-    :class:`schedules.tuning.advice.Advice`.
+    :class:`schedules.tuning.advice.Advice`. ``shared`` is what several threads run instead, which
+    reads the same packed weights.
     """
 
     name: str
@@ -49,6 +51,11 @@ class Kernel:
     untuned: Plan | None = None
     tuning: str | None = None
     seconds: float | None = None
+    shared: Kernel | None = None
+
+    def on(self, threads: int) -> Kernel:
+        """What so many threads run."""
+        return self.shared if self.shared and threads > 1 else self
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,10 @@ class Selection:
 
     @property
     def kernels(self) -> list[Kernel]:
-        """Every kernel once: longer chains first, then the defaults of all layers."""
+        """Every kernel once: longer chains first, then the defaults of all layers.
+
+        Last those that several threads run instead of others.
+        """
         longest = max((len(selected.kernels) for selected in self.layers), default=0)
         ranked = [
             selected.kernels[rank]
@@ -106,6 +116,7 @@ class Selection:
             for selected in self.layers
             if rank < len(selected.kernels)
         ]
+        ranked += [kernel.shared for kernel in ranked if kernel.shared]
         ranked.sort(key=lambda kernel: -len(kernel.plan.layers))
         return list({kernel.name: kernel for kernel in ranked}.values())
 
@@ -243,7 +254,9 @@ class _Planner:
             name = f"lc_k{len(self.planned)}_{algorithm}"
             names = (name, f"{name}_rest")
             # What auto has chosen may be named as well.
-            kernels.setdefault(algorithm, tuple(map(kernel_of, names, found)))
+            simd = self.simd if choice.algorithm == AUTO else None  # what was named is run
+            named = map(partial(kernel_of, simd=simd), names, found)
+            kernels.setdefault(algorithm, tuple(named))
         reason = None if kernels else "; ".join(reasons)
         return Selected(layer, tuple(itertools.chain(*kernels.values())), reason)
 
@@ -386,12 +399,14 @@ def _without_overlap(chains: Mapping[Chain, Advice]) -> dict[Chain, Advice]:
     return kept
 
 
-def kernel_of(name: str, advice: Advice) -> Kernel:
-    """What was advised, under its C name."""
+def kernel_of(name: str, advice: Advice, simd: Simd | None = None) -> Kernel:
+    """What was advised, under its C name; with ``simd`` also what several threads run."""
+    shared = advice.plan.shared(simd) if simd else None
     return Kernel(
         name,
         advice.plan,
         untuned=advice.default,
         tuning=advice.source,
         seconds=advice.seconds,
+        shared=Kernel(f"{name}_shared", shared) if shared else None,
     )

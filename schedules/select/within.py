@@ -106,7 +106,7 @@ def selection_of(
         plan = advice.plan
         key = (plan.workload, plan.algorithm, tuple(plan.knobs.items()))
         name = names.setdefault(key, f"lc_k{len(names)}_{plan.algorithm}")
-        kernel = kernel_of(name, advice)
+        kernel = kernel_of(name, advice, simd)
         for position in unit.chain:
             layers[position] = Selected(network.layers[position], (kernel,), None)
         if len(unit.chain) > 1:

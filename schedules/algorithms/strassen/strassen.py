@@ -5,7 +5,7 @@ by Winograd's form of fifteen additions. Pixels, input channels and output chann
 that the image and the weights are 2 x 2 quadrants each. Four factors of the seven products are sums
 of quadrants of the image, four are sums of those of the weights; what is added up of the products
 stays in registers, tile by tile (:mod:`schedules.algorithms.strassen.kernel`). Weights are packed
-as for ``indirect``: their sums are made in the kernel.
+as for ``indirect``, which several threads run instead: their sums are made in the kernel.
 
 Knob ``order``: with ``panels``, the sums of the image are made first and those of the weights
 panel by panel, while the first tile is multiplied by them; with ``rows``, those of the weights
@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from tvm import s_tir
 
 from schedules.algorithms.base import FLOAT32, LayerAlgorithm, is_one_by_one
+from schedules.algorithms.indirect import Indirect
 from schedules.algorithms.strassen.kernel import schedule_quadrants
 from schedules.algorithms.strassen.quadrants import (
     PANELS,
@@ -39,6 +40,7 @@ from schedules.algorithms.strassen.quadrants import (
 from schedules.kernel import accuracy
 from schedules.kernel.costs import Work, moves
 from schedules.kernel.knobs import Knob, Knobs, by_name
+from schedules.kernel.packing import PACKED
 from schedules.kernel.sharing import Share, tensor_bytes
 from schedules.layer.workload import Conv2dWorkload
 from schedules.lower.memory import join
@@ -56,6 +58,8 @@ SHARED_COST = 1.3
 #: Roundings of the factors that befall a product: by the reckoning of
 #: :data:`schedules.kernel.accuracy.STRASSEN_GROWTH`, 35 h where sums have squares of 9.75 h^2.
 FACTOR_ROUNDINGS = 3.6
+#: What several threads run.
+_THREADS = Indirect()
 
 
 class Strassen(LayerAlgorithm):
@@ -68,6 +72,7 @@ class Strassen(LayerAlgorithm):
     transforms = True
     types = FLOAT32
     kind = "pointwise"
+    shared_as = Indirect.name
     writes_once = True
 
     @property
@@ -90,7 +95,9 @@ class Strassen(LayerAlgorithm):
 
     def knobs(self, workload: Conv2dWorkload, simd: Simd) -> Mapping[str, Knob]:
         tiles, lanes = tiles_of(workload, simd), simd.lanes(workload.dtype)
-        columns, panel = tiles[0]
+        # Threads run ``indirect`` with this panel: its own is better for it, and no worse here.
+        best = _THREADS.default_knobs(workload, simd, {"weights": PACKED})["panel"]
+        columns, panel = min(tiles, key=lambda tile: tile[1] != best)
         # What is held at once is to be the smaller one of both.
         is_wide = workload.pixels < workload.out_channels
         return by_name(

@@ -5,12 +5,18 @@
 #include "host/log.h"
 #include "run/account/account.h"
 
+// With as many threads or fewer: of these, one may take the most.
+static uint64_t needed(const struct lc_promise *promise, int32_t threads) {
+    const uint64_t one = lc_promised_bytes(promise, 1), all = lc_promised_bytes(promise, threads);
+    return one > all ? one : all;
+}
+
 // The most threads within the limit; 0: not even one.
 static int32_t threads_within(const struct lc_promise *promise, uint64_t limit) {
     int32_t threads = 0;
     for (size_t i = 0; i < promise->arena_count; i++) {
         const int32_t more = promise->arenas[i].threads;
-        if (lc_promised_bytes(promise, more) <= limit) {
+        if (needed(promise, more) <= limit) {
             threads = more;
         }
     }
@@ -58,17 +64,17 @@ bool lc_keep_limit(struct lc_graph *graph, struct lc_delegate *delegate) {
     const int32_t wanted = lc_threads_for(delegate, graph->context);
     const size_t plans = lc_library.promise_count, plan = plan_within(limit);
     const struct lc_promise *promise = &lc_library.promises[plan < plans ? plan : plans - 1];
-    const unsigned long long need = lc_promised_bytes(promise, wanted);
+    const unsigned long long need = needed(promise, wanted);
     if (plan == plans) {
         lc_log("memory_limit %llu: %llu bytes are needed with %d thread%s, %llu at least: all "
                "layers stay with TFLite",
                limit, need, (int)wanted, wanted == 1 ? "" : "s",
-               (unsigned long long)lc_promised_bytes(promise, 1));
+               (unsigned long long)needed(promise, 1));
         return false;
     }
     if (plan > 0) {
         lc_log("memory_limit %llu: plan %zu of %zu, as the one before needs %llu bytes", limit,
-               plan + 1, plans, (unsigned long long)lc_promised_bytes(promise - 1, 1));
+               plan + 1, plans, (unsigned long long)needed(promise - 1, 1));
     }
     const int32_t threads = threads_within(promise, limit);
     if (threads < wanted) {

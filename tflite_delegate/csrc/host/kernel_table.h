@@ -251,6 +251,9 @@ struct lc_kernel {
     int32_t stage_count;
     int32_t overwrites;         // enum lc_overwrites
     const struct lc_walk *walk; // instead of stages; NULL: these compute it
+    // What several threads had better run, unless this one's algorithm was asked for: for the same
+    // layers, and it reads the same packed weights. NULL: this one.
+    const struct lc_kernel *shared;
 };
 
 // What the library was compiled for: a kernel, and the first core of its chain in the model. Two
@@ -270,7 +273,7 @@ struct lc_place {
 // All that is packed, read-only: defined by an object that has nothing else.
 extern const unsigned char lc_embedded_weights[];
 
-// What TFLite's arena takes with as many threads, or fewer.
+// What TFLite's arena takes with as many threads, or fewer that are more than those before.
 struct lc_promised_arena {
     int32_t threads;
     uint64_t bytes;
@@ -283,7 +286,7 @@ struct lc_promise {
     uint64_t edge_bytes;                    // of the graph's inputs that are read, and its outputs
     uint64_t packed_bytes;                  // weights on the heap
     uint64_t own_bytes;                     // of the delegate and its nodes, at most
-    const struct lc_promised_arena *arenas; // threads and bytes rise
+    const struct lc_promised_arena *arenas; // threads rise; so do bytes, but that one may take more
     size_t arena_count;
 };
 

@@ -170,11 +170,14 @@ static const struct lc_kernel *choose_kernel(struct lc_node *node, struct tfl_co
     if (node->filters) {
         layers->out_channels = (int32_t)node->filters->count;
     }
-    const struct lc_kernel *kernel =
-        node->is_packed
-            ? lc_find_runnable(layers, node->chain.layer_count, node->delegate->options.algorithm,
-                               node->claimed_kernel, images)
-            : NULL;
+    const char *algorithm = node->delegate->options.algorithm;
+    const struct lc_kernel *kernel = node->is_packed
+                                         ? lc_find_runnable(layers, node->chain.layer_count,
+                                                            algorithm, node->claimed_kernel, images)
+                                         : NULL;
+    if (kernel && kernel->shared && threads > 1 && !algorithm) {
+        kernel = kernel->shared;
+    }
     if (kernel && lc_chain_adds(&node->chain, kernel) &&
         lc_workspace_bytes(kernel, threads, &room->bytes) && add_staged(node, shapes, room) &&
         add_strip(kernel, room) &&
