@@ -23,7 +23,9 @@ def read_for(
     rounding: str = DEFAULT,
     precision: str | None = None,
 ) -> Model:
-    """A model as it is computed on a processor; parameters as of :func:`tflite_delegate.build`.
+    """A model as it is computed on a processor.
+
+    Parameters are those of :func:`tflite_delegate.build.build`.
 
     Raises
     ------
